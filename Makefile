@@ -1,0 +1,35 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Both build .venv first; a second call reuses it.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test slow lint clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	$(BIN)/art-ext demo --out runs/demo
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# RobustBench comes last and in a command of its own: torchattacks' wheel carries a stub package of the same name
+$(STAMP): pyproject.toml setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+	$(BIN)/python -m pip install --quiet --editable ".[all,test,torchattacks]"
+	$(BIN)/python -m pip install --quiet --editable ".[robustbench]"
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "robustbench==1.1.1"
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

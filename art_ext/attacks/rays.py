@@ -1,0 +1,93 @@
+"""RayS for ART."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.estimator import BaseEstimator
+from torch import Tensor
+
+from art_ext.attacks.estimator import EstimatorModel
+from art_ext.attacks.shell import CoreAttack, core_norm
+from art_ext.core.attacks import rays
+from art_ext.core.attacks.rays import check_search
+from art_ext.core.geometry import Box, check_ball
+from art_ext.core.oracle import check_count
+from art_ext.core.result import AttackResult
+
+
+class RayS(CoreAttack):
+    """Hard-label attack that searches sign directions for the nearest decision boundary.
+
+    Works with every ART classifier, ``BlackBoxClassifier`` and scikit-learn's included: only predicted classes are
+    used. ``art_ext.core.attacks.rays`` says how it runs.
+    The attack lives in the estimator's ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/2006.12792
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params, "eps", "max_queries", "norm", "batch_size", "early_stop", "tol", "hierarchical",
+        "speculate", "targeted", "seed", "verbose",
+    ]  # fmt: skip
+    _generate_keywords = ("mask", "x_adv_init")
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        eps: float | None = 8 / 255,
+        max_queries: int = 10_000,
+        norm: int | float | str = np.inf,
+        batch_size: int = 256,
+        early_stop: bool = True,
+        verbose: bool = True,
+        tol: float = 1e-3,
+        hierarchical: bool = True,
+        speculate: bool | str = "auto",
+        targeted: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            eps: radius of the ball in the units of x; None counts any adversarial.
+            max_queries: most predictions per sample, the clean check included.
+            norm: np.inf, "inf", 1 or 2: how distance is measured.
+            batch_size: most rows in one prediction.
+            early_stop: leave a sample at its first success; False searches on for the nearest boundary (ADBD).
+            verbose: show a progress bar.
+            tol: width at which a bisection ends, an L2 length.
+            hierarchical: flip blocks of signs; False flips single coordinates.
+            speculate: ask questions ahead to fill small batches; ``"auto"`` never does behind an ART estimator.
+            targeted: reach y instead of leaving it; ``generate`` then needs ``x_adv_init`` of these classes.
+            seed: recorded only; RayS draws no random number.
+        """
+        super().__init__(
+            estimator, targeted, eps=eps, max_queries=max_queries, norm=norm, batch_size=batch_size,
+            early_stop=early_stop, verbose=verbose, tol=tol, hierarchical=hierarchical, speculate=speculate, seed=seed,
+        )  # fmt: skip
+
+    def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+        return rays(
+            model, x, None if self.targeted else labels, targets=labels if self.targeted else None,
+            eps=self.eps, max_queries=self.max_queries, norm=core_norm(self.norm), tol=self.tol,
+            early_stop=self.early_stop, hierarchical=self.hierarchical, x_init=options.pop("x_adv_init"),
+            speculate=False if self.speculate == "auto" else self.speculate,  # a prediction may cost time or money
+            clip_values=tuple(self.estimator.clip_values), batch_size=self.batch_size, seed=self.seed, **options,
+        )  # fmt: skip
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        lower, upper = self.estimator.clip_values
+        shape = torch.Size(np.broadcast_shapes(np.shape(lower), np.shape(upper)))
+        check_ball(core_norm(self.norm), self.eps, Box.of((lower, upper), shape, torch.device("cpu")))
+        check_search(self.tol, self.speculate)
+        for name in ("max_queries", "batch_size"):
+            check_count(name, getattr(self, name))
+        for name in ("early_stop", "hierarchical"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")

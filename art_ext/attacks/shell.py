@@ -1,0 +1,135 @@
+"""What every ART shell shares: conversion between ART's arrays and the core's tensors, ART's checks, the bar."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification.classifier import ClassifierMixin
+from art.estimators.estimator import BaseEstimator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from art_ext.attacks.estimator import EstimatorModel
+from art_ext.core.result import AttackResult, Progress
+
+logger = logging.getLogger("art_ext")
+
+_NORMS: dict[Any, str] = {np.inf: "linf", "inf": "linf", "linf": "linf", 2: "l2", "2": "l2", 1: "l1", "1": "l1"}
+
+
+def core_norm(norm: Any) -> str:
+    """ART's ``np.inf, "inf", 1, 2`` as the core's name of the norm.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    name = _NORMS.get(norm.lower() if isinstance(norm, str) else norm)
+    if name is None:
+        raise ValueError(f'norm must be np.inf, "inf", 1 or 2, got {norm!r}')
+    return name
+
+
+def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
+    """ART's labels, (n,) or (n, 1) indices or (n, nb_classes) one-hot rows, as (n,) class indices.
+
+    Raises:
+        ValueError: for any other shape, or labels that are no integers.
+    """
+    if y is None:
+        return None
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape[:1] != (count,) or labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != nb_classes):
+        raise ValueError(
+            f"y must have shape ({count},), ({count}, 1) or, one-hot, ({count}, {nb_classes}), got {np.shape(y)}"
+        )
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1)
+    if not np.array_equal(labels, labels.astype(np.int64)):
+        raise ValueError("y must hold integer class indices or one-hot rows")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _optional_tensor(value: Any) -> Tensor | None:
+    return None if value is None else torch.tensor(np.asarray(value))
+
+
+class CoreAttack(EvasionAttack):
+    """Base of the ART shells: a subclass names its parameters and says which core function to call."""
+
+    _estimator_requirements = (BaseEstimator, ClassifierMixin)
+    _generate_keywords: ClassVar[tuple[str, ...]] = ("mask",)
+
+    def __init__(self, estimator: BaseEstimator, targeted: bool, **parameters: Any) -> None:
+        super().__init__(estimator=estimator)
+        self._targeted = targeted
+        for name, value in parameters.items():
+            setattr(self, name, value)
+        self._last_result: AttackResult | None = None
+        self._check_params()
+
+    @property
+    def last_result(self) -> AttackResult | None:
+        """The ``AttackResult`` of the latest ``generate`` or ``run``; None before the first."""
+        return self._last_result
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
+        """Adversarial examples for x, as ART wants them: a float32 array of x's shape, failed rows equal to the input.
+
+        Args:
+            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified.
+            y: (n,), (n, 1) or one-hot (n, nb_classes) labels: what to leave or, if targeted, what to reach. None takes
+                the estimator's own predictions.
+            **kwargs: ``mask`` and what the attack adds; others are ignored, as ART's attacks do.
+        """
+        return self.run(x, y, **kwargs).x_adv.numpy()
+
+    def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
+        """The same computation with the whole outcome: query counts, distances, verdicts (CPU tensors)."""
+        unknown = sorted(set(kwargs) - set(self._generate_keywords))
+        if unknown:
+            logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(unknown))
+        inputs = torch.tensor(np.asarray(x))
+        labels = class_indices(y, len(inputs), self.estimator.nb_classes)
+        if self.targeted and labels is None:
+            raise ValueError("Target labels `y` need to be provided for a targeted attack.")
+        options = {name: _optional_tensor(kwargs.get(name)) for name in self._generate_keywords}
+        with tqdm(total=len(inputs), desc=type(self).__name__, disable=None if self.verbose else True) as bar:
+
+            def advance(progress: Progress) -> None:
+                bar.update(int(progress.finished.sum()))
+
+            result = self._attack(EstimatorModel(self.estimator), inputs, labels, callback=advance, **options)
+        self._last_result = result
+        logger.info("Success rate of %s: %.2f%%", type(self).__name__, 100 * float(result.success.float().mean()))
+        return result
+
+    def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+        raise NotImplementedError
+
+    def set_params(self, **kwargs: Any) -> None:
+        """Set attack parameters; a refused value leaves every parameter as it was."""
+        before = {name: getattr(self, name) for name in self.attack_params}
+        try:
+            super().set_params(**kwargs)
+        except (TypeError, ValueError):
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.estimator.clip_values is None:
+            raise ValueError(
+                "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from the data would make "
+                "results depend on the batch"
+            )
+        for name in ("targeted", "verbose"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        core_norm(self.norm)

@@ -1,0 +1,6 @@
+"""The science: PyTorch and the standard library only. It knows no toolkit, no file and no screen."""
+
+from art_ext.core.oracle import GradientOracle, LabelOracle, ScoreOracle
+from art_ext.core.result import AttackResult, Progress
+
+__all__ = ["AttackResult", "GradientOracle", "LabelOracle", "Progress", "ScoreOracle"]

@@ -1,0 +1,138 @@
+"""Boxes, norms and the checks of an input against them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NORMS = ("linf", "l2", "l1")
+BOX_TOLERANCE = 1e-4
+BALL_TOLERANCE = 1e-6
+
+Bound = float | Tensor | Sequence[float] | Any
+ClipValues = tuple[Bound, Bound]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """The set of legal inputs ``lower <= x <= upper``; both bounds broadcast against one sample's shape S."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @staticmethod
+    def of(clip_values: ClipValues | None, sample_shape: torch.Size, device: torch.device) -> Box:
+        """Build the box of ``clip_values`` = (lower, upper), each a number or one value per feature.
+
+        Raises:
+            ValueError: if there is no box, a bound does not fit the samples, or lower < upper fails somewhere.
+        """
+        if clip_values is None or len(clip_values) != 2:
+            raise ValueError(f"clip_values must be a pair (lower, upper) such as (0, 1), got {clip_values!r}")
+        bounds = []
+        for name, bound in zip(("lower", "upper"), clip_values, strict=True):
+            bound = torch.as_tensor(bound, dtype=torch.float32, device=device)
+            try:
+                bound.expand(sample_shape)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the {name} clip value must be a number or broadcast to a sample's shape {tuple(sample_shape)}, "
+                    f"got shape {tuple(bound.shape)}"
+                ) from error
+            bounds.append(bound)
+        lower, upper = bounds
+        if not bool((lower < upper).all() & lower.isfinite().all() & upper.isfinite().all()):
+            raise ValueError(f"clip_values must be finite with lower < upper everywhere, got {clip_values!r}")
+        return Box(lower, upper)
+
+    @property
+    def width(self) -> float:
+        """The widest side."""
+        return float((self.upper - self.lower).max())
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest point of the box."""
+        return torch.clamp(x, self.lower, self.upper)
+
+    def flat_bounds(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Both bounds for samples flattened to vectors: of shape () where one number serves all, else (D,)."""
+        lower, upper = (
+            bound if bound.dim() == 0 else bound.expand(sample_shape).flatten() for bound in (self.lower, self.upper)
+        )
+        return lower, upper
+
+    def admit(self, x: Tensor) -> Tensor:
+        """A float32 copy of x inside the box: small rounding outside is clamped, anything more is refused.
+
+        Raises:
+            TypeError: for integer images, with the hint to divide by 255.
+            ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by more than 1e-4.
+        """
+        if not x.is_floating_point():
+            raise TypeError(
+                f"x must be floating point, got {x.dtype}; "
+                "for 8-bit images pass x.float() / 255 with clip_values=(0, 1)"
+            )
+        x = x.detach().to(torch.float32)
+        if not x.numel():
+            return x.clone()
+        broken = ~x.isfinite().flatten(1).all(dim=1)
+        if bool(broken.any()):
+            raise ValueError(f"x must be finite, got NaN or infinity first in sample {int(broken.nonzero()[0])}")
+        clamped = self.clamp(x)
+        if float((clamped - x).abs().max()) > BOX_TOLERANCE:
+            raise ValueError(
+                f"x must lie in [{float(self.lower.min()):g}, {float(self.upper.max()):g}]; "
+                f"got min={float(x.min()):.4g}, max={float(x.max()):.4g}. "
+                "Put normalisation inside the model or set clip_values."
+            )
+        return clamped
+
+
+def check_ball(norm: str, eps: float | None, box: Box) -> None:
+    """Refuse a ball that cannot be meant.
+
+    Raises:
+        ValueError: for an unknown norm, eps <= 0, or an L-inf radius above the width of the box.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
+    if eps is None:
+        return
+    if not eps > 0:
+        raise ValueError(f"eps must be > 0, got {eps!r}")
+    if norm == "linf" and eps > box.width:
+        raise ValueError(
+            f"eps must not exceed the box width {box.width:g} for norm='linf', got {eps!r}; "
+            "eps is in the units of x: 8/255 for images in [0, 1]"
+        )
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """The widest float of the device: float64, but for Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def row_norms(delta: Tensor, norm: str) -> Tensor:
+    """(N,) norms of the rows of delta (N, *S), in delta's own precision."""
+    flat = delta.flatten(1)
+    if not flat.shape[1]:
+        return flat.new_zeros(len(flat))
+    if norm == "linf":
+        return flat.abs().amax(dim=1)
+    return flat.abs().sum(dim=1) if norm == "l1" else flat.square().sum(dim=1).sqrt()
+
+
+def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
+    """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to 1e-6."""
+    exact = exact_dtype(x.device)
+    return row_norms(x_adv.to(exact) - x.to(exact), norm)
+
+
+def within_ball(distance: Tensor, eps: float | None) -> Tensor:
+    """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes any finite one."""
+    return distance.isfinite() if eps is None else distance <= eps + BALL_TOLERANCE

@@ -1,0 +1,301 @@
+"""What an attacker may ask of a model, and the exact ledger of what was asked.
+
+The type of the oracle is the threat model: a hard-label attack gets a ``LabelOracle`` and cannot reach a score or a
+gradient, because its oracle has none.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.geometry import ClipValues
+
+Model = nn.Module | Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+OUTPUTS = ("logits", "probabilities", "labels")
+Self = TypeVar("Self", bound="LabelOracle")
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number of at least ``least``.
+
+    Raises:
+        ValueError: naming the argument, what was given and what was wanted.
+    """
+    try:
+        whole = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(value, bool) or whole < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+@contextmanager
+def frozen_eval(model: object) -> Iterator[None]:
+    """Run an ``nn.Module`` in eval mode without parameter gradients, and put every flag back, also after an error.
+
+    Each submodule's own mode is restored, so layers that were frozen before stay frozen. Other callables pass through.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+def model_device(model: object, device: torch.device | str | None, default: torch.device) -> torch.device:
+    """Where to send inputs: ``device``, or where the model's first parameter or buffer lies, or default."""
+    if device is not None:
+        return torch.device(device)
+    if isinstance(model, nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            return tensor.device
+    return default
+
+
+class LabelOracle:
+    """Predicted labels of a model, charged to the sample that each row belongs to.
+
+    Use it as a context manager: inside, an ``nn.Module`` is in eval mode and its parameters ask for no gradient.
+    The model is never moved; inputs go to its device.
+
+    Args:
+        model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores or (R,) labels.
+        num_samples: N, the number of samples in the ledger.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        batch_size: most rows in one call of the model.
+        max_queries: most rows that may be charged to one sample; None for no limit.
+        clip_values: the box (lower, upper); numbers, or one value per feature.
+        pad_rows: slices of fewer rows are padded to this many, since convolution kernels round differently for a few
+            rows; padding is counted in ``wasted_rows``.
+        device: where inputs go, for models without parameters.
+
+    Attributes:
+        queries, wasted_rows, gradients: (N,) int64, the ledger.
+
+    Raises:
+        ValueError: for values that make no sense; the message says what was given and what was wanted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        num_samples: int,
+        *,
+        outputs: str = "logits",
+        batch_size: int = 256,
+        max_queries: int | None = None,
+        clip_values: ClipValues | None = (0.0, 1.0),
+        pad_rows: int = 0,
+        device: torch.device | str | None = None,
+        default_device: torch.device | None = None,
+    ) -> None:
+        if not callable(model):
+            raise ValueError(f"model must be an nn.Module or a callable of a tensor, got {type(model).__name__}")
+        if outputs not in OUTPUTS:
+            raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+        check_count("batch_size", batch_size)
+        check_count("pad_rows", pad_rows, least=0)
+        if max_queries is not None:
+            check_count("max_queries", max_queries)
+        self.model = model
+        self.outputs = outputs
+        self.batch_size = batch_size
+        self.max_queries = max_queries
+        self.clip_values = clip_values
+        self.pad_rows = pad_rows
+        self.device = model_device(model, device, default_device or torch.device("cpu"))
+        self.queries = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
+        self.wasted_rows = torch.zeros_like(self.queries)
+        self.gradients = torch.zeros_like(self.queries)
+        self.num_classes: int | None = None  # known after the first call of a model with scores
+        self._hygiene = frozen_eval(model)
+
+    def __enter__(self: Self) -> Self:
+        self._hygiene = frozen_eval(self.model)
+        self._hygiene.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hygiene.__exit__(kind, error, trace)
+
+    def remaining(self, index: Tensor) -> Tensor:
+        """Queries each sample in index (B,) may still ask."""
+        if self.max_queries is None:
+            return torch.full_like(index, torch.iinfo(torch.int64).max)
+        return self.max_queries - self.queries[index]
+
+    def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
+        """(R,) int64 predicted classes of rows (R, *S); -1 where the model returned NaN.
+
+        Args:
+            rows: inputs in the box.
+            index: (R,) int64, the sample each row is charged to.
+            speculative: enter the rows as wasted, because the attack decides from the answers which of them a
+                sequential attacker would have asked, and says so with ``claim``.
+
+        Raises:
+            RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
+        """
+        self._charge(index, speculative)
+        return self._to_labels(self._forward(rows, index))
+
+    def claim(self, index: Tensor, count: Tensor) -> None:
+        """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged queries."""
+        self.wasted_rows.index_add_(0, index, -count)
+        self.queries.index_add_(0, index, count)
+        self._check_budget()
+
+    def clean_labels(self, x: Tensor) -> Tensor:
+        """The clean check: (N,) predicted classes of the inputs themselves, one query each.
+
+        Raises:
+            ValueError: naming the first sample for which the model returns NaN.
+        """
+        index = torch.arange(len(x), device=self.device)
+        self._charge(index, False)
+        outputs = self._forward(x, index)
+        self._check_clean(outputs)
+        return self._to_labels(outputs)
+
+    def _check_clean(self, outputs: Tensor) -> None:
+        if outputs.is_floating_point():
+            broken = outputs.isnan().flatten(1).any(dim=1)
+            if bool(broken.any()):
+                first = int(broken.nonzero()[0])
+                raise ValueError(f"the model returns NaN for the clean input, first in sample {first}")
+
+    def _charge(self, index: Tensor, speculative: bool) -> None:
+        column = self.wasted_rows if speculative else self.queries
+        column.index_add_(0, index, torch.ones_like(index))
+        if not speculative:
+            self._check_budget()
+
+    def _check_budget(self) -> None:
+        if self.max_queries is not None and bool((self.queries > self.max_queries).any()):
+            sample = int((self.queries > self.max_queries).nonzero()[0])
+            raise RuntimeError(f"an attack asked more than max_queries={self.max_queries} of sample {sample}")
+
+    def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(rows), self.batch_size):
+            yield rows[start : start + self.batch_size], index[start : start + self.batch_size]
+
+    def _pad(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Fill a short slice with copies of its last row, each of them wasted on that row's sample."""
+        missing = self.pad_rows - len(rows)
+        if missing <= 0:
+            return rows
+        self.wasted_rows[index[-1]] += missing
+        return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+    def _call(self, rows: Tensor, count: int) -> Tensor:
+        """Call the model on one slice and check the shape of what comes back."""
+        outputs = self.model(rows)
+        if not isinstance(outputs, Tensor):
+            raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
+        if self.outputs == "labels":
+            fits = outputs.numel() == len(rows)
+            wanted = "(rows,) class indices"
+        else:
+            fits = outputs.dim() == 2 and len(outputs) == len(rows) and outputs.shape[1] >= 2
+            wanted = "(rows, classes) scores of at least two classes"
+        if not fits:
+            raise ValueError(
+                f"with outputs={self.outputs!r} the model must return {wanted}, "
+                f"got shape {tuple(outputs.shape)} for {len(rows)} rows"
+            )
+        if self.outputs != "labels":
+            self.num_classes = outputs.shape[1]
+        return outputs[:count].to(self.device)
+
+    def _forward(self, rows: Tensor, index: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = [self._call(self._pad(part, owner), len(part)) for part, owner in self._slices(rows, index)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _to_labels(self, outputs: Tensor) -> Tensor:
+        if self.outputs == "labels":
+            return outputs.flatten().to(torch.int64)
+        # a row of NaN has no label: it must never pass for a changed prediction
+        return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), -1)
+
+
+class ScoreOracle(LabelOracle):
+    """Logits or probabilities too; otherwise a ``LabelOracle``.
+
+    Raises:
+        ValueError: if the model returns labels only, or (at the clean check) nothing but one-hot rows.
+    """
+
+    def __init__(self, model: Model, num_samples: int, **options: object) -> None:
+        super().__init__(model, num_samples, **options)  # type: ignore[arg-type]
+        if self.outputs == "labels":
+            raise ValueError("this attack needs scores: outputs='labels' serves hard-label attacks such as rays only")
+
+    def scores(self, rows: Tensor, index: Tensor) -> Tensor:
+        """(R, K) outputs for rows (R, *S), one query each."""
+        self._charge(index, False)
+        return self._forward(rows, index)
+
+    def _check_clean(self, outputs: Tensor) -> None:
+        super()._check_clean(outputs)
+        if len(outputs) and bool(((outputs == 0) | (outputs == 1)).all()):
+            raise ValueError(
+                "the model returns one-hot rows, which carry no score: use a hard-label attack such as rays, "
+                "or hand over the logits"
+            )
+
+
+class GradientOracle(ScoreOracle):
+    """A per-sample loss and its input gradient too; otherwise a ``ScoreOracle``."""
+
+    def gradient(self, rows: Tensor, index: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Outputs at rows and the gradient of each row's own loss; one query and one gradient per row.
+
+        The loss is summed, never averaged, over the batch: a row's gradient does not depend on its neighbours.
+
+        Args:
+            rows: (R, *S) inputs.
+            index: (R,) int64, the sample each row is charged to.
+            loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
+
+        Returns:
+            outputs (R, K) and gradient (R, *S), both detached.
+
+        Raises:
+            ValueError: if the loss has not one entry per row, or does not depend on the input through autograd.
+        """
+        self._charge(index, False)
+        self.gradients.index_add_(0, index, torch.ones_like(index))
+        outputs, gradients = [], []
+        for part, owner in self._slices(rows, index):
+            with torch.enable_grad():
+                leaf = part.detach().clone().requires_grad_(True)
+                output = self._call(self._pad(leaf, owner), len(part))
+                losses = loss(output, owner)
+                if losses.shape != (len(part),):
+                    raise ValueError(f"loss must return one value for each of {len(part)} rows, got {losses.shape}")
+                if not losses.requires_grad:
+                    raise ValueError("the loss does not depend on the input through autograd; use a black-box attack")
+                gradients.append(torch.autograd.grad(losses.sum(), leaf)[0])
+            outputs.append(output.detach())
+        return torch.cat(outputs), torch.cat(gradients)

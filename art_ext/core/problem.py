@@ -1,0 +1,86 @@
+"""The checks that every attack makes of its samples, and the clean check that starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_ext.core.geometry import Box
+from art_ext.core.oracle import LabelOracle
+
+
+def check_classes(name: str, labels: Tensor | None, count: int) -> None:
+    """Refuse labels that are not one class index per sample.
+
+    Raises:
+        ValueError: for a wrong type, shape or a negative index.
+    """
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"{name} must be a tensor of integer class indices, got {kind}")
+    if labels.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), one class per sample of x, got {tuple(labels.shape)}")
+    if count and int(labels.min()) < 0:
+        raise ValueError(f"{name} must hold class indices >= 0, got {int(labels.min())}")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """N samples as an attack sees them: in the box, on the model's device, with the goal of each.
+
+    Attributes:
+        x: (N, *S) float32.
+        box: the legal inputs.
+        goal: (N,) int64, the label to leave or, if targeted, the label to reach.
+        targeted: which of the two.
+        clean: (N,) int64 predicted labels of x.
+    """
+
+    x: Tensor
+    box: Box
+    goal: Tensor
+    targeted: bool
+    clean: Tensor
+
+    def met(self, labels: Tensor, index: Tensor) -> Tensor:
+        """(R,) bool, whether predicted labels (R,) reach the goal of their samples; a NaN output (-1) never does."""
+        goal = self.goal[index]
+        return labels == goal if self.targeted else (labels != goal) & (labels >= 0)
+
+
+def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
+    """Samples checked, cast, clamped and sent to the oracle's device, with their box.
+
+    Raises:
+        TypeError, ValueError: for anything that is not finite float samples in the box.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
+    if x.dim() < 2:
+        raise ValueError(f"x must have shape (samples, *features), got {tuple(x.shape)}")
+    x = x.detach().to(oracle.device)
+    box = Box.of(oracle.clip_values, x.shape[1:], oracle.device)
+    return box.admit(x), box
+
+
+def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Tensor | None) -> Problem:
+    """Make the clean check (one query per sample) and state the goal: leave y, or reach targets where they are given.
+
+    A missing y costs nothing more: the answer of the clean check is the label.
+
+    Raises:
+        ValueError: if the model returns NaN for an input, or a label has no column in its output.
+    """
+    clean = oracle.clean_labels(x)
+    goal = clean if y is None else y.to(device=oracle.device, dtype=torch.int64)
+    if targets is not None:
+        goal = targets.to(device=oracle.device, dtype=torch.int64)
+    if oracle.num_classes is not None and len(goal) and int(goal.max()) >= oracle.num_classes:
+        name = "y" if targets is None else "targets"
+        width, found = oracle.num_classes, int(goal.max())
+        raise ValueError(f"{name} must hold class indices below {width}, the model's width, got {found}")
+    return Problem(x, box, goal, targets is not None, clean)
