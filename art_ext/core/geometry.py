@@ -59,11 +59,10 @@ class Box:
         return torch.clamp(x, self.lower, self.upper)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """Both bounds for samples flattened to vectors: of shape () where one number serves all, else (D,)."""
-        lower, upper = (
-            bound if bound.dim() == 0 else bound.expand(sample_shape).flatten() for bound in (self.lower, self.upper)
-        )
-        return lower, upper
+        """Both bounds for samples flattened to vectors (D,); of shape () if one number serves all coordinates."""
+        if self.lower.dim() == self.upper.dim() == 0:
+            return self.lower, self.upper
+        return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
     def admit(self, x: Tensor) -> Tensor:
         """A float32 copy of x inside the box: small rounding outside is clamped, anything more is refused.
@@ -91,6 +90,23 @@ class Box:
                 "Put normalisation inside the model or set clip_values."
             )
         return clamped
+
+
+def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
+    """(N or 1, D) bool, the coordinates of x (N, *S) that an attack may change: those where the mask is not zero.
+
+    Raises:
+        ValueError: if the mask does not broadcast to x, or holds a negative value or NaN.
+    """
+    mask = torch.as_tensor(mask, device=x.device)
+    if mask.is_floating_point() and not bool((mask >= 0).all()):
+        raise ValueError(f"mask must hold no negative value and no NaN, got min={float(mask.min())}")
+    try:
+        mask.expand(x.shape)
+    except RuntimeError as error:
+        raise ValueError(f"mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from error
+    shared = mask.dim() < x.dim() or len(mask) == 1
+    return mask.expand(1 if shared else len(x), *x.shape[1:]).flatten(1) != 0
 
 
 def check_ball(norm: str, eps: float | None, box: Box) -> None:

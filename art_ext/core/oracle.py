@@ -142,7 +142,7 @@ class LabelOracle:
         """Queries each sample in index (B,) may still ask."""
         if self.max_queries is None:
             return torch.full_like(index, torch.iinfo(torch.int64).max)
-        return self.max_queries - self.queries[index]
+        return self.max_queries - self.queries.index_select(0, index)
 
     def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
         """(R,) int64 predicted classes of rows (R, *S); -1 where the model returned NaN.
@@ -191,8 +191,8 @@ class LabelOracle:
             self._check_budget()
 
     def _check_budget(self) -> None:
-        if self.max_queries is not None and bool((self.queries > self.max_queries).any()):
-            sample = int((self.queries > self.max_queries).nonzero()[0])
+        if self.max_queries is not None and len(self.queries) and int(self.queries.max()) > self.max_queries:
+            sample = int(self.queries.argmax())
             raise RuntimeError(f"an attack asked more than max_queries={self.max_queries} of sample {sample}")
 
     def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -225,7 +225,7 @@ class LabelOracle:
             )
         if self.outputs != "labels":
             self.num_classes = outputs.shape[1]
-        return outputs[:count].to(self.device)
+        return (outputs if count == len(rows) else outputs[:count]).to(self.device)
 
     def _forward(self, rows: Tensor, index: Tensor) -> Tensor:
         with torch.no_grad():

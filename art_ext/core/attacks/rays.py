@@ -8,18 +8,19 @@ search and asks its own next question in each model call.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.geometry import ClipValues, check_ball, distances, exact_dtype, within_ball
+from art_ext.core.geometry import ClipValues, check_ball, distances, exact_dtype, free_coordinates, within_ball
 from art_ext.core.oracle import LabelOracle, Model, check_count
 from art_ext.core.problem import Problem, admit, check_classes, pose
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.core.streams import resolve_seed
 
 SPECULATE = ("auto", True, False)
+_LARGEST_TABLE = 1 << 20
 
 
 def rays(
@@ -117,12 +118,14 @@ def rays(
     check_classes("y", y, len(x))
     check_classes("targets", targets, len(x))
     start = None if x_init is None else box.admit(_like("x_init", x_init, samples))
-    free = None if mask is None else _free_coordinates(mask, samples)
+    free = None if mask is None else free_coordinates(mask, samples)
     seed = resolve_seed(seed)
     with oracle:
         problem = pose(oracle, samples, box, y, targets)
-        search = _Search(oracle, problem, norm, eps, tol, early_stop, hierarchical, callback)
-        search.prepare(start, free)
+        search = _Search(
+            oracle, problem, start, free,
+            norm=norm, eps=eps, tol=tol, early_stop=early_stop, hierarchical=hierarchical, callback=callback,
+        )  # fmt: skip
         search.run(_speculates(speculate, model, oracle.device))
     return search.result(x.device, seed)
 
@@ -154,20 +157,6 @@ def _like(name: str, value: Tensor, x: Tensor) -> Tensor:
     return value.to(x.device)
 
 
-def _free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
-    """(N or 1, D) bool, the coordinates that may change."""
-    mask = torch.as_tensor(mask, device=x.device)
-    if mask.is_floating_point() and not bool((mask >= 0).all()):
-        raise ValueError(f"mask must hold no negative value and no NaN, got min={float(mask.min())}")
-    try:
-        mask.expand(x.shape)
-    except RuntimeError as error:
-        raise ValueError(f"mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from error
-    shared = mask.dim() < x.dim() or len(mask) == 1
-    shape = (1, *x.shape[1:]) if shared else x.shape
-    return mask.expand(shape).flatten(1) != 0
-
-
 def _speculates(speculate: str | bool, model: Model, device: torch.device) -> bool:
     """Rows cost nothing on a GPU that is not full; on a CPU they cost time, and behind a callable perhaps money."""
     if speculate == "auto":
@@ -182,29 +171,71 @@ class _Live:
     sample: Tensor  # (B,) position in x
     x: Tensor  # (B, D)
     signs: Tensor  # (B, D) the best direction s so far; 0 on masked coordinates
-    rank: Tensor  # (B or 1, D) position of a coordinate among the free ones
-    dimension: Tensor  # (B,) free coordinates
-    offset: Tensor  # (B, L) number of block flips before each stage of Algorithm 6
-    size: Tensor  # (B, L) coordinates in a block of each stage
-    flip: Tensor  # (B,) number of the block flip being tried
+    root: Tensor  # (B,) ||s||_2, the square root of the number of free coordinates
+    reach: Tensor  # (B,) radius at which a ray has left the box in every free coordinate
+    flip: Tensor  # (B,) number of the block being tried
     radius: Tensor  # (B,) r of the best direction, as an L2 length; inf before the first hit
     bisecting: Tensor  # (B,) the candidate passed its fast check
     low: Tensor  # (B,) ends of the bisection: not adversarial ...
     high: Tensor  # (B,) ... and verified adversarial
 
     def select(self, rows: Tensor) -> _Live:
-        return _Live(*(self._rows(field.name, rows) for field in fields(self)))
-
-    def _rows(self, name: str, rows: Tensor) -> Tensor:
-        value: Tensor = getattr(self, name)
-        return value if name == "rank" and len(value) == 1 else value[rows]
+        """The state of some samples, or of one several times."""
+        return _Live(*[value.index_select(0, rows) for value in vars(self).values()])
 
     def overwrite(self, rows: Tensor, other: _Live) -> None:
         """Put other samples into the places of finished ones."""
-        for field in fields(self):
-            value: Tensor = getattr(self, field.name)
-            if not (field.name == "rank" and len(value) == 1):
-                value[rows] = getattr(other, field.name)
+        for name, value in vars(self).items():
+            value.index_copy_(0, rows, getattr(other, name))
+
+
+class _Blocks:
+    """The order of the block flips (Algorithm 6), for all samples or, with a mask of its own each, for every sample.
+
+    Stage l splits d free coordinates into blocks of ceil(d / 2^l). From the stage of single coordinates on, the sweep
+    over all of them repeats. Flip 0 turns nothing: it serves to try a starting direction itself.
+    """
+
+    def __init__(self, columns: int, free: Tensor | None, hierarchical: bool, flips: int, device: torch.device) -> None:
+        if free is None:
+            self.count = torch.tensor([columns], device=device)
+            rank = torch.arange(columns, device=device).unsqueeze(0)
+        else:
+            self.count, rank = free.sum(dim=1), free.cumsum(dim=1) - 1
+        self.rank = rank.to(torch.int32)  # (U, D) position of a coordinate among the free ones; U = 1 or N
+        self.shared = len(rank) == 1
+        last = max(0, columns - 1).bit_length()
+        stage = torch.arange(0 if hierarchical else last, last + 1, device=device)
+        count = self.count.unsqueeze(1)
+        self.size = ((count + (1 << stage) - 1) >> stage).clamp_(min=1)  # (U, L)
+        blocks = (count + self.size - 1) // self.size
+        self.offset = 1 + blocks.cumsum(dim=1) - blocks  # (U, L) number of a stage's first flip
+        # looked up in every round, so tabulated where one row serves all samples
+        self.table: tuple[Tensor, Tensor] | None = None
+        if self.shared and flips <= _LARGEST_TABLE:
+            every = torch.arange(flips, device=device)
+            self.table = self._limits(torch.zeros_like(every), every)
+
+    def limits(self, sample: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) the first coordinate of each sample's block, and the one after its last."""
+        if self.table is not None:
+            return self.table[0].index_select(0, flip), self.table[1].index_select(0, flip)
+        return self._limits(torch.zeros_like(sample) if self.shared else sample, flip)
+
+    def _limits(self, row: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        stage = torch.searchsorted(self.offset[row, 1:], flip.unsqueeze(1), right=True)
+        block = flip - self.offset[row].gather(1, stage).squeeze(1)
+        size = self.size[row].gather(1, stage).squeeze(1)
+        nothing = flip == 0
+        first = torch.where(nothing, 0, block % self.count[row].clamp(min=1)) * size  # the last stage repeats
+        return first.to(torch.int32), torch.where(nothing, 0, first + size).to(torch.int32)
+
+    def turn(self, sample: Tensor, signs: Tensor, flip: Tensor) -> Tensor:
+        """(B, D) the directions with the signs of one block turned."""
+        first, last = self.limits(sample, flip)
+        rank = self.rank if self.shared else self.rank[sample]
+        inside = (rank >= first.unsqueeze(1)) & (rank < last.unsqueeze(1))
+        return torch.where(inside, -signs, signs)
 
 
 class _Search:
@@ -214,6 +245,9 @@ class _Search:
         self,
         oracle: LabelOracle,
         problem: Problem,
+        start: Tensor | None,
+        free: Tensor | None,
+        *,
         norm: str,
         eps: float | None,
         tol: float,
@@ -223,74 +257,53 @@ class _Search:
     ) -> None:
         self.oracle, self.problem = oracle, problem
         self.norm, self.eps, self.tol = norm, eps, tol
-        self.early_stop, self.hierarchical, self.callback = early_stop, hierarchical, callback
+        self.early_stop, self.callback = early_stop, callback
         self.shape = problem.x.shape[1:]
         self.x = problem.x.flatten(1)
+        self.start = None if start is None else start.flatten(1)
+        self.free = free
         self.lower, self.upper = problem.box.flat_bounds(self.shape)
         self.width = problem.box.width
+        device = self.x.device
+        flips = int(oracle.max_queries or 0) + 2
+        self.blocks = _Blocks(self.x.shape[1], free, hierarchical, flips, device)
         self.nearest = self.x.clone()
-        self.distance = torch.full((len(self.x),), math.inf, dtype=exact_dtype(oracle.device), device=oracle.device)
+        self.distance = torch.full((len(self.x),), math.inf, dtype=exact_dtype(device), device=device)
         self.queries_to_success = torch.full_like(oracle.queries, -1)
+        every = torch.arange(len(self.x), device=device)
+        self.already = problem.met(problem.clean, every)
+        self._record(every, self.x, self.x, self.already)
         self.rounds = 0
 
     # ---- what a sample starts from
 
-    def prepare(self, start: Tensor | None, free: Tensor | None) -> None:
-        """Settle the clean check, check the starting points, and lay out the stages of Algorithm 6."""
-        every = torch.arange(len(self.x), device=self.x.device)
-        self.already = self.problem.met(self.problem.clean, every)
-        self._record(every[self.already], self.x[self.already])
-        self.start = None if start is None else start.flatten(1)
-        if self.start is not None:
-            self._check_start(self.start, every[~self.already])
-        self.free = free
-        columns = self.x.shape[1]
-        count = torch.tensor([columns], device=self.x.device) if free is None else free.sum(dim=1)
-        self.dimension = count.expand(len(self.x))
-        if free is None:
-            self.rank = torch.arange(columns, device=self.x.device, dtype=torch.int32).unsqueeze(0)
-        else:
-            self.rank = (free.cumsum(dim=1) - 1).to(torch.int32)
-        # stage l splits d free coordinates into blocks of ceil(d / 2^l); from the stage of single coordinates on
-        # (the last one kept here) the sweep over all coordinates repeats
-        last = max(0, columns - 1).bit_length()
-        stage = torch.arange(0 if self.hierarchical else last, last + 1, device=self.x.device)
-        self.size = ((count.unsqueeze(1) + (1 << stage) - 1) >> stage).clamp_(min=1)
-        blocks = (count.unsqueeze(1) + self.size - 1) // self.size
-        self.offset = blocks.cumsum(dim=1) - blocks
-
-    def _check_start(self, start: Tensor, index: Tensor) -> None:
+    def _check_start(self, start: Tensor) -> None:
         """One query for each starting point; those that meet the goal are the first verified adversarials."""
-        index = index[self.oracle.remaining(index) > 0]
-        if len(index):
-            rows = start[index]
-            met = self.problem.met(self.oracle.labels(rows.view(-1, *self.shape), index), index)
-            self._record(index[met], rows[met])
+        index = self._unfinished()
+        rows = start[index]
+        self._record(index, self.x[index], rows, self._meets(rows, index))
 
     def _fresh(self, index: Tensor) -> _Live:
         """Samples at the beginning of their search."""
         x = self.x[index]
-        shared = self.free is None or len(self.free) == 1
-        own = torch.zeros_like(index) if shared else index
-        flip = torch.zeros_like(index)
         if self.start is None:
-            signs = torch.ones_like(x)  # the first flip turns them all: +1 everywhere is never tried itself
+            # flip 1 turns all signs, so that +1 everywhere is never tried itself: the authors' program starts so too
+            signs, flip = torch.ones_like(x), torch.ones_like(index)
         else:
-            flip -= 1  # a flip of no coordinate: the starting direction itself is tried first
-            signs = torch.sign(self.start[index] - x)
+            signs, flip = torch.sign(self.start[index] - x), torch.zeros_like(index)
             # where x_init agrees with x the sign points out of the box if it can, so that the coordinate stays
             signs = torch.where(signs == 0, torch.where(x <= self.lower, -1.0, 1.0), signs)
+        shared = torch.zeros_like(index) if self.blocks.shared else index
         if self.free is not None:
-            signs = signs * self.free[own]
-        infinite = torch.full_like(x[:, 0], math.inf)
+            signs = signs * self.free[shared]
+        root = self.blocks.count[shared].to(x.dtype).sqrt()
+        infinite = torch.full((len(index),), math.inf, dtype=x.dtype, device=x.device)
         return _Live(
             sample=index,
             x=x,
             signs=signs,
-            rank=self.rank if shared else self.rank[index],
-            dimension=self.dimension[index],
-            offset=self.offset[own],
-            size=self.size[own],
+            root=root,
+            reach=root * self.width,
             flip=flip,
             radius=infinite,
             bisecting=torch.zeros_like(index, dtype=torch.bool),
@@ -298,171 +311,171 @@ class _Search:
             high=infinite.clone(),
         )
 
-    # ---- one round
+    # ---- the loop
 
     def run(self, speculate: bool) -> None:
         """Ask until every sample has met its goal or spent its budget; freed places take the next samples."""
         self._report(torch.arange(len(self.x), device=self.x.device))
+        if self.start is not None:
+            self._check_start(self.start)
         waiting = self._unfinished()
         capacity = self.oracle.batch_size
         live, waiting = self._fresh(waiting[:capacity]), waiting[capacity:]
         while len(live.sample):
             width = max(1, capacity // len(live.sample)) if speculate else 1
-            ended = self._ask(live, width)
-            spent = self.oracle.remaining(live.sample) <= 0
+            ended, spent = self._ask(live) if width == 1 else self._ask_ahead(live, width)
+            self.rounds += 1
             # the one place where a round waits for the device: which directions ended, which budgets are spent
             places = (ended | spent).nonzero().squeeze(1)
             if len(places):
                 self._end_directions(live, places)
-            self.rounds += 1
             self._report(live.sample)
             if len(places):
-                live, waiting = self._refill(live, places, waiting)
-
-    def _unfinished(self) -> Tensor:
-        able = ~self._finished(torch.arange(len(self.x), device=self.x.device)) & (self.dimension > 0)
-        return able.nonzero().squeeze(1)
+                live, waiting = self._refill(live, places[self._finished(live.sample[places])], waiting)
 
     def _finished(self, index: Tensor) -> Tensor:
-        spent = self.oracle.remaining(index) <= 0
-        met = self.queries_to_success[index] >= 0
-        return spent | self.already[index] | met if self.early_stop else spent | self.already[index]
+        over = (self.oracle.remaining(index) <= 0) | self.already[index]
+        return over | (self.queries_to_success[index] >= 0) if self.early_stop else over
 
-    def _refill(self, live: _Live, places: Tensor, waiting: Tensor) -> tuple[_Live, Tensor]:
-        gone = self._finished(live.sample[places])
-        places = places[gone]
-        taken, waiting = waiting[: len(places)], waiting[len(places) :]
+    def _unfinished(self) -> Tensor:
+        """(M,) samples that want a search: those with a goal to meet, a budget and a coordinate to change."""
+        idle = self._finished(torch.arange(len(self.x), device=self.x.device)) | (self.blocks.count == 0)
+        return (~idle).nonzero().squeeze(1)
+
+    def _refill(self, live: _Live, gone: Tensor, waiting: Tensor) -> tuple[_Live, Tensor]:
+        """Put waiting samples into the places of finished ones; without any left the batch shrinks."""
+        taken, waiting = waiting[: len(gone)], waiting[len(gone) :]
         if len(taken):
-            live.overwrite(places[: len(taken)], self._fresh(taken))
-        if len(places) > len(taken):
+            live.overwrite(gone[: len(taken)], self._fresh(taken))
+        if len(gone) > len(taken):
             keep = torch.ones_like(live.bisecting)
-            keep[places[len(taken) :]] = False
+            keep[gone[len(taken) :]] = False
             live = live.select(keep.nonzero().squeeze(1))
         return live, waiting
 
-    def _ask(self, live: _Live, width: int) -> Tensor:
-        """One model call: up to ``width`` questions per sample, answered as a sequential search would have asked them.
+    # ---- one round
 
-        A sample at a fast check asks about its next ``width`` block flips; one in a bisection about the nodes of the
-        next levels of the bisection tree. Returns (B,) bool, whose direction's bisection ended.
+    def _ask(self, live: _Live) -> tuple[Tensor, Tensor]:
+        """One model call with the next question of every sample: a fast check, or a step of its bisection.
+
+        Returns (B,) bool, whose bisection ended, and (B,) bool, whose budget is spent.
+        """
+        spent = self.oracle.remaining(live.sample) <= 1
+        middle = (live.low + live.high) / 2
+        hit = self._probe(live, live.flip, torch.where(live.bisecting, middle, live.radius))
+        # Algorithm 5, mended: the adversarial end is kept. Samples at a fast check get their ends in _accept.
+        live.high = torch.where(hit, middle, live.high)
+        live.low = torch.where(hit, live.low, middle)
+        ended = live.bisecting & (live.high - live.low <= self.tol)  # looked at after the step: one is always made
+        live.flip += ~(hit | live.bisecting)
+        self._accept(live, hit & ~live.bisecting)
+        return ended, spent
+
+    def _ask_ahead(self, live: _Live, width: int) -> tuple[Tensor, Tensor]:
+        """The same with up to ``width`` questions per sample; charged are those that ``_ask`` would have asked.
+
+        A sample at a fast check asks about its next ``width`` blocks, as if each but the last were a miss; one in a
+        bisection about the nodes of the next levels of the bisection tree.
         """
         remaining = self.oracle.remaining(live.sample)
-        depth = (width + 1).bit_length() - 1
-        tree = _bisection_tree(live.low, live.high, depth)
-        question = torch.arange(width, device=live.flip.device)
-        ahead = torch.where(live.bisecting.unsqueeze(1), 0, question)
-        nodes = tree if tree.shape[1] == width else nn.functional.pad(tree, (0, width - tree.shape[1]))
-        radius = torch.where(live.bisecting.unsqueeze(1), nodes, live.radius.unsqueeze(1))
-        if width == 1:
-            rows = self._rows(live, self._direction(live, live.flip), radius.squeeze(1))
-            hit = self._labels_meet(rows, live.sample, speculative=False).unsqueeze(1)
-        else:
-            useful = self._useful(live, remaining, question, tree.shape[1])
-            place, slot = useful.nonzero(as_tuple=True)
-            asked = live.select(place)
-            flip = (live.flip.unsqueeze(1) + ahead)[place, slot]
-            rows = self._rows(asked, self._direction(asked, flip), radius[place, slot])
-            hit = torch.zeros_like(useful)
-            hit[place, slot] = self._labels_meet(rows, asked.sample, speculative=True)
-        used, ended = self._decide(live, hit, tree, depth, remaining)
-        if width > 1:
-            self.oracle.claim(live.sample, used)
-        return ended
+        levels = (width + 1).bit_length() - 1
+        tree = _bisection_tree(live.low, live.high, levels)
+        place, question = self._useful(live, width, tree.shape[1], remaining).nonzero(as_tuple=True)
+        asked = live.select(place)
+        node = tree[place, question.clamp(max=tree.shape[1] - 1)]
+        radius = torch.where(asked.bisecting, node, asked.radius)
+        flip = asked.flip + torch.where(asked.bisecting, 0, question)
+        hit = torch.zeros(len(remaining), width, dtype=torch.bool, device=remaining.device)
+        hit[place, question] = self._probe(asked, flip, radius, speculative=True)
 
-    def _labels_meet(self, rows: Tensor, index: Tensor, *, speculative: bool) -> Tensor:
+        found = hit.any(dim=1)
+        misses = torch.where(found, hit.to(torch.uint8).argmax(dim=1), remaining.clamp(max=width))
+        steps, ended = self._descend(live, hit, tree, levels, remaining)
+        used = torch.where(live.bisecting, steps, misses + found)
+        live.flip += torch.where(live.bisecting, 0, misses)
+        self._accept(live, found & ~live.bisecting)
+        self.oracle.claim(live.sample, used)
+        return ended, remaining <= used
+
+    def _probe(self, asked: _Live, flip: Tensor, radius: Tensor, *, speculative: bool = False) -> Tensor:
+        """(R,) bool, whether the rows at some radius along some flips meet the goal of their samples."""
+        rows = self._rows(asked, self.blocks.turn(asked.sample, asked.signs, flip), radius)
+        return self._meets(rows, asked.sample, speculative=speculative)
+
+    def _meets(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
         labels = self.oracle.labels(rows.view(-1, *self.shape), index, speculative=speculative)
         return self.problem.met(labels, index)
 
-    def _useful(self, live: _Live, remaining: Tensor, question: Tensor, nodes: int) -> Tensor:
-        """(B, W) bool, the questions a sequential search could come to within its budget and tolerance."""
+    def _useful(self, live: _Live, width: int, nodes: int, remaining: Tensor) -> Tensor:
+        """(B, W) bool, the questions that a sequential search could come to within its budget and tolerance."""
+        question = torch.arange(width, device=remaining.device)
         level = torch.floor(torch.log2(question + 1.0))
         # a node's interval is high - low halved `level` times; half a tolerance of slack for the rounding of the halves
         wide = ((live.high - live.low).unsqueeze(1) * 0.5**level > 0.5 * self.tol) | (level == 0)
         in_tree = (question < nodes) & (level < remaining.unsqueeze(1)) & wide
         return torch.where(live.bisecting.unsqueeze(1), in_tree, question < remaining.unsqueeze(1))
 
-    def _decide(
-        self, live: _Live, hit: Tensor, tree: Tensor, depth: int, remaining: Tensor
+    def _descend(
+        self, live: _Live, hit: Tensor, tree: Tensor, levels: int, remaining: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Walk through the answers (B, W) in sequential order and move the state.
+        """Walk down the bisection tree along the answers.
 
-        Returns (B,) int64, the questions a sequential search would have asked, and (B,) bool, whose bisection ended.
+        Returns (B,) int64, the steps made, and (B,) bool, whose bisection ended.
         """
-        checking = ~live.bisecting
-        used, ended = self._bisect(live, hit, tree, depth, remaining)
-        accepted = checking & hit.any(dim=1)
-        tried = hit.to(torch.uint8).argmax(dim=1)  # misses before the first hit
-        missed = torch.where(accepted, tried, remaining.clamp(max=hit.shape[1]))
-        live.flip += torch.where(checking, missed, 0)
-        used = torch.where(checking, missed + accepted, used)
-        # Algorithm 5: the bisection runs between 0 and the best radius; before the first hit, the radius at which the
-        # ray has left the box in every coordinate
-        saturated = torch.sqrt(live.dimension.to(live.high.dtype)) * self.width
-        live.low = torch.where(accepted, 0.0, live.low)
-        live.high = torch.where(accepted, torch.minimum(live.radius, saturated), live.high)
-        live.bisecting = live.bisecting | accepted
-        return used, ended
-
-    def _bisect(
-        self, live: _Live, hit: Tensor, tree: Tensor, depth: int, remaining: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Descend the bisection tree along the answers; a first step is made before the tolerance is looked at."""
-        node = torch.zeros_like(live.flip)
-        used = torch.zeros_like(live.flip)
+        node = steps = torch.zeros_like(live.flip)
         ended = torch.zeros_like(live.bisecting)
-        for level in range(depth):
-            moves = live.bisecting & ~ended & (level < remaining)
+        for _ in range(levels):
+            moves = live.bisecting & ~ended & (steps < remaining)
             adversarial = hit.gather(1, node.unsqueeze(1)).squeeze(1)
             middle = tree.gather(1, node.unsqueeze(1)).squeeze(1)
             live.high = torch.where(moves & adversarial, middle, live.high)
             live.low = torch.where(moves & ~adversarial, middle, live.low)
             ended = ended | (moves & (live.high - live.low <= self.tol))
-            used += moves
-            node = 2 * node + 2 - adversarial.to(node.dtype)
-        return used, ended
+            steps = steps + moves
+            node = 2 * node + 2 - adversarial.long()
+        return steps, ended
 
-    # ---- directions, rows and records
+    def _accept(self, live: _Live, accepted: Tensor) -> None:
+        """Enter the bisection behind a fast check that hit: between 0 and the best radius.
 
-    def _direction(self, live: _Live, flip: Tensor) -> Tensor:
-        """(B, D) the best direction with one block of signs turned: block ``flip`` in the order of Algorithm 6."""
-        stage = torch.searchsorted(live.offset[:, 1:].contiguous(), flip.unsqueeze(1), right=True)
-        block = flip - live.offset.gather(1, stage).squeeze(1)
-        # the last stage repeats; flip -1 stays a block in front of all coordinates, which turns none
-        block = torch.where(block < 0, block, block % live.dimension)
-        size = live.size.gather(1, stage).squeeze(1)
-        first = (block * size).to(torch.int32).unsqueeze(1)
-        inside = (live.rank >= first) & (live.rank < first + size.to(torch.int32).unsqueeze(1))
-        return torch.where(inside, -live.signs, live.signs)
+        Before the first hit that is the radius at which the ray has left the box in every coordinate.
+        """
+        live.high = torch.where(accepted, torch.minimum(live.radius, live.reach), live.high)
+        live.low = torch.where(accepted, 0.0, live.low)
+        live.bisecting = live.bisecting | accepted
 
     def _rows(self, live: _Live, direction: Tensor, radius: Tensor) -> Tensor:
         """(B, D) the points ``clip(x + radius direction/||direction||_2)``.
 
         The step is one number per row and the signs are +-1, so the product is exact and the row has the same bits
-        whenever it is built again. A radius at which the box is left everywhere takes a step that surely does.
+        whenever it is built again. A radius at which the box is left everywhere takes a step that surely leaves it.
         """
-        root = torch.sqrt(live.dimension.to(radius.dtype))
-        step = torch.where(radius >= root * self.width, 2 * self.width, radius / root)
+        step = torch.where(radius >= live.reach, 2 * self.width, radius / live.root)
         return torch.addcmul(live.x, direction, step.unsqueeze(1)).clamp_(self.lower, self.upper)
+
+    # ---- what is kept
 
     def _end_directions(self, live: _Live, places: Tensor) -> None:
         """Accept the directions whose bisection ended, or was cut by the budget, at a smaller radius than the best."""
-        better = live.bisecting[places] & (live.high[places] < live.radius[places])
         done = live.select(places)
-        direction = self._direction(done, done.flip)
-        self._record(done.sample[better], self._rows(done, direction, done.high)[better])
-        live.signs[places] = torch.where(better.unsqueeze(1), direction, done.signs)
-        live.radius[places] = torch.where(better, done.high, done.radius)
-        live.flip[places] += done.bisecting
-        live.bisecting[places] = False
+        better = done.bisecting & (done.high < done.radius)
+        direction = self.blocks.turn(done.sample, done.signs, done.flip)
+        self._record(done.sample, done.x, self._rows(done, direction, done.high), better)
+        live.signs.index_copy_(0, places, torch.where(better.unsqueeze(1), direction, done.signs))
+        live.radius.index_copy_(0, places, torch.where(better, done.high, done.radius))
+        live.flip.index_copy_(0, places, done.flip + done.bisecting)
+        live.bisecting.index_fill_(0, places, False)
 
-    def _record(self, index: Tensor, rows: Tensor) -> None:
-        """Keep verified adversarial rows that are nearer than what their samples had, and note who met the goal."""
-        distance = distances(rows, self.x[index], self.norm)
-        nearer = distance < self.distance[index]
-        self.nearest[index[nearer]] = rows[nearer]
-        self.distance[index[nearer]] = distance[nearer]
-        new = within_ball(distance, self.eps) & (self.queries_to_success[index] < 0)
-        self.queries_to_success[index[new]] = self.oracle.queries[index[new]]
+    def _record(self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor) -> None:
+        """Keep those verified rows that are nearer than what their samples x had, and note who met the goal."""
+        before = self.distance.index_select(0, index)
+        distance = torch.where(verified, distances(rows, x, self.norm), math.inf)
+        nearer = distance < before
+        self.nearest.index_copy_(0, index, torch.where(nearer.unsqueeze(1), rows, self.nearest.index_select(0, index)))
+        self.distance.index_copy_(0, index, torch.minimum(distance, before))
+        since = self.queries_to_success.index_select(0, index)
+        met = within_ball(distance, self.eps) & (since < 0)
+        self.queries_to_success.index_copy_(0, index, torch.where(met, self.oracle.queries[index], since))
 
     def _report(self, index: Tensor) -> None:
         if self.callback is not None:
@@ -498,15 +511,15 @@ class _Search:
         )
 
 
-def _bisection_tree(low: Tensor, high: Tensor, depth: int) -> Tensor:
-    """(B, 2^depth - 1) midpoints that ``depth`` bisection steps may visit, node n before its halves 2n+1 and 2n+2.
+def _bisection_tree(low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """(B, 2^levels - 1) midpoints that the next bisection steps may visit, node n before its halves 2n+1 and 2n+2.
 
     Each is computed by the same halvings as in a sequential bisection, so that it has the same bits.
     """
     low, high = low.unsqueeze(1), high.unsqueeze(1)
-    levels = []
-    for _ in range(depth):
-        middle = (low + high) / 2
-        levels.append(middle)
+    tree = middle = (low + high) / 2
+    for _ in range(levels - 1):
         low, high = torch.stack([low, middle], dim=2).flatten(1), torch.stack([middle, high], dim=2).flatten(1)
-    return torch.cat(levels, dim=1) if depth > 1 else levels[0]
+        middle = (low + high) / 2
+        tree = torch.cat([tree, middle], dim=1)
+    return tree

@@ -1,0 +1,66 @@
+"""NumPy files: ``.npz`` archives with images and labels, and pairs of ``.npy`` files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from art_ext.data.raw import Raw
+
+_NPZ_KEYS = {
+    "test": (("x_test", "y_test"), ("x", "y"), ("images", "labels")),
+    "train": (("x_train", "y_train"),),
+}
+# what NumPy raises for damaged files, and ValueError for objects in them
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def read_npz(file: Path, split: str) -> Raw:
+    """Read the arrays of a split from an ``.npz`` file; objects in it are refused.
+
+    Raises:
+        ValueError: if the file is damaged or holds no pair of keys for the split: x_test and y_test, x and y, or
+            images and labels; x_train and y_train.
+    """
+    try:
+        # opened here: NumPy leaves a file open that turns out to be no archive
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it is an .npy file under that name")
+            for x, y in _NPZ_KEYS[split]:
+                if x in archive and y in archive:
+                    return Raw(archive[x], archive[y])
+            held = ", ".join(archive.files) or "nothing"
+    except _DAMAGE as error:
+        raise ValueError(f"{file} must be an .npz file of plain arrays: {error}") from error
+    wanted = " or ".join(f"{x} and {y}" for x, y in _NPZ_KEYS[split])
+    raise ValueError(f"{file} must hold {wanted} for the {split} split, got {held}")
+
+
+def read_npy(file: Path) -> Raw:
+    """Read ``NAME.npy`` and its labels ``NAME_labels.npy`` from the same folder; objects are refused.
+
+    Raises:
+        ValueError: if the labels are missing or a file is damaged.
+    """
+    labels = file.with_name(f"{file.stem}_labels.npy")
+    if not labels.is_file():
+        raise ValueError(f"{file} must have its labels beside it in {labels.name}, which does not exist")
+    return Raw(_read_array(file), _read_array(labels))
+
+
+def _read_array(file: Path) -> npt.NDArray[Any]:
+    try:
+        with file.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+        if not isinstance(content, np.ndarray):
+            raise ValueError("it is an .npz archive under that name")
+    except _DAMAGE as error:
+        raise ValueError(f"{file} must be an .npy file of a plain array: {error}") from error
+    return content

@@ -1,0 +1,29 @@
+"""The networks of the papers, their weights, and models named on a command line.
+
+Every network takes images in [0, 1] and normalises them itself, so that a perturbation is always measured in pixels.
+
+    from art_ext.models import cifar_resnet20, load_weights
+    model = load_weights(cifar_resnet20(), "resnet20.safetensors").eval()
+"""
+
+from __future__ import annotations
+
+from art_ext.models.cifar import cifar_resnet, cifar_resnet20
+from art_ext.models.factory import resolve_factory
+from art_ext.models.layers import Normalize, normalized
+from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
+from art_ext.models.weights import load_weights, save_weights
+
+__all__ = [
+    "Normalize",
+    "cifar_resnet",
+    "cifar_resnet20",
+    "digits_cnn",
+    "load_weights",
+    "mnist_lenet5",
+    "mnist_small_cnn",
+    "mnist_two_conv",
+    "normalized",
+    "resolve_factory",
+    "save_weights",
+]

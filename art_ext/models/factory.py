@@ -1,0 +1,135 @@
+"""Models named on a command line: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+
+def resolve_factory(spec: str, arguments: Mapping[str, str] | None = None) -> nn.Module | Callable[..., Any]:
+    """Import the factory that the spec names, call it, and return the model it makes.
+
+    This runs the code of the file or module, as ``python FILE.py`` would. The file's folder, or for a module the
+    current folder, can be imported from meanwhile.
+
+    Args:
+        spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance ``art_ext.models:mnist_two_conv``.
+        arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8, 16)``, ``True``)
+            becomes its value, anything else stays text.
+
+    Returns:
+        What the factory returned: an ``nn.Module``, set to eval mode, or another callable.
+
+    Raises:
+        ValueError: if the spec cannot be read, the file or module is missing or fails, there is no such factory
+            (the message lists similar names), or it refuses its arguments, fails or returns nothing callable.
+            What the user's own code raised is the cause of the error.
+    """
+    location, colon, name = spec.rpartition(":")
+    if not (colon and location and name):
+        raise ValueError(f"a model must be given as FILE.py:FACTORY or MODULE:FACTORY, got {spec!r}")
+    is_file = location.endswith(".py")
+    folder = Path(location).resolve().parent if is_file else Path.cwd()
+    with _importable(folder):
+        module = _import_file(Path(location)) if is_file else _import_module(location)
+        factory = _find(module, name, spec)
+        model = _call(factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()})
+    return model.eval() if isinstance(model, nn.Module) else model
+
+
+def _literal(text: str) -> object:
+    """Return the value of a Python literal, and any other text as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Put a folder first on the import path for a while."""
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:  # the user's code may have taken it off
+            sys.path.remove(entry)
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Run a Python file as a module of its own."""
+    if not file.is_file():
+        raise ValueError(f"the model's file must exist, got {file} (current folder: {Path.cwd()})")
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_art_ext_model_{file.stem}_{digest}", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"the model's file must be Python source, got {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise ValueError(f"the model's file {file} fails on import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module by its dotted name."""
+    importlib.invalidate_caches()  # the module may have been written a moment ago
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"the model's module must be installed or lie in the current folder, got {name!r}: no module named "
+                f"{error.name!r} (current folder: {Path.cwd()}; a file is given with its ending .py)"
+            ) from error
+        raise ValueError(f"the model's module {name!r} fails on import: {type(error).__name__}: {error}") from error
+
+
+def _find(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
+    """Return the factory, or explain why there is none."""
+    if not hasattr(module, name):
+        public = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
+        near = difflib.get_close_matches(name, public, cutoff=0.5) or sorted(public)[:10]
+        raise ValueError(f"there is no {name!r} for {spec!r}; it has {', '.join(near) or 'nothing that can be called'}")
+    factory = getattr(module, name)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ValueError(
+            f"{spec!r} must name a function or class that makes the model, got an instance of {type(factory).__name__}"
+        )
+    return factory
+
+
+def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, object]) -> Callable[..., Any]:
+    """Call the factory and check what it made."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some classes written in C do not tell
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ValueError(f"{spec!r} takes the arguments {signature}, got {arguments}: {error}") from error
+    try:
+        model = factory(**arguments)
+    except Exception as error:
+        raise ValueError(f"{spec!r} with arguments {arguments} fails: {type(error).__name__}: {error}") from error
+    if not callable(model):
+        raise ValueError(f"{spec!r} must return a model or another callable, got {type(model).__name__}")
+    return model

@@ -1,0 +1,111 @@
+"""Small networks for MNIST (N, 1, 28, 28) and for scikit-learn's 8x8 digits; ten classes, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from art_ext.models.layers import normalized
+
+
+def digits_cnn() -> nn.Sequential:
+    """Return an untrained network of 21,546 parameters for scikit-learn's digits, (N, 1, 8, 8) in [0, 1] -> (N, 10).
+
+    It is meant for demonstrations and tests: 15 epochs of Adam take seconds on a CPU and give about 98 %.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * 4 * 4, 32),
+        nn.ReLU(),
+        nn.Linear(32, 10),
+    )
+
+
+def mnist_two_conv(
+    channels: Sequence[int] = (16, 32),
+    hidden: Sequence[int] = (100,),
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> nn.Sequential:
+    """Return the network of "Fast is better than free" and of Wong and Kolter's certified nets, untrained.
+
+    Two 4x4 convolutions of stride 2 and padding 1, then fully connected layers, ReLU between all of them;
+    (N, 1, 28, 28) in [0, 1] -> (N, 10). auto_LiRPA's small MNIST net is ``channels=(8, 16), hidden=(256,)``.
+
+    Args:
+        channels: outputs of the two convolutions.
+        hidden: widths of the fully connected layers before the last one.
+        mean: subtracted from the image, and
+        std: divided by, before the first layer.
+
+    Raises:
+        ValueError: if channels does not hold two numbers.
+    """
+    if len(channels) != 2:
+        raise ValueError(f"channels must hold the outputs of the two convolutions, got {channels}")
+    layers: list[nn.Module] = []
+    inputs = 1
+    for outputs in channels:
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+        inputs = outputs
+    layers.append(nn.Flatten())
+    width = inputs * 7 * 7
+    for units in hidden:
+        layers += [nn.Linear(width, units), nn.ReLU()]
+        width = units
+    return normalized([*layers, nn.Linear(width, 10)], mean, std)
+
+
+def mnist_small_cnn(
+    batch_norm: bool = False, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
+) -> nn.Sequential:
+    """Return Carlini and Wagner's MNIST network, untrained; TRADES, DDN, RayS and Frank-Wolfe attack it.
+
+    Four 3x3 convolutions without padding (32, 32, 64, 64 channels), a 2x2 maximum after the second and the fourth,
+    then 200, 200 and 10 units; (N, 1, 28, 28) in [0, 1] -> (N, 10). The dropout between the fully connected layers
+    is left out: it has no weights and does nothing when a network is attacked.
+
+    Args:
+        batch_norm: put a BatchNorm between each convolution and its ReLU, as RayS' authors do.
+        mean: subtracted from the image (0.5 for the Frank-Wolfe paper's weights), and
+        std: divided by, before the first layer.
+
+    Raises:
+        ValueError: if batch_norm is not a bool: the text "false" would count as true.
+    """
+    if not isinstance(batch_norm, bool):
+        raise ValueError(f"batch_norm must be True or False, got {batch_norm!r}")
+    layers: list[nn.Module] = []
+    inputs = 1
+    for place, outputs in enumerate((32, 32, 64, 64)):
+        layers.append(nn.Conv2d(inputs, outputs, 3))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.ReLU())
+        if place in (1, 3):
+            layers.append(nn.MaxPool2d(2))
+        inputs = outputs
+    layers += [nn.Flatten(), nn.Linear(64 * 4 * 4, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)]
+    return normalized(layers, mean, std)
+
+
+def mnist_lenet5(mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0) -> nn.Sequential:
+    """Return AdverTorch's "LeNet-5" (after Madry et al.), untrained.
+
+    Two 3x3 convolutions of 32 and 64 channels with padding, each followed by a 2x2 maximum, then 200 and 10 units;
+    (N, 1, 28, 28) in [0, 1] -> (N, 10).
+
+    Args:
+        mean: subtracted from the image, and
+        std: divided by, before the first layer.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((1, 32), (32, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return normalized([*layers, nn.Flatten(), nn.Linear(64 * 7 * 7, 200), nn.ReLU(), nn.Linear(200, 10)], mean, std)

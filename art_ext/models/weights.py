@@ -1,0 +1,143 @@
+"""Read and write the weights of a model without running code from the file."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIX = "module."  # what DataParallel puts in front of every name
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """Fill the model from a safetensors file or a ``torch.save`` file and return it; nothing in the file is executed.
+
+    The file holds a state dict, or one under "state_dict", "model_state_dict" or "model"; the ``module.`` prefix of
+    DataParallel is taken off. Every name and shape must fit: a model is filled entirely or left as it was.
+    Mode, device and dtype of the model stay as they are.
+
+    Args:
+        model: the network to fill.
+        path: the checkpoint; its kind is told from its first bytes, not from its name.
+
+    Raises:
+        ValueError: if there is no such file, if it is no checkpoint (a web page or a Git-LFS pointer is named as such),
+            if it holds more than tensors, or if names or shapes do not fit.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"weights must name a checkpoint file, got {file}, which does not exist or is a folder")
+    state = _without_wrapper(_read(file), file)
+    expected = model.state_dict()
+    if state.keys().isdisjoint(expected) and all(name.startswith(_PREFIX) for name in state):
+        state = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    _check_fit(state, expected, file)
+    model.load_state_dict(state)
+    return model
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write the model's state dict as safetensors; the file is complete or, after a crash, the old one is still there.
+
+    Raises:
+        OSError: if the folder does not exist or cannot be written.
+    """
+    from safetensors.torch import save
+
+    # clone: safetensors refuses tensors that share memory, as tied weights do
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(save(state))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> object:
+    """Return what the checkpoint holds, tensors on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with file.open("rb") as stream:
+        head = stream.read(512)
+    # safetensors: eight bytes with the length of a JSON header, then the header
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
+        try:
+            return load_file(file, device="cpu")
+        except SafetensorError as error:
+            raise ValueError(f"{file} is a damaged or incomplete safetensors file: {error}") from error
+    _explain_impostor(head, file)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can make the unpickler raise anything
+        raise ValueError(
+            f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code in it is refused; "
+            f"save model.state_dict() instead of the model), but torch.load(weights_only=True) says: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        ) from error
+
+
+def _explain_impostor(head: bytes, file: Path) -> None:
+    """Raise ValueError for what downloads leave behind in place of a checkpoint."""
+    if not head:
+        raise ValueError(f"{file} must be a checkpoint, but it is empty: the download or the copy failed")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(
+            f"{file} must be a checkpoint, but it is a Git-LFS pointer: run `git lfs pull` in its repository"
+        )
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise ValueError(
+            f"{file} must be a checkpoint, but it is a web page: the host (often Google Drive, over its quota or "
+            f"asking for a confirmation) sent a page instead of the file; download it again in a browser"
+        )
+
+
+def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
+    """Return the state dict itself."""
+    if isinstance(content, Mapping):
+        for wrapper in _WRAPPERS:
+            if isinstance(content.get(wrapper), Mapping):
+                content = content[wrapper]
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{file} must hold a state dict, got {type(content).__name__} (empty or not a mapping)")
+    odd = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if odd:
+        raise ValueError(
+            f"{file} must hold a state dict (names and tensors), plain or under {', '.join(_WRAPPERS)}, "
+            f"but these entries are no tensors: {_listed(map(str, odd))}"
+        )
+    return dict(content)
+
+
+def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
+    """Raise ValueError with every way in which the state dict does not fit the model."""
+    # checkpoints older than this BatchNorm counter leave it out, and PyTorch then fills it in
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in expected]
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    found = {"missing keys": missing, "unexpected keys": unexpected, "wrong shapes": shapes}
+    if any(found.values()):
+        details = "; ".join(f"{what}: {_listed(names)}" for what, names in found.items() if names)
+        raise ValueError(f"{file} does not fit the model: {details}")
+
+
+def _listed(names: Iterable[str], limit: int = 6) -> str:
+    """Join names with commas, and count those beyond the limit."""
+    every = list(names)
+    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + rest
