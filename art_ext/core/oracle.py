@@ -156,6 +156,8 @@ class LabelOracle:
         Raises:
             RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
         """
+        if not len(rows):
+            return torch.empty_like(index)
         self._charge(index, speculative)
         return self._to_labels(self._forward(rows, index))
 
@@ -172,6 +174,8 @@ class LabelOracle:
             ValueError: naming the first sample for which the model returns NaN.
         """
         index = torch.arange(len(x), device=self.device)
+        if not len(x):
+            return index
         self._charge(index, False)
         outputs = self._forward(x, index)
         self._check_clean(outputs)

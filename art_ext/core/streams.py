@@ -85,6 +85,6 @@ def uniform(seed: int, ids: Tensor, step: int, shape: tuple[int, ...] = ()) -> T
         (N, *shape) float32 on the device of ids.
     """
     key = _mix(torch.tensor(seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
-    key = _mix(_mix(ids ^ key) + step * _GOLDEN)
+    key = _mix(_mix(ids ^ key) + _signed(step * _GOLDEN % (1 << 64)))
     bits = _mix(key.unsqueeze(1) + _counter(math.prod(shape), ids.device))
     return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(ids), *shape)

@@ -1,0 +1,121 @@
+"""How far the decision boundary is, how many samples an attack broke, and what that cost it.
+
+All functions read an untargeted ``AttackResult``: ``already_adversarial`` are the misclassified samples. Shares of
+nothing (no sample, or no success to average over) are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_ext.core.geometry import within_ball
+from art_ext.core.result import AttackResult
+
+
+@dataclass(frozen=True)
+class BoundaryDistance:
+    """The average decision boundary distance (ADBD) of a model on some samples.
+
+    Attributes:
+        value: mean distance of the nearest adversarial found, in the units of x; NaN if no sample counts.
+        left_out: samples for which no adversarial was found at all; they are not in the mean.
+        count: samples in the mean, the misclassified ones (distance 0) included.
+    """
+
+    value: float
+    left_out: int
+    count: int
+
+
+@dataclass(frozen=True)
+class QueryStatistics:
+    """Queries until success, over the correctly classified samples that the attack broke.
+
+    Attributes:
+        count: number of these samples.
+        mean, median: of the queries, the clean check included; NaN if there is no success.
+        mean_without_check, median_without_check: the same less the one query of the clean check.
+    """
+
+    count: int
+    mean: float
+    median: float
+    mean_without_check: float
+    median_without_check: float
+
+
+def adbd(result: AttackResult) -> BoundaryDistance:
+    """Average decision boundary distance: the mean of ``result.distance``, with 0 for misclassified samples.
+
+    Samples with distance inf are left out and counted.
+
+    Raises:
+        ValueError: for results whose distances are not those of a search for the nearest adversarial: the attack left
+            samples at their first success, or never looks past eps.
+
+    References:
+        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack", KDD 2020.
+    """
+    _check_distances(result, "adbd")
+    distance = torch.where(result.already_adversarial, 0.0, result.distance).double()
+    found = distance.isfinite()
+    value = float(distance[found].mean()) if bool(found.any()) else math.nan
+    return BoundaryDistance(value, left_out=int((~found).sum()), count=int(found.sum()))
+
+
+def clean_accuracy(result: AttackResult) -> float:
+    """Share of all samples that the model classifies correctly before the attack."""
+    return _share(~result.already_adversarial)
+
+
+def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
+    """Share of all samples that are classified correctly and that the attack did not break.
+
+    It bounds the true robust accuracy from above: a stronger attack may break more.
+
+    Args:
+        result: of an untargeted attack.
+        eps: radius of the ball. None takes the verdicts of the attack at its own eps; another radius is read from
+            ``result.distance``.
+
+    Raises:
+        ValueError: if eps is negative or NaN, or differs from the attack's and the distances say nothing about it.
+    """
+    if eps is None or eps == result.eps:
+        return _share(~(result.already_adversarial | result.success))
+    if not eps >= 0:
+        raise ValueError(f"eps must be >= 0, got {eps!r}")
+    _check_distances(result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}")
+    return _share(~(result.already_adversarial | within_ball(result.distance, eps)))
+
+
+def success_rate(result: AttackResult) -> float:
+    """Share of the correctly classified samples that the attack broke (attack success rate)."""
+    return _share(result.success[~result.already_adversarial])
+
+
+def query_statistics(result: AttackResult) -> QueryStatistics:
+    """Mean and median queries until success, over ``success & ~already_adversarial``, with and without the check."""
+    broken = result.success & ~result.already_adversarial
+    queries = result.queries_to_success[broken].double()
+    if not len(queries):
+        return QueryStatistics(0, math.nan, math.nan, math.nan, math.nan)
+    # quantile, not median: of an even number of values the papers take the mean of the middle two
+    mean, median = float(queries.mean()), float(queries.quantile(0.5))
+    return QueryStatistics(len(queries), mean, median, mean - 1, median - 1)
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean()) if len(flags) else math.nan
+
+
+def _check_distances(result: AttackResult, what: str) -> None:
+    """Refuse results whose ``distance`` is not that of the nearest adversarial the whole budget could find."""
+    if result.early_stop:
+        raise ValueError(f"{what} needs a search for the nearest adversarial: run the attack with early_stop=False")
+    if result.x_nearest is None:
+        raise ValueError(f"{what} needs an attack that looks past its eps for the nearest adversarial, such as rays")

@@ -1,0 +1,92 @@
+"""RayS against the authors' program on third-party checkpoints (``tests/golden``)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from art_ext.core.attacks import rays
+from art_ext.data import load_data
+from art_ext.models import cifar_resnet20, load_weights, mnist_small_cnn, mnist_two_conv
+
+GOLDEN = Path(__file__).parent / "golden"
+MODELS = {
+    "mnist_smallcnn_standard": mnist_small_cnn,
+    "mnist_conv2_fast_pgd": mnist_two_conv,
+    "mnist_conv2_lirpa_robust": lambda: mnist_two_conv(channels=(8, 16), hidden=(256,)),
+    "cifar_resnet20_nat": cifar_resnet20,
+}
+
+
+def load(name, art_ext_data):
+    golden = np.load(GOLDEN / f"rays_{name}.npz")
+    model = load_weights(MODELS[name](), art_ext_data / "checkpoints" / f"{name}.safetensors").eval()
+    data = load_data("mnist" if name.startswith("mnist") else "cifar10", root=art_ext_data).take(golden["index"])
+    return golden, model, data
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_verdicts_and_query_counts_are_the_authors(name, art_ext_data):
+    golden, model, data = load(name, art_ext_data)
+    budget = int(golden["budget"])
+    result = rays(model, data.x, data.y, eps=float(golden["eps"]), max_queries=budget + 1)
+    assert not bool(result.already_adversarial.any())
+    assert np.array_equal(result.success.numpy(), golden["success"])
+    common = golden["success"] & (golden["queries"] < budget)
+    # ours counts the clean check too
+    equal = result.queries_to_success.numpy()[common] == golden["queries"][common] + 1
+    assert equal.mean() >= 0.98
+
+
+def distances_and_cut(model, data, budget, eps, monkeypatch):
+    """Final distances (N,), and (N,) whether the budget cut the sample in the middle of a bisection.
+
+    The authors' program finishes that bisection beyond its budget, so that these rows are another search's result.
+    """
+    search = importlib.import_module("art_ext.core.attacks.rays")._Search
+    cut = np.zeros(len(data), dtype=bool)
+    original = search._end_directions
+
+    def spy(self, live, places):
+        unfinished = live.bisecting[places] & (live.high[places] - live.low[places] > self.tol)
+        cut[live.sample[places][unfinished].numpy()] = True
+        original(self, live, places)
+
+    monkeypatch.setattr(search, "_end_directions", spy)
+    return rays(model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False).distance.numpy(), cut
+
+
+def check_distances(name, art_ext_data, monkeypatch):
+    golden, model, data = load(name, art_ext_data)
+    distance, cut = distances_and_cut(model, data, int(golden["budget"]), float(golden["eps"]), monkeypatch)
+    assert (~cut).sum() >= 10
+    assert (np.abs(distance - golden["distance"])[~cut] <= 1e-4).mean() >= 0.95
+
+
+@pytest.mark.parametrize("name", ["mnist_conv2_fast_pgd", "mnist_conv2_lirpa_robust"])
+def test_distances_are_the_authors(name, art_ext_data, monkeypatch):
+    check_distances(name, art_ext_data, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist_smallcnn_standard", "cifar_resnet20_nat"])
+def test_distances_are_the_authors_on_natural_models(name, art_ext_data, monkeypatch):
+    check_distances(name, art_ext_data, monkeypatch)
+
+
+def test_the_ledger_covers_a_model_of_real_size(art_ext_data):
+    golden, model, data = load("cifar_resnet20_nat", art_ext_data)
+    rows = 0
+
+    def counted(images):
+        nonlocal rows
+        rows += len(images)
+        return model(images)
+
+    with torch.no_grad():
+        result = rays(counted, data.x[:6], data.y[:6], eps=float(golden["eps"]), max_queries=60)
+    assert rows == int(result.queries.sum())
