@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import torchattacks
 from torch import Tensor, nn
@@ -29,7 +30,9 @@ class _Logits(nn.Module):
 
 def class_indices(labels: Tensor | None) -> Tensor | None:
     """(N,) class indices of index labels (N,) or one-hot rows (N, K)."""
-    return labels.argmax(dim=1) if labels is not None and labels.dim() == 2 else labels
+    if isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 1:
+        return labels.argmax(dim=1)
+    return labels  # the core's to accept or refuse
 
 
 class CoreAttack(Attack):
@@ -49,8 +52,18 @@ class CoreAttack(Attack):
         return self._last_result
 
     def _store(self, result: AttackResult | None) -> None:
-        # torchattacks' __setattr__ keeps every value it ever saw in a global list: results would never be freed
+        # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps on the GPU, would
+        # stay until the garbage collector runs
         object.__setattr__(self, "_last_result", result)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an error."""
+        applied = self._normalization_applied
+        try:
+            adversarial: Tensor = super().__call__(*args, **kwargs)
+            return adversarial
+        finally:
+            self._set_normalization_applied(applied)
 
     def _change_model_mode(self, given_training: bool) -> None:
         """Leave the modes to the oracle."""
@@ -113,12 +126,12 @@ class RayS(CoreAttack):
         """Adversarial images for (N, ...) images in [0, 1]."""
         result = rays(
             _Logits(self), images.to(self.device), class_indices(labels),
-            eps=self.eps, max_queries=self.max_queries, norm=self.norm.lower(), tol=self.tol,
+            eps=self.eps, max_queries=self.max_queries, norm=str(self.norm).lower(), tol=self.tol,
             early_stop=self.early_stop, hierarchical=self.hierarchical, speculate=self.speculate,
             batch_size=self.batch_size, device=self.device,
         )  # fmt: skip
         self._store(result)
-        return result.x_adv
+        return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 
 ATTACKS: dict[str, type[CoreAttack]] = {"RayS": RayS}

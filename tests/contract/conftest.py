@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,7 @@ def same() -> Callable[[AttackResult, AttackResult], None]:
 
 def permuted(result: AttackResult, order: Tensor) -> AttackResult:
     """The rows of a result in another order."""
-    values = {
-        name: value[order] if isinstance(value, Tensor) else value
-        for name, value in vars(result).items()
-    }
-    return AttackResult(**values)
+    return replace(result, **{name: value[order] for name, value in vars(result).items() if isinstance(value, Tensor)})
 
 
 @pytest.fixture

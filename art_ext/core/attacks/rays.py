@@ -202,7 +202,9 @@ class _Blocks:
             rank = torch.arange(columns, device=device).unsqueeze(0)
         else:
             self.count, rank = free.sum(dim=1), free.cumsum(dim=1) - 1
-        self.rank = rank.to(torch.int32)  # (U, D) position of a coordinate among the free ones; U = 1 or N
+        # (U, D) position of a coordinate among the free ones; U = 1 or N; narrow numbers are compared faster
+        self.kind = torch.int16 if columns < 1 << 14 else torch.int32
+        self.rank = rank.to(self.kind)
         self.shared = len(rank) == 1
         last = max(0, columns - 1).bit_length()
         stage = torch.arange(0 if hierarchical else last, last + 1, device=device)
@@ -228,14 +230,13 @@ class _Blocks:
         size = self.size[row].gather(1, stage).squeeze(1)
         nothing = flip == 0
         first = torch.where(nothing, 0, block % self.count[row].clamp(min=1)) * size  # the last stage repeats
-        return first.to(torch.int32), torch.where(nothing, 0, first + size).to(torch.int32)
+        return first.to(self.kind), torch.where(nothing, 0, first + size).to(self.kind)
 
-    def turn(self, sample: Tensor, signs: Tensor, flip: Tensor) -> Tensor:
-        """(B, D) the directions with the signs of one block turned."""
+    def inside(self, sample: Tensor, flip: Tensor) -> Tensor:
+        """(B, D) bool, the coordinates of each sample's block."""
         first, last = self.limits(sample, flip)
         rank = self.rank if self.shared else self.rank[sample]
-        inside = (rank >= first.unsqueeze(1)) & (rank < last.unsqueeze(1))
-        return torch.where(inside, -signs, signs)
+        return (rank >= first.unsqueeze(1)) & (rank < last.unsqueeze(1))
 
 
 class _Search:
@@ -399,7 +400,7 @@ class _Search:
 
     def _probe(self, asked: _Live, flip: Tensor, radius: Tensor, *, speculative: bool = False) -> Tensor:
         """(R,) bool, whether the rows at some radius along some flips meet the goal of their samples."""
-        rows = self._rows(asked, self.blocks.turn(asked.sample, asked.signs, flip), radius)
+        rows = self._rows(asked, self.blocks.inside(asked.sample, flip), radius)
         return self._meets(rows, asked.sample, speculative=speculative)
 
     def _meets(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
@@ -444,14 +445,14 @@ class _Search:
         live.low = torch.where(accepted, 0.0, live.low)
         live.bisecting = live.bisecting | accepted
 
-    def _rows(self, live: _Live, direction: Tensor, radius: Tensor) -> Tensor:
-        """(B, D) the points ``clip(x + radius direction/||direction||_2)``.
+    def _rows(self, live: _Live, turned: Tensor, radius: Tensor) -> Tensor:
+        """(B, D) the points ``clip(x + radius s/||s||_2)``, where s is the best direction with some signs turned.
 
         The step is one number per row and the signs are +-1, so the product is exact and the row has the same bits
         whenever it is built again. A radius at which the box is left everywhere takes a step that surely leaves it.
         """
-        step = torch.where(radius >= live.reach, 2 * self.width, radius / live.root)
-        return torch.addcmul(live.x, direction, step.unsqueeze(1)).clamp_(self.lower, self.upper)
+        step = torch.where(radius >= live.reach, 2 * self.width, radius / live.root).unsqueeze(1)
+        return torch.addcmul(live.x, live.signs, torch.where(turned, -step, step)).clamp_(self.lower, self.upper)
 
     # ---- what is kept
 
@@ -459,9 +460,9 @@ class _Search:
         """Accept the directions whose bisection ended, or was cut by the budget, at a smaller radius than the best."""
         done = live.select(places)
         better = done.bisecting & (done.high < done.radius)
-        direction = self.blocks.turn(done.sample, done.signs, done.flip)
-        self._record(done.sample, done.x, self._rows(done, direction, done.high), better)
-        live.signs.index_copy_(0, places, torch.where(better.unsqueeze(1), direction, done.signs))
+        turned = self.blocks.inside(done.sample, done.flip)
+        self._record(done.sample, done.x, self._rows(done, turned, done.high), better)
+        live.signs.index_copy_(0, places, torch.where(turned & better.unsqueeze(1), -done.signs, done.signs))
         live.radius.index_copy_(0, places, torch.where(better, done.high, done.radius))
         live.flip.index_copy_(0, places, done.flip + done.bisecting)
         live.bisecting.index_fill_(0, places, False)
