@@ -110,7 +110,8 @@ def same() -> Callable[[AttackResult, AttackResult], None]:
 
 def permuted(result: AttackResult, order: Tensor) -> AttackResult:
     """The rows of a result in another order."""
-    return replace(result, **{name: value[order] for name, value in vars(result).items() if isinstance(value, Tensor)})
+    rows = {name: value[order] for name, value in vars(result).items() if isinstance(value, Tensor)}
+    return replace(result, **rows)  # type: ignore[arg-type]
 
 
 @pytest.fixture
