@@ -202,10 +202,9 @@ class _Blocks:
             rank = torch.arange(columns, device=device).unsqueeze(0)
         else:
             self.count, rank = free.sum(dim=1), free.cumsum(dim=1) - 1
-        # (U, D) position of a coordinate among the free ones; U = 1 or N; narrow numbers are compared faster
-        self.kind = torch.int16 if columns < 1 << 14 else torch.int32
-        self.rank = rank.to(self.kind)
         self.shared = len(rank) == 1
+        # (U, D) twice the position of a coordinate among the free ones, U = 1 or N; floats hold such integers exactly
+        self.rank = 2 * rank.to(torch.float32 if columns < 1 << 22 else torch.float64)
         last = max(0, columns - 1).bit_length()
         stage = torch.arange(0 if hierarchical else last, last + 1, device=device)
         count = self.count.unsqueeze(1)
@@ -216,27 +215,28 @@ class _Blocks:
         self.table: tuple[Tensor, Tensor] | None = None
         if self.shared and flips <= _LARGEST_TABLE:
             every = torch.arange(flips, device=device)
-            self.table = self._limits(torch.zeros_like(every), every)
+            self.table = self._place(torch.zeros_like(every), every)
 
-    def limits(self, sample: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) the first coordinate of each sample's block, and the one after its last."""
+    def turning(self, sample: Tensor, flip: Tensor) -> Tensor:
+        """(B, D) factors that turn the signs of each sample's block: -1 on it, +1 elsewhere."""
         if self.table is not None:
-            return self.table[0].index_select(0, flip), self.table[1].index_select(0, flip)
-        return self._limits(torch.zeros_like(sample) if self.shared else sample, flip)
+            middle, size = self.table[0].index_select(0, flip), self.table[1].index_select(0, flip)
+        else:
+            middle, size = self._place(torch.zeros_like(sample) if self.shared else sample, flip)
+        # |2 rank - (first + last)| - size is at most -1 on the block and at least 1 off it. Arithmetic of floats takes
+        # a fifth of the time of comparisons and torch.where, and this is done for every row of every model call.
+        rank = self.rank if self.shared else self.rank[sample]
+        return (rank - middle.unsqueeze(1)).abs_().sub_(size.unsqueeze(1)).clamp_(-1, 1)
 
-    def _limits(self, row: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+    def _place(self, row: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) the sum of a block's first and last position, and (B,) its size."""
         stage = torch.searchsorted(self.offset[row, 1:], flip.unsqueeze(1), right=True)
         block = flip - self.offset[row].gather(1, stage).squeeze(1)
         size = self.size[row].gather(1, stage).squeeze(1)
+        first = block % self.count[row].clamp(min=1) * size  # the last stage repeats
         nothing = flip == 0
-        first = torch.where(nothing, 0, block % self.count[row].clamp(min=1)) * size  # the last stage repeats
-        return first.to(self.kind), torch.where(nothing, 0, first + size).to(self.kind)
-
-    def inside(self, sample: Tensor, flip: Tensor) -> Tensor:
-        """(B, D) bool, the coordinates of each sample's block."""
-        first, last = self.limits(sample, flip)
-        rank = self.rank if self.shared else self.rank[sample]
-        return (rank >= first.unsqueeze(1)) & (rank < last.unsqueeze(1))
+        middle = torch.where(nothing, -1, 2 * first + size - 1)
+        return middle.to(self.rank.dtype), torch.where(nothing, 0, size).to(self.rank.dtype)
 
 
 class _Search:
@@ -400,7 +400,7 @@ class _Search:
 
     def _probe(self, asked: _Live, flip: Tensor, radius: Tensor, *, speculative: bool = False) -> Tensor:
         """(R,) bool, whether the rows at some radius along some flips meet the goal of their samples."""
-        rows = self._rows(asked, self.blocks.inside(asked.sample, flip), radius)
+        rows = self._rows(asked, self.blocks.turning(asked.sample, flip).mul_(asked.signs), radius)
         return self._meets(rows, asked.sample, speculative=speculative)
 
     def _meets(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
@@ -445,14 +445,14 @@ class _Search:
         live.low = torch.where(accepted, 0.0, live.low)
         live.bisecting = live.bisecting | accepted
 
-    def _rows(self, live: _Live, turned: Tensor, radius: Tensor) -> Tensor:
-        """(B, D) the points ``clip(x + radius s/||s||_2)``, where s is the best direction with some signs turned.
+    def _rows(self, live: _Live, direction: Tensor, radius: Tensor) -> Tensor:
+        """(B, D) the points ``clip(x + radius direction/||direction||_2)``.
 
         The step is one number per row and the signs are +-1, so the product is exact and the row has the same bits
         whenever it is built again. A radius at which the box is left everywhere takes a step that surely leaves it.
         """
         step = torch.where(radius >= live.reach, 2 * self.width, radius / live.root).unsqueeze(1)
-        return torch.addcmul(live.x, live.signs, torch.where(turned, -step, step)).clamp_(self.lower, self.upper)
+        return torch.addcmul(live.x, direction, step).clamp_(self.lower, self.upper)  # type: ignore[arg-type]
 
     # ---- what is kept
 
@@ -460,9 +460,9 @@ class _Search:
         """Accept the directions whose bisection ended, or was cut by the budget, at a smaller radius than the best."""
         done = live.select(places)
         better = done.bisecting & (done.high < done.radius)
-        turned = self.blocks.inside(done.sample, done.flip)
-        self._record(done.sample, done.x, self._rows(done, turned, done.high), better)
-        live.signs.index_copy_(0, places, torch.where(turned & better.unsqueeze(1), -done.signs, done.signs))
+        direction = self.blocks.turning(done.sample, torch.where(better, done.flip, 0)).mul_(done.signs)
+        self._record(done.sample, done.x, self._rows(done, direction, done.high), better)
+        live.signs.index_copy_(0, places, direction)
         live.radius.index_copy_(0, places, torch.where(better, done.high, done.radius))
         live.flip.index_copy_(0, places, done.flip + done.bisecting)
         live.bisecting.index_fill_(0, places, False)
