@@ -119,7 +119,7 @@ class TestOracles:
         with pytest.raises(ValueError, match="class indices"):
             LabelOracle(lambda rows: rows.flatten(1), 40, outputs="labels").labels(digits[0], index(40))
         with pytest.raises(ValueError, match="callable"):
-            LabelOracle("resnet", 1)  # type: ignore[arg-type]
+            LabelOracle("resnet", 1)
 
 
 class TestStreams:

@@ -62,7 +62,7 @@ def test_mnist_train_split_and_environment_variable(tmp_path, monkeypatch):
 
 def test_mnist_npz_in_keras_layout(tmp_path):
     some = {"x_train": GREY[:2], "y_train": np.array([1, 2], np.uint8)}
-    np.savez(tmp_path / "mnist.npz", **some, x_test=GREY, y_test=LABEL_BYTES)  # type: ignore[arg-type]
+    np.savez(tmp_path / "mnist.npz", **some, x_test=GREY, y_test=LABEL_BYTES)
     for data in (load_data("mnist", root=tmp_path), load_data(tmp_path / "mnist.npz")):
         assert_holds(data, GREY[:, None])
     assert_holds(load_data("mnist", root=tmp_path, split="train"), GREY[:2, None], [1, 2])

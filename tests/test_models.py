@@ -95,7 +95,7 @@ def test_resnet_refuses_a_depth_that_is_not_6n_plus_2(depth):
 
 def test_small_cnn_refuses_the_text_false():
     with pytest.raises(ValueError, match="batch_norm must be True or False, got 'false'"):
-        mnist_small_cnn("false")  # type: ignore[arg-type]
+        mnist_small_cnn("false")
 
 
 def test_two_conv_refuses_other_than_two_convolutions():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from art_ext.core.attacks import rays
+from art_ext.core.attacks._rays_search import Search
 from art_ext.data import load_data
 from art_ext.models import cifar_resnet20, load_weights, mnist_small_cnn, mnist_two_conv
 
@@ -47,16 +47,15 @@ def distances_and_cut(model, data, budget, eps, monkeypatch):
 
     The authors' program finishes that bisection beyond its budget, so that these rows are another search's result.
     """
-    search = importlib.import_module("art_ext.core.attacks.rays")._Search
     cut = np.zeros(len(data), dtype=bool)
-    original = search._end_directions
+    original = Search._end_directions
 
     def spy(self, live, places):
         unfinished = live.bisecting[places] & (live.high[places] - live.low[places] > self.tol)
         cut[live.sample[places][unfinished].numpy()] = True
         original(self, live, places)
 
-    monkeypatch.setattr(search, "_end_directions", spy)
+    monkeypatch.setattr(Search, "_end_directions", spy)
     return rays(model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False).distance.numpy(), cut
 
 

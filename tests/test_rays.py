@@ -338,6 +338,19 @@ def test_bad_arguments(digits, digits_net, change, message):
         rays(digits_net, *digits, **change)
 
 
+def test_true_labels_given_as_targets_are_suspected(digits, digits_net, caplog):
+    x, y = digits
+    rays(digits_net, x, targets=y, x_init=x, max_queries=5)
+    assert "by mistake" in caplog.text
+
+
+def test_samples_must_be_a_batch_of_tensors(digits_net):
+    with pytest.raises(TypeError, match="x must be a torch tensor, got ndarray"):
+        rays(digits_net, torch.zeros(2, 1, 8, 8).numpy())
+    with pytest.raises(ValueError, match=r"x must have shape \(samples, \*features\), got \(5,\)"):
+        rays(digits_net, torch.zeros(5))
+
+
 def test_unknown_keyword_is_refused(digits, digits_net):
     with pytest.raises(TypeError, match="query_limit"):
         rays(digits_net, *digits, query_limit=5)

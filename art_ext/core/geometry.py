@@ -67,7 +67,7 @@ class Box:
             return float(self.lower), float(self.upper)
         return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
-    def admit(self, x: Tensor) -> Tensor:
+    def admit(self, x: Tensor, name: str = "x") -> Tensor:
         """A float32 copy of x inside the box: small rounding outside is clamped, anything more is refused.
 
         Raises:
@@ -76,7 +76,7 @@ class Box:
         """
         if not x.is_floating_point():
             raise TypeError(
-                f"x must be floating point, got {x.dtype}; "
+                f"{name} must be floating point, got {x.dtype}; "
                 "for 8-bit images pass x.float() / 255 with clip_values=(0, 1)"
             )
         x = x.detach().to(torch.float32)
@@ -84,11 +84,11 @@ class Box:
             return x.clone()
         broken = ~x.isfinite().flatten(1).all(dim=1)
         if bool(broken.any()):
-            raise ValueError(f"x must be finite, got NaN or infinity first in sample {int(broken.nonzero()[0])}")
+            raise ValueError(f"{name} must be finite, got NaN or infinity first in sample {int(broken.nonzero()[0])}")
         clamped = self.clamp(x)
         if float((clamped - x).abs().max()) > BOX_TOLERANCE:
             raise ValueError(
-                f"x must lie in [{float(self.lower.min()):g}, {float(self.upper.max()):g}]; "
+                f"{name} must lie in [{float(self.lower.min()):g}, {float(self.upper.max()):g}]; "
                 f"got min={float(x.min()):.4g}, max={float(x.max()):.4g}. "
                 "Put normalisation inside the model or set clip_values."
             )

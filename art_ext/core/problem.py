@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,21 @@ from torch import Tensor
 
 from art_ext.core.geometry import Box
 from art_ext.core.oracle import LabelOracle
+
+logger = logging.getLogger("art_ext")
+
+
+def check_samples(x: Tensor) -> None:
+    """Refuse what is no batch of samples.
+
+    Raises:
+        TypeError: if x is no tensor.
+        ValueError: if it has no axis of features.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
+    if x.dim() < 2:
+        raise ValueError(f"x must have shape (samples, *features), got {tuple(x.shape)}")
 
 
 def check_classes(name: str, labels: Tensor | None, count: int) -> None:
@@ -58,10 +74,7 @@ def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
     Raises:
         TypeError, ValueError: for anything that is not finite float samples in the box.
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
-    if x.dim() < 2:
-        raise ValueError(f"x must have shape (samples, *features), got {tuple(x.shape)}")
+    check_samples(x)
     x = x.detach().to(oracle.device)
     box = Box.of(oracle.clip_values, x.shape[1:], oracle.device)
     return box.admit(x), box
@@ -83,4 +96,6 @@ def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Te
         name = "y" if targets is None else "targets"
         width, found = oracle.num_classes, int(goal.max())
         raise ValueError(f"{name} must hold class indices below {width}, the model's width, got {found}")
+    if targets is not None and len(goal) and bool((clean == goal).double().mean() > 0.5):
+        logger.warning("most targets are what the model predicts already: are they the true labels by mistake?")
     return Problem(x, box, goal, targets is not None, clean)
