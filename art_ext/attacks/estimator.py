@@ -13,18 +13,21 @@ class EstimatorModel(nn.Module):
     """Scores of an ART classifier for rows in its ``clip_values``, preprocessing and postprocessing defences included.
 
     A ``PyTorchClassifier`` whose preprocessing is written in PyTorch, and which has no postprocessing, is called with
-    tensors on its own device and stays differentiable; any other estimator goes through numpy and ``predict``.
-    The classifier's network is registered as a submodule, so that the oracle restores its mode: ART itself leaves it in
-    eval mode.
+    tensors on its own device and stays differentiable; any other estimator goes through numpy and ``predict``, among
+    them subclasses with a ``predict`` of their own, such as ART's randomized smoothing.
+    The classifier's network (an ensemble's networks) is registered as a submodule, so that the oracle restores its
+    mode: ART itself leaves it in eval mode.
     """
 
     def __init__(self, estimator: BaseEstimator) -> None:
         super().__init__()
         self.estimator = estimator
-        network = getattr(estimator, "_model", None)
-        self.network = network if isinstance(network, nn.Module) else None
+        networks = [getattr(one, "_model", None) for one in (estimator, *getattr(estimator, "classifiers", ()))]
+        self.networks = nn.ModuleList(network for network in networks if isinstance(network, nn.Module))
         self.keeps_tensors = (
             isinstance(estimator, PyTorchClassifier)
+            and type(estimator).predict is PyTorchClassifier.predict
+            and type(estimator)._predict_framework is PyTorchClassifier._predict_framework
             and estimator.all_framework_preprocessing
             and not estimator.postprocessing_defences
         )
@@ -37,4 +40,4 @@ class EstimatorModel(nn.Module):
             scores: Tensor = self.estimator._predict_framework(rows)[0]
             return scores
         predictions = self.estimator.predict(rows.detach().cpu().numpy(), batch_size=len(rows))
-        return torch.from_numpy(np.asarray(predictions)).to(rows.device)
+        return torch.from_numpy(np.array(predictions, order="C")).to(rows.device)  # a copy: it may be read-only

@@ -11,12 +11,13 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor
 
 from art_ext.attacks.estimator import EstimatorModel
-from art_ext.attacks.shell import CoreAttack, core_norm
+from art_ext.attacks.shell import CoreAttack, check_number, core_norm
 from art_ext.core.attacks import rays
 from art_ext.core.attacks.rays import check_search
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.oracle import check_count
 from art_ext.core.result import AttackResult
+from art_ext.core.streams import resolve_seed
 
 
 class RayS(CoreAttack):
@@ -72,16 +73,30 @@ class RayS(CoreAttack):
         )  # fmt: skip
 
     def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+        start = options.pop("x_adv_init")
+        if self.targeted and start is None:
+            raise ValueError(
+                "targeted RayS needs generate(..., x_adv_init=...), one input of the target class per sample: from "
+                "sign images alone the search hardly ever meets a given class (its authors do not support targets)"
+            )
+        if start is not None and start.shape != x.shape:
+            raise ValueError(f"x_adv_init must have x's shape {tuple(x.shape)}, got {tuple(start.shape)}")
         return rays(
             model, x, None if self.targeted else labels, targets=labels if self.targeted else None,
             eps=self.eps, max_queries=self.max_queries, norm=core_norm(self.norm), tol=self.tol,
-            early_stop=self.early_stop, hierarchical=self.hierarchical, x_init=options.pop("x_adv_init"),
+            early_stop=self.early_stop, hierarchical=self.hierarchical, x_init=start,
             speculate=False if self.speculate == "auto" else self.speculate,  # a prediction may cost time or money
             clip_values=tuple(self.estimator.clip_values), batch_size=self.batch_size, seed=self.seed, **options,
         )  # fmt: skip
 
     def _check_params(self) -> None:
         super()._check_params()
+        check_number("tol", self.tol)
+        if self.eps is not None:
+            check_number("eps", self.eps)
+        if self.seed is not None:
+            check_count("seed", self.seed, least=-(1 << 63))
+            resolve_seed(self.seed)
         lower, upper = self.estimator.clip_values
         shape = torch.Size(np.broadcast_shapes(np.shape(lower), np.shape(upper)))
         check_ball(core_norm(self.norm), self.eps, Box.of((lower, upper), shape, torch.device("cpu")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,10 +28,20 @@ def core_norm(norm: Any) -> str:
     Raises:
         ValueError: for anything else.
     """
-    name = _NORMS.get(norm.lower() if isinstance(norm, str) else norm)
-    if name is None:
+    given = norm.lower() if isinstance(norm, str) else norm
+    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real)) or given not in _NORMS:
         raise ValueError(f'norm must be np.inf, "inf", 1 or 2, got {norm!r}')
-    return name
+    return _NORMS[given]
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no number, before it is compared with one.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
@@ -50,13 +61,18 @@ def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
         )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
-    if not np.array_equal(labels, labels.astype(np.int64)):
+    if labels.dtype.kind not in "biuf" or not bool((np.isfinite(labels) & (labels == np.trunc(labels))).all()):
         raise ValueError("y must hold integer class indices or one-hot rows")
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _optional_tensor(value: Any) -> Tensor | None:
-    return None if value is None else torch.tensor(np.asarray(value))
+def as_tensor(value: Any) -> Tensor:
+    """A copy of an array, or of a list, as a tensor; floats in float32.
+
+    PyTorch itself refuses mirrored views (``x[..., ::-1]``), the other byte order and long doubles.
+    """
+    array = np.array(value, order="C")
+    return torch.from_numpy(array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array)
 
 
 class CoreAttack(EvasionAttack):
@@ -87,24 +103,26 @@ class CoreAttack(EvasionAttack):
                 the estimator's own predictions.
             **kwargs: ``mask`` and what the attack adds; others are ignored, as ART's attacks do.
         """
-        return self.run(x, y, **kwargs).x_adv.numpy()
+        return self.run(x, y, **kwargs).x_adv.numpy().copy()  # last_result stays true whatever the caller does with it
 
     def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
         """The same computation with the whole outcome: query counts, distances, verdicts (CPU tensors)."""
         unknown = sorted(set(kwargs) - set(self._generate_keywords))
         if unknown:
             logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(unknown))
-        inputs = torch.tensor(np.asarray(x))
+        inputs = as_tensor(x)
         labels = class_indices(y, len(inputs), self.estimator.nb_classes)
         if self.targeted and labels is None:
             raise ValueError("Target labels `y` need to be provided for a targeted attack.")
-        options = {name: _optional_tensor(kwargs.get(name)) for name in self._generate_keywords}
+        given = {name: kwargs.get(name) for name in self._generate_keywords}
+        options = {name: None if value is None else as_tensor(value) for name, value in given.items()}
         with tqdm(total=len(inputs), desc=type(self).__name__, disable=None if self.verbose else True) as bar:
 
             def advance(progress: Progress) -> None:
                 bar.update(int(progress.finished.sum()))
 
-            result = self._attack(EstimatorModel(self.estimator), inputs, labels, callback=advance, **options)
+            callback = None if bar.disable else advance  # what nobody sees is not computed
+            result = self._attack(EstimatorModel(self.estimator), inputs, labels, callback=callback, **options)
         self._last_result = result
         logger.info("Success rate of %s: %.2f%%", type(self).__name__, 100 * float(result.success.float().mean()))
         return result
@@ -117,7 +135,7 @@ class CoreAttack(EvasionAttack):
         before = {name: getattr(self, name) for name in self.attack_params}
         try:
             super().set_params(**kwargs)
-        except (TypeError, ValueError):
+        except Exception:
             for name, value in before.items():
                 setattr(self, name, value)
             raise

@@ -177,7 +177,8 @@ class LabelOracle:
         if not len(x):
             return index
         self._charge(index, False)
-        outputs = self._forward(x, index)
+        # copies, because a model may work in place on what it is given, and x is needed afterwards
+        outputs = torch.cat([self._forward(part.clone(), owner) for part, owner in self._slices(x, index)])
         self._check_clean(outputs)
         return self._to_labels(outputs)
 

@@ -118,8 +118,10 @@ class Search:
         self.early_stop, self.callback = early_stop, callback
         self.shape = problem.x.shape[1:]
         self.x = problem.x.flatten(1)
-        self.start = None if start is None else start.flatten(1)
         self.free = free
+        self.start = None if start is None else start.flatten(1)
+        if self.start is not None and free is not None:
+            self.start = torch.where(free, self.start, self.x)  # the mask binds the starting point too
         self.lower, self.upper = problem.box.flat_bounds(self.shape)
         self.width = problem.box.width
         device = self.x.device
@@ -138,8 +140,7 @@ class Search:
     def _check_start(self, start: Tensor) -> None:
         """One query for each starting point; those that meet the goal are the first verified adversarials."""
         index = self._unfinished()
-        rows = start[index]
-        self._record(index, self.x[index], rows, self._meets(rows, index))
+        self._record(index, self.x[index], start[index], self._meets(start[index], index))
 
     def _fresh(self, index: Tensor) -> Live:
         """Samples at the beginning of their search."""

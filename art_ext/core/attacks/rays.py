@@ -65,7 +65,8 @@ def rays(
         speculate: ask the questions that a sequential search may come to next in the same model call, where the batch
             is too small to fill ``batch_size``. Results and ``queries`` do not change; rows in vain go to
             ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a GPU only.
-        x_init: (N, *S) starting points, checked for one query each. The search starts from the signs of x_init - x.
+        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's values. The search
+            starts from the signs of x_init - x.
         targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since sign images hardly
             ever hit a target.
         mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and the blocks split

@@ -1,0 +1,269 @@
+"""The command line: ``art-ext demo``, ``art-ext evaluate``, ``art-ext doctor``.
+
+Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2 bad arguments or
+input; ``doctor`` exits with 1 if it finds a problem.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_ext import __version__
+
+if TYPE_CHECKING:
+    from art_ext.core.oracle import Model
+    from art_ext.evaluation.runner import Outcome, Watcher
+
+EARLY_STOP = (
+    "Leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). By default "
+    "a single eps stops early, and one search serves several."
+)
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+app = typer.Typer(
+    help="How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and RobustBench.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn bad arguments, bad input and missing extras into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"art-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report; replaces an earlier demo.")] = Path("runs/demo"),
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Train a natural and a robust network on real digits, attack both, and write a report."""
+    with _explained():
+        from art_ext.evaluation.demo import run_demo
+
+        with _watcher(quiet) as watcher:
+            outcome = run_demo(out, seed=seed, watcher=watcher)
+        _show(outcome, quiet)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="FILE.py:FACTORY or MODULE:FACTORY; the factory is called.")],
+    data: Annotated[str, typer.Option(help="digits, mnist, cifar10, or a path (.npz, .npy, a folder).")],
+    out: Annotated[Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")],
+    model_args: Annotated[str, typer.Option(help="Arguments of the factory: key=value,key=value.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")] = None,
+    attack: Annotated[str, typer.Option(help="Attacks, separated by commas.")] = "rays",
+    eps: Annotated[str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")] = "8/255",
+    max_queries: Annotated[int, typer.Option(help="Most queries per sample.")] = 10_000,
+    n: Annotated[int, typer.Option("--n", help="Take the first n samples.")] = 1000,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    early_stop: Annotated[bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)] = None,
+    outputs: Annotated[str, typer.Option(help="What the model returns: logits, probabilities or labels.")] = "logits",
+    clip_values: Annotated[str, typer.Option(help="The box: lower,upper.")] = "0,1",
+    batch_size: Annotated[int, typer.Option(help="Most rows in one model call.")] = 256,
+    device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")] = False,
+) -> None:
+    """Attack your own model and write a report: table, plots, and a record of every sample."""
+    with _explained():
+        radii, box = parse_numbers("eps", eps), parse_numbers("clip-values", clip_values)
+        if len(box) != 2:
+            raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
+        factory_arguments = parse_arguments(model_args)
+        from art_ext.data import load_data
+        from art_ext.evaluation import evaluate as run
+        from art_ext.evaluation.records import require_report
+
+        require_report()  # before anything that takes time
+        arguments = {
+            "command": "evaluate", "model": model, "model_args": factory_arguments,
+            "weights": None if weights is None else str(weights), "path": data, "n": n,
+        }  # fmt: skip
+        samples = load_data(data).first(n)
+        models = {_name(model, weights): _model(model, factory_arguments, weights, device)}
+        with _watcher(quiet) as watcher:
+            outcome = run(
+                models, samples, out, eps=radii, attacks=[name.strip() for name in attack.split(",")],
+                max_queries=max_queries, norm=norm, early_stop=early_stop, outputs=outputs,
+                clip_values=(box[0], box[1]), batch_size=batch_size, device=device, seed=seed, arguments=arguments,
+                overwrite=overwrite, watcher=watcher,
+            )  # fmt: skip
+        _show(outcome, quiet)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation and explain known traps; exit code 1 if there is a problem."""
+    from art_ext.doctor import diagnose
+
+    findings = diagnose()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{finding.status:7}  {finding.name:{width}}  {finding.detail}")
+        if finding.remedy:
+            typer.echo(f"{'':7}  {'':{width}}  -> {finding.remedy}")
+    if any(finding.status == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def parse_number(name: str, text: str) -> float:
+    """A number or a fraction such as 8/255, read and never evaluated.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    parts = text.split("/")
+    try:
+        value = float(parts[0]) / float(parts[1]) if len(parts) == 2 else float(text)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must hold numbers or fractions such as 0.1 or 8/255, got {text!r}")
+    return value
+
+
+def parse_numbers(name: str, text: str) -> list[float]:
+    """Numbers or fractions separated by commas.
+
+    Raises:
+        ValueError: naming the part that is none.
+    """
+    return [parse_number(name, part) for part in text.split(",")]
+
+
+def parse_arguments(text: str) -> dict[str, str]:
+    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays in it.
+
+    Raises:
+        ValueError: if the text does not begin with a key, or a key comes twice.
+    """
+    if not text.strip():
+        return {}
+    parts = re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
+    pairs = [re.fullmatch(r"\s*([A-Za-z_]\w*)=(.*)", part, re.DOTALL) for part in parts]
+    found = {pair[1]: pair[2].strip() for pair in pairs if pair}
+    if len(found) != len(pairs):
+        raise ValueError(f"model-args must be key=value,key=value with each key once, got {text!r}")
+    return found
+
+
+def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: str | None) -> Model:
+    """The user's model, with its weights, where it shall run."""
+    from torch import nn
+
+    from art_ext.models import load_weights, resolve_factory
+
+    model = resolve_factory(spec, arguments)
+    if not isinstance(model, nn.Module):
+        if weights is not None:
+            raise ValueError(f"weights need an nn.Module, but {spec!r} made a {type(model).__name__}")
+        return model
+    if weights is not None:
+        load_weights(model, weights)
+    if device is not None:
+        try:
+            model.to(device)
+        except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
+            raise ValueError(f"device must be one that this machine has, got {device!r}: {error}") from error
+    return model
+
+
+def _name(spec: str, weights: Path | None) -> str:
+    """What the report calls the model: its checkpoint, which differs where factories are shared, or its factory."""
+    return weights.stem if weights is not None else spec.rpartition(":")[2]
+
+
+@contextmanager
+def _watcher(quiet: bool) -> Iterator[Watcher]:
+    """What shows the progress: nothing, or clean accuracies, warnings and a bar."""
+    from art_ext.evaluation.runner import Watcher
+
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(levelname)s: %(message)s")
+    if quiet:
+        yield Watcher()
+        return
+    from tqdm import tqdm
+
+    class Bar(Watcher):
+        """A line per clean accuracy, and a bar per attack."""
+
+        bar: tqdm[Any] | None = None
+
+        def training(self, model: str, samples: int) -> None:
+            typer.echo(f"{model}: training on {samples} samples", err=True)
+
+        def clean(self, model: str, accuracy: float) -> None:
+            typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
+
+        def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+            self.close()
+            # a log file gets a line now and then, a terminal a bar that moves
+            pause = 0.2 if sys.stderr.isatty() else 10
+            title = f"{model}, {attack}, eps {eps:.4g}"
+            self.bar = tqdm(total=samples, desc=title, bar_format=BAR, mininterval=pause)
+
+        def progress(self, done: float, robust: float) -> None:
+            if self.bar is not None:
+                self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
+                self.bar.update(done - self.bar.n)
+                if done >= (self.bar.total or 0):
+                    self.close()
+
+        def close(self) -> None:
+            if self.bar is not None:
+                self.bar.close()
+
+    bar = Bar()
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _show(outcome: Outcome, quiet: bool) -> None:
+    from art_ext.evaluation.table import to_text
+
+    typer.echo(to_text(outcome.rows))
+    if not quiet:
+        typer.echo(f"report: {outcome.folder / 'index.html'}")

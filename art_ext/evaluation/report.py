@@ -1,0 +1,140 @@
+"""The report: one self-contained page that works from disk; everything that came from outside is escaped."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from art_ext.evaluation.plots import Plot
+from art_ext.evaluation.table import Row, number, percent, radius
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: what is shown, and the number that sorts it (None: unknown, always last)."""
+
+    text: str
+    sort: float | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table: its heading, its definition, and whether it holds numbers."""
+
+    title: str
+    meaning: str
+    numeric: bool = True
+
+
+COLUMNS = (
+    Column("Model", "", False),
+    Column("Attack", "", False),
+    Column("eps", "Radius of the ball around each sample, in the units of the input."),
+    Column("Clean accuracy", "Share of all samples that the model classifies correctly before any attack."),
+    Column(
+        "Robust accuracy",
+        "Share of all samples that are classified correctly and that the attack did not break within eps. It bounds "
+        "the true robust accuracy from above.",
+    ),
+    Column("Success rate", "Share of the correctly classified samples that the attack broke within eps (ASR)."),
+    Column(
+        "Mean queries",
+        "Mean number of rows through the model until success, over the correctly classified samples that were broken; "
+        "the one query of the clean check is included (the RayS authors' program does not count it).",
+    ),
+    Column("Median queries", "The median over the same samples."),
+    Column(
+        "ADBD",
+        "Average decision boundary distance: mean distance of the nearest adversarial found over all samples, "
+        "misclassified ones counting 0. Samples for which none was found at any distance are left out. It needs a "
+        "search that spends its whole budget on every sample.",
+    ),
+    Column("Seconds", "Wall time of the attack on all samples."),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one model comes down to: the share of samples that no attack of the panel broke."""
+
+    model: str
+    clean: str
+    robust: str
+    share: float
+    eps: str
+
+
+def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
+    """For each model the worst case over all attacks, sample by sample, at the largest eps."""
+    eps = max(run["settings"]["eps"])
+    found = []
+    for model, rows in records[records["eps"] == eps].groupby("model", sort=False):
+        broken = (rows["success"] | rows["already_adversarial"]).groupby(rows["index"]).any()
+        share = float((~broken).mean())
+        clean = float(run["clean_accuracy"][model])
+        found.append(Verdict(str(model), percent(clean), percent(share), share, radius(eps)))
+    return found
+
+
+def render(run: Mapping[str, Any], records: pd.DataFrame, rows: Sequence[Row], plots: Sequence[Plot]) -> str:
+    """The page as HTML, with the plots inside.
+
+    Args:
+        run: the content of ``run.json``.
+        records: the content of ``records.parquet``.
+        rows: the table.
+        plots: the pictures.
+
+    Raises:
+        ImportError: without the extra ``report``.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("art_ext.evaluation", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    samples = run["data"]["samples"]
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        data=run["data"]["name"],
+        samples=samples,
+        verdicts=verdicts(records, run),
+        columns=COLUMNS,
+        rows=[_cells(row) for row in rows],
+        plots=[(plot, base64.b64encode(plot.png).decode("ascii")) for plot in plots],
+        error=f"{100 * 0.5 / math.sqrt(samples):.1f}",
+        facts={**run["versions"], "started": run["started"], "seconds": run["seconds"]},
+        arguments={name: _written(value) for name, value in run["arguments"].items() if value is not None},
+    )
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cells(row: Row) -> list[Cell]:
+    left_out = f" ({row.adbd_left_out} left out)" if row.adbd_left_out else ""
+    return [
+        Cell(row.model, row.model.lower()),
+        Cell(row.attack, row.attack.lower()),
+        Cell(radius(row.eps), row.eps),
+        Cell(percent(row.clean_accuracy), _known(row.clean_accuracy)),
+        Cell(percent(row.robust_accuracy), _known(row.robust_accuracy)),
+        Cell(percent(row.success_rate), _known(row.success_rate)),
+        Cell(number(row.mean_queries), _known(row.mean_queries)),
+        Cell(number(row.median_queries), _known(row.median_queries)),
+        Cell(number(row.adbd, 4) + left_out, _known(row.adbd)),
+        Cell(number(row.seconds), _known(row.seconds)),
+    ]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

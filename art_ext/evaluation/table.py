@@ -1,0 +1,185 @@
+"""The table of a run, computed from its records alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy, success_rate
+from art_ext.core.result import AttackResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model under one attack at one eps; shares lie in [0, 1], NaN stands for what is not known.
+
+    Attributes:
+        model, attack, eps: what was attacked, how, and the radius of the ball.
+        samples: how many.
+        clean_accuracy: share of all samples classified correctly before the attack.
+        robust_accuracy: share of all samples classified correctly and not broken inside eps.
+        success_rate: share of the correctly classified samples that were broken inside eps.
+        mean_queries, median_queries: until success, over the correctly classified samples broken; clean check included.
+        mean_queries_without_check, median_queries_without_check: the same without the clean check.
+        adbd: mean distance of the nearest adversarial, misclassified samples counting 0.
+        adbd_left_out: samples for which no adversarial was found at all, left out of the mean.
+        queries, gradients, wasted_rows: rows of all samples together.
+        seconds: wall time of the attack. Radii read from one search repeat its queries and its seconds.
+    """
+
+    model: str
+    attack: str
+    eps: float
+    samples: int
+    clean_accuracy: float
+    robust_accuracy: float
+    success_rate: float
+    mean_queries: float
+    median_queries: float
+    mean_queries_without_check: float
+    median_queries_without_check: float
+    adbd: float
+    adbd_left_out: int | None
+    queries: int
+    gradients: int
+    wasted_rows: int
+    seconds: float
+
+
+def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bool) -> AttackResult:
+    """The ``AttackResult`` behind the records of one model, attack and eps, without its images."""
+
+    def column(name: str, dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(records[name].to_numpy(copy=True), dtype=dtype)
+
+    nothing = torch.empty(len(records), 0)
+    return AttackResult(
+        x_adv=nothing,
+        success=column("success", torch.bool),
+        already_adversarial=column("already_adversarial", torch.bool),
+        distance=column("distance", torch.float32),
+        x_nearest=nothing if nearest else None,
+        queries=column("queries", torch.int64),
+        queries_to_success=column("queries_to_success", torch.int64),
+        gradients=column("gradients", torch.int64),
+        wasted_rows=column("wasted_rows", torch.int64),
+        norm=norm,
+        eps=float(records["eps"].iloc[0]),
+        seed=None,
+        early_stop=early_stop,
+    )
+
+
+def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
+    """One row for each model, attack and eps, in the order in which they ran.
+
+    Args:
+        records: the content of ``records.parquet``.
+        run: the content of ``run.json``.
+    """
+    groups = records.groupby(["model", "attack", "eps"], sort=False)
+    return [_row(str(model), str(attack), group, run) for (model, attack, _), group in groups]
+
+
+def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any]) -> Row:
+    nearest, early_stop = run["attacks"][attack]["nearest"], run["settings"]["early_stop"]
+    result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
+    distance = adbd(result) if nearest and not early_stop else None
+    statistics = query_statistics(result)
+    return Row(
+        model=model,
+        attack=attack,
+        eps=float(records["eps"].iloc[0]),
+        samples=len(result),
+        clean_accuracy=clean_accuracy(result),
+        robust_accuracy=robust_accuracy(result),
+        success_rate=success_rate(result),
+        mean_queries=statistics.mean,
+        median_queries=statistics.median,
+        mean_queries_without_check=statistics.mean_without_check,
+        median_queries_without_check=statistics.median_without_check,
+        adbd=distance.value if distance else math.nan,
+        adbd_left_out=distance.left_out if distance else None,
+        queries=int(result.queries.sum()),
+        gradients=int(result.gradients.sum()),
+        wasted_rows=int(result.wasted_rows.sum()),
+        seconds=float(records["seconds"].sum()),
+    )
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """A row as JSON has it: None where a number is not known."""
+    return {name: None if value != value else value for name, value in asdict(row).items()}
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The table as a JSON list of objects; null stands for what is not known."""
+    return json.dumps([plain(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The table as CSV with a header; an empty field stands for what is not known."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain(row) for row in rows)
+    return text.getvalue()
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal; a dash for NaN."""
+    return UNKNOWN if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A number with so many decimals and thousands apart; a dash for NaN."""
+    return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def radius(eps: float) -> str:
+    """A radius as people write it: 8/255 where it is a whole number of grey levels, a decimal otherwise."""
+    levels = round(eps * 255)
+    short = f"{eps:.3g}"
+    if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
+        return f"{levels}/255"
+    return short if float(short) == eps else f"{eps:.4g}"
+
+
+def to_text(rows: Sequence[Row]) -> str:
+    """The table for a terminal or a README: columns aligned, and Markdown."""
+    heads = (
+        "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "ADBD",
+        "seconds",
+    )  # fmt: skip
+    cells = [
+        (
+            row.model, percent(row.clean_accuracy), row.attack, radius(row.eps), percent(row.robust_accuracy),
+            percent(row.success_rate), number(row.mean_queries), number(row.median_queries), number(row.adbd, 4),
+            number(row.seconds),
+        )
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
+    text = (0, 2)  # columns of words stand on the left, numbers on the right
+
+    def line(values: Sequence[str]) -> str:
+        padded = (
+            value.ljust(width) if column in text else value.rjust(width)
+            for column, (value, width) in enumerate(zip(values, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rules = ("-" * (width + 1) + ("-" if column in text else ":") for column, width in enumerate(widths))
+    return "\n".join([line(heads), f"|{'|'.join(rules)}|", *(line(values) for values in cells)])

@@ -1,0 +1,284 @@
+"""The command line: what it prints where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from art_ext import __version__, cli, doctor
+from art_ext.cli import app, parse_arguments, parse_number, parse_numbers
+from art_ext.doctor import Finding
+from art_ext.evaluation import plots, read_records, read_run
+
+MODEL = """
+import torch
+from torch import nn
+
+def linear(scale: float = 1.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for parameter in network.parameters():
+        parameter.data *= scale
+    return network
+
+def bright():
+    return lambda x: (x.flatten(1).mean(dim=1) > 0.3).long()
+"""
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[object]:
+    """An evaluation of an untrained linear model on 12 digits, into the folder run."""
+    file = tmp_path / "nets.py"
+    file.write_text(MODEL)
+    return [
+        "evaluate", "--model", f"{file}:linear", "--data", "digits", "--n", 12, "--eps", "8/255", "--max-queries", 30,
+        "--out", tmp_path / "run",
+    ]  # fmt: skip
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        ("text", "value"), [("8/255", 8 / 255), ("0.3", 0.3), ("1e-2", 0.01), (" 4 / 255 ", 4 / 255), ("-1", -1.0)]
+    )
+    def test_numbers_and_fractions(self, text: str, value: float) -> None:
+        assert parse_number("eps", text) == value
+
+    @pytest.mark.parametrize("text", ["", "8/0", "8/255/2", "inf", "nan", "__import__('os')", "2**3", "8\\255"])
+    def test_anything_else_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="eps must hold numbers or fractions"):
+            parse_number("eps", text)
+
+    def test_lists(self) -> None:
+        assert parse_numbers("eps", "8/255,0.1") == [8 / 255, 0.1]
+        with pytest.raises(ValueError, match="got ''"):
+            parse_numbers("eps", "0.1,")
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("", {}),
+            ("scale=2", {"scale": "2"}),
+            ("channels=(8, 16),hidden=(256,), name=a=b", {"channels": "(8, 16)", "hidden": "(256,)", "name": "a=b"}),
+        ],
+    )
+    def test_factory_arguments(self, text: str, found: dict[str, str]) -> None:
+        assert parse_arguments(text) == found
+
+    @pytest.mark.parametrize("text", ["scale", "=2", "2,scale=1", "a=1,a=2"])
+    def test_factory_arguments_that_are_none(self, text: str) -> None:
+        with pytest.raises(ValueError, match="model-args must be key=value"):
+            parse_arguments(text)
+
+
+class TestEvaluate:
+    def test_prints_clean_accuracy_first_then_the_table(self, command: list[object], tmp_path: Path) -> None:
+        done = call(*command)
+        assert done.exit_code == 0, done.output
+        lines = done.stdout.splitlines()
+        clean = read_run(tmp_path / "run")["clean_accuracy"]["linear"]  # type: ignore[index]
+        assert lines[0] == f"linear: clean accuracy {100 * clean:.1f} %"
+        assert lines[1].startswith("| model")
+        assert lines[-1] == f"report: {tmp_path / 'run' / 'index.html'}"
+        assert "robust <= " in done.stderr, "the bar"
+
+    def test_quiet_prints_the_table_and_nothing_else(self, command: list[object], tmp_path: Path) -> None:
+        done = call(*command, "--quiet")
+        assert done.exit_code == 0
+        assert done.stderr == ""
+        head, rule, row = done.stdout.splitlines()
+        assert set(rule) <= set("|-:")
+        cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, row.split("|")), strict=True))
+        (table,) = json.loads((tmp_path / "run" / "table.json").read_text())
+        assert cells["robust acc."] == f"{100 * table['robust_accuracy']:.1f} %"
+        assert cells["eps"] == "8/255"
+
+    def test_arguments_reach_the_attack(self, command: list[object], tmp_path: Path) -> None:
+        done = call(
+            *command, "--eps", "0.01,0.2", "--norm", "l2", "--batch-size", 5, "--seed", 3, "--no-early-stop",
+            "--model-args", "scale=2", "--clip-values", "0,2",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        wanted = {"eps": [0.01, 0.2], "norm": "l2", "batch_size": 5, "seed": 3, "early_stop": False,
+                  "clip_values": [0.0, 2.0], "max_queries": 30}  # fmt: skip
+        assert {name: said["settings"][name] for name in wanted} == wanted
+        assert said["arguments"]["model_args"] == {"scale": "2"}
+        assert len(read_records(tmp_path / "run")) == 24
+
+    def test_a_callable_that_returns_labels(self, command: list[object], tmp_path: Path) -> None:
+        command[2] = str(command[2]).replace(":linear", ":bright")
+        assert call(*command, "--outputs", "labels").exit_code == 0
+        assert set(read_records(tmp_path / "run")["clean_prediction"]) <= {0, 1}
+
+    def test_weights_are_loaded(self, command: list[object], tmp_path: Path) -> None:
+        import torch
+        from torch import nn
+
+        from art_ext.models import save_weights
+
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        nn.init.zeros_(network[1].weight)  # type: ignore[arg-type]
+        network[1].bias.data = torch.eye(10)[7]
+        save_weights(network, tmp_path / "sevens.safetensors")
+        assert call(*command, "--weights", tmp_path / "sevens.safetensors").exit_code == 0
+        found = read_records(tmp_path / "run")
+        assert set(found["clean_prediction"]) == {7}
+        assert set(found["model"]) == {"sevens"}
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            (["--eps", "eight"], "eps must hold numbers"),
+            (["--eps", "8"], "eps must not exceed the box width 1"),
+            (["--attack", "pgd"], "attack must be one of rays"),
+            (["--norm", "l0"], "norm must be one of"),
+            (["--clip-values", "0"], "clip-values must be two numbers"),
+            (["--clip-values", "0.5,1"], "x must lie in [0.5, 1]"),
+            (["--data", "nowhere"], "'nowhere'"),
+            (["--n", "0"], "n must be at least 1"),
+            (["--model", "no_such_module:net"], "no_such_module"),
+            (["--model", "torch.nn:Flatten", "--weights", "x"], "weights must name a checkpoint file"),
+            (["--model-args", "depth=3"], "takes the arguments"),
+            (["--model-args", "depth"], "model-args must be"),
+            (["--model", "torch.nn:Linear", "--model-args", "in_features=3,out_features=2"], "the model fails on"),
+            (["--max-queries", "0"], "max_queries must be"),
+            (["--device", "abacus"], "device must be"),
+            (["--out", "nets.py"], "out must name a folder"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_exit_code_2(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str], message: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        done = call(*command, *changed, "--quiet")
+        assert done.exit_code == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert message in done.stderr
+        assert not (tmp_path / "run").exists()
+
+    def test_a_missing_extra_is_named_before_anything_runs(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from art_ext.evaluation import records
+
+        monkeypatch.setattr(records, "find_spec", lambda name: None)
+        command[2] = f"{tmp_path / 'fails.py'}:net"
+        done = call(*command)
+        assert done.exit_code == 2
+        assert "pip install 'art-ext[report]'" in done.stderr
+
+    def test_refuses_to_overwrite_and_overwrites_when_told(self, command: list[object], tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "index.html").write_text("a page of mine")
+        refused = call(*command)
+        assert refused.exit_code == 2
+        assert "--overwrite" in refused.stderr
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["index.html"]
+        assert (tmp_path / "run" / "index.html").read_text() == "a page of mine"
+        assert call(*command, "--overwrite").exit_code == 0
+        assert call(*command).exit_code == 0, "the same arguments again"
+        assert call(*command, "--seed", 1).exit_code == 2
+
+    def test_missing_options_are_usage_errors(self) -> None:
+        assert call("evaluate").exit_code == 2
+
+    def test_real_model_on_real_data(self, art_ext_data: Path, tmp_path: Path) -> None:
+        weights = art_ext_data / "checkpoints" / "mnist_conv2_fast_pgd.safetensors"
+        done = call(
+            "evaluate", "--model", "art_ext.models:mnist_two_conv", "--weights", weights, "--data",
+            art_ext_data / "mnist.npz", "--eps", 0.3, "--n", 50, "--max-queries", 100, "--out", tmp_path / "run",
+            "--quiet",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        (row,) = json.loads((tmp_path / "run" / "table.json").read_text())
+        assert row["clean_accuracy"] >= 0.98
+        assert 0.85 <= row["robust_accuracy"] <= row["clean_accuracy"]
+
+
+class TestDemo:
+    def test_quiet_prints_only_the_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from art_ext.data import load_data
+        from art_ext.evaluation import demo
+
+        for name, value in {"NATURAL_EPOCHS": 1, "ROBUST_EPOCHS": 1, "MAX_QUERIES": 10}.items():
+            monkeypatch.setattr(demo, name, value)
+        monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(20))
+        quiet = call("demo", "--out", tmp_path / "quiet", "--quiet")
+        assert (quiet.exit_code, quiet.stderr) == (0, "")
+        assert all(line.startswith("|") for line in quiet.stdout.splitlines())
+        told = call("demo", "--out", tmp_path / "told", "--seed", 5)
+        assert "training" in told.stderr
+        assert "clean accuracy" in told.stdout.splitlines()[0]
+        assert read_run(tmp_path / "told")["settings"]["seed"] == 5  # type: ignore[index]
+
+    def test_refuses_a_foreign_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("mine")
+        done = call("demo", "--out", tmp_path)
+        assert done.exit_code == 2
+        assert "thesis" not in done.stdout
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+class TestDoctor:
+    @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("info", 0), ("problem", 1)])
+    def test_says_what_was_found_and_what_to_do(
+        self, monkeypatch: pytest.MonkeyPatch, status: doctor.Status, code: int
+    ) -> None:
+        monkeypatch.setattr(doctor, "diagnose", lambda: [Finding("torch", status, "9.9 (>=2.6)", "pip install torch")])
+        done = call("doctor")
+        assert done.exit_code == code
+        assert done.stdout.split() == [status, "torch", "9.9", "(>=2.6)", "->", "pip", "install", "torch"]
+
+
+def test_version() -> None:
+    done = call("--version")
+    assert (done.exit_code, done.stdout) == (0, f"art-ext {__version__}\n")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom art_ext.cli import main\nsys.argv = ['art-ext', 'evaluate', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 0\n"
+        "print({'torch', 'numpy', 'art', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--max-queries" in done.stdout
+    assert done.stdout.rstrip().endswith("set()")
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[Finding]:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(doctor, "diagnose", broken)
+    done = call("doctor")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, RuntimeError)
+
+
+def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "--model", "x", "--data", "digits", "--out", "y", "--eps", "z"]
+    monkeypatch.setattr(sys, "argv", ["art-ext", *arguments])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 2
+    assert capsys.readouterr().err.startswith("error: eps must hold numbers")
