@@ -198,7 +198,10 @@ def test_distance_never_increases_and_callback_sees_every_sample(digits, digits_
         assert not left.intersection(finished)
         left.update(finished)
 
-    result = rays(digits_net, x, y, eps=0.15, max_queries=200, batch_size=16, callback=watch)
+    mask = torch.ones(len(x), 1, 1, 1)
+    mask[-2:] = 0  # nothing to change: these leave right after the clean check
+    result = rays(digits_net, x, y, eps=0.15, max_queries=200, batch_size=16, mask=mask, callback=watch)
+    assert result.queries[-2:].tolist() == [1, 1]
     assert left == set(range(len(x)))
     assert steps == list(range(len(steps)))
     assert torch.equal(queries, result.queries)
@@ -293,6 +296,19 @@ def test_a_wrong_starting_point_is_a_failure_of_its_sample_only(digits, digits_n
     assert not torch.equal(result.x_nearest[0], start[0]) or not bool(result.success[0])
 
 
+def test_a_start_inside_the_ball_ends_the_search_at_once(digits, digits_net):
+    x, _ = digits
+    predicted = digits_net(x).argmax(1)
+    targets = (predicted + 1) % 10
+    start = torch.stack([x[predicted == label][0] for label in targets])
+    reports = []
+    result = rays(digits_net, x, targets=targets, x_init=start, eps=1.0, max_queries=50, callback=reports.append)
+    assert bool(result.success.all())
+    assert result.queries.tolist() == [2] * len(x)
+    assert bool(reports[0].finished.all())
+    assert torch.equal(result.x_adv, start)
+
+
 def test_padding_makes_batch_sizes_bitwise_equal(digits, digits_net):
     x, y = digits
     results = [rays(digits_net, x, y, eps=0.15, max_queries=150, batch_size=size, pad_rows=8) for size in (64, 16, 5)]
@@ -324,12 +340,17 @@ def test_speculation_charges_what_the_sequential_search_asks(digits, digits_net)
     ("change", "message"),
     [
         ({"tol": 0}, "tol must be > 0, got 0"),
+        ({"tol": "fine"}, "tol must be a number, got 'fine'"),
+        ({"eps": "8/255"}, "eps must be a number, got '8/255'"),
+        ({"seed": "one"}, "seed must be an integer"),
+        ({"speculate": 1}, "speculate must be 'auto', True or False, got 1"),
         ({"speculate": "yes"}, "speculate must be"),
         ({"max_queries": None}, "max_queries must be an integer >= 1, got None"),
         ({"clip_values": None}, "clip_values must be a pair"),
         ({"clip_values": (1, 0)}, "lower < upper"),
         ({"outputs": "scores"}, "outputs must be one of"),
         ({"mask": -torch.ones(8, 8)}, "mask must hold no negative value"),
+        ({"mask": -torch.ones(8, 8, dtype=torch.int64)}, "mask must hold no negative value"),
         ({"mask": torch.ones(3, 3)}, "mask must broadcast to x's shape"),
     ],
 )

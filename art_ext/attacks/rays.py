@@ -11,11 +11,11 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor
 
 from art_ext.attacks.estimator import EstimatorModel
-from art_ext.attacks.shell import CoreAttack, check_number, core_norm
+from art_ext.attacks.shell import CoreAttack, core_norm
 from art_ext.core.attacks import rays
 from art_ext.core.attacks.rays import check_search
+from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, check_ball
-from art_ext.core.oracle import check_count
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import resolve_seed
 
@@ -91,12 +91,7 @@ class RayS(CoreAttack):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number("tol", self.tol)
-        if self.eps is not None:
-            check_number("eps", self.eps)
-        if self.seed is not None:
-            check_count("seed", self.seed, least=-(1 << 63))
-            resolve_seed(self.seed)
+        resolve_seed(self.seed)
         lower, upper = self.estimator.clip_values
         shape = torch.Size(np.broadcast_shapes(np.shape(lower), np.shape(upper)))
         check_ball(core_norm(self.norm), self.eps, Box.of((lower, upper), shape, torch.device("cpu")))

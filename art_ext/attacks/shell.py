@@ -34,16 +34,6 @@ def core_norm(norm: Any) -> str:
     return _NORMS[given]
 
 
-def check_number(name: str, value: Any) -> None:
-    """Refuse what is no number, before it is compared with one.
-
-    Raises:
-        ValueError: naming the argument and what was given.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-
-
 def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
     """ART's labels, (n,) or (n, 1) indices or (n, nb_classes) one-hot rows, as (n,) class indices.
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import check_number
+
 NORMS = ("linf", "l2", "l1")
 BOX_TOLERANCE = 1e-4
 BALL_TOLERANCE = 1e-6
@@ -102,7 +104,7 @@ def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
         ValueError: if the mask does not broadcast to x, or holds a negative value or NaN.
     """
     mask = torch.as_tensor(mask, device=x.device)
-    if mask.is_floating_point() and not bool((mask >= 0).all()):
+    if not bool((mask >= 0).all()):
         raise ValueError(f"mask must hold no negative value and no NaN, got min={float(mask.min())}")
     try:
         mask.expand(x.shape)
@@ -122,6 +124,7 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
         raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
     if eps is None:
         return
+    check_number("eps", eps)
     if not eps > 0:
         raise ValueError(f"eps must be > 0, got {eps!r}")
     if norm == "linf" and eps > box.width:

@@ -6,7 +6,6 @@ gradient, because its oracle has none.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -15,26 +14,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.checks import check_count
 from art_ext.core.geometry import ClipValues
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 OUTPUTS = ("logits", "probabilities", "labels")
 Self = TypeVar("Self", bound="LabelOracle")
-
-
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Raises:
-        ValueError: naming the argument, what was given and what was wanted.
-    """
-    try:
-        whole = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        whole = None
-    if whole is None or isinstance(value, bool) or whole < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import secrets
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import check_count
+
 
 def _signed(value: int) -> int:
     """The int64 with the same bits as an unsigned 64-bit constant."""
@@ -46,11 +48,12 @@ def resolve_seed(seed: int | None) -> int:
     """The seed itself, or, for None, a fresh one from the operating system; no global stream is touched.
 
     Raises:
-        ValueError: if the seed does not fit 64 bits.
+        ValueError: if the seed is no integer that fits 64 bits.
     """
     if seed is None:
         return secrets.randbits(63)
-    if not -(1 << 63) <= seed < 1 << 63:
+    check_count("seed", seed, least=-(1 << 63))
+    if seed >= 1 << 63:
         raise ValueError(f"seed must fit a signed 64-bit integer, got {seed!r}")
     return int(seed)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks import rays
+from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, check_ball
-from art_ext.core.oracle import OUTPUTS, Model, check_count
+from art_ext.core.oracle import OUTPUTS, Model
 from art_ext.core.result import AttackResult, Callback
 
 

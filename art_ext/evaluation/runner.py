@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import check_count
 from art_ext.core.geometry import within_ball
-from art_ext.core.oracle import LabelOracle, Model, check_count
+from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import admit, check_classes
 from art_ext.core.result import AttackResult, Progress
 from art_ext.core.streams import fingerprint, resolve_seed

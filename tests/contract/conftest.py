@@ -96,7 +96,7 @@ def counting() -> type[Counting]:
 
 
 @pytest.fixture
-def same() -> Callable[[AttackResult, AttackResult], None]:
+def check_same() -> Callable[[AttackResult, AttackResult], None]:
     """Asserts that two results agree in every bit and every count; waste may differ."""
 
     def compare(left: AttackResult, right: AttackResult) -> None:

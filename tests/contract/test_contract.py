@@ -56,18 +56,18 @@ def test_already_adversarial_rows_cost_one_query(attack, digits, digits_net):
     assert torch.equal(result.x_adv[:4], x[:4])
 
 
-def test_missing_labels_are_the_predictions(attack, same, counting, digits, digits_net):
+def test_missing_labels_are_the_predictions(attack, check_same, counting, digits, digits_net):
     x = digits[0]
     with torch.no_grad():
         predicted = digits_net(x).argmax(1)
     model = counting(digits_net)
     result = attack.run(model, x, None)
-    same(result, attack.run(digits_net, x, predicted))
+    check_same(result, attack.run(digits_net, x, predicted))
     assert model.rows == int(result.queries.sum()), "finding the labels must cost nothing beyond the clean check"
 
 
 @pytest.mark.parametrize("batch_size", BATCHES[1:])
-def test_batch_size_changes_no_bit_of_a_row_by_row_model(attack, same, digits, batch_size):
+def test_batch_size_changes_no_bit_of_a_row_by_row_model(attack, check_same, digits, batch_size):
     x, y = digits
 
     class RowByRow(nn.Module):
@@ -80,7 +80,7 @@ def test_batch_size_changes_no_bit_of_a_row_by_row_model(attack, same, digits, b
             return (rows.flatten(1)[:, None] * self.weight).sum(-1)
 
     model = RowByRow()
-    same(attack.run(model, x, y, batch_size=BATCHES[0]), attack.run(model, x, y, batch_size=batch_size))
+    check_same(attack.run(model, x, y, batch_size=BATCHES[0]), attack.run(model, x, y, batch_size=batch_size))
 
 
 @pytest.mark.parametrize("batch_size", BATCHES[1:])
@@ -91,33 +91,33 @@ def test_batch_size_changes_no_verdict_of_a_network(attack, digits, digits_net, 
     torch.testing.assert_close(reference.distance, other.distance, rtol=0, atol=1e-4)
 
 
-def test_order_changes_nothing(attack, same, reorder, digits, linear_net):
+def test_order_changes_nothing(attack, check_same, reorder, digits, linear_net):
     x, y = digits
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    same(attack.run(linear_net, x[order], y[order]), reorder(attack.run(linear_net, x, y), order))
+    check_same(attack.run(linear_net, x[order], y[order]), reorder(attack.run(linear_net, x, y), order))
 
 
-def test_order_changes_nothing_with_sample_ids(attack, same, reorder, digits, linear_net):
+def test_order_changes_nothing_with_sample_ids(attack, check_same, reorder, digits, linear_net):
     if attack.shell != "core":
         pytest.skip("sample_ids is an argument of the core: shells use the fingerprint of the samples")
     x, y = digits
     names = torch.arange(len(x)) + 1000
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(2))
     reference = attack.run(linear_net, x, y, sample_ids=names, seed=0)
-    same(attack.run(linear_net, x[order], y[order], sample_ids=names[order], seed=0), reorder(reference, order))
+    check_same(attack.run(linear_net, x[order], y[order], sample_ids=names[order], seed=0), reorder(reference, order))
 
 
-def test_neighbours_change_nothing(attack, same, reorder, digits, linear_net):
+def test_neighbours_change_nothing(attack, check_same, reorder, digits, linear_net):
     x, y = digits
     some = torch.tensor([3, 17, 30])
-    same(attack.run(linear_net, x[some], y[some]), reorder(attack.run(linear_net, x, y), some))
+    check_same(attack.run(linear_net, x[some], y[some]), reorder(attack.run(linear_net, x, y), some))
 
 
-def test_seed_repeats_the_run(attack, same, digits, digits_net):
+def test_seed_repeats_the_run(attack, check_same, digits, digits_net):
     x, y = digits
     options = {} if attack.shell == "torchattacks" else {"seed": 7}
     first, second = (attack.run(digits_net, x, y, **options) for _ in range(2))
-    same(first, second)
+    check_same(first, second)
     if options:
         assert first.seed == 7
 

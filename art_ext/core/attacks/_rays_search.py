@@ -130,9 +130,10 @@ class Search:
         self.nearest = self.x.clone()
         self.distance = torch.full((len(self.x),), math.inf, dtype=exact_dtype(device), device=device)
         self.queries_to_success = torch.full_like(oracle.queries, -1)
-        every = torch.arange(len(self.x), device=device)
-        self.already = problem.met(problem.clean, every)
-        self._record(every, self.x, self.x, self.already)
+        self.every = torch.arange(len(self.x), device=device)
+        self.already = problem.met(problem.clean, self.every)
+        self.idle = self.already | (self.blocks.count == 0)  # the goal met by the input, or no coordinate to change
+        self._record(self.every, self.x, self.x, self.already)
         self.rounds = 0
 
     # ---- what a sample starts from
@@ -174,9 +175,9 @@ class Search:
 
     def run(self, speculate: bool) -> None:
         """Ask until every sample has met its goal or spent its budget; freed places take the next samples."""
-        self._report(torch.arange(len(self.x), device=self.x.device))
         if self.start is not None:
             self._check_start(self.start)
+        self._report(self.every)
         waiting = self._unfinished()
         capacity = self.oracle.batch_size
         live, waiting = self._fresh(waiting[:capacity]), waiting[capacity:]
@@ -193,13 +194,13 @@ class Search:
                 live, waiting = self._refill(live, places[self._finished(live.sample[places])], waiting)
 
     def _finished(self, index: Tensor) -> Tensor:
-        over = (self.oracle.remaining(index) <= 0) | self.already[index]
+        """(M,) bool: nothing to search, no budget left or, with early stop, the goal met."""
+        over = (self.oracle.remaining(index) <= 0) | self.idle[index]
         return over | (self.queries_to_success[index] >= 0) if self.early_stop else over
 
     def _unfinished(self) -> Tensor:
-        """(M,) samples that want a search: those with a goal to meet, a budget and a coordinate to change."""
-        idle = self._finished(torch.arange(len(self.x), device=self.x.device)) | (self.blocks.count == 0)
-        return (~idle).nonzero().squeeze(1)
+        """(M,) samples that want a search."""
+        return (~self._finished(self.every)).nonzero().squeeze(1)
 
     def _refill(self, live: Live, gone: Tensor, waiting: Tensor) -> tuple[Live, Tensor]:
         """Put waiting samples into the places of finished ones; without any left the batch shrinks."""

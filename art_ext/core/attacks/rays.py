@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
-from art_ext.core.oracle import LabelOracle, Model, check_count
+from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import resolve_seed
-
-SPECULATE = ("auto", True, False)
 
 
 def rays(
@@ -129,11 +128,12 @@ def check_search(tol: float, speculate: str | bool) -> None:
     """Refuse settings of the search that make no sense.
 
     Raises:
-        ValueError: if tol <= 0 or speculate is none of "auto", True and False.
+        ValueError: if tol is no number > 0, or speculate is none of "auto", True and False.
     """
+    check_number("tol", tol)
     if not tol > 0:
         raise ValueError(f"tol must be > 0, got {tol!r}")
-    if speculate not in SPECULATE:
+    if not isinstance(speculate, bool) and speculate != "auto":
         raise ValueError(f"speculate must be 'auto', True or False, got {speculate!r}")
 
 
