@@ -185,7 +185,7 @@ class Search:
             width = max(1, capacity // len(live.sample)) if speculate else 1
             ended, spent = self._ask(live) if width == 1 else self._ask_ahead(live, width)
             self.rounds += 1
-            # the one place where a round waits for the device: which directions ended, which budgets are spent
+            # here, and in the oracle's check of the budget, a round waits for the device
             places = (ended | spent).nonzero().squeeze(1)
             if len(places):
                 self._end_directions(live, places)
