@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -375,3 +377,18 @@ def test_samples_must_be_a_batch_of_tensors(digits_net):
 def test_unknown_keyword_is_refused(digits, digits_net):
     with pytest.raises(TypeError, match="query_limit"):
         rays(digits_net, *digits, query_limit=5)
+
+
+@pytest.mark.slow
+def test_ten_thousand_cifar_sized_inputs_fit_into_two_gigabytes():
+    program = """
+import resource, torch
+from art_ext.core.attacks import rays
+x, model = torch.rand(10_000, 3, 32, 32), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rays(model, x, eps=0.01, max_queries=12)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    kilobytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 2e6

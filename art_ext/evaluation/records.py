@@ -39,6 +39,10 @@ def require_report() -> None:
     missing = [name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
         raise ImportError(f"the report needs {', '.join(missing)}: pip install 'art-ext[report]'")
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:  # pip does not see that a pyarrow was built for another numpy
+        raise ImportError(f"the installed pyarrow fails ({error}): with numpy 1.26 take 'pyarrow<22'") from error
 
 
 def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
