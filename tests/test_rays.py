@@ -345,6 +345,7 @@ def test_speculation_charges_what_the_sequential_search_asks(digits, digits_net)
         ({"tol": "fine"}, "tol must be a number, got 'fine'"),
         ({"eps": "8/255"}, "eps must be a number, got '8/255'"),
         ({"seed": "one"}, "seed must be an integer"),
+        ({"sample_ids": torch.arange(3)}, r"sample_ids must have shape \(40,\) of torch.int64.*got \(3,\)"),
         ({"speculate": 1}, "speculate must be 'auto', True or False, got 1"),
         ({"speculate": "yes"}, "speculate must be"),
         ({"max_queries": None}, "max_queries must be an integer >= 1, got None"),

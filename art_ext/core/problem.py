@@ -44,6 +44,17 @@ def check_classes(name: str, labels: Tensor | None, count: int) -> None:
         raise ValueError(f"{name} must hold class indices >= 0, got {int(labels.min())}")
 
 
+def check_ids(sample_ids: Tensor | None, count: int) -> None:
+    """Refuse identities that are not one integer per sample.
+
+    Raises:
+        ValueError: naming the shape and type that were given.
+    """
+    if sample_ids is not None and (sample_ids.shape != (count,) or sample_ids.dtype != torch.int64):
+        given = f"{tuple(sample_ids.shape)} of {sample_ids.dtype}"
+        raise ValueError(f"sample_ids must have shape ({count},) of torch.int64, one identity per sample, got {given}")
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """N samples as an attack sees them: in the box, on the model's device, with the goal of each.

@@ -89,6 +89,25 @@ class Counting(nn.Module):
         return self.network(x)
 
 
+class RowByRow(nn.Module):
+    """A linear model as a product summed along each row: no kernel sees two rows at once."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return (rows.flatten(1)[:, None] * self.weight).sum(-1) + self.bias
+
+
+@pytest.fixture
+def row_by_row(linear_net: nn.Sequential) -> nn.Module:
+    """The trained linear model, for which results are promised to be equal bit by bit."""
+    linear = linear_net[1]
+    assert isinstance(linear, nn.Linear)
+    return RowByRow(linear.weight.detach().clone(), linear.bias.detach().clone())
+
+
 @pytest.fixture
 def counting() -> type[Counting]:
     """Wraps a network in the independent counter."""

@@ -9,7 +9,7 @@ from art_ext.core.attacks._rays_search import Search
 from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
 from art_ext.core.oracle import LabelOracle, Model
-from art_ext.core.problem import admit, check_classes, check_samples, pose
+from art_ext.core.problem import admit, check_classes, check_ids, check_samples, pose
 from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import resolve_seed
 
@@ -111,6 +111,7 @@ def rays(
     _check_targets(targets, x_init)
     check_classes("y", y, len(x))
     check_classes("targets", targets, len(x))
+    check_ids(sample_ids, len(x))
     start = None if x_init is None else box.admit(_like("x_init", x_init, samples), "x_init")
     free = None if mask is None else free_coordinates(mask, samples)
     seed = resolve_seed(seed)
