@@ -50,10 +50,10 @@ def distances_and_cut(model, data, budget, eps, monkeypatch):
     cut = np.zeros(len(data), dtype=bool)
     original = Search._end_directions
 
-    def spy(self, live, places):
+    def spy(self, live, places, spent):
         unfinished = live.bisecting[places] & (live.high[places] - live.low[places] > self.tol)
         cut[live.sample[places][unfinished].numpy()] = True
-        original(self, live, places)
+        return original(self, live, places, spent)
 
     monkeypatch.setattr(Search, "_end_directions", spy)
     return rays(model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False).distance.numpy(), cut

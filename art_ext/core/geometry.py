@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,15 +145,13 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
     flat = delta.flatten(1)
     if not flat.shape[1]:
         return flat.new_zeros(len(flat))
-    if norm == "linf":
-        return flat.abs().amax(dim=1)
-    return flat.abs().sum(dim=1) if norm == "l1" else flat.square().sum(dim=1).sqrt()
+    return torch.linalg.vector_norm(flat, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
 
 
 def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
     """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to 1e-6."""
     exact = exact_dtype(x.device)
-    return row_norms(x_adv.to(exact) - x.to(exact), norm)
+    return row_norms(x_adv.to(exact) - x, norm)  # the difference is taken in the wider type
 
 
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:

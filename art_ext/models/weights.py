@@ -83,7 +83,7 @@ def _read(file: Path) -> object:
         raise ValueError(
             f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code in it is refused; "
             f"save model.state_dict() instead of the model), but torch.load(weights_only=True) says: "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            f"{type(error).__name__}: {str(error).split('. ')[0]}"  # its next sentences advise to load it nevertheless
         ) from error
 
 

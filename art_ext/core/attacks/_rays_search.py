@@ -187,11 +187,10 @@ class Search:
             self.rounds += 1
             # here, and in the oracle's check of the budget, a round waits for the device
             places = (ended | spent).nonzero().squeeze(1)
-            if len(places):
-                self._end_directions(live, places)
+            gone = self._end_directions(live, places, spent) if len(places) else places
             self._report(live.sample)
-            if len(places):
-                live, waiting = self._refill(live, places[self._finished(live.sample[places])], waiting)
+            if len(gone):
+                live, waiting = self._refill(live, gone, waiting)
 
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with early stop, the goal met."""
@@ -315,27 +314,37 @@ class Search:
 
     # ---- what is kept
 
-    def _end_directions(self, live: Live, places: Tensor) -> None:
-        """Accept the directions whose bisection ended, or was cut by the budget, at a smaller radius than the best."""
+    def _end_directions(self, live: Live, places: Tensor, spent: Tensor) -> Tensor:
+        """Accept the directions whose bisection ended, or was cut by the budget, at a smaller radius than the best.
+
+        Returns the places of the samples that are finished: budget spent or, with early stop, goal met.
+        """
         done = live.select(places)
         better = done.bisecting & (done.high < done.radius)
         direction = self.blocks.turning(done.sample, torch.where(better, done.flip, 0)).mul_(done.signs)
-        self._record(done.sample, done.x, self._rows(done, direction, done.high), better)
+        met = self._record(done.sample, done.x, self._rows(done, direction, done.high), better)
         live.signs.index_copy_(0, places, direction)
         live.radius.index_copy_(0, places, torch.where(better, done.high, done.radius))
         live.flip.index_copy_(0, places, done.flip + done.bisecting)
         live.bisecting.index_fill_(0, places, False)
+        gone = spent.index_select(0, places)
+        return places[gone | met if self.early_stop else gone]
 
-    def _record(self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor) -> None:
-        """Keep those verified rows that are nearer than what their samples x had, and note who met the goal."""
+    def _record(self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor) -> Tensor:
+        """Keep those verified rows that are nearer than what their samples x had.
+
+        Returns (M,) bool, who has met the goal, now or before.
+        """
         before = self.distance.index_select(0, index)
         distance = torch.where(verified, distances(rows, x, self.norm), math.inf)
         nearer = distance < before
         self.nearest.index_copy_(0, index, torch.where(nearer.unsqueeze(1), rows, self.nearest.index_select(0, index)))
         self.distance.index_copy_(0, index, torch.minimum(distance, before))
         since = self.queries_to_success.index_select(0, index)
-        met = within_ball(distance, self.eps) & (since < 0)
-        self.queries_to_success.index_copy_(0, index, torch.where(met, self.oracle.queries[index], since))
+        new = within_ball(distance, self.eps) & (since < 0)
+        since = torch.where(new, self.oracle.queries.index_select(0, index), since)
+        self.queries_to_success.index_copy_(0, index, since)
+        return since >= 0
 
     def _report(self, index: Tensor) -> None:
         if self.callback is not None:
