@@ -147,6 +147,28 @@ def test_linear_model_reaches_its_closed_form():
     torch.testing.assert_close(result.distance.double(), optimum.detach().double(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("hierarchical", [True, False])
+def test_no_single_flip_is_better_in_the_end(hierarchical):
+    # Theorem 3.3.2: given enough queries, the direction is a local optimum of the decision boundary radius
+    # (up to the tolerance; a linear model's cells are convex, so that a ray leaves them once)
+    generator = torch.Generator().manual_seed(0)
+    x, weight = 0.4 + 0.2 * torch.rand(20, 12, generator=generator), torch.randn(4, 12, generator=generator)
+
+    def model(rows):
+        return ((rows - 0.5)[:, None] * weight).sum(-1)
+
+    y = model(x).argmax(1)
+    result = rays(model, x, y, eps=0.5, max_queries=2000, early_stop=False, hierarchical=hierarchical)
+    inside = result.distance < 0.35  # nothing clipped: the signs can be read off the result
+    assert int(inside.sum()) >= 10
+    signs = torch.sign(result.x_nearest[inside] - x[inside])
+    step = (result.distance[inside] - 1.01e-3 / math.sqrt(12)).clamp(min=0).unsqueeze(1)
+    for coordinate in range(12):
+        flipped = signs.clone()
+        flipped[:, coordinate] *= -1
+        assert bool((model(x[inside] + step * flipped).argmax(1) == y[inside]).all())
+
+
 @pytest.mark.parametrize(("shape", "steps"), [((1, 28, 28), 15), ((3, 32, 32), 16), ((3, 224, 224), 19)])
 def test_first_success_costs_one_check_and_the_bisection(shape, steps):
     x = torch.full((1, *shape), 0.5)

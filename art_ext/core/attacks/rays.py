@@ -40,9 +40,9 @@ def rays(
 ) -> AttackResult:
     """Find the sign direction along which the decision boundary is nearest, from predicted labels alone.
 
-    Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) != y}``: blocks of
-    signs are flipped, halving the blocks stage by stage (Algorithm 6), a flip is first tried at the best radius so far
-    (the fast check of Algorithm 5) and only then bisected. The search is deterministic: no random number is drawn.
+    Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) != y}`` (3.3.4).
+    Blocks of signs are flipped, halving the blocks stage by stage (Algorithm 6), a flip is first tried at the best
+    radius so far (the fast check of Algorithm 5) and only then bisected. No random number is drawn.
 
     Where we leave the print: Algorithm 5 compares at the midpoint and keeps the adversarial end (its two branches are
     printed the wrong way round), the last block of a stage is tried too, and below single coordinates the sweep starts
