@@ -113,6 +113,15 @@ class TestOracles:
         with pytest.raises(ValueError, match="autograd"):
             oracle.gradient(digits[0], index(40), cross_entropy(digits[1]))
 
+    @pytest.mark.parametrize("shape", [(40,), (40, 1)])
+    def test_labels_may_come_as_floats_and_columns(self, digits, shape):
+        oracle = LabelOracle(lambda rows: digits[1].double().view(shape), 40, outputs="labels")
+        assert torch.equal(oracle.clean_labels(digits[0]), digits[1])
+        nothing = LabelOracle(lambda rows: torch.full(shape, math.nan), 40, outputs="labels")
+        assert nothing.labels(digits[0], index(40)).tolist() == [-1] * 40
+        with pytest.raises(ValueError, match="NaN for the clean input, first in sample 0"):
+            nothing.clean_labels(digits[0])
+
     def test_what_the_model_returns_is_checked(self, digits):
         with pytest.raises(ValueError, match="must return a tensor, got list"):
             LabelOracle(lambda rows: [0] * len(rows), 40).labels(digits[0], index(40))

@@ -170,7 +170,7 @@ class LabelOracle:
 
     def _check_clean(self, outputs: Tensor) -> None:
         if outputs.is_floating_point():
-            broken = outputs.isnan().flatten(1).any(dim=1)
+            broken = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
             if bool(broken.any()):
                 first = int(broken.nonzero()[0])
                 raise ValueError(f"the model returns NaN for the clean input, first in sample {first}")
@@ -224,9 +224,9 @@ class LabelOracle:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _to_labels(self, outputs: Tensor) -> Tensor:
-        if self.outputs == "labels":
-            return outputs.flatten().to(torch.int64)
         # a row of NaN has no label: it must never pass for a changed prediction
+        if self.outputs == "labels":
+            return outputs.flatten().nan_to_num(nan=-1).to(torch.int64)
         return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), -1)
 
 
