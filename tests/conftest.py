@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.attacks import rays
+from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
 
@@ -52,6 +56,23 @@ def digits_net(_trained: tuple[nn.Module, nn.Module]) -> nn.Module:
 def linear_net(_trained: tuple[nn.Module, nn.Module]) -> nn.Module:
     """A linear model trained on digits: it computes row by row, and its optimum has a closed form."""
     return _trained[1]
+
+
+@pytest.fixture
+def spy_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Watches a shell's ``rays`` by its dotted name: the dict that comes back holds the keywords of its last call."""
+
+    def watch(name: str) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+
+        def spy(*samples: Any, **options: Any) -> AttackResult:
+            given.update(options)
+            return rays(*samples, **options)
+
+        monkeypatch.setattr(name, spy)
+        return given
+
+    return watch
 
 
 @pytest.fixture

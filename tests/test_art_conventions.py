@@ -24,7 +24,6 @@ from sklearn.linear_model import LinearRegression
 from torch import nn
 
 from art_ext.attacks import RayS
-from art_ext.core.attacks import rays as core_rays
 
 EPS = 0.15  # with the budget it separates the samples: some fall, some do not
 BUDGET = 120
@@ -91,14 +90,8 @@ def test_every_constructor_argument_is_an_attack_parameter(classifier):
     assert parameters(attack) == parameters(RayS(classifier, **OTHER_VALUES)) == OTHER_VALUES
 
 
-def test_every_parameter_reaches_the_search(classifier, sample, monkeypatch):
-    given: dict[str, Any] = {}
-
-    def spy(*samples, **options):
-        given.update(options)
-        return core_rays(*samples, **options)
-
-    monkeypatch.setattr("art_ext.attacks.rays.rays", spy)
+def test_every_parameter_reaches_the_search(classifier, sample, spy_on):
+    given = spy_on("art_ext.attacks.rays.rays")
     RayS(classifier, **{**OTHER_VALUES, "targeted": False}).generate(*sample)
     wanted = {name: value for name, value in OTHER_VALUES.items() if name not in ("targeted", "verbose", "norm")}
     assert {**given, **wanted, "norm": "l2", "clip_values": (0.0, 1.0)} == given

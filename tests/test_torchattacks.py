@@ -59,14 +59,8 @@ def test_labels_one_hot_and_bad(sample, digits_net):
         rays(digits_net)(x, y.tolist())
 
 
-def test_every_argument_reaches_the_search(sample, digits_net, monkeypatch):
-    given: dict[str, Any] = {}
-
-    def spy(*samples, **options):
-        given.update(options)
-        return core_rays(*samples, **options)
-
-    monkeypatch.setattr("art_ext.adapters.torchattacks.rays", spy)
+def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
+    given = spy_on("art_ext.adapters.torchattacks.rays")
     options = {"eps": 0.2, "max_queries": 7, "early_stop": False, "tol": 0.01, "hierarchical": False,
                "speculate": True, "batch_size": 5}  # fmt: skip
     assert {"model", "norm", *options} == set(inspect.signature(RayS).parameters)

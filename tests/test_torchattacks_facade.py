@@ -14,7 +14,7 @@ import art_ext.torchattacks
 from art_ext.adapters.torchattacks import ATTACKS, RayS, register
 
 
-def run(code: str) -> None:
+def check_program(code: str) -> None:
     """Run a program in a Python of its own, whose modules nobody has touched."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_facade_never_loads_a_class_twice():
 
 
 def test_facade_changes_nothing_and_leaves_art_alone():
-    run("""
+    check_program("""
 import sys, torchattacks
 attributes, names = dict(vars(torchattacks)), list(torchattacks.__all__)
 import art_ext.torchattacks as facade
@@ -54,7 +54,7 @@ assert not [name for name in sys.modules if name == "art" or name.startswith("ar
 
 
 def test_registering_makes_the_plain_name_work():
-    run("""
+    check_program("""
 import torch, torchattacks
 from art_ext.adapters.torchattacks import RayS, register
 assert not hasattr(torchattacks, "RayS")

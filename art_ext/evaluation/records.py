@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.files import write_atomically
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -129,13 +131,10 @@ class RunFolder:
 
     def append(self, rows: pd.DataFrame) -> None:
         """Add the records of a chunk that ended; the file on the disk is the old one or the new one, never a part."""
-        import pandas as pd
-
         self._frames.append(rows[list(COLUMNS)])
         content = io.BytesIO()
         self.records.to_parquet(content, engine="pyarrow", index=False)
         self.write(RECORDS, content.getvalue())
-        self._frames = [pd.concat(self._frames, ignore_index=True)]
 
     @property
     def records(self) -> pd.DataFrame:
@@ -161,11 +160,5 @@ class RunFolder:
         self.write(RUN, json.dumps(self._run, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write(self, name: str, content: bytes | str) -> None:
-        """Put a file into the folder: written beside its place, brought to the disk, then renamed."""
-        target = self.path / name
-        temporary = target.with_name(f".{name}.tmp")
-        with temporary.open("wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        """Put a file into the folder; it is the old one or the new one at any moment."""
+        write_atomically(self.path / name, content.encode("utf-8") if isinstance(content, str) else content)

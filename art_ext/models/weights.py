@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from art_ext.files import write_atomically
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIX = "module."  # what DataParallel puts in front of every name
@@ -51,16 +52,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     # clone: safetensors refuses tensors that share memory, as tied weights do
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(save(state))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(Path(path), save(state))
 
 
 def _read(file: Path) -> object:
