@@ -77,8 +77,8 @@ class TestOracles:
         x, y = digits
         whole, single = (GradientOracle(digits_net, 40, batch_size=size) for size in (40, 1))
         with whole, single:
-            _, together = whole.gradient(x, index(40), cross_entropy(y))
-            outputs, alone = single.gradient(x, index(40), cross_entropy(y))
+            _, _, together = whole.gradient(x, index(40), cross_entropy(y))
+            outputs, _, alone = single.gradient(x, index(40), cross_entropy(y))
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
         leaf = x.clone().requires_grad_()
         nn.functional.cross_entropy(digits_net(leaf), y, reduction="sum").backward()
@@ -97,7 +97,7 @@ class TestOracles:
 
         oracle = GradientOracle(linear_net, len(x))
         with oracle:
-            outputs, gradient = oracle.gradient(x, index(len(x)), margin)
+            outputs, _, gradient = oracle.gradient(x, index(len(x)), margin)
             attacked = oracle.scores(x + eps * gradient.sign(), index(len(x)))
         change = margin(attacked, index(len(x))) - margin(outputs, index(len(x)))
         torch.testing.assert_close(change, eps * (weight[rival] - weight[y]).abs().sum(1), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Boxes, norms and the checks of an input against them."""
+"""Boxes, balls and norms: checks of an input against them, projections, and linear minimisation over a ball."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_number
+from art_ext.core.streams import normal, uniform
 
 NORMS = ("linf", "l2", "l1")
 BOX_TOLERANCE = 1e-4
@@ -157,3 +158,101 @@ def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:
     """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes any finite one."""
     return distance.isfinite() if eps is None else distance <= eps + BALL_TOLERANCE
+
+
+def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
+    """The radius to aim at, so that ``x + delta`` rounded to float32 still lies within ``eps + 1e-6`` in float64.
+
+    It is eps itself for an L-inf ball in [0, 1]. In L1, where the roundings of all coordinates add up, it is smaller by
+    about 1e-7 per coordinate, and never less than half of eps.
+    """
+    magnitude = float(torch.maximum(box.lower.abs().max(), box.upper.abs().max()))
+    rounding = magnitude * 2.0**-23 * {"linf": 1.0, "l2": math.sqrt(features), "l1": float(features)}[norm]
+    return max(eps - max(0.0, rounding - BALL_TOLERANCE / 2), eps / 2)
+
+
+def project(delta: Tensor, norm: str, radius: float) -> Tensor:
+    """The nearest point of the ball ``||delta|| <= radius`` to each row of delta (N, D), in Euclidean distance."""
+    if norm == "linf":
+        return delta.clamp(-radius, radius)
+    if norm == "l2":
+        return delta * (radius / row_norms(delta, "l2").clamp(min=radius)).unsqueeze(1)
+    # L1: soft thresholding; the threshold makes the sorted magnitudes sum to the radius (Duchi et al., 2008)
+    magnitude = delta.abs()
+    ordered = magnitude.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(dim=1) - radius
+    count = torch.arange(1, delta.shape[1] + 1, device=delta.device)
+    active = (ordered * count > excess).sum(dim=1, keepdim=True).clamp(min=1)
+    threshold = (excess.gather(1, active - 1) / active).clamp(min=0)
+    return delta.sign() * (magnitude - threshold).clamp(min=0)
+
+
+def unit(direction: Tensor, norm: str) -> Tensor:
+    """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
+    length = row_norms(direction, norm).unsqueeze(1)
+    return torch.where(length > 0, direction / length, 0.0)
+
+
+def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = None) -> Tensor:
+    """The linear minimisation oracle ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of m (N, D).
+
+    Coordinates where m is zero stay zero. In L1 the whole radius goes to the coordinate of largest ``|m|``, the first
+    one of several.
+
+    Args:
+        m: (N, D).
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        radius: of the ball.
+        room: (N, D) >= 0, how far each coordinate may move against the sign of m; the minimum is then taken over the
+            intersection of ball and box.
+    """
+    down = -m.sign()
+    if norm == "linf":
+        return down * (radius if room is None else room.clamp(max=radius))
+    if norm == "l2":
+        return -radius * unit(m, "l2") if room is None else down * _fill_l2(m.abs(), radius, room)
+    if room is None:
+        best = m.abs().argmax(dim=1, keepdim=True)
+        return torch.zeros_like(m).scatter_(1, best, radius * down.gather(1, best))
+    # spend the radius on the coordinates of largest |m| first, each as far as it may move
+    order = m.abs().sort(dim=1, descending=True, stable=True).indices
+    space = room.gather(1, order)
+    spent = torch.minimum(space, (radius - (space.cumsum(dim=1) - space)).clamp(min=0))
+    return down * torch.zeros_like(m).scatter_(1, order, spent)
+
+
+def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
+    """``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius, or all of room if that is shorter.
+
+    The squared norm grows with t and changes its form where a coordinate reaches its room: the sorted breakpoints give
+    the right piece, on which t has a closed form.
+    """
+    exact = exact_dtype(slope.device)
+    slope, room = slope.to(exact), room.to(exact)
+    breakpoints = torch.where(slope > 0, room / slope, torch.inf)
+    ordered, order = breakpoints.sort(dim=1)
+    square = slope.gather(1, order).square()
+    full = torch.where(ordered.isfinite(), room.gather(1, order), 0.0).square().cumsum(dim=1)
+    rest = square.sum(dim=1, keepdim=True) - square.cumsum(dim=1)  # of the coordinates still moving
+    finite = ordered.isfinite()
+    norms = torch.where(finite, full + torch.where(finite, ordered, 0.0).square() * rest, torch.inf)
+    reached = (norms <= radius**2).sum(dim=1, keepdim=True)  # coordinates that have used up their room
+    pad = torch.zeros_like(full[:, :1])
+    full = torch.cat([pad, full], dim=1).gather(1, reached)
+    moving = torch.cat([square.sum(dim=1, keepdim=True), rest], dim=1).gather(1, reached)
+    t = ((radius**2 - full).clamp(min=0) / moving).sqrt()  # inf or NaN where nothing moves any more
+    moved = torch.where(breakpoints.isfinite(), t.nan_to_num(nan=torch.inf) * slope, 0.0)
+    return torch.minimum(moved, room).to(torch.float32)
+
+
+def uniform_in_ball(norm: str, radius: float, seed: int, ids: Tensor, step: int, features: int) -> Tensor:
+    """(N, features) points drawn uniformly from the ball, one per sample, from the streams of blocks step, step + 1."""
+    if norm == "linf":
+        return (2 * uniform(seed, ids, step, (features,)) - 1) * radius
+    if norm == "l2":
+        length = radius * uniform(seed, ids, step + 1, (1,)) ** (1 / features)
+        return unit(normal(seed, ids, step, (features,)), "l2") * length
+    # L1: exponential magnitudes over a sum of one more of them lie uniformly under the simplex
+    spacing = -torch.log1p(-uniform(seed, ids, step, (features + 1,)))
+    signs = 1 - 2 * (uniform(seed, ids, step + 1, (features,)) < 0.5).to(torch.float32)
+    return radius * signs * spacing[:, :-1] / spacing.sum(dim=1, keepdim=True)

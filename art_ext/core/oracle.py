@@ -6,19 +6,24 @@ gradient, because its oracle has none.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import check_count
+from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
+from art_ext.core.losses import Loss
+
+logger = logging.getLogger("art_ext")
 
 Model = nn.Module | Callable[[Tensor], Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Judge = Callable[[Tensor, Tensor], Tensor]
 OUTPUTS = ("logits", "probabilities", "labels")
 Self = TypeVar("Self", bound="LabelOracle")
 
@@ -145,7 +150,7 @@ class LabelOracle:
         if not len(rows):
             return torch.empty_like(index)
         self._charge(index, speculative)
-        return self._to_labels(self._forward(rows, index))
+        return self.predict(self._forward(rows, index))
 
     def claim(self, index: Tensor, count: Tensor) -> None:
         """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged queries."""
@@ -165,14 +170,23 @@ class LabelOracle:
         self._charge(index, False)
         # copies, because a model may work in place on what it is given, and x is needed afterwards
         outputs = torch.cat([self._forward(part.clone(), owner) for part, owner in self._slices(x, index)])
-        self._check_clean(outputs)
-        return self._to_labels(outputs)
+        self.check_clean(outputs)
+        return self.predict(outputs)
 
-    def _check_clean(self, outputs: Tensor) -> None:
+    def check_clean(self, outputs: Tensor) -> None:
+        """Refuse outputs for the clean inputs (N, *S) that no attack can start from.
+
+        Raises:
+            ValueError: naming the first sample for which the model returns NaN.
+        """
+        self.check_known(outputs, torch.arange(len(outputs), device=self.device))
+
+    def check_known(self, outputs: Tensor, index: Tensor) -> None:
+        """Refuse NaN among the outputs for the clean inputs of the samples in index (R,)."""
         if outputs.is_floating_point():
             broken = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
             if bool(broken.any()):
-                first = int(broken.nonzero()[0])
+                first = int(index[broken][0])
                 raise ValueError(f"the model returns NaN for the clean input, first in sample {first}")
 
     def _charge(self, index: Tensor, speculative: bool) -> None:
@@ -199,8 +213,11 @@ class LabelOracle:
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
     def _call(self, rows: Tensor, count: int) -> Tensor:
-        """Call the model on one slice and check the shape of what comes back."""
-        outputs = self.model(rows)
+        """What the model says to one padded slice of so many rows."""
+        return self._checked(self.model(rows), rows, count)
+
+    def _checked(self, outputs: Tensor, rows: Tensor, count: int) -> Tensor:
+        """What came back for one padded slice, of the shape it must have, without the padding."""
         if not isinstance(outputs, Tensor):
             raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
         if self.outputs == "labels":
@@ -223,7 +240,8 @@ class LabelOracle:
             parts = [self._call(self._pad(part, owner), len(part)) for part, owner in self._slices(rows, index)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _to_labels(self, outputs: Tensor) -> Tensor:
+    def predict(self, outputs: Tensor) -> Tensor:
+        """(R,) int64 predicted classes of outputs that the model gave; -1 for a row with NaN."""
         # a row of NaN has no label: it must never pass for a changed prediction
         if self.outputs == "labels":
             return outputs.flatten().nan_to_num(nan=-1).to(torch.int64)
@@ -247,20 +265,69 @@ class ScoreOracle(LabelOracle):
         self._charge(index, False)
         return self._forward(rows, index)
 
-    def _check_clean(self, outputs: Tensor) -> None:
-        super()._check_clean(outputs)
+    def evaluate(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (R, K) for rows (R, *S), one query each, and their losses (R,).
+
+        Args:
+            rows: (R, *S) inputs.
+            index: (R,) int64, the sample each row is charged to.
+            loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
+            judge: is shown the same before the loss is computed.
+        """
+        self._charge(index, False)
+        outputs, losses = [], []
+        with torch.no_grad():
+            for part, owner in self._slices(rows, index):
+                # a copy, because a model may work in place on what it is given
+                output, lose = self._answer(self._pad(part.clone(), owner), len(part))
+                if judge is not None:
+                    judge(output, owner)
+                outputs.append(output)
+                losses.append(_one_per_row(lose(loss, owner), len(part)))
+        return torch.cat(outputs), torch.cat(losses)
+
+    def check_clean(self, outputs: Tensor) -> None:
+        """Refuse NaN and rows that carry no score, and warn of probabilities that pass for logits."""
+        super().check_clean(outputs)
         if len(outputs) and bool(((outputs == 0) | (outputs == 1)).all()):
             raise ValueError(
                 "the model returns one-hot rows, which carry no score: use a hard-label attack such as rays, "
                 "or hand over the logits"
             )
+        if self.outputs == "logits" and len(outputs) and bool((outputs >= 0).all()):
+            total = outputs.sum(dim=1)
+            if bool(((total - 1).abs() < 1e-4).all()):
+                logger.warning("the model's rows look like probabilities: if they are, say outputs='probabilities'")
+
+    def _answer(self, rows: Tensor, count: int) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
+        """The outputs for one padded slice, and how to apply a loss to them."""
+        if isinstance(self.model, Ensemble) and self.model.average == "losses":
+            ensemble = self.model
+            members = [self._checked(logits, rows, count) for logits in ensemble.member_logits(rows)]
+            return ensemble.combine(members), lambda loss, index: ensemble.average_loss(members, index, loss)
+        output = self._call(rows, count)
+        return output, lambda loss, index: loss(output, index)
+
+
+class Differentiated(NamedTuple):
+    """What a model says to R rows, and how the loss of each changes with its input; all detached.
+
+    Attributes:
+        outputs: (R, K).
+        losses: (R,).
+        gradient: (R, *S); zero for rows that were not differentiated.
+    """
+
+    outputs: Tensor
+    losses: Tensor
+    gradient: Tensor
 
 
 class GradientOracle(ScoreOracle):
     """A per-sample loss and its input gradient too; otherwise a ``ScoreOracle``."""
 
-    def gradient(self, rows: Tensor, index: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Outputs at rows and the gradient of each row's own loss; one query and one gradient per row.
+    def gradient(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None) -> Differentiated:
+        """Outputs and losses at rows, and the gradient of each row's own loss: one query and one gradient per row.
 
         The loss is summed, never averaged, over the batch: a row's gradient does not depend on its neighbours.
 
@@ -268,25 +335,34 @@ class GradientOracle(ScoreOracle):
             rows: (R, *S) inputs.
             index: (R,) int64, the sample each row is charged to.
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
-
-        Returns:
-            outputs (R, K) and gradient (R, *S), both detached.
+            judge: from the same, detached, and before the loss is computed, to (r,) bool: which rows the attacker,
+                having seen the outputs, wants to differentiate. The others cost one query and no gradient. None wants
+                all.
 
         Raises:
             ValueError: if the loss has not one entry per row, or does not depend on the input through autograd.
         """
         self._charge(index, False)
-        self.gradients.index_add_(0, index, torch.ones_like(index))
-        outputs, gradients = [], []
-        for part, owner in self._slices(rows, index):
-            with torch.enable_grad():
-                leaf = part.detach().clone().requires_grad_(True)
-                output = self._call(self._pad(leaf, owner), len(part))
-                losses = loss(output, owner)
-                if losses.shape != (len(part),):
-                    raise ValueError(f"loss must return one value for each of {len(part)} rows, got {losses.shape}")
-                if not losses.requires_grad:
-                    raise ValueError("the loss does not depend on the input through autograd; use a black-box attack")
-                gradients.append(torch.autograd.grad(losses.sum(), leaf)[0])
-            outputs.append(output.detach())
-        return torch.cat(outputs), torch.cat(gradients)
+        parts = [self._differentiate(part, owner, loss, judge) for part, owner in self._slices(rows, index)]
+        if len(parts) == 1:
+            return parts[0]
+        return Differentiated(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _differentiate(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None) -> Differentiated:
+        with torch.enable_grad():
+            leaf = rows.detach().clone().requires_grad_(True)
+            output, lose = self._answer(self._pad(leaf, index), len(rows))
+            # before the loss: a caller may learn the labels, which the loss needs, from the clean outputs
+            chosen = torch.ones_like(index) if judge is None else judge(output.detach(), index).to(torch.int64)
+            self.gradients.index_add_(0, index, chosen)
+            losses = _one_per_row(lose(loss, index), len(rows))
+            if not losses.requires_grad:
+                raise ValueError("the loss does not depend on the input through autograd; use a black-box attack")
+            (gradient,) = torch.autograd.grad(losses, leaf, grad_outputs=chosen.to(losses.dtype))
+        return Differentiated(output.detach(), losses.detach(), gradient)
+
+
+def _one_per_row(losses: Tensor, count: int) -> Tensor:
+    if losses.shape != (count,):
+        raise ValueError(f"loss must return one value for each of {count} rows, got shape {tuple(losses.shape)}")
+    return losses

@@ -55,6 +55,23 @@ def check_ids(sample_ids: Tensor | None, count: int) -> None:
         raise ValueError(f"sample_ids must have shape ({count},) of torch.int64, one identity per sample, got {given}")
 
 
+def check_width(name: str, labels: Tensor, oracle: LabelOracle) -> None:
+    """Refuse class indices for which the model, once it has answered, has no column.
+
+    Raises:
+        ValueError: naming the largest label and the model's width.
+    """
+    width = oracle.num_classes
+    if width is not None and len(labels) and int(labels.max()) >= width:
+        raise ValueError(f"{name} must hold class indices below {width}, the model's width, got {int(labels.max())}")
+
+
+def warn_if_met(met: Tensor) -> None:
+    """Warn if most targets are met by the clean inputs: a caller may have passed the true labels."""
+    if len(met) and bool(met.double().mean() > 0.5):
+        logger.warning("most targets are what the model predicts already: are they the true labels by mistake?")
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """N samples as an attack sees them: in the box, on the model's device, with the goal of each.
@@ -103,10 +120,7 @@ def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Te
     goal = clean if y is None else y.to(device=oracle.device, dtype=torch.int64)
     if targets is not None:
         goal = targets.to(device=oracle.device, dtype=torch.int64)
-    if oracle.num_classes is not None and len(goal) and int(goal.max()) >= oracle.num_classes:
-        name = "y" if targets is None else "targets"
-        width, found = oracle.num_classes, int(goal.max())
-        raise ValueError(f"{name} must hold class indices below {width}, the model's width, got {found}")
-    if targets is not None and len(goal) and bool((clean == goal).double().mean() > 0.5):
-        logger.warning("most targets are what the model predicts already: are they the true labels by mistake?")
+    check_width("y" if targets is None else "targets", goal, oracle)
+    if targets is not None:
+        warn_if_met(clean == goal)
     return Problem(x, box, goal, targets is not None, clean)

@@ -15,7 +15,7 @@ class AttackResult:
 
     Attributes:
         x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that fooled the model; elsewhere the
-            input after the cast to float32 (or the last iterate, for methods with ``on_failure="last"``).
+            input after the cast to float32 (or, with ``on_failure="last"``, the last iterate).
         success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps + 1e-6`` in float64.
         already_adversarial: (N,) bool. The goal was met by the clean input: one query, distance 0.
         distance: (N,) float32, distance of the nearest verified adversarial, inside eps or not; inf if none.
@@ -28,7 +28,8 @@ class AttackResult:
         eps: radius of the ball in the units of x; None if any verified adversarial counts.
         seed: what keyed the random stream.
         early_stop: whether a sample left the search at its first success.
-        samples: (S, N, *S) for methods that draw a chain.
+        samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows already adversarial.
+        trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had left.
     """
 
     x_adv: Tensor
@@ -45,6 +46,7 @@ class AttackResult:
     seed: int | None
     early_stop: bool
     samples: Tensor | None = None
+    trace: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.success)
@@ -61,7 +63,9 @@ class AttackResult:
         joined: dict[str, object] = {}
         for name in (field.name for field in fields(AttackResult)):
             values = [getattr(result, name) for result in results]
-            if all(isinstance(value, Tensor) for value in values):
+            if name == "trace" and all(values):
+                joined[name] = {key: torch.cat([value[key] for value in values], dim=1) for key in values[0]}
+            elif all(isinstance(value, Tensor) for value in values):
                 joined[name] = torch.cat(values, dim=1 if name == "samples" else 0)
             elif all(value == values[0] for value in values[1:]):
                 joined[name] = values[0]
@@ -81,6 +85,7 @@ class Progress:
         queries: (B,) int64, queries charged so far.
         finished: (B,) bool, the sample leaves the batch after this round.
         success: (B,) bool, the sample has met the goal.
+        samples: (B, *S) the states of a chain that has just made a transition, for methods that draw one.
     """
 
     step: int
@@ -89,6 +94,7 @@ class Progress:
     queries: Tensor
     finished: Tensor
     success: Tensor
+    samples: Tensor | None = None
 
 
 Callback = Callable[[Progress], None]

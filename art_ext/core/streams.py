@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 
@@ -75,19 +76,50 @@ def fingerprint(x: Tensor) -> Tensor:
     return identity
 
 
-def uniform(seed: int, ids: Tensor, step: int, shape: tuple[int, ...] = ()) -> Tensor:
+def _words(seed: int, ids: Tensor, step: int | Tensor, length: int) -> Tensor:
+    """(N, length) int64, the random words of one block per sample."""
+    key = _mix(torch.tensor(seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
+    block = step * _GOLDEN if isinstance(step, Tensor) else _signed(step * _GOLDEN % (1 << 64))
+    key = _mix(_mix(ids ^ key) + block)
+    return _mix(key.unsqueeze(1) + _counter(length, ids.device))
+
+
+def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     """Uniform numbers in [0, 1), one block per sample, float32 with 24 random bits.
 
     Args:
         seed: key of the whole run.
         ids: (N,) int64 sample identities, for example from ``fingerprint``.
-        step: which block of the sample's stream.
+        step: which block of the sample's stream; one for all, or (N,) int64.
         shape: shape of a block.
 
     Returns:
         (N, *shape) float32 on the device of ids.
     """
-    key = _mix(torch.tensor(seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
-    key = _mix(_mix(ids ^ key) + _signed(step * _GOLDEN % (1 << 64)))
-    bits = _mix(key.unsqueeze(1) + _counter(math.prod(shape), ids.device))
+    bits = _words(seed, ids, step, math.prod(shape))
     return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(ids), *shape)
+
+
+def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Standard normal numbers, one block per sample: four to a random word, by a table of 65,536 quantiles.
+
+    The table makes the bits equal on every device, which no logarithm would. Its values reach 4.3 standard deviations;
+    mean 0 and variance 1 are exact up to rounding.
+
+    Args:
+        seed, ids, step, shape: as for ``uniform``, with which a block shares its random words.
+
+    Returns:
+        (N, *shape) float32 on the device of ids.
+    """
+    length = math.prod(shape)
+    quarters = _words(seed, ids, step, -(-length // 4)).view(torch.int16)[:, :length].to(torch.int32) + (1 << 15)
+    return _normal_table(ids.device).index_select(0, quarters.flatten()).view(len(ids), *shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _normal_table(device: torch.device) -> Tensor:
+    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal cells, at variance 1."""
+    cells = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
+    quantiles = torch.special.ndtri(cells)
+    return (quantiles / quantiles.square().mean().sqrt()).to(device=device, dtype=torch.float32)

@@ -1,5 +1,23 @@
-"""Attacks as plain functions of an oracle; one module per method."""
+"""One module per method, or per family of one engine; each exposes functions of a model, samples and labels."""
 
+from art_ext.core.attacks.frank_wolfe import frank_wolfe
+from art_ext.core.attacks.frank_wolfe_black_box import frank_wolfe_black_box
+from art_ext.core.attacks.hmcam import hmcam
+from art_ext.core.attacks.nes import nes
 from art_ext.core.attacks.rays import rays
+from art_ext.core.attacks.sign_gradient import ai_fgsm, fgsm, i_fgsm, m_pgd, mi_fgsm, pgd, sign_gradient
 
-__all__ = ["rays"]
+__all__ = [
+    "ai_fgsm",
+    "fgsm",
+    "frank_wolfe",
+    "frank_wolfe_black_box",
+    "hmcam",
+    "i_fgsm",
+    "m_pgd",
+    "mi_fgsm",
+    "nes",
+    "pgd",
+    "rays",
+    "sign_gradient",
+]

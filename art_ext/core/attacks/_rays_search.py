@@ -274,9 +274,7 @@ class Search:
         in_tree = (question < nodes) & (level < remaining.unsqueeze(1)) & wide
         return torch.where(live.bisecting.unsqueeze(1), in_tree, question < remaining.unsqueeze(1))
 
-    def _descend(
-        self, live: Live, hit: Tensor, tree: Tensor, levels: int, remaining: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _descend(self, live: Live, hit: Tensor, tree: Tensor, levels: int, remaining: Tensor) -> tuple[Tensor, Tensor]:
         """Walk down the bisection tree along the answers.
 
         Returns (B,) int64, the steps made, and (B,) bool, whose bisection ended.

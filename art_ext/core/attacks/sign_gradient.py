@@ -1,0 +1,251 @@
+"""FGSM, I-FGSM, PGD, MI-FGSM, M-PGD and AI-FGSM: one engine, six choices of its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from art_ext.core.ascent import Rule, Trajectory
+from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
+from art_ext.core.checks import check_count
+from art_ext.core.oracle import Model
+from art_ext.core.result import AttackResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@spelled_out
+def sign_gradient(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    momentum_rule: str = "none",
+    normaliser: str = "none",
+    step_rule: str = "sign",
+    start: str = "input",
+    decay: float = 1.0,
+    beta1: float = 0.95,
+    beta2: float = 0.999,
+    delta: float = 1e-7,
+    delta_inside: bool = False,
+    grad_scale: float = 1.0,
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """Ascend the loss within a ball by steps put together from named parts.
+
+    Approximates ``max_x' J(x') s.t. ||x' - x||_p <= eps`` by
+    ``x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))``; P clips to the box and projects onto the
+    ball. ``fgsm``, ``i_fgsm``, ``pgd``, ``mi_fgsm``, ``m_pgd`` and ``ai_fgsm`` are choices of the parts.
+
+    Args:
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
+        eps: radius of the ball in the units of x (8/255, never 8).
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        num_steps: T.
+        step_size: alpha, in the units of x; None takes ``2.5 eps / T``.
+        momentum_rule, normaliser, step_rule, start, decay, beta1, beta2, delta, delta_inside, grad_scale: the parts,
+            as ``art_ext.core.ascent.Rule`` explains them.
+        **options: the keywords of ``art_ext.core.ball.Options``. By default a success does not stop a sample: the last
+            iterate that succeeded is reported.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check and one check per iterate, the starting point
+        included where it is not the input. ``gradients`` counts the steps, 0 for rows wrong from the start.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
+            the model's width, or a model without gradients.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Goodfellow et al., 2015 (FGSM). Kurakin et al., 2017 (I-FGSM). Madry et al., 2018 (PGD). Dong et al., 2018
+        (MI-FGSM). Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and
+        learning", IEEE TPAMI 2022 (AI-FGSM, and the common form).
+    """
+    check_count("num_steps", num_steps)
+    rule = Rule(
+        2.5 * eps / num_steps if step_size is None else step_size,
+        momentum_rule=momentum_rule, normaliser=normaliser, step_rule=step_rule, start=start, decay=decay,
+        beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside, grad_scale=grad_scale,
+    )  # fmt: skip
+    run = BallRun(model, x, y, eps=eps, norm=norm, options=Options(**options))
+    with run.oracle:
+        look, rows = rule.begin(run)
+        path = Trajectory(rule, run)
+        for step in range(num_steps):
+            if not len(run.index):
+                break
+            further = step + 1 < num_steps and run.remaining > 1
+            rows = path.step(rows, look.ascent())
+            look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
+            path.select(stay)
+            rows = rows if stay is None else rows[stay]
+    return run.result()
+
+
+@spelled_out
+def fgsm(
+    model: Model, x: Tensor, y: Tensor | None = None, *, eps: float, norm: str = "linf", **options: Unpack[Keywords]
+) -> AttackResult:
+    """The fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``; in L2 and L1 ``eps g / ||g||_p``.
+
+    Arguments, ledger and errors are those of ``sign_gradient``: 2 queries and 1 gradient.
+
+    References:
+        Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
+    """
+    return sign_gradient(model, x, y, eps=eps, norm=norm, num_steps=1, step_size=eps, **options)
+
+
+@spelled_out
+def i_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 10,
+    step_size: float | None = None,
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """Iterated FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
+
+    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``eps / T``.
+
+    References:
+        Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop 2017.
+    """
+    return sign_gradient(
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=_share(step_size, eps, num_steps), **options
+    )
+
+
+@spelled_out
+def pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
+
+    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``2.5 eps / T``.
+
+    References:
+        Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+    """
+    return sign_gradient(
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, start="uniform", **options
+    )
+
+
+@spelled_out
+def mi_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``, ``x_{t+1} = P(x_t + alpha sgn(v_t))``.
+
+    Arguments, ledger and errors are those of ``sign_gradient``; ``decay`` is mu, ``step_size=None`` takes ``eps / T``.
+
+    References:
+        Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
+    """
+    return sign_gradient(
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=_share(step_size, eps, num_steps),
+        momentum_rule="accumulated", normaliser="l1", decay=decay, **options,
+    )  # fmt: skip
+
+
+@spelled_out
+def m_pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    normaliser: str = "l1",
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
+
+    Arguments, ledger and errors are those of ``sign_gradient``; ``decay`` is mu, ``step_size=None`` takes
+    ``2.5 eps / T``. ``normaliser="l1"`` is the paper's, ``"mean"`` that of its authors' program.
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and learning", IEEE
+        TPAMI 2022 (the comparator M-PGD).
+    """
+    return sign_gradient(
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, momentum_rule="accumulated",
+        normaliser=normaliser, start="uniform", decay=decay, **options,
+    )  # fmt: skip
+
+
+@spelled_out
+def ai_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 100,
+    step_size: float = 5e-3,
+    beta1: float = 0.95,
+    beta2: float = 0.999,
+    step_rule: str = "adaptive",
+    start: str = "input",
+    delta: float = 1e-7,
+    delta_inside: bool = False,
+    grad_scale: float = 1.0,
+    **options: Unpack[Keywords],
+) -> AttackResult:
+    """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory, without Metropolis-Hastings.
+
+    ``hmcam`` with ``num_transitions=1`` is the same to the bit. Arguments, ledger and errors are those of
+    ``sign_gradient``; ``step_rule="corrected"`` is what the authors run on ImageNet and faces, where the second moment
+    drops out.
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and learning", IEEE
+        TPAMI 2022, Algorithm 2 with S = 1 and T = N.
+    """
+    return sign_gradient(
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, momentum_rule="average",
+        step_rule=step_rule, start=start, beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside,
+        grad_scale=grad_scale, **options,
+    )  # fmt: skip
+
+
+def _share(step_size: float | None, eps: float, num_steps: int) -> float:
+    """alpha, or eps / T: as many steps as it takes to the edge of the ball."""
+    check_count("num_steps", num_steps)
+    return eps / num_steps if step_size is None else step_size

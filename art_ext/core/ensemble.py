@@ -1,0 +1,86 @@
+"""Several models attacked as one: a weighted average of their logits, their probabilities or their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.checks import check_number
+from art_ext.core.losses import Loss, logits_of
+
+AVERAGES = ("logits", "probabilities", "losses")
+
+
+class Ensemble(nn.Module):
+    """K models as one that returns logits: ``sum_k w_k z_k``, or ``log sum_k w_k softmax(z_k)``.
+
+    With ``average="losses"`` the loss is ``sum_k w_k J(z_k, y)``, and the prediction that of the averaged
+    probabilities. One row through the ensemble is one query, whatever K. The members are submodules: an attack runs
+    them in eval mode and gives each its own mode back.
+
+    Args:
+        models: networks, or callables of a batch, with the same classes.
+        weights: one number >= 0 per model, used as shares of their sum; None for equal shares.
+        average: ``"logits"``, ``"probabilities"`` or ``"losses"``.
+        outputs: what the members return, ``"logits"`` or ``"probabilities"``; the ensemble itself returns logits.
+
+    Raises:
+        ValueError: for no model, weights that are no shares, or unknown names.
+
+    References:
+        Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (the three averages).
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module | Callable[[Tensor], Tensor]],
+        weights: Sequence[float] | None = None,
+        *,
+        average: str = "logits",
+        outputs: str = "logits",
+    ) -> None:
+        super().__init__()
+        shares = [1.0] * len(models) if weights is None else list(weights)
+        for share in shares:
+            check_number("each weight", share)
+        if not models or len(shares) != len(models) or min(shares) < 0 or not sum(shares) > 0:
+            raise ValueError(f"wanted at least one model and a weight >= 0 for each, got {len(models)} and {weights}")
+        if average not in AVERAGES:
+            raise ValueError(f"average must be one of {', '.join(map(repr, AVERAGES))}, got {average!r}")
+        if outputs not in ("logits", "probabilities"):
+            raise ValueError(f"outputs must be 'logits' or 'probabilities', got {outputs!r}")
+        self.members = list(models)
+        self.networks = nn.ModuleList(model for model in models if isinstance(model, nn.Module))
+        self.weights = [share / sum(shares) for share in shares]
+        self.average, self.outputs = average, outputs
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(R, classes) logits of the ensemble for rows (R, *S).
+
+        Raises:
+            RuntimeError: if someone differentiates through it although the losses are to be averaged.
+        """
+        if self.average == "losses" and rows.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                "an ensemble that averages losses has no single output to differentiate: attack it with a function of "
+                "art_ext.core.attacks, or use average='probabilities'"
+            )
+        return self.combine(self.member_logits(rows))
+
+    def member_logits(self, rows: Tensor) -> list[Tensor]:
+        """K logits (R, classes)."""
+        return [logits_of(member(rows), self.outputs) for member in self.members]
+
+    def combine(self, members: list[Tensor]) -> Tensor:
+        """The ensemble's logits (R, classes) from those of its members."""
+        if self.average == "logits":
+            return torch.stack([weight * z for weight, z in zip(self.weights, members, strict=True)]).sum(dim=0)
+        shares = torch.tensor(self.weights, device=members[0].device).log()
+        return (torch.stack(members).log_softmax(dim=2) + shares[:, None, None]).logsumexp(dim=0)
+
+    def average_loss(self, members: list[Tensor], index: Tensor, loss: Loss) -> Tensor:
+        """(R,) the weighted average of the members' losses."""
+        losses = [weight * loss(logits, index) for weight, logits in zip(self.weights, members, strict=True)]
+        return torch.stack(losses).sum(dim=0)
