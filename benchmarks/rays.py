@@ -8,56 +8,21 @@ not matter, for the number of calls it does, and the table says which.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from art_ext.benchmarks.common import Meter, network_and_images, print_versions
 from art_ext.core.attacks import rays
 from art_ext.data import load_data
-from art_ext.models import cifar_resnet20, digits_cnn, load_weights, mnist_small_cnn, mnist_two_conv
+from art_ext.models import digits_cnn
 
 HARD = 1e-6  # a radius that no sample reaches: all rows stay live
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, float]] = {
-    # name of the checkpoint -> builder, data set, eps of the literature
-    "mnist_conv2_fast_pgd": (mnist_two_conv, "mnist", 0.3),
-    "mnist_smallcnn_standard": (mnist_small_cnn, "mnist", 0.3),
-    "cifar_resnet20_nat": (cifar_resnet20, "cifar10", 8 / 255),
-}
-
-
-class Meter(nn.Module):
-    """Counts the calls of a model and the time spent inside it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.sizes, self.seconds = network, list[int](), 0.0
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Call the network under the clock."""
-        start = time.perf_counter()
-        output: Tensor = self.network(rows)
-        self.seconds += time.perf_counter() - start
-        self.sizes.append(len(rows))
-        return output
-
-
-def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, str]:
-    """A network with its weights if they are at hand, and as many images as it classifies without noise."""
-    build, data_set, _ = NETWORKS[name]
-    folder = os.environ.get("ART_EXT_DATA")
-    torch.manual_seed(0)
-    model = build().eval()
-    if not folder:
-        return model, torch.rand(count, *((1, 28, 28) if data_set == "mnist" else (3, 32, 32))), "random weights"
-    load_weights(model, Path(folder) / "checkpoints" / f"{name}.safetensors")
-    return model, load_data(data_set).first(count).x, "third-party weights"
+# name of the checkpoint -> eps of the literature
+RADII = {"mnist_conv2_fast_pgd": 0.3, "mnist_smallcnn_standard": 0.3, "cifar_resnet20_nat": 8 / 255}
 
 
 def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float, float, int]:
@@ -83,9 +48,9 @@ def print_costs(repeats: int) -> None:
     """The table of costs."""
     print("| model | live rows | wall time / bare forwards | own ms per call | calls |")
     print("|---|---|---|---|---|")
-    for name in NETWORKS:
+    for name in RADII:
         for live in (64, 256):
-            model, x, weights = network_and_images(name, live)
+            model, x, _, weights = network_and_images(name, live)
             ratio, own, calls = cost(model, x, 40 if name.startswith("cifar") else 150, repeats)
             print(f"| {name} ({weights}) | {live} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True)
     for live in (8, 64, 256):
@@ -97,8 +62,8 @@ def print_speculation(queries: int) -> None:
     """The table of model calls with and without speculation, on eight images."""
     print("| model | images | calls, sequential | calls, speculative | ratio | charged queries equal | rows in vain |")
     print("|---|---|---|---|---|---|---|")
-    for name, (_, _, eps) in NETWORKS.items():
-        model, x, weights = network_and_images(name, 8)
+    for name, eps in RADII.items():
+        model, x, _, weights = network_and_images(name, 8)
         runs = []
         for speculate in (False, True):
             meter = Meter(model)
@@ -128,8 +93,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--queries", type=int, default=2000, help="budget of the speculation table")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a busy neighbour makes barriers between threads cost more than the work
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, one thread, {os.cpu_count()} cores\n")
+    print_versions()
     print_memory()
     print()
     print_costs(arguments.repeats)

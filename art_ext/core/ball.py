@@ -345,7 +345,11 @@ class BallRun:
     def _judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, whether outputs reach the goal of their samples; a row of NaN never does."""
         if self.options.criterion is not None:
-            return self.options.criterion(outputs, owner)
+            met = self.options.criterion(outputs, owner)
+            if met.shape != (len(outputs),) or met.dtype != torch.bool:
+                given = f"{tuple(met.shape)} of {met.dtype}"
+                raise ValueError(f"criterion must return ({len(outputs)},) of torch.bool, got {given}")
+            return met
         labels, goal = self.oracle.predict(outputs), self.goal.index_select(0, owner)
         return labels == goal if self.targeted else (labels != goal) & (labels >= 0)
 

@@ -133,8 +133,9 @@ class ConditionalGradient:
         if self.m is None:
             self.m = torch.zeros_like(slope) if self.momentum_init == "zero" else slope
         self.m = self.momentum * self.m + (1 - self.momentum) * slope
-        moved = self.x + self._step_sizes(losses) * (self.vertex(self.m) - self.x)
-        self.x = self.run.clip(moved)  # rounding alone can leave the box where the vertex lies in it
+        # x + gamma (v - x), which for gamma = 1 is v to the bit
+        moved = torch.lerp(self.x, self.vertex(self.m), self._step_sizes(losses))
+        self.x = self.run.clip(moved)  # with the vertex inside the box, only rounding can leave it
         self.iteration += 1
         return self.x
 

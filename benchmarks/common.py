@@ -1,0 +1,96 @@
+"""What the benchmarks share: networks with their weights, images, and a meter of model calls."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.data import load_data
+from art_ext.models import (
+    cifar_resnet,
+    cifar_resnet20,
+    load_weights,
+    mnist_small_cnn,
+    mnist_two_conv,
+)
+
+# name of the checkpoint -> builder, data set
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "mnist_conv2_fast_pgd": (mnist_two_conv, "mnist"),
+    "mnist_smallcnn_standard": (mnist_small_cnn, "mnist"),
+    "mnist_carlini_cnn_fw": (lambda: mnist_small_cnn(mean=0.5), "mnist"),
+    "cifar_resnet20_nat": (cifar_resnet20, "cifar10"),
+    "cifar_resnet32_nat": (lambda: cifar_resnet(32), "cifar10"),
+}
+
+
+class Meter(nn.Module):
+    """Notes the rows of each call of a model, whether it was differentiated, and the time spent inside."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.calls, self.seconds = network, list[tuple[int, bool]](), 0.0
+
+    @property
+    def sizes(self) -> list[int]:
+        """The rows of each call."""
+        return [size for size, _ in self.calls]
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Call the network under the clock."""
+        start = time.perf_counter()
+        output: Tensor = self.network(rows)
+        self.seconds += time.perf_counter() - start
+        self.calls.append((len(rows), rows.requires_grad))
+        return output
+
+
+def network(name: str) -> tuple[nn.Module, str]:
+    """A network with third-party weights where ART_EXT_DATA names their folder, random weights otherwise."""
+    folder = os.environ.get("ART_EXT_DATA")
+    torch.manual_seed(0)
+    model = NETWORKS[name][0]().eval()
+    if not folder:
+        return model, "random weights"
+    load_weights(model, Path(folder) / "checkpoints" / f"{name}.safetensors")
+    return model, "third-party weights"
+
+
+def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor, str]:
+    """A network, images of its kind with their labels (noise without ART_EXT_DATA), and whose weights they are."""
+    model, weights = network(name)
+    data_set = NETWORKS[name][1]
+    if weights == "random weights":
+        x = torch.rand(count, *((1, 28, 28) if data_set == "mnist" else (3, 32, 32)))
+        with torch.no_grad():
+            return model, x, model(x).argmax(1), weights
+    data = load_data(data_set).first(count)
+    return model, data.x, data.y, weights
+
+
+def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:
+    """The first ``count`` test images of a data set that all models classify correctly, and their labels."""
+    data = load_data(data_set)
+    images, labels, found = [], [], 0
+    for start in range(0, len(data), 500):
+        x, y = data.x[start : start + 500], data.y[start : start + 500]
+        with torch.no_grad():
+            right = torch.stack([model(x).argmax(1) == y for model in models]).all(0)
+        images.append(x[right])
+        labels.append(y[right])
+        found += int(right.sum())
+        if found >= count:
+            break
+    return torch.cat(images)[:count], torch.cat(labels)[:count]
+
+
+def print_versions() -> None:
+    """One thread, and what ran."""
+    torch.set_num_threads(1)  # a busy neighbour makes barriers between threads cost more than the work
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, one thread, {os.cpu_count()} cores\n")

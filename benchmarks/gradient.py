@@ -1,0 +1,128 @@
+"""Gradient and score attacks beside the bare model and torchattacks: ``python -m art_ext.benchmarks.gradient``.
+
+Every figure is a ratio of times measured in one run, in turn; medians are printed. All images count as correctly
+classified, and no attack stops at a success, so that every row stays live. Weights are third-party ones where
+ART_EXT_DATA names their folder, random ones otherwise, which costs the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_ext.benchmarks.common import Meter, network_and_images, print_versions
+from art_ext.core.attacks import ai_fgsm, frank_wolfe, frank_wolfe_black_box, hmcam, i_fgsm, mi_fgsm, nes, pgd
+from art_ext.core.oracle import frozen_eval
+
+EPS = 8 / 255
+Run = Callable[[nn.Module, Tensor, Tensor], object]
+
+
+def bare(model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) -> None:
+    """The same forwards and backwards, and nothing else."""
+    with frozen_eval(model):
+        for size, differentiate in calls:
+            leaf = x[:size].clone().requires_grad_(differentiate)
+            with torch.set_grad_enabled(differentiate):
+                output = model(leaf)
+                if differentiate:
+                    loss = functional.cross_entropy(output, y[:size], reduction="sum")
+                    torch.autograd.grad(loss, leaf)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def ours(steps: int, directions: int) -> dict[str, Run]:
+    """Our attacks at equal numbers of steps, all rows live to the end."""
+    common = {"eps": EPS, "stop_on_success": False, "seed": 0, "batch_size": 256}
+    boxed = functools.partial(frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common)  # type: ignore[arg-type]
+    return {
+        "i_fgsm": functools.partial(i_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
+        "pgd": functools.partial(pgd, num_steps=steps, **common),  # type: ignore[arg-type]
+        "mi_fgsm": functools.partial(mi_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
+        "ai_fgsm": functools.partial(ai_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
+        "hmcam": functools.partial(hmcam, num_steps=steps // 2, **common),  # type: ignore[arg-type]
+        "frank_wolfe": functools.partial(frank_wolfe, max_iter=steps, **common),  # type: ignore[arg-type]
+        "frank_wolfe_black_box": functools.partial(boxed, num_directions=directions),
+        "nes": functools.partial(nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common),  # type: ignore[arg-type]
+    }
+
+
+def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int) -> None:
+    """Wall time of each attack over the bare forwards and backwards of the same shapes."""
+    print("| attack | wall time / bare | own ms per call | calls | of these differentiated |\n|---|---|---|---|---|")
+    for name, attack in ours(steps, 25).items():
+        rows = slice(0, 8 if name in ("frank_wolfe_black_box", "nes") else len(x))
+        attack(model, x[:2], y[:2])  # warm up
+        ratios, own = [], []
+        for _ in range(repeats):
+            meter = Meter(model)
+            wall = seconds(functools.partial(attack, meter, x[rows], y[rows]))
+            many = x.repeat(-(-max(meter.sizes) // len(x)), 1, 1, 1)
+            plain = seconds(functools.partial(bare, model, many, y.repeat(len(many) // len(x)), meter.calls))
+            ratios.append(wall / plain)
+            own.append(1e3 * (wall - plain) / len(meter.calls))
+        backwards = sum(differentiated for _, differentiated in meter.calls)
+        middle = f"{statistics.median(ratios):.3f} | {statistics.median(own):.2f}"
+        print(f"| {name} | {middle} | {len(meter.calls)} | {backwards} |", flush=True)
+
+
+def print_peers(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
+    """Our wall time over torchattacks' at equal steps."""
+    if find_spec("torchattacks") is None:
+        print("torchattacks is not installed: no comparison with it")
+        return
+    torchattacks = import_module("torchattacks")
+    print("| attack | steps | ours / torchattacks | ours, ms per image | theirs |\n|---|---|---|---|---|")
+    common = {"eps": EPS, "seed": 0, "on_failure": "last"}
+    for steps in (10, 40):
+        pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+            "PGD": (
+                functools.partial(pgd, model, x, y, num_steps=steps, step_size=2 / 255, **common),  # type: ignore[arg-type]
+                functools.partial(torchattacks.PGD(model, eps=EPS, alpha=2 / 255, steps=steps), x, y),
+            ),
+            "MI-FGSM": (
+                functools.partial(mi_fgsm, model, x, y, num_steps=steps, step_size=2 / 255, **common),  # type: ignore[arg-type]
+                functools.partial(torchattacks.MIFGSM(model, eps=EPS, alpha=2 / 255, steps=steps), x, y),
+            ),
+        }
+        for name, (mine, theirs) in pairs.items():
+            times = [(seconds(mine), seconds(theirs)) for _ in range(repeats)]
+            ratio = statistics.median(a / b for a, b in times)
+            left, right = (1e3 * statistics.median(column) / len(x) for column in zip(*times, strict=True))
+            print(f"| {name} | {steps} | {ratio:.3f} | {left:.1f} | {right:.1f} |", flush=True)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    print_versions()
+    model, x, _, weights = network_and_images("cifar_resnet20_nat", arguments.rows)
+    with torch.no_grad():
+        y = model(x).argmax(1)  # every row counts as right, and stays live
+    print(f"cifar_resnet20_nat ({weights}), {arguments.rows} images, {arguments.steps} steps\n")
+    print_costs(model, x, y, arguments.steps, arguments.repeats)
+    print()
+    print_peers(model, x, y, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

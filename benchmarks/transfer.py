@@ -1,0 +1,90 @@
+"""Transfer of the sign-gradient family between two CIFAR ResNets: ``python -m art_ext.benchmarks.transfer``.
+
+Needs ART_EXT_DATA with CIFAR-10, ``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Counted are the test images that
+both networks classify correctly; an attack on one network succeeds on the other if its outcome fools it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.benchmarks.common import network, print_versions
+from art_ext.core.attacks import ai_fgsm, fgsm, hmcam, m_pgd, pgd
+from art_ext.core.result import AttackResult
+from art_ext.data import load_data
+
+MODELS = ("cifar_resnet32_nat", "cifar_resnet20_nat")
+
+
+def attacks(steps: int, eps: float) -> dict[str, Callable[..., AttackResult]]:
+    """The attacks of the HMCAM paper's Table 2 at equal numbers of steps."""
+    return {
+        "FGSM": fgsm,
+        "PGD": functools.partial(pgd, num_steps=steps, step_size=eps / 10),
+        "M-PGD": functools.partial(m_pgd, num_steps=steps, step_size=eps / 10),
+        "AI-FGSM": functools.partial(ai_fgsm, num_steps=steps),
+        "HMCAM": functools.partial(hmcam, num_steps=steps // 2, num_transitions=2),
+    }
+
+
+def fooled(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """(N,) bool, the images that the model gets wrong."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(256)]) != y
+
+
+def difference(first: Tensor, second: Tensor) -> str:
+    """The difference of two success rates on the same images in points, with a paired 95 % interval."""
+    points = 100 * (first.double() - second.double())
+    half = 1.96 * float(points.std()) / len(points) ** 0.5
+    return f"{float(points.mean()):+.1f} [{float(points.mean()) - half:+.1f}, {float(points.mean()) + half:+.1f}]"
+
+
+def direction(source: str, target: str, count: int, steps: int, eps: float, seed: int) -> None:
+    """The table of one source and one target."""
+    models = {name: network(name)[0] for name in (source, target)}
+    data = load_data("cifar10").first(count)
+    right = ~fooled(models[source], data.x, data.y) & ~fooled(models[target], data.x, data.y)
+    x, y = data.x[right], data.y[right]
+    print(f"{source} -> {target}: {len(x)} of {count} images right on both,")
+    print(f"eps {eps * 255:g}/255, N = {steps}, seed {seed}\n")
+    print("| attack | white-box % | transfer % | minus PGD, paired 95 % | seconds |\n|---|---|---|---|---|", flush=True)
+    transfers: dict[str, Tensor] = {}
+    for name, attack in attacks(steps, eps).items():
+        start = time.perf_counter()
+        result = attack(models[source], x, y, eps=eps, seed=seed, batch_size=128, on_failure="last")
+        seconds = time.perf_counter() - start
+        transfers[name] = fooled(models[target], result.x_adv, y)
+        against = difference(transfers[name], transfers["PGD"]) if name not in ("FGSM", "PGD") else "-"
+        white, transfer = (100 * float(flags.double().mean()) for flags in (result.success, transfers[name]))
+        print(f"| {name} | {white:.1f} | {transfer:.1f} | {against} | {seconds:.0f} |", flush=True)
+    print()
+
+
+def main() -> None:
+    """Print the table of each direction."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--eps", type=float, default=2.0, help="in 1/255")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", choices=MODELS, help="one direction only")
+    arguments = parser.parse_args()
+    if not os.environ.get("ART_EXT_DATA"):
+        sys.exit("ART_EXT_DATA names no folder with CIFAR-10 and the third-party checkpoints")
+    print_versions()
+    for source, target in (MODELS, MODELS[::-1]):
+        if arguments.source in (None, source):
+            direction(source, target, arguments.count, arguments.steps, arguments.eps / 255, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
