@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,15 +35,19 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     """Table 2.1: Frank-Wolfe, and the sign-gradient methods at each step size."""
     print(f"White-box, {len(x)} images (paper: FGSM 21.5, PGD 100/6.2/.277, MI-FGSM 100/4.0/.279, FW 100/3.3/.256)\n")
     print("| attack | step | success % | iterations | distortion |\n|---|---|---|---|---|")
-    common = {"eps": EPS, "targeted": True, "stop_on_success": True}
-    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))  # type: ignore[arg-type]
+    common: dict[str, Any] = {"eps": EPS, "targeted": True, "stop_on_success": True}
+    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))
     for step in (0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
-        result = frank_wolfe(model, x, targets, step_size=step, max_iter=ITERATIONS, **common)  # type: ignore[arg-type]
+        result = frank_wolfe(model, x, targets, step_size=step, max_iter=ITERATIONS, **common)
         print(line("FW, momentum .9", step, result), flush=True)
-    peers = {"PGD from the input": i_fgsm, "PGD, random start": pgd, "MI-FGSM": mi_fgsm}
+    peers: dict[str, Callable[..., AttackResult]] = {
+        "PGD from the input": i_fgsm,
+        "PGD, random start": pgd,
+        "MI-FGSM": mi_fgsm,
+    }
     for name, attack in peers.items():
         for step in STEPS:
-            result = attack(model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common)  # type: ignore[operator]
+            result = attack(model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common)
             print(line(name, step, result), flush=True)
 
 
@@ -60,15 +66,15 @@ def black_box(model: nn.Module, x: Tensor, targets: Tensor, budget: int) -> None
             flush=True,
         )
 
-    common = {"eps": EPS, "targeted": True, "max_queries": budget, "seed": 0}
+    common: dict[str, Any] = {"eps": EPS, "targeted": True, "max_queries": budget, "seed": 0}
     for sensing in ("gaussian", "sphere"):
         for step, momentum in ((0.3, 0.99), (0.5, 0.97)):
-            settings = {"step_size": step, "momentum": momentum, "sensing": sensing}
-            result = frank_wolfe_black_box(model, x, targets, **settings, **common)  # type: ignore[arg-type]
+            settings: dict[str, Any] = {"step_size": step, "momentum": momentum, "sensing": sensing}
+            result = frank_wolfe_black_box(model, x, targets, **settings, **common)
             show("FW", f"{sensing}, {step:g}, {momentum:g}", result)
     for step in (0.01, 0.02, 0.05):
         for delta in (1e-3, 1e-2):
-            result = nes(model, x, targets, step_size=step, delta=delta, **common)  # type: ignore[arg-type]
+            result = nes(model, x, targets, step_size=step, delta=delta, **common)
             show("NES-PGD", f"step {step:g}, delta {delta:g}", result)
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,17 +49,17 @@ def seconds(call: Callable[[], object]) -> float:
 
 def ours(steps: int, directions: int) -> dict[str, Run]:
     """Our attacks at equal numbers of steps, all rows live to the end."""
-    common = {"eps": EPS, "stop_on_success": False, "seed": 0, "batch_size": 256}
-    boxed = functools.partial(frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"eps": EPS, "stop_on_success": False, "seed": 0, "batch_size": 256}
+    boxed = functools.partial(frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common)
     return {
-        "i_fgsm": functools.partial(i_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
-        "pgd": functools.partial(pgd, num_steps=steps, **common),  # type: ignore[arg-type]
-        "mi_fgsm": functools.partial(mi_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
-        "ai_fgsm": functools.partial(ai_fgsm, num_steps=steps, **common),  # type: ignore[arg-type]
-        "hmcam": functools.partial(hmcam, num_steps=steps // 2, **common),  # type: ignore[arg-type]
-        "frank_wolfe": functools.partial(frank_wolfe, max_iter=steps, **common),  # type: ignore[arg-type]
+        "i_fgsm": functools.partial(i_fgsm, num_steps=steps, **common),
+        "pgd": functools.partial(pgd, num_steps=steps, **common),
+        "mi_fgsm": functools.partial(mi_fgsm, num_steps=steps, **common),
+        "ai_fgsm": functools.partial(ai_fgsm, num_steps=steps, **common),
+        "hmcam": functools.partial(hmcam, num_steps=steps // 2, **common),
+        "frank_wolfe": functools.partial(frank_wolfe, max_iter=steps, **common),
         "frank_wolfe_black_box": functools.partial(boxed, num_directions=directions),
-        "nes": functools.partial(nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common),  # type: ignore[arg-type]
+        "nes": functools.partial(nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common),
     }
 
 
@@ -88,15 +89,15 @@ def print_peers(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
         return
     torchattacks = import_module("torchattacks")
     print("| attack | steps | ours / torchattacks | ours, ms per image | theirs |\n|---|---|---|---|---|")
-    common = {"eps": EPS, "seed": 0, "on_failure": "last"}
+    common: dict[str, Any] = {"eps": EPS, "seed": 0, "on_failure": "last"}
     for steps in (10, 40):
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "PGD": (
-                functools.partial(pgd, model, x, y, num_steps=steps, step_size=2 / 255, **common),  # type: ignore[arg-type]
+                functools.partial(pgd, model, x, y, num_steps=steps, step_size=2 / 255, **common),
                 functools.partial(torchattacks.PGD(model, eps=EPS, alpha=2 / 255, steps=steps), x, y),
             ),
             "MI-FGSM": (
-                functools.partial(mi_fgsm, model, x, y, num_steps=steps, step_size=2 / 255, **common),  # type: ignore[arg-type]
+                functools.partial(mi_fgsm, model, x, y, num_steps=steps, step_size=2 / 255, **common),
                 functools.partial(torchattacks.MIFGSM(model, eps=EPS, alpha=2 / 255, steps=steps), x, y),
             ),
         }

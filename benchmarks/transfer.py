@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from art_ext.benchmarks.common import network, print_versions
 from art_ext.core.attacks import ai_fgsm, fgsm, hmcam, m_pgd, pgd
+from art_ext.core.metrics import FoolingRate, paired_interval, success_rate, transfer_success
 from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 
@@ -41,13 +42,6 @@ def fooled(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([model(part).argmax(1) for part in x.split(256)]) != y
 
 
-def difference(first: Tensor, second: Tensor) -> str:
-    """The difference of two success rates on the same images in points, with a paired 95 % interval."""
-    points = 100 * (first.double() - second.double())
-    half = 1.96 * float(points.std()) / len(points) ** 0.5
-    return f"{float(points.mean()):+.1f} [{float(points.mean()) - half:+.1f}, {float(points.mean()) + half:+.1f}]"
-
-
 def direction(source: str, target: str, count: int, steps: int, eps: float, seed: int) -> None:
     """The table of one source and one target."""
     models = {name: network(name)[0] for name in (source, target)}
@@ -57,15 +51,18 @@ def direction(source: str, target: str, count: int, steps: int, eps: float, seed
     print(f"{source} -> {target}: {len(x)} of {count} images right on both,")
     print(f"eps {eps * 255:g}/255, N = {steps}, seed {seed}\n")
     print("| attack | white-box % | transfer % | minus PGD, paired 95 % | seconds |\n|---|---|---|---|---|", flush=True)
-    transfers: dict[str, Tensor] = {}
+    transfers: dict[str, FoolingRate] = {}
     for name, attack in attacks(steps, eps).items():
         start = time.perf_counter()
         result = attack(models[source], x, y, eps=eps, seed=seed, batch_size=128, on_failure="last")
         seconds = time.perf_counter() - start
-        transfers[name] = fooled(models[target], result.x_adv, y)
-        against = difference(transfers[name], transfers["PGD"]) if name not in ("FGSM", "PGD") else "-"
-        white, transfer = (100 * float(flags.double().mean()) for flags in (result.success, transfers[name]))
-        print(f"| {name} | {white:.1f} | {transfer:.1f} | {against} | {seconds:.0f} |", flush=True)
+        rate = transfers[name] = transfer_success(result.x_adv, x, y, models[target])
+        against = "-"
+        if name not in ("FGSM", "PGD"):
+            paired = paired_interval(rate, transfers["PGD"])
+            against = f"{100 * paired.difference:+.1f} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
+        white = 100 * success_rate(result)
+        print(f"| {name} | {white:.1f} | {100 * rate.share:.1f} | {against} | {seconds:.0f} |", flush=True)
     print()
 
 

@@ -9,13 +9,14 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from art_ext.core.ball import BallRun, Look
-from art_ext.core.checks import check_number
+from art_ext.core.checks import check_choice, check_number, check_positive, check_share
 from art_ext.core.geometry import row_norms, uniform_in_ball, unit
 
 MOMENTUM_RULES = ("none", "accumulated", "average")
@@ -62,23 +63,16 @@ class Rule:
 
     def __post_init__(self) -> None:
         for name in ("step_size", "delta", "grad_scale"):
-            check_number(name, getattr(self, name))
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
-        for name in ("decay", "beta1", "beta2"):
-            check_number(name, getattr(self, name))
-        if not self.decay >= 0:
-            raise ValueError(f"decay must be >= 0, got {self.decay!r}")
+            check_positive(name, getattr(self, name))
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
-        for name, known in (
-            ("momentum_rule", MOMENTUM_RULES), ("normaliser", NORMALISERS), ("step_rule", STEP_RULES),
-            ("start", STARTS),
-        ):  # fmt: skip
-            if getattr(self, name) not in known:
-                wanted = ", ".join(map(repr, known))
-                raise ValueError(f"{name} must be one of {wanted}, got {getattr(self, name)!r}")
+            check_share(name, getattr(self, name))
+        check_number("decay", self.decay)
+        if not 0 <= self.decay < math.inf:
+            raise ValueError(f"decay must be >= 0, got {self.decay!r}")
+        check_choice("momentum_rule", self.momentum_rule, MOMENTUM_RULES)
+        check_choice("normaliser", self.normaliser, NORMALISERS)
+        check_choice("step_rule", self.step_rule, STEP_RULES)
+        check_choice("start", self.start, STARTS)
 
     def begin(self, run: BallRun) -> tuple[Look, Tensor]:
         """The look at the live samples' starting points (R, D), and these points.
@@ -89,7 +83,7 @@ class Rule:
             look = run.open(differentiate=run.remaining > 1, last=run.remaining == 1)
             return look, run.x
         look = run.open(differentiate=False, last=run.remaining == 1)
-        if not run.remaining:
+        if not run.remaining or not len(run.index):
             return look, run.x
         features = run.x.shape[1]
         offset = uniform_in_ball(run.norm, run.radius, run.seed, run.ids[run.index], START_BLOCK, features)

@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import check_choice, check_positive
 from art_ext.core.geometry import (
     ClipValues,
     attainable_radius,
@@ -168,14 +169,12 @@ class BallRun:
             default_device=x.device,
         )  # fmt: skip
         samples, self.box = admit(self.oracle, x)
-        if eps is None:
-            raise ValueError("eps must be a number > 0 for an attack that fills a given ball, got None")
+        check_positive("eps", eps)  # None, which check_ball lets pass, is no ball to fill
         check_ball(norm, eps, self.box)
         check_classes("y", y, count)
         check_classes("targets", options.targets, count)
         check_ids(options.sample_ids, count)
-        if options.on_failure not in ("input", "last"):
-            raise ValueError(f"on_failure must be 'input' or 'last', got {options.on_failure!r}")
+        check_choice("on_failure", options.on_failure, ("input", "last"))
         if options.targeted and options.targets is None and y is None:
             raise ValueError("a targeted attack needs the classes to reach: pass them as y or as targets")
         self.norm, self.eps, self.options = norm, eps, options
@@ -314,10 +313,12 @@ class BallRun:
         """Report rows (R, D) where mask (R,) holds, rather than the last iterate that succeeded; before ``drop``."""
         self.held = torch.where(mask.unsqueeze(1), rows, self.held)
 
-    def record(self, name: str, step: int, steps: int, values: Tensor) -> None:
-        """Enter values (R,) of the live samples into the trace, as row step of (steps, N)."""
-        if name not in self._trace:
-            self._trace[name] = self.samples.new_full((steps, len(self.goal)), torch.nan)
+    def trace(self, steps: int, *names: str) -> None:
+        """Open these rows of the trace, (steps, N) each."""
+        self._trace = {name: self.samples.new_full((steps, len(self.goal)), torch.nan) for name in names}
+
+    def record(self, name: str, step: int, values: Tensor) -> None:
+        """Enter values (R,) of the live samples into the trace."""
         self._trace[name][step, self.index] = values.to(torch.float32)
 
     def result(self, chain: Tensor | None = None) -> AttackResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 
@@ -28,3 +29,37 @@ def check_number(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no finite number > 0.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    check_number(name, value)
+    if not value > 0:  # type: ignore[operator]  # a number, as just checked
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    if value == math.inf:
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Refuse what is no decay: a number in [0, 1).
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    check_number(name, value)
+    if not 0 <= value < 1:  # type: ignore[operator]  # a number, as just checked
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a name that is not among the known ones.
+
+    Raises:
+        ValueError: listing them.
+    """
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ball import BallRun
-from art_ext.core.checks import check_number
+from art_ext.core.checks import check_choice, check_number, check_share
 from art_ext.core.geometry import linear_minimiser
 
 SCHEDULES = ("constant", "inverse_sqrt", "plateau")
@@ -29,15 +29,10 @@ def check_step(step_size: float, momentum: float, schedule: str, momentum_init: 
     check_number("step_size", step_size)
     if not 0 < step_size <= 1:
         raise ValueError(f"step_size must lie in (0, 1], a share of the way to the vertex, got {step_size!r}")
-    check_number("momentum", momentum)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}, got {schedule!r}")
-    if momentum_init not in ("zero", "gradient"):
-        raise ValueError(f"momentum_init must be 'zero' or 'gradient', got {momentum_init!r}")
-    if box not in ("clip", "vertex"):
-        raise ValueError(f"box must be 'clip' or 'vertex', got {box!r}")
+    check_share("momentum", momentum)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_choice("momentum_init", momentum_init, ("zero", "gradient"))
+    check_choice("box", box, ("clip", "vertex"))
 
 
 class Plateau:
@@ -82,7 +77,8 @@ class ConditionalGradient:
         step_size: gamma in (0, 1].
         momentum: beta of ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``.
         schedule: ``"constant"``; ``"inverse_sqrt"``, the constant ``gamma / sqrt(T)`` of Theorem 2.4.4; ``"plateau"``,
-            gamma until the loss is flat for the first time, then ``gamma / sqrt(1 + iterations since)``.
+            gamma until the losses of the iterates are flat for the first time, then ``gamma / sqrt(3)``,
+            ``gamma / sqrt(4)``, and so on (the authors count from two iterations before).
         momentum_init: ``"zero"``, or ``"gradient"`` for ``m_{-1} = grad f(x_0)``.
         box: ``"clip"`` or ``"vertex"``.
         steps: T.
@@ -151,8 +147,8 @@ class ConditionalGradient:
         """gamma_t: one for all samples, or (R, 1)."""
         if self.schedule != "plateau":
             return self.step_size
-        flat = self.plateau.flat(losses)
-        start = torch.full_like(self.decaying_since, self.iteration)
-        self.decaying_since = torch.where((self.decaying_since < 0) & flat, start, self.decaying_since)
-        age = (self.iteration + 1 - self.decaying_since).to(torch.float32)
+        if self.iteration:  # the window begins with x_1
+            start = torch.where(self.plateau.flat(losses), self.iteration, -1)
+            self.decaying_since = torch.where(self.decaying_since < 0, start, self.decaying_since)
+        age = (self.iteration - self.decaying_since + 3).to(torch.float32)
         return (self.step_size * torch.where(self.decaying_since < 0, 1.0, age.rsqrt())).unsqueeze(1)

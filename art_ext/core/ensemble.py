@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.checks import check_number
+from art_ext.core.checks import check_choice, check_number
 from art_ext.core.losses import Loss, logits_of
 
 AVERAGES = ("logits", "probabilities", "losses")
@@ -42,15 +43,15 @@ class Ensemble(nn.Module):
         outputs: str = "logits",
     ) -> None:
         super().__init__()
+        if not isinstance(models, Sequence) or not all(callable(model) for model in models):
+            raise ValueError(f"models must be a list of networks or callables, got {models!r}")
         shares = [1.0] * len(models) if weights is None else list(weights)
         for share in shares:
             check_number("each weight", share)
-        if not models or len(shares) != len(models) or min(shares) < 0 or not sum(shares) > 0:
+        if not models or len(shares) != len(models) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
             raise ValueError(f"wanted at least one model and a weight >= 0 for each, got {len(models)} and {weights}")
-        if average not in AVERAGES:
-            raise ValueError(f"average must be one of {', '.join(map(repr, AVERAGES))}, got {average!r}")
-        if outputs not in ("logits", "probabilities"):
-            raise ValueError(f"outputs must be 'logits' or 'probabilities', got {outputs!r}")
+        check_choice("average", average, AVERAGES)
+        check_choice("outputs", outputs, ("logits", "probabilities"))
         self.members = list(models)
         self.networks = nn.ModuleList(model for model in models if isinstance(model, nn.Module))
         self.weights = [share / sum(shares) for share in shares]
@@ -70,8 +71,16 @@ class Ensemble(nn.Module):
         return self.combine(self.member_logits(rows))
 
     def member_logits(self, rows: Tensor) -> list[Tensor]:
-        """K logits (R, classes)."""
-        return [logits_of(member(rows), self.outputs) for member in self.members]
+        """K logits (R, classes).
+
+        Raises:
+            ValueError: if the members differ in their numbers of classes.
+        """
+        members = [logits_of(member(rows), self.outputs) for member in self.members]
+        shapes = {tuple(logits.shape) for logits in members}
+        if len(shapes) > 1:
+            raise ValueError(f"the members of an ensemble must return the same shape, got {sorted(shapes)}")
+        return members
 
     def combine(self, members: list[Tensor]) -> Tensor:
         """The ensemble's logits (R, classes) from those of its members."""

@@ -8,13 +8,17 @@ References:
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
 from art_ext.core.ball import BallRun
-from art_ext.core.checks import check_count, check_number
+from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import row_norms
 from art_ext.core.streams import normal
+
+logger = logging.getLogger("art_ext")
 
 SENSING = ("gaussian", "sphere")
 
@@ -31,19 +35,20 @@ class GradientEstimator:
         num_directions: b.
         delta: length of a probe, in the units of x, per unit of u.
         sensing: ``"gaussian"`` or ``"sphere"``.
+        clip_probes: whether probes are clipped to the box.
 
     Raises:
         ValueError: for arguments that make no sense.
     """
 
-    def __init__(self, run: BallRun, *, num_directions: int, delta: float, sensing: str) -> None:
+    def __init__(
+        self, run: BallRun, *, num_directions: int, delta: float, sensing: str, clip_probes: bool = False
+    ) -> None:
         check_count("num_directions", num_directions)
-        check_number("delta", delta)
-        if not delta > 0:
-            raise ValueError(f"delta must be > 0, got {delta!r}")
-        if sensing not in SENSING:
-            raise ValueError(f"sensing must be one of {', '.join(map(repr, SENSING))}, got {sensing!r}")
+        check_positive("delta", delta)
+        check_choice("sensing", sensing, SENSING)
         self.run, self.count, self.delta, self.sensing = run, num_directions, delta, sensing
+        self.clip_probes = clip_probes
         self.cost = 2 * num_directions
         self.rounds = 0
 
@@ -57,8 +62,15 @@ class GradientEstimator:
             part = slice(start, start + block)
             u = self._directions(run.index[part], rows.shape[1], part)
             values = self._probe(rows[part], u, run.index[part])
-            means[part] = values.mean(dim=(0, 2))
-            weight = (values[0] - values[1]) / (2 * self.delta * self.count)
+            # sums along one dimension only: over two they would round differently for a single sample
+            means[part] = ((values[0] + values[1]).mean(dim=1) / 2).to(torch.float32)
+            weight = ((values[0] - values[1]) / (2 * self.delta * self.count)).to(torch.float32)
+            if not self.rounds and not bool(weight.isfinite().all()):
+                logger.warning(
+                    "the model returns NaN or infinity for some probes: clip_probes=True keeps them in the box"
+                )
+            # a direction whose probes say nothing must not spoil the momentum for good
+            weight = torch.nan_to_num(weight, nan=0.0, posinf=0.0, neginf=0.0)
             slopes[part] = torch.einsum("rb,rbd->rd", weight, u)
         self.rounds += 1
         run.spent += self.cost
@@ -83,6 +95,8 @@ class GradientEstimator:
         run = self.run
         steps = self.delta * u
         probes = torch.stack([rows.unsqueeze(1) + steps, rows.unsqueeze(1) - steps])
+        if self.clip_probes:
+            probes = run.clip(probes)
         owner = index.repeat_interleave(self.count).repeat(2)
         _, gains = run.oracle.evaluate(probes.view(-1, *run.shape[1:]), owner, run.gain)
         return gains.view(2, len(index), self.count)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_number
+from art_ext.core.checks import check_choice, check_positive
 from art_ext.core.streams import normal, uniform
 
 NORMS = ("linf", "l2", "l1")
@@ -120,15 +120,13 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
     """Refuse a ball that cannot be meant.
 
     Raises:
-        ValueError: for an unknown norm, eps <= 0, or an L-inf radius above the width of the box.
+        ValueError: for an unknown norm, an eps that is no finite number > 0, or an L-inf radius above the width of the
+            box.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if eps is None:
         return
-    check_number("eps", eps)
-    if not eps > 0:
-        raise ValueError(f"eps must be > 0, got {eps!r}")
+    check_positive("eps", eps)
     if norm == "linf" and eps > box.width:
         raise ValueError(
             f"eps must not exceed the box width {box.width:g} for norm='linf', got {eps!r}; "
@@ -189,8 +187,10 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
 
 def unit(direction: Tensor, norm: str) -> Tensor:
     """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
-    length = row_norms(direction, norm).unsqueeze(1)
-    return torch.where(length > 0, direction / length, 0.0)
+    # first to largest entry 1: the squares of the tiny gradients of a confident model would underflow
+    largest = direction.abs().amax(dim=1, keepdim=True) if direction.shape[1] else direction
+    scaled = torch.where(largest > 0, direction / largest, 0.0)
+    return scaled / row_norms(scaled, norm).clamp(min=1).unsqueeze(1)
 
 
 def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = None) -> Tensor:
@@ -233,14 +233,13 @@ def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
     ordered, order = breakpoints.sort(dim=1)
     square = slope.gather(1, order).square()
     full = torch.where(ordered.isfinite(), room.gather(1, order), 0.0).square().cumsum(dim=1)
-    rest = square.sum(dim=1, keepdim=True) - square.cumsum(dim=1)  # of the coordinates still moving
+    # squares of the coordinates still moving, summed from the end: a difference of sums would cancel
+    moving = torch.cat([square.flip(1).cumsum(dim=1).flip(1), torch.zeros_like(square[:, :1])], dim=1)
     finite = ordered.isfinite()
-    norms = torch.where(finite, full + torch.where(finite, ordered, 0.0).square() * rest, torch.inf)
+    norms = torch.where(finite, full + torch.where(finite, ordered, 0.0).square() * moving[:, 1:], torch.inf)
     reached = (norms <= radius**2).sum(dim=1, keepdim=True)  # coordinates that have used up their room
-    pad = torch.zeros_like(full[:, :1])
-    full = torch.cat([pad, full], dim=1).gather(1, reached)
-    moving = torch.cat([square.sum(dim=1, keepdim=True), rest], dim=1).gather(1, reached)
-    t = ((radius**2 - full).clamp(min=0) / moving).sqrt()  # inf or NaN where nothing moves any more
+    full = torch.cat([torch.zeros_like(full[:, :1]), full], dim=1).gather(1, reached)
+    t = ((radius**2 - full).clamp(min=0) / moving.gather(1, reached)).sqrt()  # inf or NaN where nothing moves any more
     moved = torch.where(breakpoints.isfinite(), t.nan_to_num(nan=torch.inf) * slope, 0.0)
     return torch.minimum(moved, room).to(torch.float32)
 
@@ -250,8 +249,9 @@ def uniform_in_ball(norm: str, radius: float, seed: int, ids: Tensor, step: int,
     if norm == "linf":
         return (2 * uniform(seed, ids, step, (features,)) - 1) * radius
     if norm == "l2":
-        length = radius * uniform(seed, ids, step + 1, (1,)) ** (1 / features)
-        return unit(normal(seed, ids, step, (features,)), "l2") * length
+        # the power in the wider type, where it does not depend on a row's place among the others
+        share = uniform(seed, ids, step + 1, (1,)).to(exact_dtype(ids.device)) ** (1 / features)
+        return unit(normal(seed, ids, step, (features,)), "l2") * (radius * share).to(torch.float32)
     # L1: exponential magnitudes over a sum of one more of them lie uniformly under the simplex
     spacing = -torch.log1p(-uniform(seed, ids, step, (features + 1,)))
     signs = 1 - 2 * (uniform(seed, ids, step + 1, (features,)) < 0.5).to(torch.float32)

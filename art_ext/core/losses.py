@@ -16,7 +16,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def logits_of(outputs: Tensor, kind: str) -> Tensor:
-    """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its probabilities."""
+    """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its probabilities.
+
+    Halves are widened: losses are compared and subtracted, which they are too coarse for.
+    """
+    if outputs.dtype in (torch.float16, torch.bfloat16):
+        outputs = outputs.float()
     if kind == "probabilities":
         return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
     return outputs

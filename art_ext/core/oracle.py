@@ -289,7 +289,8 @@ class ScoreOracle(LabelOracle):
     def check_clean(self, outputs: Tensor) -> None:
         """Refuse NaN and rows that carry no score, and warn of probabilities that pass for logits."""
         super().check_clean(outputs)
-        if len(outputs) and bool(((outputs == 0) | (outputs == 1)).all()):
+        binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
+        if len(outputs) and bool((binary & (outputs.sum(dim=1) == 1)).all()):
             raise ValueError(
                 "the model returns one-hot rows, which carry no score: use a hard-label attack such as rays, "
                 "or hand over the logits"

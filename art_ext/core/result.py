@@ -18,7 +18,8 @@ class AttackResult:
             input after the cast to float32 (or, with ``on_failure="last"``, the last iterate).
         success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps + 1e-6`` in float64.
         already_adversarial: (N,) bool. The goal was met by the clean input: one query, distance 0.
-        distance: (N,) float32, distance of the nearest verified adversarial, inside eps or not; inf if none.
+        distance: (N,) float32, distance of the nearest verified adversarial, inside eps or not; inf if none. Attacks
+            that fill a given ball do not look for near ones: theirs is the distance of x_adv.
         x_nearest: (N, *S) that adversarial, or the input where none was found; None if the method never looks past eps.
         queries: (N,) int64, forward rows charged to the sample, the clean check included.
         queries_to_success: (N,) int64, the charge at which the sample met the goal; -1 if it never did.

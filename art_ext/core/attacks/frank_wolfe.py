@@ -57,7 +57,7 @@ def frank_wolfe(
         max_iter: most steps T.
         schedule: ``"constant"``, as the authors' white-box program; ``"inverse_sqrt"``, the constant ``gamma/sqrt(T)``
             of Theorem 2.4.4; ``"plateau"``, as their black-box program: gamma until f falls by less than 0.1 % over
-            five values, then ``gamma/sqrt(1 + iterations since)``.
+            five iterates, then ``gamma/sqrt(3)``, ``gamma/sqrt(4)`` and so on.
         momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected average), or
             ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the first direction for long.
         box: ``"clip"`` clips each step to the box, as the authors do; ``"vertex"`` takes the vertex of the intersection
@@ -88,6 +88,7 @@ def frank_wolfe(
         model, x, y, eps=eps, norm=norm,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
     )  # fmt: skip
+    run.trace(max_iter, "gap", "loss")
     steps = min(max_iter, run.remaining - 1)
     with run.oracle:
         look = run.open(differentiate=steps > 0, last=steps == 0)
@@ -99,8 +100,8 @@ def frank_wolfe(
             if not len(run.index):
                 break
             slope, losses = -look.ascent(), -look.losses  # of f, which is minimised
-            run.record("gap", step, max_iter, method.gap(slope))
-            run.record("loss", step, max_iter, losses)
+            run.record("gap", step, method.gap(slope))
+            run.record("loss", step, losses)
             further = step + 1 < steps
             look, stay = run.drop(run.look(method.step(slope, losses), differentiate=further), last=not further)
             method.select(stay)

@@ -30,6 +30,7 @@ def frank_wolfe_black_box(
     num_directions: int = 25,
     delta: float = 0.01,
     sensing: str = "gaussian",
+    clip_probes: bool = False,
     schedule: str = "plateau",
     momentum_init: str = "zero",
     box: str = "clip",
@@ -45,7 +46,7 @@ def frank_wolfe_black_box(
 
     Where we leave the authors' program: the check of each iterate is charged (they do not count it), and the sphere's
     directions have length sqrt(D) as in that program, where the paper prints 1. As there, probes may leave the box by
-    about delta.
+    a few delta, unless they are clipped.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives inside.
@@ -58,8 +59,10 @@ def frank_wolfe_black_box(
         num_directions: b; an iteration costs 2 b queries and one for its check.
         delta: length of a probe per unit of u, in the units of x.
         sensing: ``"gaussian"`` or ``"sphere"``.
-        schedule: as in ``frank_wolfe``; ``"plateau"`` is the authors', on the mean loss of the probes.
-            ``"inverse_sqrt"`` takes the T that the budget allows.
+        clip_probes: clip the probes to the box, for a model that takes nothing else.
+        schedule: as in ``frank_wolfe``; ``"plateau"`` is the authors' (for untargeted attacks they watch the loss that
+            should rise, and slow down when things go well; we watch f). ``"inverse_sqrt"`` takes the T that the budget
+            allows.
         momentum_init: as in ``frank_wolfe``.
         box: as in ``frank_wolfe``.
         max_queries: most forward rows per sample. An iteration that does not fit into the rest is not begun.
@@ -85,10 +88,12 @@ def frank_wolfe_black_box(
         model, x, y, eps=eps, norm=norm, oracle=ScoreOracle,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
     )  # fmt: skip
-    estimate = GradientEstimator(run, num_directions=num_directions, delta=delta, sensing=sensing)
+    estimate = GradientEstimator(
+        run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
+    )
     steps = (max_queries - 1) // (estimate.cost + 1)
     with run.oracle:
-        run.open(differentiate=False, last=steps == 0)
+        look = run.open(differentiate=False, last=steps == 0)
         method = ConditionalGradient(
             run, step_size=step_size, momentum=momentum, schedule=schedule, momentum_init=momentum_init, box=box,
             steps=steps,
@@ -96,7 +101,9 @@ def frank_wolfe_black_box(
         for step in range(steps):
             if not len(run.index):
                 break
-            ascent, gain = estimate(method.x)
-            look = run.look(method.step(-ascent, -gain), differentiate=False)
-            method.select(run.drop(look, last=step + 1 == steps)[1])
+            ascent, _ = estimate(method.x)
+            look, stay = run.drop(
+                run.look(method.step(-ascent, -look.losses), differentiate=False), last=step + 1 == steps
+            )
+            method.select(stay)
     return run.result()

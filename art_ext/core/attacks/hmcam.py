@@ -9,7 +9,7 @@ from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
 from art_ext.core.ball import BallRun, Keywords, Look, Options, spelled_out
-from art_ext.core.checks import check_count, check_number
+from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import uniform
@@ -69,10 +69,11 @@ def hmcam(
             ``Progress.samples``.
         step_rule, start, delta, delta_inside, grad_scale: as ``art_ext.core.ascent.Rule`` explains them.
         temperature: tau (3).
-        kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent, the momenta at the ends of this and of the latest
-            accepted transition.
+        kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent, the momenta at the end of this transition and of
+            the one that led to the present position (0 at first).
         continue_from: ``"state"``, or ``"proposal"`` to imitate the authors' program.
-        **options: the keywords of ``art_ext.core.ball.Options``. By default a success does not stop a sample.
+        **options: the keywords of ``art_ext.core.ball.Options``. By default a success does not stop a sample; with
+            ``stop_on_success`` it ends the chain, accepted or not.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the state of highest loss among those that succeed, and, if none does, the
@@ -91,17 +92,15 @@ def hmcam(
     """
     check_count("num_steps", num_steps)
     check_count("num_transitions", num_transitions)
-    check_number("temperature", temperature)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature!r}")
-    if continue_from not in ("state", "proposal"):
-        raise ValueError(f"continue_from must be 'state' or 'proposal', got {continue_from!r}")
+    check_positive("temperature", temperature)
+    check_choice("continue_from", continue_from, ("state", "proposal"))
     rule = Rule(
         step_size, momentum_rule="average", step_rule=step_rule, start=start, beta1=beta1, beta2=beta2, delta=delta,
         delta_inside=delta_inside, grad_scale=grad_scale,
     )  # fmt: skip
     run = BallRun(model, x, y, eps=eps, norm=norm, options=Options(**options))
-    samples = run.samples.expand(num_transitions, -1, -1).clone() if keep_samples else None
+    samples = run.samples.new_empty(num_transitions, *run.samples.shape) if keep_samples else None
+    run.trace(num_transitions, "loss", "accepted")
     with run.oracle:
         look, rows = rule.begin(run)
         path = Trajectory(rule, run)
@@ -117,7 +116,7 @@ def hmcam(
                 last = (arrived and number + 1 == num_transitions) or run.remaining <= 1
                 look = run.look(rows, differentiate=not last)
                 shown = chain.arrive(number, rows, look, path.v) if arrived else None
-                chain.leave(number, rows, look, cut=last and not arrived)
+                chain.leave(number, rows, look, last=last)
                 look, stay = run.drop(look, last=last, chain=shown)
                 path.select(stay)
                 chain.select(stay)
@@ -135,8 +134,11 @@ class _Chain:
         self.run, self.transitions, self.temperature = run, transitions, temperature
         self.kinetic, self.stays, self.samples = kinetic, stays, samples
         self.position, self.look = position, look
-        self.speed = position.new_zeros(len(position))  # mean |v| at the end of the latest accepted transition
+        self.speed = position.new_zeros(len(position))  # mean |v| at the end of the transition that led here
         self.best, self.best_loss = position, position.new_full((len(position),), -torch.inf)
+        if samples is not None:  # whoever leaves before a first transition shows where it was
+            samples[:] = run.x_adv
+            samples[:, run.index] = position
 
     def arrive(self, number: int, rows: Tensor, look: Look, v: Tensor) -> Tensor:
         """End a transition at the proposal rows: the states (R, D) it emits, tested, entered and recorded."""
@@ -145,17 +147,18 @@ class _Chain:
         accepted = torch.ones_like(look.met)
         if self.transitions > 1:
             accepted = uniform(run.seed, run.ids[run.index], number).log() < rise  # false for NaN
+        if run.options.stop_on_success:
+            accepted = accepted | look.met  # the chain ends there
         emitted = torch.where(accepted.unsqueeze(1), rows, self.position)
         losses = torch.where(accepted, look.losses, self.look.losses)
         met = torch.where(accepted, look.met, self.look.met)
         better = met & (losses > self.best_loss)
         self.best = torch.where(better.unsqueeze(1), emitted, self.best)
         self.best_loss = torch.where(better, losses, self.best_loss)
-        run.hold(self.best, self.best_loss > -torch.inf)
         if self.samples is not None:
-            self.samples[number, run.index] = emitted
-        run.record("loss", number, self.transitions, losses)
-        run.record("accepted", number, self.transitions, accepted)
+            self.samples[number:, run.index] = emitted  # the last one is repeated if the chain is cut
+        run.record("loss", number, losses)
+        run.record("accepted", number, accepted)
         moved = accepted if self.stays else torch.ones_like(accepted)
         self.position = torch.where(moved.unsqueeze(1), rows, self.position)
         self.speed = torch.where(moved, speed, self.speed)
@@ -167,15 +170,13 @@ class _Chain:
         )
         return emitted
 
-    def leave(self, number: int, rows: Tensor, look: Look, *, cut: bool) -> None:
-        """Repeat the last state of the samples that leave now: the success, or where the budget cut the chain."""
+    def leave(self, number: int, rows: Tensor, look: Look, *, last: bool) -> None:
+        """What the samples that leave now report: their first success, or at the end the best state that succeeds."""
         run = self.run
-        if self.samples is None or not (cut or run.options.stop_on_success):
-            return
-        done = look.met if run.options.stop_on_success else torch.zeros_like(look.met)
-        final = torch.where(done.unsqueeze(1), rows, self.position)
-        done = done | cut
-        self.samples[number:, run.index[done]] = final[done]
+        if last:
+            run.hold(self.best, self.best_loss > -torch.inf)
+        if self.samples is not None and run.options.stop_on_success:
+            self.samples[number:, run.index[look.met]] = rows[look.met]
 
     def select(self, stay: Tensor | None) -> None:
         """Keep the samples at these positions; None keeps all."""

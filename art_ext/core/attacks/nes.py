@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
-from art_ext.core.checks import check_count, check_number
+from art_ext.core.checks import check_count, check_positive, check_share
 from art_ext.core.conditional_gradient import Plateau
 from art_ext.core.estimation import GradientEstimator
 from art_ext.core.geometry import unit
@@ -34,6 +34,7 @@ def nes(
     num_directions: int = 25,
     delta: float = 1e-3,
     sensing: str = "gaussian",
+    clip_probes: bool = False,
     max_queries: int = 10_000,
     stop_on_success: bool = True,
     **options: Unpack[SharedKeywords],
@@ -42,8 +43,8 @@ def nes(
 
     Solves ``max_x J(x) s.t. ||x - x_ori||_p <= eps`` by ``m_t = mu m_{t-1} + (1 - mu) q(x_t)`` and
     ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``, q being the same antithetic estimate as in ``frank_wolfe_black_box``. The
-    step size is halved when the loss is flat over five iterations, down to a 200th. In L2 and L1 the step is
-    ``alpha m / ||m||_p``.
+    step size is halved when the probes' mean loss J is lower than four iterations before, down to a 200th. In L2 and
+    L1 the step is ``alpha m / ||m||_p``.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives inside.
@@ -56,6 +57,7 @@ def nes(
         num_directions: b; an iteration costs 2 b queries and one for its check.
         delta: length of a probe per unit of u, in the units of x.
         sensing: ``"gaussian"`` or ``"sphere"``.
+        clip_probes: clip the probes to the box, for a model that takes nothing else.
         max_queries: most forward rows per sample. An iteration that does not fit into the rest is not begun.
         stop_on_success: a sample leaves at its first success.
         **options: the keywords of ``art_ext.core.ball.Options``.
@@ -70,17 +72,15 @@ def nes(
         Ilyas, Engstrom, Athalye, Lin, "Black-box adversarial attacks with limited queries and information", ICML 2018.
     """
     check_count("max_queries", max_queries)
-    check_number("step_size", step_size)
-    check_number("momentum", momentum)
-    if not step_size > 0:
-        raise ValueError(f"step_size must be > 0, got {step_size!r}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
+    check_positive("step_size", step_size)
+    check_share("momentum", momentum)
     run = BallRun(
         model, x, y, eps=eps, norm=norm, oracle=ScoreOracle,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
     )  # fmt: skip
-    estimate = GradientEstimator(run, num_directions=num_directions, delta=delta, sensing=sensing)
+    estimate = GradientEstimator(
+        run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
+    )
     steps = (max_queries - 1) // (estimate.cost + 1)
     with run.oracle:
         run.open(differentiate=False, last=steps == 0)

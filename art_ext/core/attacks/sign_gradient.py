@@ -8,7 +8,7 @@ from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
 from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_count, check_positive
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 
@@ -71,9 +71,8 @@ def sign_gradient(
         (MI-FGSM). Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and
         learning", IEEE TPAMI 2022 (AI-FGSM, and the common form).
     """
-    check_count("num_steps", num_steps)
     rule = Rule(
-        2.5 * eps / num_steps if step_size is None else step_size,
+        _length(step_size, 2.5, eps, num_steps),
         momentum_rule=momentum_rule, normaliser=normaliser, step_rule=step_rule, start=start, decay=decay,
         beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside, grad_scale=grad_scale,
     )  # fmt: skip
@@ -125,9 +124,8 @@ def i_fgsm(
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop 2017.
     """
-    return sign_gradient(
-        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=_share(step_size, eps, num_steps), **options
-    )
+    length = _length(step_size, 1.0, eps, num_steps)
+    return sign_gradient(model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=length, **options)
 
 
 @spelled_out
@@ -175,7 +173,7 @@ def mi_fgsm(
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
     """
     return sign_gradient(
-        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=_share(step_size, eps, num_steps),
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=_length(step_size, 1.0, eps, num_steps),
         momentum_rule="accumulated", normaliser="l1", decay=decay, **options,
     )  # fmt: skip
 
@@ -245,7 +243,8 @@ def ai_fgsm(
     )  # fmt: skip
 
 
-def _share(step_size: float | None, eps: float, num_steps: int) -> float:
-    """alpha, or eps / T: as many steps as it takes to the edge of the ball."""
+def _length(step_size: float | None, share: float, eps: float, num_steps: int) -> float:
+    """alpha, or so many times eps / T: steps that reach the edge of the ball, or 2.5 times as far."""
     check_count("num_steps", num_steps)
-    return eps / num_steps if step_size is None else step_size
+    check_positive("eps", eps)
+    return share * eps / num_steps if step_size is None else step_size

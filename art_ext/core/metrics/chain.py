@@ -219,7 +219,7 @@ def _hits(
         raise ValueError(f"already_adversarial must have shape ({len(x)},), got {tuple(already.shape)}")
     check_classes("y", y, len(x))
     check_classes("targets", targets, len(x))
-    listed = list(models) if isinstance(models, (list, tuple)) else [models]
+    listed: list[Model] = list(models) if isinstance(models, Sequence) else [models]
     if not listed:
         raise ValueError("models must hold at least one model, got none")
     y, goal = y.cpu(), None if targets is None else targets.cpu()
