@@ -27,6 +27,10 @@ EARLY_STOP = (
     "Leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). By default "
     "a single eps stops early, and one search serves several."
 )
+ATTACK = (
+    "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm, fgsm, i_fgsm, "
+    "mi_fgsm, pgd, m_pgd; or a peer's, such as torchattacks:PGD or art:SquareAttack."
+)
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
@@ -91,9 +95,11 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")],
     model_args: Annotated[str, typer.Option(help="Arguments of the factory: key=value,key=value.")] = "",
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")] = None,
-    attack: Annotated[str, typer.Option(help="Attacks, separated by commas.")] = "rays",
+    attack: Annotated[str, typer.Option(help=ATTACK)] = "rays",
+    attack_args: Annotated[str, typer.Option(help="Arguments of the attacks: name.key=value,name.key=value.")] = "",
+    targeted: Annotated[str | None, typer.Option(help="Targets: random, least-likely, or one class index.")] = None,
     eps: Annotated[str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")] = "8/255",
-    max_queries: Annotated[int, typer.Option(help="Most queries per sample.")] = 10_000,
+    max_queries: Annotated[int, typer.Option(help="Most queries per sample, for attacks with such a budget.")] = 10_000,
     n: Annotated[int, typer.Option("--n", help="Take the first n samples.")] = 1000,
     norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
     early_stop: Annotated[bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)] = None,
@@ -111,6 +117,7 @@ def evaluate(
         if len(box) != 2:
             raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
         factory_arguments = parse_arguments(model_args)
+        attack_arguments = parse_attack_arguments(attack_args)
         from art_ext.data import load_data
         from art_ext.evaluation import evaluate as run
         from art_ext.evaluation.records import require_report
@@ -125,9 +132,10 @@ def evaluate(
         with _watcher(quiet) as watcher:
             outcome = run(
                 models, samples, out, eps=radii, attacks=[name.strip() for name in attack.split(",")],
-                max_queries=max_queries, norm=norm, early_stop=early_stop, outputs=outputs,
-                clip_values=(box[0], box[1]), batch_size=batch_size, device=device, seed=seed, arguments=arguments,
-                overwrite=overwrite, watcher=watcher,
+                attack_args=attack_arguments, targeted=parse_target(targeted), max_queries=max_queries, norm=norm,
+                early_stop=early_stop, outputs=outputs, clip_values=(box[0], box[1]), batch_size=batch_size,
+                device=device, seed=seed, arguments=arguments, overwrite=overwrite,
+                watcher=watcher,
             )  # fmt: skip
         _show(outcome, quiet)
 
@@ -172,20 +180,66 @@ def parse_numbers(name: str, text: str) -> list[float]:
     return [parse_number(name, part) for part in text.split(",")]
 
 
-def parse_arguments(text: str) -> dict[str, str]:
+def parse_arguments(
+    text: str, option: str = "model-args", form: str = "key", key: str = r"[A-Za-z_]\w*"
+) -> dict[str, str]:
     """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays in it.
+
+    Args:
+        text: what was given.
+        option: where, for the message.
+        form: what a key looks like, for the message.
+        key: a regular expression that keys match.
 
     Raises:
         ValueError: if the text does not begin with a key, or a key comes twice.
     """
     if not text.strip():
         return {}
-    parts = re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
-    pairs = [re.fullmatch(r"\s*([A-Za-z_]\w*)=(.*)", part, re.DOTALL) for part in parts]
+    parts = re.split(rf",(?=\s*{key}=)", text)
+    pairs = [re.fullmatch(rf"\s*({key})=(.*)", part, re.DOTALL) for part in parts]
     found = {pair[1]: pair[2].strip() for pair in pairs if pair}
     if len(found) != len(pairs):
-        raise ValueError(f"model-args must be key=value,key=value with each key once, got {text!r}")
+        raise ValueError(f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}")
     return found
+
+
+def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
+    """``name.key=value,name.key=value`` as a dict of values by the attack's name and the key.
+
+    Raises:
+        ValueError: if the text is not of that form, or a key comes twice.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
+        name, _, own = key.rpartition(".")
+        if not name or not own:
+            raise ValueError(f"attack-args must be name.key=value,name.key=value, got {key}={value}")
+        found.setdefault(name, {})[own] = parse_value(value)
+    return found
+
+
+def parse_value(text: str) -> object:
+    """A number, a fraction such as 8/255, true, false, none, or a bracket of numbers; anything else stays text.
+
+    It is read and never evaluated.
+    """
+    words: dict[str, object] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"\([^()\[\]]*\)|\[[^()\[\]]*\]", text):
+        return tuple(parse_value(part.strip()) for part in text[1:-1].split(",") if part.strip())
+    try:
+        return parse_number("value", text)
+    except ValueError:
+        return text
+
+
+def parse_target(text: str | None) -> str | int | None:
+    """A class index as a number; the name of a rule, and None, as they are."""
+    return int(text) if text is not None and re.fullmatch(r"\d+", text) else text
 
 
 def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: str | None) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from art_ext import __version__, cli, doctor
-from art_ext.cli import app, parse_arguments, parse_number, parse_numbers
+from art_ext.cli import (
+    app,
+    parse_arguments,
+    parse_attack_arguments,
+    parse_number,
+    parse_numbers,
+    parse_target,
+    parse_value,
+)
 from art_ext.doctor import Finding
-from art_ext.evaluation import plots, read_records, read_run
+from art_ext.evaluation import ATTACKS, plots, read_records, read_run
 
 MODEL = """
 import torch
@@ -85,6 +94,38 @@ class TestParsing:
         with pytest.raises(ValueError, match="model-args must be key=value"):
             parse_arguments(text)
 
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("40", 40), ("-3", -3), ("2/255", 2 / 255), ("1e-3", 1e-3), ("true", True), ("False", False),
+            ("none", None), ("sphere", "sphere"), ("(8, 1/4,)", (8, 0.25)), ("[]", ()), ("((1,2),3)", "((1,2),3)"),
+            ("nan", "nan"), ("__import__('os')", "__import__('os')"), ("2**3", "2**3"),
+        ],
+    )  # fmt: skip
+    def test_values_are_read_and_never_evaluated(self, text: str, value: object) -> None:
+        found = parse_value(text)
+        assert found == value
+        assert type(found) is type(value)
+
+    def test_arguments_of_attacks(self) -> None:
+        text = "pgd.num_steps=5, torchattacks:PGD.alpha=2/255,pgd.step_size=0.1,art:AutoAttack.attacks=(a,b)"
+        assert parse_attack_arguments(text) == {
+            "pgd": {"num_steps": 5, "step_size": 0.1},
+            "torchattacks:PGD": {"alpha": 2 / 255},
+            "art:AutoAttack": {"attacks": ("a", "b")},
+        }
+        assert parse_attack_arguments(" ") == {}
+
+    @pytest.mark.parametrize(
+        "text", ["pgd", "num_steps=3", "pgd.num_steps=3,step_size=1", ".a=1", "pgd.=1", "a.b=1,a.b=2"]
+    )
+    def test_arguments_of_attacks_that_are_none(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"attack-args must be name\.key=value"):
+            parse_attack_arguments(text)
+
+    def test_targets(self) -> None:
+        assert [parse_target(text) for text in (None, "random", "7", "-1")] == [None, "random", 7, "-1"]
+
 
 class TestEvaluate:
     def test_prints_clean_accuracy_first_then_the_table(self, command: list[object], tmp_path: Path) -> None:
@@ -122,6 +163,29 @@ class TestEvaluate:
         assert said["arguments"]["model_args"] == {"scale": "2"}
         assert len(read_records(tmp_path / "run")) == 24
 
+    def test_attacks_their_arguments_and_targets(self, command: list[object], tmp_path: Path) -> None:
+        done = call(
+            *command, "--attack", "i_fgsm, nes", "--attack-args", "i_fgsm.num_steps=3,nes.sensing=sphere", "--eps", 0.3,
+            "--targeted", "random",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["arguments"]["attack_args"] == {"i_fgsm": {"num_steps": 3}, "nes": {"sensing": "sphere"}}
+        assert said["settings"]["targeted"] == "random"
+        found = read_records(tmp_path / "run").query("target != label and clean_prediction == label")
+        assert set(found.query("attack == 'i_fgsm'")["gradients"]) == {3}
+        assert set(found["attack"]) == {"i_fgsm", "nes"}
+        assert "gradients" in done.stdout
+
+    def test_a_peers_attack(self, command: list[object], tmp_path: Path) -> None:
+        pytest.importorskip("torchattacks", reason="torchattacks is not installed")
+        done = call(*command, "--attack", "torchattacks:PGD", "--attack-args", "torchattacks:PGD.steps=2", "--quiet")
+        assert done.exit_code == 0, done.output
+        found = read_records(tmp_path / "run").query("not already_adversarial")
+        assert set(found["gradients"]) == {2}
+        assert set(found["queries"]) == {4}
+
     def test_a_callable_that_returns_labels(self, command: list[object], tmp_path: Path) -> None:
         command[2] = str(command[2]).replace(":linear", ":bright")
         assert call(*command, "--outputs", "labels").exit_code == 0
@@ -147,7 +211,14 @@ class TestEvaluate:
         [
             (["--eps", "eight"], "eps must hold numbers"),
             (["--eps", "8"], "eps must not exceed the box width 1"),
-            (["--attack", "pgd"], "attack must be one of rays"),
+            (["--attack", "pdg"], "attack must be one of rays"),
+            (["--attack", "foolbox:PGD"], "torchattacks:CLASS or art:CLASS"),
+            (["--attack-args", "rays.depth=3"], "rays takes tol, "),
+            (["--attack-args", "rays.tol=-1"], "tol must be > 0"),
+            (["--attack-args", "pgd.num_steps=3"], "attack-args must name attacks of this run"),
+            (["--attack-args", "depth=3"], "attack-args must be name.key=value"),
+            (["--targeted", "random"], "rays cannot be targeted"),
+            (["--attack", "fgsm", "--targeted", "-1"], "targeted must be random, least-likely or a class index"),
             (["--norm", "l0"], "norm must be one of"),
             (["--clip-values", "0"], "clip-values must be two numbers"),
             (["--clip-values", "0.5,1"], "x must lie in [0.5, 1]"),
@@ -219,7 +290,8 @@ class TestDemo:
         from art_ext.data import load_data
         from art_ext.evaluation import demo
 
-        for name, value in {"NATURAL_EPOCHS": 1, "ROBUST_EPOCHS": 1, "MAX_QUERIES": 10}.items():
+        few = {"NATURAL_EPOCHS": 1, "ROBUST_EPOCHS": 1, "MAX_QUERIES": 10, "PANEL": {"rays": {}, "fgsm": {}}}
+        for name, value in few.items():
             monkeypatch.setattr(demo, name, value)
         monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(20))
         quiet = call("demo", "--out", tmp_path / "quiet", "--quiet")
@@ -263,6 +335,10 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--max-queries" in done.stdout
     assert done.stdout.rstrip().endswith("set()")
+
+
+def test_help_names_every_attack() -> None:
+    assert set(ATTACKS) <= set(re.findall(r"\w+", cli.ATTACK))
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

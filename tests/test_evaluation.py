@@ -261,7 +261,6 @@ class TestFolder:
             run(tmp_path / "run", models={"never asked": lambda x: pytest.fail("the model was asked")})
         assert not (tmp_path / "run").exists()
 
-
     def test_a_pyarrow_for_another_numpy_stops_the_run_before_it_starts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -280,7 +279,7 @@ class TestRefusals:
             ({"eps": -1}, "eps must be > 0, got -1"),
             ({"eps": 8}, "eps must not exceed the box width"),
             ({"norm": "l0"}, "norm must be one of"),
-            ({"attacks": ("pgd",)}, "attack must be one of rays, got 'pgd'"),
+            ({"attacks": ("pdg",)}, "attack must be one of rays, .*, or torchattacks:CLASS or art:CLASS, got 'pdg'"),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
             ({"max_queries": 0}, "max_queries must be an integer >= 1"),
             ({"batch_size": 0}, "batch_size must be"),

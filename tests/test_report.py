@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from art_ext.core.attacks import rays
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
-from art_ext.evaluation import Attack, evaluate, records
-from art_ext.evaluation.examples import choose
+from art_ext.evaluation import Attack, Settings, evaluate, plots, records
+from art_ext.evaluation.examples import Examples, Found, choose
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
 
@@ -82,4 +83,52 @@ def test_examples_take_turns_among_the_classes() -> None:
     y = torch.tensor([1, 1, 1, 0, 2, 0, 2])
     right = torch.tensor([False, True, True, True, True, True, True])
     assert choose(y, right).tolist() == [3, 1, 4, 5, 2, 6]
-    assert choose(y, torch.zeros(7, dtype=torch.bool)).tolist() == [3, 0, 4, 5, 1, 6, 2]
+    assert choose(y, torch.zeros(7, dtype=torch.bool)).tolist() == [3, 0, 4, 5, 1, 6]
+
+
+def test_a_picture_of_every_attack_and_its_perturbation(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    draw = plots._png
+
+    def keep(figure: Any) -> bytes:
+        drawn.append(figure)
+        return draw(figure)
+
+    monkeypatch.setattr(plots, "_png", keep)
+    attacks = ("rays", "frank_wolfe", "fgsm", "i_fgsm", "mi_fgsm")
+    outcome = run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
+    curves, queries, examples = drawn
+    for figure in (curves, queries):
+        assert [axes.get_title() for axes in figure.axes] == ["a", "b"], "so many curves need axes for each model"
+        assert len(figure.legends[0].get_texts()) == len(attacks)
+    names = [axes.get_ylabel().split("\n")[0] for axes in examples.axes if axes.get_ylabel()]
+    assert names == ["original", *attacks]
+    pictures = [axes for axes in examples.axes if axes.images]
+    assert len(pictures) > 2 * 3 + 2 * len(attacks), "originals, then an adversarial and its perturbation"
+    perturbations = [axes.images[0].get_array() for axes in pictures if axes.images[0].get_cmap().name == "RdBu_r"]
+    for picture in perturbations:
+        assert abs(picture).max() <= 1 + 1e-6, "in units of the row's scale"
+    assert max(abs(picture).max() for picture in perturbations) == pytest.approx(1)
+    assert {row.attack for row in outcome.rows} == set(attacks)
+
+
+def test_looks_tell_curves_apart() -> None:
+    for models, attacks in ((2, 2), (6, 1), (1, 11), (3, 11)):
+        pairs = [(f"m{model}", f"a{attack}") for model in range(models) for attack in range(attacks)]
+        canvas = plots._Canvas.of(pd.DataFrame(pairs, columns=["model", "attack"]))
+        assert canvas.apart == (models > 1 and attacks > 2)
+        for axes in set(canvas.axes.values()):
+            looks = [str(look) for (model, _), look in canvas.looks.items() if canvas.axes[model] is axes]
+            assert len(set(looks)) == len(looks)
+
+
+def test_samples_that_most_attacks_broke_are_shown(data: Dataset) -> None:
+    settings = Settings((0.1,), 10, "linf", True, "logits", (0.0, 1.0), 8, None, 0)
+    examples = Examples(data, torch.tensor([4, 2, 9, 7]), settings)
+    found = Found(data.x[0], 1, 0.1, True)
+    examples.found = {("m", "a"): {2: found, 7: found}, ("m", "b"): {7: found, 9: found}, ("n", "a"): {9: found}}
+    assert plots._shown(examples, 2) == [9, 7]
+    assert plots._shown(examples, 3) == [2, 9, 7]
+    assert plots._shown(examples, 9) == [4, 2, 9, 7]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.core.geometry import Box, distances, within_ball
-from art_ext.core.oracle import GradientOracle, LabelOracle, Model
-from art_ext.core.problem import admit, pose
-from art_ext.core.result import AttackResult, Callback
-from art_ext.core.streams import fingerprint, uniform
+from art_ext.core.attacks import pgd
+from art_ext.core.oracle import Model
+from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset, load_data
-from art_ext.evaluation.panel import ATTACKS, Attack, Settings
+from art_ext.evaluation.panel import Attack, find_attack
 from art_ext.evaluation.records import RunFolder, read_run, require_report
 from art_ext.evaluation.runner import Outcome, Watcher, evaluate
 from art_ext.models import digits_cnn
@@ -25,11 +23,23 @@ from art_ext.models import digits_cnn
 logger = logging.getLogger("art_ext")
 
 EPS = 0.2
-MAX_QUERIES = 1000
+MAX_QUERIES = 500
 BATCH = 64
 NATURAL_EPOCHS, ROBUST_EPOCHS = 15, 30
 TRAINING_STEPS, TRAINING_STEP = 5, 0.06
-PGD_STEPS, PGD_STEP = 40, 0.02
+PANEL: dict[str, dict[str, Any]] = {
+    "rays": {},
+    "frank_wolfe": {},
+    "frank_wolfe_black_box": {},
+    "nes": {"step_size": 0.05},
+    "hmcam": {},
+    "ai_fgsm": {},
+    "fgsm": {},
+    "mi_fgsm": {},
+    "pgd": {},
+    "m_pgd": {},
+}
+PEERS: dict[str, dict[str, Any]] = {"torchattacks:PGD": {"alpha": 0.02, "steps": 40}}
 
 
 def run_demo(
@@ -38,7 +48,7 @@ def run_demo(
     seed: int = 0,
     watcher: Watcher | None = None,
 ) -> Outcome:
-    """Train two networks on scikit-learn's digits and run RayS, and torchattacks' PGD where installed, on both.
+    """Train two networks on scikit-learn's digits and run one attack of every family on both.
 
     Args:
         out: the run folder; an earlier demo in it is replaced.
@@ -60,25 +70,22 @@ def run_demo(
     for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):
         watcher.training(name, len(train))
         models[name] = train_digits(train, eps=eps, epochs=epochs, seed=seed)
-    panel = [ATTACKS["rays"]]
-    if _has_torchattacks():
-        panel.append(TORCHATTACKS_PGD)
     return evaluate(
-        models, test, out, eps=EPS, attacks=panel, max_queries=MAX_QUERIES, early_stop=False, seed=seed,
+        models, test, out, eps=EPS, attacks=_panel(), max_queries=MAX_QUERIES, early_stop=False, seed=seed,
         arguments=arguments, overwrite=ours, watcher=watcher,
     )  # fmt: skip
 
 
-def _has_torchattacks() -> bool:
-    """Whether torchattacks is there and can be imported: beside another torch's torchvision it cannot."""
+def _panel() -> list[Attack]:
+    """One attack of every family, and torchattacks' PGD where it is installed and can be imported."""
+    panel = [find_attack(name, arguments) for name, arguments in PANEL.items()]
     if find_spec("torchattacks") is None:
-        return False
+        return panel
     try:
-        importlib.import_module("torchattacks")
-    except Exception as error:  # whatever a half-built extension raises
-        logger.warning("torchattacks is installed but cannot be imported (`art-ext doctor` says more): %s", error)
-        return False
-    return True
+        return [*panel, *(find_attack(name, arguments) for name, arguments in PEERS.items())]
+    except ImportError as error:  # beside another torch's torchvision
+        logger.warning("%s", error)
+        return panel
 
 
 def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Module:
@@ -98,8 +105,10 @@ def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Mod
         for batch in torch.randperm(len(data), generator=order).split(BATCH):
             x, y = data.x[batch], data.y[batch]
             if eps:
-                start = (2 * uniform(seed, ids[batch], epoch, tuple(x.shape[1:])) - 1) * eps
-                x = pgd(model, x, y, start, eps=eps, step=TRAINING_STEP, steps=TRAINING_STEPS)
+                x = pgd(
+                    model, x, y, eps=eps, num_steps=TRAINING_STEPS, step_size=TRAINING_STEP, criterion=_never,
+                    on_failure="last", seed=seed, sample_ids=ids[batch] + epoch,  # other starting points in each epoch
+                ).x_adv  # fmt: skip
             model.train()
             optimizer.zero_grad()
             functional.cross_entropy(model(x), y).backward()
@@ -108,75 +117,6 @@ def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Mod
     return model.eval()
 
 
-def pgd(model: nn.Module, x: Tensor, y: Tensor, start: Tensor, *, eps: float, step: float, steps: int) -> Tensor:
-    """Images (N, *S) in [0, 1] after so many steps up the sign of the loss gradient, kept within eps of x.
-
-    Args:
-        model: returns logits.
-        x: (N, *S) in [0, 1].
-        y: (N,) true classes.
-        start: (N, *S) added to x before the first step.
-        eps: L-infinity radius.
-        step: length of one step.
-        steps: how many.
-    """
-    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-    moved = torch.clamp(x + start, low, high)
-    index = torch.arange(len(x), device=x.device)
-    with GradientOracle(model, len(x)) as oracle:
-        for _ in range(steps):
-            _, gradient = oracle.gradient(
-                moved, index, lambda outputs, rows: functional.cross_entropy(outputs, y[rows], reduction="none")
-            )
-            moved = torch.clamp(moved + step * gradient.sign(), low, high)
-    return moved
-
-
-def _torchattacks_pgd(
-    model: Model, x: Tensor, y: Tensor, eps: float, settings: Settings, callback: Callback
-) -> AttackResult:
-    """torchattacks' PGD, its forwards and backwards counted; our oracle makes the checks before and after."""
-    import torchattacks
-
-    with LabelOracle(model, len(x), batch_size=settings.batch_size) as oracle:
-        samples, box = admit(oracle, x)
-        problem = pose(oracle, samples, box, y, None)
-        already = problem.met(problem.clean, torch.arange(len(x)))
-        index = (~already).nonzero().squeeze(1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)  # its random start draws from the global stream
-            attack = torchattacks.PGD(model, eps=eps, alpha=PGD_STEP, steps=PGD_STEPS)
-            moved = attack(samples[index], y[index]) if len(index) else samples[index]
-        oracle.queries[index] += PGD_STEPS
-        oracle.gradients[index] += PGD_STEPS
-        met = problem.met(oracle.labels(moved, index), index)
-    return _filled_ball(samples, box, already, index, moved, met, eps, oracle, settings)
-
-
-def _filled_ball(
-    x: Tensor, box: Box, already: Tensor, index: Tensor, moved: Tensor, met: Tensor, eps: float, oracle: LabelOracle,
-    settings: Settings,
-) -> AttackResult:  # fmt: skip
-    """The result of an attack within a given ball: moved (M, *S) are the tensors that the samples in index ended at."""
-    length = distances(moved, x[index], settings.norm)
-    inside = (box.clamp(moved) == moved).flatten(1).all(dim=1)
-    hit = met & within_ball(length, eps) & inside
-    success, distance, x_adv = already.clone(), torch.where(already, 0.0, torch.inf), x.clone()
-    success[index] = hit
-    distance[index] = torch.where(hit, length, torch.inf).to(distance.dtype)
-    x_adv[index[hit]] = moved[hit]
-    return AttackResult(
-        x_adv=x_adv, success=success, already_adversarial=already, distance=distance, x_nearest=None,
-        queries=oracle.queries, queries_to_success=torch.where(success, oracle.queries, -1),
-        gradients=oracle.gradients, wasted_rows=oracle.wasted_rows, norm=settings.norm, eps=eps, seed=settings.seed,
-        early_stop=False,
-    )  # fmt: skip
-
-
-TORCHATTACKS_PGD = Attack(
-    name="torchattacks PGD",
-    run=_torchattacks_pgd,
-    nearest=False,
-    about=f"torchattacks' PGD takes {PGD_STEPS} gradient steps of length {PGD_STEP} within the ball, from a random "
-    "start; a step is one query and one gradient, a clean check before and a check of the outcome one query each.",
-)
+def _never(outputs: Tensor, index: Tensor) -> Tensor:
+    """No row is a success: so all of them, the misclassified ones too, come back as the last iterate."""
+    return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)

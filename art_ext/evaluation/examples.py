@@ -12,7 +12,7 @@ from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation.panel import Settings
 
-COLUMNS = 10
+COLUMNS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Found:
 
 
 def choose(y: Tensor, right: Tensor) -> Tensor:
-    """(K,) positions of at most ten samples to show: classes take turns, the first sample of each comes first.
+    """(K,) positions of at most six samples to show: classes take turns, the first sample of each comes first.
 
     Args:
         y: (N,) labels.
@@ -77,9 +77,7 @@ class Examples:
             return
         labels = self._labels(model, images[rows])
         for row, label in zip(rows.tolist(), labels, strict=True):
-            kept[row + offset] = Found(
-                images[row].cpu(), label, float(result.distance[row]), bool(result.success[row])
-            )
+            kept[row + offset] = Found(images[row].cpu(), label, float(result.distance[row]), bool(result.success[row]))
 
     def _labels(self, model: Model, images: Tensor) -> list[int]:
         oracle = LabelOracle(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from art_ext.core.attacks import rays
+from art_ext.core import attacks as core_attacks
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.oracle import OUTPUTS, Model
 from art_ext.core.result import AttackResult, Callback
+from art_ext.evaluation.targets import check_rule
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,15 @@ class Settings:
 
     Attributes:
         eps: radii, ascending, in the units of x.
-        max_queries: most forward rows per sample, for attacks that count them.
+        max_queries: most forward rows per sample, for our attacks that have a budget of queries.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        early_stop: whether a sample leaves the search at its first success.
+        early_stop: whether a sample leaves the search for the nearest adversarial at its first success.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box.
         batch_size: most rows in one model call.
         device: where inputs go for models without parameters.
         seed: keys every random number.
+        targeted: None, or how each sample's target is chosen: ``"random"``, ``"least-likely"``, or a class index.
     """
 
     eps: tuple[float, ...]
@@ -41,6 +45,7 @@ class Settings:
     batch_size: int
     device: str | None
     seed: int
+    targeted: str | int | None = None
 
     def check(self, sample_shape: torch.Size) -> None:
         """Refuse settings that make no sense, before anything is computed.
@@ -57,6 +62,7 @@ class Settings:
         check_count("batch_size", self.batch_size)
         if self.outputs not in OUTPUTS:
             raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {self.outputs!r}")
+        check_rule(self.targeted, self.outputs)
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:
@@ -72,16 +78,23 @@ class Attack:
 
     Attributes:
         name: how records, tables and the command line call it.
-        run: from (model, x, y, eps, settings, callback) to the result.
+        run: from (model, x, goal, eps, settings, callback) to the result; goal (N,) are the classes to leave or, where
+            ``settings.targeted`` is given, to reach.
         nearest: whether it searches the nearest adversarial; one search that does not stop early then serves every
             eps. Otherwise it fills a given ball, and runs once for each eps.
         about: what it does, in a sentence of the protocol.
+        no_targets: why it cannot be targeted; empty if it can.
+        arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
+        checks_first: whether a run on no samples makes all its checks and never asks the model.
     """
 
     name: str
     run: AttackFunction
     nearest: bool
     about: str
+    no_targets: str = "it does not say that it can"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    checks_first: bool = False
 
     def searches(self, settings: Settings) -> list[tuple[float, ...]]:
         """The runs that the settings ask for: each with the radii it serves, the last being the one it is given."""
@@ -89,32 +102,143 @@ class Attack:
             return [settings.eps]
         return [(eps,) for eps in settings.eps]
 
+    def check(self, model: Model, x: Tensor, y: Tensor, settings: Settings) -> None:
+        """Refuse settings and arguments that the attack cannot work with, before anything is computed.
 
-def _rays(model: Model, x: Tensor, y: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
-    return rays(
-        model, x, y, eps=eps, max_queries=settings.max_queries, norm=settings.norm, early_stop=settings.early_stop,
-        clip_values=settings.clip_values, outputs=settings.outputs, batch_size=settings.batch_size,
-        device=settings.device, callback=callback, seed=settings.seed,
+        Args:
+            model: what it shall attack.
+            x: (N, *S) the samples; only their shape is read.
+            y: (N,) their labels.
+            settings: what it shall be told.
+
+        Raises:
+            ValueError: naming the attack and the trouble.
+        """
+        if settings.targeted is not None and self.no_targets:
+            raise ValueError(f"{self.name} cannot be targeted: {self.no_targets}")
+        if not self.checks_first:
+            return
+        for eps in settings.eps:
+            try:
+                self.run(model, x[:0], y[:0], eps, settings, lambda progress: None)
+            except (TypeError, ValueError) as error:
+                if isinstance(error, TypeError) and not self.arguments:
+                    raise  # a text among numbers is the user's, anything else a defect
+                message = str(error)
+                raise ValueError(message if self.name in message else f"{self.name}: {message}") from error
+
+
+# what the evaluation's own options say, and what no text can say
+_OPTIONS = {
+    "eps": "--eps", "norm": "--norm", "seed": "--seed", "clip_values": "--clip-values", "outputs": "--outputs",
+    "device": "--device", "batch_size": "--batch-size", "early_stop": "--early-stop", "targeted": "--targeted",
+    "targets": "--targeted", "max_queries": "--max-queries",
+}  # fmt: skip
+_INTERNAL = (
+    "model", "x", "y", "x_init", "mask", "sample_ids", "criterion", "continue_from", "callback", "estimator",
+    "classifier", "n_classes", "verbose", "summary_writer", "trainloader",
+)  # fmt: skip
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters that a function or a class can be given by name, each with its default."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter.default for parameter in found if parameter.kind in named}
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Refuse arguments that an attack does not know, and those that the evaluation's own options stand for.
+
+    Args:
+        name: of the attack.
+        arguments: what was asked of it.
+        parameters: what its function takes, with defaults. A ``max_queries`` without a budget by default (that of a
+            gradient attack) is the attack's own; ``--max-queries`` is for query attacks.
+
+    Raises:
+        ValueError: naming the key, and the keys that are known or the option to use.
+    """
+    free = "max_queries" if parameters.get("max_queries", 0) is None else ""
+    known = [key for key in parameters if key == free or (key not in _OPTIONS and key not in _INTERNAL)]
+    for key in arguments:
+        if key in known:
+            continue
+        if key in _OPTIONS:
+            raise ValueError(f"{name}.{key} cannot be given by --attack-args: use {_OPTIONS[key]}")
+        if key in parameters:
+            raise ValueError(f"{name}.{key} is set by the evaluation itself")
+        raise ValueError(f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}")
+
+
+def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
+    """One of our attacks: told whatever of the settings its function takes."""
+    function = getattr(core_attacks, name)
+    parameters = parameters_of(function)
+    check_arguments(name, arguments, parameters)
+
+    def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
+        offered: dict[str, Any] = {
+            "eps": eps, "norm": settings.norm, "early_stop": settings.early_stop, "clip_values": settings.clip_values,
+            "outputs": settings.outputs, "batch_size": settings.batch_size, "device": settings.device,
+            "callback": callback, "seed": settings.seed, "targeted": settings.targeted is not None,
+        }  # fmt: skip
+        if parameters.get("max_queries") is not None:  # an attack that has a budget by default is a query attack
+            offered["max_queries"] = settings.max_queries
+        taken = {key: value for key, value in offered.items() if key in parameters}
+        result: AttackResult = function(model, x, goal, **taken, **arguments)
+        return result
+
+    return Attack(
+        name, run, nearest="early_stop" in parameters, about=about, no_targets=_NO_TARGETS.get(name, ""),
+        arguments=arguments, checks_first=True,
     )  # fmt: skip
 
 
-ATTACKS = {
-    "rays": Attack(
-        name="rays",
-        run=_rays,
-        nearest=True,
-        about="RayS asks for predicted labels only and searches the sign direction with the nearest decision boundary; "
-        "every row through the model is a query, the clean check and each bisection step included.",
-    )
+_NO_TARGETS = {
+    "rays": "the search needs a starting image of the target class for every sample (x_init of the Python function)",
 }
+_OURS = {
+    "rays": "RayS asks for predicted labels only and searches the sign direction with the nearest decision boundary; "
+    "every row through the model is a query, the clean check and each bisection step included.",
+    "frank_wolfe": "Frank-Wolfe moves by convex steps towards the vertex of the ball that its averaged gradient points "
+    "to, so that it needs no projection; an iteration is one query and one gradient, and a sample leaves at its first "
+    "success.",
+    "frank_wolfe_black_box": "Frank-Wolfe black-box estimates the gradient from the scores at pairs of points around "
+    "the iterate; every one of them and each check of success is a query, and a sample leaves at its first success.",
+    "nes": "NES estimates the gradient from scores as Frank-Wolfe black-box does and takes projected sign steps: the "
+    "baseline of that attack.",
+    "hmcam": "HMCAM draws a chain of adversarial candidates by Hamiltonian dynamics with accumulated momentum, and "
+    "keeps the sample of highest loss among those that fool.",
+    "ai_fgsm": "AI-FGSM takes sign steps along a momentum that is accumulated and scaled as Adam's: HMCAM with a chain "
+    "of one sample, without its test of acceptance.",
+    "fgsm": "FGSM takes one step of length eps along the sign of the gradient.",
+    "i_fgsm": "I-FGSM repeats FGSM with small steps from the input itself.",
+    "mi_fgsm": "MI-FGSM is I-FGSM along a momentum of normalised gradients.",
+    "pgd": "PGD takes sign steps of the gradient from a random start in the ball, and projects onto it.",
+    "m_pgd": "M-PGD is PGD along a momentum of normalised gradients.",
+}
+ATTACKS = {name: _core(name, about, {}) for name, about in _OURS.items()}
 
 
-def find_attack(name: str) -> Attack:
-    """The attack of that name.
+def find_attack(name: str, arguments: Mapping[str, Any] | None = None) -> Attack:
+    """The attack of that name: one of ours, or ``torchattacks:CLASS`` or ``art:CLASS``.
+
+    Args:
+        name: of the attack.
+        arguments: what to give it besides the settings, by the names of its own parameters.
 
     Raises:
-        ValueError: listing the known names.
+        ValueError: for an unknown name, listing the known ones, or for arguments that it does not take.
+        ImportError: if the toolkit of a peer is not installed or cannot be imported.
     """
+    arguments = dict(arguments or {})
+    if ":" in name:
+        from art_ext.evaluation.peers import peer_attack
+
+        return peer_attack(name, arguments)
     if name not in ATTACKS:
-        raise ValueError(f"attack must be one of {', '.join(ATTACKS)}, got {name!r}")
-    return ATTACKS[name]
+        raise ValueError(
+            f"attack must be one of {', '.join(ATTACKS)}, or torchattacks:CLASS or art:CLASS, got {name!r}"
+        )
+    return _core(name, _OURS[name], arguments) if arguments else ATTACKS[name]

@@ -11,19 +11,51 @@ from art_ext.evaluation.table import radius
 _NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
+_TARGETED = (
+    "Robust accuracy is the share of all samples that are classified correctly and that the attack did not drive to "
+    "their target: it says nothing of other classes.",
+    "Samples that are misclassified, or whose label is the target, are not attacked, and recorded with no query. The "
+    "success rate is over the correctly classified samples whose label is not the target.",
+)
+
+
+def _aim(settings: Settings) -> str:
+    if settings.targeted is None:
+        return "untargeted"
+    aims = {
+        "random": "towards random targets (uniform over the classes other than the label, from a stream of the seed "
+        "and the sample)",
+        "least-likely": "towards the class of each sample's lowest clean score (one more forward per sample)",
+    }
+    return aims.get(str(settings.targeted), f"towards class {settings.targeted}")
+
+
+def _asked(attack: Attack) -> str:
+    return f"{attack.name} runs with {', '.join(f'{key} = {value}' for key, value in attack.arguments.items())}."
+
+
 def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings) -> list[str]:
     """The protocol of a run, one sentence or two per entry."""
     lower, upper = settings.clip_values
     radii = ", ".join(map(radius, settings.eps))
     sentences = [
-        f"The {len(data)} samples of {data.name} in the order of the data set, attacked untargeted within "
+        f"The {len(data)} samples of {data.name} in the order of the data set, attacked {_aim(settings)} within "
         f"{_NORMS[settings.norm]} radius {radii} and the box [{lower:g}, {upper:g}].",
         "Clean accuracy comes from one forward per sample before the attacks, outside their ledgers.",
         "A sample counts as broken if the very tensor that the model misclassified lies in the box and within eps + "
         "1e-6 of the input, measured in float64.",
+        *(() if settings.targeted is None else _TARGETED),
         *(attack.about for attack in panel),
+        *(_asked(attack) for attack in panel if attack.arguments),
     ]
     searching = ", ".join(attack.name for attack in panel if attack.nearest)
+    filling = ", ".join(attack.name for attack in panel if not attack.nearest)
+    if filling:
+        sentences.append(
+            f"Attacks that fill a given ball ({filling}) run once for each eps, and know no distance beyond it. Their "
+            "queries are the rows that they send forward; --max-queries binds those of them that have a budget of "
+            "queries by default."
+        )
     if searching and settings.early_stop:
         sentences.append(
             f"At most {settings.max_queries:,} queries per sample ({searching}). A sample leaves the search at its "
@@ -36,5 +68,5 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings) -> list
             "serves every eps: success is read from the distance of the nearest adversarial found, queries from the "
             "moment the search first came within eps. Each eps repeats that search's ADBD, queries and seconds."
         )
-    sentences.append(f"Seed {settings.seed}; at most {settings.batch_size} rows in a model call.")
+    sentences.append(f"Seed {settings.seed}; our attacks send at most {settings.batch_size} rows in a model call.")
     return sentences

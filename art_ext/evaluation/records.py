@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOOL = "art-ext"
-FORMAT = 1
+FORMAT = 2  # 2: the column target, and each attack's arguments
 RUN, RECORDS, REPORT = "run.json", "records.parquet", "index.html"
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 OWN = (RUN, RECORDS, REPORT, *TABLES, *PLOTS)
 COLUMNS = (
-    "index", "id", "model", "attack", "eps", "label", "clean_prediction", "success", "already_adversarial", "distance",
-    "queries", "queries_to_success", "gradients", "wasted_rows", "seconds",
+    "index", "id", "model", "attack", "eps", "label", "target", "clean_prediction", "success", "already_adversarial",
+    "distance", "queries", "queries_to_success", "gradients", "wasted_rows", "seconds",
 )  # fmt: skip
 
 

@@ -33,6 +33,11 @@ class Column:
     numeric: bool = True
 
 
+GRADIENTS = Column(
+    "Mean gradients",
+    "Mean number of rows that were differentiated, over the same samples. An attack with gradients knows more of the "
+    "model than one without: their queries do not compare.",
+)
 COLUMNS = (
     Column("Model", "", False),
     Column("Attack", "", False),
@@ -43,13 +48,18 @@ COLUMNS = (
         "Share of all samples that are classified correctly and that the attack did not break within eps. It bounds "
         "the true robust accuracy from above.",
     ),
-    Column("Success rate", "Share of the correctly classified samples that the attack broke within eps (ASR)."),
+    Column(
+        "Success rate",
+        "Share of the correctly classified samples that the attack broke within eps (ASR); with targets, of those "
+        "among them whose label is not the target.",
+    ),
     Column(
         "Mean queries",
         "Mean number of rows through the model until success, over the correctly classified samples that were broken; "
         "the one query of the clean check is included (the RayS authors' program does not count it).",
     ),
     Column("Median queries", "The median over the same samples."),
+    GRADIENTS,
     Column(
         "ADBD",
         "Average decision boundary distance: mean distance of the nearest adversarial found over all samples, "
@@ -102,17 +112,19 @@ def render(run: Mapping[str, Any], records: pd.DataFrame, rows: Sequence[Row], p
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     samples = run["data"]["samples"]
+    columns = [column for column in COLUMNS if column is not GRADIENTS or any(row.gradients for row in rows)]
+    cells = [dict(zip(COLUMNS, _cells(row), strict=True)) for row in rows]
     return environment.get_template("report.html.j2").render(
         run=run,
         data=run["data"]["name"],
         samples=samples,
         verdicts=verdicts(records, run),
-        columns=COLUMNS,
-        rows=[_cells(row) for row in rows],
+        columns=columns,
+        rows=[[row[column] for column in columns] for row in cells],
         plots=[(plot, base64.b64encode(plot.png).decode("ascii")) for plot in plots],
         error=f"{100 * 0.5 / math.sqrt(samples):.1f}",
         facts={**run["versions"], "started": run["started"], "seconds": run["seconds"]},
-        arguments={name: _written(value) for name, value in run["arguments"].items() if value is not None},
+        arguments={name: _written(value) for name, value in run["arguments"].items() if value not in (None, {})},
     )
 
 
@@ -131,6 +143,7 @@ def _cells(row: Row) -> list[Cell]:
         Cell(percent(row.success_rate), _known(row.success_rate)),
         Cell(number(row.mean_queries), _known(row.mean_queries)),
         Cell(number(row.median_queries), _known(row.median_queries)),
+        Cell(number(row.mean_gradients), _known(row.mean_gradients)),
         Cell(number(row.adbd, 4) + left_out, _known(row.adbd)),
         Cell(number(row.seconds), _known(row.seconds)),
     ]

@@ -6,18 +6,18 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import within_ball
-from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes
 from art_ext.core.result import AttackResult, Progress
 from art_ext.core.streams import fingerprint, resolve_seed
@@ -27,9 +27,13 @@ from art_ext.evaluation.panel import Attack, Settings, find_attack
 from art_ext.evaluation.protocol import protocol
 from art_ext.evaluation.records import REPORT, TABLES, RunFolder, require_report
 from art_ext.evaluation.table import Row, summarise, to_csv, to_json
+from art_ext.evaluation.targets import choose_targets
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_Oracle = TypeVar("_Oracle", bound=LabelOracle)
 
 
 class Watcher:
@@ -75,6 +79,8 @@ def evaluate(
     *,
     eps: float | Sequence[float] = 8 / 255,
     attacks: Sequence[str | Attack] = ("rays",),
+    attack_args: Mapping[str, Mapping[str, Any]] | None = None,
+    targeted: str | int | None = None,
     max_queries: int = 10_000,
     norm: str = "linf",
     early_stop: bool | None = None,
@@ -97,8 +103,12 @@ def evaluate(
         data: N samples in the box, with their labels.
         out: the run folder; new, empty, or that of an earlier run with the same arguments, which is then replaced.
         eps: radius or radii in the units of x.
-        attacks: names from ``ATTACKS``, or attacks of your own.
-        max_queries: most forward rows per sample.
+        attacks: names from ``ATTACKS``, peers' as ``torchattacks:CLASS`` or ``art:CLASS``, or attacks of your own.
+        attack_args: by the attack's name, arguments that it takes besides the ones below.
+        targeted: None, or how each sample's target is chosen: ``"random"`` (uniform over the classes other than its
+            label), ``"least-likely"`` (lowest clean score), or one class for all. Samples that are misclassified or
+            whose label is the target are not attacked then.
+        max_queries: most forward rows per sample, for our attacks that have a budget of queries.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         early_stop: whether a sample leaves at its first success. None: yes for a single eps, no for several, which one
             search for the nearest adversarial then serves together.
@@ -119,21 +129,31 @@ def evaluate(
     """
     require_report()
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
-    panel = [attack if isinstance(attack, Attack) else find_attack(attack) for attack in attacks]
+    panel = _panel(attacks, attack_args or {})
     radii = tuple(sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))}))
     settings = Settings(
         eps=radii, max_queries=max_queries, norm=norm, early_stop=len(radii) == 1 if early_stop is None else early_stop,
         outputs=outputs, clip_values=clip_values, batch_size=batch_size, device=device, seed=resolve_seed(seed),
+        targeted=targeted,
     )  # fmt: skip
     _check(named, data, panel, settings)
     size = 2 * batch_size if chunk_size is None else chunk_size
     check_count("chunk_size", size)
     asked = {
         "models": list(named), "data": data.name, "samples": len(data), "attacks": [attack.name for attack in panel],
+        "attack_args": {attack.name: dict(attack.arguments) for attack in panel if attack.arguments},
         **asdict(settings), "seed": seed, **(arguments or {}),
     }  # fmt: skip
     folder = RunFolder(out, asked, overwrite)
     return _Evaluation(named, data, panel, settings, size, folder, watcher or Watcher()).run(asked)
+
+
+def _panel(attacks: Sequence[str | Attack], arguments: Mapping[str, Mapping[str, Any]]) -> list[Attack]:
+    named = [attack for attack in attacks if isinstance(attack, str)]
+    for name in arguments:
+        if name not in named:
+            raise ValueError(f"attack-args must name attacks of this run ({', '.join(named)}), got {name!r}")
+    return [attack if isinstance(attack, Attack) else find_attack(attack, arguments.get(attack)) for attack in attacks]
 
 
 def _check(models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings) -> None:
@@ -147,6 +167,8 @@ def _check(models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], 
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
     check_classes("y", data.y, len(data))
     settings.check(data.x.shape[1:])
+    for attack in panel:
+        attack.check(next(iter(models.values())), data.x, data.y, settings)
 
 
 class _Evaluation:
@@ -161,14 +183,16 @@ class _Evaluation:
         self.folder, self.watcher = folder, watcher
         self.ids = fingerprint(data.x)
         self.clean: dict[str, Tensor] = {}
+        self.targets: dict[str, Tensor] = {}
 
     def run(self, arguments: Mapping[str, Any]) -> Outcome:
         begun = time.perf_counter()
         for name, model in self.models.items():
-            self.clean[name] = self._clean_predictions(model)
+            self.clean[name], width = self._clean_predictions(model)
+            self.targets[name] = self._targets(model, width)
             self.watcher.clean(name, self._accuracy(name))
         self.folder.begin(self._describe(arguments))
-        right = torch.stack([clean == self.data.y for clean in self.clean.values()]).all(dim=0)
+        right = torch.stack([self._attacked(name) & ~self._wrong(name) for name in self.models]).all(dim=0)
         examples = Examples(self.data, choose(self.data.y, right), self.settings)
         for name, model in self.models.items():
             for attack in self.panel:
@@ -191,15 +215,23 @@ class _Evaluation:
             self.folder.write(plot.file, plot.png)
         self.folder.write(REPORT, render(run, self.folder.records, rows, plots))
 
-    def _clean_predictions(self, model: Model) -> Tensor:
-        """(N,) int64 predictions of the samples themselves: one forward each, before and outside of any attack."""
-        settings, labels = self.settings, []
+    def _oracle(self, kind: type[_Oracle], model: Model, count: int) -> _Oracle:
+        settings = self.settings
+        return kind(
+            model, count, outputs=settings.outputs, batch_size=settings.batch_size, clip_values=settings.clip_values,
+            device=settings.device,
+        )  # fmt: skip
+
+    def _clean_predictions(self, model: Model) -> tuple[Tensor, int]:
+        """(N,) int64 predictions of the samples themselves, and the number of classes that the model tells apart.
+
+        One forward each, before and outside of any attack.
+        """
+        labels = []
+        width: int | None = None
         for chunk in self.chunks:
             x = self.data.x[chunk]
-            oracle = LabelOracle(
-                model, len(x), outputs=settings.outputs, batch_size=settings.batch_size,
-                clip_values=settings.clip_values, device=settings.device,
-            )  # fmt: skip
+            oracle = self._oracle(LabelOracle, model, len(x))
             try:
                 with oracle:
                     labels.append(oracle.clean_labels(admit(oracle, x)[0]).cpu())
@@ -211,10 +243,34 @@ class _Evaluation:
             if width is not None and int(self.data.y[chunk].max()) >= width:
                 found = int(self.data.y[chunk].max())
                 raise ValueError(f"labels must be below {width}, the model's width, got {found}")
-        return torch.cat(labels)
+        known = len(self.data.class_names or ())  # of a model that returns labels only
+        return torch.cat(labels), width or max(known, int(self.data.y.max()) + 1)
+
+    def _targets(self, model: Model, classes: int) -> Tensor:
+        """(N,) int64 targets; least likely classes cost one more forward each, outside of any attack."""
+        rule, least_likely = self.settings.targeted, None
+        if rule == "least-likely":
+            lowest = []
+            for chunk in self.chunks:
+                x = self.data.x[chunk]
+                with self._oracle(ScoreOracle, model, len(x)) as oracle:
+                    samples = admit(oracle, x)[0]
+                    lowest.append(oracle.scores(samples, torch.arange(len(x), device=oracle.device)).argmin(dim=1))
+            least_likely = torch.cat(lowest).cpu()
+        return choose_targets(rule, self.data.y, self.ids, self.settings.seed, classes, least_likely)
+
+    def _wrong(self, model: str) -> Tensor:
+        """(N,) bool, misclassified before any attack."""
+        return self.clean[model] != self.data.y
+
+    def _attacked(self, model: str) -> Tensor:
+        """(N,) bool, the samples that attacks are given: all, or with targets those that can still be driven there."""
+        if self.settings.targeted is None:
+            return torch.ones(len(self.data), dtype=torch.bool)
+        return ~self._wrong(model) & (self.targets[model] != self.data.y)
 
     def _accuracy(self, model: str) -> float:
-        return float((self.clean[model] == self.data.y).double().mean())
+        return float((~self._wrong(model)).double().mean())
 
     def _describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -224,7 +280,9 @@ class _Evaluation:
                 "name": self.data.name, "samples": len(self.data), "shape": list(self.data.x.shape[1:]),
                 "class_names": self.data.class_names and list(self.data.class_names),
             },
-            "attacks": {attack.name: {"nearest": attack.nearest} for attack in self.panel},
+            "attacks": {
+                attack.name: {"nearest": attack.nearest, "arguments": dict(attack.arguments)} for attack in self.panel
+            },
             "clean_accuracy": {name: self._accuracy(name) for name in self.models},
             "protocol": protocol(self.data, self.panel, self.settings),
             "versions": _versions(),
@@ -234,16 +292,46 @@ class _Evaluation:
     def _attack(self, name: str, model: Model, attack: Attack, radii: tuple[float, ...], examples: Examples) -> None:
         """One attack on all samples; its largest radius is the one it is given."""
         self.watcher.start(name, attack.name, radii[-1], len(self.data))
-        tally = _Tally(self.watcher, radii, self.settings.max_queries, self.clean[name] != self.data.y)
+        tally = _Tally(self.watcher, radii, self.settings.max_queries, self._wrong(name))
+        goals = self.data.y if self.settings.targeted is None else self.targets[name]
         for chunk in self.chunks:
-            x, y = self.data.x[chunk], self.data.y[chunk]
-            tally.begin(chunk)
+            index = self._attacked(name)[chunk].nonzero().squeeze(1)
+            x, goal = self.data.x[chunk], goals[chunk]
+            tally.begin(chunk, index)
             begun = time.perf_counter()
-            result = attack.run(model, x, y, radii[-1], self.settings, tally)
+            found = [attack.run(model, x[index], goal[index], radii[-1], self.settings, tally)] if len(index) else []
+            result = found[0] if len(index) == len(x) else self._with_left_out(name, chunk, index, radii[-1], found)
             seconds = time.perf_counter() - begun
             tally.end(result)
             self.folder.append(self._rows(name, attack.name, radii, chunk, result, tally, seconds))
             examples.collect(name, attack.name, chunk.start, model, result)
+
+    def _with_left_out(
+        self, model: str, chunk: slice, index: Tensor, eps: float, found: Sequence[AttackResult]
+    ) -> AttackResult:
+        """The result of a whole chunk of which some samples were not attacked: nothing was asked of them.
+
+        Args:
+            model: the name.
+            chunk: K samples.
+            index: (M,) positions in the chunk.
+            eps: radius.
+            found: the result on these M samples, if there are any.
+        """
+        x, settings = self.data.x[chunk], self.settings
+        nothing = torch.zeros(len(x), dtype=torch.int64)
+        whole = AttackResult(
+            x_adv=x, success=nothing.bool(), already_adversarial=self._wrong(model)[chunk],
+            distance=torch.full((len(x),), torch.inf), x_nearest=None, queries=nothing, queries_to_success=nothing - 1,
+            gradients=nothing, wasted_rows=nothing, norm=settings.norm, eps=eps, seed=settings.seed,
+            early_stop=settings.early_stop,
+        )  # fmt: skip
+        for result in found:
+            names = ("x_adv", "success", "distance", "queries", "queries_to_success", "gradients", "wasted_rows")
+            spread = {name: getattr(whole, name).index_copy(0, index, getattr(result, name)) for name in names}
+            nearest = None if result.x_nearest is None else x.index_copy(0, index, result.x_nearest)
+            whole = replace(whole, **spread, x_nearest=nearest)
+        return whole
 
     def _rows(
         self, model: str, attack: str, radii: Sequence[float], chunk: slice, result: AttackResult, tally: _Tally,
@@ -257,6 +345,7 @@ class _Evaluation:
             "index": torch.arange(len(self.data))[chunk],
             "id": self.ids[chunk],
             "label": self.data.y[chunk],
+            "target": self.targets[model][chunk],
             "clean_prediction": self.clean[model][chunk],
             "already_adversarial": result.already_adversarial,
             "distance": result.distance.to(torch.float32),
@@ -284,16 +373,18 @@ class _Tally:
         self.watcher, self.radii, self.max_queries = watcher, radii, max_queries
         self.done, self.fallen = torch.zeros(len(wrong)), wrong.clone()
 
-    def begin(self, chunk: slice) -> None:
-        """The attack on a chunk begins."""
-        self.chunk, count = chunk, len(self.done[chunk])
+    def begin(self, chunk: slice, attacked: Tensor) -> None:
+        """The attack on a chunk begins, on the samples at these positions (M,) of it."""
+        self.chunk, self.attacked, count = chunk, attacked, len(attacked)
         # of the largest radius the attack itself keeps the account
         self.since = {radius: torch.full((count,), -1) for radius in self.radii[:-1]}
 
     def __call__(self, progress: Progress) -> None:
         index = progress.index.cpu()
-        self.done[self.chunk][index] = torch.where(progress.finished, 1.0, progress.queries / self.max_queries).cpu()
-        self.fallen[self.chunk][index] = progress.success.cpu()
+        position = self.attacked[index]
+        spent = (progress.queries / self.max_queries).clamp(max=1)  # gradient attacks know no such budget
+        self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
+        self.fallen[self.chunk][position] = progress.success.cpu()
         for radius, since in self.since.items():
             new = within_ball(progress.distance, radius).cpu() & (since[index] < 0)
             since[index[new]] = progress.queries.cpu()[new]

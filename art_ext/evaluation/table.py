@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy, success_rate
+from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy
 from art_ext.core.result import AttackResult
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ class Row:
         samples: how many.
         clean_accuracy: share of all samples classified correctly before the attack.
         robust_accuracy: share of all samples classified correctly and not broken inside eps.
-        success_rate: share of the correctly classified samples that were broken inside eps.
+        success_rate: share of the correctly classified samples that were broken inside eps; with targets, of those
+            among them whose label is not the target.
         mean_queries, median_queries: until success, over the correctly classified samples broken; clean check included.
         mean_queries_without_check, median_queries_without_check: the same without the clean check.
+        mean_gradients: backward rows over the same samples.
         adbd: mean distance of the nearest adversarial, misclassified samples counting 0.
         adbd_left_out: samples for which no adversarial was found at all, left out of the mean.
         queries, gradients, wasted_rows: rows of all samples together.
@@ -50,6 +52,7 @@ class Row:
     median_queries: float
     mean_queries_without_check: float
     median_queries_without_check: float
+    mean_gradients: float
     adbd: float
     adbd_left_out: int | None
     queries: int
@@ -98,6 +101,8 @@ def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any])
     result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
     distance = adbd(result) if nearest and not early_stop else None
     statistics = query_statistics(result)
+    aimable = torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
+    broken = result.success & ~result.already_adversarial
     return Row(
         model=model,
         attack=attack,
@@ -105,11 +110,12 @@ def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any])
         samples=len(result),
         clean_accuracy=clean_accuracy(result),
         robust_accuracy=robust_accuracy(result),
-        success_rate=success_rate(result),
+        success_rate=_share(broken, aimable & ~result.already_adversarial),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
         median_queries_without_check=statistics.median_without_check,
+        mean_gradients=_share(result.gradients, broken),
         adbd=distance.value if distance else math.nan,
         adbd_left_out=distance.left_out if distance else None,
         queries=int(result.queries.sum()),
@@ -117,6 +123,11 @@ def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any])
         wasted_rows=int(result.wasted_rows.sum()),
         seconds=float(records["seconds"].sum()),
     )
+
+
+def _share(values: torch.Tensor, among: torch.Tensor) -> float:
+    """The mean of values (N,) among some samples (N,) bool; NaN if there are none."""
+    return float(values[among].double().mean())
 
 
 def plain(row: Row) -> dict[str, Any]:
@@ -159,18 +170,21 @@ def radius(eps: float) -> str:
 
 def to_text(rows: Sequence[Row]) -> str:
     """The table for a terminal or a README: columns aligned, and Markdown."""
-    heads = (
-        "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "ADBD",
-        "seconds",
-    )  # fmt: skip
+    heads = [
+        "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "gradients",
+        "ADBD", "seconds",
+    ]  # fmt: skip
     cells = [
-        (
+        [
             row.model, percent(row.clean_accuracy), row.attack, radius(row.eps), percent(row.robust_accuracy),
-            percent(row.success_rate), number(row.mean_queries), number(row.median_queries), number(row.adbd, 4),
-            number(row.seconds),
-        )
+            percent(row.success_rate), number(row.mean_queries), number(row.median_queries),
+            number(row.mean_gradients), number(row.adbd, 4), number(row.seconds),
+        ]
         for row in rows
     ]  # fmt: skip
+    if not any(row.gradients for row in rows):
+        for values in (heads, *cells):
+            del values[8]
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
     text = (0, 2)  # columns of words stand on the left, numbers on the right
 

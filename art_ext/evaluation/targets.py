@@ -1,0 +1,57 @@
+"""The class that each sample of a targeted evaluation shall be driven to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from art_ext.core.checks import check_count
+from art_ext.core.streams import uniform
+
+RULES = ("random", "least-likely")
+NO_TARGET = -1
+_STEP = -(1 << 32)  # a block of each sample's stream that no attack draws from
+
+
+def check_rule(rule: str | int | None, outputs: str) -> None:
+    """Refuse what is no way to choose targets.
+
+    Raises:
+        ValueError: naming what was given; for ``"least-likely"`` with a model that returns labels only.
+    """
+    if rule is None:
+        return
+    if isinstance(rule, str) and rule not in RULES:
+        raise ValueError(f"targeted must be random, least-likely or a class index, got {rule!r}")
+    if not isinstance(rule, str):
+        check_count("targeted", rule, least=0)
+    if rule == "least-likely" and outputs == "labels":
+        raise ValueError("targeted='least-likely' needs scores, but outputs='labels' was given")
+
+
+def choose_targets(
+    rule: str | int | None, y: Tensor, ids: Tensor, seed: int, classes: int, least_likely: Tensor | None
+) -> Tensor:
+    """(N,) int64 targets; -1 where there is none.
+
+    Args:
+        rule: None, ``"random"`` (uniform over the classes other than the label), ``"least-likely"``, or one class.
+        y: (N,) labels.
+        ids: (N,) identities of the samples: a random target depends on its sample and the seed, and on nothing else.
+        seed: of the random stream.
+        classes: how many the model tells apart.
+        least_likely: (N,) classes of the lowest clean score, where the rule asks for them.
+
+    Raises:
+        ValueError: if the one class is not among the classes.
+    """
+    if rule is None:
+        return torch.full_like(y, NO_TARGET)
+    if rule == "random":
+        others = (uniform(seed, ids, _STEP).double() * (classes - 1)).long()
+        return others + (others >= y).long()
+    if least_likely is not None:
+        return least_likely
+    if int(rule) >= classes:
+        raise ValueError(f"targeted must be below {classes}, the number of classes, got {rule}")
+    return torch.full_like(y, int(rule))

@@ -1,0 +1,242 @@
+"""The panel: which settings reach which attack, arguments of attacks, and targets."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext.core import attacks as core_attacks
+from art_ext.core.result import AttackResult
+from art_ext.core.streams import fingerprint
+from art_ext.data import Dataset
+from art_ext.evaluation import ATTACKS, Attack, Settings, evaluate, plots, read_run
+from art_ext.evaluation.panel import find_attack
+from art_ext.evaluation.table import to_text
+from art_ext.evaluation.targets import choose_targets
+
+EPS = 0.1
+SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
+NAMES = (
+    "rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "fgsm", "i_fgsm", "mi_fgsm", "pgd",
+    "m_pgd",
+)  # fmt: skip
+BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes")
+
+
+@pytest.fixture(autouse=True)
+def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+
+
+@pytest.fixture
+def data(digits: tuple[Tensor, Tensor]) -> Dataset:
+    return Dataset("digits", *digits)
+
+
+def attack(name: str, model: Any, data: Dataset, settings: Settings = SETTINGS, **arguments: Any) -> AttackResult:
+    return find_attack(name, arguments).run(model, data.x, data.y, settings.eps[-1], settings, lambda progress: None)
+
+
+class TestAttacks:
+    def test_the_panel_is_what_the_core_has(self) -> None:
+        assert tuple(ATTACKS) == NAMES
+        assert {name for name in ATTACKS if ATTACKS[name].nearest} == {"rays"}
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_settings_reach_the_attack(
+        self, name: str, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        function, given = getattr(core_attacks, name), {}
+
+        def spy(*samples: Any, **options: Any) -> AttackResult:
+            given.update(options)
+            result: AttackResult = function(*samples, **options)
+            return result
+
+        spy.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        monkeypatch.setattr(core_attacks, name, spy)
+        member = find_attack(name, {"pad_rows": 0})
+        member.run(linear_net, data.x[:4], data.y[:4], EPS, SETTINGS, lambda progress: None)
+        shared = {
+            "eps": EPS,
+            "norm": "linf",
+            "clip_values": (0.0, 1.0),
+            "outputs": "logits",
+            "batch_size": 16,
+            "seed": 3,
+        }
+        assert {key: given[key] for key in shared} == shared
+        assert given.get("max_queries") == (300 if name in BLACK_BOX else None)
+        assert given.get("early_stop") == (True if name == "rays" else None)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_finds_what_the_function_itself_finds(self, name: str, linear_net: nn.Module, data: Dataset) -> None:
+        options: dict[str, Any] = {"max_queries": 300} if name in BLACK_BOX else {}
+        own = getattr(core_attacks, name)(linear_net, data.x, data.y, eps=EPS, seed=3, **options)
+        found = attack(name, linear_net, data)
+        assert torch.equal(found.success, own.success)
+        assert torch.equal(found.queries, own.queries)
+        assert torch.equal(found.gradients, own.gradients)
+
+    def test_white_box_attacks_have_a_budget_only_if_it_is_asked_for(
+        self, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        few = replace(SETTINGS, max_queries=5)
+        assert int(attack("pgd", linear_net, data, few).queries.max()) > 5
+        assert int(attack("pgd", linear_net, data, few, max_queries=7).queries.max()) == 7
+        assert int(attack("nes", linear_net, data, few).queries.max()) <= 5
+
+    @pytest.mark.parametrize(
+        ("name", "key", "message"),
+        [
+            ("pgd", "steps", "pgd takes num_steps, step_size, .*; got 'steps'"),
+            ("pgd", "eps", "pgd.eps cannot be given by --attack-args: use --eps"),
+            ("nes", "max_queries", "use --max-queries"),
+            ("hmcam", "seed", "use --seed"),
+            ("rays", "early_stop", "use --early-stop"),
+            ("frank_wolfe", "targets", "use --targeted"),
+            ("frank_wolfe", "callback", "frank_wolfe.callback is set by the evaluation itself"),
+        ],
+    )
+    def test_arguments_it_does_not_take(self, name: str, key: str, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            find_attack(name, {key: 1})
+
+
+class TestEvaluation:
+    def test_arguments_are_recorded_and_said(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        asked = {"i_fgsm": {"num_steps": 3, "step_size": 0.05}}
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=EPS, attacks=("rays", "i_fgsm"), attack_args=asked, max_queries=60
+        )
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["arguments"]["attack_args"] == asked
+        assert said["attacks"]["i_fgsm"] == {"nearest": False, "arguments": asked["i_fgsm"]}
+        assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
+        steps = outcome.records.query("attack == 'i_fgsm' and not already_adversarial")
+        assert set(steps["gradients"]) == {3}
+        (rays, i_fgsm) = outcome.rows
+        assert (rays.mean_gradients, i_fgsm.mean_gradients) == (0, 3)
+        assert "gradients" in to_text(outcome.rows)
+        assert "gradients" not in to_text([rays])
+        page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+        assert "Mean gradients" in page
+
+    def test_attacks_that_fill_a_ball_run_once_for_each_radius(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        outcome = evaluate(linear_net, data, tmp_path / "run", eps=(0.02, EPS), attacks=("fgsm",))
+        for row in outcome.rows:
+            own = core_attacks.fgsm(linear_net, data.x, data.y, eps=row.eps)
+            assert row.robust_accuracy == pytest.approx(float((~own.success).double().mean()))
+        assert outcome.rows[0].robust_accuracy > outcome.rows[1].robust_accuracy
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"attack_args": {"pgd": {"num_steps": 3}}},
+                r"attack-args must name attacks of this run \(rays\), got 'pgd'",
+            ),
+            ({"attacks": ("pgd",), "attack_args": {"pgd": {"num_steps": "many"}}}, "num_steps must be"),
+            ({"attacks": ("pgd",), "outputs": "labels"}, "pgd: this attack needs"),
+            ({"targeted": "random"}, "rays cannot be targeted: the search needs a starting image"),
+            ({"targeted": "next", "attacks": ("pgd",)}, "targeted must be random, least-likely or a class index"),
+            ({"targeted": -1, "attacks": ("pgd",)}, "targeted must be an integer >= 0"),
+            ({"targeted": 10, "attacks": ("pgd",)}, "targeted must be below 10, the number of classes"),
+            ({"targeted": "least-likely", "outputs": "labels", "attacks": ("pgd",)}, "needs scores"),
+        ],
+    )
+    def test_refused_before_anything_is_written(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, options: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            evaluate(linear_net, data, tmp_path / "run", eps=EPS, **options)
+        assert not (tmp_path / "run").exists()
+
+    def test_an_attack_of_ones_own_says_that_it_can_be_targeted(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        own = replace(ATTACKS["fgsm"], name="own", no_targets=Attack.no_targets)
+        with pytest.raises(ValueError, match="own cannot be targeted: it does not say that it can"):
+            evaluate(linear_net, data, tmp_path / "run", eps=EPS, attacks=(own,), targeted=3)
+
+
+class TestTargets:
+    def test_random_ones_are_uniform_over_the_other_classes(self) -> None:
+        ids = torch.arange(9000)
+        y = ids % 10
+        targets = choose_targets("random", y, ids, 0, 10, None)
+        assert not bool((targets == y).any())
+        counts = torch.bincount(targets[y == 4], minlength=10)
+        assert counts[4] == 0
+        others = counts[torch.arange(10) != 4].double()
+        statistic = float(((others - 100) ** 2 / 100).sum())
+        assert statistic < 26.1, "chi squared of 8 degrees of freedom, 0.1 %"
+
+    def test_random_ones_depend_on_seed_and_sample_alone(self, data: Dataset) -> None:
+        ids = fingerprint(data.x)
+        targets = choose_targets("random", data.y, ids, 0, 10, None)
+        order = torch.arange(len(data)).flip(0)
+        assert torch.equal(choose_targets("random", data.y[order], ids[order], 0, 10, None), targets[order])
+        assert not torch.equal(choose_targets("random", data.y, ids, 1, 10, None), targets)
+
+    def test_of_two_classes_it_is_the_other_one(self) -> None:
+        y = torch.tensor([0, 1, 1])
+        assert choose_targets("random", y, torch.arange(3), 0, 2, None).tolist() == [1, 0, 0]
+
+    @pytest.mark.parametrize("rule", ["random", "least-likely", 3])
+    def test_shares_recomputed_from_the_records(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, rule: str | int
+    ) -> None:
+        y = data.y.clone()
+        y[:3] = (y[:3] + 1) % 10
+        wrong = (linear_net(data.x).argmax(dim=1) != y).numpy()
+        outcome = evaluate(
+            linear_net, replace(data, y=y), tmp_path / "run", eps=0.3, attacks=("pgd",), targeted=rule, chunk_size=7
+        )
+        (row,), found = outcome.rows, outcome.records
+        target, label = found["target"].to_numpy(), found["label"].to_numpy()
+        if rule == 3:
+            assert (target == 3).all()
+        elif rule == "least-likely":
+            assert (target == linear_net(data.x).argmin(dim=1).numpy()).all()
+        attacked = ~wrong & (target != label)
+        assert (found["clean_prediction"].to_numpy() != label).tolist() == wrong.tolist()
+        assert (found["queries"].to_numpy() > 0).tolist() == attacked.tolist(), "the others are asked nothing"
+        assert found["already_adversarial"].tolist() == wrong.tolist()
+        own = core_attacks.pgd(
+            linear_net, data.x[attacked], torch.tensor(target[attacked]), eps=0.3, targeted=True, seed=0
+        )
+        success = found["success"].to_numpy()
+        assert success[attacked].tolist() == own.success.tolist()
+        assert not success[~attacked].any()
+        assert row.clean_accuracy == pytest.approx(1 - wrong.mean())
+        assert row.success_rate == pytest.approx(success.sum() / attacked.sum())
+        assert row.robust_accuracy == pytest.approx((~wrong & ~success).mean())
+        assert 0 < row.success_rate <= 1
+        protocol = read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
+        assert any("did not drive to their target" in sentence for sentence in protocol)
+
+    def test_nobody_to_attack(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        seven = replace(data, y=torch.full_like(data.y, 7))
+        (row,) = evaluate(linear_net, seven, tmp_path / "run", eps=EPS, attacks=("fgsm",), targeted=7).rows
+        assert np.isnan(row.success_rate)
+        assert (
+            row.robust_accuracy
+            == row.clean_accuracy
+            == pytest.approx(float((linear_net(data.x).argmax(dim=1) == 7).double().mean()))
+        )
+        assert row.queries == 0
+
+    def test_untargeted_records_say_so(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        found = evaluate(linear_net, data, tmp_path / "run", eps=EPS, attacks=("fgsm",)).records
+        assert set(found["target"]) == {-1}
