@@ -3,73 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
 import torchattacks
 from torch import Tensor, nn
-from torchattacks.attack import Attack
 
+from art_ext.adapters.torchattacks_ball import AIFGSM, FW, HMCAM, FWBlack
+from art_ext.adapters.torchattacks_shell import CoreAttack, Logits, class_indices
 from art_ext.core.attacks import rays
-from art_ext.core.result import AttackResult
 
-__all__ = ["ATTACKS", "RayS", "Registration", "register"]
-
-
-class _Logits(nn.Module):
-    """The attack's ``get_logits`` as a module that holds the user's model, so that the oracle can keep its modes."""
-
-    def __init__(self, attack: Attack) -> None:
-        super().__init__()
-        self.model = attack.model
-        self.get_logits = attack.get_logits
-
-    def forward(self, rows: Tensor) -> Tensor:
-        logits: Tensor = self.get_logits(rows)
-        return logits
-
-
-def class_indices(labels: Tensor | None) -> Tensor | None:
-    """(N,) class indices of index labels (N,) or one-hot rows (N, K)."""
-    if isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 1:
-        return labels.argmax(dim=1)
-    return labels  # the core's to accept or refuse
-
-
-class CoreAttack(Attack):
-    """Base of the torchattacks shells.
-
-    The model always runs in eval mode, and each submodule gets its own mode back; torchattacks itself would switch the
-    whole network, frozen layers included, to training mode.
-    """
-
-    def __init__(self, name: str, model: nn.Module) -> None:
-        super().__init__(name, model)
-        self._store(None)
-
-    @property
-    def last_result(self) -> AttackResult | None:
-        """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None before the first."""
-        return self._last_result
-
-    def _store(self, result: AttackResult | None) -> None:
-        # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps on the GPU, would
-        # stay until the garbage collector runs
-        object.__setattr__(self, "_last_result", result)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an error."""
-        applied = self._normalization_applied
-        try:
-            adversarial: Tensor = super().__call__(*args, **kwargs)
-            return adversarial
-        finally:
-            self._set_normalization_applied(applied)
-
-    def _change_model_mode(self, given_training: bool) -> None:
-        """Leave the modes to the oracle."""
-
-    def _recover_model_mode(self, given_training: bool) -> None:
-        """Leave the modes to the oracle."""
+__all__ = ["AIFGSM", "ATTACKS", "FW", "HMCAM", "FWBlack", "RayS", "Registration", "register"]
 
 
 class RayS(CoreAttack):
@@ -125,7 +67,7 @@ class RayS(CoreAttack):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Adversarial images for (N, ...) images in [0, 1]."""
         result = rays(
-            _Logits(self), images.to(self.device), class_indices(labels),
+            Logits(self), images.to(self.device), class_indices(labels),
             eps=self.eps, max_queries=self.max_queries, norm=str(self.norm).lower(), tol=self.tol,
             early_stop=self.early_stop, hierarchical=self.hierarchical, speculate=self.speculate,
             batch_size=self.batch_size, device=self.device,
@@ -134,7 +76,7 @@ class RayS(CoreAttack):
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 
-ATTACKS: dict[str, type[CoreAttack]] = {"RayS": RayS}
+ATTACKS: dict[str, type[CoreAttack]] = {shell.__name__: shell for shell in (RayS, FW, FWBlack, HMCAM, AIFGSM)}
 
 
 class Registration:

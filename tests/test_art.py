@@ -26,6 +26,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
+import art_ext.attacks
 from art_ext.attacks import RayS
 from art_ext.attacks.estimator import EstimatorModel
 
@@ -119,6 +120,24 @@ def rays(classifier: Any, **options: Any) -> Any:
     return RayS(classifier, **{"eps": EPS, "max_queries": BUDGET, "verbose": False, **options})
 
 
+SHELLS: dict[str, dict[str, Any]] = {
+    "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
+    "AIFGSM": {"max_iter": 8},
+}  # fmt: skip
+
+
+@pytest.fixture(params=SHELLS)
+def make(request):
+    """Builds every shell in turn, quick and with a seed."""
+
+    def build(classifier: Any, **options: Any) -> Any:
+        shell = getattr(art_ext.attacks, request.param)
+        settings = {"eps": EPS, "max_queries": BUDGET, "verbose": False, "seed": 0, **SHELLS[request.param]}
+        return shell(classifier, **{**settings, **options})
+
+    return build
+
+
 def check_verdicts(classifier: Any, attack: Any, x: np.ndarray, x_adv: np.ndarray, labels: np.ndarray) -> None:
     """The verdicts are those of ``classifier.predict`` on what came back, and both kinds of verdict occur."""
     result = attack.last_result
@@ -199,11 +218,11 @@ def test_queries_are_the_rows_that_predict_saw(sample, digits_net, speculate):
 # ---- ART's own callers
 
 
-def test_inside_adversarial_accuracy(classifier, sample):
+def test_inside_adversarial_accuracy(make, classifier, sample):
     x, y = sample
-    attack = rays(classifier)
+    attack = make(classifier)
     y = np.concatenate([(y[:2] + 1) % 10, y[2:]])
-    fell = rays(classifier).run(x).success.numpy()
+    fell = make(classifier).run(x).success.numpy()
     assert 0 < fell.mean() < 1
     assert adversarial_accuracy(classifier, x, attack_crafter=attack) == pytest.approx(1 - fell.mean())
     right = classifier.predict(x).argmax(1) == y
@@ -229,13 +248,13 @@ def test_inside_arts_auto_attack(classifier, sample):
 # ---- labels, samples, masks
 
 
-def test_labels_as_indices_column_one_hot_and_list(classifier, sample):
+def test_labels_as_indices_column_one_hot_and_list(make, classifier, sample):
     x, y = sample
     y = np.concatenate([(y[:2] + 1) % 10, y[2:]])
-    want = rays(classifier).generate(x, y)
-    assert not np.array_equal(want, rays(classifier).generate(x)), "the labels make no difference: nothing is tested"
+    want = make(classifier).generate(x, y)
+    assert not np.array_equal(want, make(classifier).generate(x)), "the labels make no difference: nothing is tested"
     for labels in (y[:, None], np.eye(10)[y], np.eye(10, dtype=np.int64)[y], y.astype(np.float32), y.tolist()):
-        assert np.array_equal(rays(classifier).generate(x, labels), want)
+        assert np.array_equal(make(classifier).generate(x, labels), want)
 
 
 @pytest.mark.parametrize(
@@ -249,48 +268,48 @@ def test_labels_as_indices_column_one_hot_and_list(classifier, sample):
         (lambda y: y.astype(str), "integer class indices"),
     ],
 )
-def test_bad_labels(classifier, sample, change, message):
+def test_bad_labels(make, classifier, sample, change, message):
     with pytest.raises(ValueError, match=message):
-        rays(classifier).generate(sample[0], change(sample[1]))
+        make(classifier).generate(sample[0], change(sample[1]))
 
 
-def test_samples_in_every_guise(classifier, sample):
+def test_samples_in_every_guise(make, classifier, sample):
     x, y = sample  # sixteenths: every float type holds them exactly
-    want = rays(classifier).generate(x, y)
+    want = make(classifier).generate(x, y)
     frozen = x.astype(np.float64)
     frozen.flags.writeable = False
     mirrored = np.ascontiguousarray(x[..., ::-1])[..., ::-1]
     guises = (frozen, x.tolist(), mirrored, np.asfortranarray(x), x.astype(">f4"), x.astype(np.float16), x.astype("g"))
     for guise in guises:
-        x_adv = rays(classifier).generate(guise, y)
+        x_adv = make(classifier).generate(guise, y)
         assert x_adv.dtype == np.float32
         assert np.array_equal(x_adv, want)
     assert np.array_equal(frozen, x)
 
 
-def test_masks_in_every_guise(classifier, sample):
+def test_masks_in_every_guise(make, classifier, sample):
     x, y = sample
     rows = np.zeros((8, 8), dtype=bool)
     rows[2:6] = True
     options = {"eps": 0.9}
-    want = rays(classifier, **options).generate(x, y, mask=rows[None])
+    want = make(classifier, **options).generate(x, y, mask=rows[None])
     assert np.array_equal(want[..., ~rows], x[..., ~rows])
     assert not np.array_equal(want, x)
     full = np.broadcast_to(rows, x.shape)
     for mask in (rows, rows[:, :1], full, full[:1], full.astype(np.float64), 0.5 * rows, rows.astype(int).tolist()):
-        assert np.array_equal(rays(classifier, **options).generate(x, y, mask=mask), want)
+        assert np.array_equal(make(classifier, **options).generate(x, y, mask=mask), want)
     chosen = (np.arange(14) % 2).reshape(14, 1, 1, 1)
-    x_adv = rays(classifier, **options).generate(x, y, mask=chosen)
+    x_adv = make(classifier, **options).generate(x, y, mask=chosen)
     assert np.array_equal(x_adv[::2], x[::2])
-    assert np.array_equal(x_adv[1::2], rays(classifier, **options).generate(x, y)[1::2])
+    assert np.array_equal(x_adv[1::2], make(classifier, **options).generate(x, y)[1::2])
 
 
 @pytest.mark.parametrize(
     ("mask", "message"), [(-np.ones((8, 8)), "no negative value"), (np.ones((5, 1, 8, 8)), "must broadcast to x's")]
 )
-def test_bad_masks(classifier, sample, mask, message):
+def test_bad_masks(make, classifier, sample, mask, message):
     with pytest.raises(ValueError, match=message):
-        rays(classifier).generate(*sample, mask=mask)
+        make(classifier).generate(*sample, mask=mask)
 
 
 def test_a_mask_binds_starting_points_too(classifier, sample):

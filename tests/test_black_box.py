@@ -189,7 +189,7 @@ class TestStepsOfFrankWolfe:
         assert all(torch.equal(white, black) for white, black in zip(*rows, strict=True))
 
     def test_the_plateau_begins_where_the_loss_of_the_iterates_is_flat(self, monkeypatch):
-        """gamma until f falls by less than 0.1 % over five iterates from x_1 on, then gamma / sqrt(3), / sqrt(4), ..."""
+        """gamma until f falls by less than 0.1 % over five iterates from x_1 on, then gamma / sqrt(3), / sqrt(4)."""
         t = torch.arange(20.0)
         losses = torch.stack(
             [

@@ -594,3 +594,8 @@ class TestParts:
             normaliser=normaliser, step_rule=step_rule, on_failure="last",
         )  # fmt: skip
         assert torch.equal(result.x_adv, x)
+
+
+def test_the_adaptive_step_has_no_default_by_the_radius():
+    with pytest.raises(ValueError, match="step_size must be a number, got None"):
+        ai_fgsm(waves, torch.full((1, 4), 0.5), eps=0.1, step_size=None)

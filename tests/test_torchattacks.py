@@ -13,7 +13,7 @@ import torchattacks
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_ext.adapters.torchattacks import RayS
+from art_ext.adapters.torchattacks import ATTACKS, RayS
 from art_ext.core.attacks import rays as core_rays
 
 EPS = 0.15  # with the budget it separates the samples: some fall, some do not
@@ -28,6 +28,24 @@ def sample(digits):
 
 def rays(model: nn.Module, **options: Any) -> Any:
     return RayS(model, **{"eps": EPS, "max_queries": BUDGET, **options})
+
+
+SHELLS: dict[str, dict[str, Any]] = {
+    "RayS": {}, "FW": {"steps": 8}, "FWBlack": {"n_directions": 6, "seed": 0}, "HMCAM": {"steps": 4, "seed": 0},
+    "AIFGSM": {"steps": 8},
+}  # fmt: skip
+
+
+@pytest.fixture(params=SHELLS)
+def make(request):
+    """Builds every shell in turn, quick and with a seed."""
+
+    shell: Any = ATTACKS[request.param]
+
+    def build(model: nn.Module, **options: Any) -> Any:
+        return shell(model, **{"eps": EPS, "max_queries": BUDGET, **SHELLS[request.param], **options})
+
+    return build
 
 
 def labels(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -46,17 +64,17 @@ class Affine(nn.Module):
         return x * self.scale + self.shift
 
 
-def test_labels_one_hot_and_bad(sample, digits_net):
+def test_labels_one_hot_and_bad(make, sample, digits_net):
     x, y = sample
     y = torch.cat([(y[:2] + 1) % 10, y[2:]])
-    want = rays(digits_net)(x, y)
-    assert not torch.equal(want, rays(digits_net)(x)), "the labels make no difference: nothing is tested"
+    want = make(digits_net)(x, y)
+    assert not torch.equal(want, make(digits_net)(x)), "the labels make no difference: nothing is tested"
     for one_hot in (nn.functional.one_hot(y, 10), nn.functional.one_hot(y, 10).float()):
-        assert torch.equal(rays(digits_net)(x, one_hot), want)
+        assert torch.equal(make(digits_net)(x, one_hot), want)
     with pytest.raises(ValueError, match=r"y must have shape \(14,\).*got \(14, 1\)"):
-        rays(digits_net)(x, y[:, None])  # not one-hot rows of a single class
+        make(digits_net)(x, y[:, None])  # not one-hot rows of a single class
     with pytest.raises(ValueError, match="y must be a tensor of integer class indices, got list"):
-        rays(digits_net)(x, y.tolist())
+        make(digits_net)(x, y.tolist())
 
 
 def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
@@ -69,16 +87,16 @@ def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
 
 
 @pytest.mark.parametrize(("norm", "core"), [("Linf", "linf"), ("L2", "l2"), ("l1", "l1")])
-def test_torchattacks_names_of_the_norms(sample, digits_net, norm, core):
-    attack = rays(digits_net, norm=norm, max_queries=1)
+def test_torchattacks_names_of_the_norms(make, sample, digits_net, norm, core):
+    attack = make(digits_net, norm=norm, max_queries=1)
     attack(*sample)
     assert attack.last_result.norm == core
 
 
 @pytest.mark.parametrize("norm", [2, None, "L0"])
-def test_bad_norms(sample, digits_net, norm):
+def test_bad_norms(make, sample, digits_net, norm):
     with pytest.raises(ValueError, match="norm must be one of"):
-        rays(digits_net, norm=norm)(*sample)
+        make(digits_net, norm=norm)(*sample)
 
 
 def test_last_result_counts_what_the_model_saw(sample, digits_net):
@@ -123,15 +141,15 @@ def test_targeted_mode_is_refused(sample, digits_net):
     assert torch.equal(attack(*sample), rays(digits_net)(*sample))
 
 
-def test_normalised_images(sample, digits_net):
+def test_normalised_images(make, sample, digits_net):
     x, y = sample
     model = nn.Sequential(Affine(0.25, 0.5), digits_net)  # a network that wants (x - 0.5) / 0.25
     normalise = Affine(4.0, -2.0)
-    attack = rays(model)
+    attack = make(model)
     attack.set_normalization_used(mean=[0.5], std=[0.25])
     inputs = normalise(x)
     before = inputs.clone()
-    reference = rays(nn.Sequential(normalise, model))
+    reference = make(nn.Sequential(normalise, model))
     for given in (y, None):
         adversarial = attack(inputs, given)
         assert torch.equal(adversarial, normalise(reference(x, given)))
@@ -145,9 +163,9 @@ def test_normalised_images(sample, digits_net):
     assert float((adversarial - inputs).abs().max()) <= EPS / 0.25 + 1e-5, "eps is in units of [0, 1]"
 
 
-def test_normalisation_stays_in_force_after_an_error(sample, digits_net):
+def test_normalisation_stays_in_force_after_an_error(make, sample, digits_net):
     model = nn.Sequential(Affine(0.25, 0.5), digits_net)
-    attack = rays(model)
+    attack = make(model)
     attack.set_normalization_used(mean=[0.5], std=[0.25])
     inputs = Affine(4.0, -2.0)(sample[0])
     want = attack(inputs, sample[1])
@@ -166,11 +184,11 @@ class Recorded(torchattacks.PGD):
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_inside_multi_attack(sample, digits_net, normalised):
+def test_inside_multi_attack(make, sample, digits_net, normalised):
     x, y = sample
     model = nn.Sequential(Affine(0.25, 0.5), digits_net) if normalised else digits_net
     network = digits_net.eval()
-    pgd, ours = Recorded(model, eps=0.08, alpha=0.03, steps=4, random_start=False), rays(model)
+    pgd, ours = Recorded(model, eps=0.08, alpha=0.03, steps=4, random_start=False), make(model)
     multi = torchattacks.MultiAttack([pgd, ours])
     if normalised:
         multi.set_normalization_used(mean=[0.5], std=[0.25])
@@ -181,7 +199,7 @@ def test_inside_multi_attack(sample, digits_net, normalised):
     assert 0 < int(survived.sum()) < 14
     assert len(ours.last_result) == int(survived.sum())
     assert torch.allclose(adversarial[~survived], pgd.seen[1][~survived], atol=1e-6)
-    alone = rays(digits_net)
+    alone = make(digits_net)
     alone(x[survived], y[survived])
     assert torch.equal(ours.last_result.success, alone.last_result.success)
     assert torch.equal(ours.last_result.queries, alone.last_result.queries)
@@ -196,9 +214,9 @@ def test_inside_multi_attack(sample, digits_net, normalised):
     assert len(pgd.seen[0]) == int((~ours.last_result.success).sum())
 
 
-def test_save_and_load(sample, digits_net, tmp_path, capsys):
+def test_save_and_load(make, sample, digits_net, tmp_path, capsys):
     x, y = sample
-    attack = rays(digits_net)
+    attack = make(digits_net)
     path = tmp_path / "adversarial.pt"
     loader = DataLoader(TensorDataset(x, y), batch_size=5)
     accuracy, _, _ = attack.save(loader, save_path=path, return_verbose=True, save_predictions=True)
@@ -233,7 +251,7 @@ def test_a_model_without_parameters(capsys):
 # ---- what stays as it was
 
 
-def test_modes_come_back_submodule_by_submodule(sample, digits_net):
+def test_modes_come_back_submodule_by_submodule(make, sample, digits_net):
     broken = False
 
     class Breaks(nn.Module):
@@ -248,7 +266,7 @@ def test_modes_come_back_submodule_by_submodule(sample, digits_net):
     network[1].eval()
     modes = [module.training for module in network.modules()]
     assert set(modes) == {True, False}
-    attack = rays(network, max_queries=20)
+    attack = make(network, max_queries=20)
     attack.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
     attack(*sample)  # still in eval mode: otherwise the answers would be random
     assert [module.training for module in network.modules()] == modes
@@ -259,8 +277,8 @@ def test_modes_come_back_submodule_by_submodule(sample, digits_net):
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_an_old_result_is_freed_at_once(sample, digits_net):
-    attack = rays(digits_net, max_queries=5)
+def test_an_old_result_is_freed_at_once(make, sample, digits_net):
+    attack = make(digits_net, max_queries=5)
     attack(*sample)
     old = weakref.ref(attack.last_result)
     gc.disable()

@@ -1,5 +1,7 @@
 """Our attacks as ART ``EvasionAttack`` subclasses: numpy in, numpy out, ART's names and checks, no mathematics."""
 
+from art_ext.attacks.frank_wolfe import FrankWolfe, FrankWolfeBlackBox
+from art_ext.attacks.hmcam import AIFGSM, HMCAM
 from art_ext.attacks.rays import RayS
 
-__all__ = ["RayS"]
+__all__ = ["AIFGSM", "HMCAM", "FrankWolfe", "FrankWolfeBlackBox", "RayS"]

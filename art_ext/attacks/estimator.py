@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
+from art.estimators.classification.classifier import ClassGradientsMixin
+from art.estimators.classification.scikitlearn import ScikitlearnLogisticRegression
 from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class EstimatorModel(nn.Module):
     """Scores of an ART classifier for rows in its ``clip_values``, preprocessing and postprocessing defences included.
 
     A ``PyTorchClassifier`` whose preprocessing is written in PyTorch, and which has no postprocessing, is called with
-    tensors on its own device and stays differentiable; any other estimator goes through numpy and ``predict``, among
-    them subclasses with a ``predict`` of their own, such as ART's randomized smoothing.
+    tensors on its own device; any other estimator goes through numpy and ``predict``, among them subclasses with a
+    ``predict`` of their own, such as ART's randomized smoothing. The scores are always those of ``predict``.
+
+    Both ways can be differentiated: a ``PyTorchClassifier`` with numpy defences by its network on tensors, ART's
+    estimate of the gradient of each preprocessing defence, and the identity for postprocessing; another estimator by
+    its ``class_gradient``, if it has one.
+
     The classifier's network (an ensemble's networks) is registered as a submodule, so that the oracle restores its
     mode: ART itself leaves it in eval mode.
     """
@@ -24,12 +36,19 @@ class EstimatorModel(nn.Module):
         self.estimator = estimator
         networks = [getattr(one, "_model", None) for one in (estimator, *getattr(estimator, "classifiers", ()))]
         self.networks = nn.ModuleList(network for network in networks if isinstance(network, nn.Module))
-        self.keeps_tensors = (
+        self.has_network = (
             isinstance(estimator, PyTorchClassifier)
             and type(estimator).predict is PyTorchClassifier.predict
             and type(estimator)._predict_framework is PyTorchClassifier._predict_framework
+        )
+        self.keeps_tensors = (
+            self.has_network
             and estimator.all_framework_preprocessing
             and not estimator.postprocessing_defences
+            and all(
+                type(step).estimate_forward is PreprocessorPyTorch.estimate_forward
+                for step in estimator.preprocessing_operations
+            )
         )
         # ART gives the model no other way to say where it lives if it has no parameters
         self.register_buffer("_place", torch.empty(0, device=getattr(estimator, "device", "cpu")), persistent=False)
@@ -39,5 +58,75 @@ class EstimatorModel(nn.Module):
         if self.keeps_tensors:
             scores: Tensor = self.estimator._predict_framework(rows)[0]
             return scores
-        predictions = self.estimator.predict(rows.detach().cpu().numpy(), batch_size=len(rows))
-        return torch.from_numpy(np.array(predictions, order="C")).to(rows.device)  # a copy: it may be read-only
+        if rows.requires_grad and torch.is_grad_enabled():
+            if self.has_network:
+                return self._through_network(rows)
+            if isinstance(self.estimator, ClassGradientsMixin):
+                return _Detour.apply(rows, self._predict, self._class_gradient)
+        return _as_tensor(self._predict(_as_array(rows)), rows)
+
+    def _predict(self, x: np.ndarray) -> np.ndarray:
+        predictions: np.ndarray = self.estimator.predict(x, batch_size=len(x))
+        return predictions
+
+    def _class_gradient(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """(R, *S) what slopes (R, K) of the scores are as slopes of the inputs; rows of zeros are not asked."""
+        gradient = np.zeros_like(x)
+        asked = (slope != 0).any(axis=1)
+        if asked.any():
+            by_class = self.estimator.class_gradient(x[asked])
+            if isinstance(self.estimator, ScikitlearnLogisticRegression) and self.estimator.nb_classes > 2:
+                # there ART 1.20 differentiates the logarithms of what it predicts (for two classes it does not)
+                by_class = by_class * self._predict(x[asked])[:, :, None]
+            gradient[asked] = np.einsum("rk,rk...->r...", slope[asked], by_class)
+        return gradient
+
+    def _through_network(self, rows: Tensor) -> Tensor:
+        """What ``PyTorchClassifier.predict`` does, on tensors as far as it goes."""
+        estimator = self.estimator
+
+        def preprocess(x: np.ndarray) -> np.ndarray:
+            processed: np.ndarray = estimator._apply_preprocessing(x, y=None, fit=False)[0]
+            return processed
+
+        inputs = rows
+        if estimator.preprocessing_operations:
+            inputs = _Detour.apply(rows, preprocess, estimator._apply_preprocessing_gradient)
+        scores: Tensor = estimator._model.eval()(inputs)[-1].to(torch.float32)
+        if estimator.postprocessing_defences:
+            scores = _Detour.apply(
+                scores, lambda values: estimator._apply_postprocessing(preds=values, fit=False), lambda _, slope: slope
+            )
+        return scores
+
+
+class _Detour(torch.autograd.Function):
+    """A function of arrays on the way of tensors, with a gradient of its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        function: Callable[[np.ndarray], np.ndarray],
+        gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    ) -> Tensor:
+        """``function(value)``; ``gradient(value, slope)`` turns slopes of the result into slopes of the value."""
+        ctx.array, ctx.gradient = _as_array(value).copy(), gradient
+        return _as_tensor(function(_as_array(value).copy()), value)  # each may write into what it is given
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        """Slopes of the value."""
+        with torch.enable_grad():  # ART's gradients run an autograd of their own
+            found = ctx.gradient(ctx.array, _as_array(slope).copy())
+        return _as_tensor(found, slope).to(torch.float32), None, None
+
+
+def _as_array(value: Tensor) -> np.ndarray:
+    array: np.ndarray = value.detach().cpu().numpy()
+    return array
+
+
+def _as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(array, order="C")).to(like.device)  # a copy: it may be read-only

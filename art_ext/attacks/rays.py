@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.estimator import BaseEstimator
 from torch import Tensor
@@ -13,11 +12,7 @@ from torch import Tensor
 from art_ext.attacks.estimator import EstimatorModel
 from art_ext.attacks.shell import CoreAttack, core_norm
 from art_ext.core.attacks import rays
-from art_ext.core.attacks.rays import check_search
-from art_ext.core.checks import check_count
-from art_ext.core.geometry import Box, check_ball
 from art_ext.core.result import AttackResult
-from art_ext.core.streams import resolve_seed
 
 
 class RayS(CoreAttack):
@@ -35,6 +30,7 @@ class RayS(CoreAttack):
         "speculate", "targeted", "seed", "verbose",
     ]  # fmt: skip
     _generate_keywords = ("mask", "x_adv_init")
+    _switches = ("targeted", "verbose", "early_stop", "hierarchical")
 
     def __init__(
         self,
@@ -68,8 +64,8 @@ class RayS(CoreAttack):
             seed: recorded only; RayS draws no random number.
         """
         super().__init__(
-            estimator, targeted, eps=eps, max_queries=max_queries, norm=norm, batch_size=batch_size,
-            early_stop=early_stop, verbose=verbose, tol=tol, hierarchical=hierarchical, speculate=speculate, seed=seed,
+            estimator, eps=eps, max_queries=max_queries, norm=norm, batch_size=batch_size, early_stop=early_stop,
+            verbose=verbose, tol=tol, hierarchical=hierarchical, speculate=speculate, targeted=targeted, seed=seed,
         )  # fmt: skip
 
     def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
@@ -88,16 +84,3 @@ class RayS(CoreAttack):
             speculate=False if self.speculate == "auto" else self.speculate,  # a prediction may cost time or money
             clip_values=tuple(self.estimator.clip_values), batch_size=self.batch_size, seed=self.seed, **options,
         )  # fmt: skip
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        resolve_seed(self.seed)
-        lower, upper = self.estimator.clip_values
-        shape = torch.Size(np.broadcast_shapes(np.shape(lower), np.shape(upper)))
-        check_ball(core_norm(self.norm), self.eps, Box.of((lower, upper), shape, torch.device("cpu")))
-        check_search(self.tol, self.speculate)
-        for name in ("max_queries", "batch_size"):
-            check_count(name, getattr(self, name))
-        for name in ("early_stop", "hierarchical"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,12 +69,12 @@ def as_tensor(value: Any) -> Tensor:
 class CoreAttack(EvasionAttack):
     """Base of the ART shells: a subclass names its parameters and says which core function to call."""
 
-    _estimator_requirements = (BaseEstimator, ClassifierMixin)
+    _estimator_requirements: tuple[Any, ...] = (BaseEstimator, ClassifierMixin)
     _generate_keywords: ClassVar[tuple[str, ...]] = ("mask",)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose")
 
-    def __init__(self, estimator: BaseEstimator, targeted: bool, **parameters: Any) -> None:
+    def __init__(self, estimator: BaseEstimator, **parameters: Any) -> None:
         super().__init__(estimator=estimator)
-        self._targeted = targeted
         for name, value in parameters.items():
             setattr(self, name, value)
         self._last_result: AttackResult | None = None
@@ -85,7 +86,9 @@ class CoreAttack(EvasionAttack):
         return self._last_result
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
-        """Adversarial examples for x, as ART wants them: a float32 array of x's shape, failed rows equal to the input.
+        """Adversarial examples for x, as ART wants them: a float32 array of x's shape.
+
+        Rows that could not be fooled equal the input, or the last iterate where the attack has ``on_failure="last"``.
 
         Args:
             x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified.
@@ -137,7 +140,27 @@ class CoreAttack(EvasionAttack):
                 "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from the data would make "
                 "results depend on the batch"
             )
-        for name in ("targeted", "verbose"):
+        for name in self._switches:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        core_norm(self.norm)
+        # the rest is the core's to check: an attack on no sample asks the model nothing
+        lower, upper = self.estimator.clip_values
+        nothing = torch.empty(0, *(np.broadcast_shapes(np.shape(lower), np.shape(upper)) or (1,)))
+        labels = torch.empty(0, dtype=torch.int64)
+        self._attack(EstimatorModel(self.estimator), nothing, labels, **dict.fromkeys(self._generate_keywords, nothing))
+
+
+class BallAttack(CoreAttack):
+    """Base of the shells of attacks within a given ball, whose parameters are the core's but for their names."""
+
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "stop_on_success")
+    _function: ClassVar[Callable[..., AttackResult]]
+    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size"}
+
+    def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+        settings = {self._core_names.get(name, name): getattr(self, name) for name in self.attack_params}
+        del settings["verbose"]
+        settings["norm"] = core_norm(self.norm)
+        return type(self)._function(
+            model, x, labels, clip_values=tuple(self.estimator.clip_values), **settings, **options
+        )

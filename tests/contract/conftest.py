@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +18,131 @@ import art_ext.torchattacks
 from art_ext.core import attacks as core
 from art_ext.core.result import AttackResult
 
-# name in core.attacks -> class name in the ART shells, class name in the torchattacks shells
-ATTACKS = {"rays": ("RayS", "RayS")}
 SHELLS = ("core", "art", "torchattacks")
+ART_NORMS: dict[str, Any] = {"linf": np.inf, "l2": 2, "l1": 1}
+GAMMA = {"art": {"step_size": "eps_step"}, "torchattacks": {"step_size": "alpha", "max_iter": "steps"}}
+STEPS = {
+    "art": {"step_size": "eps_step", "num_steps": "max_iter", "num_transitions": "nb_samples"},
+    "torchattacks": {"step_size": "alpha", "num_steps": "steps", "num_transitions": "n_samples"},
+}
+PROBES = {
+    "art": {"step_size": "eps_step", "num_directions": "nb_directions"},
+    "torchattacks": {"step_size": "alpha", "num_directions": "n_directions"},
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an attack promises where the attacks differ, and how it is called.
+
+    Attributes:
+        name: in ``core.attacks``.
+        shells: class names in the shells that have it.
+        names: by shell, what the shell calls the core's keywords.
+        settings: the core's keywords that keep the harness quick.
+        eps: separates the test samples within the budget: some fall, some do not.
+        budget: ``max_queries`` of every run that names none.
+        iteration: queries that one iteration costs; an iteration that does not fit into the budget is not begun.
+        questions: queries of a run that nothing stops; None: as many as the budget allows.
+        gradients: whether it asks for gradients.
+        draws: whether it draws random numbers, which depend on the sample.
+        ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside the ball or not.
+        lengths: settings in the units of x.
+    """
+
+    name: str
+    shells: dict[str, str] = field(default_factory=dict)
+    names: dict[str, dict[str, str]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    eps: float = 0.1
+    budget: int = 150
+    iteration: int = 1
+    questions: int | None = None
+    gradients: bool = True
+    draws: bool = False
+    ball: bool = True
+    lengths: tuple[str, ...] = ()
+
+
+KINDS = [
+    Kind("rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, gradients=False, ball=False),
+    Kind(
+        "frank_wolfe", {"art": "FrankWolfe", "torchattacks": "FW"}, GAMMA, {"max_iter": 8, "step_size": 0.4},
+        questions=9,
+    ),
+    Kind(
+        "frank_wolfe_black_box", {"art": "FrankWolfeBlackBox", "torchattacks": "FWBlack"}, PROBES,
+        {"num_directions": 6, "delta": 0.01}, iteration=13, gradients=False, draws=True, lengths=("delta",),
+    ),
+    Kind(
+        "nes", settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01}, iteration=13, gradients=False,
+        draws=True, lengths=("step_size", "delta"),
+    ),
+    Kind(
+        "hmcam", {"art": "HMCAM", "torchattacks": "HMCAM"}, STEPS, {"num_transitions": 2, "num_steps": 4},
+        questions=9, draws=True,
+    ),
+    Kind("ai_fgsm", {"art": "AIFGSM", "torchattacks": "AIFGSM"}, STEPS, {"num_steps": 8}, questions=9),
+    Kind("fgsm", questions=2),
+    Kind("i_fgsm", settings={"num_steps": 5}, questions=6),
+    Kind("mi_fgsm", settings={"num_steps": 5}, questions=6),
+    Kind("pgd", settings={"num_steps": 5}, questions=7, draws=True),
+    Kind("m_pgd", settings={"num_steps": 5}, questions=7, draws=True),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Shelled:
-    """An attack in one of its shells, run with the core's names for eps, max_queries, batch_size and mask."""
+    """An attack in one of its shells, run with the core's names of the keywords."""
 
-    name: str
+    kind: Kind
     shell: str
-    eps: float = 0.15  # separates the test samples within the budget: some fall, some do not
-    budget: int = 300
 
-    def run(self, model: nn.Module, x: Tensor, y: Tensor | None, **options: Any) -> AttackResult:
-        options = {"eps": self.eps, "max_queries": self.budget, **options}
+    @property
+    def on_failure(self) -> str:
+        """What a failed row holds by default: the input in the core and after a search, the last iterate in shells."""
+        return "last" if self.kind.ball and self.shell != "core" else "input"
+
+    def cost(self, budget: int) -> int:
+        """Queries of a sample that never falls."""
+        full = budget if self.kind.questions is None else min(budget, self.kind.questions)
+        return 1 + (full - 1) // self.kind.iteration * self.kind.iteration
+
+    def takes(self, option: str) -> bool:
+        """Whether the attack has this keyword in this shell, where it has the core's name."""
         if self.shell == "core":
-            return getattr(core, self.name)(model, x, y, **options)
-        if self.shell == "art":
-            return self._run_art(model, x, y, **options)
-        attack = getattr(art_ext.torchattacks, ATTACKS[self.name][1])(model, **options)
+            return option in inspect.signature(getattr(core, self.kind.name)).parameters
+        module = art_ext.attacks if self.shell == "art" else art_ext.torchattacks
+        return option in inspect.signature(getattr(module, self.kind.shells[self.shell])).parameters
+
+    def run(
+        self, model: nn.Module, x: Tensor, y: Tensor | None, *, targets: Tensor | None = None, **options: Any
+    ) -> AttackResult:
+        options = {"eps": self.kind.eps, "max_queries": self.kind.budget, **self.kind.settings, **options}
+        if self.takes("seed"):
+            options.setdefault("seed", 0)
+        if self.shell == "core":
+            return getattr(core, self.kind.name)(
+                model, x, y, **options, **({} if targets is None else {"targets": targets})
+            )
+        names = self.kind.names.get(self.shell, {})
+        options = {names.get(name, name): value for name, value in options.items()}
+        run = self._run_art if self.shell == "art" else self._run_torchattacks
+        return run(model, x, y if targets is None else targets, targets is not None, options)
+
+    def _run_torchattacks(
+        self, model: nn.Module, x: Tensor, y: Tensor | None, targeted: bool, options: dict[str, Any]
+    ) -> AttackResult:
+        attack = getattr(art_ext.torchattacks, self.kind.shells["torchattacks"])(model, **options)
+        if targeted:
+            attack.set_mode_targeted_by_label(quiet=True)
         adversarial = attack(x, y)
         assert torch.equal(adversarial, attack.last_result.x_adv)
         return attack.last_result
 
-    def _run_art(self, model: nn.Module, x: Tensor, y: Tensor | None, **options: Any) -> AttackResult:
+    def _run_art(
+        self, model: nn.Module, x: Tensor, y: Tensor | None, targeted: bool, options: dict[str, Any]
+    ) -> AttackResult:
         keywords = {"mask": options.pop("mask").numpy()} if "mask" in options else {}
         classifier = PyTorchClassifier(
             model,
@@ -52,7 +152,11 @@ class Shelled:
             clip_values=options.pop("clip_values", (0.0, 1.0)),
             device_type="cpu",
         )
-        attack = getattr(art_ext.attacks, ATTACKS[self.name][0])(classifier, verbose=False, **options)
+        if "norm" in options:
+            options["norm"] = ART_NORMS.get(options["norm"], options["norm"])
+        attack = getattr(art_ext.attacks, self.kind.shells["art"])(
+            classifier, verbose=False, targeted=targeted, **{"batch_size": 256, **options}
+        )
         array = x.numpy().copy()
         array.flags.writeable = False  # an attack that writes into its input fails here
         adversarial = attack.generate(array, None if y is None else y.numpy(), **keywords)
@@ -62,23 +166,38 @@ class Shelled:
         return attack.last_result
 
 
-EVERY = [Shelled(name, shell) for name in ATTACKS for shell in SHELLS]
+EVERY = [Shelled(kind, shell) for kind in KINDS for shell in SHELLS if shell == "core" or shell in kind.shells]
 
 
-@pytest.fixture(params=EVERY, ids=lambda shelled: f"{shelled.name}-{shelled.shell}")
-def attack(request: pytest.FixtureRequest) -> Shelled:
-    """Every attack in every shell."""
-    shelled: Shelled = request.param
-    return shelled
+def named(shelled: Shelled) -> str:
+    return f"{shelled.kind.name}-{shelled.shell}"
+
+
+def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
+    """A fixture that is every attack in every shell for which this holds."""
+
+    def shelled(request: pytest.FixtureRequest) -> Shelled:
+        found: Shelled = request.param
+        return found
+
+    return pytest.fixture(params=[one for one in EVERY if chosen(one)], ids=named)(shelled)
+
+
+attack = fixture_of(lambda shelled: True)
+ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those that fill a given ball
+core_attack = fixture_of(lambda shelled: shelled.shell == "core")
+core_ball_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.kind.ball)
+boxed_attack = fixture_of(lambda shelled: shelled.shell != "torchattacks")  # which has no mask and lives in [0, 1]
 
 
 class Counting(nn.Module):
-    """The independent counter: rows and modes seen by the model, and the most rows of one call."""
+    """The independent counter: rows, backward rows and modes seen by the model, and the most rows of one call."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.rows = 0
+        self.backward_rows = 0
         self.largest = 0
         self.training_seen = False
 
@@ -86,7 +205,13 @@ class Counting(nn.Module):
         self.rows += len(x)
         self.largest = max(self.largest, len(x))
         self.training_seen |= any(module.training for module in self.network.modules())
-        return self.network(x)
+        output: Tensor = self.network(x)
+        if output.requires_grad:
+            output.register_hook(self._backward)
+        return output
+
+    def _backward(self, slope: Tensor) -> None:
+        self.backward_rows += int((slope != 0).any(dim=1).sum())
 
 
 class RowByRow(nn.Module):
@@ -120,17 +245,24 @@ def check_same() -> Callable[[AttackResult, AttackResult], None]:
 
     def compare(left: AttackResult, right: AttackResult) -> None:
         for name in ("x_adv", "x_nearest", "success", "already_adversarial", "distance", "queries",
-                     "queries_to_success", "gradients"):  # fmt: skip
+                     "queries_to_success", "gradients", "samples"):  # fmt: skip
             a, b = getattr(left, name), getattr(right, name)
-            assert torch.equal(a, b), f"{name} differs in {int((a != b).sum())} places"
+            assert (a is None) == (b is None), name
+            assert a is None or torch.equal(a, b), f"{name} differs in {int((a != b).sum())} places"
+        torch.testing.assert_close(left.trace, right.trace, rtol=0, atol=0, equal_nan=True)
 
     return compare
 
 
 def permuted(result: AttackResult, order: Tensor) -> AttackResult:
     """The rows of a result in another order."""
-    rows = {name: value[order] for name, value in vars(result).items() if isinstance(value, Tensor)}
-    return replace(result, **rows)  # type: ignore[arg-type]
+    rows: dict[str, Any] = {name: value[order] for name, value in vars(result).items()
+                            if isinstance(value, Tensor) and name != "samples"}  # fmt: skip
+    if result.samples is not None:
+        rows["samples"] = result.samples[:, order]
+    if result.trace is not None:
+        rows["trace"] = {name: values[:, order] for name, values in result.trace.items()}
+    return replace(result, **rows)
 
 
 @pytest.fixture

@@ -236,6 +236,7 @@ def ai_fgsm(
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and learning", IEEE
         TPAMI 2022, Algorithm 2 with S = 1 and T = N.
     """
+    check_positive("step_size", step_size)  # None, which sign_gradient replaces, is no length of an adaptive step
     return sign_gradient(
         model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, momentum_rule="average",
         step_rule=step_rule, start=start, beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside,

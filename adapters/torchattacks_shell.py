@@ -1,0 +1,102 @@
+"""What the torchattacks shells share: labels, modes, normalisation, and the way to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torchattacks.attack import Attack
+
+from art_ext.core.oracle import frozen_eval
+from art_ext.core.result import AttackResult
+
+
+class Logits(nn.Module):
+    """The attack's ``get_logits`` as a module that holds the user's model, so that the oracle can keep its modes."""
+
+    def __init__(self, attack: Attack) -> None:
+        super().__init__()
+        self.model = attack.model
+        self.get_logits = attack.get_logits
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(R, K) logits of rows in [0, 1]."""
+        logits: Tensor = self.get_logits(rows)
+        return logits
+
+
+def class_indices(labels: Tensor | None) -> Tensor | None:
+    """(N,) class indices of index labels (N,) or one-hot rows (N, K)."""
+    if isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 1:
+        return labels.argmax(dim=1)
+    return labels  # the core's to accept or refuse
+
+
+class CoreAttack(Attack):
+    """Base of the torchattacks shells.
+
+    The model always runs in eval mode, and each submodule gets its own mode back; torchattacks itself would switch the
+    whole network, frozen layers included, to training mode.
+    """
+
+    def __init__(self, name: str, model: nn.Module) -> None:
+        super().__init__(name, model)
+        self._store(None)
+
+    @property
+    def last_result(self) -> AttackResult | None:
+        """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None before the first."""
+        return self._last_result
+
+    def _store(self, result: AttackResult | None) -> None:
+        # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps on the GPU, would
+        # stay until the garbage collector runs
+        object.__setattr__(self, "_last_result", result)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an error."""
+        applied = self._normalization_applied
+        try:
+            adversarial: Tensor = super().__call__(*args, **kwargs)
+            return adversarial
+        finally:
+            self._set_normalization_applied(applied)
+
+    def _change_model_mode(self, given_training: bool) -> None:
+        """Leave the modes to the oracle."""
+
+    def _recover_model_mode(self, given_training: bool) -> None:
+        """Leave the modes to the oracle."""
+
+
+class BallAttack(CoreAttack):
+    """Base of the shells of attacks within a given ball, whose arguments are the core's but for their names.
+
+    All of torchattacks' targeted modes work; what a mode asks of the model to choose its targets is not among the
+    counts of ``last_result``.
+    """
+
+    _function: ClassVar[Callable[..., AttackResult]]
+    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "steps": "num_steps"}
+
+    def __init__(self, model: nn.Module, **arguments: Any) -> None:
+        super().__init__(type(self).__name__, model)
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        self._arguments = tuple(arguments)
+        self.supported_mode = ["default", "targeted"]
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Adversarial images for (N, ...) images in [0, 1]."""
+        images, goal = images.to(self.device), class_indices(labels)
+        if self.targeted:
+            with frozen_eval(self.model):  # torchattacks' own way would switch a training model's frozen layers
+                goal = self.get_target_label(images, goal)
+        settings = {self._core_names.get(name, name): getattr(self, name) for name in self._arguments}
+        settings["norm"] = str(self.norm).lower()
+        result = type(self)._function(
+            Logits(self), images, goal, targeted=self.targeted, device=self.device, **settings
+        )
+        self._store(result)
+        return result.x_adv.clone()  # last_result stays true whatever the caller does with it
