@@ -37,7 +37,7 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     print("| attack | step | success % | iterations | distortion |\n|---|---|---|---|---|")
     common: dict[str, Any] = {"eps": EPS, "targeted": True, "stop_on_success": True}
     print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))
-    for step in (0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
+    for step in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
         result = frank_wolfe(model, x, targets, step_size=step, max_iter=ITERATIONS, **common)
         print(line("FW, momentum .9", step, result), flush=True)
     peers: dict[str, Callable[..., AttackResult]] = {
