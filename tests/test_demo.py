@@ -104,3 +104,15 @@ def test_the_natural_network_breaks_and_the_robust_one_holds(tmp_path: Path) -> 
         assert shares[model, "pgd"] < shares[model, "fgsm"], "forty steps find more than one"
         peer = shares.get((model, "torchattacks:PGD"), shares[model, "pgd"])  # where it is installed
         assert abs(shares[model, "pgd"] - peer) < 0.04, "the same method from two hands"
+
+
+def test_the_demo_runs_on_one_thread_and_gives_the_others_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), demo._one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -67,13 +69,25 @@ def run_demo(
     ours = earlier is not None and earlier.get("arguments", {}).get("command") == "demo"
     RunFolder(out, arguments, overwrite=ours)  # refuses before the training, not after it
     models: dict[str, Model] = {}
-    for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):
-        watcher.training(name, len(train))
-        models[name] = train_digits(train, eps=eps, epochs=epochs, seed=seed)
-    return evaluate(
-        models, test, out, eps=EPS, attacks=_panel(), max_queries=MAX_QUERIES, early_stop=False, seed=seed,
-        arguments=arguments, overwrite=ours, watcher=watcher,
-    )  # fmt: skip
+    with _one_thread():
+        for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):
+            watcher.training(name, len(train))
+            models[name] = train_digits(train, eps=eps, epochs=epochs, seed=seed)
+        return evaluate(
+            models, test, out, eps=EPS, attacks=_panel(), max_queries=MAX_QUERIES, early_stop=False, seed=seed,
+            arguments=arguments, overwrite=ours, watcher=watcher,
+        )  # fmt: skip
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: for networks this small it is as fast, and sums then round alike on every number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _panel() -> list[Attack]:
