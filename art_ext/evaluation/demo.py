@@ -37,6 +37,7 @@ PANEL: dict[str, dict[str, Any]] = {
     "hmcam": {},
     "ai_fgsm": {},
     "fgsm": {},
+    "i_fgsm": {},
     "mi_fgsm": {},
     "pgd": {},
     "m_pgd": {},
