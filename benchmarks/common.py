@@ -74,17 +74,23 @@ def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor
     return model, data.x, data.y, weights
 
 
+def right(x: Tensor, y: Tensor, *models: nn.Module) -> Tensor:
+    """(N,) bool, the images that every model classifies correctly."""
+    with torch.no_grad():
+        verdicts = [torch.cat([model(part).argmax(1) for part in x.split(256)]) == y for model in models]
+    return torch.stack(verdicts).all(0)
+
+
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:
     """The first ``count`` test images of a data set that all models classify correctly, and their labels."""
     data = load_data(data_set)
     images, labels, found = [], [], 0
     for start in range(0, len(data), 500):
         x, y = data.x[start : start + 500], data.y[start : start + 500]
-        with torch.no_grad():
-            right = torch.stack([model(x).argmax(1) == y for model in models]).all(0)
-        images.append(x[right])
-        labels.append(y[right])
-        found += int(right.sum())
+        kept = right(x, y, *models)
+        images.append(x[kept])
+        labels.append(y[kept])
+        found += int(kept.sum())
         if found >= count:
             break
     return torch.cat(images)[:count], torch.cat(labels)[:count]

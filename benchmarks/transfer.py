@@ -13,10 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
-
-from art_ext.benchmarks.common import network, print_versions
+from art_ext.benchmarks.common import network, print_versions, right
 from art_ext.core.attacks import ai_fgsm, fgsm, hmcam, m_pgd, pgd
 from art_ext.core.metrics import FoolingRate, paired_interval, success_rate, transfer_success
 from art_ext.core.result import AttackResult
@@ -36,18 +33,12 @@ def attacks(steps: int, eps: float) -> dict[str, Callable[..., AttackResult]]:
     }
 
 
-def fooled(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """(N,) bool, the images that the model gets wrong."""
-    with torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(256)]) != y
-
-
 def direction(source: str, target: str, count: int, steps: int, eps: float, seed: int) -> None:
     """The table of one source and one target."""
     models = {name: network(name)[0] for name in (source, target)}
     data = load_data("cifar10").first(count)
-    right = ~fooled(models[source], data.x, data.y) & ~fooled(models[target], data.x, data.y)
-    x, y = data.x[right], data.y[right]
+    kept = right(data.x, data.y, *models.values())
+    x, y = data.x[kept], data.y[kept]
     print(f"{source} -> {target}: {len(x)} of {count} images right on both,")
     print(f"eps {eps * 255:g}/255, N = {steps}, seed {seed}\n")
     print("| attack | white-box % | transfer % | minus PGD, paired 95 % | seconds |\n|---|---|---|---|---|", flush=True)

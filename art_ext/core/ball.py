@@ -22,7 +22,7 @@ from art_ext.core.geometry import (
 )  # fmt: skip
 from art_ext.core.losses import Loss, make_gain
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
-from art_ext.core.problem import admit, check_classes, check_ids, check_samples, check_width, warn_if_met
+from art_ext.core.problem import admit, check_classes, check_ids, check_samples, check_width, meets, warn_if_met
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.core.streams import fingerprint, resolve_seed
 
@@ -326,8 +326,7 @@ class BallRun:
         home = self.result_device
         x, x_adv = (flat.view(self.shape) for flat in (self.samples, self.x_adv))
         length = distances(x_adv, x, self.norm)
-        inside = (self.clip(self.x_adv) == self.x_adv).all(dim=1)  # false for NaN
-        hit = self.fooled & inside & within_ball(length, self.eps)
+        hit = self.fooled & self.box.contains(x_adv) & within_ball(length, self.eps)
         success = hit | self.already
         # an iterate that succeeded outside the ball can only come from rounding; it is a failure all the same
         lost = (self.fooled & ~hit).unsqueeze(1)
@@ -351,8 +350,7 @@ class BallRun:
                 given = f"{tuple(met.shape)} of {met.dtype}"
                 raise ValueError(f"criterion must return ({len(outputs)},) of torch.bool, got {given}")
             return met
-        labels, goal = self.oracle.predict(outputs), self.goal.index_select(0, owner)
-        return labels == goal if self.targeted else (labels != goal) & (labels >= 0)
+        return meets(self.oracle.predict(outputs), self.goal.index_select(0, owner), self.targeted)
 
     def _ask(self, rows: Tensor, differentiate: bool, judge: Judge) -> tuple[Tensor, Tensor, Tensor | None]:
         self.spent += 1

@@ -62,6 +62,10 @@ class Box:
         """The nearest point of the box."""
         return torch.clamp(x, self.lower, self.upper)
 
+    def contains(self, x: Tensor) -> Tensor:
+        """(N,) bool, whether each sample of x (N, *S) is a legal input; NaN is not."""
+        return (self.clamp(x) == x).flatten(1).all(dim=1)
+
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
         """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all coordinates.
 

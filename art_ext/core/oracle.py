@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
@@ -100,8 +100,7 @@ class LabelOracle:
     ) -> None:
         if not callable(model):
             raise ValueError(f"model must be an nn.Module or a callable of a tensor, got {type(model).__name__}")
-        if outputs not in OUTPUTS:
-            raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+        check_choice("outputs", outputs, OUTPUTS)
         check_count("batch_size", batch_size)
         check_count("pad_rows", pad_rows, least=0)
         if max_queries is not None:

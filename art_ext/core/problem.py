@@ -72,6 +72,11 @@ def warn_if_met(met: Tensor) -> None:
         logger.warning("most targets are what the model predicts already: are they the true labels by mistake?")
 
 
+def meets(labels: Tensor, goal: Tensor, targeted: bool) -> Tensor:
+    """(R,) bool, whether predicted labels (R,) reach their goals (R,) or, untargeted, leave them; -1 never does."""
+    return labels == goal if targeted else (labels != goal) & (labels >= 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """N samples as an attack sees them: in the box, on the model's device, with the goal of each.
@@ -92,8 +97,7 @@ class Problem:
 
     def met(self, labels: Tensor, index: Tensor) -> Tensor:
         """(R,) bool, whether predicted labels (R,) reach the goal of their samples; a NaN output (-1) never does."""
-        goal = self.goal[index]
-        return labels == goal if self.targeted else (labels != goal) & (labels >= 0)
+        return meets(labels, self.goal[index], self.targeted)
 
 
 def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core import attacks as core_attacks
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.oracle import OUTPUTS, Model
 from art_ext.core.result import AttackResult, Callback
@@ -60,8 +60,7 @@ class Settings:
             check_ball(self.norm, eps, box)
         check_count("max_queries", self.max_queries)
         check_count("batch_size", self.batch_size)
-        if self.outputs not in OUTPUTS:
-            raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {self.outputs!r}")
+        check_choice("outputs", self.outputs, OUTPUTS)
         check_rule(self.targeted, self.outputs)
         try:
             torch.device(self.device or "cpu")

@@ -248,7 +248,7 @@ class _Run:
             moved = self._craft(oracle, x, problem.goal[index], int(oracle.num_classes or 0), index)
             met = problem.met(oracle.labels(moved, index), index)
             length = distances(moved, x, self.settings.norm)
-            inside = (problem.box.clamp(moved) == moved).flatten(1).all(dim=1) & within_ball(length, self.eps)
+            inside = problem.box.contains(moved) & within_ball(length, self.eps)
             hit = index[met & inside]
             success[hit] = True
             distance[hit] = length[met & inside].to(distance.dtype)
