@@ -82,3 +82,39 @@ def art_ext_data() -> Path:
     if not folder:
         pytest.skip("ART_EXT_DATA names no folder with the real data and third-party checkpoints")
     return Path(folder)
+
+
+@pytest.fixture
+def sample(digits: tuple[Tensor, Tensor]) -> tuple[Any, Any]:
+    """Fourteen digits and their classes, as ART wants them."""
+    return digits[0][:14].numpy(), digits[1][:14].numpy()
+
+
+@pytest.fixture
+def classifier(digits_net: nn.Module) -> Any:
+    """The digits network as ART's estimator."""
+    from art.estimators.classification import PyTorchClassifier  # seconds, which other tests need not wait for
+
+    return PyTorchClassifier(
+        digits_net, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+
+
+ART_SHELLS: dict[str, dict[str, Any]] = {
+    "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
+    "AIFGSM": {"max_iter": 8},
+}  # fmt: skip
+
+
+@pytest.fixture(params=ART_SHELLS)
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Builds every ART shell in turn, quick and with a seed; its radius and budget separate the samples."""
+
+    def build(classifier: Any, **options: Any) -> Any:
+        import art_ext.attacks
+
+        shell = getattr(art_ext.attacks, request.param)
+        settings = {"eps": 0.15, "max_queries": 120, "verbose": False, "seed": 0, **ART_SHELLS[request.param]}
+        return shell(classifier, **{**settings, **options})
+
+    return build

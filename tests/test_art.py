@@ -26,7 +26,6 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-import art_ext.attacks
 from art_ext.attacks import RayS
 from art_ext.attacks.estimator import EstimatorModel
 
@@ -105,37 +104,8 @@ KINDS: dict[str, tuple[Callable[[nn.Module], Any], bool, bool]] = {
 }
 
 
-@pytest.fixture
-def sample(digits):
-    """Fourteen digits and their classes, as ART wants them."""
-    return digits[0][:14].numpy(), digits[1][:14].numpy()
-
-
-@pytest.fixture
-def classifier(digits_net):
-    return pytorch(digits_net)
-
-
 def rays(classifier: Any, **options: Any) -> Any:
     return RayS(classifier, **{"eps": EPS, "max_queries": BUDGET, "verbose": False, **options})
-
-
-SHELLS: dict[str, dict[str, Any]] = {
-    "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
-    "AIFGSM": {"max_iter": 8},
-}  # fmt: skip
-
-
-@pytest.fixture(params=SHELLS)
-def make(request):
-    """Builds every shell in turn, quick and with a seed."""
-
-    def build(classifier: Any, **options: Any) -> Any:
-        shell = getattr(art_ext.attacks, request.param)
-        settings = {"eps": EPS, "max_queries": BUDGET, "verbose": False, "seed": 0, **SHELLS[request.param]}
-        return shell(classifier, **{**settings, **options})
-
-    return build
 
 
 def check_verdicts(classifier: Any, attack: Any, x: np.ndarray, x_adv: np.ndarray, labels: np.ndarray) -> None:

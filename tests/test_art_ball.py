@@ -40,17 +40,6 @@ def pytorch(network: nn.Module, kind: type = PyTorchClassifier, **options: Any) 
     return kind(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, **options)
 
 
-@pytest.fixture
-def sample(digits):
-    """Fourteen digits and their classes, as ART wants them."""
-    return digits[0][:14].numpy(), digits[1][:14].numpy()
-
-
-@pytest.fixture
-def classifier(digits_net):
-    return pytorch(digits_net)
-
-
 QUICK: dict[type, dict[str, Any]] = {
     FrankWolfe: {"max_iter": 8}, FrankWolfeBlackBox: {"nb_directions": 6, "max_queries": 150}, HMCAM: {"max_iter": 4},
     AIFGSM: {"max_iter": 8},

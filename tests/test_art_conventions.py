@@ -23,7 +23,6 @@ from art.exceptions import EstimatorError
 from sklearn.linear_model import LinearRegression
 from torch import nn
 
-import art_ext.attacks
 from art_ext.attacks import RayS
 
 EPS = 0.15  # with the budget it separates the samples: some fall, some do not
@@ -35,37 +34,8 @@ def pytorch(network: nn.Module, **options: Any) -> PyTorchClassifier:
     return PyTorchClassifier(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, **options)
 
 
-@pytest.fixture
-def sample(digits):
-    """Fourteen digits and their classes, as ART wants them."""
-    return digits[0][:14].numpy(), digits[1][:14].numpy()
-
-
-@pytest.fixture
-def classifier(digits_net):
-    return pytorch(digits_net)
-
-
 def rays(classifier: Any, **options: Any) -> Any:
     return RayS(classifier, **{"eps": EPS, "max_queries": BUDGET, "verbose": False, **options})
-
-
-SHELLS: dict[str, dict[str, Any]] = {
-    "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
-    "AIFGSM": {"max_iter": 8},
-}  # fmt: skip
-
-
-@pytest.fixture(params=SHELLS)
-def make(request):
-    """Builds every shell in turn, quick and with a seed."""
-
-    def build(classifier: Any, **options: Any) -> Any:
-        shell = getattr(art_ext.attacks, request.param)
-        settings = {"eps": EPS, "max_queries": BUDGET, "verbose": False, "seed": 0, **SHELLS[request.param]}
-        return shell(classifier, **{**settings, **options})
-
-    return build
 
 
 # ---- parameters
