@@ -29,7 +29,12 @@ REQUIREMENT = re.compile(  # name[extras] (comparisons); extra == "..."
 )
 REPAIR_ROBUSTBENCH = "pip install --no-deps --force-reinstall robustbench==1.1.1"
 COMPARISONS = {
-    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
 }
 
 

@@ -18,7 +18,8 @@ from art_ext.core.ball import Keywords, Options
 from art_ext.core.geometry import linear_minimiser, row_norms, unit
 from art_ext.core.result import AttackResult
 
-BALL = [name for name in attacks.__all__ if name != "rays"]
+NEAREST = ("rays", "ead", "cw", "i_fgm", "zoo")
+BALL = [name for name in attacks.__all__ if name not in NEAREST]
 BLACK_BOX = {"nes": nes, "frank_wolfe_black_box": frank_wolfe_black_box}
 
 

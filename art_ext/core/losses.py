@@ -15,16 +15,18 @@ LOSSES = ("ce", "margin")
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def logits_of(outputs: Tensor, kind: str) -> Tensor:
+def logits_of(outputs: Tensor, kind: str, dtype: torch.dtype | None = None) -> Tensor:
     """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its probabilities.
 
-    Halves are widened: losses are compared and subtracted, which they are too coarse for.
+    Halves are widened: losses are compared and subtracted, which they are too coarse for. A dtype, if given, is that of
+    the result; the logarithm is taken in it.
     """
     if outputs.dtype in (torch.float16, torch.bfloat16):
         outputs = outputs.float()
     if kind == "probabilities":
-        return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
-    return outputs
+        outputs = outputs.clamp(min=torch.finfo(torch.float32).tiny)
+    outputs = outputs if dtype is None else outputs.to(dtype)
+    return outputs.log() if kind == "probabilities" else outputs
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

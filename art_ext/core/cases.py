@@ -1,0 +1,161 @@
+"""Targeted attacks on a class that is chosen per sample: a random one, the easiest or the hardest of all wrong ones.
+
+References:
+    Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017 (the three cases).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core.checks import check_choice, check_count
+from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
+from art_ext.core.problem import admit, check_classes, check_ids, check_width
+from art_ext.core.result import AttackResult, Callback
+from art_ext.core.run import Function
+from art_ext.core.streams import fingerprint, resolve_seed, uniform
+
+CASES = ("best", "average", "worst")
+TARGET_BLOCK = 1 << 41  # of the samples' streams; the draws of an attack lie far below
+
+
+def with_cases(attack: Function) -> Function:
+    """Let a targeted attack take ``targets="best" | "average" | "worst"`` as well as classes."""
+
+    @functools.wraps(attack)
+    def choose(
+        model: Model, x: Tensor, y: Tensor | None = None, *, targets: Tensor | str | None = None, **options: Any
+    ) -> AttackResult:
+        if not isinstance(targets, str):
+            return attack(model, x, y, targets=targets, **options)
+        check_choice("targets", targets, CASES)
+        if options.get("targeted"):
+            raise ValueError(f"y are the true classes where targets={targets!r}: leave targeted=False")
+        return _attack_case(attack, model, x, y, targets, options)
+
+    return choose  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """One row for each sample and class that is attacked.
+
+    Attributes:
+        owner: (M,) int64, the sample of each row.
+        place: (M,) int64, the row's column in a table (N, width) of each sample's targets.
+        target: (M,) int64, the class to reach.
+        width: K - 1, or 1 in the average case.
+    """
+
+    owner: Tensor
+    place: Tensor
+    target: Tensor
+    width: int
+
+    def table(self, values: Tensor, count: int, absent: float) -> Tensor:
+        """(N, width) the values (M,) of the rows by sample, ``absent`` where there is no row."""
+        table = values.new_full((count, self.width), absent)
+        table[self.owner, self.place] = values
+        return table
+
+
+def _attack_case(
+    attack: Callable[..., AttackResult], model: Model, x: Tensor, y: Tensor | None, case: str, options: dict[str, Any]
+) -> AttackResult:
+    """Attack the wrong classes of each sample side by side, and keep for each sample the case asked for."""
+    if not len(x):
+        return attack(model, x, y, **options)
+    seed = resolve_seed(options.get("seed"))
+    names = ("outputs", "batch_size", "clip_values", "pad_rows", "device")
+    oracle = ScoreOracle(
+        model, len(x), default_device=x.device, **{name: options[name] for name in names if name in options}
+    )
+    samples, _ = admit(oracle, x)
+    check_classes("y", y, len(x))
+    ids = options.get("sample_ids")
+    check_ids(ids, len(x))
+    with oracle:
+        clean = oracle.clean_labels(samples)
+    true = clean if y is None else y.to(clean)
+    check_width("y", true, oracle)
+    ids = fingerprint(samples) if ids is None else ids.to(clean.device)
+    rows = _rows(case, true, clean, _classes(oracle), seed, ids)
+    budget = options.get("max_queries")
+    if budget is not None:
+        check_count("max_queries", budget)
+        if budget <= rows.width:
+            raise ValueError(f"max_queries must be > {rows.width}, one for each class attacked, got {budget!r}")
+        budget = (budget - 1) // rows.width
+    given = {**options, "seed": seed, "max_queries": budget, "sample_ids": ids[rows.owner]}
+    mask = options.get("mask")
+    if isinstance(mask, Tensor) and mask.dim() == x.dim() and len(mask) == len(x) > 1:
+        given["mask"] = mask[rows.owner.to(mask.device)]
+    if options.get("callback") is not None:
+        given["callback"] = _of_samples(options["callback"], rows.owner)
+    home = x.device
+    result = attack(model, x[rows.owner.to(home)], None, targets=rows.target.to(home), **given)
+    rows = _Rows(rows.owner.to(home), rows.place.to(home), rows.target.to(home), rows.width)
+    return _fold(result, rows, case, oracle, x)
+
+
+def _classes(oracle: LabelOracle) -> int:
+    if oracle.num_classes is None:
+        raise RuntimeError("the model was not asked")
+    return oracle.num_classes
+
+
+def _rows(case: str, true: Tensor, clean: Tensor, classes: int, seed: int, ids: Tensor) -> _Rows:
+    """The wrong classes of each sample; for the best case of a sample that is wrong already, that one alone."""
+    count, width, device = len(true), classes - 1, true.device
+    places = torch.arange(width, device=device).expand(count, width)
+    targets = places + (places >= true.unsqueeze(1))  # all classes but the true one, in order
+    wanted = torch.ones_like(targets, dtype=torch.bool)
+    if case == "average":
+        drawn = (uniform(seed, ids, TARGET_BLOCK, (1,)) * width).to(torch.int64).clamp(max=width - 1)
+        return _Rows(torch.arange(count, device=device), torch.zeros_like(true), targets.gather(1, drawn)[:, 0], 1)
+    if case == "best":
+        wanted = torch.where((clean != true).unsqueeze(1), targets == clean.unsqueeze(1), wanted)
+    owner, place = wanted.nonzero().unbind(1)
+    return _Rows(owner, place, targets[wanted], width)
+
+
+def _of_samples(callback: Callback, owner: Tensor) -> Callback:
+    """A callback that is shown positions of samples, not of rows."""
+    return lambda progress: callback(replace(progress, index=owner[progress.index]))
+
+
+def _fold(result: AttackResult, rows: _Rows, case: str, oracle: ScoreOracle, x: Tensor) -> AttackResult:
+    """One row per sample: of smallest distance, or of largest for the worst case; the counts are sums."""
+    count, home = len(x), x.device
+    distance = rows.table(result.distance, count, torch.inf)
+    column = distance.argmax(1) if case == "worst" else distance.argmin(1)
+    number = rows.table(torch.arange(len(result), device=home), count, 0)
+    chosen = number.gather(1, column.unsqueeze(1)).squeeze(1)
+    success = rows.table(result.success.to(torch.int64), count, 0)
+    queries = rows.table(result.queries, count, 0)
+    # as if the classes were attacked one after another
+    first = rows.table(result.queries_to_success, count, -1)
+    met = torch.where(first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max)
+    achieved = success.all(1) if case == "worst" else success.any(1)
+    at = met.amax(1) if case == "worst" else met.amin(1)
+
+    def total(values: Tensor, more: Tensor) -> Tensor:
+        return more.to(home) + rows.table(values, count, 0).sum(1)
+
+    picked = {name: getattr(result, name)[chosen] for name in ("x_adv", "already_adversarial", "distance", "x_nearest")}
+    return replace(
+        result,
+        **picked,
+        success=achieved & result.success[chosen],
+        queries=total(result.queries, oracle.queries),
+        queries_to_success=torch.where(achieved & result.success[chosen], at, -1),
+        gradients=total(result.gradients, oracle.gradients),
+        wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
+        trace=None if result.trace is None else {name: values[:, chosen] for name, values in result.trace.items()},
+    )

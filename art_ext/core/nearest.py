@@ -1,0 +1,190 @@
+"""What every attack that looks for a near adversarial shares: its options, the verdicts, the ledger of the nearest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_ext.core.checks import check_number
+from art_ext.core.geometry import distances, exact_dtype, within_ball
+from art_ext.core.losses import Loss, logits_of, margin
+from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
+from art_ext.core.result import AttackResult, Progress
+from art_ext.core.run import Run, RunOptions
+from art_ext.core.run import spelled_out as spell
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NearestOptions(RunOptions):
+    """Keywords of every attack that looks for a near adversarial: those of ``RunOptions``.
+
+    Attributes:
+        targets: (N,) classes to reach; or ``"average"``, a random wrong class for each sample, ``"best"``, the nearest
+            of all wrong classes, ``"worst"``, the farthest of them. The last two attack all wrong classes side by side.
+    """
+
+    targets: Tensor | str | None = None  # type: ignore[assignment]  # a text is resolved before a run begins
+
+
+spelled_out = spell(NearestOptions)
+
+
+class NearestRun(Run):
+    """One attack that looks for an adversarial near each sample; those that are done leave.
+
+    A success is an iterate whose margin, ``max_{j != y} z_j - z_y`` or ``z_t - max_{j != t} z_j``, is at least the
+    confidence, and whose predicted class has left y or is t. Two are kept of each sample: the nearest in ``norm``, and
+    the one of smallest value by the attack's own rule.
+
+    Args:
+        model, x, y, options, oracle: as for ``Run``.
+        eps: radius within which an adversarial counts as success; None counts any.
+        norm: how distances are measured.
+        confidence: kappa >= 0.
+
+    Attributes:
+        near_distance: (N,) distance of the nearest, in the exact dtype; inf if there is none.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        eps: float | None,
+        norm: str,
+        confidence: float,
+        options: NearestOptions,
+        oracle: type[ScoreOracle] = GradientOracle,
+    ) -> None:
+        check_number("confidence", confidence)
+        if not 0 <= confidence < math.inf:
+            raise ValueError(f"confidence must be a finite number >= 0, got {confidence!r}")
+        super().__init__(model, x, y, eps=eps, norm=norm, options=options, oracle=oracle)
+        self.eps, self.confidence = eps, confidence
+        count, exact = len(self.samples), exact_dtype(self.oracle.device)
+        self.near = self.samples.clone()
+        self.near_distance = torch.full((count,), torch.inf, dtype=exact, device=self.oracle.device)
+        self.best = self.samples.clone()
+        self.best_value = torch.full_like(self.near_distance, torch.inf)
+        self.trace: dict[str, Tensor] = {}
+
+    def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(r,) how far outputs (r, K) are beyond the decision boundary; negative before it."""
+        gain = margin(logits_of(outputs, self.outputs, dtype), self.goal.index_select(0, owner))
+        return -gain if self.targeted else gain
+
+    def hinge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) ``max(kappa - margin, 0)``: the loss f of (9) plus kappa."""
+        return (self.confidence - self.margins(outputs, owner)).clamp(min=0)
+
+    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, whether outputs reach the goal of their samples by a margin of at least the confidence."""
+        met = super().judge(outputs, owner)
+        return met & (self.margins(outputs, owner) >= self.confidence) if self.confidence else met
+
+    def open(self, loss: Loss, *, differentiate: bool, least: int = 1) -> Tensor | None:
+        """The clean check, one query a sample, and the gradient (R, D) of a loss there; who is adversarial leaves.
+
+        Args:
+            loss: of the hinge kind.
+            differentiate: whether the gradient is wanted.
+            least: queries that the method needs to do anything; who has fewer left leaves.
+
+        Raises:
+            ValueError: if the model returns NaN or no scores for an input, or a label has no column in its output.
+        """
+        _, gradient = self.ask_clean(loss, differentiate)
+        if not len(self.samples):
+            return gradient
+        self.near_distance[self.already] = 0.0
+        self.best_value[self.already] = 0.0
+        gradient = self._masked(gradient)
+        stay = self.drop(self.already | self.short_of(least))
+        return gradient if gradient is None or stay is None else gradient[stay]
+
+    def look(self, rows: Tensor, loss: Loss, *, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One query for an iterate (R, D) of each live sample: who is a success (R,), losses, and their gradient."""
+        outputs, losses, gradient = self.ask(rows, self.index, loss, differentiate)
+        return self.judge(outputs, self.index), losses, self._masked(gradient)
+
+    def slope(self, rows: Tensor, loss: Loss, positions: Tensor) -> Tensor:
+        """One query and one gradient (r, D) of a loss, at points (r, D), for the live samples at these positions."""
+        free = None if self.free is None else self.free[positions] if len(self.free) > 1 else self.free
+        _, _, gradient = self.ask(rows, self.index[positions], loss, True)
+        if gradient is None:
+            raise RuntimeError("the gradient was not asked for")
+        return gradient if free is None else gradient * free
+
+    def record(self, rows: Tensor, met: Tensor, value: Tensor) -> None:
+        """Keep the successes met (R,) among the iterates (R, D) that are nearer, or of smaller value (R,), than before.
+
+        Args:
+            rows: the iterates; the very tensors that the model saw.
+            met: which of them are successes.
+            value: what the attack's own rule goes by.
+        """
+        hit = met.nonzero().squeeze(1)
+        if not len(hit):
+            return
+        index, found = self.index[hit], rows[hit]
+        length = distances(found, self.x[hit], self.norm)
+        since = self.first[index]
+        fresh = within_ball(length, self.eps) & (since < 0)
+        self.first[index] = torch.where(fresh, self.oracle.queries[index], since)
+        for held, smallest, new in (
+            (self.near, self.near_distance, length),
+            (self.best, self.best_value, value[hit].to(self.best_value.dtype)),
+        ):
+            better = (new < smallest[index]).nonzero().squeeze(1)
+            held[index[better]] = found[better]
+            smallest[index[better]] = new[better]
+
+    def short_of(self, cost: Tensor | int) -> Tensor:
+        """(R,) bool, the live samples whose budget does not hold so many more queries."""
+        return self.oracle.remaining(self.index) < cost
+
+    def drop(self, leave: Tensor) -> Tensor | None:
+        """Tell the callback, and let the samples marked in leave (R,) go.
+
+        Returns:
+            the positions (R',) that stay, with which a method selects from its own state; None if all stay.
+        """
+        if self.callback is not None:
+            found = self.near_distance[self.index]
+            self.callback(
+                Progress(
+                    step=self.rounds, index=self.index, distance=found.to(torch.float32),
+                    queries=self.oracle.queries[self.index], finished=leave, success=within_ball(found, self.eps),
+                )
+            )  # fmt: skip
+        self.rounds += 1
+        if not bool(leave.any()):
+            return None
+        stay = (~leave).nonzero().squeeze(1)
+        self.select(stay)
+        return stay
+
+    def result(self) -> AttackResult:
+        """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the nearest."""
+        home = self.result_device
+        success = within_ball(self.near_distance, self.eps)
+        chosen = within_ball(distances(self.best, self.samples, self.norm), self.eps)
+        x_adv = torch.where((success & chosen).unsqueeze(1), self.best, self.near)
+        x_adv = torch.where(success.unsqueeze(1), x_adv, self.samples)
+        return AttackResult(
+            x_adv=x_adv.view(self.shape).to(home), success=success.to(home), already_adversarial=self.already.to(home),
+            distance=self.near_distance.to(device=home, dtype=torch.float32),
+            x_nearest=self.near.view(self.shape).to(home), queries=self.oracle.queries.to(home),
+            queries_to_success=torch.where(success, self.first, -1).to(home),
+            gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
+            norm=self.norm, eps=self.eps, seed=self.seed, early_stop=False,
+            trace={name: values.to(home) for name, values in self.trace.items()} or None,
+        )  # fmt: skip
+
+    def _masked(self, gradient: Tensor | None) -> Tensor | None:
+        return gradient if gradient is None or self.free is None else gradient * self.free
