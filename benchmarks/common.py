@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from art_ext.core.oracle import frozen_eval
 from art_ext.data import load_data
 from art_ext.models import (
     cifar_resnet,
@@ -24,6 +26,7 @@ from art_ext.models import (
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "mnist_conv2_fast_pgd": (mnist_two_conv, "mnist"),
     "mnist_smallcnn_standard": (mnist_small_cnn, "mnist"),
+    "mnist_conv2_kw_0.1": (mnist_two_conv, "mnist"),
     "mnist_carlini_cnn_fw": (lambda: mnist_small_cnn(mean=0.5), "mnist"),
     "cifar_resnet20_nat": (cifar_resnet20, "cifar10"),
     "cifar_resnet32_nat": (lambda: cifar_resnet(32), "cifar10"),
@@ -94,6 +97,25 @@ def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Ten
         if found >= count:
             break
     return torch.cat(images)[:count], torch.cat(labels)[:count]
+
+
+def bare(model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) -> None:
+    """The forwards and backwards that a ``Meter`` noted, and nothing else."""
+    with frozen_eval(model):
+        for size, differentiate in calls:
+            leaf = x[:size].clone().requires_grad_(differentiate)
+            with torch.set_grad_enabled(differentiate):
+                output = model(leaf)
+                if differentiate:
+                    loss = functional.cross_entropy(output, y[:size], reduction="sum")
+                    torch.autograd.grad(loss, leaf)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def print_versions() -> None:

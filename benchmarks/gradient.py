@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
-import time
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,33 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from art_ext.benchmarks.common import Meter, network_and_images, print_versions
+from art_ext.benchmarks.common import Meter, bare, network_and_images, print_versions, seconds
 from art_ext.core.attacks import ai_fgsm, frank_wolfe, frank_wolfe_black_box, hmcam, i_fgsm, mi_fgsm, nes, pgd
-from art_ext.core.oracle import frozen_eval
 
 EPS = 8 / 255
 Run = Callable[[nn.Module, Tensor, Tensor], object]
-
-
-def bare(model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) -> None:
-    """The same forwards and backwards, and nothing else."""
-    with frozen_eval(model):
-        for size, differentiate in calls:
-            leaf = x[:size].clone().requires_grad_(differentiate)
-            with torch.set_grad_enabled(differentiate):
-                output = model(leaf)
-                if differentiate:
-                    loss = functional.cross_entropy(output, y[:size], reduction="sum")
-                    torch.autograd.grad(loss, leaf)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def ours(steps: int, directions: int) -> dict[str, Run]:

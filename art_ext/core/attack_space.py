@@ -56,6 +56,7 @@ class ScaledImage(Coordinates):
         super().__init__(self.channels * side * side)
         self.side = side
         self.rows, self.columns = (self._weights(side, length, device) for length in (self.height, self.width))
+        self._row_taps, self._column_taps = _taps(self.rows), _taps(self.columns)
 
     @staticmethod
     def _weights(side: int, length: int, device: torch.device) -> Tensor:
@@ -83,14 +84,19 @@ class ScaledImage(Coordinates):
 
     def transposed(self, slope: Tensor) -> Tensor:
         """D^T applied to a gradient (R, D)."""
-        return self._gather(slope, self.rows, self.columns)
+        return self._gather(slope, 1)
 
     def transposed_squared(self, curvature: Tensor) -> Tensor:
         """The same with squared weights."""
-        return self._gather(curvature, self.rows.square(), self.columns.square())
+        return self._gather(curvature, 2)
 
-    def _gather(self, values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return (rows.T @ values.view(-1, self.channels, self.height, self.width) @ columns).flatten(1)
+    def _gather(self, values: Tensor, power: int) -> Tensor:
+        # sums of taps, not products of matrices: their kernels round a sample differently among others
+        (rows, row_weights), (columns, column_weights) = self._row_taps, self._column_taps
+        images = values.view(-1, self.channels, self.height, self.width)
+        narrow = (images[..., columns] * column_weights**power).sum(dim=-1)
+        small = (narrow.transpose(2, 3)[..., rows] * row_weights**power).sum(dim=-1)
+        return small.transpose(2, 3).flatten(1)
 
     def to_size(self, noise: Tensor, other: ScaledImage) -> Tensor:
         """The points (R, size), scaled bilinearly to another space of such images."""
@@ -98,7 +104,18 @@ class ScaledImage(Coordinates):
         return larger.flatten(1)
 
     def importance(self, noise: Tensor, other: ScaledImage) -> Tensor:
-        """(R, other.size) shares that sum to 1: the largest change in each of 8 x 8 regions, per channel."""
+        """(R, other.size) shares that sum to 1: the largest change in each of 8 x 8 regions, per channel.
+
+        They are equal where nothing has changed yet.
+        """
         regions = functional.adaptive_max_pool2d(self.image(noise).abs(), min(8, self.side))
         shares = functional.interpolate(regions, size=other.side, mode="nearest").flatten(1)
-        return shares / shares.sum(dim=1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+        total = shares.sum(dim=1, keepdim=True)
+        return torch.where(total > 0, shares / total, 1 / other.size)
+
+
+def _taps(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """(s, P) which pixels each small pixel reaches through a matrix (L, s), and with what weights; 0 fills up."""
+    ordered = weights.T.sort(dim=1, descending=True, stable=True)
+    reach = int((weights != 0).sum(dim=0).max())
+    return ordered.indices[:, :reach], ordered.values[:, :reach]

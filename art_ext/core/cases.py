@@ -85,7 +85,9 @@ def _attack_case(
     true = clean if y is None else y.to(clean)
     check_width("y", true, oracle)
     ids = fingerprint(samples) if ids is None else ids.to(clean.device)
-    rows = _rows(case, true, clean, _classes(oracle), seed, ids)
+    # a wrong sample is its own nearest, unless a margin is asked for
+    settled = (clean != true) & (case == "best" and not options.get("confidence"))
+    rows = _rows(case, true, settled, _classes(oracle), seed, ids)
     budget = options.get("max_queries")
     if budget is not None:
         check_count("max_queries", budget)
@@ -93,15 +95,16 @@ def _attack_case(
             raise ValueError(f"max_queries must be > {rows.width}, one for each class attacked, got {budget!r}")
         budget = (budget - 1) // rows.width
     given = {**options, "seed": seed, "max_queries": budget, "sample_ids": ids[rows.owner]}
-    mask = options.get("mask")
-    if isinstance(mask, Tensor) and mask.dim() == x.dim() and len(mask) == len(x) > 1:
-        given["mask"] = mask[rows.owner.to(mask.device)]
+    if options.get("mask") is not None:
+        mask = torch.as_tensor(options["mask"])
+        if mask.dim() == x.dim() and len(mask) == len(x) > 1:
+            given["mask"] = mask[rows.owner.to(mask.device)]
     if options.get("callback") is not None:
         given["callback"] = _of_samples(options["callback"], rows.owner)
     home = x.device
     result = attack(model, x[rows.owner.to(home)], None, targets=rows.target.to(home), **given)
     rows = _Rows(rows.owner.to(home), rows.place.to(home), rows.target.to(home), rows.width)
-    return _fold(result, rows, case, oracle, x)
+    return _fold(result, rows, case, settled.to(home), oracle, samples.to(home))
 
 
 def _classes(oracle: LabelOracle) -> int:
@@ -110,19 +113,16 @@ def _classes(oracle: LabelOracle) -> int:
     return oracle.num_classes
 
 
-def _rows(case: str, true: Tensor, clean: Tensor, classes: int, seed: int, ids: Tensor) -> _Rows:
-    """The wrong classes of each sample; for the best case of a sample that is wrong already, that one alone."""
+def _rows(case: str, true: Tensor, settled: Tensor, classes: int, seed: int, ids: Tensor) -> _Rows:
+    """The wrong classes of each sample, or one of them; none for the samples that are settled."""
     count, width, device = len(true), classes - 1, true.device
     places = torch.arange(width, device=device).expand(count, width)
     targets = places + (places >= true.unsqueeze(1))  # all classes but the true one, in order
-    wanted = torch.ones_like(targets, dtype=torch.bool)
     if case == "average":
         drawn = (uniform(seed, ids, TARGET_BLOCK, (1,)) * width).to(torch.int64).clamp(max=width - 1)
         return _Rows(torch.arange(count, device=device), torch.zeros_like(true), targets.gather(1, drawn)[:, 0], 1)
-    if case == "best":
-        wanted = torch.where((clean != true).unsqueeze(1), targets == clean.unsqueeze(1), wanted)
-    owner, place = wanted.nonzero().unbind(1)
-    return _Rows(owner, place, targets[wanted], width)
+    owner, place = (~settled).unsqueeze(1).expand(count, width).nonzero().unbind(1)
+    return _Rows(owner, place, targets[owner, place], width)
 
 
 def _of_samples(callback: Callback, owner: Tensor) -> Callback:
@@ -130,32 +130,43 @@ def _of_samples(callback: Callback, owner: Tensor) -> Callback:
     return lambda progress: callback(replace(progress, index=owner[progress.index]))
 
 
-def _fold(result: AttackResult, rows: _Rows, case: str, oracle: ScoreOracle, x: Tensor) -> AttackResult:
-    """One row per sample: of smallest distance, or of largest for the worst case; the counts are sums."""
-    count, home = len(x), x.device
+def _fold(
+    result: AttackResult, rows: _Rows, case: str, settled: Tensor, oracle: ScoreOracle, x: Tensor
+) -> AttackResult:
+    """One row per sample: of smallest distance, or of largest for the worst case; the counts are sums.
+
+    A settled sample, which has no row, was adversarial from the start: one query, distance 0.
+    """
+    count, home, live = len(x), x.device, ~settled
     distance = rows.table(result.distance, count, torch.inf)
     column = distance.argmax(1) if case == "worst" else distance.argmin(1)
     number = rows.table(torch.arange(len(result), device=home), count, 0)
-    chosen = number.gather(1, column.unsqueeze(1)).squeeze(1)
+    chosen = number.gather(1, column.unsqueeze(1)).squeeze(1)[live]
     success = rows.table(result.success.to(torch.int64), count, 0)
     queries = rows.table(result.queries, count, 0)
     # as if the classes were attacked one after another
     first = rows.table(result.queries_to_success, count, -1)
     met = torch.where(first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max)
-    achieved = success.all(1) if case == "worst" else success.any(1)
-    at = met.amax(1) if case == "worst" else met.amin(1)
+    achieved = (success.all(1) if case == "worst" else success.any(1)) | settled
+    at = (met.amax(1) if case == "worst" else met.amin(1)).masked_fill(settled, 1)
 
     def total(values: Tensor, more: Tensor) -> Tensor:
         return more.to(home) + rows.table(values, count, 0).sum(1)
 
-    picked = {name: getattr(result, name)[chosen] for name in ("x_adv", "already_adversarial", "distance", "x_nearest")}
+    def picked(values: Tensor, otherwise: Tensor, dim: int = 0) -> Tensor:
+        return otherwise.index_copy(dim, live.nonzero().squeeze(1), values.index_select(dim, chosen))
+
+    nearest = result.x_adv if result.x_nearest is None else result.x_nearest
     return replace(
         result,
-        **picked,
-        success=achieved & result.success[chosen],
-        queries=total(result.queries, oracle.queries),
-        queries_to_success=torch.where(achieved & result.success[chosen], at, -1),
-        gradients=total(result.gradients, oracle.gradients),
+        x_adv=picked(result.x_adv, x), x_nearest=picked(nearest, x),
+        distance=picked(result.distance, torch.zeros_like(distance[:, 0])),
+        already_adversarial=picked(result.already_adversarial, settled),
+        success=achieved, queries_to_success=torch.where(achieved, at, -1),
+        queries=total(result.queries, oracle.queries), gradients=total(result.gradients, oracle.gradients),
         wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
-        trace=None if result.trace is None else {name: values[:, chosen] for name, values in result.trace.items()},
-    )
+        trace=None if result.trace is None else {
+            name: picked(values, values.new_full((len(values), count), torch.nan), 1)
+            for name, values in result.trace.items()
+        },
+    )  # fmt: skip

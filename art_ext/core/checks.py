@@ -44,6 +44,17 @@ def check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name} must be finite, got {value!r}")
 
 
+def check_not_negative(name: str, value: object) -> None:
+    """Refuse what is no finite number >= 0.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    check_number(name, value)
+    if not 0 <= value < math.inf:  # type: ignore[operator]  # a number, as just checked
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
 def check_share(name: str, value: object) -> None:
     """Refuse what is no decay: a number in [0, 1).
 

@@ -40,15 +40,14 @@ class ConstantSearch:
     An optimisation ends after ``max_iter`` iterations, or early, if the whole loss at every ``window``-th iteration has
     not fallen below .9999 of what it was at the one before. In the authors' programs the loss of the whole batch
     decides; here each sample's own. Theirs take 1e6 for the first value, which ends every attempt with a loss beyond;
-    we compare from the second on.
+    we compare from the second on. Theirs end successful optimisations too (``abort_early="always"``).
 
     Args:
         run: the samples, opened.
         max_iter: most iterations of one optimisation.
         search_steps: how many.
         initial_const: the first c.
-        abort_early: whether an optimisation may end early.
-        finish_successes: whether one that has met the goal runs to its end all the same.
+        abort_early: whether an optimisation may end early: True, unless it has met the goal; ``"always"``; or False.
         window: iterations between two comparisons; None takes a tenth of max_iter.
 
     Attributes:
@@ -64,12 +63,10 @@ class ConstantSearch:
         max_iter: int,
         search_steps: int,
         initial_const: float,
-        abort_early: bool,
-        finish_successes: bool = False,
+        abort_early: bool | str,
         window: int | None = None,
     ) -> None:
-        self.run, self.max_iter, self.steps = run, max_iter, search_steps
-        self.abort_early, self.finish_successes = abort_early, finish_successes
+        self.run, self.max_iter, self.steps, self.abort_early = run, max_iter, search_steps, abort_early
         self.window = max(1, max_iter // 10) if window is None else window
         self.lower = torch.zeros_like(run.best_value[run.index])
         self.const = torch.full_like(self.lower, initial_const)
@@ -82,7 +79,9 @@ class ConstantSearch:
         self._begin(torch.ones_like(self.hit))
 
     @staticmethod
-    def check(max_iter: object, search_steps: object, initial_const: object, window: object = None) -> None:
+    def check(
+        max_iter: object, search_steps: object, initial_const: object, abort_early: object, window: object = None
+    ) -> None:
         """Refuse settings that make no sense.
 
         Raises:
@@ -91,6 +90,8 @@ class ConstantSearch:
         check_count("max_iter", max_iter)
         check_count("search_steps", search_steps)
         check_positive("initial_const", initial_const)
+        if not isinstance(abort_early, bool) and abort_early != "always":
+            raise ValueError(f"abort_early must be True, False or 'always', got {abort_early!r}")
         if window is not None:
             check_count("abort_window", window)
 
@@ -115,7 +116,7 @@ class ConstantSearch:
         self.iteration = self.iteration + 1
         ended = self.iteration == self.max_iter
         if self.abort_early:
-            over = stuck & ~self.hit if self.finish_successes else stuck
+            over = stuck if self.abort_early == "always" else stuck & ~self.hit
             ended = ended | (over if spared is None else over & ~spared)
         return Verdict(stuck, ended)
 
@@ -131,6 +132,7 @@ class ConstantSearch:
         const = torch.where(bounded, (lower + upper) / 2, torch.where(self.hit, self.const, self.const * 10))
         self.upper, self.lower = torch.where(ended, upper, self.upper), torch.where(ended, lower, self.lower)
         self.step = self.step + ended.to(self.step.dtype)
+        const = const.clamp(max=UNBOUNDED)  # more would overflow
         if self.steps >= 10:
             const = torch.where(self.step == self.steps - 1, upper, const)
         self.const = torch.where(ended, const, self.const)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_number
+from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import distances, exact_dtype, within_ball
 from art_ext.core.losses import Loss, logits_of, margin
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
@@ -61,9 +60,7 @@ class NearestRun(Run):
         options: NearestOptions,
         oracle: type[ScoreOracle] = GradientOracle,
     ) -> None:
-        check_number("confidence", confidence)
-        if not 0 <= confidence < math.inf:
-            raise ValueError(f"confidence must be a finite number >= 0, got {confidence!r}")
+        check_not_negative("confidence", confidence)
         super().__init__(model, x, y, eps=eps, norm=norm, options=options, oracle=oracle)
         self.eps, self.confidence = eps, confidence
         count, exact = len(self.samples), exact_dtype(self.oracle.device)
@@ -87,13 +84,15 @@ class NearestRun(Run):
         met = super().judge(outputs, owner)
         return met & (self.margins(outputs, owner) >= self.confidence) if self.confidence else met
 
-    def open(self, loss: Loss, *, differentiate: bool, least: int = 1) -> Tensor | None:
-        """The clean check, one query a sample, and the gradient (R, D) of a loss there; who is adversarial leaves.
+    def open(self, loss: Loss, *, differentiate: bool, least: Tensor | int = 1) -> Tensor | None:
+        """The clean check, one query a sample, and the gradient (R, D) of a loss there.
+
+        Samples that are adversarial, or that may not change at all, leave.
 
         Args:
             loss: of the hinge kind.
             differentiate: whether the gradient is wanted.
-            least: queries that the method needs to do anything; who has fewer left leaves.
+            least: queries that the method needs to do anything, one number or (N,); who has fewer left leaves.
 
         Raises:
             ValueError: if the model returns NaN or no scores for an input, or a label has no column in its output.
@@ -104,7 +103,10 @@ class NearestRun(Run):
         self.near_distance[self.already] = 0.0
         self.best_value[self.already] = 0.0
         gradient = self._masked(gradient)
-        stay = self.drop(self.already | self.short_of(least))
+        leave = self.already | self.short_of(least)
+        if self.free is not None:
+            leave = leave | ~(self.free != 0).any(dim=1)
+        stay = self.drop(leave)
         return gradient if gradient is None or stay is None else gradient[stay]
 
     def look(self, rows: Tensor, loss: Loss, *, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -47,10 +47,10 @@ class Schedule:
         sides: tuple[object, ...]
         if isinstance(resize, Mapping):
             starts, sides = tuple(resize), tuple(resize.values())
-            if not starts or starts[0] != 0 or list(starts) != sorted(starts):
-                raise ValueError(f"resize must map ascending iterations from 0 on to sides, got {resize!r}")
             for start in starts:
                 check_count("resize", start, least=0)
+            if not starts or starts[0] != 0 or list(starts) != sorted(starts):
+                raise ValueError(f"resize must map ascending iterations from 0 on to sides, got {resize!r}")
         elif isinstance(resize, Sequence) and not isinstance(resize, str):
             sides = tuple(resize)
         else:
@@ -122,7 +122,7 @@ class Descent:
         self.settled = torch.zeros_like(run.index, dtype=torch.bool)
         self.share = torch.ones_like(self.noise) if importance else None
         self.place = self.anchor
-        self.images = self._image(self.place, run.x, run.free)
+        self.images = self._image(self.place, torch.arange(len(run.index), device=run.index.device))
 
     def cost(self) -> Tensor:
         """(R,) queries of each sample's next probes."""
@@ -141,7 +141,11 @@ class Descent:
 
     def distortion(self) -> Tensor:
         """(R,) ``||D(y)||_2^2``, or the squared distance of the images under the change of variable."""
-        moved = self.place - self.anchor if self.tanh is None else self.images - self.run.x
+        if self.tanh is not None:
+            moved = self.images - self.run.x
+        else:
+            moved = self.place - self.anchor
+            moved = moved if self.run.free is None else moved * self.run.free
         return torch.linalg.vector_norm(moved, dim=1).square()
 
     def select(self, stay: Tensor | None) -> None:
@@ -236,9 +240,8 @@ class Descent:
             pair = part % max(pairs, 1)
             amount = torch.where(part < pairs, self.h, -self.h).to(torch.float32)
             owner = rows[row[pair]]
-            moved = space.add_(self.place[owner], drawn[row[pair], column[pair]], amount)
-            free = run.free if run.free is None or len(run.free) == 1 else run.free[owner]
-            probes = self._image(moved, run.x[owner], free, probe=True)
+            probes = space.add_(self.place[owner], drawn[row[pair], column[pair]], amount)
+            probes = self._image(probes, owner, probe=True)
             index = run.index[owner]
             answers.append(self.hinge(run.oracle.scores(probes.view(-1, *run.shape[1:]), index), index))
         found = torch.zeros(2, *drawn.shape, dtype=self.exact, device=drawn.device)
@@ -269,13 +272,16 @@ class Descent:
 
     # ---- the spaces
 
-    def _image(self, place: Tensor, x: Tensor, free: Tensor | None, probe: bool = False) -> Tensor:
-        """The inputs (r, D) that points of the unbounded space stand for."""
+    def _image(self, place: Tensor, rows: Tensor, probe: bool = False) -> Tensor:
+        """The inputs (r, D) that points of the unbounded space stand for, of the samples at positions rows (r,)."""
+        run = self.run
         if self.tanh is not None:
             place = self.tanh.image(place)
         elif not probe or self.schedule.sides:
-            place = self.run.clip(place)  # probes of single pixels stay symmetric: they may leave the box by h
-        return place if free is None else torch.where(free != 0, place, x)
+            place = run.clip(place)  # probes of single pixels stay symmetric: they may leave the box by h
+        if run.free is None:
+            return place
+        return torch.where((run.free if len(run.free) == 1 else run.free[rows]) != 0, place, run.x[rows])
 
     def _place(self) -> None:
         """Bring ``place`` and ``images`` up to date with the noise."""
@@ -291,7 +297,7 @@ class Descent:
                 members = (self.level == level).nonzero().squeeze(1)
                 if len(members):
                     self.place[members] = self.anchor[members] + space.scale_up(self.noise[members, : space.size])
-        self.images = self._image(self.place, run.x, run.free)
+        self.images = self._image(self.place, torch.arange(len(run.index), device=run.index.device))
 
     def _grow(self, iteration: Tensor, going: Tensor, stuck: Tensor) -> None:
         """Enlarge the space of the samples for which it is time, and renew the shares of the draws."""

@@ -37,7 +37,7 @@ def cw(
     max_iter: int = 1000,
     search_steps: int = 9,
     initial_const: float = 1e-3,
-    abort_early: bool = True,
+    abort_early: bool | str = True,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
     **options: Unpack[RunKeywords],
@@ -49,7 +49,7 @@ def cw(
     objective.
 
     Where we leave the authors' program: the distortion is measured to x itself, not to its image under tanh, which
-    differs by 1e-6; and an optimisation is given up per sample, not per batch.
+    differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
 
     Args:
         model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
@@ -62,7 +62,7 @@ def cw(
         max_iter: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
-        abort_early: give a sample's optimisation up where its loss stands still, compared every tenth of max_iter.
+        abort_early: as in ``ead``.
         targets: as in ``ead``.
         max_queries: most forward rows per sample, the clean check included; None for no limit.
         **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
@@ -80,7 +80,7 @@ def cw(
         Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
     """
     check_positive("step_size", step_size)
-    ConstantSearch.check(max_iter, search_steps, initial_const)
+    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
     run = NearestRun(
         model, x, y, eps=eps, norm=norm, confidence=confidence,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
@@ -89,7 +89,6 @@ def cw(
         run.open(run.hinge, differentiate=False)
         search = ConstantSearch(
             run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
-            finish_successes=True,
         )  # fmt: skip
         path = _Adam(run, search, step_size)
         while len(run.index):

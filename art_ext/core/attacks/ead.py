@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from art_ext.core.cases import with_cases
-from art_ext.core.checks import check_choice, check_positive
+from art_ext.core.checks import check_choice, check_not_negative, check_positive
 from art_ext.core.constant_search import ConstantSearch
 from art_ext.core.geometry import row_norms
 from art_ext.core.nearest import NearestOptions, NearestRun, spelled_out
@@ -39,7 +39,7 @@ def ead(
     search_steps: int = 9,
     initial_const: float = 1e-3,
     decision_rule: str = "EN",
-    abort_early: bool = True,
+    abort_early: bool | str = True,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
     **options: Unpack[RunKeywords],
@@ -55,8 +55,9 @@ def ead(
 
     Where we leave the print for the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``, and the threshold is beta itself,
     not ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published numbers depend on
-    both. Where we leave that program: an optimisation is given up per sample, not per batch, and a failure returns the
-    input, not a grey image.
+    both. Where we leave that program: an optimisation is given up per sample, not per batch, and by default not once it
+    has met the goal (its last iterations shrink the perturbation most, while the loss hardly falls); and a failure
+    returns the input, not a grey image.
 
     Args:
         model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
@@ -72,7 +73,8 @@ def ead(
         initial_const: the first c.
         decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2`` (``"EN"``), of least L1
             (``"L1"``) or of least L2 (``"L2"``) distortion.
-        abort_early: give a sample's optimisation up where its loss stands still, compared every I/10 iterations.
+        abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations, stands still: True,
+            unless it has met the goal by then; ``"always"``, as the authors' program; False, never.
         targets: (N,) classes to reach; or ``"average"``, a random wrong class for each sample, ``"best"``, the nearest
             of all wrong classes, ``"worst"``, the farthest of them. The last two attack all wrong classes side by side.
         max_queries: most forward rows per sample, the clean check included (in the best and worst case shared evenly
@@ -95,10 +97,10 @@ def ead(
         Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via adversarial examples",
         AAAI 2018. Sharma, master's thesis, 2018, chapter 4 (the equation and algorithm numbers).
     """
-    check_positive("beta", 1.0 if beta == 0 else beta)
+    check_not_negative("beta", beta)
     check_positive("step_size", step_size)
     check_choice("decision_rule", decision_rule, DECISION_RULES)
-    ConstantSearch.check(max_iter, search_steps, initial_const)
+    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
     run = NearestRun(
         model, x, y, eps=eps, norm=norm, confidence=confidence,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
@@ -107,7 +109,6 @@ def ead(
         slope = run.open(run.hinge, differentiate=max_queries != 1)
         search = ConstantSearch(
             run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
-            finish_successes=True,
         )  # fmt: skip
         path = _Fista(run, search, slope, beta, step_size)
         path.restart(torch.ones_like(search.hit))

@@ -91,9 +91,12 @@ def i_fgm(
     )  # fmt: skip
     gain = make_gain("ce", run.goal, targeted=run.targeted, outputs=run.outputs)
     widest, finest = (scale * run.box.width for scale in RANGES[norm])
+    largest, step_width = max_radius or widest, resolution or finest
+    if step_width > largest:
+        raise ValueError(f"resolution must be at most max_radius={largest:g}, got {step_width:g}")
     with run.oracle:
         known = run.open(gain, differentiate=max_queries != 1)
-        radii = _Radii(run, search, max_radius or widest, resolution or finest)
+        radii = _Radii(run, search, largest, step_width)
         first = torch.zeros_like(run.x) if known is None else known  # the slope from which every run begins
         rows, slope, step = run.x, first, torch.zeros_like(run.index)
         while len(run.index):

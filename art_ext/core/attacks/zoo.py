@@ -42,7 +42,7 @@ def zoo(
     resize: int | Sequence[int] | Mapping[int, int] | None = None,
     importance: bool | int = False,
     reset_adam: bool = True,
-    abort_early: bool = True,
+    abort_early: bool | str = "always",
     abort_window: int | None = None,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
@@ -85,7 +85,8 @@ def zoo(
         importance: draw coordinates in proportion to the largest change so far in each of 8 x 8 regions, whenever the
             space has been enlarged; a number n > 1 also every n iterations. One draw in a hundred stays uniform.
         reset_adam: forget the moments of Adam at the first success of an optimisation.
-        abort_early: give a sample's optimisation up where its loss stands still.
+        abort_early: give a sample's optimisation up where its loss stands still: ``"always"``, True: unless it has met
+            the goal by then, or False: never.
         abort_window: iterations between two comparisons of the loss; None takes a tenth of max_iter.
         targets: as in ``ead``.
         max_queries: most forward rows per sample; None for no limit. An iteration that does not fit is not begun.
@@ -111,20 +112,22 @@ def zoo(
     check_positive("h", h)
     if not isinstance(importance, bool):
         check_count("importance", importance)
-    ConstantSearch.check(max_iter, search_steps, initial_const, abort_window)
+    if importance and resize is None:
+        raise ValueError("importance needs resize: the shares of the draws come from a scaled image")
+    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early, abort_window)
     run = NearestRun(
         model, x, y, eps=eps, norm=norm, confidence=confidence, oracle=ScoreOracle,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
     )  # fmt: skip
     schedule = Schedule.of(resize, x.shape[1:])
+    path = Descent(
+        run, schedule, solver=solver, step_size=step_size, coordinates=coordinates, h=h, use_tanh=use_tanh,
+        importance=importance, reset_adam=reset_adam,
+    )  # fmt: skip
     with run.oracle:
-        run.open(run.hinge, differentiate=False)
-        if run.free is not None:
-            run.drop(~(run.free != 0).any(dim=1).expand(len(run.index)))  # those that may not change at all
-        path = Descent(
-            run, schedule, solver=solver, step_size=step_size, coordinates=coordinates, h=h, use_tanh=use_tanh,
-            importance=importance, reset_adam=reset_adam,
-        )  # fmt: skip
+        # a look from the start, its probes, and the look at where they lead
+        run.open(run.hinge, differentiate=False, least=path.cost() + 2)
+        path.select(run.index)
         search = ConstantSearch(
             run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
             window=abort_window,
@@ -135,12 +138,11 @@ def zoo(
             stuck, ended = search.judge(search.const * hinge + distortion, met, spared=path.can_grow())
             run.record(path.images, met, distortion)
             finished = search.close(ended)
-            # the next thing that a sample asks for: its probes and another look, or a look from the start
-            stay = run.drop(finished | run.short_of(torch.where(ended, 1, path.cost() + 1)))
+            path.restart(ended)
+            stay = run.drop(finished | run.short_of(path.cost() + 1 + ended.to(torch.int64)))
             path.select(stay)
             search.select(stay)
             if stay is not None:
                 hinge, stuck, ended = hinge[stay], stuck[stay], ended[stay]
-            path.restart(ended)
             path.advance(search, ~ended, hinge, stuck)
     return run.result()

@@ -1,0 +1,267 @@
+"""EAD beside foolbox, torchattacks and ART, and the thesis' tables: ``python -m art_ext.benchmarks.elastic_net PART``.
+
+Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``peers`` and ``converged`` (distortions at equal settings),
+``speed`` (wall time over the bare model and over the peers), ``beta`` (Table 5), ``table`` (Table 6), ``confidence``
+(Table 8). Distortions are means over the successes. A peer that is not installed is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.benchmarks.common import Meter, bare, classified_right, network, print_versions, right, seconds
+from art_ext.core.attacks import cw, ead, i_fgm
+from art_ext.core.geometry import distances
+from art_ext.core.metrics import transfer_success
+from art_ext.core.result import AttackResult
+
+STANDARD, CARLINI = "mnist_smallcnn_standard", "mnist_carlini_cnn_fw"
+Peer = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def foolbox_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+    """Foolbox's EAD."""
+    foolbox = import_module("foolbox")
+
+    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        attack = foolbox.attacks.EADAttack(
+            binary_search_steps=searches, steps=steps, regularization=beta, decision_rule=rule, abort_early=abort
+        )
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+        adversarial: Tensor = attack(wrapped, x, foolbox.criteria.Misclassification(y), epsilons=None)[0]
+        return adversarial
+
+    return run
+
+
+def torchattacks_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+    """torchattacks' EADEN or EADL1."""
+    kind = getattr(import_module("torchattacks"), {"EN": "EADEN", "L1": "EADL1"}[rule])
+
+    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        attack = kind(model, binary_search_steps=searches, max_iterations=steps, beta=beta, abort_early=abort)
+        adversarial: Tensor = attack(x, y)
+        return adversarial
+
+    return run
+
+
+def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+    """ART's ElasticNet, which never aborts, all images in one batch."""
+    classifiers = import_module("art.estimators.classification")
+    evasion = import_module("art.attacks.evasion")
+
+    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        classifier = classifiers.PyTorchClassifier(
+            model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+        )
+        attack = evasion.ElasticNet(
+            classifier, learning_rate=1e-2, binary_search_steps=searches, max_iter=steps, beta=beta,
+            batch_size=len(x), decision_rule=rule, verbose=False,
+        )  # fmt: skip
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    return run
+
+
+PEERS: dict[str, tuple[str, Callable[..., Peer]]] = {
+    "foolbox": ("foolbox", foolbox_peer),
+    "torchattacks": ("torchattacks", torchattacks_peer),
+    "ART": ("art", art_peer),
+}
+
+
+def installed() -> dict[str, Callable[..., Peer]]:
+    """The peers that can be asked."""
+    found = {name: build for name, (package, build) in PEERS.items() if find_spec(package)}
+    for name in PEERS.keys() - found.keys():
+        print(f"{name} is not installed: no comparison with it")
+    return found
+
+
+def ours(rule: str, steps: int, searches: int, beta: float, abort: bool | str) -> Peer:
+    """Our EAD behind the same signature."""
+
+    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        settings: dict[str, Any] = {"max_iter": steps, "search_steps": searches, "beta": beta, "abort_early": abort}
+        return ead(model, x, y, decision_rule=rule, **settings).x_adv
+
+    return run
+
+
+def distortion_row(name: str, model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> str:
+    """Success and the three mean distances to x itself, whatever the attack believes."""
+    with torch.no_grad():
+        hit = torch.cat([model(part).argmax(1) for part in x_adv.split(256)]) != y
+    means = [float(distances(x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")]
+    return f"| {name} | {100 * float(hit.double().mean()):.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
+
+
+def print_peers(count: int, steps: int, searches: int, beta: float, rules: list[str], names: list[str]) -> None:
+    """Distortions at equal settings."""
+    model, _ = network(STANDARD)
+    x, y = classified_right("mnist", count, model)
+    print(f"\n{STANDARD}, {count} images, {searches} x {steps} steps, beta {beta:g}\n")
+    print("| attack | success % | L1 | L2 | L-inf | seconds |\n|---|---|---|---|---|---|", flush=True)
+    found = installed()
+    for rule in rules:
+        for abort in (False, True):
+            builds = {"ours": ours, **{name: build for name, build in found.items() if name in names}}
+            for name, build in builds.items():
+                if name == "ART" and abort:
+                    continue
+                ways: tuple[bool | str, ...] = (True, "always") if abort and name == "ours" else (abort,)
+                for way in ways:
+                    start = time.perf_counter()
+                    x_adv = build(rule, steps, searches, beta, way)(model, x, y)
+                    took = time.perf_counter() - start
+                    label = f"{name}, {rule}, abort_early={way}"
+                    print(f"{distortion_row(label, model, x, y, x_adv)} {took:.0f} |", flush=True)
+
+
+def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
+    """Wall time over the bare forward + backward + forward of each step, ours and theirs in turn."""
+    model, _ = network(STANDARD)
+    x, y = classified_right("mnist", rows, model)
+    found = installed()
+    peers = {name: build("EN", steps, searches, 1e-2, False) for name, build in found.items()}
+    attacks = {"ours": ours("EN", steps, searches, 1e-2, False), **peers}
+    floor = [(rows, True), (rows, False)] * (steps * searches)
+    for attack in attacks.values():
+        attack(model, x[:2], y[:2])
+    ratios: dict[str, list[float]] = {name: [] for name in attacks}
+    own: list[float] = []
+    for _ in range(repeats):
+        least = seconds(functools.partial(bare, model, x, y, floor))
+        for name, attack in attacks.items():
+            ratios[name].append(seconds(functools.partial(attack, model, x, y)) / least)
+        meter = Meter(model)
+        wall = seconds(functools.partial(attacks["ours"], meter, x, y))
+        own.append(wall / seconds(functools.partial(bare, model, x, y, meter.calls)))
+    print(f"\n{STANDARD}, {rows} images all live, {searches} x {steps} steps, medians of {repeats}\n")
+    print("| attack | wall time / bare forward + backward + forward per step |\n|---|---|")
+    for name, found_ratios in ratios.items():
+        print(f"| {name} | {statistics.median(found_ratios):.3f} |")
+    print(f"| ours / the calls it makes | {statistics.median(own):.3f} |", flush=True)
+    print("\n| whole attack, giving up early | seconds | ours, always / this |\n|---|---|---|")
+    settings = ("EN", steps, searches, 1e-2)
+    early = {
+        "ours, always": ours(*settings, "always"),
+        "ours": ours(*settings, True),
+        **{name: build(*settings, True) for name, build in found.items() if name != "ART"},
+    }
+    walls: dict[str, list[float]] = {name: [] for name in early}
+    for _ in range(repeats):
+        for name, attack in early.items():
+            walls[name].append(seconds(functools.partial(attack, model, x, y)))
+    for name, found_walls in walls.items():
+        pairs = zip(walls["ours, always"], found_walls, strict=True)
+        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+        print(f"| {name} | {statistics.median(found_walls):.1f} | {ratio:.3f} |", flush=True)
+
+
+def result_row(name: str, x: Tensor, result: AttackResult) -> str:
+    """Success and the mean distances of what the rule chose."""
+    hit = result.success & ~result.already_adversarial
+    means = [float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")]
+    share = 100 * float(result.success.double().mean())
+    return f"| {name} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
+
+
+def print_beta(count: int, steps: int, seed: int) -> None:
+    """Table 5, average case: L1 falls and L-inf rises with beta."""
+    model, _ = network(CARLINI)
+    x, y = classified_right("mnist", count, model)
+    print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}, EN rule; in brackets the thesis\n")
+    print("| beta | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf |\n|---|---|---|---|---|---|", flush=True)
+    thesis = {0.0: "22.63 / 1.953 / .512", 1e-5: "22.6 / 1.98 / .515", 1e-4: "20.98 / 1.951 / .521",
+              1e-3: "17.4 / 2.001 / .594", 1e-2: "13.56 / 2.395 / .852"}  # fmt: skip
+    for beta, theirs in thesis.items():
+        result = ead(model, x, y, beta=beta, max_iter=steps, targets="average", seed=seed)
+        print(f"{result_row(f'{beta:g}', x, result)} {theirs} |", flush=True)
+
+
+def print_table(count: int, steps: int, seed: int) -> None:
+    """Table 6, average case: the attacks by distortion."""
+    model, _ = network(CARLINI)
+    x, y = classified_right("mnist", count, model)
+    print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}\n")
+    print("| attack | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf |\n|---|---|---|---|---|---|", flush=True)
+    common: dict[str, Any] = {"targets": "average", "seed": seed}
+    grid: dict[str, Any] = {**common, "search": "grid"}
+    rows: dict[str, tuple[Callable[[], AttackResult], str]] = {
+        "I-FGM, L1, grid": (lambda: i_fgm(model, x, y, norm="l1", **grid), "32.94 / 2.606 / .591"),
+        "I-FGM, L1": (lambda: i_fgm(model, x, y, norm="l1", **common), "32.94 / 2.606 / .591"),
+        "I-FGM, L2": (lambda: i_fgm(model, x, y, norm="l2", **common), "-"),
+        "I-FGM, L-inf": (lambda: i_fgm(model, x, y, norm="linf", **common), "71.39 / 3.472 / .227"),
+        "FGM, L1": (lambda: i_fgm(model, x, y, norm="l1", num_steps=1, **common), "-"),
+        "EAD, EN rule": (lambda: ead(model, x, y, max_iter=steps, **common), "17.4 / 2.001 / .594"),
+        "EAD, L1 rule": (
+            lambda: ead(model, x, y, max_iter=steps, decision_rule="L1", **common),
+            "14.11 / 2.211 / .768",
+        ),
+        "C&W": (lambda: cw(model, x, y, max_iter=steps, **common), "22.46 / 1.972 / .514"),
+    }
+    for name, (attack, theirs) in rows.items():
+        print(f"{result_row(name, x, attack())} {theirs} |", flush=True)
+
+
+def print_confidence(count: int, steps: int) -> None:
+    """Table 8's claim: at large kappa EAD transfers better than C&W; untargeted, from one MNIST network to another."""
+    source, target = network(CARLINI)[0], network(STANDARD)[0]
+    x, y = classified_right("mnist", count, source, target)
+    kept = right(x, y, source, target)
+    print(f"\n{CARLINI} -> {STANDARD}, {int(kept.sum())} images, untargeted, 9 x {steps}, EAD with beta .01\n")
+    print("| kappa | attack | white-box % | transfer % | L1 | L2 |\n|---|---|---|---|---|---|", flush=True)
+    for kappa in (0.0, 10.0, 20.0, 30.0, 40.0, 50.0):
+        attacks: dict[str, Callable[..., AttackResult]] = {"EAD": functools.partial(ead, beta=1e-2), "C&W": cw}
+        for name, attack in attacks.items():
+            result = attack(source, x, y, confidence=kappa, max_iter=steps)
+            rate = transfer_success(result.x_adv, x, y, target)
+            hit = result.success
+            l1, l2 = (float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2"))
+            white = 100 * float(hit.double().mean())
+            print(f"| {kappa:g} | {name} | {white:.1f} | {100 * rate.share:.1f} | {l1:.2f} | {l2:.2f} |", flush=True)
+
+
+def main() -> None:
+    """Print the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=["peers", "converged", "speed", "beta", "table", "confidence"])
+    parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
+    parser.add_argument("--steps", type=int, default=1000, help="iterations of an optimisation in the thesis' tables")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if not os.environ.get("ART_EXT_DATA"):
+        sys.exit("set ART_EXT_DATA to a folder that holds MNIST and the checkpoints")
+    print_versions()
+    for part in arguments.parts:
+        if part == "peers":
+            print_peers(arguments.images or 32, 100, 6, 1e-2, ["EN", "L1"], ["foolbox", "torchattacks", "ART"])
+        elif part == "converged":
+            print_peers(arguments.images or 16, arguments.steps, 9, 1e-2, ["L1"], ["torchattacks"])
+        elif part == "speed":
+            print_speed(arguments.images or 32, 50, 3, arguments.repeats)
+        elif part == "beta":
+            print_beta(arguments.images or 50, arguments.steps, arguments.seed)
+        elif part == "table":
+            print_table(arguments.images or 50, arguments.steps, arguments.seed)
+        else:
+            print_confidence(arguments.images or 100, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()

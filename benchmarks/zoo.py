@@ -1,0 +1,211 @@
+"""ZOO beside EAD, its bare forwards and ART, and its techniques on and off: ``python -m art_ext.benchmarks.zoo PART``.
+
+Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``quality`` (against EAD with beta 0), ``paper`` (a few images
+in the thesis' setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model calls), ``techniques``
+(hierarchy, importance sampling, reset of Adam, on a network of 224 x 224 pixels), ``memory`` (peak for 16 such images).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import resource
+import statistics
+import sys
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_ext.benchmarks.common import Meter, bare, classified_right, network, print_versions, seconds
+from art_ext.core.attacks import ead, zoo
+from art_ext.core.result import AttackResult
+
+CERTIFIED, STANDARD = "mnist_conv2_kw_0.1", "mnist_smallcnn_standard"
+SCALE = 8  # 28 pixels become 224
+
+
+def summary(name: str, result: AttackResult, took: float) -> str:
+    """One row: success, mean L2, queries, time."""
+    hit = result.success & ~result.already_adversarial
+    mean = float(result.distance[hit].double().mean())
+    share, queries = 100 * float(result.success.double().mean()), float(result.queries.double().mean())
+    return f"| {name} | {share:.1f} | {mean:.3f} | {queries:.0f} | {took:.0f} |"
+
+
+def print_quality(count: int, steps: int) -> None:
+    """L2 on the common successes, against EAD with beta 0, which has the gradient."""
+    model, _ = network(CERTIFIED)
+    x, y = classified_right("mnist", count, model)
+    print(f"\n{CERTIFIED}, {count} images, untargeted, seed 0\n")
+    print("| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|", flush=True)
+    results: dict[str, AttackResult] = {}
+    for name, attack in {
+        "EAD, beta 0, 9 x 1000": functools.partial(ead, beta=0.0, decision_rule="L2", norm="l2"),
+        f"ZOO-Adam, 5 x {steps}": functools.partial(zoo, max_iter=steps, search_steps=5, seed=0),
+        f"ZOO-Newton, h .01, 5 x {steps}": functools.partial(
+            zoo, max_iter=steps, search_steps=5, seed=0, solver="newton", h=1e-2
+        ),
+    }.items():
+        start = time.perf_counter()
+        results[name] = attack(model, x, y)
+        print(summary(name, results[name], time.perf_counter() - start), flush=True)
+    (_, white), *others = results.items()
+    for name, result in others:
+        both = white.success & result.success
+        ratio = float(result.distance[both].double().mean() / white.distance[both].double().mean())
+        print(f"\n{name}: mean L2 on {int(both.sum())} common successes is {ratio:.3f} times that of EAD", flush=True)
+
+
+def print_paper(count: int, steps: int, searches: int) -> None:
+    """The thesis' MNIST setting, shortened."""
+    model, _ = network(STANDARD)
+    x, y = classified_right("mnist", count, model)
+    print(f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from .01, compared every 100\n")
+    print("| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|", flush=True)
+    common: dict[str, Any] = {"max_iter": steps, "search_steps": searches, "abort_window": 100, "seed": 0}
+    settings: dict[str, dict[str, Any]] = {
+        "untargeted, Adam (thesis: 100 / 1.4955)": {},
+        "untargeted, Newton, h .01 (100 / 1.51502)": {"solver": "newton", "h": 1e-2},
+        "random targets, Adam (98.9 / 1.98707)": {"targets": "average"},
+    }
+    for name, options in settings.items():
+        start = time.perf_counter()
+        result = zoo(model, x, y, **common, **options)
+        print(summary(name, result, time.perf_counter() - start), flush=True)
+
+
+def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, int, float]:
+    """Model calls, rows and seconds of ART's ZooAttack for one search of so many iterations."""
+    classifiers, evasion = import_module("art.estimators.classification"), import_module("art.attacks.evasion")
+    meter = Meter(model)
+    classifier = classifiers.PyTorchClassifier(
+        meter, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    attack = evasion.ZooAttack(
+        classifier, max_iter=steps, binary_search_steps=1, abort_early=False, use_resize=False, use_importance=False,
+        nb_parallel=128, batch_size=1, verbose=False,
+    )  # fmt: skip
+    wall = seconds(lambda: attack.generate(x.numpy(), y.numpy()))
+    return len(meter.calls), sum(meter.sizes), wall
+
+
+def print_speed(rows: int, steps: int, repeats: int) -> None:
+    """Wall time over the bare forwards, and model calls beside ART's."""
+    print("\n| network | images | wall time / bare forwards | model calls | rows |\n|---|---|---|---|---|", flush=True)
+    for name in (STANDARD, CERTIFIED):
+        model, _ = network(name)
+        x, y = classified_right("mnist", rows, model)
+        attack = functools.partial(zoo, max_iter=steps, search_steps=1, abort_early=False, seed=0)
+        attack(model, x[:2], y[:2])
+        ratios = []
+        for _ in range(repeats):
+            meter = Meter(model)
+            wall = seconds(functools.partial(attack, meter, x, y))
+            many = x.repeat(-(-max(meter.sizes) // len(x)), 1, 1, 1)
+            ratios.append(wall / seconds(functools.partial(bare, model, many, y, meter.calls)))
+        sizes = meter.sizes
+        print(f"| {name} | {rows} | {statistics.median(ratios):.3f} | {len(sizes)} | {sum(sizes)} |", flush=True)
+    if find_spec("art") is None:
+        print("ART is not installed: no comparison with it")
+        return
+    calls, theirs, wall = art_calls(model, x, y, steps)
+    print(f"\nART on {name}, {rows} images, {steps} iterations: {calls} calls, {theirs} rows, {wall:.1f} s", flush=True)
+
+
+class Enlarged(nn.Module):
+    """An MNIST network that looks at images of 224 x 224 pixels: their means over 8 x 8."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(R, 10) logits."""
+        logits: Tensor = self.inner(functional.avg_pool2d(images, SCALE))
+        return logits
+
+
+def enlarged(count: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """That network, with images and labels."""
+    inner, _ = network(STANDARD)
+    x, y = classified_right("mnist", count, inner)
+    return Enlarged(inner), functional.interpolate(x, scale_factor=SCALE, mode="nearest"), y
+
+
+def print_techniques(count: int, steps: int) -> None:
+    """Each technique of the thesis left out, as in its Table 3; one search with a fixed c."""
+    model, x, y = enlarged(count)
+    print(
+        f"\n{STANDARD} behind an 8 x 8 mean: {tuple(x.shape[1:])}, {count} images, random targets, {steps} iterations\n"
+    )
+    print("| ZOO-Adam | success % | first success, queries | mean L2 | seconds |\n|---|---|---|---|---|", flush=True)
+    growth = {0: 28, steps // 4: 56, steps // 2: 112}
+    full: dict[str, Any] = {"resize": growth, "importance": True, "reset_adam": True}
+    for name, options in {
+        "all techniques": full,
+        "no hierarchy: 112 x 112 from the start": {**full, "resize": 112},
+        "no scaled space: single pixels": {**full, "resize": None},
+        "no importance sampling": {**full, "importance": False},
+        "importance every 50 iterations": {**full, "importance": 50},
+        "no reset of Adam": {**full, "reset_adam": False},
+        "growth on a plateau": {**full, "resize": list(growth.values()), "abort_window": max(1, steps // 20)},
+    }.items():
+        start = time.perf_counter()
+        result = zoo(
+            model, x, y, targets="average", max_iter=steps, search_steps=1, initial_const=200.0, coordinates=64,
+            abort_early=False, seed=0, batch_size=64, **options,
+        )  # fmt: skip
+        hit = result.success & ~result.already_adversarial
+        first = float(result.queries_to_success[hit].double().mean())
+        took = time.perf_counter() - start
+        share, mean = 100 * float(result.success.double().mean()), float(result.distance[hit].double().mean())
+        print(f"| {name} | {share:.1f} | {first:.0f} | {mean:.3f} | {took:.0f} |", flush=True)
+
+
+def print_memory(count: int) -> None:
+    """Peak memory of a few iterations of 16 images with three channels in the pixel space and in a scaled one."""
+    x = torch.rand(count, 3, 224, 224)
+    model = nn.Sequential(nn.AvgPool2d(SCALE), nn.Flatten(), nn.Linear(3 * 28 * 28, 10)).eval()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for resize in ({0: 32, 2: 64, 4: 128}, None):
+        zoo(model, x, None, max_iter=6, search_steps=1, resize=resize, importance=True, batch_size=64, seed=0)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(
+            f"{count} images of 3 x 224 x 224, resize {resize}: peak {peak / 2**20:.2f} GiB, before "
+            f"{before / 2**20:.2f}"
+        )
+
+
+def main() -> None:
+    """Print the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=["quality", "paper", "speed", "techniques", "memory"])
+    parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
+    parser.add_argument("--steps", type=int, default=0, help="0 takes the iterations of each table")
+    parser.add_argument("--searches", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    if not os.environ.get("ART_EXT_DATA"):
+        sys.exit("set ART_EXT_DATA to a folder that holds MNIST and the checkpoints")
+    print_versions()
+    for part in arguments.parts:
+        if part == "quality":
+            print_quality(arguments.images or 30, arguments.steps or 1000)
+        elif part == "paper":
+            print_paper(arguments.images or 5, arguments.steps or 1000, arguments.searches)
+        elif part == "speed":
+            print_speed(arguments.images or 64, arguments.steps or 3, arguments.repeats)
+        elif part == "techniques":
+            print_techniques(arguments.images or 8, arguments.steps or 400)
+        else:
+            print_memory(arguments.images or 16)
+
+
+if __name__ == "__main__":
+    main()
