@@ -8,10 +8,11 @@ import torchattacks
 from torch import Tensor, nn
 
 from art_ext.adapters.torchattacks_ball import AIFGSM, FW, HMCAM, FWBlack
+from art_ext.adapters.torchattacks_nearest import EAD, ZOO
 from art_ext.adapters.torchattacks_shell import CoreAttack, Logits, class_indices
 from art_ext.core.attacks import rays
 
-__all__ = ["AIFGSM", "ATTACKS", "FW", "HMCAM", "FWBlack", "RayS", "Registration", "register"]
+__all__ = ["AIFGSM", "ATTACKS", "EAD", "FW", "HMCAM", "ZOO", "FWBlack", "RayS", "Registration", "register"]
 
 
 class RayS(CoreAttack):
@@ -76,7 +77,8 @@ class RayS(CoreAttack):
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 
-ATTACKS: dict[str, type[CoreAttack]] = {shell.__name__: shell for shell in (RayS, FW, FWBlack, HMCAM, AIFGSM)}
+SHELLS: tuple[type[CoreAttack], ...] = (RayS, FW, FWBlack, HMCAM, AIFGSM, EAD, ZOO)
+ATTACKS: dict[str, type[CoreAttack]] = {shell.__name__: shell for shell in SHELLS}
 
 
 class Registration:

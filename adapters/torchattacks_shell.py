@@ -70,15 +70,15 @@ class CoreAttack(Attack):
         """Leave the modes to the oracle."""
 
 
-class BallAttack(CoreAttack):
-    """Base of the shells of attacks within a given ball, whose arguments are the core's but for their names.
+class FunctionAttack(CoreAttack):
+    """Base of the shells whose arguments are those of a core function but for their names.
 
     All of torchattacks' targeted modes work; what a mode asks of the model to choose its targets is not among the
     counts of ``last_result``.
     """
 
     _function: ClassVar[Callable[..., AttackResult]]
-    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "steps": "num_steps"}
+    _core_names: ClassVar[dict[str, str]] = {}
 
     def __init__(self, model: nn.Module, **arguments: Any) -> None:
         super().__init__(type(self).__name__, model)
@@ -100,3 +100,9 @@ class BallAttack(CoreAttack):
         )
         self._store(result)
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
+
+
+class BallAttack(FunctionAttack):
+    """Base of the shells of attacks within a given ball."""
+
+    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "steps": "num_steps"}

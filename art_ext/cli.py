@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from art_ext.evaluation.runner import Outcome, Watcher
 
 EARLY_STOP = (
-    "Leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). By default "
-    "a single eps stops early, and one search serves several."
+    "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). "
+    "By default a single eps stops early, and one search serves several."
 )
 ATTACK = (
     "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm, fgsm, i_fgsm, "
-    "mi_fgsm, pgd, m_pgd; or a peer's, such as torchattacks:PGD or art:SquareAttack."
+    "mi_fgsm, pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's, such as torchattacks:PGD or art:SquareAttack."
 )
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
@@ -99,9 +99,11 @@ def evaluate(
     attack_args: Annotated[str, typer.Option(help="Arguments of the attacks: name.key=value,name.key=value.")] = "",
     targeted: Annotated[str | None, typer.Option(help="Targets: random, least-likely, or one class index.")] = None,
     eps: Annotated[str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")] = "8/255",
-    max_queries: Annotated[int, typer.Option(help="Most queries per sample, for attacks with such a budget.")] = 10_000,
+    max_queries: Annotated[
+        int, typer.Option(help="Most queries per sample: rays, nes, frank_wolfe_black_box, zoo.")
+    ] = 10_000,
     n: Annotated[int, typer.Option("--n", help="Take the first n samples.")] = 1000,
-    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    norm: Annotated[str, typer.Option(help="How eps and distances are measured: linf, l2 or l1.")] = "linf",
     early_stop: Annotated[bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)] = None,
     outputs: Annotated[str, typer.Option(help="What the model returns: logits, probabilities or labels.")] = "logits",
     clip_values: Annotated[str, typer.Option(help="The box: lower,upper.")] = "0,1",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,10 @@ def classifier(digits_net: nn.Module) -> Any:
 ART_SHELLS: dict[str, dict[str, Any]] = {
     "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
     "AIFGSM": {"max_iter": 8},
+    "ElasticNetPyTorch": {"norm": np.inf, "max_iter": 8, "binary_search_steps": 2, "initial_const": 1.0,
+                          "learning_rate": 0.1, "beta": 0.01, "eps": 0.25},
+    "ZooPyTorch": {"norm": np.inf, "max_iter": 8, "binary_search_steps": 2, "initial_const": 2.0,
+                   "learning_rate": 0.3, "nb_parallel": 6, "eps": 0.45},
 }  # fmt: skip
 
 

@@ -178,6 +178,26 @@ class TestEvaluate:
         assert set(found["attack"]) == {"i_fgsm", "nes"}
         assert "gradients" in done.stdout
 
+    def test_attacks_that_minimise_a_distortion(self, command: list[object], tmp_path: Path) -> None:
+        asked = (
+            "ead.beta=1e-2,ead.decision_rule=L1,ead.max_iter=20,ead.search_steps=2,ead.initial_const=1,"
+            "zoo.resize=(4,8),zoo.use_tanh=true,zoo.importance=5,zoo.coordinates=4"
+        )
+        done = call(
+            *command, "--attack", "ead,zoo", "--attack-args", asked, "--norm", "l1", "--eps", "1,2", "--max-queries", 25
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["arguments"]["attack_args"]["zoo"] == {
+            "resize": [4, 8], "use_tanh": True, "importance": 5, "coordinates": 4,
+        }  # fmt: skip
+        assert said["arguments"]["attack_args"]["ead"]["beta"] == 0.01
+        found = read_records(tmp_path / "run").query("not already_adversarial")
+        assert found.query("attack == 'zoo'")["queries"].max() <= 25
+        assert found.query("attack == 'ead'")["queries"].min() > 25
+        assert " distance |" in done.stdout.splitlines()[1]
+
     def test_a_peers_attack(self, command: list[object], tmp_path: Path) -> None:
         pytest.importorskip("torchattacks", reason="torchattacks is not installed")
         done = call(*command, "--attack", "torchattacks:PGD", "--attack-args", "torchattacks:PGD.steps=2", "--quiet")
@@ -216,6 +236,11 @@ class TestEvaluate:
             (["--attack-args", "rays.depth=3"], "rays takes tol, "),
             (["--attack-args", "rays.tol=-1"], "tol must be > 0"),
             (["--attack-args", "pgd.num_steps=3"], "attack-args must name attacks of this run"),
+            (["--attack", "ead", "--attack-args", "ead.decision_rule=L0"], "ead: decision_rule must be one of"),
+            (["--attack", "ead", "--attack-args", "ead.abort_early=no"], "ead.abort_early must be true or false"),
+            (["--attack", "cw", "--attack-args", "cw.targets=worst"], "cw.targets must be 'best'"),
+            (["--attack", "zoo", "--attack-args", "zoo.resize=32"], "zoo: resize must hold ascending sides of at most"),
+            (["--attack", "zoo", "--attack-args", "zoo.max_queries=9"], "zoo.max_queries cannot be given"),
             (["--attack-args", "depth=3"], "attack-args must be name.key=value"),
             (["--targeted", "random"], "rays cannot be targeted"),
             (["--attack", "fgsm", "--targeted", "-1"], "targeted must be random, least-likely or a class index"),

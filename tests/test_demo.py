@@ -45,7 +45,7 @@ def test_training_moves_the_misclassified_samples_too(monkeypatch: pytest.Monkey
 
 def test_the_panel_has_every_family_and_a_peer_where_there_is_one() -> None:
     names = [attack.name for attack in demo._panel()]
-    families = {"rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "pgd"}
+    families = {"rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "pgd", "ead", "zoo"}
     assert families <= set(names)
     assert ("torchattacks:PGD" in names) == (find_spec("torchattacks") is not None)
 
@@ -90,13 +90,21 @@ def test_replaces_only_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_the_natural_network_breaks_and_the_robust_one_holds(tmp_path: Path) -> None:
     outcome = run_demo(tmp_path / "demo")
-    strong = {"rays", "frank_wolfe", "hmcam", "ai_fgsm", "pgd"}
+    strong = {"rays", "frank_wolfe", "hmcam", "ai_fgsm", "pgd", "i_fgm"}
+    other_norms = {"ead", "zoo"}  # they change single pixels by more than eps
     for row in outcome.rows:
         assert row.clean_accuracy > 0.95
+        if row.attack in other_norms:
+            continue
         if row.model == "natural":
             assert row.robust_accuracy < (0.05 if row.attack in strong else 0.25)
         else:
             assert 0.4 < row.robust_accuracy < (0.7 if row.attack in strong else 0.85)
+    far = {(row.model, row.attack): row.mean_distance for row in outcome.rows}
+    for row in outcome.rows:
+        if row.attack in other_norms and row.model == "natural":
+            assert row.left_out == 0, "every sample has an adversarial somewhere"
+            assert 0.2 < row.mean_distance < far["adversarially trained", row.attack] - 0.05
     boundary = {row.model: row.adbd for row in outcome.rows if row.attack == "rays"}
     assert boundary["adversarially trained"] > 1.5 * boundary["natural"]
     shares = {(row.model, row.attack): row.robust_accuracy for row in outcome.rows}

@@ -160,7 +160,9 @@ class TestTable:
             assert row.mean_queries_without_check == pytest.approx(cost.mean() - 1)
             finite = np.isfinite(found["distance"])
             assert row.adbd == pytest.approx(np.where(right, found["distance"], 0.0)[finite].mean(), rel=1e-6)
-            assert row.adbd_left_out == (~finite).sum()
+            assert row.mean_distance == pytest.approx(found["distance"][finite & right].mean(), rel=1e-6)
+            assert row.median_distance == pytest.approx(np.median(found["distance"][finite & right]), rel=1e-6)
+            assert row.left_out == (~finite & right).sum()
             assert row.queries == found["queries"].sum()
             assert row.seconds == pytest.approx(found["seconds"].sum())
 
@@ -170,8 +172,9 @@ class TestTable:
         with (tmp_path / "run" / "table.csv").open() as stream:
             (line,) = csv.DictReader(stream)
         assert row["robust_accuracy"] == float(line["robust_accuracy"]) == outcome.rows[0].robust_accuracy
-        assert row["adbd"] is None, "a search that stopped early knows no ADBD"
-        assert line["adbd"] == ""
+        for name in ("adbd", "mean_distance", "median_distance", "left_out"):
+            assert row[name] is None, "a search that stopped early knows upper bounds only"
+            assert line[name] == ""
 
     def test_nothing_broken_is_unknown_cost_not_zero(self, tmp_path: Path) -> None:
         (row,) = run(tmp_path / "run", eps=1e-4).rows

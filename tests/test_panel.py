@@ -16,7 +16,7 @@ from art_ext.core import attacks as core_attacks
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import ATTACKS, Attack, Settings, evaluate, plots, read_run
+from art_ext.evaluation import ATTACKS, Attack, Settings, Watcher, evaluate, plots, read_run
 from art_ext.evaluation.panel import find_attack
 from art_ext.evaluation.table import to_text
 from art_ext.evaluation.targets import choose_targets
@@ -25,9 +25,15 @@ EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
 NAMES = (
     "rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "fgsm", "i_fgsm", "mi_fgsm", "pgd",
-    "m_pgd",
+    "m_pgd", "ead", "cw", "i_fgm", "zoo",
 )  # fmt: skip
-BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes")
+BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
+MINIMISING: dict[str, dict[str, Any]] = {
+    "ead": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5},
+    "cw": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},
+    "i_fgm": {"num_steps": 5},
+    "zoo": {"max_iter": 9, "search_steps": 1, "initial_const": 3.0, "step_size": 0.1, "coordinates": 16},
+}  # enough to find an adversarial of most samples
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +53,9 @@ def attack(name: str, model: Any, data: Dataset, settings: Settings = SETTINGS, 
 class TestAttacks:
     def test_the_panel_is_what_the_core_has(self) -> None:
         assert tuple(ATTACKS) == NAMES
-        assert {name for name in ATTACKS if ATTACKS[name].nearest} == {"rays"}
+        assert {name for name in ATTACKS if ATTACKS[name].nearest} == {"rays", *MINIMISING}
+        assert {name for name in ATTACKS if ATTACKS[name].stops_early} == {"rays"}
+        assert {name for name in ATTACKS if ATTACKS[name].bounded} == set(BLACK_BOX)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_settings_reach_the_attack(
@@ -62,7 +70,7 @@ class TestAttacks:
 
         spy.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         monkeypatch.setattr(core_attacks, name, spy)
-        member = find_attack(name, {"pad_rows": 0})
+        member = find_attack(name, {"pad_rows": 0, **MINIMISING.get(name, {})})
         member.run(linear_net, data.x[:4], data.y[:4], EPS, SETTINGS, lambda progress: None)
         shared = {
             "eps": EPS,
@@ -78,12 +86,14 @@ class TestAttacks:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_finds_what_the_function_itself_finds(self, name: str, linear_net: nn.Module, data: Dataset) -> None:
-        options: dict[str, Any] = {"max_queries": 300} if name in BLACK_BOX else {}
-        own = getattr(core_attacks, name)(linear_net, data.x, data.y, eps=EPS, seed=3, **options)
-        found = attack(name, linear_net, data)
+        quick = MINIMISING.get(name, {})
+        options = {**quick, **({"max_queries": 300} if name in BLACK_BOX else {})}
+        own = getattr(core_attacks, name)(linear_net, data.x, data.y, eps=EPS, norm="linf", seed=3, **options)
+        found = attack(name, linear_net, data, **quick)
         assert torch.equal(found.success, own.success)
         assert torch.equal(found.queries, own.queries)
         assert torch.equal(found.gradients, own.gradients)
+        assert (found.x_nearest is not None) == ATTACKS[name].nearest
 
     def test_white_box_attacks_have_a_budget_only_if_it_is_asked_for(
         self, linear_net: nn.Module, data: Dataset
@@ -92,6 +102,7 @@ class TestAttacks:
         assert int(attack("pgd", linear_net, data, few).queries.max()) > 5
         assert int(attack("pgd", linear_net, data, few, max_queries=7).queries.max()) == 7
         assert int(attack("nes", linear_net, data, few).queries.max()) <= 5
+        assert int(attack("cw", linear_net, data, few, max_queries=7).queries.max()) == 7
 
     @pytest.mark.parametrize(
         ("name", "key", "message"),
@@ -102,12 +113,156 @@ class TestAttacks:
             ("hmcam", "seed", "use --seed"),
             ("rays", "early_stop", "use --early-stop"),
             ("frank_wolfe", "targets", "use --targeted"),
+            ("rays", "targets", "use --targeted"),
+            ("ead", "norm", "use --norm"),
+            ("zoo", "max_queries", "use --max-queries"),
             ("frank_wolfe", "callback", "frank_wolfe.callback is set by the evaluation itself"),
         ],
     )
     def test_arguments_it_does_not_take(self, name: str, key: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             find_attack(name, {key: 1})
+
+    @pytest.mark.parametrize(
+        ("name", "key", "value", "message"),
+        [
+            ("ead", "abort_early", "no", "ead.abort_early must be true or false, got 'no'"),
+            ("zoo", "importance", "often", "zoo.importance must be true or false, got 'often'"),
+            ("ead", "targets", "worst", "ead.targets must be 'best', the nearest of all wrong classes, got 'worst': a"),
+            ("zoo", "targets", 3, "zoo.targets must be 'best', .* got 3: a random or a given class is for --targeted"),
+        ],
+    )
+    def test_values_it_would_take_for_something_else(self, name: str, key: str, value: object, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            find_attack(name, {key: value})
+
+
+class TestMinimising:
+    """EAD, C&W, I-FGM and ZOO: one search for all radii, and distances of their own."""
+
+    @pytest.mark.parametrize("early_stop", [False, True])
+    @pytest.mark.parametrize("name", MINIMISING)
+    def test_one_search_serves_every_radius_whatever_early_stop_says(
+        self, name: str, early_stop: bool, tmp_path: Path, linear_net: nn.Module, data: Dataset,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        function, quick, calls = getattr(core_attacks, name), MINIMISING[name], []
+
+        def counted(*samples: Any, **options: Any) -> AttackResult:
+            calls.append((len(samples[1]), options["eps"]))
+            result: AttackResult = function(*samples, **options)
+            return result
+
+        counted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        monkeypatch.setattr(core_attacks, name, counted)
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=(0.08, 0.15), attacks=(name,), attack_args={name: quick},
+            early_stop=early_stop, max_queries=300, chunk_size=25,
+        )  # fmt: skip
+        assert [call for call in calls if call[0]] == [(25, 0.15), (15, 0.15)]
+        options = {**quick, "norm": "linf", "seed": 0, **({"max_queries": 300} if name == "zoo" else {})}
+        for row in outcome.rows:
+            records = outcome.records.query("eps == @row.eps")
+            own = function(linear_net, data.x, data.y, eps=row.eps, **options)
+            for field in ("success", "queries_to_success", "queries", "gradients", "already_adversarial", "distance"):
+                assert np.array_equal(records[field], getattr(own, field).numpy()), field
+            right = ~own.already_adversarial
+            near = own.distance <= row.eps
+            assert row.robust_accuracy == pytest.approx(float((right & ~near).double().mean()))
+            found = right & own.distance.isfinite()
+            assert row.mean_distance == pytest.approx(float(own.distance[found].mean()))
+            assert row.median_distance == pytest.approx(np.median(own.distance[found]))
+            assert row.left_out == int((right & ~found).sum())
+            assert np.isnan(row.adbd), "no whole budget was spent on it"
+        assert outcome.rows[0].success_rate < outcome.rows[1].success_rate
+
+    def test_distances_are_measured_as_the_settings_say(self, linear_net: nn.Module, data: Dataset) -> None:
+        for norm, order in (("linf", torch.inf), ("l2", 2), ("l1", 1)):
+            found = attack("ead", linear_net, data, replace(SETTINGS, norm=norm, eps=(1.0,)), **MINIMISING["ead"])
+            assert found.x_nearest is not None
+            length = torch.linalg.vector_norm((found.x_nearest - data.x).flatten(1).double(), ord=order, dim=1)
+            fooled = found.distance.isfinite()
+            assert torch.allclose(found.distance[fooled].double(), length[fooled], rtol=1e-6)
+            assert (linear_net(found.x_nearest).argmax(dim=1) != data.y)[fooled].all()
+
+    def test_what_the_records_charge(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        asked: dict[str, dict[str, Any]] = {
+            "ead": {"max_iter": 7, "search_steps": 3, "abort_early": False},
+            "cw": {"max_iter": 7, "search_steps": 3, "abort_early": False},
+            "zoo": {"max_iter": 100, "search_steps": 1, "coordinates": 4, "abort_early": False},
+        }
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=EPS, attacks=tuple(asked), attack_args=asked, max_queries=40
+        )
+        right = outcome.records.query("not already_adversarial")
+        columns = right.groupby("attack")[["queries", "gradients"]]
+        charged = {name: set(rows.itertuples(index=False, name=None)) for name, rows in columns}
+        assert charged == {
+            "ead": {(1 + 3 * (2 * 7 - 1), 1 + 3 * (7 - 1))},
+            "cw": {(1 + 3 * 7, 3 * 7)},
+            "zoo": {(1 + 4 * (1 + 2 * 4) + 1, 0)},  # the fifth look, and no probes for which 40 would not do
+        }
+        protocol = read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
+        assert "At most 40 queries per sample (zoo)." in protocol
+        assert any("minimise a distortion (ead, cw, zoo) end by their own schedule" in said for said in protocol)
+
+    def test_only_rays_is_said_to_have_stopped_early(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        panel = {"attacks": ("rays", "i_fgm"), "max_queries": 60}
+        (rays, i_fgm) = evaluate(linear_net, data, tmp_path / "run", eps=EPS, **panel).rows  # type: ignore[arg-type]
+        assert (rays.left_out, i_fgm.left_out) == (None, 0)
+        assert np.isnan(rays.mean_distance)
+        assert i_fgm.mean_distance > 0
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert {name: found["stops_early"] for name, found in said["attacks"].items()} == {"rays": True, "i_fgm": False}
+        assert any("adversarial (rays) at its first success" in sentence for sentence in said["protocol"])
+
+    def test_towards_targets(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        quick = MINIMISING["ead"]
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=(0.1, 0.2), attacks=("ead",), attack_args={"ead": quick},
+            targeted="random",
+        )  # fmt: skip
+        found = outcome.records.query("eps == 0.1")
+        attacked = torch.tensor((found["clean_prediction"] == found["label"]).tolist())
+        target = torch.tensor(found["target"].tolist())[attacked]
+        own = core_attacks.ead(
+            linear_net, data.x[attacked], target, eps=0.1, norm="linf", targeted=True, seed=0, **quick
+        )
+        for field in ("distance", "success", "queries", "queries_to_success"):
+            assert np.array_equal(found.loc[attacked.tolist(), field], getattr(own, field).numpy()), field
+        assert own.x_nearest is not None
+        reached = own.distance.isfinite()
+        assert torch.equal(linear_net(own.x_nearest).argmax(dim=1)[reached], target[reached])
+        assert outcome.rows[0].left_out == int((~reached).sum())
+        assert not found.loc[(~attacked).tolist(), "success"].any()
+
+    def test_the_nearest_of_all_wrong_classes(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        few = replace(data, x=data.x[:12], y=data.y[:12])
+        asked = {"ead": {**MINIMISING["ead"], "targets": "best"}}
+        told: list[tuple[float, float]] = []
+
+        class Listener(Watcher):
+            def progress(self, done: float, robust: float) -> None:
+                told.append((done, robust))
+
+        outcome = evaluate(
+            linear_net, few, tmp_path / "run", eps=(0.08, 0.15), attacks=("ead",), attack_args=asked,
+            watcher=Listener(),
+        )  # fmt: skip
+        assert told == [(12, pytest.approx(row.robust_accuracy)) for row in outcome.rows], "nothing of single classes"
+        for row in outcome.rows:
+            own = core_attacks.ead(linear_net, few.x, few.y, eps=row.eps, norm="linf", seed=0, **asked["ead"])
+            records = outcome.records.query("eps == @row.eps")
+            for field in ("success", "queries_to_success", "queries", "distance", "already_adversarial"):
+                assert np.array_equal(records[field], getattr(own, field).numpy()), field
+            assert row.clean_accuracy == pytest.approx(float((~own.already_adversarial).double().mean()))
+        assert any(
+            sentence.startswith("ead attacks all wrong classes of a sample, and anew for each eps")
+            for sentence in read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
+        )
 
 
 class TestEvaluation:
@@ -119,7 +274,7 @@ class TestEvaluation:
         said = read_run(tmp_path / "run")
         assert said is not None
         assert said["arguments"]["attack_args"] == asked
-        assert said["attacks"]["i_fgsm"] == {"nearest": False, "arguments": asked["i_fgsm"]}
+        assert said["attacks"]["i_fgsm"] == {"nearest": False, "stops_early": False, "arguments": asked["i_fgsm"]}
         assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
         steps = outcome.records.query("attack == 'i_fgsm' and not already_adversarial")
         assert set(steps["gradients"]) == {3}
@@ -127,6 +282,7 @@ class TestEvaluation:
         assert (rays.mean_gradients, i_fgsm.mean_gradients) == (0, 3)
         assert "gradients" in to_text(outcome.rows)
         assert "gradients" not in to_text([rays])
+        assert "distance" not in to_text(outcome.rows), "of no attack that stopped early or fills a ball"
         page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
         assert "Mean gradients" in page
 
@@ -148,6 +304,18 @@ class TestEvaluation:
             ),
             ({"attacks": ("pgd",), "attack_args": {"pgd": {"num_steps": "many"}}}, "num_steps must be"),
             ({"attacks": ("pgd",), "outputs": "labels"}, "pgd: this attack needs"),
+            ({"attacks": ("ead",), "attack_args": {"ead": {"beta": -1}}}, "ead: beta must be .* got -1"),
+            (
+                {"attacks": ("ead",), "attack_args": {"ead": {"decision_rule": "L0"}}},
+                "ead: decision_rule must be one of 'EN', 'L1', 'L2', got 'L0'",
+            ),
+            ({"attacks": ("zoo",), "attack_args": {"zoo": {"resize": 32}}}, "at most the image's 8, got 32"),
+            ({"attacks": ("i_fgm",), "attack_args": {"i_fgm": {"search": "random"}}}, "i_fgm: search must be one of"),
+            ({"attacks": ("zoo",), "outputs": "labels"}, "zoo: this attack needs"),
+            (
+                {"attacks": ("cw",), "attack_args": {"cw": {"targets": "best"}}, "targeted": 3},
+                "cw cannot be targeted: its argument targets chooses the classes",
+            ),
             ({"targeted": "random"}, "rays cannot be targeted: the search needs a starting image"),
             ({"targeted": "next", "attacks": ("pgd",)}, "targeted must be random, least-likely or a class index"),
             ({"targeted": -1, "attacks": ("pgd",)}, "targeted must be an integer >= 0"),

@@ -19,6 +19,7 @@ from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, Settings, evaluate, plots, records
 from art_ext.evaluation.examples import Examples, Found, choose
+from art_ext.evaluation.table import to_text
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
 
@@ -71,6 +72,53 @@ def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data
     assert worst < min(row.robust_accuracy for row in outcome.rows)
     assert f'<div class="big">{100 * worst:.1f} %</div>' in page_of(tmp_path)
     assert "It breaks every other sample." in page_of(tmp_path)
+
+
+def test_distances_have_a_column_where_an_attack_knows_them(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+    always = int(linear_net(torch.zeros(1, 1, 8, 8)).argmax())
+    y = torch.where(torch.arange(20) < 5, always, data.y)
+    models = {"hears": linear_net, "deaf": lambda x: linear_net(0 * x)}
+    run(tmp_path / "stopped", models, replace(data, y=y), attacks=("rays", "fgsm"))
+    assert not {"Distance", "ADBD"} & set(_headings(page_of(tmp_path / "stopped")))
+    outcome = run(tmp_path / "minimised", models, replace(data, y=y), attacks=("i_fgm",))
+    page = page_of(tmp_path / "minimised")
+    headings = _headings(page)
+    assert "ADBD" not in headings
+    hears, deaf = re.findall(r"<td[^>]*>(.*?)</td>", page)[headings.index("Distance") :: len(headings)]
+    assert hears == f"{outcome.rows[0].mean_distance:.4f}"
+    right = int((y == always).sum())
+    assert right >= 5
+    assert deaf == f'-<br><small class="soft">{right} left out</small>'
+    assert f"   {outcome.rows[0].mean_distance:.4f} |" in to_text(outcome.rows)
+    assert "ADBD" not in to_text(outcome.rows)
+
+
+def _headings(page: str) -> list[str]:
+    return re.findall(r"<button[^>]*>([^<]+)</button>", page)
+
+
+def test_only_attacks_that_stopped_early_have_a_faint_curve(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+
+    def keep(figure: Any) -> bytes:
+        drawn.append(figure)
+        return b""
+
+    monkeypatch.setattr(plots, "_png", keep)
+    for early_stop, faint in ((True, [0.35, None, None]), (False, [None, None])):
+        out = tmp_path / str(early_stop)
+        run(out, linear_net, data, attacks=("rays", "i_fgm"), early_stop=early_stop)
+        curves = [line for line in drawn[0].axes[0].lines if line.get_drawstyle() == "steps-post"]
+        assert [line.get_alpha() for line in curves] == faint
+        page = page_of(out)
+        assert ("left the search at their first success (rays)" in page) == early_stop
+        assert "minimise a distortion of their own (i_fgm) need not come near" in page
+        drawn.clear()
 
 
 def test_samples_that_are_no_images_have_no_pictures(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:

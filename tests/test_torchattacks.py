@@ -33,6 +33,10 @@ def rays(model: nn.Module, **options: Any) -> Any:
 SHELLS: dict[str, dict[str, Any]] = {
     "RayS": {}, "FW": {"steps": 8}, "FWBlack": {"n_directions": 6, "seed": 0}, "HMCAM": {"steps": 4, "seed": 0},
     "AIFGSM": {"steps": 8},
+    "EAD": {"norm": "Linf", "max_iterations": 8, "binary_search_steps": 2, "initial_const": 1.0, "lr": 0.1,
+            "beta": 0.01, "eps": 0.25},
+    "ZOO": {"norm": "Linf", "max_iterations": 8, "binary_search_steps": 2, "initial_const": 2.0, "lr": 0.4,
+            "n_coordinates": 6, "eps": 0.85, "seed": 0},
 }  # fmt: skip
 
 
@@ -160,7 +164,7 @@ def test_normalised_images(make, sample, digits_net):
     assert 0 < int(result.success.sum()) < 14
     assert 0 <= float(result.x_adv.min()) < float(result.x_adv.max()) <= 1
     assert torch.equal(labels(model, adversarial) != labels(model, inputs), result.success)
-    assert float((adversarial - inputs).abs().max()) <= EPS / 0.25 + 1e-5, "eps is in units of [0, 1]"
+    assert float((adversarial - inputs).abs().max()) <= attack.eps / 0.25 + 1e-5, "eps is in units of [0, 1]"
 
 
 def test_normalisation_stays_in_force_after_an_error(make, sample, digits_net):

@@ -12,7 +12,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification.classifier import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from art_ext.attacks.estimator import EstimatorModel
@@ -144,23 +144,35 @@ class CoreAttack(EvasionAttack):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         # the rest is the core's to check: an attack on no sample asks the model nothing
-        lower, upper = self.estimator.clip_values
-        nothing = torch.empty(0, *(np.broadcast_shapes(np.shape(lower), np.shape(upper)) or (1,)))
+        nothing = torch.empty(0, *self._sample_shape())
         labels = torch.empty(0, dtype=torch.int64)
         self._attack(EstimatorModel(self.estimator), nothing, labels, **dict.fromkeys(self._generate_keywords, nothing))
 
+    def _sample_shape(self) -> tuple[int, ...]:
+        """The shape of a sample, as far as the estimator tells."""
+        box = np.broadcast_shapes(*map(np.shape, self.estimator.clip_values))
+        try:
+            return np.broadcast_shapes(box, self.estimator.input_shape) or (1,)
+        except (TypeError, ValueError):  # unknown sides, or not the samples' shape: ART never looks at it
+            return box or (1,)
 
-class BallAttack(CoreAttack):
-    """Base of the shells of attacks within a given ball, whose parameters are the core's but for their names."""
 
-    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "stop_on_success")
+class FunctionAttack(CoreAttack):
+    """Base of the shells whose parameters are those of a core function but for their names."""
+
     _function: ClassVar[Callable[..., AttackResult]]
-    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size"}
+    _core_names: ClassVar[dict[str, str]] = {}
 
-    def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+    def _attack(self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
         settings = {self._core_names.get(name, name): getattr(self, name) for name in self.attack_params}
         del settings["verbose"]
         settings["norm"] = core_norm(self.norm)
-        return type(self)._function(
-            model, x, labels, clip_values=tuple(self.estimator.clip_values), **settings, **options
-        )
+        settings["clip_values"] = tuple(self.estimator.clip_values)
+        return type(self)._function(model, x, labels, **{**settings, **options})
+
+
+class BallAttack(FunctionAttack):
+    """Base of the shells of attacks within a given ball."""
+
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "stop_on_success")
+    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size"}

@@ -39,7 +39,9 @@ class Box:
             raise ValueError(f"clip_values must be a pair (lower, upper) such as (0, 1), got {clip_values!r}")
         bounds = []
         for name, bound in zip(("lower", "upper"), clip_values, strict=True):
-            bound = torch.as_tensor(bound, dtype=torch.float32, device=device)
+            # copied, because a view of a read-only array draws a warning
+            copied = bound.detach() if isinstance(bound, Tensor) else torch.tensor(bound)
+            bound = copied.to(device=device, dtype=torch.float32)
             try:
                 bound.expand(sample_shape)
             except RuntimeError as error:

@@ -41,6 +41,9 @@ PANEL: dict[str, dict[str, Any]] = {
     "mi_fgsm": {},
     "pgd": {},
     "m_pgd": {},
+    "ead": {"beta": 0.01, "max_iter": 40, "search_steps": 3, "initial_const": 3.0},
+    "i_fgm": {},
+    "zoo": {"coordinates": 32, "step_size": 0.09, "search_steps": 1, "initial_const": 3.0},
 }
 PEERS: dict[str, dict[str, Any]] = {"torchattacks:PGD": {"alpha": 0.02, "steps": 40}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,10 @@ class Settings:
 
     Attributes:
         eps: radii, ascending, in the units of x.
-        max_queries: most forward rows per sample, for our attacks that have a budget of queries.
+        max_queries: most forward rows per sample, for the attacks that it binds.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        early_stop: whether a sample leaves the search for the nearest adversarial at its first success.
+        early_stop: whether a sample leaves the search for the nearest adversarial at its first success, in the attacks
+            that can be told so.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box.
         batch_size: most rows in one model call.
@@ -79,9 +80,13 @@ class Attack:
         name: how records, tables and the command line call it.
         run: from (model, x, goal, eps, settings, callback) to the result; goal (N,) are the classes to leave or, where
             ``settings.targeted`` is given, to reach.
-        nearest: whether it searches the nearest adversarial; one search that does not stop early then serves every
+        nearest: whether it looks for the nearest adversarial; one search that does not stop early then serves every
             eps. Otherwise it fills a given ball, and runs once for each eps.
         about: what it does, in a sentence of the protocol.
+        stops_early: whether it looks for the nearest until its budget is spent or, if ``settings.early_stop``, until
+            the first success. An attack that looks for the nearest and does not is one that minimises a distortion, and
+            ends by its own schedule.
+        bounded: whether ``settings.max_queries`` binds it.
         no_targets: why it cannot be targeted; empty if it can.
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
         checks_first: whether a run on no samples makes all its checks and never asks the model.
@@ -91,13 +96,17 @@ class Attack:
     run: AttackFunction
     nearest: bool
     about: str
+    stops_early: bool = False
+    bounded: bool = False
     no_targets: str = "it does not say that it can"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checks_first: bool = False
 
     def searches(self, settings: Settings) -> list[tuple[float, ...]]:
         """The runs that the settings ask for: each with the radii it serves, the last being the one it is given."""
-        if self.nearest and not settings.early_stop:
+        stopped = self.stops_early and settings.early_stop
+        # while several classes of a sample are attacked, nobody says when it came within one of several radii
+        if self.nearest and not stopped and "targets" not in self.arguments:
             return [settings.eps]
         return [(eps,) for eps in settings.eps]
 
@@ -146,20 +155,21 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in found if parameter.kind in named}
 
 
-def check_arguments(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def check_arguments(
+    name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any], own: Collection[str] = ()
+) -> None:
     """Refuse arguments that an attack does not know, and those that the evaluation's own options stand for.
 
     Args:
         name: of the attack.
         arguments: what was asked of it.
-        parameters: what its function takes, with defaults. A ``max_queries`` without a budget by default (that of a
-            gradient attack) is the attack's own; ``--max-queries`` is for query attacks.
+        parameters: what its function takes, with defaults.
+        own: the keys that are the attack's own, although options of the evaluation have their names.
 
     Raises:
         ValueError: naming the key, and the keys that are known or the option to use.
     """
-    free = "max_queries" if parameters.get("max_queries", 0) is None else ""
-    known = [key for key in parameters if key == free or (key not in _OPTIONS and key not in _INTERNAL)]
+    known = [key for key in parameters if key in own or (key not in _OPTIONS and key not in _INTERNAL)]
     for key in arguments:
         if key in known:
             continue
@@ -170,11 +180,30 @@ def check_arguments(name: str, arguments: Mapping[str, Any], parameters: Mapping
         raise ValueError(f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}")
 
 
+def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Refuse values that the functions of the core would take for something else.
+
+    Raises:
+        ValueError: naming the key, what was given and what was wanted.
+    """
+    for key, value in arguments.items():
+        if isinstance(parameters[key], bool) and isinstance(value, str):  # every text is true
+            raise ValueError(f"{name}.{key} must be true or false, got {value!r}")
+    if arguments.get("targets", "best") != "best":  # of the others not every success is a misclassification
+        raise ValueError(
+            f"{name}.targets must be 'best', the nearest of all wrong classes, got {arguments['targets']!r}: a random "
+            "or a given class is for --targeted"
+        )
+
+
 def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
     """One of our attacks: told whatever of the settings its function takes."""
     function = getattr(core_attacks, name)
     parameters = parameters_of(function)
-    check_arguments(name, arguments, parameters)
+    bounded = name in _QUERY_ATTACKS
+    own = {"max_queries": not bounded, "targets": parameters["eps"] is None}
+    check_arguments(name, arguments, parameters, [key for key, free in own.items() if free])
+    _check_values(name, arguments, parameters)
 
     def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
         offered: dict[str, Any] = {
@@ -182,21 +211,26 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
             "outputs": settings.outputs, "batch_size": settings.batch_size, "device": settings.device,
             "callback": callback, "seed": settings.seed, "targeted": settings.targeted is not None,
         }  # fmt: skip
-        if parameters.get("max_queries") is not None:  # an attack that has a budget by default is a query attack
+        if bounded:
             offered["max_queries"] = settings.max_queries
+        if "targets" in arguments:
+            offered["callback"] = None  # it would hear of each class, not of the sample
         taken = {key: value for key, value in offered.items() if key in parameters}
         result: AttackResult = function(model, x, goal, **taken, **arguments)
         return result
 
+    why_not = "its argument targets chooses the classes" if "targets" in arguments else _NO_TARGETS.get(name, "")
     return Attack(
-        name, run, nearest="early_stop" in parameters, about=about, no_targets=_NO_TARGETS.get(name, ""),
-        arguments=arguments, checks_first=True,
+        name, run, about=about, bounded=bounded, stops_early="early_stop" in parameters,
+        nearest=parameters["eps"] is not inspect.Parameter.empty,  # who fills a ball must be given one
+        no_targets=why_not, arguments=arguments, checks_first=True,
     )  # fmt: skip
 
 
 _NO_TARGETS = {
     "rays": "the search needs a starting image of the target class for every sample (x_init of the Python function)",
 }
+_QUERY_ATTACKS = ("rays", "frank_wolfe_black_box", "nes", "zoo")  # the others end by a number of steps
 _OURS = {
     "rays": "RayS asks for predicted labels only and searches the sign direction with the nearest decision boundary; "
     "every row through the model is a query, the clean check and each bisection step included.",
@@ -216,6 +250,13 @@ _OURS = {
     "mi_fgsm": "MI-FGSM is I-FGSM along a momentum of normalised gradients.",
     "pgd": "PGD takes sign steps of the gradient from a random start in the ball, and projects onto it.",
     "m_pgd": "M-PGD is PGD along a momentum of normalised gradients.",
+    "ead": "EAD minimises the elastic net beta L1 + L2^2 of the perturbation by accelerated shrinkage-thresholding, "
+    "with a search over the weight of the loss; it changes few pixels, but these by much.",
+    "cw": "C&W minimises the L2 distortion by Adam in a space without a box, with the search of EAD.",
+    "i_fgm": "I-FGM takes a few normalised gradient steps that add up to a radius, and searches the smallest radius "
+    "at which they succeed.",
+    "zoo": "ZOO minimises the L2 distortion from scores, by difference quotients along a few coordinates at a time: "
+    "two queries for each of them and one for each iterate, of which a small budget allows few.",
 }
 ATTACKS = {name: _core(name, about, {}) for name, about in _OURS.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from art_ext.evaluation.examples import COLUMNS, Examples, Found
 from art_ext.evaluation.records import PLOTS
-from art_ext.evaluation.table import radius
+from art_ext.evaluation.table import radius, stopped_early
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +169,7 @@ def _robust_accuracy(records: pd.DataFrame, run: Mapping[str, Any]) -> Plot:
         axes, style = canvas.axes[str(model)], dict(canvas.looks[str(model), str(attack)])
         label, marker = canvas.label(str(model), str(attack)), style.pop("marker")
         if attack not in filling:
-            _steps(axes, group, right, run["settings"]["early_stop"], label, style)
+            _steps(axes, group, right, stopped_early(run, str(attack)), label, style)
             continue
         held = [(rows["eps"].iloc[0], 100 * _held(rows).mean()) for _, rows in group.groupby("eps")]
         # side by side about their radius, or they would hide each other
@@ -199,11 +199,18 @@ def _robust_caption(run: Mapping[str, Any]) -> str:
         "Share of all samples that are classified correctly and for which no adversarial was found within the radius; "
         "at radius 0 it is the clean accuracy. A stronger attack can only lower these curves."
     )
-    searching = any(attack["nearest"] for attack in run["attacks"].values())
-    if searching and run["settings"]["early_stop"]:
+    stopped = [name for name in run["attacks"] if stopped_early(run, name)]
+    if stopped:
         caption += (
-            " Samples left the search at their first success. Below the attacked eps their distances are upper bounds, "
-            "and the faint part of a curve only bounds robust accuracy from above; run with --no-early-stop to know it."
+            f" Samples left the search at their first success ({', '.join(stopped)}). Below the attacked eps their "
+            "distances are upper bounds, and the faint part of a curve only bounds robust accuracy from above; run "
+            "with --no-early-stop to know it."
+        )
+    minimising = [name for name, attack in run["attacks"].items() if attack["nearest"] and not attack["stops_early"]]
+    if minimising:
+        caption += (
+            f" Attacks that minimise a distortion of their own ({', '.join(minimising)}) need not come near in this "
+            "norm."
         )
     if not all(attack["nearest"] for attack in run["attacks"].values()):
         caption += (

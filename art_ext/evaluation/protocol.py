@@ -48,25 +48,40 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings) -> list
         *(attack.about for attack in panel),
         *(_asked(attack) for attack in panel if attack.arguments),
     ]
-    searching = ", ".join(attack.name for attack in panel if attack.nearest)
+    searching = ", ".join(attack.name for attack in panel if attack.nearest and attack.stops_early)
+    minimising = ", ".join(attack.name for attack in panel if attack.nearest and not attack.stops_early)
     filling = ", ".join(attack.name for attack in panel if not attack.nearest)
+    bounded = ", ".join(attack.name for attack in panel if attack.bounded)
     if filling:
         sentences.append(
             f"Attacks that fill a given ball ({filling}) run once for each eps, and know no distance beyond it. Their "
-            "queries are the rows that they send forward; --max-queries binds those of them that have a budget of "
-            "queries by default."
+            "queries are the rows that they send forward."
         )
+    if minimising:
+        sentences.append(
+            f"Attacks that minimise a distortion ({minimising}) end by their own schedule, and one search serves every "
+            f"eps. Distances are measured in {_NORMS[settings.norm]}, whatever the attack minimises, and are those of "
+            "the nearest of all adversarials that it came by; queries count from the beginning to the moment it first "
+            "came within eps. Each eps repeats that search's distances, queries and seconds."
+        )
+        sentences += [
+            f"{attack.name} attacks all wrong classes of a sample, and anew for each eps; queries until success are "
+            "counted as if one class came after the other."
+            for attack in panel
+            if attack.nearest and "targets" in attack.arguments
+        ]
+    if bounded:
+        sentences.append(f"At most {settings.max_queries:,} queries per sample ({bounded}).")
     if searching and settings.early_stop:
         sentences.append(
-            f"At most {settings.max_queries:,} queries per sample ({searching}). A sample leaves the search at its "
-            "first success, so its distance is only an upper bound, and there is no ADBD; each eps has a search of its "
-            "own."
+            f"A sample leaves the search for the nearest adversarial ({searching}) at its first success, so its "
+            "distance is only an upper bound, and there is no ADBD; each eps has a search of its own."
         )
     elif searching:
         sentences.append(
-            f"Each sample spends {settings.max_queries:,} queries on the nearest adversarial ({searching}). One search "
-            "serves every eps: success is read from the distance of the nearest adversarial found, queries from the "
-            "moment the search first came within eps. Each eps repeats that search's ADBD, queries and seconds."
+            f"Each sample spends all its queries on the nearest adversarial ({searching}). One search serves every "
+            "eps: success is read from the distance of the nearest adversarial found, queries from the moment the "
+            "search first came within eps. Each eps repeats that search's ADBD, queries and seconds."
         )
     sentences.append(f"Seed {settings.seed}; our attacks send at most {settings.batch_size} rows in a model call.")
     return sentences

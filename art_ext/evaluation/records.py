@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOOL = "art-ext"
-FORMAT = 2  # 2: the column target, and each attack's arguments
+FORMAT = 3  # 2: the column target, and each attack's arguments; 3: which attacks can stop early
 RUN, RECORDS, REPORT = "run.json", "records.parquet", "index.html"
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")

@@ -108,10 +108,10 @@ def evaluate(
         targeted: None, or how each sample's target is chosen: ``"random"`` (uniform over the classes other than its
             label), ``"least-likely"`` (lowest clean score), or one class for all. Samples that are misclassified or
             whose label is the target are not attacked then.
-        max_queries: most forward rows per sample, for our attacks that have a budget of queries.
+        max_queries: most forward rows per sample, for our attacks that ask for labels or scores.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        early_stop: whether a sample leaves at its first success. None: yes for a single eps, no for several, which one
-            search for the nearest adversarial then serves together.
+        early_stop: whether a sample leaves RayS at its first success. None: yes for a single eps, no for several,
+            which one search for the nearest adversarial then serves together.
         outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
@@ -281,7 +281,10 @@ class _Evaluation:
                 "class_names": self.data.class_names and list(self.data.class_names),
             },
             "attacks": {
-                attack.name: {"nearest": attack.nearest, "arguments": dict(attack.arguments)} for attack in self.panel
+                attack.name: {
+                    "nearest": attack.nearest, "stops_early": attack.stops_early, "arguments": dict(attack.arguments),
+                }
+                for attack in self.panel
             },
             "clean_accuracy": {name: self._accuracy(name) for name in self.models},
             "protocol": protocol(self.data, self.panel, self.settings),
@@ -375,19 +378,19 @@ class _Tally:
 
     def begin(self, chunk: slice, attacked: Tensor) -> None:
         """The attack on a chunk begins, on the samples at these positions (M,) of it."""
-        self.chunk, self.attacked, count = chunk, attacked, len(attacked)
+        self.chunk, self.attacked = chunk, attacked
+        count = len(self.done[chunk])
         # of the largest radius the attack itself keeps the account
         self.since = {radius: torch.full((count,), -1) for radius in self.radii[:-1]}
 
     def __call__(self, progress: Progress) -> None:
-        index = progress.index.cpu()
-        position = self.attacked[index]
-        spent = (progress.queries / self.max_queries).clamp(max=1)  # gradient attacks know no such budget
+        position = self.attacked[progress.index.cpu()]
+        spent = (progress.queries / self.max_queries).clamp(max=0.99)  # not every attack keeps to this budget
         self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
         self.fallen[self.chunk][position] = progress.success.cpu()
         for radius, since in self.since.items():
-            new = within_ball(progress.distance, radius).cpu() & (since[index] < 0)
-            since[index[new]] = progress.queries.cpu()[new]
+            new = within_ball(progress.distance, radius).cpu() & (since[position] < 0)
+            since[position[new]] = progress.queries.cpu()[new]
         self._tell()
 
     def end(self, result: AttackResult) -> None:

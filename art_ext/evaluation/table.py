@@ -35,8 +35,10 @@ class Row:
         mean_queries, median_queries: until success, over the correctly classified samples broken; clean check included.
         mean_queries_without_check, median_queries_without_check: the same without the clean check.
         mean_gradients: backward rows over the same samples.
-        adbd: mean distance of the nearest adversarial, misclassified samples counting 0.
-        adbd_left_out: samples for which no adversarial was found at all, left out of the mean.
+        mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over the correctly
+            classified samples for which there is one; of attacks that look for it and did not stop early.
+        left_out: correctly classified samples that were attacked and for which none was found, at any distance.
+        adbd: the same mean with the misclassified samples counting 0, where each sample spent a whole budget.
         queries, gradients, wasted_rows: rows of all samples together.
         seconds: wall time of the attack. Radii read from one search repeat its queries and its seconds.
     """
@@ -53,8 +55,10 @@ class Row:
     mean_queries_without_check: float
     median_queries_without_check: float
     mean_gradients: float
+    mean_distance: float
+    median_distance: float
+    left_out: int | None
     adbd: float
-    adbd_left_out: int | None
     queries: int
     gradients: int
     wasted_rows: int
@@ -97,12 +101,14 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any]) -> Row:
-    nearest, early_stop = run["attacks"][attack]["nearest"], run["settings"]["early_stop"]
+    nearest, early_stop = run["attacks"][attack]["nearest"], stopped_early(run, attack)
     result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
-    distance = adbd(result) if nearest and not early_stop else None
     statistics = query_statistics(result)
     aimable = torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
+    attacked = aimable & ~result.already_adversarial
     broken = result.success & ~result.already_adversarial
+    measured = nearest and not early_stop
+    found = attacked & result.distance.isfinite() & measured
     return Row(
         model=model,
         attack=attack,
@@ -110,19 +116,31 @@ def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any])
         samples=len(result),
         clean_accuracy=clean_accuracy(result),
         robust_accuracy=robust_accuracy(result),
-        success_rate=_share(broken, aimable & ~result.already_adversarial),
+        success_rate=_share(broken, attacked),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
         median_queries_without_check=statistics.median_without_check,
         mean_gradients=_share(result.gradients, broken),
-        adbd=distance.value if distance else math.nan,
-        adbd_left_out=distance.left_out if distance else None,
+        mean_distance=_share(result.distance, found),
+        median_distance=_median(result.distance[found]),
+        left_out=int((attacked & ~found).sum()) if measured else None,
+        adbd=adbd(result).value if measured and run["attacks"][attack]["stops_early"] else math.nan,
         queries=int(result.queries.sum()),
         gradients=int(result.gradients.sum()),
         wasted_rows=int(result.wasted_rows.sum()),
         seconds=float(records["seconds"].sum()),
     )
+
+
+def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
+    """Whether samples left this attack's search for the nearest adversarial at their first success."""
+    return bool(run["attacks"][attack]["stops_early"] and run["settings"]["early_stop"])
+
+
+def _median(values: torch.Tensor) -> float:
+    """The median of values (N,), of an even number the mean of the middle two; NaN if there are none."""
+    return float(values.double().quantile(0.5)) if len(values) else math.nan
 
 
 def _share(values: torch.Tensor, among: torch.Tensor) -> float:
@@ -168,23 +186,34 @@ def radius(eps: float) -> str:
     return short if float(short) == eps else f"{eps:.4g}"
 
 
+def silent(rows: Sequence[Row]) -> set[str]:
+    """The fields that only some attacks know, less those that an attack of these rows knows: tables leave them out."""
+    known = {
+        "mean_gradients": any(row.gradients for row in rows),
+        "mean_distance": any(row.left_out is not None for row in rows),
+        "adbd": not all(math.isnan(row.adbd) for row in rows),
+    }
+    return {name for name, any_row in known.items() if not any_row}
+
+
 def to_text(rows: Sequence[Row]) -> str:
     """The table for a terminal or a README: columns aligned, and Markdown."""
     heads = [
         "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "gradients",
-        "ADBD", "seconds",
+        "distance", "ADBD", "seconds",
     ]  # fmt: skip
     cells = [
         [
             row.model, percent(row.clean_accuracy), row.attack, radius(row.eps), percent(row.robust_accuracy),
             percent(row.success_rate), number(row.mean_queries), number(row.median_queries),
-            number(row.mean_gradients), number(row.adbd, 4), number(row.seconds),
+            number(row.mean_gradients), number(row.mean_distance, 4), number(row.adbd, 4), number(row.seconds),
         ]
         for row in rows
     ]  # fmt: skip
-    if not any(row.gradients for row in rows):
-        for values in (heads, *cells):
-            del values[8]
+    optional = {"gradients": "mean_gradients", "distance": "mean_distance", "ADBD": "adbd"}
+    hidden = silent(rows)
+    shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]
+    heads, *cells = [[values[column] for column in shown] for values in (heads, *cells)]
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
     text = (0, 2)  # columns of words stand on the left, numbers on the right
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ STEPS = {
     "art": {"step_size": "eps_step", "num_steps": "max_iter", "num_transitions": "nb_samples"},
     "torchattacks": {"step_size": "alpha", "num_steps": "steps", "num_transitions": "n_samples"},
 }
+SEARCH = {
+    "art": {"step_size": "learning_rate", "search_steps": "binary_search_steps", "coordinates": "nb_parallel",
+            "h": "variable_h"},
+    "torchattacks": {"step_size": "lr", "search_steps": "binary_search_steps", "max_iter": "max_iterations",
+                     "coordinates": "n_coordinates", "confidence": "kappa"},
+}  # fmt: skip
 PROBES = {
     "art": {"step_size": "eps_step", "num_directions": "nb_directions"},
     "torchattacks": {"step_size": "alpha", "num_directions": "n_directions"},
@@ -42,12 +49,14 @@ class Kind:
         settings: the core's keywords that keep the harness quick.
         eps: separates the test samples within the budget: some fall, some do not.
         budget: ``max_queries`` of every run that names none.
-        iteration: queries that one iteration costs; an iteration that does not fit into the budget is not begun.
-        questions: queries of a run that nothing stops; None: as many as the budget allows.
+        rounds: most rounds after the clean check, by their queries; one that does not fit into the budget is not begun.
+        unstopped: options with which a sample that never falls takes all of them.
         gradients: whether it asks for gradients.
+        flat: whether its loss is flat where the goal is met: a gradient of zero there has been asked for all the same.
         draws: whether it draws random numbers, which depend on the sample.
         ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside the ball or not.
-        lengths: settings in the units of x.
+        targets: whether it reaches given classes from the input alone.
+        units: settings that scale with x, and the power of its unit.
     """
 
     name: str
@@ -56,38 +65,64 @@ class Kind:
     settings: dict[str, Any] = field(default_factory=dict)
     eps: float = 0.1
     budget: int = 150
-    iteration: int = 1
-    questions: int | None = None
+    rounds: tuple[int, ...] = ()
+    unstopped: dict[str, Any] = field(default_factory=dict)
     gradients: bool = True
+    flat: bool = False
     draws: bool = False
     ball: bool = True
-    lengths: tuple[str, ...] = ()
+    targets: bool = True
+    units: dict[str, int] = field(default_factory=dict)
 
 
+ENDLESS = 1000  # more rounds than any budget here allows
 KINDS = [
-    Kind("rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, gradients=False, ball=False),
+    Kind(
+        "rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, rounds=(1,) * ENDLESS, gradients=False,
+        ball=False, targets=False,
+    ),
     Kind(
         "frank_wolfe", {"art": "FrankWolfe", "torchattacks": "FW"}, GAMMA, {"max_iter": 8, "step_size": 0.4},
-        questions=9,
+        rounds=(1,) * 8,
     ),
     Kind(
         "frank_wolfe_black_box", {"art": "FrankWolfeBlackBox", "torchattacks": "FWBlack"}, PROBES,
-        {"num_directions": 6, "delta": 0.01}, iteration=13, gradients=False, draws=True, lengths=("delta",),
+        {"num_directions": 6, "delta": 0.01}, rounds=(13,) * ENDLESS, gradients=False, draws=True, units={"delta": 1},
     ),
     Kind(
-        "nes", settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01}, iteration=13, gradients=False,
-        draws=True, lengths=("step_size", "delta"),
+        "nes", settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01}, rounds=(13,) * ENDLESS,
+        gradients=False, draws=True, units={"step_size": 1, "delta": 1},
     ),
     Kind(
         "hmcam", {"art": "HMCAM", "torchattacks": "HMCAM"}, STEPS, {"num_transitions": 2, "num_steps": 4},
-        questions=9, draws=True,
+        rounds=(1,) * 8, draws=True,
     ),
-    Kind("ai_fgsm", {"art": "AIFGSM", "torchattacks": "AIFGSM"}, STEPS, {"num_steps": 8}, questions=9),
-    Kind("fgsm", questions=2),
-    Kind("i_fgsm", settings={"num_steps": 5}, questions=6),
-    Kind("mi_fgsm", settings={"num_steps": 5}, questions=6),
-    Kind("pgd", settings={"num_steps": 5}, questions=7, draws=True),
-    Kind("m_pgd", settings={"num_steps": 5}, questions=7, draws=True),
+    Kind("ai_fgsm", {"art": "AIFGSM", "torchattacks": "AIFGSM"}, STEPS, {"num_steps": 8}, rounds=(1,) * 8),
+    Kind("fgsm", rounds=(1,)),
+    Kind("i_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
+    Kind("mi_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
+    Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
+    Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
+    Kind(
+        "ead", {"art": "ElasticNetPyTorch", "torchattacks": "EAD"}, SEARCH,
+        {"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.1, "beta": 0.01},
+        eps=0.25, rounds=(1, *(2,) * 7) * 3, unstopped={"abort_early": False}, flat=True, ball=False,
+        units={"beta": 1, "initial_const": 2},
+    ),
+    Kind(
+        "cw", settings={"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.2},
+        eps=0.3, rounds=(1,) * 24, unstopped={"abort_early": False}, flat=True, ball=False, units={"initial_const": 2},
+    ),
+    Kind(
+        "i_fgm", settings={"num_steps": 4, "resolution": 0.02}, rounds=(1,) * 48,
+        unstopped={"search": "grid", "resolution": 0.08}, ball=False, units={"resolution": 1},
+    ),
+    Kind(
+        "zoo", {"art": "ZooPyTorch", "torchattacks": "ZOO"}, SEARCH,
+        {"norm": "linf", "max_iter": 8, "search_steps": 2, "initial_const": 2.0, "step_size": 0.4, "coordinates": 4},
+        eps=0.5, rounds=(10, *(9,) * 6) * 2, unstopped={"abort_early": False}, gradients=False, draws=True,
+        ball=False, units={"initial_const": 2, "step_size": 1, "h": 1},
+    ),
 ]  # fmt: skip
 
 
@@ -104,9 +139,8 @@ class Shelled:
         return "last" if self.kind.ball and self.shell != "core" else "input"
 
     def cost(self, budget: int) -> int:
-        """Queries of a sample that never falls."""
-        full = budget if self.kind.questions is None else min(budget, self.kind.questions)
-        return 1 + (full - 1) // self.kind.iteration * self.kind.iteration
+        """Most queries of a sample; all of them if it never falls and nothing else stops it."""
+        return max(total for total in accumulate(self.kind.rounds, initial=1) if total <= budget)
 
     def takes(self, option: str) -> bool:
         """Whether the attack has this keyword in this shell, where it has the core's name."""
@@ -186,18 +220,25 @@ def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
 attack = fixture_of(lambda shelled: True)
 ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those that fill a given ball
 core_attack = fixture_of(lambda shelled: shelled.shell == "core")
-core_ball_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.kind.ball)
+near_attack = fixture_of(lambda shelled: shelled.takes("confidence") or shelled.takes("kappa"))  # by a margin
+core_near_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.takes("confidence"))
+targeted_attack = fixture_of(lambda shelled: shelled.kind.targets)
+core_targeted_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.kind.targets)
 boxed_attack = fixture_of(lambda shelled: shelled.shell != "torchattacks")  # which has no mask and lives in [0, 1]
 
 
 class Counting(nn.Module):
-    """The independent counter: rows, backward rows and modes seen by the model, and the most rows of one call."""
+    """The independent counter of what the model sees: rows, the most rows of one call, training mode.
+
+    ``backward_rows`` are those with a slope, ``differentiated_rows`` all rows of the calls that were differentiated.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.rows = 0
         self.backward_rows = 0
+        self.differentiated_rows = 0
         self.largest = 0
         self.training_seen = False
 
@@ -211,6 +252,7 @@ class Counting(nn.Module):
         return output
 
     def _backward(self, slope: Tensor) -> None:
+        self.differentiated_rows += len(slope)
         self.backward_rows += int((slope != 0).any(dim=1).sum())
 
 

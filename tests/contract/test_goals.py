@@ -1,4 +1,4 @@
-"""What attacks within a given ball promise besides, in every shell: targets, failures, stopping, norms, progress."""
+"""What attacks promise about goals, in every shell: targets, failures, stopping, norms, progress, seeds."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ def predictions(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
         return model(rows).argmax(1)
 
 
-def test_targets_are_what_the_model_says(ball_attack, digits, digits_net):
+def test_targets_are_what_the_model_says(targeted_attack, digits, digits_net):
     x, y = digits
     targets = (y + 1) % 10
-    result = ball_attack.run(digits_net, x, y, targets=targets, eps=0.2)
+    eps = 2 * targeted_attack.kind.eps
+    result = targeted_attack.run(digits_net, x, y, targets=targets, eps=eps)
     assert torch.equal(predictions(digits_net, result.x_adv) == targets, result.success)
     assert torch.equal(predictions(digits_net, x) == targets, result.already_adversarial)
     assert int((result.success & ~result.already_adversarial).sum()) >= 3
     assert not bool(result.success.all())
-    assert float(distances(result.x_adv, x, "linf").max()) <= 0.2 + 1e-6
+    assert float(distances(result.x_adv, x, "linf").max()) <= eps + 1e-6
 
 
-def test_targets_are_y_where_the_attack_is_targeted(core_ball_attack, check_same, digits, digits_net):
+def test_targets_are_y_where_the_attack_is_targeted(core_targeted_attack, check_same, digits, digits_net):
     x, y = digits
     targets = (y + 1) % 10
-    given = core_ball_attack.run(digits_net, x, targets, targeted=True)
-    check_same(given, core_ball_attack.run(digits_net, x, None, targets=targets))
+    given = core_targeted_attack.run(digits_net, x, targets, targeted=True)
+    check_same(given, core_targeted_attack.run(digits_net, x, None, targets=targets))
     with pytest.raises(ValueError, match="a targeted attack needs the classes to reach"):
-        core_ball_attack.run(digits_net, x, None, targeted=True)
+        core_targeted_attack.run(digits_net, x, None, targeted=True)
     with pytest.raises(ValueError, match="targets must hold class indices below 10, the model's width, got 10"):
-        core_ball_attack.run(digits_net, x, y, targets=torch.full_like(y, 10))
+        core_targeted_attack.run(digits_net, x, y, targets=torch.full_like(y, 10))
 
 
 def test_a_failed_row_is_the_input_or_the_last_iterate(ball_attack, digits, digits_net):
@@ -72,7 +73,7 @@ def test_stopping_changes_the_cost_and_not_the_verdict(ball_attack, digits, row_
 def test_balls_of_other_norms(attack, digits, digits_net, norm, eps):
     x, y = digits
     options = {"box": "vertex"} if attack.takes("box") else {}  # the L1 ball's own vertices lie far outside the box
-    if "step_size" in attack.kind.lengths:
+    if attack.kind.ball and "step_size" in attack.kind.units:
         options["step_size"] = attack.kind.settings["step_size"] * eps / attack.kind.eps
     result = attack.run(digits_net, x, y, norm=norm, eps=eps, **options)
     length = distances(result.x_adv, x, norm)
@@ -82,8 +83,10 @@ def test_balls_of_other_norms(attack, digits, digits_net, norm, eps):
     assert result.norm == norm
     assert torch.equal(predictions(digits_net, result.x_adv) != y, result.success)
     assert float(length.max()) > 0.1 * eps
+    nearest = length if result.x_nearest is None else distances(result.x_nearest, x, norm)
     found = result.success & ~result.already_adversarial
-    torch.testing.assert_close(result.distance[found], length[found].to(torch.float32), rtol=0, atol=1e-6)
+    torch.testing.assert_close(result.distance[found], nearest[found].to(torch.float32), rtol=0, atol=1e-6)
+    assert bool((nearest[found] <= length[found]).all())
 
 
 def test_progress_reports_every_sample_until_it_leaves(core_attack, digits, digits_net):

@@ -58,8 +58,9 @@ def i_fgm(
         eps: radius within which an adversarial counts as success, in the units of x; None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, of the steps, of ``distance`` and of eps.
         num_steps: T.
-        search: ``"bisection"``: the largest radius first, and between a failure and a success their midpoint, down to
-            the resolution; ``"grid"``: every multiple of the resolution, upwards, until one succeeds.
+        search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and then the midpoint of a
+            failure and a success, down to the resolution; ``"grid"``: every multiple of the resolution, upwards, until
+            one succeeds.
         max_radius, resolution: None takes those of Table 4, times the width of the box: 1 and .001 in L-inf, 10 and .01
             in L2, 1000 and 1 in L1.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a success must have.
@@ -127,8 +128,8 @@ class _Radii:
     def __init__(self, run: NearestRun, search: str, largest: float, resolution: float) -> None:
         self.run, self.search, self.largest, self.resolution = run, search, largest, resolution
         self.lower = torch.zeros_like(run.near_distance[run.index])
-        self.upper = torch.full_like(self.lower, largest)
-        self.radius = torch.full_like(self.lower, resolution if search == "grid" else largest)
+        self.upper = torch.full_like(self.lower, torch.inf)
+        self.radius = torch.full_like(self.lower, resolution)
         run.trace = {"radius": run.samples.new_full((1, len(run.samples)), torch.nan)}
 
     def close(self, ended: Tensor, met: Tensor) -> Tensor:
@@ -138,12 +139,13 @@ class _Radii:
         if self.search == "grid":
             self.radius = torch.where(ended, self.radius + self.resolution, self.radius)
             return won | (self.radius > self.largest * (1 + 1e-9))
-        lost = ended & ~met
-        hopeless = lost & (self.radius >= self.largest)
         self.upper = torch.where(won, self.radius, self.upper)
-        self.lower = torch.where(lost, self.radius, self.lower)
-        self.radius = torch.where(ended, (self.lower + self.upper) / 2, self.radius)
-        return hopeless | (ended & (self.upper - self.lower <= self.resolution))
+        self.lower = torch.where(ended & ~met, self.radius, self.lower)
+        bounded = self.upper.isfinite()
+        upwards = (2 * self.radius).clamp(max=self.largest)
+        self.radius = torch.where(ended, torch.where(bounded, (self.lower + self.upper) / 2, upwards), self.radius)
+        narrow = self.upper - self.lower <= self.resolution
+        return ended & torch.where(bounded, narrow, self.lower >= self.largest)
 
     def select(self, stay: Tensor) -> None:
         """Keep the samples at these positions."""
