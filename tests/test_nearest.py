@@ -20,7 +20,7 @@ from art_ext.core.run import RunKeywords
 QUICK = {
     "ead": {"max_iter": 20, "search_steps": 3, "initial_const": 0.1},
     "cw": {"max_iter": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
-    "i_fgm": {},
+    "i_fgm": {"resolution": 0.01, "num_steps": 5},
     "zoo": {"max_iter": 20, "search_steps": 3, "initial_const": 1.0, "step_size": 0.1, "coordinates": 8},
 }
 every = pytest.mark.parametrize("name", QUICK)
@@ -304,7 +304,7 @@ def test_a_budget_cuts_the_same_run_short(name, tight, few, row_model):
 @pytest.mark.parametrize("budget", [1, 2, 3, 4, 5, 18, 19])
 def test_a_budget_is_spent_as_far_as_a_round_fits(name, budget, few, row_model):
     """A round of EAD costs two queries but for the first of an optimisation; all others one."""
-    patient = {"num_steps": 30} if name == "i_fgm" else {"abort_early": False}
+    patient = {"num_steps": 30, "resolution": 1e-3} if name == "i_fgm" else {"abort_early": False}
     result = run(name, row_model, *few, max_queries=budget, confidence=1e3, **patient)  # never met
     spent = budget // 2 * 2 or 1 if name == "ead" else budget
     assert result.queries.tolist() == [spent] * 8

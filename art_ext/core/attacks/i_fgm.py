@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SEARCHES = ("bisection", "grid")
-# Table 4, for a box of width 1: the largest radius and the resolution
-RANGES = {"linf": (1.0, 1e-3), "l2": (10.0, 1e-2), "l1": (1e3, 1.0)}
+LARGEST = {"linf": 1.0, "l2": 10.0, "l1": 1e3}  # Table 4, for a box of width 1
+RADII = 1000  # of a grid there
 
 
 @spelled_out
@@ -61,8 +61,8 @@ def i_fgm(
         search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and then the midpoint of a
             failure and a success, down to the resolution; ``"grid"``: every multiple of the resolution, upwards, until
             one succeeds.
-        max_radius, resolution: None takes those of Table 4, times the width of the box: 1 and .001 in L-inf, 10 and .01
-            in L2, 1000 and 1 in L1.
+        max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in L2, 1000 in L1.
+        resolution: None takes a thousandth of max_radius, as Table 4 does.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a success must have.
         targets: as in ``ead``.
         max_queries: most forward rows per sample, the clean check included; None for no limit.
@@ -91,8 +91,8 @@ def i_fgm(
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
     )  # fmt: skip
     gain = make_gain("ce", run.goal, targeted=run.targeted, outputs=run.outputs)
-    widest, finest = (scale * run.box.width for scale in RANGES[norm])
-    largest, step_width = max_radius or widest, resolution or finest
+    largest = max_radius or LARGEST[norm] * run.box.width
+    step_width = resolution or largest / RADII
     if step_width > largest:
         raise ValueError(f"resolution must be at most max_radius={largest:g}, got {step_width:g}")
     with run.oracle:
