@@ -66,9 +66,13 @@ def print_paper(count: int, steps: int, searches: int) -> None:
     """The thesis' MNIST setting, shortened."""
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", count, model)
-    print(f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from .01, compared every 100\n")
+    print(
+        f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from 1 (.01), compared every 100\n"
+    )
     print("| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|", flush=True)
-    common: dict[str, Any] = {"max_iter": steps, "search_steps": searches, "abort_window": 100, "seed": 0}
+    common: dict[str, Any] = {
+        "max_iter": steps, "search_steps": searches, "initial_const": 1.0, "abort_window": 100, "seed": 0,
+    }  # fmt: skip
     settings: dict[str, dict[str, Any]] = {
         "untargeted, Adam (thesis: 100 / 1.4955)": {},
         "untargeted, Newton, h .01 (100 / 1.51502)": {"solver": "newton", "h": 1e-2},
