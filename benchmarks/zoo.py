@@ -162,8 +162,8 @@ def print_techniques(count: int, steps: int) -> None:
     }.items():
         start = time.perf_counter()
         result = zoo(
-            model, x, y, targets="average", max_iter=steps, search_steps=1, initial_const=200.0, coordinates=64,
-            abort_early=False, seed=0, batch_size=64, **options,
+            model, x, y, targets="average", max_iter=steps, search_steps=1, initial_const=200.0, step_size=0.1,
+            coordinates=64, abort_early=False, seed=0, batch_size=64, **options,
         )  # fmt: skip
         hit = result.success & ~result.already_adversarial
         first = float(result.queries_to_success[hit].double().mean())
