@@ -89,6 +89,8 @@ class BallRun(Run):
         spent: queries charged to each live sample so far; the same for all of them.
     """
 
+    eps: float  # never None here
+
     def __init__(
         self,
         model: Model,
@@ -103,7 +105,7 @@ class BallRun(Run):
         super().__init__(model, x, y, eps=eps, norm=norm, options=options, oracle=oracle)
         check_positive("eps", eps)  # None, which Run lets pass, is no ball to fill
         check_choice("on_failure", options.on_failure, ("input", "last"))
-        self.eps, self.options = eps, options
+        self.options = options
         self.radius = attainable_radius(norm, eps, self.box, self.samples.shape[1])
         self.goals_are_classes = options.criterion is None
         self.gain = make_gain(options.loss, self.goal, targeted=self.targeted, outputs=options.outputs)
@@ -145,7 +147,10 @@ class BallRun(Run):
             return Look(losses, gradient, self.already)
         leave = self.already | last
         self._tell(leave, None)
-        return self._keep(Look(losses, self._masked(gradient), self.already), (~leave).nonzero().squeeze(1))
+        return self._keep(
+            Look(losses, gradient, self.already),
+            (~leave).nonzero().squeeze(1),
+        )
 
     def look(self, rows: Tensor, differentiate: bool) -> Look:
         """One query for the next iterate (R, D) of each live sample, in ball and box.
@@ -170,7 +175,7 @@ class BallRun(Run):
         self.fooled.index_copy_(0, self.index, self.fooled.index_select(0, self.index) | self.met)
         since = self.first.index_select(0, self.index)
         self.first.index_copy_(0, self.index, torch.where((since < 0) & self.met, self.spent, since))
-        return Look(losses, self._masked(gradient), self.met)
+        return Look(losses, gradient, self.met)
 
     def drop(self, look: Look, *, last: bool = False, chain: Tensor | None = None) -> tuple[Look, Tensor | None]:
         """Tell the callback, and let the samples that are done leave: all if last, else the successes if they stop.
@@ -211,23 +216,15 @@ class BallRun(Run):
 
     def result(self, chain: Tensor | None = None) -> AttackResult:
         """The outcome; chain (S, N, D) are the states of a method that draws several."""
-        home = self.result_device
         x, x_adv = (flat.view(self.shape) for flat in (self.samples, self.x_adv))
         length = distances(x_adv, x, self.norm)
         hit = self.fooled & self.box.contains(x_adv) & within_ball(length, self.eps)
-        success = hit | self.already
         # an iterate that succeeded outside the ball can only come from rounding; it is a failure all the same
         lost = (self.fooled & ~hit).unsqueeze(1)
-        x_adv = torch.where(lost, self.samples, self.x_adv).view(self.shape)
-        distance = torch.where(self.fooled, length, torch.inf).masked_fill(self.already, 0.0).to(torch.float32)
-        trace = {name: values.to(home) for name, values in self._trace.items()} or None
-        return AttackResult(
-            x_adv=x_adv.to(home), success=success.to(home), already_adversarial=self.already.to(home),
-            distance=distance.to(home), x_nearest=None, queries=self.oracle.queries.to(home),
-            queries_to_success=torch.where(success, self.first, -1).to(home),
-            gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
-            norm=self.norm, eps=self.eps, seed=self.seed, early_stop=self.options.stop_on_success,
-            samples=None if chain is None else chain.view(len(chain), *self.shape).to(home), trace=trace,
+        return self.report(
+            torch.where(lost, self.samples, self.x_adv), hit | self.already,
+            torch.where(self.fooled, length, torch.inf).masked_fill(self.already, 0.0),
+            x_nearest=None, early_stop=self.options.stop_on_success, trace=self._trace, chain=chain,
         )  # fmt: skip
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
@@ -239,9 +236,6 @@ class BallRun(Run):
             given = f"{tuple(met.shape)} of {met.dtype}"
             raise ValueError(f"criterion must return ({len(outputs)},) of torch.bool, got {given}")
         return met
-
-    def _masked(self, gradient: Tensor | None) -> Tensor | None:
-        return gradient if gradient is None or self.free is None else gradient * self.free
 
     def _keep(self, look: Look, stay: Tensor) -> Look:
         if len(stay) == len(self.index):

@@ -62,7 +62,7 @@ class NearestRun(Run):
     ) -> None:
         check_not_negative("confidence", confidence)
         super().__init__(model, x, y, eps=eps, norm=norm, options=options, oracle=oracle)
-        self.eps, self.confidence = eps, confidence
+        self.confidence = confidence
         count, exact = len(self.samples), exact_dtype(self.oracle.device)
         self.near = self.samples.clone()
         self.near_distance = torch.full((count,), torch.inf, dtype=exact, device=self.oracle.device)
@@ -102,7 +102,6 @@ class NearestRun(Run):
             return gradient
         self.near_distance[self.already] = 0.0
         self.best_value[self.already] = 0.0
-        gradient = self._masked(gradient)
         leave = self.already | self.short_of(least)
         if self.free is not None:
             leave = leave | ~(self.free != 0).any(dim=1)
@@ -112,15 +111,14 @@ class NearestRun(Run):
     def look(self, rows: Tensor, loss: Loss, *, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """One query for an iterate (R, D) of each live sample: who is a success (R,), losses, and their gradient."""
         outputs, losses, gradient = self.ask(rows, self.index, loss, differentiate)
-        return self.judge(outputs, self.index), losses, self._masked(gradient)
+        return self.judge(outputs, self.index), losses, gradient
 
     def slope(self, rows: Tensor, loss: Loss, positions: Tensor) -> Tensor:
         """One query and one gradient (r, D) of a loss, at points (r, D), for the live samples at these positions."""
-        free = None if self.free is None else self.free[positions] if len(self.free) > 1 else self.free
-        _, _, gradient = self.ask(rows, self.index[positions], loss, True)
+        _, _, gradient = self.ask(rows, self.index[positions], loss, True, positions=positions)
         if gradient is None:
             raise RuntimeError("the gradient was not asked for")
-        return gradient if free is None else gradient * free
+        return gradient
 
     def record(self, rows: Tensor, met: Tensor, value: Tensor) -> None:
         """Keep the successes met (R,) among the iterates (R, D) that are nearer, or of smaller value (R,), than before.
@@ -173,20 +171,8 @@ class NearestRun(Run):
 
     def result(self) -> AttackResult:
         """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the nearest."""
-        home = self.result_device
         success = within_ball(self.near_distance, self.eps)
         chosen = within_ball(distances(self.best, self.samples, self.norm), self.eps)
         x_adv = torch.where((success & chosen).unsqueeze(1), self.best, self.near)
         x_adv = torch.where(success.unsqueeze(1), x_adv, self.samples)
-        return AttackResult(
-            x_adv=x_adv.view(self.shape).to(home), success=success.to(home), already_adversarial=self.already.to(home),
-            distance=self.near_distance.to(device=home, dtype=torch.float32),
-            x_nearest=self.near.view(self.shape).to(home), queries=self.oracle.queries.to(home),
-            queries_to_success=torch.where(success, self.first, -1).to(home),
-            gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
-            norm=self.norm, eps=self.eps, seed=self.seed, early_stop=False,
-            trace={name: values.to(home) for name, values in self.trace.items()} or None,
-        )  # fmt: skip
-
-    def _masked(self, gradient: Tensor | None) -> Tensor | None:
-        return gradient if gradient is None or self.free is None else gradient * self.free
+        return self.report(x_adv, success, self.near_distance, x_nearest=self.near, early_stop=False, trace=self.trace)

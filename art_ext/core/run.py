@@ -126,7 +126,7 @@ class Run:
         check_ids(options.sample_ids, count)
         if options.targeted and options.targets is None and y is None:
             raise ValueError("a targeted attack needs the classes to reach: pass them as y or as targets")
-        self.norm = norm
+        self.norm, self.eps = norm, eps
         self.outputs, self.callback = options.outputs, options.callback
         self.shape, self.result_device = x.shape, x.device
         self.samples = samples.flatten(1) if count else samples.reshape(0, x[0:1].numel() or 1)
@@ -191,11 +191,22 @@ class Run:
         return losses, gradient
 
     def ask(
-        self, rows: Tensor, index: Tensor, loss: Loss, differentiate: bool, judge: Judge | None = None
+        self,
+        rows: Tensor,
+        index: Tensor,
+        loss: Loss,
+        differentiate: bool,
+        judge: Judge | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if asked for, gradients.
 
-        The gradient (r, D) is zero at masked coordinates of live samples and where it is not finite.
+        The gradient (r, D) is zero at masked coordinates and where it is not finite.
+
+        Args:
+            rows, index, loss, judge: as for the oracle.
+            differentiate: whether the gradient is wanted.
+            positions: of the samples among the live ones; None: they are all of these.
         """
         shaped = rows.view(-1, *self.shape[1:])
         if not differentiate:
@@ -203,7 +214,43 @@ class Run:
         if not isinstance(self.oracle, GradientOracle):
             raise RuntimeError("a black-box attack asked for a gradient")
         outputs, losses, gradient = self.oracle.gradient(shaped, index, loss, judge)
-        return outputs, losses, torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
+        gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
+        return outputs, losses, self.masked(gradient, positions)
+
+    def masked(self, values: Tensor, positions: Tensor | None = None) -> Tensor:
+        """values (r, D) of the live samples, or of those at these positions (r,), zero at masked coordinates."""
+        if self.free is None:
+            return values
+        return values * (self.free if positions is None or len(self.free) == 1 else self.free[positions])
+
+    def report(
+        self,
+        x_adv: Tensor,
+        success: Tensor,
+        distance: Tensor,
+        *,
+        x_nearest: Tensor | None,
+        early_stop: bool,
+        trace: dict[str, Tensor],
+        chain: Tensor | None = None,
+    ) -> AttackResult:
+        """The outcome in the caller's shape and on the caller's device, with the ledger.
+
+        Args:
+            x_adv, x_nearest: (N, D), and chain (S, N, D), as ``AttackResult`` has them.
+            success, distance, early_stop, trace: the same.
+        """
+        home = self.result_device
+        return AttackResult(
+            x_adv=x_adv.view(self.shape).to(home), success=success.to(home), already_adversarial=self.already.to(home),
+            distance=distance.to(device=home, dtype=torch.float32),
+            x_nearest=None if x_nearest is None else x_nearest.view(self.shape).to(home),
+            queries=self.oracle.queries.to(home), queries_to_success=torch.where(success, self.first, -1).to(home),
+            gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
+            norm=self.norm, eps=self.eps, seed=self.seed, early_stop=early_stop,
+            samples=None if chain is None else chain.view(len(chain), *self.shape).to(home),
+            trace={name: values.to(home) for name, values in trace.items()} or None,
+        )  # fmt: skip
 
     def select(self, stay: Tensor) -> None:
         """Keep the live samples at these positions (R',)."""

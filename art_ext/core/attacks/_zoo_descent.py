@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core.adam import BETA1, BETA2, adam_step
 from art_ext.core.attack_space import Coordinates, ScaledImage
 from art_ext.core.checks import check_count
 from art_ext.core.constant_search import ConstantSearch
@@ -17,7 +18,6 @@ from art_ext.core.streams import uniform
 from art_ext.core.tanh_space import TanhSpace
 
 SOLVERS = ("adam", "newton", "adam-newton")
-BETA1, BETA2, DELTA = 0.9, 0.999, 1e-8  # of Adam
 LEAST_CURVATURE = 0.1  # Newton divides by no less
 UNIFORM_SHARE = 0.01  # of the draws under importance sampling: no coordinate is out of reach
 
@@ -144,8 +144,7 @@ class Descent:
         if self.tanh is not None:
             moved = self.images - self.run.x
         else:
-            moved = self.place - self.anchor
-            moved = moved if self.run.free is None else moved * self.run.free
+            moved = self.run.masked(self.place - self.anchor)
         return torch.linalg.vector_norm(moved, dim=1).square()
 
     def select(self, stay: Tensor | None) -> None:
@@ -199,14 +198,14 @@ class Descent:
         weight = const.unsqueeze(1)
         # a direction whose probes say nothing must not spoil the moments for good
         slope = torch.nan_to_num(weight * (above - below) / (2 * self.h), nan=0.0, posinf=0.0, neginf=0.0)
-        known, bend = self._distortion_derivatives(rows, space)
-        slope = slope + known.gather(1, drawn)
+        slope = slope + self._distortion_slope(rows, space).gather(1, drawn)
         at = (rows.unsqueeze(1), drawn)
         if self.solver == "adam":
             step = self._adam(at, slope)
         else:
             second = weight * (above - 2 * hinge.unsqueeze(1) + below) / self.h**2
-            curvature = torch.nan_to_num(second, nan=0.0, posinf=0.0, neginf=0.0) + bend.gather(1, drawn)
+            curvature = torch.nan_to_num(second, nan=0.0, posinf=0.0, neginf=0.0)
+            curvature = curvature + self._distortion_curvature(rows, space).gather(1, drawn)
             step = -slope / torch.where(curvature > 0, curvature.clamp(min=LEAST_CURVATURE), 1.0) * self.step_size
             if self.solver == "adam-newton":
                 step = torch.where(curvature > 0, step, self._adam(at, slope))
@@ -248,18 +247,24 @@ class Descent:
         found[:, row, column] = torch.cat(answers).view(2, pairs)
         return found[0], found[1]
 
-    def _distortion_derivatives(self, rows: Tensor, space: Coordinates) -> tuple[Tensor, Tensor]:
-        """(r, size) the first and second derivatives of the distortion, which no query is needed for."""
-        run, place = self.run, self.place[rows]
+    def _distortion_slope(self, rows: Tensor, space: Coordinates) -> Tensor:
+        """(r, size) the first derivative of the distortion, which no query is needed for."""
+        place, x = self.place[rows], self.run.x[rows]
         if self.tanh is None:
-            slope, bend = 2 * (place - run.x[rows]), torch.full_like(place, 2.0)
+            slope = 2 * (place - x)
         else:
-            offset, rate = self.images[rows] - run.x[rows], self.tanh.slope(place)
-            slope, bend = 2 * offset * rate, 2 * rate.square() + 2 * offset * self.tanh.curvature(place)
-        if run.free is not None:
-            free = run.free if len(run.free) == 1 else run.free[rows]
-            slope, bend = slope * free, bend * free
-        return space.transposed(slope), bend if self.solver == "adam" else space.transposed_squared(bend)
+            slope = 2 * (self.images[rows] - x) * self.tanh.slope(place)
+        return space.transposed(self.run.masked(slope, rows))
+
+    def _distortion_curvature(self, rows: Tensor, space: Coordinates) -> Tensor:
+        """(r, size) its second derivative."""
+        place = self.place[rows]
+        if self.tanh is None:
+            bend = torch.full_like(place, 2.0)
+        else:
+            offset, rate = self.images[rows] - self.run.x[rows], self.tanh.slope(place)
+            bend = 2 * rate.square() + 2 * offset * self.tanh.curvature(place)
+        return space.transposed_squared(self.run.masked(bend, rows))
 
     def _adam(self, at: tuple[Tensor, Tensor], slope: Tensor) -> Tensor:
         """(r, B) the step of Adam, whose moments and step count each coordinate has of its own."""
@@ -267,8 +272,7 @@ class Descent:
         second = BETA2 * self.second[at].to(slope.dtype) + (1 - BETA2) * slope.square()
         t = self.count[at].to(slope.dtype) + 1
         self.first[at], self.second[at], self.count[at] = (one.to(torch.float32) for one in (first, second, t))
-        rate = self.step_size * (1 - BETA2**t).sqrt() / (1 - BETA1**t)
-        return -rate * first / (second.sqrt() + DELTA)
+        return adam_step(first, second, t, self.step_size)
 
     # ---- the spaces
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.adam import BETA1, BETA2, adam_step
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_positive
 from art_ext.core.constant_search import ConstantSearch
@@ -19,8 +20,6 @@ from art_ext.core.tanh_space import TanhSpace
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-BETA1, BETA2, DELTA = 0.9, 0.999, 1e-8  # of Adam
 
 
 @spelled_out
@@ -131,9 +130,8 @@ class _Adam:
         gradient = gradient * self.space.slope(self.w)
         self.first = torch.lerp(gradient, self.first, BETA1)
         self.second = torch.lerp(gradient.square(), self.second, BETA2)
-        t = self.search.iteration.to(torch.float64).unsqueeze(1)
-        rate = (self.step_size * (1 - BETA2**t).sqrt() / (1 - BETA1**t)).to(torch.float32)
-        self.w = self.w - rate * self.first / (self.second.sqrt() + DELTA)
+        t = self.search.iteration.to(self.search.const.dtype).unsqueeze(1)
+        self.w = self.w + adam_step(self.first, self.second, t, self.step_size)
         self.x = self._image()
 
     def select(self, stay: Tensor | None) -> None:

@@ -111,7 +111,6 @@ def ead(
             run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
         )  # fmt: skip
         path = _Fista(run, search, slope, beta, step_size)
-        path.restart(torch.ones_like(search.hit))
         while len(run.index):
             path.advance()
             met, hinge, _ = run.look(path.x, run.hinge, differentiate=False)
