@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from art_ext.core.problem import admit, check_classes, check_ids, check_samples,
 from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import fingerprint, resolve_seed
 
-Function = TypeVar("Function", bound=Callable[..., AttackResult])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

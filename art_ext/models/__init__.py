@@ -12,6 +12,7 @@ from art_ext.models.cifar import cifar_resnet, cifar_resnet20
 from art_ext.models.factory import resolve_factory
 from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
+from art_ext.models.residual import preact_resnet18, resnet18, wide_resnet
 from art_ext.models.weights import load_weights, save_weights
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "mnist_small_cnn",
     "mnist_two_conv",
     "normalized",
+    "preact_resnet18",
+    "resnet18",
     "resolve_factory",
     "save_weights",
+    "wide_resnet",
 ]

@@ -1,0 +1,46 @@
+"""Robust training: one loop, and a recipe per method. Needs the extra ``train`` (Accelerate).
+
+    from art_ext.core.training import BackwardSmoothing, train
+    result = train(model, (x, y), BackwardSmoothing(eps=8 / 255), epochs=100, schedule="piecewise", validation=0.02)
+"""
+
+from art_ext.core.training.history import EpochEnd
+from art_ext.core.training.loop import TrainingResult, train
+from art_ext.core.training.options import TrainingOptions
+from art_ext.core.training.recipes import (
+    RECIPES,
+    Atcd,
+    BackwardSmoothing,
+    Cat,
+    Cost,
+    Fast,
+    FastTrades,
+    Free,
+    Natural,
+    Pgd,
+    Recipe,
+    Trades,
+    War,
+    make_recipe,
+)
+
+__all__ = [
+    "RECIPES",
+    "Atcd",
+    "BackwardSmoothing",
+    "Cat",
+    "Cost",
+    "EpochEnd",
+    "Fast",
+    "FastTrades",
+    "Free",
+    "Natural",
+    "Pgd",
+    "Recipe",
+    "Trades",
+    "TrainingOptions",
+    "TrainingResult",
+    "War",
+    "make_recipe",
+    "train",
+]

@@ -1,0 +1,40 @@
+"""Changes of the training images that depend on the sample and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from art_ext.core.streams import uniform
+
+Augmentation = Callable[[Tensor, Tensor, int, int], Tensor]
+BLOCK = 1 << 41  # of the samples' streams; those of the recipes lie far below
+
+
+def crop_flip(x: Tensor, ids: Tensor, seed: int, epoch: int, *, padding: int = 4, flip: bool = True) -> Tensor:
+    """Crop each image at random from its zero-padded self, and mirror half of them.
+
+    Args:
+        x: (N, C, H, W).
+        ids: (N,) int64 identities that key the random streams.
+        seed, epoch: the rest of the key: the same sample is changed alike on any process, in any batch.
+        padding: pixels on every side.
+        flip: whether to mirror.
+    """
+    draws = uniform(seed, ids, BLOCK + epoch, (3,))
+    offset = (draws[:, :2] * (2 * padding + 1)).long()
+    height, width = x.shape[2:]
+    rows = offset[:, :1] + torch.arange(height, device=x.device)
+    columns = offset[:, 1:2] + torch.arange(width, device=x.device)
+    if flip:
+        columns = torch.where(draws[:, 2:] < 0.5, columns.flip(1), columns)
+    padded = functional.pad(x, [padding] * 4)
+    sample = torch.arange(len(x), device=x.device)[:, None, None, None]
+    channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
+    return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {"crop_flip": crop_flip}

@@ -1,0 +1,115 @@
+"""Checkpoints that are whole at any moment: tensors in safetensors, everything else in JSON, nothing unpickled.
+
+A checkpoint is written into a temporary folder, brought to the disk and renamed; only then are older ones taken away. A
+process that is killed at any moment leaves the last whole checkpoint, and at most a temporary folder beside it.
+Accelerate's own ``save_state`` writes in place, and its ``load_state`` sets the global random streams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+KEPT = 2
+FORMAT = 1
+
+
+def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
+    """Write ``state``, a tree of dicts, lists, numbers, texts and tensors, as the checkpoint after so many updates.
+
+    Raises:
+        ValueError: if the state holds anything else (an optimiser with a state of its own kind).
+        OSError: if the folder cannot be written; earlier checkpoints are still there then.
+    """
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    tree = _pack(state, "", tensors)
+    temporary, target = root / f".update-{update:09d}.partial", root / f"update-{update:09d}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(tensors, temporary / "tensors.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "state": tree}))
+    for file in temporary.iterdir():
+        _to_disk(file)
+    _to_disk(temporary)
+    if target.exists():  # a run that was resumed from an older one comes by here again
+        shutil.rmtree(target)
+    os.replace(temporary, target)
+    _to_disk(root)
+    for old in checkpoints(root)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """The state that ``save_checkpoint`` was given, tensors on the CPU.
+
+    Raises:
+        ValueError: if the files are damaged or of another version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        content = json.loads((folder / "state.json").read_text())
+        tensors = load_file(folder / "tensors.safetensors")
+        if content["format"] != FORMAT:
+            raise ValueError(f"{folder} is a checkpoint of format {content['format']}, this version reads {FORMAT}")
+        state: dict[str, Any] = _unpack(content["state"], tensors)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"{folder} must be a whole checkpoint of art-ext, but reading it fails: {error}") from error
+    return state
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first."""
+    return sorted(path for path in root.glob("update-*") if path.is_dir())
+
+
+def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON for a tree, whose tensors go to ``tensors`` under their places."""
+    if isinstance(value, Tensor):
+        # a clone, because safetensors refuses tensors that share memory, as tied weights do
+        tensors[place] = value.detach().cpu().contiguous().clone()
+        return {"tensor": place}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        # pairs, because JSON would turn the whole numbers among an optimiser's keys into text
+        return {"pairs": [[_pack(key, "", {}), _pack(one, f"{place}/{key}", tensors)] for key, one in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_pack(one, f"{place}/{at}", tensors) for at, one in enumerate(value)]}
+    raise ValueError(
+        f"a checkpoint holds numbers, texts, tensors, lists and dicts, got {type(value).__name__} at {place}: "
+        "train without checkpoint_dir, or with an optimiser and a schedule whose state_dict holds these"
+    )
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "pairs":
+        return {key: _unpack(one, tensors) for key, one in content}
+    return [_unpack(one, tensors) for one in content]
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some systems have no such call for folders
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,256 @@
+"""What a recipe may do with the network: forwards that are counted, input gradients, means over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.geometry import Box, project, uniform_in_ball, unit
+from art_ext.core.oracle import frozen_eval
+from art_ext.core.streams import normal, uniform
+from art_ext.core.training.objectives import smoothed_cross_entropy
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+BN_MODES = ("eval", "train", "batch")
+HALF_SCALE = 1024.0  # lifts the input gradients of float16 passes above its smallest numbers; a power of 2 is exact
+DRAWS = 1 << 10  # blocks of a sample's random stream that one weight update may use
+Gain = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def crafting_mode(model: nn.Module, mode: str) -> Iterator[None]:
+    """Hold a network in the state for crafting: no gradient of a parameter is computed, and every flag comes back.
+
+    Args:
+        model: the network.
+        mode: ``"eval"``: running statistics of BatchNorm, which do not change; ``"train"``: statistics of the batch,
+            which the running ones follow; ``"batch"``: statistics of the batch, without any trace.
+    """
+    with frozen_eval(model):
+        if mode != "eval":
+            model.train()
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+        tracked = [norm for norm in norms if mode == "batch" and norm.track_running_stats]
+        try:
+            for norm in tracked:
+                norm.track_running_stats = False
+            yield
+        finally:
+            for norm in tracked:
+                norm.track_running_stats = True
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The perturbations allowed around x: ``||x' - x||_p <= eps`` within the box.
+
+    Attributes:
+        x: (r, *S) the clean inputs.
+        eps: the radius; 0 leaves nothing but x.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        box: of legal inputs.
+    """
+
+    x: Tensor
+    eps: float
+    norm: str
+    box: Box
+
+    def into(self, rows: Tensor) -> Tensor:
+        """Rows (r, *S) brought to the ball first and to the box second; neither leads out of the other."""
+        if self.norm == "linf":
+            return self.box.clamp(self.x + (rows - self.x).clamp(-self.eps, self.eps))
+        inside = project((rows - self.x).flatten(1), self.norm, self.eps) if self.eps else torch.zeros_like(rows)
+        return self.box.clamp(self.x + inside.view_as(rows))
+
+    def steepest(self, direction: Tensor) -> Tensor:
+        """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
+        return direction.sign() if self.norm == "linf" else unit(direction.flatten(1), self.norm).view_as(direction)
+
+    def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
+        """``P(x' + length steepest(g))``."""
+        return self.into(rows + length * self.steepest(direction))
+
+
+class Engine:
+    """A network under Accelerate, with a ledger of the rows that were sent through it.
+
+    Attributes:
+        wrapped: what weight gradients go through: it averages them over the processes.
+        plain: the same network, without that: crafting and the further forwards of an update go through it.
+        forwards, backwards: rows of this process so far.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, plain: nn.Module, wrapped: nn.Module, box: Box, device: torch.device,
+        channels_last: bool, largest_label: int | None,
+    ) -> None:  # fmt: skip
+        self.accelerator, self.plain, self.wrapped, self.box = accelerator, plain, wrapped, box
+        self.device, self.channels_last, self.largest_label = device, channels_last, largest_label
+        self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
+        self.forwards = self.backwards = 0
+        self.classes: int | None = None
+
+    def place(self, x: Tensor) -> Tensor:
+        """Inputs where the network is, in the layout of its memory."""
+        x = x.to(self.device, non_blocking=True)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
+
+    def call(self, network: nn.Module, rows: Tensor) -> Tensor:
+        """(r, C) logits in float32, counted."""
+        self.forwards += len(rows)
+        with self.accelerator.autocast():
+            logits: Tensor = network(rows)
+        if self.classes is None:
+            self._meet(logits, len(rows))
+        return logits.float()
+
+    def _meet(self, logits: object, rows: int) -> None:
+        """Refuse a model that cannot be trained on these labels, at its first answer."""
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows or logits.shape[1] < 2:
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"the model must return ({rows}, classes) logits of at least two classes, got {given}")
+        if self.largest_label is not None and self.largest_label >= logits.shape[1]:
+            raise ValueError(
+                f"labels must be class indices below {logits.shape[1]}, the model's outputs, got {self.largest_label}"
+            )
+        self.classes = logits.shape[1]
+
+    @property
+    def processes(self) -> int:
+        """How many processes share a minibatch."""
+        return int(self.accelerator.num_processes)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes, detached."""
+        value = value.detach()
+        return value if self.processes == 1 else self.accelerator.reduce(value, reduction="sum")
+
+
+class Step:
+    """One weight update, as a recipe sees it.
+
+    Attributes:
+        x: (r, *S) this process' rows of the minibatch.
+        y: (r,) their classes.
+        ids: (r,) int64, what keys their random streams.
+        rows: of the minibatch, over all processes.
+        update: index of the weight update in the run.
+        replay: which of the recipe's updates of this minibatch it is, from 0.
+        eps: the radius after warm-up.
+        memory: what the recipe keeps from one replay of the minibatch to the next.
+        carried: what it keeps over the whole run: tensors whose rows are those of the process' minibatch, or of no row.
+        log: what it wants in the history: values without rows, whose means over an epoch are entered.
+    """
+
+    def __init__(
+        self, engine: Engine, x: Tensor, y: Tensor, ids: Tensor, *, rows: int, update: int, replay: int, eps: float,
+        seed: int, smoothing: float, memory: dict[str, Tensor], carried: dict[str, Tensor],
+    ) -> None:  # fmt: skip
+        self._engine, self._seed, self._smoothing = engine, seed, smoothing
+        self.x, self.y, self.ids, self.rows = x, y, ids, rows
+        self.update, self.replay, self.eps = update, replay, eps
+        self.memory, self.carried, self.log = memory, carried, dict[str, Tensor]()
+        self._armed = False
+        self._draws = 0
+
+    # ------------------------------------------------------------------------------------------------- the network
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(r, C) logits of a training forward: train mode, with the graph of the parameters."""
+        network = self._engine.plain if self._armed else self._engine.wrapped
+        self._armed = True  # gradients are averaged over the processes once, by the first forward's hooks
+        return self._engine.call(network, rows)
+
+    def ask(self, rows: Tensor, mode: str) -> Tensor:
+        """(r, C) logits of a forward without any graph, in a mode of crafting."""
+        with crafting_mode(self._engine.plain, mode), torch.no_grad():
+            return self._engine.call(self._engine.plain, rows)
+
+    def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
+        """The gradient (r, *S) of each row's own gain, and the logits (r, C): one forward and one backward a row.
+
+        Args:
+            rows: (r, *S) where to differentiate.
+            gain: from logits (r, C) to (r,) values, which are summed, never averaged.
+            mode: ``"eval"``, ``"train"`` or ``"batch"``, as ``crafting_mode`` explains.
+        """
+        with crafting_mode(self._engine.plain, mode):
+            leaf = rows.detach().requires_grad_(True)
+            logits = self._engine.call(self._engine.plain, leaf)
+            gradient = self.gradient_of(gain(logits), leaf)
+        return gradient, logits.detach()
+
+    def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
+        """The gradient (r, *S) of summed gains with respect to the input of a forward: one backward a row."""
+        self._engine.backwards += len(leaf)
+        scale = self._engine.scale
+        (gradient,) = torch.autograd.grad(scale * gains.sum(), leaf, retain_graph=keep_graph)
+        return gradient if scale == 1 else gradient / scale
+
+    def count_backward(self, rows: Tensor) -> None:
+        """Enter rows whose forward is part of the loss that this update differentiates."""
+        self._engine.backwards += len(rows)
+
+    # ---------------------------------------------------------------------------------------------------- crafting
+
+    def ball(self, norm: str) -> Ball:
+        """The perturbations allowed around this minibatch."""
+        return Ball(self.x, self.eps, norm, self._engine.box)
+
+    def ascend(self, rows: Tensor, gain: Gain, ball: Ball, num_steps: int, length: float, mode: str) -> Tensor:
+        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a backward each."""
+        for _ in range(num_steps):
+            rows = ball.step(rows, self.input_gradient(rows, gain, mode)[0], length)
+        return rows.detach()
+
+    # ------------------------------------------------------------------------------------------------------- noise
+
+    def _block(self) -> int:
+        """The next block of the samples' streams: another one for each draw of each update."""
+        block = self.update * DRAWS + self._draws
+        self._draws += 2  # a draw in a ball of L2 or L1 takes two
+        return block
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """(r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
+        return uniform(self._seed, self.ids, self._block(), shape)
+
+    def normal_like_x(self) -> Tensor:
+        """(r, *S) standard normal numbers, keyed by the sample and the update."""
+        return normal(self._seed, self.ids, self._block(), tuple(self.x.shape[1:]))
+
+    def uniform_start(self, ball: Ball) -> Tensor:
+        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box."""
+        offset = uniform_in_ball(
+            ball.norm, ball.eps, self._seed, self.ids, self._block(), self.x[0].numel() if len(self.x) else 1
+        )
+        return ball.into(self.x + offset.view_as(self.x))
+
+    # -------------------------------------------------------------------------------------------------------- loss
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """(r,) the outer loss: cross-entropy of the labels, smoothed as the run wants it."""
+        return smoothed_cross_entropy(logits, self.y, self._smoothing)
+
+    def hard_cross_entropy(self, logits: Tensor) -> Tensor:
+        """(r,) cross-entropy of the labels themselves, which crafting ascends."""
+        return smoothed_cross_entropy(logits, self.y)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole minibatch, as far as this process' gradients go.
+
+        Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own sum.
+        """
+        return values.sum() * (self._engine.processes / self.rows)
+
+    def total_mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole minibatch, the same on every process, detached."""
+        return self._engine.total(values.sum()) / self.rows

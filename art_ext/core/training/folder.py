@@ -1,0 +1,122 @@
+"""The folder of a run: whose it is, and what lies in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from art_ext.core.streams import fingerprint
+from art_ext.core.training.batches import Batches, LoaderBatches
+from art_ext.core.training.checkpoints import checkpoints
+from art_ext.core.training.options import TrainingOptions
+from art_ext.core.training.recipes import Recipe
+from art_ext.files import write_atomically
+
+CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
+OURS = (CONFIGURATION, CHECKPOINTS, "history.jsonl", "history.csv", "model.safetensors", "best.safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that this run may write into.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / CHECKPOINTS
+
+    @staticmethod
+    def open(options: TrainingOptions, recipe: Recipe, model: nn.Module, batches: Batches) -> RunFolder | None:
+        """The folder of ``options.checkpoint_dir``, with the run's configuration in it; None without one.
+
+        Raises:
+            ValueError: if an earlier run lies there and is not to be resumed, or is one of another configuration (the
+                differences are named), or files of other origin have our names. Nothing is written then.
+        """
+        if options.checkpoint_dir is None:
+            return None
+        path = Path(options.checkpoint_dir)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"checkpoint_dir must be a folder, got {path}, which is a file")
+        wanted = json.loads(json.dumps(configuration(options, recipe, model, batches)))
+        file = path / CONFIGURATION
+        if file.is_file():
+            _check_same(file, wanted)
+            if not options.resume and checkpoints(path / CHECKPOINTS):
+                raise ValueError(f"{path} holds checkpoints of an earlier run: resume it, or choose another folder")
+        else:
+            strange = [name for name in OURS if (path / name).exists()]
+            if strange:
+                raise ValueError(f"{path} holds {', '.join(strange)}, but not of a run of ours: choose another folder")
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(wanted, indent=1).encode())
+        return RunFolder(path)
+
+    def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
+        """``model.safetensors``, the final weights, and ``best.safetensors``, those of the best validation."""
+        write_weights(self.path / "model.safetensors", model.state_dict())
+        if best is not None:
+            write_weights(self.path / "best.safetensors", best["weights"])
+
+
+def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
+    """A state dict as safetensors, whole at any moment."""
+    from safetensors.torch import save
+
+    # a clone, because safetensors refuses tensors that share memory, as tied weights do
+    write_atomically(file, save({name: one.detach().cpu().contiguous().clone() for name, one in state.items()}))
+
+
+def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, batches: Batches) -> dict[str, Any]:
+    """What decides the weights that come out."""
+    shapes = repr([(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()])
+    if isinstance(batches, LoaderBatches):
+        data = f"a loader of {len(batches)} batches"
+    else:
+        words = fingerprint(batches.x).cpu() * 31 + batches.y.cpu()
+        data = f"{len(batches.x)} samples, {hashlib.sha256(words.numpy().tobytes()).hexdigest()[:16]}"
+    return {
+        "tool": "art-ext train",
+        "recipe": recipe.settings(),
+        "options": options.identity(),
+        "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
+        "data": data,
+    }
+
+
+def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse the folder of a run that differs, and say in what."""
+    try:
+        found = _flat(json.loads(file.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} must hold the configuration of a run, but it cannot be read: {error}") from error
+    asked = _flat(wanted)
+    differences = [
+        f"{name}: {found.get(name)!r} there, {asked.get(name)!r} here"
+        for name in dict.fromkeys([*found, *asked])
+        if found.get(name) != asked.get(name)
+    ]
+    if differences:
+        raise ValueError(f"{file.parent} holds a run of another configuration ({'; '.join(differences)})")
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts under dotted names."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
+    for key, one in tree.items():
+        leaves.update(_flat(one, f"{prefix}.{key}" if prefix else key))
+    return leaves

@@ -1,0 +1,400 @@
+"""The loop that drives every recipe: epochs, rates, precision, processes, checkpoints, validation, history."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from art_ext.core.geometry import Box
+from art_ext.core.run import spelled_out
+from art_ext.core.training.batches import Batch, Batches, LoaderBatches, TensorBatches
+from art_ext.core.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
+from art_ext.core.training.engine import Engine, Step
+from art_ext.core.training.environment import make_accelerator, own_random_streams, restored_modes, seed_streams
+from art_ext.core.training.folder import RunFolder
+from art_ext.core.training.history import EpochEnd, Row, write_history
+from art_ext.core.training.options import TrainingOptions
+from art_ext.core.training.recipes import Recipe, make_recipe
+from art_ext.core.training.schedules import warm_up
+from art_ext.core.training.validation import Validation, hold_out
+
+logger = logging.getLogger("art_ext")
+
+Data = tuple[Tensor, Tensor] | Iterable[Any]
+CHECK_EVERY = 20  # updates between looks at the losses of an accelerator, each of which waits for it
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What came out of a run.
+
+    Attributes:
+        model: the network that was passed, trained; its mode is what it was.
+        history: a row per epoch: loss, rate, radius, what the recipe logs, validation, rows forward and backward.
+        losses: (updates,) the loss of each weight update's whole minibatch.
+        best: the state dict of the epoch with the best validation, on the CPU; None without validation.
+        best_epoch: which; None without validation.
+        updates: weight updates done.
+        forwards, backwards: rows of all processes; validation is not in them.
+        seconds: wall time, of all parts of a resumed run.
+    """
+
+    model: nn.Module
+    history: list[Row]
+    losses: Tensor
+    best: dict[str, Tensor] | None
+    best_epoch: int | None
+    updates: int
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+@spelled_out(TrainingOptions)
+def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) -> TrainingResult:
+    """Train a network by a recipe.
+
+    Args:
+        model: an ``nn.Module`` from (r, *S) to logits (r, C); normalisation lives inside. It is trained in place.
+        data: (x, y), tensors (N, *S) in the box and (N,) class indices; or an iterable of such minibatches with a
+            length, such as a ``DataLoader``.
+        recipe: a recipe, or the name of one, which then has its defaults.
+        **options: the keywords of ``TrainingOptions``.
+
+    On one process or, under ``torchrun`` and ``accelerate launch``, on several, which share each minibatch. Noise is
+    keyed by seed, sample and update, so the number of processes changes results only by rounding, but for BatchNorm,
+    whose statistics are those of a process' own rows.
+
+    Raises:
+        ValueError: for arguments, data or a folder that make no sense; also when a loss is not finite, naming the
+            batch: earlier checkpoints are kept then.
+        ImportError: without the extra ``train``.
+    """
+    run = _Run(model, data, make_recipe(recipe) if isinstance(recipe, str) else recipe, TrainingOptions(**options))
+    with own_random_streams(run.engine.device), restored_modes(model):
+        try:
+            run.resume()
+            run.train()
+        finally:
+            run.close()
+    return run.result()
+
+
+class _Run:
+    """One run: what does not change, and the state that a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, options: TrainingOptions) -> None:
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
+        self.model, self.recipe, self.options = model, recipe, options
+        self.batches, self.validation, box = self._data(data)
+        recipe.check(box)
+        self.per_epoch = len(self.batches) * recipe.replays
+        self.total = options.total(self.per_epoch, recipe.worth)
+        self.rate, self.augment = options.rate(), options.augment()
+        self.folder = RunFolder.open(options, recipe, model, self.batches)
+        self._network(box)
+        self.update = self.epoch = self.batch = 0
+        self.carried: dict[str, Tensor] = {}
+        self.history: list[Row] = []
+        self.losses: list[Tensor] = []
+        self.logged: dict[str, Tensor] = {}
+        self.best: dict[str, Any] | None = None
+        self.checked = 0
+        self.earlier, self.started = 0.0, time.perf_counter()
+
+    # ------------------------------------------------------------------------------------------------------- set-up
+
+    def _data(self, data: Data) -> tuple[Batches, Validation | None, Box]:
+        """The minibatches, the held-out samples, and the box they lie in."""
+        options, held = self.options, self.options.validation_data
+        if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
+            if options.validation:
+                raise ValueError("a loader cannot be split: pass validation_data instead of validation")
+            batches: Batches = LoaderBatches(data)
+            first = next(iter(data))
+            shape = first[0].shape[1:]
+            box = Box.of(options.clip_values, shape, torch.device("cpu"))
+        else:
+            x, y = data
+            if x.dim() < 2 or not len(x):
+                raise ValueError(f"x must have shape (N, *S) with at least one sample, got {tuple(x.shape)}")
+            shape = x.shape[1:]
+            box = Box.of(options.clip_values, shape, x.device)
+            x = box.admit(x)
+            TensorBatches(x, y, options.batch_size, options.seed)  # refuse labels that do not fit before they are split
+            if options.validation and held is None:
+                (x, y), held = hold_out(x, y, options.validation, options.seed)
+            batches = TensorBatches(x, y, options.batch_size, options.seed)
+        if held is None:
+            return batches, None, box
+        eps = self.recipe.radius if options.validation_eps is None else options.validation_eps
+        norm = getattr(self.recipe, "norm", "linf")
+        clean = Box.of(options.clip_values, shape, held[0].device).admit(held[0], "x of validation_data")
+        return batches, Validation(clean, held[1], eps, norm, options.validation_steps, options.clip_values), box
+
+    def _network(self, box: Box) -> None:
+        """The network on its device under Accelerate, its optimiser, and the average of its weights."""
+        options, model = self.options, self.model
+        self.accelerator, device = make_accelerator(options, model)
+        processes = self.accelerator.num_processes
+        if options.batch_size % processes:
+            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {options.batch_size}")
+        model.to(device)
+        if options.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self.optimizer = options.make_optimizer(model)
+        average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
+        self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
+        wrapped = self.accelerator.prepare_model(plain, device_placement=False)
+        self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        own = Box(box.lower.to(device), box.upper.to(device))
+        largest = int(self.batches.y.max()) if isinstance(self.batches, TensorBatches) else None
+        self.engine = Engine(self.accelerator, plain, wrapped, own, device, options.channels_last, largest)
+        if options.trackers:
+            self.accelerator.init_trackers("art_ext")
+
+    # -------------------------------------------------------------------------------------------------------- train
+
+    def train(self) -> None:
+        """Epoch after epoch, until the updates are done."""
+        with tqdm(total=self.total, initial=self.update, disable=not self._shows, desc=self.recipe.name) as bar:
+            while self.update < self.total:
+                self._train_epoch(bar)
+
+    def _train_epoch(self, bar: tqdm[Any]) -> None:
+        self.model.train()
+        seed_streams(self.options.seed, -1 - self.epoch, 0)  # alike on all processes: a loader draws its order from it
+        process, processes = self.accelerator.process_index, self.engine.processes
+        for batch in self.batches.epoch(self.epoch, self.batch, process, processes):
+            if batch.rows >= processes:  # fewer rows than processes, which only a last batch has, are left out
+                self._train_batch(batch)
+            self.batch += 1
+            bar.update(self.update - bar.n)
+            if self.update >= self.total:
+                break
+            due = self.options.checkpoint_every
+            if due and self.update // due > (self.update - self.recipe.replays) // due:
+                self._save()
+        self._end_epoch(bar)
+
+    def _train_batch(self, batch: Batch) -> None:
+        """All replays of one minibatch."""
+        engine, options = self.engine, self.options
+        x, y, ids = engine.place(batch.x), batch.y.to(engine.device), batch.ids.to(engine.device)
+        if self.augment is not None:
+            x = engine.place(self.augment(x, ids, options.seed, self.epoch))
+        memory: dict[str, Tensor] = {}
+        for replay in range(self.recipe.replays):
+            if self.update >= self.total:
+                return
+            seed_streams(options.seed, self.update, self.accelerator.process_index)
+            self._set_rate()
+            step = Step(
+                engine, x, y, ids, rows=batch.rows, update=self.update, replay=replay, eps=self._eps(),
+                seed=options.seed, smoothing=options.label_smoothing, memory=memory, carried=self.carried,
+            )  # fmt: skip
+            self._update(step)
+
+    def _update(self, step: Step) -> None:
+        """One weight update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.recipe.loss(step)
+        self.losses.append(loss.detach())
+        self._check_losses(CHECK_EVERY if self.engine.device.type != "cpu" else 1)
+        self.accelerator.backward(loss)
+        self.recipe.after_backward(step)
+        self.stepper.step()
+        if self.rate is None and self.options.schedule_every == "update":
+            self.options.schedule.step()  # type: ignore[union-attr]
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        for name, value in step.log.items():
+            self.logged[name] = self.logged.get(name, 0) + value
+        self.update += 1
+
+    @property
+    def _time(self) -> float:
+        """The fractional epoch."""
+        return self.update / self.per_epoch
+
+    def _eps(self) -> float:
+        return self.recipe.radius * warm_up(self._time, self.options.eps_warmup_epochs)
+
+    def _set_rate(self) -> None:
+        """Write the schedule's rate into the optimiser, unless the caller's own schedule does."""
+        if self.rate is None:
+            return
+        factor = self.rate(self._time, self.total / self.per_epoch) * warm_up(self._time, self.options.warmup_epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _check_losses(self, every: int) -> None:
+        """Refuse losses that are not finite; on an accelerator only now and then, because a look waits for it."""
+        if len(self.losses) - self.checked < every:
+            return
+        finite = torch.stack(self.losses[self.checked :]).isfinite()
+        if not bool(finite.all()):
+            update = self.checked + int((~finite).nonzero()[0])
+            epoch, batch = divmod(update // self.recipe.replays, len(self.batches))
+            raise ValueError(
+                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch} (weight update {update}): "
+                "lower the learning rate, or look at that batch; earlier checkpoints are kept"
+            )
+        self.checked = len(self.losses)
+
+    # ------------------------------------------------------------------------------------------------ end of an epoch
+
+    def _end_epoch(self, bar: tqdm[Any]) -> None:
+        self._check_losses(1)
+        if self.rate is None and self.options.schedule_every == "epoch":
+            self.options.schedule.step()  # type: ignore[union-attr]
+        done = self.update - sum(int(row["epoch_updates"]) for row in self.history)
+        self.epoch, self.batch = self.epoch + 1, 0
+        row = self._row(done)
+        if self.validation is not None:
+            found = self.validation.measure(self.engine, self._current)
+            row.update({f"validation_{name}": value for name, value in found.items()})
+            self._keep_best(row)
+        for callback in self.options.callbacks:
+            row.update(callback(EpochEnd(self._current, self.epoch, dict(row))))
+        self.history.append(row)
+        self.logged = {}
+        if self.options.trackers:
+            self.accelerator.log(row, step=self.update)
+        bar.set_postfix({name: f"{value:.4g}" for name, value in row.items() if name == "loss" or "validation" in name})
+        if self.options.checkpoint_every is None or self.update >= self.total:
+            self._save()
+
+    def _row(self, done: int) -> Row:
+        """The epoch's row of the history, less validation and callbacks."""
+        # the losses of a minibatch are the means of its processes' shares
+        mine = torch.stack(self.losses[-done:])
+        losses = self.engine.total(mine) / self.engine.processes
+        self.losses[-done:] = list(losses.unbind())
+        ledger = torch.tensor([self.engine.forwards, self.engine.backwards], device=self.engine.device)
+        forwards, backwards = self.engine.total(ledger).tolist()
+        return {
+            "epoch": self.epoch, "updates": self.update, "epoch_updates": done, "loss": float(losses.mean()),
+            "learning_rate": self.optimizer.param_groups[0]["lr"], "eps": self._last_eps(),
+            **{name: float(value) / done for name, value in self.logged.items()},
+            "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
+        }  # fmt: skip
+
+    def _last_eps(self) -> float:
+        return self.recipe.radius * warm_up((self.update - 1) / self.per_epoch, self.options.eps_warmup_epochs)
+
+    def _seconds(self) -> float:
+        return self.earlier + time.perf_counter() - self.started
+
+    @property
+    def _current(self) -> nn.Module:
+        """The network as it would be used now."""
+        return self.model if self.average is None else self.average.module
+
+    def _keep_best(self, row: Row) -> None:
+        """Copy the weights if this epoch's validation beats all earlier ones."""
+        score = [row.get("validation_robust", row["validation_clean"]), row["validation_clean"]]
+        if self.best is None or score > self.best["score"]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._current.state_dict().items()}
+            self.best = {"score": score, "epoch": self.epoch, "weights": weights}
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+
+    def _save(self) -> None:
+        """Write a checkpoint and the history, if a folder was given."""
+        if self.folder is None:
+            return
+        self._check_losses(1)
+        carried = {name: self._gathered(value) for name, value in self.carried.items()}
+        if self.accelerator.is_main_process:
+            schedule, scaler = self.options.schedule, self.accelerator.scaler
+            save_checkpoint(self.folder.checkpoints, self.update, {
+                "update": self.update, "epoch": self.epoch, "batch": self.batch, "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "carried": carried, "history": self.history,
+                "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "average": self.average.state_dict() if self.average is not None else None,
+                "losses": torch.stack(self.losses), "logged": self.logged, "best": self.best,
+                "forwards": self.engine.forwards, "backwards": self.engine.backwards, "seconds": self._seconds(),
+            })  # fmt: skip
+            write_history(self.folder.path, self.history)
+        self.accelerator.wait_for_everyone()
+
+    def _gathered(self, value: Tensor) -> Tensor:
+        """A carried tensor of the whole minibatch: row i belongs to process i modulo P."""
+        if self.engine.processes == 1 or not value.dim():
+            return value
+        parts = self.accelerator.gather(value.unsqueeze(0))
+        return parts.transpose(0, 1).reshape(-1, *value.shape[1:])
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint of the folder, if there is one and the caller wants it."""
+        if self.folder is None:
+            return
+        found = checkpoints(self.folder.checkpoints)
+        if not found:
+            return
+        state = load_checkpoint(found[-1])
+        self.update, self.epoch, self.batch = state["update"], state["epoch"], state["batch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["schedule"] is not None:
+            self.options.schedule.load_state_dict(state["schedule"])  # type: ignore[union-attr]
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        place, process = self.engine.device, self.accelerator.process_index
+        self.carried = {
+            name: (value[process :: self.engine.processes] if value.dim() else value).to(place)
+            for name, value in state["carried"].items()
+        }
+        self.history, self.best = state["history"], state["best"]
+        self.losses = list(state["losses"].to(place).unbind())
+        self.checked = len(self.losses)
+        self.logged = {name: value.to(place) for name, value in state["logged"].items()}
+        self.engine.forwards, self.engine.backwards = state["forwards"], state["backwards"]
+        self.earlier, self.started = state["seconds"], time.perf_counter()
+        logger.info("resumed from %s after %d weight updates", found[-1].name, self.update)
+
+    # ------------------------------------------------------------------------------------------------------------ end
+
+    @property
+    def _shows(self) -> bool:
+        return self.options.progress and bool(self.accelerator.is_main_process)
+
+    def close(self) -> None:
+        """Take Accelerate's wrapping off the model."""
+        self.accelerator.unwrap_model(self.engine.wrapped, keep_fp32_wrapper=False)
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+    def result(self) -> TrainingResult:
+        """What came out; the averaged weights, where there are any, go into the model."""
+        if self.average is not None:
+            self.model.load_state_dict(copy.deepcopy(self.average.module.state_dict()))
+        self.optimizer.zero_grad(set_to_none=True)
+        last = self.history[-1]
+        if self.folder is not None and self.accelerator.is_main_process:
+            self.folder.write_weights(self.model, self.best)
+        return TrainingResult(
+            model=self.model, history=self.history, losses=torch.stack(self.losses).cpu(),
+            best=None if self.best is None else self.best["weights"],
+            best_epoch=None if self.best is None else self.best["epoch"], updates=self.update,
+            forwards=int(last["forwards"]), backwards=int(last["backwards"]), seconds=self._seconds(),
+        )  # fmt: skip

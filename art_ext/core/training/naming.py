@@ -1,0 +1,32 @@
+"""Objects by their names, with errors that name the nearest match."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mapping[str, Any]) -> Any:
+    """``known[name](**arguments)``.
+
+    Raises:
+        ValueError: for an unknown name or argument, naming the nearest match and all that there are.
+    """
+    if name not in known:
+        raise ValueError(f"{kind} must be one of {', '.join(known)}, got {name!r}{nearest(name, known)}")
+    wanted = inspect.signature(known[name]).parameters
+    for argument in arguments:
+        if argument not in wanted:
+            raise ValueError(
+                f"the {kind} {name} takes {', '.join(wanted) or 'no argument'}, "
+                f"got {argument!r}{nearest(argument, wanted)}"
+            )
+    return known[name](**arguments)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the nearest match, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,181 @@
+"""The keywords of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive, check_share
+from art_ext.core.geometry import ClipValues
+from art_ext.core.training.augmentation import AUGMENTATIONS, Augmentation
+from art_ext.core.training.schedules import Schedule, make_schedule
+
+if TYPE_CHECKING:
+    import os
+
+    from art_ext.core.training.history import EpochEnd
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("no", "bf16", "fp16")
+Callback = Callable[["EpochEnd"], Mapping[str, float]]
+ElementwiseSchedule = Any  # anything with .step()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingOptions:
+    """Keywords of ``train``.
+
+    Attributes:
+        epochs, updates, equivalent_epochs: how long, by one of the three: passes over the data, weight updates, or
+            epochs as the papers count them, for which one pass of Free is m epochs and one of ATCD T K.
+        batch_size: rows of a minibatch, over all processes; not used with a loader.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's parameters.
+        learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own keeps its.
+        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"``, ``"halving"``; a function of the
+            fractional epoch and the number of epochs that gives a factor of the rate; or anything with ``.step()``.
+        schedule_args: of a named schedule, such as ``{"milestones": (30, 36)}``.
+        schedule_every: when ``.step()`` is called: ``"epoch"`` or ``"update"``.
+        warmup_epochs, eps_warmup_epochs: over which the rate, or the recipe's radius, grows from 0.
+        label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
+        validation: share of the training data held out (below 1), or how many samples; 0 for none.
+        validation_data: samples to validate on in their place, (x, y).
+        validation_eps, validation_steps: of the PGD attack of the validation; None takes the recipe's radius. With
+            radius 0 the best checkpoint is that of the best clean accuracy.
+        augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
+        ema: decay of an average of the weights; it is what is validated, kept as best, and left in the model.
+        precision: ``"no"``, ``"bf16"`` or ``"fp16"``: of autocast.
+        channels_last, compile: run with that memory layout, or under ``torch.compile``.
+        clip_values: the box (lower, upper).
+        seed: of the order, the noise, and of what the model itself draws (dropout).
+        checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
+        checkpoint_every: weight updates between checkpoints; None saves at the end of each epoch.
+        resume: go on from the newest checkpoint in the folder, if there is one.
+        callbacks: called at the end of each epoch; what they return is entered into the history.
+        progress: show a bar.
+        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``; they write into ``checkpoint_dir``.
+        device: where to train; None stays where the model is.
+    """
+
+    epochs: int | None = None
+    updates: int | None = None
+    equivalent_epochs: float | None = None
+    batch_size: int = 128
+    optimizer: str | torch.optim.Optimizer = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str | Schedule | ElementwiseSchedule = "constant"
+    schedule_args: Mapping[str, Any] = field(default_factory=dict)
+    schedule_every: str = "epoch"
+    warmup_epochs: float = 0.0
+    eps_warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    validation: float = 0.0
+    validation_data: tuple[Tensor, Tensor] | None = None
+    validation_eps: float | None = None
+    validation_steps: int = 10
+    augmentation: str | Augmentation | None = None
+    ema: float | None = None
+    precision: str = "no"
+    channels_last: bool = False
+    compile: bool = False
+    clip_values: ClipValues = (0.0, 1.0)
+    seed: int = 0
+    checkpoint_dir: str | os.PathLike[str] | None = None
+    checkpoint_every: int | None = None
+    resume: bool = False
+    callbacks: Iterable[Callback] = ()
+    progress: bool = False
+    trackers: tuple[str, ...] = ()
+    device: torch.device | str | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: getattr(self, name) for name in ("epochs", "updates", "equivalent_epochs")}
+        given = {name: value for name, value in lengths.items() if value is not None}
+        if len(given) != 1:
+            raise ValueError(f"pass one of {', '.join(lengths)}, got {given or 'none'}")
+        if self.equivalent_epochs is not None:
+            check_positive("equivalent_epochs", self.equivalent_epochs)
+        for name in ("epochs", "updates", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        check_count("batch_size", self.batch_size)
+        check_count("seed", self.seed, least=0)
+        check_count("validation_steps", self.validation_steps)
+        check_positive("learning_rate", self.learning_rate)
+        for name in ("weight_decay", "warmup_epochs", "eps_warmup_epochs", "validation"):
+            check_not_negative(name, getattr(self, name))
+        for name in ("momentum", "label_smoothing"):
+            check_share(name, getattr(self, name))
+        if self.ema is not None:
+            check_share("ema", self.ema)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("schedule_every", self.schedule_every, ("epoch", "update"))
+        if isinstance(self.optimizer, str):
+            check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if isinstance(self.augmentation, str):
+            check_choice("augmentation", self.augmentation, tuple(AUGMENTATIONS))
+        if not isinstance(self.schedule, str) and self.schedule_args:
+            raise ValueError(f"schedule_args belong to a named schedule, got {self.schedule_args} beside an object")
+        if (self.resume or self.trackers) and self.checkpoint_dir is None:
+            raise ValueError("resume and trackers need a checkpoint_dir")
+        self.rate()  # refuse a bad schedule before anything runs
+
+    def rate(self) -> Schedule | None:
+        """The schedule as a function of the epoch; None where the caller's own has a ``.step()``."""
+        if isinstance(self.schedule, str):
+            return make_schedule(self.schedule, **self.schedule_args)
+        if hasattr(self.schedule, "step"):
+            return None
+        if not callable(self.schedule):
+            raise ValueError(f"schedule must be a name, a function or have .step(), got {self.schedule!r}")
+        return self.schedule
+
+    def total(self, per_epoch: int, worth: int) -> int:
+        """Weight updates of the run, by those of one pass over the data and the epochs that a pass is worth."""
+        if self.updates is not None:
+            return self.updates
+        passes = self.epochs or (self.equivalent_epochs or 0) / worth
+        return max(1, round(passes * per_epoch))
+
+    def augment(self) -> Augmentation | None:
+        """The augmentation as a function."""
+        return AUGMENTATIONS[self.augmentation] if isinstance(self.augmentation, str) else self.augmentation
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser over the model's parameters."""
+        if not isinstance(self.optimizer, str):
+            return self.optimizer
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ValueError("the model must have a parameter to train, got none that requires a gradient")
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, self.learning_rate, momentum=self.momentum, nesterov=self.nesterov,
+                weight_decay=self.weight_decay,
+            )  # fmt: skip
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights that come out, as JSON knows it: runs that differ here are different runs."""
+        free = {"checkpoint_dir", "checkpoint_every", "resume", "callbacks", "progress", "trackers", "device"}
+        return {one.name: _described(getattr(self, one.name)) for one in fields(self) if one.name not in free}
+
+
+def _described(value: object) -> object:
+    """Numbers, texts and lists of them as they are; of anything else, what kind it is."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _described(one) for name, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_described(one) for one in value]
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    return getattr(value, "__qualname__", type(value).__qualname__)

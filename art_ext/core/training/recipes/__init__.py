@@ -1,0 +1,48 @@
+"""One module per training method: how a minibatch becomes weight updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from art_ext.core.training.naming import construct
+from art_ext.core.training.recipes.atcd import Atcd, Cat
+from art_ext.core.training.recipes.backward_smoothing import BackwardSmoothing
+from art_ext.core.training.recipes.base import BallRecipe, Cost, Recipe
+from art_ext.core.training.recipes.free import Free
+from art_ext.core.training.recipes.natural import Natural
+from art_ext.core.training.recipes.pgd import Fast, Pgd
+from art_ext.core.training.recipes.trades import FastTrades, Trades
+from art_ext.core.training.recipes.war import War
+
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe for recipe in (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
+}
+
+
+def make_recipe(name: str, **arguments: Any) -> Recipe:
+    """A recipe by its name: natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing, war.
+
+    Raises:
+        ValueError: for an unknown name or argument (the nearest match is named), or a value that makes no sense.
+    """
+    recipe: Recipe = construct("recipe", RECIPES, name, arguments)
+    return recipe
+
+
+__all__ = [
+    "RECIPES",
+    "Atcd",
+    "BackwardSmoothing",
+    "BallRecipe",
+    "Cat",
+    "Cost",
+    "Fast",
+    "FastTrades",
+    "Free",
+    "Natural",
+    "Pgd",
+    "Recipe",
+    "Trades",
+    "War",
+    "make_recipe",
+]

@@ -1,0 +1,136 @@
+"""Backward Smoothing: start the single step of crafting where the output is random, not where the input is."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import softmax
+
+from art_ext.core.checks import check_choice, check_count, check_not_negative
+from art_ext.core.training.engine import Gain, Step
+from art_ext.core.training.objectives import soft_cross_entropy
+from art_ext.core.training.recipes.base import BallRecipe, Cost
+from art_ext.core.training.recipes.trades import regularised
+
+VARIANTS = ("trades", "pgd")
+STARTS = ("backward", "odi")
+TARGETS = ("printed", "shifted")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BackwardSmoothing(BallRecipe):
+    """Backward Smoothing: TRADES in two steps, the first of which seeks a random output.
+
+        ``xi = argmin KL(s(f(x) + gamma psi) || s(f(x + xi)))`` (6.4.4), ``psi ~ U(-1, 1)`` for each logit,
+        ``delta = argmax KL(s(f(x)) || s(f(x + xi + delta)))`` (6.4.5), both by steps of sign gradient from xi = 0,
+        ``min_w mean CE(f_w(x), y) + beta KL(p_w(x) || p_w(x + xi + delta))``.
+
+    With alpha = eps, each coordinate of the perturbation is -eps, 0 or +eps (before the box): 0 where the two signs
+    disagree. gamma = 0 leaves x itself, where both gradients vanish, as they do exactly here (rounding would give them
+    a sign at random).
+
+    Cost of an update a sample, S = num_steps: 1 forward for f(x), 1 + S passes of crafting (a forward and a backward
+    each), then 2 forwards, differentiated by one call: 4 + S forwards and 3 + S backwards. The PGD variant: 1 + S
+    passes and 1 training forward, 2 + S and 2 + S, and 1 forward more with ``target="shifted"``.
+
+    Attributes:
+        beta: weight of the divergence.
+        gamma: reach of the random target.
+        num_steps: S, steps of ascent; 0 is the initialisation "alone".
+        step_size: alpha, in the units of x; None takes eps.
+        points: random targets; the first step follows the mean of their losses, which costs no further pass (our
+            reading of Table 6.10).
+        variant: ``"trades"``; or ``"pgd"``: xi minimises ``([f(x + xi) - gamma psi]_y)^2`` (6.7.5), ascent and training
+            take the cross-entropy.
+        start: ``"backward"``; or ``"odi"``, the comparator, which maximises ``f(x + xi)^T psi``.
+        target: of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma psi]_y`` in place of
+            ``gamma psi_y``, which (6.4.3) suggests.
+
+    References:
+        Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022; equation numbers of
+        Chen's dissertation, 2021, chapter 6. Tashiro, Song, Ermon, "Diversity can be transferred: output
+        diversification for white- and black-box attacks", NeurIPS 2020 (ODI).
+    """
+
+    name: ClassVar[str] = "backward-smoothing"
+    beta: float = 10.0
+    gamma: float = 1.0
+    num_steps: int = 1
+    step_size: float | None = None
+    points: int = 1
+    variant: str = "trades"
+    start: str = "backward"
+    target: str = "printed"
+
+    def __post_init__(self) -> None:
+        check_count("num_steps", self.num_steps, least=0)
+        super().__post_init__()
+        check_count("points", self.points)
+        check_not_negative("beta", self.beta)
+        check_not_negative("gamma", self.gamma)
+        check_choice("variant", self.variant, VARIANTS)
+        check_choice("start", self.start, STARTS)
+        check_choice("target", self.target, TARGETS)
+
+    def cost(self) -> Cost:
+        """By variant, as the class explains."""
+        if self.variant == "trades":
+            return Cost(self.num_steps + 4, self.num_steps + 3)
+        return Cost(self.num_steps + 2 + self._needs_clean, self.num_steps + 2)
+
+    @property
+    def _needs_clean(self) -> bool:
+        return self.variant == "trades" or (self.start == "backward" and self.target == "shifted")
+
+    def craft(self, step: Step) -> Tensor:
+        """(r, *S) examples."""
+        clean = step.ask(step.x, self.bn_mode) if self._needs_clean else None
+        ball = step.ball(self.norm)
+        length = step.eps if self.step_size is None else self.step_size
+        first = self._seek(step, clean)
+        rows = step.ascend(step.x, first, ball, 1, length, self.bn_mode)
+        # without a random shift the minimum is x itself: what is left of the gradient there is rounding
+        still = self.gamma == 0 and self.start == "backward" and clean is not None
+        rows = step.x if still else rows
+        if self.variant == "pgd" or clean is None:
+            return step.ascend(rows, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode)
+        p = softmax(clean, dim=1)
+        away = functools.partial(soft_cross_entropy, q=p)
+        rows = step.ascend(rows, away, ball, self.num_steps, length, self.bn_mode)
+        return step.x if still else rows
+
+    def _seek(self, step: Step, clean: Tensor | None) -> Gain:
+        """What the first step ascends: minus the distance from the random targets, from logits (r, C) to (r,)."""
+
+        def targets(classes: int) -> Tensor:
+            return 2 * step.uniform((self.points, classes)) - 1  # (r, points, C) psi
+
+        if self.start == "odi":
+            return lambda logits: (logits * targets(logits.shape[1]).mean(dim=1)).sum(dim=1)
+        if self.variant == "trades" and clean is not None:
+            shifted = clean.unsqueeze(1) + self.gamma * targets(clean.shape[1])
+            # the divergences from several targets have the gradient of that from their mean
+            q = softmax(shifted, dim=2).mean(dim=1)
+            return lambda logits: -soft_cross_entropy(logits, q)
+        own = step.y.unsqueeze(1)
+
+        def towards(logits: Tensor) -> Tensor:
+            psi = targets(logits.shape[1])
+            wanted = self.gamma * psi.gather(2, own.unsqueeze(1).expand(-1, self.points, 1)).squeeze(2)
+            if clean is not None:
+                wanted = wanted + clean.gather(1, own)
+            return -(logits.gather(1, own) - wanted).square().mean(dim=1)
+
+        return towards
+
+    def loss(self, step: Step) -> Tensor:
+        """That of TRADES, or of adversarial training."""
+        x_adv = self.craft(step)
+        if self.variant == "trades":
+            natural, robust = regularised(step, x_adv)
+            return step.mean(natural + self.beta * robust)
+        step.count_backward(x_adv)
+        return step.mean(step.cross_entropy(step.forward(x_adv)))

@@ -1,0 +1,105 @@
+"""What every recipe is: how a minibatch becomes weight updates."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive
+from art_ext.core.geometry import NORMS, Box, check_ball
+from art_ext.core.training.engine import BN_MODES, Step
+
+
+class Cost(NamedTuple):
+    """Rows that one weight update sends through the network, per sample of its minibatch.
+
+    Attributes:
+        forwards: rows forward.
+        backwards: rows backward: a row counts once for each differentiation of its forward.
+    """
+
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recipe(ABC):
+    """How a minibatch becomes ``replays`` weight updates.
+
+    A recipe crafts, and returns the loss of an update; it never steps an optimiser or a schedule, and knows no file.
+    Its dataclass fields are its whole configuration, and it is never changed. What the replays of one minibatch share,
+    it keeps in ``step.memory``; what it carries from minibatch to minibatch, in ``step.carried``, which the loop saves.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def replays(self) -> int:
+        """Weight updates of one minibatch."""
+        return 1
+
+    @property
+    def worth(self) -> int:
+        """Epochs that the method's paper counts for one pass over the data."""
+        return 1
+
+    @property
+    def radius(self) -> float:
+        """The radius that crafting uses once warmed up; 0 for recipes that craft nothing."""
+        return 0.0
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """Rows forward and backward per weight update and sample."""
+
+    @abstractmethod
+    def loss(self, step: Step) -> Tensor:
+        """The scalar to minimise in this update, with the graph of the parameters."""
+
+    def after_backward(self, step: Step) -> None:  # noqa: B027  # most recipes take nothing
+        """What a recipe takes from the gradients of an update, before the optimiser steps."""
+
+    def check(self, box: Box) -> None:  # noqa: B027  # most have nothing to refuse
+        """Refuse a configuration that cannot be meant for inputs in this box."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and fields, as a run records them."""
+        return {"name": self.name, **{field.name: getattr(self, field.name) for field in fields(self)}}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BallRecipe(Recipe):
+    """A recipe that perturbs its inputs within a ball.
+
+    Attributes:
+        eps: radius in the units of x (8/255, never 8); 0 trains on the inputs themselves.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        bn_mode: BatchNorm while crafting: ``"eval"`` leaves the running statistics alone and uses them; ``"train"``
+            uses the batch's and lets the running ones follow; ``"batch"`` uses the batch's without a trace.
+    """
+
+    eps: float = 8 / 255
+    norm: str = "linf"
+    bn_mode: str = "eval"
+
+    def __post_init__(self) -> None:
+        check_not_negative("eps", self.eps)
+        check_choice("norm", self.norm, NORMS)
+        check_choice("bn_mode", self.bn_mode, BN_MODES)
+        if getattr(self, "step_size", None) is not None:
+            check_positive("step_size", self.step_size)  # type: ignore[attr-defined]
+        if hasattr(self, "num_steps"):
+            check_count("num_steps", self.num_steps)
+
+    @property
+    def radius(self) -> float:
+        """eps."""
+        return self.eps
+
+    def check(self, box: Box) -> None:
+        """Refuse a radius that covers the box, such as 8 where 8/255 is meant."""
+        if self.eps:
+            check_ball(self.norm, self.eps, box)
