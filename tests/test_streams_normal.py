@@ -1,4 +1,4 @@
-"""The normal stream: its law, its place in the stream of a sample, and its exact first values."""
+"""The normal stream, and the uniform one of pairs: their laws, and what their bits depend on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats  # type: ignore[import-untyped]
 
-from art_ext.core.streams import normal, uniform
+from art_ext.core.streams import normal, uniform, uniform_pairs
 
 IDS = torch.arange(400) * 7919 + 13
 
@@ -97,3 +97,28 @@ class TestStreams:
         assert normal(0, IDS, 0, (2, 3)).shape == (400, 2, 3)
         assert normal(0, IDS[:0], 0, (5,)).shape == (0, 5)
         assert normal(0, IDS, 0, (3,)).dtype == torch.float32
+
+
+class TestUniformPairs:
+    ids = torch.arange(3000) * 7919
+
+    def test_moments_and_shares_are_those_of_the_uniform_law(self):
+        numbers = uniform_pairs(3, self.ids, 2, (101,)).double()
+        assert 0 <= numbers.min() and numbers.max() < 1
+        assert abs(float(numbers.mean()) - 0.5) < 4 / math.sqrt(12 * numbers.numel())
+        assert abs(12 * float(numbers.var()) - 1) < 0.01
+        for share in (0.1, 0.5, 0.9):
+            assert abs(float((numbers < share).double().mean()) - share) < 0.004
+
+    def test_the_two_numbers_of_a_word_and_neighbouring_words_are_unrelated(self):
+        numbers = uniform_pairs(3, self.ids, 2, (4,)).double()
+        related = torch.corrcoef(numbers.T) - torch.eye(4)
+        assert related.abs().max() < 4 / math.sqrt(len(self.ids))
+
+    def test_bits_depend_on_seed_sample_and_step_alone(self):
+        numbers = uniform_pairs(3, self.ids, 2, (5,))
+        assert torch.equal(uniform_pairs(3, self.ids.flip(0), 2, (5,)), numbers.flip(0))
+        assert torch.equal(uniform_pairs(3, self.ids[4:5], 2, (5,))[0], numbers[4])
+        assert not torch.equal(uniform_pairs(4, self.ids, 2, (5,)), numbers)
+        assert not torch.equal(uniform_pairs(3, self.ids, 3, (5,)), numbers)
+        assert uniform_pairs(3, self.ids, 2).shape == (3000,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_positive
-from art_ext.core.streams import normal, uniform
+from art_ext.core.streams import normal, uniform, uniform_pairs
 
 NORMS = ("linf", "l2", "l1")
 BOX_TOLERANCE = 1e-4
@@ -60,21 +61,25 @@ class Box:
         """The widest side."""
         return float((self.upper - self.lower).max())
 
+    @functools.cached_property
+    def _bounds(self) -> tuple[Any, Any]:
+        """Both bounds as numbers where these serve all coordinates: clamping to them is many times faster."""
+        if self.lower.dim() == self.upper.dim() == 0:
+            return float(self.lower), float(self.upper)
+        return self.lower, self.upper
+
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
-        return torch.clamp(x, self.lower, self.upper)
+        return torch.clamp(x, *self._bounds)
 
     def contains(self, x: Tensor) -> Tensor:
         """(N,) bool, whether each sample of x (N, *S) is a legal input; NaN is not."""
         return (self.clamp(x) == x).flatten(1).all(dim=1)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
-        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all coordinates.
-
-        Clamping to numbers is many times faster than clamping to tensors.
-        """
-        if self.lower.dim() == self.upper.dim() == 0:
-            return float(self.lower), float(self.upper)
+        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all coordinates."""
+        if isinstance(self._bounds[0], float):
+            return self._bounds
         return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
     def admit(self, x: Tensor, name: str = "x") -> Tensor:
@@ -262,3 +267,44 @@ def uniform_in_ball(norm: str, radius: float, seed: int, ids: Tensor, step: int,
     spacing = -torch.log1p(-uniform(seed, ids, step, (features + 1,)))
     signs = 1 - 2 * (uniform(seed, ids, step + 1, (features,)) < 0.5).to(torch.float32)
     return radius * signs * spacing[:, :-1] / spacing.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The perturbed inputs allowed around x: ``||x' - x||_p <= eps`` within the box.
+
+    Attributes:
+        x: (N, *S) the clean inputs.
+        eps: the radius; 0 leaves nothing but x.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        box: of legal inputs.
+    """
+
+    x: Tensor
+    eps: float
+    norm: str
+    box: Box
+
+    def into(self, rows: Tensor) -> Tensor:
+        """Rows (N, *S) brought to the ball first and to the box second; the latter leads no further away from x."""
+        if not self.eps:
+            return self.x
+        moved = rows - self.x
+        if self.norm == "linf":
+            return self.box.clamp(self.x + moved.clamp(-self.eps, self.eps))
+        return self.box.clamp(self.x + project(moved.flatten(1), self.norm, self.eps).view_as(moved))
+
+    def steepest(self, direction: Tensor) -> Tensor:
+        """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
+        return direction.sign() if self.norm == "linf" else unit(direction.flatten(1), self.norm).view_as(direction)
+
+    def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
+        """``P(x' + length steepest(g))``."""
+        return self.into(rows + length * self.steepest(direction))
+
+    def draw(self, seed: int, ids: Tensor, step: int) -> Tensor:
+        """(N, *S) a point drawn uniformly from the ball of each sample, brought to the box; blocks step, step + 1."""
+        if self.norm == "linf":
+            return self.into(self.x + self.eps * (2 * uniform_pairs(seed, ids, step, tuple(self.x.shape[1:])) - 1))
+        offset = uniform_in_ball(self.norm, self.eps, seed, ids, step, math.prod(self.x.shape[1:]))
+        return self.into(self.x + offset.view_as(self.x))

@@ -100,6 +100,13 @@ def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] =
     return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(ids), *shape)
 
 
+def uniform_pairs(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """The same law as ``uniform``, other numbers, two to a random word: half the work, for training."""
+    length = math.prod(shape)
+    halves = _words(seed, ids, step, -(-length // 2)).view(torch.int32)[:, :length]
+    return ((halves >> 8).to(torch.float32) * 2.0**-24 + 0.5).view(len(ids), *shape)  # the shift keeps the sign
+
+
 def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     """Standard normal numbers, one block per sample: four to a random word, by a table of 65,536 quantiles.
 

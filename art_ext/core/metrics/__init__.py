@@ -19,11 +19,13 @@ from art_ext.core.metrics.chain import (
     paired_interval,
     transfer_success,
 )
+from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
 
 __all__ = [
     "BoundaryDistance",
     "Diversity",
     "FoolingRate",
+    "LocalLipschitz",
     "PairedInterval",
     "QueryStatistics",
     "acceptance_rate",
@@ -31,7 +33,9 @@ __all__ = [
     "all_or_nothing_success",
     "clean_accuracy",
     "diversity",
+    "local_lipschitz",
     "paired_interval",
+    "perturbation_stability",
     "query_statistics",
     "robust_accuracy",
     "success_rate",

@@ -180,7 +180,7 @@ def diversity(
     attacked = ~result.already_adversarial.cpu()
     if model is None:
         return Diversity(_mean(distance[attacked]), math.nan, distance, None)
-    ordered = _predictions(model, states, outputs, batch_size, device).sort(dim=0).values
+    ordered = predictions(model, states, outputs, batch_size, device).sort(dim=0).values
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
     classes = (fresh & (ordered >= 0)).sum(dim=0)  # NaN, as -1, is no class
@@ -226,8 +226,8 @@ def _hits(
     counted = torch.ones(len(x), dtype=torch.bool) if already is None else ~already.cpu()
     hits = []
     for model in listed:
-        clean = _predictions(model, x.unsqueeze(0), outputs, batch_size, device).squeeze(0)
-        labels = _predictions(model, states, outputs, batch_size, device)
+        clean = predictions(model, x.unsqueeze(0), outputs, batch_size, device).squeeze(0)
+        labels = predictions(model, states, outputs, batch_size, device)
         counted = counted & (clean == y)
         if goal is not None:
             counted = counted & (clean != goal)
@@ -235,7 +235,7 @@ def _hits(
     return torch.stack(hits), counted
 
 
-def _predictions(
+def predictions(
     model: Model, states: Tensor, outputs: str, batch_size: int, device: torch.device | str | None
 ) -> Tensor:
     """(S, N) int64 classes that a model predicts for states (S, N, *S); -1 where it returns NaN."""

@@ -4,6 +4,7 @@
     result = train(model, (x, y), BackwardSmoothing(eps=8 / 255), epochs=100, schedule="piecewise", validation=0.02)
 """
 
+from art_ext.core.training.callbacks import TrackLipschitz, TrackStability
 from art_ext.core.training.history import EpochEnd
 from art_ext.core.training.loop import TrainingResult, train
 from art_ext.core.training.options import TrainingOptions
@@ -23,6 +24,7 @@ from art_ext.core.training.recipes import (
     War,
     make_recipe,
 )
+from art_ext.core.training.zeta import measure_zeta
 
 __all__ = [
     "RECIPES",
@@ -37,10 +39,13 @@ __all__ = [
     "Natural",
     "Pgd",
     "Recipe",
+    "TrackLipschitz",
+    "TrackStability",
     "Trades",
     "TrainingOptions",
     "TrainingResult",
     "War",
     "make_recipe",
+    "measure_zeta",
     "train",
 ]

@@ -7,15 +7,17 @@ costs less than any loader's collation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count
+from art_ext.core.geometry import Box, ClipValues
 from art_ext.core.problem import check_classes
 from art_ext.core.streams import fingerprint
+from art_ext.core.training.environment import own_random_streams, seed_streams
 
 
 class Batch(NamedTuple):
@@ -43,6 +45,9 @@ class TensorBatches:
         batch_size: rows of a global batch; the last one of an epoch may be shorter.
         seed: of the order.
 
+    Attributes:
+        largest_label: of all.
+
     Raises:
         ValueError: if there is no sample, or labels do not fit.
     """
@@ -54,15 +59,29 @@ class TensorBatches:
         if not x.is_floating_point():
             raise TypeError(f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255")
         check_classes("y", y, len(x))
-        self.x, self.y, self.batch_size, self.seed = x.to(torch.float32), y.to(torch.int64), batch_size, seed
+        self.x, self.y, self.batch_size, self.seed = x.to(torch.float32), y.to(x.device, torch.int64), batch_size, seed
+        self.largest_label = int(y.max())
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
+    def count(self, processes: int) -> int:
+        """Batches of an epoch: a last one with fewer rows than processes is left out.
+
+        Raises:
+            ValueError: if the processes cannot share the batches.
+        """
+        if self.batch_size % processes:
+            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}")
+        if len(self.x) < processes:
+            raise ValueError(f"each of the {processes} processes must have a sample, got {len(self.x)} samples")
+        last = len(self.x) - (len(self) - 1) * self.batch_size
+        return len(self) - (last < processes)
+
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""
         order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        for batch in order.split(self.batch_size)[skip:]:
+        for batch in order.split(self.batch_size)[skip : self.count(processes)]:
             own = batch[process::processes]
             rows = own.to(self.x.device)
             yield Batch(self.x[rows], self.y[rows], own, len(batch))
@@ -71,42 +90,92 @@ class TensorBatches:
 class LoaderBatches:
     """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``; iterated anew in each epoch.
 
-    Every process iterates over all of it and keeps its own rows. The loop seeds torch's random stream before each
-    epoch, so that a shuffling loader repeats its order when a run is resumed. A sample's identity is a fingerprint of
+    Every process iterates over all of it and keeps its own rows. torch's random stream is seeded before each batch, so
+    that a loader which shuffles or augments by that stream does so alike on every process, and when a run is resumed;
+    one with a generator of its own, or that draws from NumPy, repeats nothing. A sample's identity is a fingerprint of
     its bits.
 
+    Args:
+        loader: the iterable, on any device.
+        clip_values: the box, in which every minibatch must lie.
+        seed: of torch's random stream.
+
+    Attributes:
+        shape, box: of a sample; what ``clip_values`` say for it.
+        largest_label: so far.
+
     Raises:
-        ValueError: if it has no length, or is empty.
+        ValueError: if it has no length, is empty, or gives something else than pairs.
     """
 
-    def __init__(self, loader: Iterable[Any]) -> None:
-        if not isinstance(loader, Sized):
-            raise ValueError("a loader must have a length, the batches of an epoch: wrap it in a list or a DataLoader")
-        if not len(loader):
+    def __init__(self, loader: Iterable[Any], clip_values: ClipValues, seed: int) -> None:
+        try:
+            self.length = len(loader)  # type: ignore[arg-type]
+        except TypeError as error:  # also of a DataLoader over a stream
+            raise ValueError(
+                "a loader must have a length, the batches of an epoch: wrap it in a list or a DataLoader; "
+                f"got {type(loader).__name__}"
+            ) from error
+        if not self.length:
             raise ValueError("the loader must hold at least one batch, got none")
-        self.loader = loader
-        self.length = len(loader)
+        self.loader, self.seed, self.largest_label = loader, seed, 0
+        with own_random_streams(torch.device("cpu")):  # a loader that shuffles draws as soon as it is looked at
+            first = next(iter(loader), None)
+        x, _ = self._pair(first, 0)
+        self.shape = x.shape[1:]
+        self.box = Box.of(clip_values, self.shape, x.device)
+        self._admit(first, 0)  # before anything is written
+
+    @staticmethod
+    def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:
+        """x and y of a minibatch."""
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError(f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}")
+        x, y = batch[0], batch[1]
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x of batch {place} must be a tensor of shape (r, *S), got {given}")
+        check_classes(f"y of batch {place}", y, len(x))
+        return x, y
+
+    def _admit(self, batch: object, place: int) -> tuple[Tensor, Tensor]:
+        """x in the box and y of a minibatch."""
+        x, y = self._pair(batch, place)
+        x = self.box.admit(x, f"x of batch {place}")
+        self.largest_label = max(self.largest_label, int(y.max()) if len(y) else 0)
+        return x, y.to(torch.int64)
 
     def __len__(self) -> int:
         return self.length
 
+    def count(self, processes: int) -> int:
+        """Batches of an epoch."""
+        return self.length
+
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""
-        count = 0
-        for place, batch in enumerate(self.loader):
-            count = place + 1
+        self._seed(epoch, 0)
+        iterator = iter(self.loader)
+        for place in range(self.length):
+            if place:
+                self._seed(epoch, place)
+            batch = next(iterator, None)
+            if batch is None:
+                raise ValueError(f"the loader promised {self.length} batches and gave {place} in epoch {epoch}")
             if place < skip:
                 continue
-            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-                raise ValueError(f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}")
-            x, y = batch[0], batch[1]
-            check_classes(f"y of batch {place}", y, len(x))
-            if not x.is_floating_point():
-                raise TypeError(f"x must be floating point, got {x.dtype} in batch {place}")
-            own = x[process::processes].to(torch.float32)
-            yield Batch(own, y[process::processes].to(torch.int64), fingerprint(own), len(x))
-        if count < self.length:
-            raise ValueError(f"the loader promised {self.length} batches and gave {count} in epoch {epoch}")
+            x, y = self._admit(batch, place)
+            if len(x) < processes:
+                raise ValueError(
+                    f"a batch must have a row for each of the {processes} processes, got {len(x)} rows in batch "
+                    f"{place}: drop it (drop_last=True)"
+                )
+            own = x[process::processes]
+            yield Batch(own, y[process::processes], fingerprint(own), len(x))
+
+    def _seed(self, epoch: int, place: int) -> None:
+        """Places of a loader lie below 0, those of weight updates do not."""
+        seed_streams(self.seed, -1 - epoch * self.length - place, 0, torch.device("cpu"))
 
 
 Batches = TensorBatches | LoaderBatches

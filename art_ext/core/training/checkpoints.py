@@ -60,12 +60,16 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "tensors.safetensors")
-        if content["format"] != FORMAT:
-            raise ValueError(f"{folder} is a checkpoint of format {content['format']}, this version reads {FORMAT}")
-        state: dict[str, Any] = _unpack(content["state"], tensors)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder} must be a whole checkpoint of art-ext, but reading it fails: {error}") from error
-    return state
+        version, state = content["format"], _unpack(content["state"], tensors)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} must be a whole checkpoint of art-ext, but reading it fails: {error}; "
+            "once it is deleted, the one before it is resumed"
+        ) from error
+    if version != FORMAT:
+        raise ValueError(f"{folder} is a checkpoint of format {version}, this version reads {FORMAT}")
+    found: dict[str, Any] = state
+    return found
 
 
 def checkpoints(root: Path) -> list[Path]:

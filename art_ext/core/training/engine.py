@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.geometry import Box, project, uniform_in_ball, unit
+from art_ext.core.geometry import Ball, Box
 from art_ext.core.oracle import frozen_eval
-from art_ext.core.streams import normal, uniform
+from art_ext.core.streams import normal, uniform_pairs
 from art_ext.core.training.objectives import smoothed_cross_entropy
 
 if TYPE_CHECKING:
@@ -45,38 +44,6 @@ def crafting_mode(model: nn.Module, mode: str) -> Iterator[None]:
         finally:
             for norm in tracked:
                 norm.track_running_stats = True
-
-
-@dataclass(frozen=True, eq=False)
-class Ball:
-    """The perturbations allowed around x: ``||x' - x||_p <= eps`` within the box.
-
-    Attributes:
-        x: (r, *S) the clean inputs.
-        eps: the radius; 0 leaves nothing but x.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        box: of legal inputs.
-    """
-
-    x: Tensor
-    eps: float
-    norm: str
-    box: Box
-
-    def into(self, rows: Tensor) -> Tensor:
-        """Rows (r, *S) brought to the ball first and to the box second; neither leads out of the other."""
-        if self.norm == "linf":
-            return self.box.clamp(self.x + (rows - self.x).clamp(-self.eps, self.eps))
-        inside = project((rows - self.x).flatten(1), self.norm, self.eps) if self.eps else torch.zeros_like(rows)
-        return self.box.clamp(self.x + inside.view_as(rows))
-
-    def steepest(self, direction: Tensor) -> Tensor:
-        """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
-        return direction.sign() if self.norm == "linf" else unit(direction.flatten(1), self.norm).view_as(direction)
-
-    def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
-        """``P(x' + length steepest(g))``."""
-        return self.into(rows + length * self.steepest(direction))
 
 
 class Engine:
@@ -221,7 +188,7 @@ class Step:
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """(r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
-        return uniform(self._seed, self.ids, self._block(), shape)
+        return uniform_pairs(self._seed, self.ids, self._block(), shape)
 
     def normal_like_x(self) -> Tensor:
         """(r, *S) standard normal numbers, keyed by the sample and the update."""
@@ -229,10 +196,7 @@ class Step:
 
     def uniform_start(self, ball: Ball) -> Tensor:
         """(r, *S) a point drawn uniformly from each sample's ball, brought to the box."""
-        offset = uniform_in_ball(
-            ball.norm, ball.eps, self._seed, self.ids, self._block(), self.x[0].numel() if len(self.x) else 1
-        )
-        return ball.into(self.x + offset.view_as(self.x))
+        return ball.draw(self._seed, self.ids, self._block())
 
     # -------------------------------------------------------------------------------------------------------- loss
 

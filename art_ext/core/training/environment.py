@@ -17,24 +17,42 @@ if TYPE_CHECKING:
     from art_ext.core.training.options import TrainingOptions
 
 
-def make_accelerator(options: TrainingOptions, model: nn.Module) -> tuple[Accelerator, torch.device]:
+@contextmanager
+def accelerated(options: TrainingOptions, model: nn.Module) -> Iterator[tuple[Accelerator, torch.device]]:
     """Accelerate for this run, and the device to train on: the model's, the one asked for, or the process' own.
 
+    Accelerate remembers the first precision and device of a process and refuses others. A run of ours may differ from
+    what came before, and must not decide what comes after: what is remembered is put back, but for a group of processes
+    that has come to be meanwhile.
+
     Raises:
-        ImportError: without the extra ``train``.
+        ImportError: without the extra ``train``, or without the package of a tracker.
         ValueError: for a precision that the device has not.
     """
     try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
+        from accelerate.state import AcceleratorState, GradientState, PartialState
     except ImportError as error:
         raise ImportError("training needs the extra `train`: pip install 'art-ext[train]'") from error
+    memories = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(memory) for memory in memories]
+    try:
+        if before[0].get("num_processes", 1) == 1:
+            memories[0].clear()
+        memories[1].clear()
+        yield make_accelerator(options, model)
+    finally:
+        group = memories[0].get("num_processes", 1) > 1
+        for memory, content in zip(memories, before, strict=True):
+            if memory is not memories[0] or not group:
+                memory.clear()
+                memory.update(content)
+
+
+def make_accelerator(options: TrainingOptions, model: nn.Module) -> tuple[Accelerator, torch.device]:
+    """Accelerate, set up by what it remembers of this process where it remembers something, and the device."""
+    from accelerate import Accelerator
+
     device = model_device(model, options.device, torch.device("cpu"))
-    # Accelerate remembers the first precision and device of a process and refuses others; a run of ours may differ
-    known = AcceleratorState._shared_state
-    if known and (known.get("_mixed_precision"), known["device"].type) != (options.precision, device.type):
-        distributed = known.get("num_processes", 1) > 1
-        AcceleratorState._reset_state(reset_partial_state=not distributed)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=options.precision,
@@ -42,6 +60,8 @@ def make_accelerator(options: TrainingOptions, model: nn.Module) -> tuple[Accele
         log_with=list(options.trackers) or None,
         project_dir=options.checkpoint_dir if options.trackers else None,
     )
+    if len(accelerator.log_with) < len(options.trackers):  # Accelerate only warns of those it does without
+        raise ImportError(f"the packages of the trackers {', '.join(options.trackers)} must be installed")
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
 
 
@@ -52,9 +72,16 @@ def own_random_streams(device: torch.device) -> Iterator[None]:
         yield
 
 
-def seed_streams(seed: int, place: int, process: int) -> None:
-    """Seed torch's global streams for one place of a run: nothing of them has to be saved then."""
-    torch.manual_seed(((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63))
+def seed_streams(seed: int, place: int, process: int, device: torch.device) -> None:
+    """Seed torch's global streams for one place of a run: nothing of them has to be saved then.
+
+    Only those that ``own_random_streams`` gives back; ``torch.manual_seed`` would seed every device's.
+    """
+    key = ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key)
 
 
 @contextmanager

@@ -52,12 +52,13 @@ class RunFolder:
             raise ValueError(f"checkpoint_dir must be a folder, got {path}, which is a file")
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches)))
         file = path / CONFIGURATION
+        # the configuration itself is no sign of others: another process of this run may just have written it
+        strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
         if file.is_file():
             _check_same(file, wanted)
-            if not options.resume and checkpoints(path / CHECKPOINTS):
+            if not options.resume and (checkpoints(path / CHECKPOINTS) or strange not in ([], [CHECKPOINTS])):
                 raise ValueError(f"{path} holds checkpoints of an earlier run: resume it, or choose another folder")
         else:
-            strange = [name for name in OURS if (path / name).exists()]
             if strange:
                 raise ValueError(f"{path} holds {', '.join(strange)}, but not of a run of ours: choose another folder")
             path.mkdir(parents=True, exist_ok=True)

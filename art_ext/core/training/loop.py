@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,17 @@ from art_ext.core.run import spelled_out
 from art_ext.core.training.batches import Batch, Batches, LoaderBatches, TensorBatches
 from art_ext.core.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.core.training.engine import Engine, Step
-from art_ext.core.training.environment import make_accelerator, own_random_streams, restored_modes, seed_streams
+from art_ext.core.training.environment import accelerated, own_random_streams, restored_modes, seed_streams
 from art_ext.core.training.folder import RunFolder
 from art_ext.core.training.history import EpochEnd, Row, write_history
+from art_ext.core.training.naming import construct
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
-from art_ext.core.training.validation import Validation, hold_out
+from art_ext.core.training.validation import Validation, hold_out, make_validation
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger("art_ext")
 
@@ -79,39 +83,46 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
             batch: earlier checkpoints are kept then.
         ImportError: without the extra ``train``.
     """
-    run = _Run(model, data, make_recipe(recipe) if isinstance(recipe, str) else recipe, TrainingOptions(**options))
-    with own_random_streams(run.engine.device), restored_modes(model):
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
+    method = make_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(method, Recipe):
+        raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
+    wanted = construct("function", {"train": TrainingOptions}, "train", options)
+    with accelerated(wanted, model) as (accelerator, device), own_random_streams(device), restored_modes(model):
+        run = _Run(model, data, method, wanted, accelerator, device)
         try:
             run.resume()
             run.train()
         finally:
             run.close()
-    return run.result()
+        return run.result()
 
 
 class _Run:
     """One run: what does not change, and the state that a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, options: TrainingOptions) -> None:
-        if not isinstance(model, nn.Module):
-            raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
-        if not isinstance(recipe, Recipe):
-            raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
-        self.model, self.recipe, self.options = model, recipe, options
+    def __init__(
+        self, model: nn.Module, data: Data, recipe: Recipe, options: TrainingOptions, accelerator: Accelerator,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.model, self.recipe, self.options, self.accelerator = model, recipe, options, accelerator
         self.batches, self.validation, box = self._data(data)
         recipe.check(box)
-        self.per_epoch = len(self.batches) * recipe.replays
+        self.per_epoch = self.batches.count(int(accelerator.num_processes)) * recipe.replays
         self.total = options.total(self.per_epoch, recipe.worth)
         self.rate, self.augment = options.rate(), options.augment()
+        if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
+            raise ValueError("a schedule must be one of the optimiser that trains: pass its own as optimizer")
         self.folder = RunFolder.open(options, recipe, model, self.batches)
-        self._network(box)
+        self._network(box, device)
         self.update = self.epoch = self.batch = 0
         self.carried: dict[str, Tensor] = {}
         self.history: list[Row] = []
         self.losses: list[Tensor] = []
         self.logged: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
-        self.checked = 0
+        self.checked = self.shared = 0  # losses that are known to be finite; that are no longer a process' share
         self.earlier, self.started = 0.0, time.perf_counter()
 
     # ------------------------------------------------------------------------------------------------------- set-up
@@ -122,35 +133,31 @@ class _Run:
         if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
             if options.validation:
                 raise ValueError("a loader cannot be split: pass validation_data instead of validation")
-            batches: Batches = LoaderBatches(data)
-            first = next(iter(data))
-            shape = first[0].shape[1:]
-            box = Box.of(options.clip_values, shape, torch.device("cpu"))
+            loader = LoaderBatches(data, options.clip_values, options.seed)
+            batches: Batches = loader
+            shape, box = loader.shape, loader.box
         else:
             x, y = data
             if x.dim() < 2 or not len(x):
                 raise ValueError(f"x must have shape (N, *S) with at least one sample, got {tuple(x.shape)}")
             shape = x.shape[1:]
             box = Box.of(options.clip_values, shape, x.device)
-            x = box.admit(x)
+            x, y = box.admit(x), y.to(x.device)
             TensorBatches(x, y, options.batch_size, options.seed)  # refuse labels that do not fit before they are split
             if options.validation and held is None:
                 (x, y), held = hold_out(x, y, options.validation, options.seed)
             batches = TensorBatches(x, y, options.batch_size, options.seed)
         if held is None:
             return batches, None, box
-        eps = self.recipe.radius if options.validation_eps is None else options.validation_eps
-        norm = getattr(self.recipe, "norm", "linf")
-        clean = Box.of(options.clip_values, shape, held[0].device).admit(held[0], "x of validation_data")
-        return batches, Validation(clean, held[1], eps, norm, options.validation_steps, options.clip_values), box
+        validation = make_validation(held, options, self.recipe, shape, box)
+        batches.largest_label = max(batches.largest_label, int(validation.y.max()))
+        return batches, validation, box
 
-    def _network(self, box: Box) -> None:
+    def _network(self, box: Box, device: torch.device) -> None:
         """The network on its device under Accelerate, its optimiser, and the average of its weights."""
         options, model = self.options, self.model
-        self.accelerator, device = make_accelerator(options, model)
-        processes = self.accelerator.num_processes
-        if options.batch_size % processes:
-            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {options.batch_size}")
+        if options.trackers:
+            self.accelerator.init_trackers("art_ext")
         model.to(device)
         if options.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -158,15 +165,15 @@ class _Run:
         average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
         self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
+        self.own_names = dict(model.__dict__)
         wrapped = self.accelerator.prepare_model(plain, device_placement=False)
         self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
-        for group in self.optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
+        if self.rate is not None:
+            for group in self.optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
         own = Box(box.lower.to(device), box.upper.to(device))
-        largest = int(self.batches.y.max()) if isinstance(self.batches, TensorBatches) else None
+        largest = self.batches.largest_label
         self.engine = Engine(self.accelerator, plain, wrapped, own, device, options.channels_last, largest)
-        if options.trackers:
-            self.accelerator.init_trackers("art_ext")
 
     # -------------------------------------------------------------------------------------------------------- train
 
@@ -178,23 +185,27 @@ class _Run:
 
     def _train_epoch(self, bar: tqdm[Any]) -> None:
         self.model.train()
-        seed_streams(self.options.seed, -1 - self.epoch, 0)  # alike on all processes: a loader draws its order from it
         process, processes = self.accelerator.process_index, self.engine.processes
         for batch in self.batches.epoch(self.epoch, self.batch, process, processes):
-            if batch.rows >= processes:  # fewer rows than processes, which only a last batch has, are left out
-                self._train_batch(batch)
+            self._train_batch(batch)
             self.batch += 1
             bar.update(self.update - bar.n)
             if self.update >= self.total:
                 break
             due = self.options.checkpoint_every
             if due and self.update // due > (self.update - self.recipe.replays) // due:
+                self._check_all()
                 self._save()
         self._end_epoch(bar)
 
     def _train_batch(self, batch: Batch) -> None:
         """All replays of one minibatch."""
         engine, options = self.engine, self.options
+        engine.largest_label = self.batches.largest_label  # a loader shows its labels batch by batch
+        if engine.classes is not None and engine.largest_label >= engine.classes:
+            raise ValueError(
+                f"labels must be class indices below {engine.classes}, the model's outputs, got {engine.largest_label}"
+            )
         x, y, ids = engine.place(batch.x), batch.y.to(engine.device), batch.ids.to(engine.device)
         if self.augment is not None:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
@@ -202,7 +213,7 @@ class _Run:
         for replay in range(self.recipe.replays):
             if self.update >= self.total:
                 return
-            seed_streams(options.seed, self.update, self.accelerator.process_index)
+            seed_streams(options.seed, self.update, self.accelerator.process_index, engine.device)
             self._set_rate()
             step = Step(
                 engine, x, y, ids, rows=batch.rows, update=self.update, replay=replay, eps=self._eps(),
@@ -250,28 +261,42 @@ class _Run:
         finite = torch.stack(self.losses[self.checked :]).isfinite()
         if not bool(finite.all()):
             update = self.checked + int((~finite).nonzero()[0])
-            epoch, batch = divmod(update // self.recipe.replays, len(self.batches))
+            epoch, batch = divmod(update // self.recipe.replays, self.per_epoch // self.recipe.replays)
             raise ValueError(
                 f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch} (weight update {update}): "
                 "lower the learning rate, or look at that batch; earlier checkpoints are kept"
             )
         self.checked = len(self.losses)
 
+    def _check_all(self) -> None:
+        """Refuse losses, and weights, that are not finite: a checkpoint of these would be of no use."""
+        self._check_losses(1)
+        weights = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
+            raise ValueError(
+                f"the weights are not finite after weight update {self.update - 1}: lower the learning rate; "
+                "earlier checkpoints are kept"
+            )
+
     # ------------------------------------------------------------------------------------------------ end of an epoch
 
     def _end_epoch(self, bar: tqdm[Any]) -> None:
-        self._check_losses(1)
+        self._check_all()
         if self.rate is None and self.options.schedule_every == "epoch":
             self.options.schedule.step()  # type: ignore[union-attr]
         done = self.update - sum(int(row["epoch_updates"]) for row in self.history)
         self.epoch, self.batch = self.epoch + 1, 0
         row = self._row(done)
         if self.validation is not None:
-            found = self.validation.measure(self.engine, self._current)
-            row.update({f"validation_{name}": value for name, value in found.items()})
+            measured = self.validation.measure(self.engine, self._current)
+            row.update({f"validation_{name}": value for name, value in measured.items()})
             self._keep_best(row)
         for callback in self.options.callbacks:
-            row.update(callback(EpochEnd(self._current, self.epoch, dict(row))))
+            found = callback(EpochEnd(self._current, self.epoch, dict(row)))
+            taken = row.keys() & found.keys()
+            if taken:
+                raise ValueError(f"a callback must name values of its own, got {', '.join(sorted(taken))}")
+            row.update({name: float(value) for name, value in found.items()})
         self.history.append(row)
         self.logged = {}
         if self.options.trackers:
@@ -282,18 +307,27 @@ class _Run:
 
     def _row(self, done: int) -> Row:
         """The epoch's row of the history, less validation and callbacks."""
-        # the losses of a minibatch are the means of its processes' shares
-        mine = torch.stack(self.losses[-done:])
-        losses = self.engine.total(mine) / self.engine.processes
-        self.losses[-done:] = list(losses.unbind())
-        ledger = torch.tensor([self.engine.forwards, self.engine.backwards], device=self.engine.device)
-        forwards, backwards = self.engine.total(ledger).tolist()
+        self._share_losses()
+        forwards, backwards = self._ledger()
+        loss = float(torch.stack(self.losses[-done:]).mean())
         return {
-            "epoch": self.epoch, "updates": self.update, "epoch_updates": done, "loss": float(losses.mean()),
+            "epoch": self.epoch, "updates": self.update, "epoch_updates": done, "loss": loss,
             "learning_rate": self.optimizer.param_groups[0]["lr"], "eps": self._last_eps(),
             **{name: float(value) / done for name, value in self.logged.items()},
             "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
         }  # fmt: skip
+
+    def _share_losses(self) -> None:
+        """Put the losses of whole minibatches, which are the means of the processes' shares, in the place of these."""
+        mine = self.losses[self.shared :]
+        if mine:
+            self.losses[self.shared :] = (self.engine.total(torch.stack(mine)) / self.engine.processes).unbind()
+        self.shared = len(self.losses)
+
+    def _ledger(self) -> list[int]:
+        """Rows forward and backward of all processes."""
+        rows = torch.tensor([self.engine.forwards, self.engine.backwards], device=self.engine.device)
+        return [int(count) for count in self.engine.total(rows)]
 
     def _last_eps(self) -> float:
         return self.recipe.radius * warm_up((self.update - 1) / self.per_epoch, self.options.eps_warmup_epochs)
@@ -319,7 +353,8 @@ class _Run:
         """Write a checkpoint and the history, if a folder was given."""
         if self.folder is None:
             return
-        self._check_losses(1)
+        self._share_losses()
+        forwards, backwards = self._ledger()
         carried = {name: self._gathered(value) for name, value in self.carried.items()}
         if self.accelerator.is_main_process:
             schedule, scaler = self.options.schedule, self.accelerator.scaler
@@ -330,7 +365,7 @@ class _Run:
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "average": self.average.state_dict() if self.average is not None else None,
                 "losses": torch.stack(self.losses), "logged": self.logged, "best": self.best,
-                "forwards": self.engine.forwards, "backwards": self.engine.backwards, "seconds": self._seconds(),
+                "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
             })  # fmt: skip
             write_history(self.folder.path, self.history)
         self.accelerator.wait_for_everyone()
@@ -339,8 +374,10 @@ class _Run:
         """A carried tensor of the whole minibatch: row i belongs to process i modulo P."""
         if self.engine.processes == 1 or not value.dim():
             return value
-        parts = self.accelerator.gather(value.unsqueeze(0))
-        return parts.transpose(0, 1).reshape(-1, *value.shape[1:])
+        counts = self.accelerator.gather(torch.tensor([len(value)], device=value.device))
+        missing = value.new_zeros(int(counts.max()) - len(value), *value.shape[1:])  # the last ones may have a row less
+        parts = self.accelerator.gather(torch.cat([value, missing]).unsqueeze(0))
+        return parts.transpose(0, 1).reshape(-1, *value.shape[1:])[: int(counts.sum())]
 
     def resume(self) -> None:
         """Go on from the newest checkpoint of the folder, if there is one and the caller wants it."""
@@ -353,6 +390,8 @@ class _Run:
         self.update, self.epoch, self.batch = state["update"], state["epoch"], state["batch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.rate is None and state["schedule"] is None:
+            raise ValueError("a schedule must have state_dict() and load_state_dict() to be resumed")
         if state["schedule"] is not None:
             self.options.schedule.load_state_dict(state["schedule"])  # type: ignore[union-attr]
         if state["scaler"] is not None and self.accelerator.scaler is not None:
@@ -366,9 +405,10 @@ class _Run:
         }
         self.history, self.best = state["history"], state["best"]
         self.losses = list(state["losses"].to(place).unbind())
-        self.checked = len(self.losses)
+        self.checked = self.shared = len(self.losses)
         self.logged = {name: value.to(place) for name, value in state["logged"].items()}
-        self.engine.forwards, self.engine.backwards = state["forwards"], state["backwards"]
+        if self.accelerator.is_main_process:  # those of all processes
+            self.engine.forwards, self.engine.backwards = state["forwards"], state["backwards"]
         self.earlier, self.started = state["seconds"], time.perf_counter()
         logger.info("resumed from %s after %d weight updates", found[-1].name, self.update)
 
@@ -379,8 +419,13 @@ class _Run:
         return self.options.progress and bool(self.accelerator.is_main_process)
 
     def close(self) -> None:
-        """Take Accelerate's wrapping off the model."""
+        """Take Accelerate's wrapping and the gradients off the model."""
         self.accelerator.unwrap_model(self.engine.wrapped, keep_fp32_wrapper=False)
+        for name in ("forward", "_is_accelerate_prepared", "_is_torch_compile"):  # what preparing leaves
+            self.model.__dict__.pop(name, None)
+            if name in self.own_names:
+                self.model.__dict__[name] = self.own_names[name]
+        self.model.zero_grad(set_to_none=True)
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
@@ -388,9 +433,9 @@ class _Run:
         """What came out; the averaged weights, where there are any, go into the model."""
         if self.average is not None:
             self.model.load_state_dict(copy.deepcopy(self.average.module.state_dict()))
-        self.optimizer.zero_grad(set_to_none=True)
         last = self.history[-1]
         if self.folder is not None and self.accelerator.is_main_process:
+            write_history(self.folder.path, self.history)  # a run may have been killed before it came to this
             self.folder.write_weights(self.model, self.best)
         return TrainingResult(
             model=self.model, history=self.history, losses=torch.stack(self.losses).cpu(),

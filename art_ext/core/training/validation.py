@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks import pgd
-from art_ext.core.geometry import ClipValues
+from art_ext.core.checks import check_not_negative
+from art_ext.core.geometry import Box, ClipValues, check_ball
 from art_ext.core.oracle import frozen_eval
+from art_ext.core.problem import check_classes, check_samples
 from art_ext.core.training.engine import Engine
+from art_ext.core.training.options import TrainingOptions
+from art_ext.core.training.recipes import Recipe
 
 NOISE = 1  # seed of the attack: the same starting points in every epoch, so that epochs can be compared
 
@@ -56,6 +60,30 @@ class Validation:
         return {"clean": clean, "robust": robust} if self.eps else {"clean": clean}
 
 
+def make_validation(
+    held: tuple[Tensor, Tensor], options: TrainingOptions, recipe: Recipe, shape: torch.Size, box: Box
+) -> Validation:
+    """The validation of a run on samples like those (*shape) it trains on.
+
+    Raises:
+        TypeError, ValueError: for samples, labels or a radius that do not fit.
+    """
+    if not isinstance(held, (tuple, list)) or len(held) != 2:
+        raise ValueError(f"validation_data must be a pair of tensors (x, y), got {type(held).__name__}")
+    x, y = held
+    check_samples(x)
+    if x.shape[1:] != shape or not len(x):
+        raise ValueError(f"x of validation_data must hold samples of shape {tuple(shape)}, got {tuple(x.shape)}")
+    check_classes("y of validation_data", y, len(x))
+    eps = recipe.radius if options.validation_eps is None else options.validation_eps
+    norm = getattr(recipe, "norm", "linf")
+    check_not_negative("validation_eps", eps)
+    if eps:
+        check_ball(norm, eps, box)
+    x = Box.of(options.clip_values, shape, x.device).admit(x, "x of validation_data")
+    return Validation(x, y.to(x.device), eps, norm, options.validation_steps, options.clip_values)
+
+
 def hold_out(x: Tensor, y: Tensor, amount: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The samples to train on and those held out, drawn by the seed.
 
@@ -68,8 +96,10 @@ def hold_out(x: Tensor, y: Tensor, amount: float, seed: int) -> tuple[tuple[Tens
         ValueError: if nothing is left to train on.
     """
     count = round(amount * len(x)) if amount < 1 else int(amount)
-    if count < 1 or count >= len(x):
-        raise ValueError(f"validation must leave samples on both sides, got {amount!r} of {len(x)} samples")
+    if count < 1 or count >= len(x) or (amount > 1 and count != amount):
+        raise ValueError(
+            f"validation must be a share, or a number, that leaves samples on both sides, got {amount!r} of {len(x)}"
+        )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed + 1_000_000_007)).to(x.device)
     kept, held = order[count:].sort().values, order[:count].sort().values
     return (x[kept], y[kept]), (x[held], y[held])

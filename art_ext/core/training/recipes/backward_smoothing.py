@@ -56,6 +56,7 @@ class BackwardSmoothing(BallRecipe):
     """
 
     name: ClassVar[str] = "backward-smoothing"
+    least_steps: ClassVar[int] = 0  # the initialisation "alone"
     beta: float = 10.0
     gamma: float = 1.0
     num_steps: int = 1
@@ -66,7 +67,6 @@ class BackwardSmoothing(BallRecipe):
     target: str = "printed"
 
     def __post_init__(self) -> None:
-        check_count("num_steps", self.num_steps, least=0)
         super().__post_init__()
         check_count("points", self.points)
         check_not_negative("beta", self.beta)

@@ -81,6 +81,7 @@ class BallRecipe(Recipe):
             uses the batch's and lets the running ones follow; ``"batch"`` uses the batch's without a trace.
     """
 
+    least_steps: ClassVar[int] = 1  # the smallest num_steps that makes sense
     eps: float = 8 / 255
     norm: str = "linf"
     bn_mode: str = "eval"
@@ -92,7 +93,7 @@ class BallRecipe(Recipe):
         if getattr(self, "step_size", None) is not None:
             check_positive("step_size", self.step_size)  # type: ignore[attr-defined]
         if hasattr(self, "num_steps"):
-            check_count("num_steps", self.num_steps)
+            check_count("num_steps", self.num_steps, least=self.least_steps)
 
     @property
     def radius(self) -> float:

@@ -61,9 +61,12 @@ class Free(BallRecipe):
     def loss(self, step: Step) -> Tensor:
         """Mean cross-entropy at the carried perturbation."""
         delta = step.carried.get("delta")
-        count = len(step.x)
         ball = step.ball(self.norm)
-        start = step.x if delta is None else step.x + delta[:count]
+        start = step.x
+        if delta is not None:
+            if len(delta) < len(start):  # a loader's minibatches may grow
+                delta = torch.cat([delta, torch.zeros_like(start[len(delta) :])])
+            start = start + delta[: len(start)]
         leaf = step.memory["leaf"] = ball.into(start).detach().requires_grad_(True)
         step.count_backward(step.x)
         return step.mean(step.cross_entropy(step.forward(leaf)))

@@ -46,10 +46,14 @@ class Pgd(BallRecipe):
         """K + 1 forwards, K + 1 backwards."""
         return Cost(self.num_steps + 1, self.num_steps + 1)
 
+    def _share(self) -> float:
+        """The default step, in radii."""
+        return 2.5 / self.num_steps
+
     def craft(self, step: Step) -> Tensor:
         """(r, *S) examples."""
         ball = step.ball(self.norm)
-        length = 2.5 * step.eps / self.num_steps if self.step_size is None else self.step_size
+        length = self._share() * step.eps if self.step_size is None else self.step_size
         start = step.uniform_start(ball)
         if self.tolerance is None:
             return step.ascend(start, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode)
@@ -85,10 +89,6 @@ class Fast(Pgd):
     name: ClassVar[str] = "fast"
     num_steps: int = 1
 
-    def craft(self, step: Step) -> Tensor:
-        """(r, *S) examples."""
-        ball = step.ball(self.norm)
-        share = 1.25 if self.num_steps == 1 else 1.0
-        length = share * step.eps if self.step_size is None else self.step_size
-        start = step.uniform_start(ball)
-        return step.ascend(start, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode)
+    def _share(self) -> float:
+        """The default step, in radii."""
+        return 1.25 if self.num_steps == 1 else 1.0

@@ -76,6 +76,7 @@ class FastTrades(Trades):
     """
 
     name: ClassVar[str] = "fast-trades"
+    start: ClassVar[float] = 0.0  # type: ignore[misc]  # no noise around x: not an argument here
     num_steps: int = 1
 
     def craft(self, step: Step) -> Tensor:

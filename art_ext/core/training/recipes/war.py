@@ -53,6 +53,7 @@ class War(Trades):
     """
 
     name: ClassVar[str] = "war"
+    beta: ClassVar[float] = 1.0  # type: ignore[misc]  # lambda stands in its place: not an argument here
     regulariser: str = "trades"
     zeta: float = 30.0
     alpha: float = 0.1

@@ -1,0 +1,104 @@
+"""ART trainers of contrastive adversarial training (CAT) and of its form with a Metropolis-Hastings test (ATCD)."""
+
+from __future__ import annotations
+
+from art.estimators.classification import PyTorchClassifier
+
+from art_ext.core.training import Atcd, Cat
+from art_ext.trainers.shell import CoreTrainer
+
+
+class AdversarialTrainerCATPyTorch(CoreTrainer):
+    """Contrastive adversarial training: a Hamiltonian chain of examples that lives through several weight updates.
+
+    ``art_ext.core.training.Cat`` says how it runs, and where it is our reading. One pass over the data is
+    ``nb_replays * max_iter`` epochs as the paper counts them.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    _recipe = Cat
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        nb_replays: int = 4,
+        max_iter: int = 2,
+        lam: float = 2.0,
+        rho: float = 1.0,
+        alpha: float | None = None,
+        momentum: bool = True,
+        order: str = "free",
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            eps: radius of the L-inf ball, in the units of x, and length of the chain's steps.
+            nb_replays: T, weight updates of a minibatch.
+            max_iter: K, steps of the chain before each update.
+            lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
+            alpha: how far the momentum follows the normalised gradient; None takes eps.
+            momentum: whether it accumulates.
+            order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
+            bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
+            seed: of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, lam=lam, rho=rho, alpha=alpha,
+            momentum=momentum, order=order, bn_mode=bn_mode,
+        )  # fmt: skip
+
+
+class AdversarialTrainerATCDPyTorch(CoreTrainer):
+    """Adversarial training by contrastive divergence: CAT whose chain is tested by Metropolis and Hastings.
+
+    ``art_ext.core.training.Atcd`` says how it runs, and where it is our reading. One pass over the data is
+    ``nb_replays * max_iter`` epochs as the paper counts them.
+
+    | Paper link: https://openreview.net/forum?id=Fn5wiAq2SR
+    """
+
+    _recipe = Atcd
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        nb_replays: int = 4,
+        max_iter: int = 2,
+        lam: float = 2.0,
+        rho: float = 1.0,
+        alpha: float | None = None,
+        momentum: bool = True,
+        order: str = "free",
+        metropolis: bool = True,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            eps: radius of the L-inf ball, in the units of x, and length of the chain's steps.
+            nb_replays: T, weight updates of a minibatch.
+            max_iter: K, steps of the chain before each update.
+            lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
+            alpha: how far the momentum follows the normalised gradient; None takes eps.
+            momentum: whether it accumulates.
+            order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
+            metropolis: whether the chain's moves are tested; False is CAT.
+            bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
+            seed: of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, lam=lam, rho=rho, alpha=alpha,
+            momentum=momentum, order=order, metropolis=metropolis, bn_mode=bn_mode,
+        )  # fmt: skip

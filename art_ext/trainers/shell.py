@@ -1,0 +1,181 @@
+"""What every ART trainer shares: conversion, checks, and the core's loop over the classifier's network."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from art.data_generators import DataGenerator
+from art.defences.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+
+from art_ext.attacks.shell import core_norm
+from art_ext.core.checks import check_count
+from art_ext.core.training import Recipe, TrainingResult, train
+from art_ext.core.training.naming import nearest
+from art_ext.core.training.options import Callback
+from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
+from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
+
+_CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
+_MORE = (
+    "augmentation", "batch_size", "callbacks", "channels_last", "checkpoint_dir", "checkpoint_every", "compile", "ema",
+    "eps_warmup_epochs", "label_smoothing", "precision", "resume", "schedule_every", "trackers", "validation",
+    "validation_eps", "validation_steps",
+)  # fmt: skip
+
+
+class CoreTrainer(Trainer):
+    """Base of the ART trainers: a subclass names the recipe and its parameters.
+
+    The classifier's own network, optimizer, device and clip_values are used, and its preprocessing is trained through.
+    """
+
+    _recipe: ClassVar[type[Recipe]]
+
+    def __init__(self, classifier: PyTorchClassifier, seed: int, verbose: bool, **parameters: Any) -> None:
+        check_classifier(type(self), classifier)
+        super().__init__(classifier)
+        check_count("seed", seed, least=0)
+        if not isinstance(verbose, bool):
+            raise ValueError(f"verbose must be True or False, got {verbose!r}")
+        if "norm" in parameters:
+            parameters["norm"] = core_norm(parameters["norm"])
+        self.recipe = self._recipe(**{_CORE_NAMES.get(name, name): value for name, value in parameters.items()})
+        self.seed, self.verbose = seed, verbose
+        self._last_result: TrainingResult | None = None
+
+    @property
+    def last_result(self) -> TrainingResult | None:
+        """The core's ``TrainingResult`` of the last ``fit`` or ``fit_generator``; None before the first.
+
+        Its ``model`` is the user's own module; ``best`` holds the weights of the epoch with the best validation.
+        """
+        return self._last_result
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A row per epoch of the last ``fit`` or ``fit_generator``: loss, rate, validation, rows forward and back."""
+        return [] if self._last_result is None else self._last_result.history
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+        batch_size: int = 128,
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        callbacks: Iterable[Callback] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Train the classifier in place.
+
+        Args:
+            x: (n, *shape) inputs inside the classifier's ``clip_values``; never modified.
+            y: (n,), (n, 1) or one-hot (n, nb_classes) labels.
+            validation_data: (x, y) whose clean and robust accuracy is measured after each epoch.
+            batch_size: samples of a minibatch; the order is another one in each epoch, by the seed.
+            nb_epochs: passes over the data.
+            scheduler: anything with ``.step()``, called after each epoch; None leaves the optimizer's rate as it is.
+            checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
+            resume: go on from the newest checkpoint in that folder.
+            callbacks: functions of an ``EpochEnd``; what they return is entered into the history.
+            **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as ``label_smoothing``, ``ema``,
+                ``augmentation``, ``precision``, ``validation_steps`` or ``schedule_every="update"``.
+
+        Raises:
+            ValueError: for data, labels or options that make no sense, and when the loss is not finite.
+        """
+        samples = as_samples(x, y, self.classifier.nb_classes)
+        self._train(
+            samples, validation_data, nb_epochs, scheduler, batch_size=batch_size, checkpoint_dir=checkpoint_dir,
+            resume=resume, callbacks=callbacks, **kwargs,
+        )  # fmt: skip
+
+    def fit_generator(
+        self,
+        generator: DataGenerator | Iterable[Any],
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the classifier in place on minibatches of an ART ``DataGenerator``, or of any iterable with a length.
+
+        The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``: the two differ as two
+        seeds differ.
+
+        Args:
+            generator: gives minibatches (x, y), as ``fit`` takes them.
+            nb_epochs, scheduler, validation_data: as in ``fit``.
+            **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the keywords that ``fit`` passes on.
+
+        Raises:
+            ValueError: as ``fit``.
+        """
+        if "batch_size" in kwargs:
+            raise ValueError("the generator decides the size of its minibatches, got batch_size as well")
+        batches = Minibatches(generator, self.classifier.nb_classes)
+        self._train(batches, validation_data, nb_epochs, scheduler, **kwargs)
+
+    def predict(self, x: np.ndarray, batch_size: int = 128, **kwargs: Any) -> np.ndarray:
+        """What the classifier predicts for x (n, *shape): (n, nb_classes)."""
+        predictions: np.ndarray = self.classifier.predict(x, batch_size=batch_size, **kwargs)
+        return predictions
+
+    def _train(self, data: Any, validation_data: Any, nb_epochs: int, scheduler: Any, **options: Any) -> None:
+        for name in options:
+            if name not in _MORE:
+                raise ValueError(f"there is no keyword {name!r}{nearest(name, _MORE)}: pass {', '.join(_MORE)}")
+        classifier = self.classifier
+        held = validation_data
+        if held is not None:
+            held = as_samples(held[0], held[1], classifier.nb_classes, "y of validation_data")
+        with own_numpy_streams(self.seed):
+            result = train(
+                ClassifierNetwork(classifier), data, self.recipe, epochs=nb_epochs, validation_data=held,
+                optimizer=classifier.optimizer, schedule=_schedule(scheduler), seed=self.seed,
+                clip_values=tuple(classifier.clip_values), device=classifier.device, progress=self.verbose, **options,
+            )  # fmt: skip
+        self._last_result = dataclasses.replace(result, model=classifier.model)
+
+
+class _Unchanged:
+    """No schedule: the optimizer keeps the rate that it has, whatever earlier schedules did."""
+
+    def step(self) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
+
+def _schedule(scheduler: Any) -> Any:
+    """What the loop steps.
+
+    Raises:
+        ValueError: if there is no ``.step()``, or it needs an argument.
+    """
+    if scheduler is None:
+        return _Unchanged()
+    step = getattr(scheduler, "step", None)
+    if not callable(step):
+        raise ValueError(f"scheduler must have .step(), got {scheduler!r}")
+    try:
+        inspect.signature(step).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"scheduler.step() is called without arguments, but {type(scheduler).__name__}: {error}"
+        ) from error
+    return scheduler

@@ -1,0 +1,62 @@
+"""The ART trainer of width adjusted regularisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from art.estimators.classification import PyTorchClassifier
+
+from art_ext.core.training import War
+from art_ext.trainers.shell import CoreTrainer
+
+
+class AdversarialTrainerWARPyTorch(CoreTrainer):
+    """Width adjusted regularisation: the weight lambda of the robust term finds itself, minibatch by minibatch.
+
+    ``art_ext.core.training.War`` says how it runs, and where it is our reading. ``history`` holds lambda.
+
+    | Paper link: https://arxiv.org/abs/2010.01279
+    """
+
+    _recipe = War
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        max_iter: int = 10,
+        regulariser: str = "trades",
+        zeta: float = 30.0,
+        alpha: float = 0.1,
+        cap: float | None = 10.0,
+        ema: float = 0.0,
+        fixed: float | None = None,
+        start: float = 1e-3,
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            eps: radius of the ball in the units of x.
+            eps_step: length of each step; None takes ``2.5 eps / max_iter``.
+            max_iter: steps of crafting.
+            regulariser: ``"trades"``, or ``"at"`` for generalised adversarial training.
+            zeta: the ratio of natural and robust loss to reach, as measured on a thin network.
+            alpha: how fast lambda moves.
+            cap: of the ratio, in multiples of zeta; None takes it off.
+            ema: decay of an average of the ratio that lambda follows in its place; 0 for none.
+            fixed: a lambda that stays as it is.
+            start: standard deviation of the noise that crafting starts from, over ``"trades"``.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
+            seed: of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier, seed, verbose, eps=eps, eps_step=eps_step, max_iter=max_iter, regulariser=regulariser,
+            zeta=zeta, alpha=alpha, cap=cap, ema=ema, fixed=fixed, start=start, norm=norm, bn_mode=bn_mode,
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""The time of a weight update beside its bare passes and ART's trainers: ``python -m art_ext.benchmarks.training``.
+
+Bare passes are the forwards and backwards that a recipe needs, of the same rows in the same modes, with parameter
+gradients where the weights are updated and without where inputs are, and nothing else: no noise, no projection, no
+optimiser. All times of a row come from one run, in turn; medians of ratios are printed, with their spread (smallest to
+largest). Weights and images are random, which costs the same as trained ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_ext.benchmarks.common import print_versions, seconds
+from art_ext.core.oracle import frozen_eval
+from art_ext.core.training import Recipe, make_recipe, train
+from art_ext.models import mnist_two_conv, preact_resnet18
+
+EPS = 0.1
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What one update needs: forwards without a graph, passes for input gradients, and rows of the weights' backward.
+
+    Attributes:
+        asked: forwards without a graph, in eval mode.
+        crafted: forwards and backwards to the input, in eval mode.
+        trained: forwards in train mode that the weights' backward goes through.
+        shared: backwards to the input of such a forward, beside or within that of the weights.
+    """
+
+    asked: int
+    crafted: int
+    trained: int
+    shared: int = 0
+
+
+RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
+    "natural": ({}, Passes(0, 0, 1)),
+    "pgd": ({"num_steps": 10}, Passes(0, 10, 1)),
+    "trades": ({"num_steps": 10}, Passes(1, 10, 2)),
+    "fast": ({}, Passes(0, 1, 1)),
+    "fast-trades": ({}, Passes(1, 1, 2)),
+    "free": ({}, Passes(0, 0, 1, 1)),
+    "cat": ({}, Passes(0, 1, 1, 1)),
+    "atcd": ({}, Passes(2, 1, 1, 1)),
+    "backward-smoothing": ({}, Passes(1, 2, 2)),
+    "war": ({"num_steps": 10}, Passes(1, 10, 2)),
+}
+
+
+def bare(model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes, separate: bool) -> None:
+    """The passes of one update for each batch; ``separate``: the shared backward is one of its own."""
+    for x, y in batches:
+        with frozen_eval(model):
+            for _ in range(passes.asked):
+                with torch.no_grad():
+                    model(x)
+            for _ in range(passes.crafted):
+                leaf = x.detach().requires_grad_(True)
+                torch.autograd.grad(functional.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+        model.train()
+        model.zero_grad(set_to_none=True)
+        leaf = x.detach().requires_grad_(passes.shared > 0)
+        losses = [functional.cross_entropy(model(leaf), y) for _ in range(passes.trained)]
+        if separate:
+            torch.autograd.grad(losses[0], leaf, retain_graph=True)
+        torch.stack(losses).sum().backward()
+
+
+def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, batch: int) -> None:
+    """So many updates of our loop."""
+    train(model, (x, y), recipe, updates=updates, batch_size=batch, learning_rate=1e-3, weight_decay=0.0)
+
+
+def art_trainer(name: str, model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Callable[[], object]:
+    """One epoch of ART's trainer on the same network."""
+    from art.attacks.evasion import ProjectedGradientDescent
+    from art.defences.trainer import AdversarialTrainerMadryPGD, AdversarialTrainerTRADESPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    classifier = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9),
+        clip_values=(0.0, 1.0), device_type="cpu",
+    )  # fmt: skip
+    images, labels = x.numpy(), functional.one_hot(y, 10).numpy()
+    length = 2.5 * EPS / steps
+    if name == "pgd":
+        trainer = AdversarialTrainerMadryPGD(
+            classifier, nb_epochs=1, batch_size=batch, eps=EPS, eps_step=length, max_iter=steps, num_random_init=1
+        )
+        return lambda: trainer.fit(images, labels)
+    attack = ProjectedGradientDescent(
+        classifier, eps=EPS, eps_step=length, max_iter=steps, num_random_init=1, batch_size=batch, verbose=False
+    )
+    trades = AdversarialTrainerTRADESPyTorch(classifier, attack, beta=6.0)
+    return lambda: trades.fit(images, labels, nb_epochs=1, batch_size=batch)
+
+
+def measure(
+    label: str, network: Callable[[], nn.Module], shape: tuple[int, ...], batch: int, updates: int, repeats: int
+) -> None:
+    """One row for each recipe."""
+    torch.manual_seed(0)
+    x, y = torch.rand(batch * updates, *shape), torch.randint(0, 10, (batch * updates,))
+    batches = list(zip(x.split(batch), y.split(batch), strict=True))
+    print(f"{label}, batches of {batch}, {updates} updates, {repeats} repeats\n")
+    print("| recipe | ms per update | ours / bare | ART / bare | ours / ART |\n|---|---|---|---|---|")
+    for name, (arguments, passes) in RECIPES.items():
+        recipe = make_recipe(name, **({"eps": EPS, **arguments} if name != "natural" else {}))
+        model = network()
+        separate = name in ("cat", "atcd")
+        ours(model, x, y, recipe, 1, batch)  # warm up
+        mine, theirs = [], []
+        for _ in range(repeats):
+            floor = seconds(lambda: bare(model, batches, passes, separate))  # noqa: B023  # called at once
+            mine.append((seconds(lambda: ours(model, x, y, recipe, updates, batch)), floor))  # noqa: B023
+            if name in ("pgd", "trades"):
+                theirs.append(seconds(art_trainer(name, network(), x, y, batch, 10)))
+        ratios = sorted(one / floor for one, floor in mine)
+        cells = [f"{1e3 * statistics.median(one for one, _ in mine) / updates:.1f}"]
+        cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+        if theirs:
+            cells.append(f"{statistics.median(t / floor for t, (_, floor) in zip(theirs, mine, strict=True)):.3f}")
+            cells.append(f"{statistics.median(one / t for t, (one, _) in zip(theirs, mine, strict=True)):.3f}")
+        print(f"| {name} | {' | '.join(cells + ['-'] * (4 - len(cells)))} |", flush=True)
+    print()
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=30, help="on MNIST; a fifth of it on CIFAR")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    print_versions()
+    measure("16 and 32 channels, MNIST", mnist_two_conv, (1, 28, 28), 128, options.updates, options.repeats)
+    narrow, few = functools.partial(preact_resnet18, width=16), max(1, options.updates // 5)
+    measure("PreActResNet-18 of width 16, CIFAR", narrow, (3, 32, 32), 32, few, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
