@@ -160,7 +160,18 @@ class Step:
         self._engine.backwards += len(leaf)
         scale = self._engine.scale
         (gradient,) = torch.autograd.grad(scale * gains.sum(), leaf, retain_graph=keep_graph)
-        return gradient if scale == 1 else gradient / scale
+        return self._finite(gradient) / scale if scale != 1 else gradient
+
+    def gradient_left(self, leaf: Tensor) -> Tensor:
+        """The gradient (r, *S) that the weights' own backward left at the input of its forward."""
+        if leaf.grad is None:
+            raise ValueError("the model's output must depend on its input through autograd")
+        return self._finite(leaf.grad) if self._engine.scale != 1 else leaf.grad
+
+    @staticmethod
+    def _finite(gradient: Tensor) -> Tensor:
+        """0 where a float16 pass overflowed: the sign of a NaN would stay in the perturbation for good."""
+        return gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def count_backward(self, rows: Tensor) -> None:
         """Enter rows whose forward is part of the loss that this update differentiates."""

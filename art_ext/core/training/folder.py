@@ -56,7 +56,9 @@ class RunFolder:
         strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
         if file.is_file():
             _check_same(file, wanted)
-            if not options.resume and (checkpoints(path / CHECKPOINTS) or strange not in ([], [CHECKPOINTS])):
+            if options.resume:
+                _sweep(path)
+            elif checkpoints(path / CHECKPOINTS) or strange not in ([], [CHECKPOINTS]):
                 raise ValueError(f"{path} holds checkpoints of an earlier run: resume it, or choose another folder")
         else:
             if strange:
@@ -95,6 +97,16 @@ def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, ba
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
         "data": data,
     }
+
+
+def _sweep(path: Path) -> None:
+    """Take away what a process left that was killed while it wrote a file.
+
+    Not of the configuration, which another process of the run that is resumed may be writing.
+    """
+    for name in OURS:
+        for left in path.glob(f".{name}.*.tmp") if name != CONFIGURATION else ():
+            left.unlink(missing_ok=True)
 
 
 def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:

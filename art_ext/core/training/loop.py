@@ -114,6 +114,7 @@ class _Run:
         self.rate, self.augment = options.rate(), options.augment()
         if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
             raise ValueError("a schedule must be one of the optimiser that trains: pass its own as optimizer")
+        self.optimizer = options.make_optimizer(model)  # what it refuses, it refuses before anything is written
         self.folder = RunFolder.open(options, recipe, model, self.batches)
         self._network(box, device)
         self.update = self.epoch = self.batch = 0
@@ -156,16 +157,15 @@ class _Run:
     def _network(self, box: Box, device: torch.device) -> None:
         """The network on its device under Accelerate, its optimiser, and the average of its weights."""
         options, model = self.options, self.model
+        self.own_names = dict(model.__dict__)
         if options.trackers:
             self.accelerator.init_trackers("art_ext")
         model.to(device)
         if options.channels_last:
             model.to(memory_format=torch.channels_last)
-        self.optimizer = options.make_optimizer(model)
         average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
         self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
-        self.own_names = dict(model.__dict__)
         wrapped = self.accelerator.prepare_model(plain, device_placement=False)
         self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         if self.rate is not None:
@@ -263,8 +263,8 @@ class _Run:
             update = self.checked + int((~finite).nonzero()[0])
             epoch, batch = divmod(update // self.recipe.replays, self.per_epoch // self.recipe.replays)
             raise ValueError(
-                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch} (weight update {update}): "
-                "lower the learning rate, or look at that batch; earlier checkpoints are kept"
+                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch}, counted from 0 "
+                f"(weight update {update}): lower the learning rate, or look at that batch; earlier checkpoints are kept"
             )
         self.checked = len(self.losses)
 

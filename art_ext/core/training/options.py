@@ -95,6 +95,7 @@ class TrainingOptions:
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))  # called in every epoch, a generator too
         lengths = {name: getattr(self, name) for name in ("epochs", "updates", "equivalent_epochs")}
         given = {name: value for name, value in lengths.items() if value is not None}
         if len(given) != 1:
@@ -124,7 +125,8 @@ class TrainingOptions:
             raise ValueError(f"schedule_args belong to a named schedule, got {self.schedule_args} beside an object")
         if (self.resume or self.trackers) and self.checkpoint_dir is None:
             raise ValueError("resume and trackers need a checkpoint_dir")
-        self.rate()  # refuse a bad schedule before anything runs
+        if self.rate() is None and self.warmup_epochs:  # a bad schedule is refused here too, before anything runs
+            raise ValueError("warmup_epochs needs a named schedule or a function: an object's .step() sets the rate")
 
     def rate(self) -> Schedule | None:
         """The schedule as a function of the epoch; None where the caller's own has a ``.step()``."""
@@ -150,6 +152,9 @@ class TrainingOptions:
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over the model's parameters."""
         if not isinstance(self.optimizer, str):
+            own = set(model.parameters())
+            if not all(weight in own for group in self.optimizer.param_groups for weight in group["params"]):
+                raise ValueError("the optimizer must be one over the model's parameters, got one with others")
             return self.optimizer
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
@@ -178,4 +183,6 @@ def _described(value: object) -> object:
         return [_described(one) for one in value]
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
+    if isinstance(value, torch.optim.Optimizer):
+        return {"kind": type(value).__qualname__, **{name: _described(one) for name, one in value.defaults.items()}}
     return getattr(value, "__qualname__", type(value).__qualname__)

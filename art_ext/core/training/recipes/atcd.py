@@ -41,8 +41,10 @@ class Atcd(BallRecipe):
       forward with the weight update, and T = 8, K = 1 without contrast is Free's loop. ``"printed"`` takes the gradient
       where theta was before the move, ``"fresh"`` takes the gradient first and moves along the new v.
     * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta) - CE(theta_0)))``, both
-      under the present weights; a rejected one returns to its state at the start of the replay, and is trained there.
-      The energy of v is left out.
+      under the present weights; a rejected one returns to its state at the start of the replay, and is trained there
+      (whereupon ``"free"`` lets v climb from there). The energy of v is left out.
+    * ``"free"`` takes its last gradient in train mode, that of the shared pass; ``bn_mode`` is that of the others. With
+      rho = 0 it is the gradient of the outer loss, label smoothing included, as Free's is.
 
     Cost of an update a sample: ``"free"`` K forwards and K + 1 backwards (K if rho = 0), so T K and T (K + 1) for a
     minibatch; the other orders K + 1 and K + 1. The test adds 2 forwards, or 1 where the order has CE(theta_0) anyway.
@@ -140,9 +142,7 @@ class Atcd(BallRecipe):
         """Without contrast, the chain's last gradient is that of the weights' backward."""
         leaf = step.memory.pop("leaf", None)
         if leaf is not None:
-            if leaf.grad is None:
-                raise ValueError("the model's output must depend on its input through autograd")
-            step.memory["v"] = self._climb(step.memory["v"], leaf.grad, step.eps)
+            step.memory["v"] = self._climb(step.memory["v"], step.gradient_left(leaf), step.eps)
 
     def _separate(self, step: Step, ball: Ball) -> Tensor:
         """Orders "printed" and "fresh": K passes of crafting, then the training forward."""

@@ -30,7 +30,7 @@ class BackwardSmoothing(BallRecipe):
 
     With alpha = eps, each coordinate of the perturbation is -eps, 0 or +eps (before the box): 0 where the two signs
     disagree. gamma = 0 leaves x itself, where both gradients vanish, as they do exactly here (rounding would give them
-    a sign at random).
+    a sign at random); so does the first step of the PGD variant with ``target="shifted"``.
 
     Cost of an update a sample, S = num_steps: 1 forward for f(x), 1 + S passes of crafting (a forward and a backward
     each), then 2 forwards, differentiated by one call: 4 + S forwards and 3 + S backwards. The PGD variant: 1 + S

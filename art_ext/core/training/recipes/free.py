@@ -37,6 +37,7 @@ class Free(BallRecipe):
     """
 
     name: ClassVar[str] = "free"
+    bn_mode: ClassVar[str] = "train"  # type: ignore[misc]  # the training pass is the only one, so there is no choice
     num_replays: int = 8
     step_size: float | None = None
 
@@ -74,10 +75,8 @@ class Free(BallRecipe):
     def after_backward(self, step: Step) -> None:
         """Move the perturbation along the input gradient of the same backward."""
         leaf = step.memory.pop("leaf")
-        if leaf.grad is None:
-            raise ValueError("the model's output must depend on its input through autograd")
         length = step.eps if self.step_size is None else self.step_size
-        moved = step.ball(self.norm).step(leaf.detach(), leaf.grad, length) - step.x
+        moved = step.ball(self.norm).step(leaf.detach(), step.gradient_left(leaf), length) - step.x
         kept = step.carried.get("delta")
         if kept is not None and len(kept) > len(moved):
             moved = torch.cat([moved, kept[len(moved) :]])

@@ -36,7 +36,7 @@ class War(Trades):
     (``cap=None`` takes it off).
 
     With K = num_steps, an update costs K + 3 forwards and K + 2 backwards a sample over TRADES, and K + 2 and K + 2
-    over generalised adversarial training. The history holds the means of lambda, the ratio and both terms.
+    over generalised adversarial training. The history holds the means of lambda, the (capped) ratio and both terms.
 
     Attributes:
         regulariser: ``"trades"`` or ``"at"``.

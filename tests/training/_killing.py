@@ -1,0 +1,140 @@
+"""Trains in child processes that are killed at seeded moments and resumed, until a run is through.
+
+A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER JSON, the latter a
+list of cases {"name", "recipe", "arguments", "options", "kills", "seed"}; each case is trained into FOLDER/NAME/whole
+without a kill and into FOLDER/NAME/killed with them. What happened is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import accelerate  # noqa: F401  # children find imported what would cost each of them seconds
+import safetensors.torch
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+
+from art_ext.core.training import loop, make_recipe, train
+from art_ext.data import load_data
+from art_ext.files import write_atomically
+
+PLACES = ("update", "torn tensors", "before the rename", "after the rename", "half pruned", "before the history")
+
+
+def build() -> nn.Module:
+    """A network with BatchNorm and dropout: both have a state of their own."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(36, 10)
+    )
+
+
+def run(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor]) -> None:
+    """Train, or go on with it."""
+    torch.set_num_threads(1)
+    result = train(
+        build(), data, make_recipe(case["recipe"], **case["arguments"]), batch_size=32, validation=21,
+        validation_steps=2, checkpoint_dir=folder, resume=True, **case["options"],
+    )  # fmt: skip
+    write_atomically(folder / "losses", safetensors.torch.save({"losses": result.losses}))
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(place: str, count: int) -> None:
+    """Let this process be killed the so-many-th time it comes to a place."""
+    left = [count]
+
+    def here() -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    update, replace, rmtree, save = loop._Run._update, os.replace, shutil.rmtree, safetensors.torch.save_file
+
+    def dying_update(self: Any, step: Any) -> None:
+        update(self, step)
+        if place == "update" and here():
+            die()
+
+    def dying_save(tensors: Any, file: Any) -> None:
+        save(tensors, file)
+        if place == "torn tensors" and here():
+            os.truncate(file, Path(file).stat().st_size // 2)
+            die()
+
+    def dying_replace(source: Any, target: Any) -> None:
+        checkpoint, history = Path(target).name.startswith("update-"), Path(target).name == "history.jsonl"
+        if place == ("before the rename" if checkpoint else "before the history" if history else "") and here():
+            die()
+        replace(source, target)
+        if place == "after the rename" and checkpoint and here():
+            die()
+
+    def dying_rmtree(path: Any, **options: Any) -> None:
+        if place == "half pruned" and Path(path).name.startswith("update-") and here():
+            next(Path(path).iterdir()).unlink()
+            die()
+        rmtree(path, **options)
+
+    loop._Run._update = dying_update  # type: ignore[method-assign]
+    safetensors.torch.save_file = dying_save  # type: ignore[assignment]
+    os.replace = dying_replace  # type: ignore[assignment]
+    shutil.rmtree = dying_rmtree  # type: ignore[assignment]
+
+
+def attempt(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor], place: str | None, count: int) -> int:
+    """One child process; returns its status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if place is not None:
+                arm(place, count)
+            run(folder, case, data)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(folder: Path, cases: list[dict[str, Any]]) -> None:
+    digits = load_data("digits", split="train").first(150)
+    data, happened = (digits.x, digits.y), {}
+    for case in cases:
+        chance = random.Random(case["seed"])
+        killed: list[str] = []
+        statuses = [attempt(folder / case["name"] / "whole", case, data, None, 0)]
+        for number in range(3 * case["kills"]):
+            if len(killed) == case["kills"]:
+                break
+            # saves are short: half of the kills would hardly meet one by themselves
+            place = "update" if number % 2 == 0 else chance.choice(PLACES[1:])
+            count = chance.randint(1, 6) if place == "update" else 1
+            status = attempt(folder / case["name"] / "killed", case, data, place, count)
+            if status == -signal.SIGKILL:
+                killed.append(place)
+            elif status:
+                statuses.append(status)
+                break
+            else:  # through already
+                break
+        statuses.append(attempt(folder / case["name"] / "killed", case, data, None, 0))
+        happened[case["name"]] = {"killed": killed, "statuses": statuses}
+    sys.stdout.write(json.dumps(happened) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,0 +1,130 @@
+"""Trains on as many processes as ``torchrun`` starts, or on one, and writes down what came out.
+
+Usage: FOLDER. Into FOLDER/runs/P go NAME.json and NAME.safetensors for each run on P processes; runs that stop half-way
+leave their checkpoints in FOLDER/stopped/P/NAME.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from art_ext.core.training import EpochEnd, TrainingResult, make_recipe, train
+
+START = 0.05  # of TRADES: nearer to x, the divergence is so flat that rounding decides signs of its gradient
+RECIPES: dict[str, dict[str, Any]] = {
+    "natural": {},
+    "pgd": {"num_steps": 3},
+    "trades": {"num_steps": 2, "start": START},
+    "fast": {},
+    "free": {"num_replays": 4},
+    "cat": {"num_replays": 2, "num_steps": 2},
+    "atcd": {"num_replays": 2, "num_steps": 2},
+    "backward-smoothing": {},
+    "war": {"num_steps": 2, "zeta": 1000.0, "alpha": 3e-4, "ema": 0.5, "start": START},
+}
+RESUMED = ("free", "war", "atcd")
+SPLITS = {"epoch": {}, "mid": {"checkpoint_every": 6}}
+
+
+class Stopped(Exception):
+    pass
+
+
+def build() -> nn.Module:
+    """A network without BatchNorm, whose statistics would be those of a process' own rows."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 3))
+
+
+def samples(count: int) -> tuple[Tensor, Tensor]:
+    """(count, 1, 8, 8) images of three classes."""
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randint(3, (count,), generator=generator)
+    x = 0.7 * torch.rand(count, 1, 8, 8, generator=generator)
+    x[torch.arange(count), 0, 2 * y] += 0.3
+    return x, y
+
+
+def go(root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, **options: Any) -> TrainingResult:
+    arguments = {} if recipe == "natural" else {"eps": eps, **RECIPES[recipe]}
+    result = train(
+        build(), data, make_recipe(recipe, **arguments), **{"batch_size": 24, "learning_rate": 0.05, **options}
+    )
+    process, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if process == 0:
+        folder = root / "runs" / str(processes)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"losses": result.losses, **result.model.state_dict()}, folder / f"{name}.safetensors")
+        kept = {"history": result.history, "updates": result.updates, "forwards": result.forwards,
+                "backwards": result.backwards, "best_epoch": result.best_epoch}  # fmt: skip
+        (folder / f"{name}.json").write_text(json.dumps(kept))
+    return result
+
+
+def stop(end: EpochEnd) -> dict[str, float]:
+    """Stops a run at the end of its second epoch, before the checkpoint of that."""
+    if end.epoch == 2:
+        raise Stopped
+    return {}
+
+
+def whole(root: Path) -> None:
+    """Runs from beginning to end."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    data = samples(101)  # minibatches of 24, and a last one of 5: an uneven share for two
+    for recipe in RECIPES:
+        go(root, recipe, data, recipe, updates=20, validation_data=samples(33))
+    loader = list(zip(data[0].split(25), data[1].split(25), strict=True))[:4]
+    go(root, "loader", loader, "free", updates=20)
+    go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)
+    go(root, "left-out", samples(25), "natural", epochs=3)
+    go(root, "averaged", data, "pgd", epochs=2, ema=0.8, warmup_epochs=1, eps_warmup_epochs=1, label_smoothing=0.1)
+
+
+def stopped(root: Path) -> None:
+    """Runs that stop in the second epoch."""
+    for recipe in RESUMED:
+        for split, options in SPLITS.items():
+            folder = root / "stopped" / os.environ.get("WORLD_SIZE", "1") / f"{recipe}-{split}"
+            with contextlib.suppress(Stopped):
+                go(root, "never", samples(101), recipe, epochs=4, callbacks=[stop], checkpoint_dir=folder, **options)
+
+
+def resumed(root: Path, other: str) -> None:
+    """Goes on with the runs that so many processes have left; each in a copy of its folder."""
+    for recipe in RESUMED:
+        for split, options in SPLITS.items():
+            name, processes = f"{recipe}-{split}", os.environ.get("WORLD_SIZE", "1")
+            folder = root / "resumed" / processes / other / name
+            if os.environ.get("RANK", "0") == "0":
+                shutil.copytree(root / "stopped" / other / name, folder)
+            if processes != "1":
+                torch.distributed.barrier()
+            go(
+                root,
+                f"{name}-from-{other}",
+                samples(101),
+                recipe,
+                epochs=4,
+                checkpoint_dir=folder,
+                resume=True,
+                **options,
+            )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    whole(Path(sys.argv[1]))
+    stopped(Path(sys.argv[1]))
+    for number in ("1", "2"):
+        resumed(Path(sys.argv[1]), number)

@@ -1,0 +1,140 @@
+"""Rows forward and backward of every recipe, counted by hooks on the network, against the papers' counts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from art_ext.core.training import (
+    RECIPES,
+    Atcd,
+    BackwardSmoothing,
+    Cat,
+    Fast,
+    FastTrades,
+    Free,
+    Natural,
+    Pgd,
+    Trades,
+    War,
+    train,
+)
+
+EPS = 0.1
+EPOCHS = 2
+UPDATES = 3  # minibatches of fourteen samples by six: the last has two
+
+
+def chain(order, replays, steps, metropolis, rho):
+    """The chain's count for a weight update: K passes, of which order "free" shares the last with the weights."""
+    tested = 0 if not metropolis else 2 if order == "free" else 1
+    if order == "free":
+        expected = (steps + tested, steps + 1 if rho else steps)
+    else:
+        expected = (steps + 1 + tested, steps + 1)
+    return (
+        Atcd(eps=EPS, order=order, num_replays=replays, num_steps=steps, metropolis=metropolis, rho=rho),
+        *expected,
+    )
+
+
+def smoothing(variant, start, target, steps):
+    """One pass seeks the random output, ``steps`` ascend; then the loss, and the clean answer if any part needs it."""
+    clean = variant == "trades" or (start, target) == ("backward", "shifted")
+    outer = 2 if variant == "trades" else 1
+    recipe = BackwardSmoothing(eps=EPS, variant=variant, start=start, target=target, num_steps=steps, points=2)
+    return recipe, clean + 1 + steps + outer, 1 + steps + outer
+
+
+# (recipe, forwards, backwards) of one weight update and sample; TRADES' one backward call differentiates two forwards
+CASES = [
+    (Natural(), 1, 1),
+    (Pgd(eps=EPS, num_steps=3), 4, 4),
+    (Pgd(eps=EPS, num_steps=3, tolerance=0), 4, 4),
+    (Pgd(eps=EPS, num_steps=2, norm="l2"), 3, 3),
+    (Pgd(eps=EPS, num_steps=2, norm="l1", bn_mode="train"), 3, 3),
+    (Trades(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
+    (Trades(eps=EPS, num_steps=1, beta=0.0), 1 + 1 + 2, 1 + 2),
+    (Fast(eps=EPS), 2, 2),
+    (Fast(eps=EPS, num_steps=2), 3, 3),
+    (FastTrades(eps=EPS), 1 + 1 + 2, 1 + 2),
+    (FastTrades(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
+    (Free(eps=EPS, num_replays=1), 1, 1),
+    (Free(eps=EPS, num_replays=3), 1, 1),
+    (Cat(eps=EPS, num_replays=2, num_steps=3), 3, 4),
+    (Cat(eps=EPS, num_replays=8, num_steps=1, rho=0.0), 1, 1),
+    (Atcd(eps=0.0, num_replays=2, num_steps=2), 4, 3),
+    (Atcd(eps=EPS, num_replays=2, momentum=False), 4, 3),
+    (War(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
+    (War(eps=EPS, num_steps=2, regulariser="at"), 2 + 2, 2 + 2),
+    (War(eps=EPS, num_steps=1, regulariser="at", fixed=2.0), 1 + 2, 1 + 2),
+    *(
+        chain(*case)
+        for case in itertools.product(("free", "printed", "fresh"), (1, 3), (1, 2), (True, False), (0.0, 1.0))
+    ),
+    *(
+        smoothing(*case)
+        for case in itertools.product(("trades", "pgd"), ("backward", "odi"), ("printed", "shifted"), (0, 1, 2))
+    ),
+]
+
+
+def label(case):
+    settings = (f"{key}={value}" for key, value in case[0].settings().items() if key not in ("eps", "name"))
+    return f"{case[0].name}-{'-'.join(settings)}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_hooks_count_what_the_recipe_states(case, network, data, count_rows):
+    recipe, forwards, backwards = case
+    assert recipe.cost() == (forwards, backwards)
+    model = network("norm")
+    rows, steps = count_rows(model), []
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    optimizer.register_step_post_hook(lambda *_: steps.append(rows.forwards))
+    result = train(model, data, recipe, epochs=EPOCHS, batch_size=6, optimizer=optimizer)
+    updates = EPOCHS * recipe.replays * len(data[0])  # of single samples
+    assert rows.forwards == result.forwards == forwards * updates
+    assert rows.backwards == result.backwards == backwards * updates
+    assert result.updates == len(steps) == len(result.losses) == EPOCHS * UPDATES * recipe.replays
+    # each weight update costs the same, by the rows of its own minibatch
+    sizes = [6, 6, 2] * EPOCHS
+    between = torch.tensor(steps).diff(prepend=torch.tensor([0])).tolist()
+    assert between == [forwards * size for size in sizes for _ in range(recipe.replays)]
+    half = result.history[0]
+    assert (half["forwards"], half["backwards"]) == (result.forwards / 2, result.backwards / 2)
+
+
+def test_every_recipe_is_counted():
+    assert {recipe.name for recipe, *_ in CASES} == set(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", [Free(eps=EPS, num_replays=3), Atcd(eps=EPS, num_replays=3)], ids=lambda r: r.name)
+def test_a_run_that_ends_between_two_replays_counts_those_done(recipe, network, data, count_rows):
+    model = network()
+    rows = count_rows(model)
+    result = train(model, data, recipe, updates=4, batch_size=6)
+    assert result.updates == 4
+    assert (rows.forwards, rows.backwards) == tuple(4 * 6 * cost for cost in recipe.cost())
+    assert (result.forwards, result.backwards) == (rows.forwards, rows.backwards)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "updates", "equivalent"),
+    [(Free(eps=EPS, num_replays=4), 4, 4), (Atcd(eps=EPS, num_replays=4, num_steps=2), 4, 8), (Pgd(eps=EPS), 1, 1)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_equivalent_epochs_are_those_of_the_papers(recipe, updates, equivalent, network, data):
+    assert recipe.worth == equivalent
+    result = train(network(), data, recipe, equivalent_epochs=2 * equivalent, batch_size=6)
+    assert result.updates == 2 * UPDATES * updates
+    assert len(result.history) == 2
+
+
+def test_validation_is_not_counted_as_training(network, data):
+    recipe = Pgd(eps=EPS, num_steps=2)
+    runs = [train(network(), data, recipe, epochs=1, batch_size=6, validation_data=held) for held in (None, data)]
+    assert runs[0].forwards == runs[1].forwards == 3 * len(data[0])
+    assert "validation_robust" in runs[1].history[0]

@@ -1,0 +1,88 @@
+"""Recipes by their names, and arguments that make no sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("trade", {}, "recipe must be one of natural, .*got 'trade' .did you mean 'trades'"),
+        ("backward_smoothing", {}, "did you mean 'backward-smoothing'"),
+        ("zzz", {}, "recipe must be one of .*got 'zzz'$"),
+        (3, {}, "recipe must be one of .*got 3"),
+        ("pgd", {"epsilon": 0.1}, "the recipe pgd takes .*got 'epsilon' .did you mean 'eps'"),
+        ("atcd", {"metropolish": True}, "did you mean 'metropolis'"),
+        ("natural", {"eps": 0.1}, "the recipe natural takes no argument, got 'eps'"),
+        ("war", {"beta": 6.0}, "the recipe war takes .*got 'beta'"),
+        ("fast-trades", {"start": 0.1}, "the recipe fast-trades takes .*got 'start'"),
+        ("pgd", {"eps": -0.1}, "eps must be a finite number >= 0, got -0.1"),
+        ("pgd", {"eps": float("nan")}, "eps must be a finite number >= 0, got nan"),
+        ("pgd", {"eps": "8/255"}, "eps must be a number, got '8/255'"),
+        ("pgd", {"eps": None}, "eps must be a number, got None"),
+        ("pgd", {"norm": "Linf"}, "norm must be one of 'linf', .*got 'Linf'"),
+        ("pgd", {"bn_mode": "test"}, "bn_mode must be one of 'eval', 'train', 'batch', got 'test'"),
+        ("pgd", {"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
+        ("pgd", {"num_steps": 2.5}, "num_steps must be an integer >= 1, got 2.5"),
+        ("pgd", {"num_steps": "10"}, "num_steps must be an integer >= 1, got '10'"),
+        ("pgd", {"step_size": 0.0}, "step_size must be > 0, got 0.0"),
+        ("fast", {"step_size": "a"}, "step_size must be a number, got 'a'"),
+        ("pgd", {"tolerance": -1}, "tolerance must be an integer >= 0, got -1"),
+        ("trades", {"beta": -1.0}, "beta must be a finite number >= 0, got -1.0"),
+        ("trades", {"start": -1e-3}, "start must be a finite number >= 0"),
+        ("free", {"num_replays": 0}, "num_replays must be an integer >= 1, got 0"),
+        ("atcd", {"order": "Free"}, "order must be one of 'free', 'printed', 'fresh', got 'Free'"),
+        ("atcd", {"norm": "l2"}, "norm='linf', got 'l2'"),
+        ("atcd", {"lam": 0.0}, "lam must be > 0, got 0.0"),
+        ("atcd", {"rho": -1.0}, "rho must be a finite number >= 0, got -1.0"),
+        ("cat", {"alpha": -1.0}, "alpha must be > 0, got -1.0"),
+        ("cat", {"momentum": "no"}, "momentum must be True or False, got 'no'"),
+        ("atcd", {"metropolis": 1}, "metropolis must be True or False, got 1"),
+        ("atcd", {"num_replays": True}, "num_replays must be an integer >= 1, got True"),
+        ("backward-smoothing", {"num_steps": -1}, "num_steps must be an integer >= 0, got -1"),
+        ("backward-smoothing", {"points": 0}, "points must be an integer >= 1, got 0"),
+        ("backward-smoothing", {"gamma": -1.0}, "gamma must be a finite number >= 0, got -1.0"),
+        ("backward-smoothing", {"variant": "at"}, "variant must be one of 'trades', 'pgd', got 'at'"),
+        ("backward-smoothing", {"start": "random"}, "start must be one of 'backward', 'odi', got 'random'"),
+        ("backward-smoothing", {"target": 1}, "target must be one of 'printed', 'shifted', got 1"),
+        ("war", {"regulariser": "pgd"}, "regulariser must be one of 'trades', 'at', got 'pgd'"),
+        ("war", {"zeta": -1.0}, "zeta must be a finite number >= 0, got -1.0"),
+        ("war", {"zeta": float("inf")}, "zeta must be a finite number >= 0, got inf"),
+        ("war", {"alpha": 0.0}, "alpha must be > 0, got 0.0"),
+        ("war", {"ema": 1.0}, r"ema must lie in \[0, 1\), got 1.0"),
+        ("war", {"cap": 0.0}, "cap must be > 0, got 0.0"),
+        ("war", {"fixed": -2.0}, "fixed must be a finite number >= 0, got -2.0"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_named(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe(name, **arguments)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "natural"])
+def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(name, network, data, tmp_path, count_rows):
+    model = network()
+    rows, folder = count_rows(model), tmp_path / "run"
+    with pytest.raises(ValueError, match=r"eps must not exceed the box width 1 .*got 8.*8/255"):
+        train(model, data, make_recipe(name, eps=8.0), epochs=1, checkpoint_dir=folder)
+    assert rows.forwards == 0
+    assert not folder.exists()
+    # and is right where the box is that of 8-bit images
+    x, y = data
+    result = train(model, (x * 255, y), make_recipe(name, eps=8.0), updates=1, batch_size=6, clip_values=(0.0, 255.0))
+    assert result.updates == 1
+
+
+def test_every_recipe_is_made_by_its_name():
+    for name, kind in RECIPES.items():
+        recipe = make_recipe(name)
+        assert type(recipe) is kind
+        assert recipe.settings()["name"] == name
+    changed = make_recipe("atcd", order="fresh", eps=0.3)
+    assert (changed.order, changed.eps, changed.lam) == ("fresh", 0.3, 2.0)
+    assert isinstance(make_recipe("cat"), Atcd)
+    assert Cat().cost() == (2, 3)
