@@ -397,7 +397,7 @@ def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(na
 
 
 def test_free_has_no_pass_of_crafting_to_choose_a_mode_for(network, batch):
-    with pytest.raises(ValueError, match="the recipe free takes .*got 'bn_mode'"):
+    with pytest.raises(ValueError, match=r"the recipe free takes .*got 'bn_mode'"):
         make_recipe("free", bn_mode="eval")
     model = network("norm")
     train(model, batch, make_recipe("free", eps=EPS, num_replays=3), updates=3, batch_size=6)

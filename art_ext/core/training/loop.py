@@ -263,8 +263,8 @@ class _Run:
             update = self.checked + int((~finite).nonzero()[0])
             epoch, batch = divmod(update // self.recipe.replays, self.per_epoch // self.recipe.replays)
             raise ValueError(
-                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch}, counted from 0 "
-                f"(weight update {update}): lower the learning rate, or look at that batch; earlier checkpoints are kept"
+                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch}, counted from 0 (weight "
+                f"update {update}): lower the learning rate, or look at that batch; earlier checkpoints are kept"
             )
         self.checked = len(self.losses)
 
