@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from art_ext.files import write_atomically
+from art_ext.files import write_state_dict
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIX = "module."  # what DataParallel puts in front of every name
@@ -48,11 +48,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    from safetensors.torch import save
-
-    # clone: safetensors refuses tensors that share memory, as tied weights do
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    write_atomically(Path(path), save(state))
+    write_state_dict(Path(path), model.state_dict())
 
 
 def _read(file: Path) -> object:

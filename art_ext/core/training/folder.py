@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from art_ext.core.streams import fingerprint
 from art_ext.core.training.batches import Batches, LoaderBatches
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
-from art_ext.files import write_atomically
+from art_ext.files import write_atomically, write_state_dict
 
 CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
 OURS = (CONFIGURATION, CHECKPOINTS, "history.jsonl", "history.csv", "model.safetensors", "best.safetensors")
@@ -69,17 +69,9 @@ class RunFolder:
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
         """``model.safetensors``, the final weights, and ``best.safetensors``, those of the best validation."""
-        write_weights(self.path / "model.safetensors", model.state_dict())
+        write_state_dict(self.path / "model.safetensors", model.state_dict())
         if best is not None:
-            write_weights(self.path / "best.safetensors", best["weights"])
-
-
-def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
-    """A state dict as safetensors, whole at any moment."""
-    from safetensors.torch import save
-
-    # a clone, because safetensors refuses tensors that share memory, as tied weights do
-    write_atomically(file, save({name: one.detach().cpu().contiguous().clone() for name, one in state.items()}))
+            write_state_dict(self.path / "best.safetensors", best["weights"])
 
 
 def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, batches: Batches) -> dict[str, Any]:
