@@ -52,7 +52,7 @@ def test_lipschitz_constant_is_the_largest_gradient_of_the_ascent(linear, images
     eps, steps, length = 0.2, 4, 0.1
     weight = linear[1].weight.detach()
     ball = Ball(images, eps, norm, Box.of((0, 1), images.shape[1:], images.device))
-    rows, largest = ball.draw(5, fingerprint(images), 0), torch.zeros(len(images))
+    rows, largest = ball.into(ball.draw(5, fingerprint(images), 0)), torch.zeros(len(images))
     with torch.no_grad():
         p = linear(images).softmax(1)
         for _ in range(steps):

@@ -303,8 +303,8 @@ class Ball:
         return self.into(rows + length * self.steepest(direction))
 
     def draw(self, seed: int, ids: Tensor, step: int) -> Tensor:
-        """(N, *S) a point drawn uniformly from the ball of each sample, brought to the box; blocks step, step + 1."""
+        """(N, *S) a point drawn uniformly from the ball of each sample, in the box or not; blocks step, step + 1."""
         if self.norm == "linf":
-            return self.into(self.x + self.eps * (2 * uniform_pairs(seed, ids, step, tuple(self.x.shape[1:])) - 1))
+            return self.x + self.eps * (2 * uniform_pairs(seed, ids, step, tuple(self.x.shape[1:])) - 1)
         offset = uniform_in_ball(self.norm, self.eps, seed, ids, step, math.prod(self.x.shape[1:]))
-        return self.into(self.x + offset.view_as(self.x))
+        return self.x + offset.view_as(self.x)

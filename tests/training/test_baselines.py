@@ -448,3 +448,16 @@ def test_radius_zero_is_natural_training(recipe, network, data):
     train(model, data, recipe, epochs=2, batch_size=6)
     train(natural, data, Natural(), epochs=2, batch_size=6)
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
+
+
+def test_fast_may_start_outside_the_box_and_ends_inside(network, make_step):
+    x, y = torch.zeros(6, 1, 4, 4), torch.arange(6) % 3  # on a face of the box, as most of MNIST
+    model = network()
+    found = {boxed: Fast(eps=EPS, boxed_start=boxed).craft(make_step(model, x, y, eps=EPS)) for boxed in (True, False)}
+    for rows in found.values():
+        assert rows.min() >= 0 and rows.max() <= EPS
+    inside = {boxed: ((rows > 0) & (rows < EPS)).float().mean() for boxed, rows in found.items()}
+    assert inside[True] == 0, "from the box, a step of 1.25 eps ends at 0 or eps"
+    assert inside[False] > 0.1, "from below it, the same step ends in between"
+    with pytest.raises(ValueError, match="boxed_start must be True or False, got 1"):
+        Fast(boxed_start=1)

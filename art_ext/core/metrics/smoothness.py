@@ -113,7 +113,7 @@ def local_lipschitz(
     if not len(x):
         return LocalLipschitz(torch.nan, largest.cpu())
     ball = Ball(x, eps, norm, box)
-    rows = ball.draw(seed, fingerprint(x), 0)
+    rows = ball.into(ball.draw(seed, fingerprint(x), 0))
     with oracle:
         clean = log_softmax(logits_of(oracle.scores(x, index), outputs), dim=1)
 

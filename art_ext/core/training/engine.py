@@ -205,9 +205,10 @@ class Step:
         """(r, *S) standard normal numbers, keyed by the sample and the update."""
         return normal(self._seed, self.ids, self._block(), tuple(self.x.shape[1:]))
 
-    def uniform_start(self, ball: Ball) -> Tensor:
-        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box."""
-        return ball.draw(self._seed, self.ids, self._block())
+    def uniform_start(self, ball: Ball, boxed: bool = True) -> Tensor:
+        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box unless that is not wanted."""
+        drawn = ball.draw(self._seed, self.ids, self._block())
+        return ball.into(drawn) if boxed else drawn
 
     # -------------------------------------------------------------------------------------------------------- loss
 
