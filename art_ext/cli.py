@@ -1,4 +1,4 @@
-"""The command line: ``art-ext demo``, ``art-ext evaluate``, ``art-ext doctor``.
+"""The command line: ``art-ext demo``, ``art-ext evaluate``, ``art-ext train``, ``art-ext doctor``.
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2 bad arguments or
 input; ``doctor`` exits with 1 if it finds a problem.
@@ -7,8 +7,6 @@ input; ``doctor`` exits with 1 if it finds a problem.
 from __future__ import annotations
 
 import logging
-import math
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext import __version__
+from art_ext.arguments import parse_arguments, parse_attack_arguments, parse_numbers, parse_target
+from art_ext.cli_shared import Quiet, Seed, explained
+from art_ext.cli_train import train
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
@@ -32,8 +33,6 @@ ATTACK = (
     "mi_fgsm, pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's, such as torchattacks:PGD or art:SquareAttack."
 )
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
 app = typer.Typer(
     help="How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and RobustBench.",
@@ -46,16 +45,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     app()
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn bad arguments, bad input and missing extras into one line on stderr and exit code 2."""
-    try:
-        yield
-    except (ValueError, ImportError, OSError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from error
 
 
 def _version(wanted: bool) -> None:
@@ -80,7 +69,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Train a natural and a robust network on real digits, attack both, and write a report."""
-    with _explained():
+    with explained():
         from art_ext.evaluation.demo import run_demo
 
         with _watcher(quiet) as watcher:
@@ -114,7 +103,7 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")] = False,
 ) -> None:
     """Attack your own model and write a report: table, plots, and a record of every sample."""
-    with _explained():
+    with explained():
         radii, box = parse_numbers("eps", eps), parse_numbers("clip-values", clip_values)
         if len(box) != 2:
             raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
@@ -142,6 +131,9 @@ def evaluate(
         _show(outcome, quiet)
 
 
+app.command()(train)
+
+
 @app.command()
 def doctor() -> None:
     """Check the installation and explain known traps; exit code 1 if there is a problem."""
@@ -155,93 +147,6 @@ def doctor() -> None:
             typer.echo(f"{'':7}  {'':{width}}  -> {finding.remedy}")
     if any(finding.status == "problem" for finding in findings):
         raise typer.Exit(1)
-
-
-def parse_number(name: str, text: str) -> float:
-    """A number or a fraction such as 8/255, read and never evaluated.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    parts = text.split("/")
-    try:
-        value = float(parts[0]) / float(parts[1]) if len(parts) == 2 else float(text)
-    except (ValueError, ZeroDivisionError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must hold numbers or fractions such as 0.1 or 8/255, got {text!r}")
-    return value
-
-
-def parse_numbers(name: str, text: str) -> list[float]:
-    """Numbers or fractions separated by commas.
-
-    Raises:
-        ValueError: naming the part that is none.
-    """
-    return [parse_number(name, part) for part in text.split(",")]
-
-
-def parse_arguments(
-    text: str, option: str = "model-args", form: str = "key", key: str = r"[A-Za-z_]\w*"
-) -> dict[str, str]:
-    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays in it.
-
-    Args:
-        text: what was given.
-        option: where, for the message.
-        form: what a key looks like, for the message.
-        key: a regular expression that keys match.
-
-    Raises:
-        ValueError: if the text does not begin with a key, or a key comes twice.
-    """
-    if not text.strip():
-        return {}
-    parts = re.split(rf",(?=\s*{key}=)", text)
-    pairs = [re.fullmatch(rf"\s*({key})=(.*)", part, re.DOTALL) for part in parts]
-    found = {pair[1]: pair[2].strip() for pair in pairs if pair}
-    if len(found) != len(pairs):
-        raise ValueError(f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}")
-    return found
-
-
-def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
-    """``name.key=value,name.key=value`` as a dict of values by the attack's name and the key.
-
-    Raises:
-        ValueError: if the text is not of that form, or a key comes twice.
-    """
-    found: dict[str, dict[str, object]] = {}
-    for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
-        name, _, own = key.rpartition(".")
-        if not name or not own:
-            raise ValueError(f"attack-args must be name.key=value,name.key=value, got {key}={value}")
-        found.setdefault(name, {})[own] = parse_value(value)
-    return found
-
-
-def parse_value(text: str) -> object:
-    """A number, a fraction such as 8/255, true, false, none, or a bracket of numbers; anything else stays text.
-
-    It is read and never evaluated.
-    """
-    words: dict[str, object] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    if re.fullmatch(r"\([^()\[\]]*\)|\[[^()\[\]]*\]", text):
-        return tuple(parse_value(part.strip()) for part in text[1:-1].split(",") if part.strip())
-    try:
-        return parse_number("value", text)
-    except ValueError:
-        return text
-
-
-def parse_target(text: str | None) -> str | int | None:
-    """A class index as a number; the name of a rule, and None, as they are."""
-    return int(text) if text is not None and re.fullmatch(r"\d+", text) else text
 
 
 def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: str | None) -> Model:

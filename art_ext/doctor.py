@@ -27,6 +27,7 @@ MAPPED = ("adapters", "benchmarks")
 REQUIREMENT = re.compile(  # name[extras] (comparisons); extra == "..."
     r"""(?P<name>[\w.-]+)(\[.*?\])?(?P<specifier>[^;]*)(;.*extra\s*==\s*["'](?P<extra>[\w-]+))?"""
 )
+PYTHON_MARKER = re.compile(r"""python_version\s*(?P<symbol>[<>=!]=?)\s*["'](?P<version>[\d.]+)["']""")
 REPAIR_ROBUSTBENCH = "pip install --no-deps --force-reinstall robustbench==1.1.1"
 COMPARISONS = {
     ">=": operator.ge,
@@ -76,7 +77,7 @@ def diagnose() -> list[Finding]:
     """
     findings = [*_own_requirements(), *(_mapped_folder(name, Path(__file__).parent) for name in MAPPED)]
     findings += [_foreign_package(name) for name in MAPPED if find_spec(name) is not None]
-    findings += [_extra("report"), _extra("torchattacks"), _torchvision(), _robustbench()]
+    findings += [_extra("train"), _extra("report"), _extra("torchattacks"), _torchvision(), _robustbench()]
     if _version("robustbench") is not None:
         findings += [_pkg_resources(), _autoattack()]
     return [*findings, _decision_based_baselines(), _multiprocess()]
@@ -113,10 +114,17 @@ def _satisfies(version: str, specifier: str) -> bool:
 
 
 def _requirements() -> list[_Requirement]:
-    """What our own metadata asks for; raises PackageNotFoundError for a source tree that was never installed."""
-    lines = metadata.requires(DISTRIBUTION) or []
+    """What our own metadata asks of this Python; raises PackageNotFoundError if the source tree was never installed."""
+    lines = [line for line in metadata.requires(DISTRIBUTION) or [] if _concerns_this_python(line)]
     parts = [match.groupdict() for match in map(REQUIREMENT.match, lines) if match is not None]
     return [_Requirement(part["name"], part["specifier"].strip(" ()"), part["extra"]) for part in parts]
+
+
+def _concerns_this_python(line: str) -> bool:
+    """Whether a line of our metadata is for the Python that runs: it may be for older ones only."""
+    marker = PYTHON_MARKER.search(line)
+    python = ".".join(platform.python_version_tuple()[:2])
+    return marker is None or _satisfies(python, f"{marker['symbol']}{marker['version']}")
 
 
 def _own_requirements() -> list[Finding]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.core.attacks import pgd
-from art_ext.core.result import AttackResult
+from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.data import load_data
 from art_ext.evaluation import demo, peers, read_run
 from art_ext.evaluation.demo import run_demo, train_digits
+from art_ext.training import requirements
 
 
 def test_training_depends_on_the_seed_and_on_nothing_else() -> None:
@@ -27,20 +27,31 @@ def test_training_depends_on_the_seed_and_on_nothing_else() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_training_moves_the_misclassified_samples_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    crafted: list[AttackResult] = []
+@pytest.mark.parametrize(("eps", "recipe"), [(0.0, "natural"), (0.1, "backward-smoothing")])
+def test_the_robust_network_is_trained_by_backward_smoothing(
+    monkeypatch: pytest.MonkeyPatch, eps: float, recipe: str
+) -> None:
+    done: list[tuple[Recipe, TrainingResult]] = []
 
-    def craft(*samples: Any, **options: Any) -> AttackResult:
-        crafted.append(pgd(*samples, **options))
-        return crafted[-1]
+    def watched(model: nn.Module, data: Any, recipe: Recipe, **options: Any) -> TrainingResult:
+        done.append((recipe, train(model, data, recipe, **options)))
+        return done[-1][1]
 
-    monkeypatch.setattr(demo, "pgd", craft)
-    few = load_data("digits", split="train").first(30)
-    train_digits(few, eps=0.1, epochs=2, seed=0)
-    first, second = crafted
-    for result in crafted:
-        assert (result.gradients == demo.TRAINING_STEPS).all(), "an untrained network is wrong about most of them"
-    assert not torch.equal(first.x_adv, second.x_adv)
+    monkeypatch.setattr(demo, "train", watched)
+    few = load_data("digits", split="train").first(100)
+    model = train_digits(few, eps=eps, epochs=3, seed=0)
+    ((used, result),) = done
+    assert (used.name, used.radius) == (recipe, eps)
+    assert result.model is model
+    assert not model.training
+    assert (result.updates, result.forwards) == (3 * 2, 3 * 100 * used.cost().forwards)
+
+
+def test_refuses_to_start_without_the_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'art-ext\[train\]'"):
+        run_demo(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_panel_has_every_family_and_a_peer_where_there_is_one() -> None:

@@ -130,6 +130,16 @@ def test_an_installed_extra_in_a_wrong_version_is_a_problem(site: Path) -> None:
     assert finding.remedy == 'pip install "jinja2>=3.1"'
 
 
+@pytest.mark.parametrize(("python", "asked"), [("3.10.14", True), ("3.11.0", False), ("3.13.1", False)])
+def test_what_only_older_pythons_need(monkeypatch: pytest.MonkeyPatch, python: str, asked: bool) -> None:
+    lines = ['accelerate<2,>=1.2; extra == "train"', 'tomli>=2; python_version < "3.11" and extra == "train"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor.platform, "python_version_tuple", lambda: tuple(python.split(".")))
+    without(monkeypatch, "accelerate", "tomli")
+    assert ("tomli" in by_name()["train"].detail) == asked
+    assert "accelerate" in by_name()["train"].detail
+
+
 def test_a_tree_that_was_never_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)

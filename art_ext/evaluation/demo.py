@@ -10,25 +10,22 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from art_ext.core.attacks import pgd
 from art_ext.core.oracle import Model
-from art_ext.core.streams import fingerprint
+from art_ext.core.training import BackwardSmoothing, Natural, train
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation.panel import Attack, find_attack
 from art_ext.evaluation.records import RunFolder, read_run, require_report
 from art_ext.evaluation.runner import Outcome, Watcher, evaluate
-from art_ext.models import digits_cnn
+from art_ext.training import make_network, require_training
+from art_ext.training.defaults import DEFAULTS
 
 logger = logging.getLogger("art_ext")
 
 EPS = 0.2
 MAX_QUERIES = 500
-BATCH = 64
 NATURAL_EPOCHS, ROBUST_EPOCHS = 15, 30
-TRAINING_STEPS, TRAINING_STEP = 5, 0.06
 PANEL: dict[str, dict[str, Any]] = {
     "rays": {},
     "frank_wolfe": {},
@@ -63,11 +60,12 @@ def run_demo(
 
     Raises:
         ValueError: if the folder holds anything but an earlier demo.
-        ImportError: without the extra ``report``.
+        ImportError: without the extras ``report`` and ``train``.
     """
     require_report()
+    require_training()
     watcher = watcher or Watcher()
-    train, test = load_data("digits", split="train"), load_data("digits")
+    samples, test = load_data("digits", split="train"), load_data("digits")
     arguments = {"command": "demo", "seed": seed}
     earlier = read_run(out)
     ours = earlier is not None and earlier.get("arguments", {}).get("command") == "demo"
@@ -75,8 +73,8 @@ def run_demo(
     models: dict[str, Model] = {}
     with _one_thread():
         for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):
-            watcher.training(name, len(train))
-            models[name] = train_digits(train, eps=eps, epochs=epochs, seed=seed)
+            watcher.training(name, len(samples))
+            models[name] = train_digits(samples, eps=eps, epochs=epochs, seed=seed)
         return evaluate(
             models, test, out, eps=EPS, attacks=_panel(), max_queries=MAX_QUERIES, early_stop=False, seed=seed,
             arguments=arguments, overwrite=ours, watcher=watcher,
@@ -107,34 +105,20 @@ def _panel() -> list[Attack]:
 
 
 def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Module:
-    """Train the digits network, on PGD examples (Madry et al., 2018) within L-infinity radius eps if eps > 0.
+    """Train the digits network: naturally with eps = 0, by Backward Smoothing within L-infinity radius eps otherwise.
 
-    No global random stream is touched, and the same seed gives the same weights.
+    Optimiser, rate, schedule and batch size are those of ``art-ext train --data digits``. No global random stream is
+    touched, and the same seed gives the same weights.
+
+    Raises:
+        ImportError: without the extra ``train``.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = digits_cnn()
-    order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters())
-    steps = epochs * -(-len(data) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
-    ids = fingerprint(data.x)
-    for epoch in range(epochs):
-        for batch in torch.randperm(len(data), generator=order).split(BATCH):
-            x, y = data.x[batch], data.y[batch]
-            if eps:
-                x = pgd(
-                    model, x, y, eps=eps, num_steps=TRAINING_STEPS, step_size=TRAINING_STEP, criterion=_never,
-                    on_failure="last", seed=seed, sample_ids=ids[batch] + epoch,  # other starting points in each epoch
-                ).x_adv  # fmt: skip
-            model.train()
-            optimizer.zero_grad()
-            functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            schedule.step()
+    recipe = BackwardSmoothing(eps=eps) if eps else Natural()
+    settings = DEFAULTS["digits"]
+    model = make_network("digits-cnn", {}, seed)
+    train(
+        model, (data.x, data.y), recipe, epochs=epochs, optimizer=settings.optimizer,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, schedule=settings.schedule,
+        batch_size=settings.batch_size, seed=seed,
+    )  # fmt: skip
     return model.eval()
-
-
-def _never(outputs: Tensor, index: Tensor) -> Tensor:
-    """No row is a success: so all of them, the misclassified ones too, come back as the last iterate."""
-    return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)

@@ -455,7 +455,8 @@ def test_fast_may_start_outside_the_box_and_ends_inside(network, make_step):
     model = network()
     found = {boxed: Fast(eps=EPS, boxed_start=boxed).craft(make_step(model, x, y, eps=EPS)) for boxed in (True, False)}
     for rows in found.values():
-        assert rows.min() >= 0 and rows.max() <= EPS
+        assert rows.min() >= 0
+        assert rows.max() <= EPS
     inside = {boxed: ((rows > 0) & (rows < EPS)).float().mean() for boxed, rows in found.items()}
     assert inside[True] == 0, "from the box, a step of 1.25 eps ends at 0 or eps"
     assert inside[False] > 0.1, "from below it, the same step ends in between"

@@ -1,0 +1,93 @@
+"""Values given as text on the command line or in a configuration file: read, and never evaluated."""
+
+from __future__ import annotations
+
+import math
+import re
+
+
+def parse_number(name: str, text: str) -> float:
+    """A number or a fraction such as 8/255, read and never evaluated.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    parts = text.split("/")
+    try:
+        value = float(parts[0]) / float(parts[1]) if len(parts) == 2 else float(text)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must hold numbers or fractions such as 0.1 or 8/255, got {text!r}")
+    return value
+
+
+def parse_numbers(name: str, text: str) -> list[float]:
+    """Numbers or fractions separated by commas.
+
+    Raises:
+        ValueError: naming the part that is none.
+    """
+    return [parse_number(name, part) for part in text.split(",")]
+
+
+def parse_arguments(
+    text: str, option: str = "model-args", form: str = "key", key: str = r"[A-Za-z_]\w*"
+) -> dict[str, str]:
+    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays in it.
+
+    Args:
+        text: what was given.
+        option: where, for the message.
+        form: what a key looks like, for the message.
+        key: a regular expression that keys match.
+
+    Raises:
+        ValueError: if the text does not begin with a key, or a key comes twice.
+    """
+    if not text.strip():
+        return {}
+    parts = re.split(rf",(?=\s*{key}=)", text)
+    pairs = [re.fullmatch(rf"\s*({key})=(.*)", part, re.DOTALL) for part in parts]
+    found = {pair[1]: pair[2].strip() for pair in pairs if pair}
+    if len(found) != len(pairs):
+        raise ValueError(f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}")
+    return found
+
+
+def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
+    """``name.key=value,name.key=value`` as a dict of values by the attack's name and the key.
+
+    Raises:
+        ValueError: if the text is not of that form, or a key comes twice.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
+        name, _, own = key.rpartition(".")
+        if not name or not own:
+            raise ValueError(f"attack-args must be name.key=value,name.key=value, got {key}={value}")
+        found.setdefault(name, {})[own] = parse_value(value)
+    return found
+
+
+def parse_value(text: str) -> object:
+    """A number, a fraction such as 8/255, true, false, none, or a bracket of numbers; anything else stays text.
+
+    It is read and never evaluated.
+    """
+    words: dict[str, object] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"\([^()\[\]]*\)|\[[^()\[\]]*\]", text):
+        return tuple(parse_value(part.strip()) for part in text[1:-1].split(",") if part.strip())
+    try:
+        return parse_number("value", text)
+    except ValueError:
+        return text
+
+
+def parse_target(text: str | None) -> str | int | None:
+    """A class index as a number; the name of a rule, and None, as they are."""
+    return int(text) if text is not None and re.fullmatch(r"\d+", text) else text

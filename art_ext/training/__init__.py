@@ -1,0 +1,17 @@
+"""What ``art-ext train`` does between its options and the training loop: configuration, network, run folder, figures.
+
+    from art_ext.training import resolve, run_training
+    run = run_training(resolve({"recipe": "atcd", "data": "digits"}), "runs/atcd")
+    run["final"]["pgd20"]
+
+The loop and the recipes are in ``art_ext.core.training``, which knows no file name and no data set.
+"""
+
+from __future__ import annotations
+
+from art_ext.training.configuration import Configuration, resolve
+from art_ext.training.networks import NETWORKS, make_network
+from art_ext.training.requirements import require_training
+from art_ext.training.run import run_training
+
+__all__ = ["NETWORKS", "Configuration", "make_network", "require_training", "resolve", "run_training"]

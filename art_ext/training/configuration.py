@@ -1,0 +1,268 @@
+"""The configuration of a training run: from the command line and a TOML file, and back to TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from art_ext import __version__
+from art_ext.arguments import parse_arguments, parse_number, parse_numbers, parse_value
+from art_ext.core.checks import check_choice, check_count
+from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
+from art_ext.core.training.augmentation import AUGMENTATIONS
+from art_ext.core.training.naming import nearest
+from art_ext.training.defaults import LENGTHS, filled
+from art_ext.training.networks import check_network
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
+OPTIONS = (  # what the loop takes under the same name
+    "epochs", "updates", "equivalent_epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov",
+    "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs", "label_smoothing", "validation",
+    "validation_eps", "validation_steps", "precision", "channels_last", "compile", "clip_values", "seed",
+    "checkpoint_every",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A training run, with every default filled in. Where nothing is said here, see ``TrainingOptions``.
+
+    Attributes:
+        recipe, recipe_args: the method's name, and its arguments but for eps.
+        data: a name or a path, as ``load_data`` takes it; its "train" and its "test" split are used.
+        model, model_args: a short name, ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, and the factory's arguments as text.
+        eps: radius of crafting, and of the figures; natural training takes it for the figures only.
+        weights: checkpoint to start from; None draws the weights by the seed.
+        n: the first so many training samples; None takes all.
+        augmentation: ``"none"`` or ``"crop_flip"``.
+        ema: decay of an average of the weights; 0 for none.
+        device: where to train; None takes a GPU where torch finds one.
+        tensorboard: log to TensorBoard, in the run folder.
+        rays: queries per sample of the RayS figures; 0 leaves them out.
+        test_n: the first so many test samples; None takes all.
+    """
+
+    recipe: str
+    data: str
+    model: str
+    eps: float
+    recipe_args: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    n: int | None = None
+    augmentation: str
+    epochs: int | None = None
+    updates: int | None = None
+    equivalent_epochs: float | None = None
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float
+    schedule: str
+    schedule_args: dict[str, Any] = field(default_factory=dict)
+    warmup_epochs: float = 0.0
+    eps_warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    validation: float
+    validation_eps: float | None = None
+    validation_steps: int = 10
+    ema: float = 0.0
+    precision: str = "no"
+    channels_last: bool = False
+    compile: bool = False
+    clip_values: tuple[float, float] = (0.0, 1.0)
+    seed: int = 0
+    device: str | None = None
+    checkpoint_every: int | None = None
+    tensorboard: bool = False
+    rays: int = 0
+    test_n: int | None = None
+
+    def __post_init__(self) -> None:
+        check_network(self.model)
+        for name, least in (("n", 1), ("test_n", 1), ("rays", 0)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least)
+        check_choice("augmentation", self.augmentation, ("none", *AUGMENTATIONS))
+        self.make_recipe()
+        TrainingOptions(**self.options())
+
+    def make_recipe(self) -> Recipe:
+        """The recipe; natural training, which perturbs nothing, is not told of eps."""
+        if "eps" in self.recipe_args:
+            raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
+        known = RECIPES.get(self.recipe)
+        radius = {"eps": self.eps} if known is not None and any(one.name == "eps" for one in fields(known)) else {}
+        return make_recipe(self.recipe, **radius, **self.recipe_args)
+
+    def options(self) -> dict[str, Any]:
+        """Keywords of ``TrainingOptions``, less those of the run folder."""
+        return {
+            **{name: getattr(self, name) for name in OPTIONS},
+            "augmentation": None if self.augmentation == "none" else self.augmentation,
+            "ema": self.ema or None,
+        }
+
+    def to_toml(self) -> str:
+        """The file that gives this configuration back when it is resolved."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        lines = [f"# art-ext train {__version__}; another run of it: art-ext train --config THIS_FILE --out FOLDER"]
+        tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+        lines += [f"{name} = {_toml(one)}" for name, one in values.items() if one is not None and name not in tables]
+        for name, table in tables.items():
+            if table:
+                lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(one)}" for key, one in table.items())]
+        return "\n".join(lines) + "\n"
+
+
+def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration:
+    """A configuration from what was given, a TOML file behind it, and the defaults behind both.
+
+    Args:
+        given: values by the names of ``Configuration``; numbers may be text such as 8/255, tables ``key=value,...``.
+        file: of the same names. The arguments of a recipe, network or schedule go with its name there: they are left
+            out where ``given`` names another one; so is the file's length of the run where ``given`` has any.
+
+    Raises:
+        ValueError: for unknown names (the nearest match is named), values of another kind, and all that the recipe and
+            the training options refuse.
+    """
+    first = _read(given, "given")
+    behind = {} if file is None else _read(_load(file), str(file))
+    for name, owner in BELONGS.items():
+        if owner in behind and first.get(owner, behind[owner]) != behind[owner]:
+            behind.pop(name, None)
+    if any(name in first for name in LENGTHS):
+        behind = {name: value for name, value in behind.items() if name not in LENGTHS}
+    values = {**behind, **first}
+    for name in ("recipe", "data"):
+        if name not in values:
+            raise ValueError(f"{name} must be given, by --{name} or in the file that --config names")
+    if values["recipe"] not in RECIPES:
+        make_recipe(values["recipe"])  # explains what there is
+    return Configuration(**filled(values))
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """The content of a TOML file; dashes in names count as underscores."""
+    if not file.is_file():
+        raise ValueError(f"config must name a TOML file, got {file}, which does not exist or is a folder")
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} must be TOML, but reading it fails: {error}") from error
+    return {name.replace("-", "_"): value for name, value in content.items()}
+
+
+def _read(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values of the right kinds by known names; what is None counts as not given."""
+    kinds = {one.name: str(one.type).removesuffix(" | None") for one in fields(Configuration)}
+    found = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise ValueError(f"{where}: unknown option {name!r}{nearest(name, kinds)}; known are {', '.join(kinds)}")
+        if value is not None:
+            found[name] = _KINDS[kinds[name]](name, value)
+    for name, one in found.items():
+        if isinstance(one, dict):
+            read = _argument_text if name == "model_args" else _argument
+            found[name] = {key: read(value) for key, value in one.items()}
+    return found
+
+
+def _wrong(name: str, wanted: str, value: object) -> ValueError:
+    return ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _as_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(name, "a text", value)
+    return value
+
+
+def _as_int(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(name, "a whole number", value)
+    return value
+
+
+def _as_float(name: str, value: object) -> float:
+    if isinstance(value, str):
+        return parse_number(name, value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(name, "a number, or a fraction in quotes such as '8/255'", value)
+    return float(value)
+
+
+def _as_bool(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, "true or false", value)
+    return value
+
+
+def _as_pair(name: str, value: object) -> tuple[float, float]:
+    parts = parse_numbers(name, value) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or len(parts) != 2:
+        raise _wrong(name, "two numbers lower,upper", value)
+    return _as_float(name, parts[0]), _as_float(name, parts[1])
+
+
+def _as_table(name: str, value: object) -> dict[str, Any]:
+    if isinstance(value, str):
+        return dict(parse_arguments(value, name.replace("_", "-")))
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "a table, or key=value,key=value", value)
+    return dict(value)
+
+
+def _argument(value: object) -> object:
+    """A value among the arguments of a recipe or schedule: text is read as on the command line."""
+    if isinstance(value, str):
+        return parse_value(value)
+    return tuple(_argument(part) for part in value) if isinstance(value, (list, tuple)) else value
+
+
+def _argument_text(value: object) -> str:
+    """A value among the arguments of a factory, which reads them from text itself."""
+    return value if isinstance(value, str) else repr(value)
+
+
+_KINDS: dict[str, Callable[[str, Any], Any]] = {
+    "str": _as_text, "int": _as_int, "float": _as_float, "bool": _as_bool, "tuple[float, float]": _as_pair,
+    "dict[str, Any]": _as_table,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def _toml(value: object) -> str:
+    """A number, truth value, text or list of these in TOML, which has no None: the text "none" is read as one."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    text = "none" if value is None else str(value)
+    # JSON's escapes are TOML's, which wants one for DEL as well
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)

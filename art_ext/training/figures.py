@@ -1,0 +1,92 @@
+"""The figures of a trained network on test data: clean, under PGD-20 and, if asked, under RayS; and their table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from art_ext.core.attacks import pgd, rays
+from art_ext.core.geometry import ClipValues
+from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy
+from art_ext.data import Dataset
+
+PGD_STEPS = 20
+SEED = 0  # of PGD's random start: the same for all runs, so that their figures can be compared
+HEAD = ("weights", "epoch", "clean acc.", "PGD-20", "RayS", "ADBD", "mean queries", "forwards", "backwards", "minutes")
+
+
+def measure(
+    model: nn.Module, data: Dataset, *, eps: float, norm: str, clip_values: ClipValues, queries: int
+) -> dict[str, Any]:
+    """Shares of the samples that are classified correctly, as JSON knows them.
+
+    PGD takes 20 steps of ``2.5 eps / 20`` from one point drawn uniformly from the ball, without restarts; a sample
+    counts as broken if any of its iterates, the starting point included, is misclassified.
+
+    Args:
+        model: the network, on any device.
+        data: test samples; all of them are used.
+        eps, norm, clip_values: the ball and the box.
+        queries: of RayS for each sample, which then searches to its end; 0 leaves it out.
+
+    Returns:
+        ``clean``, ``pgd20`` and ``rays``: None, or a dict of ``robust_accuracy``, ``adbd``, ``left_out`` (samples
+        without any adversarial, which are not in the ADBD), ``mean_queries`` and ``median_queries`` until success;
+        None in place of means of nothing.
+    """
+    shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
+    result = pgd(model, data.x, data.y, num_steps=PGD_STEPS, stop_on_success=True, **shared)
+    found: dict[str, Any] = {"clean": clean_accuracy(result), "pgd20": robust_accuracy(result), "rays": None}
+    if queries:
+        result = rays(model, data.x, data.y, max_queries=queries, early_stop=False, **shared)
+        boundary, spent = adbd(result), query_statistics(result)
+        found["rays"] = {
+            "robust_accuracy": robust_accuracy(result), "adbd": _known(boundary.value), "left_out": boundary.left_out,
+            "mean_queries": _known(spent.mean), "median_queries": _known(spent.median),
+        }  # fmt: skip
+    return found
+
+
+def measure_weights(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], data: Dataset, **settings: Any
+) -> dict[str, Any]:
+    """``measure`` under other weights; the network has its own back afterwards, also after an error."""
+    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    try:
+        model.load_state_dict(weights)
+        return measure(model, data, **settings)
+    finally:
+        model.load_state_dict(own)
+
+
+def to_text(run: Mapping[str, Any]) -> str:
+    """The table of a run's figures: final and best weights, and what it took to come to them."""
+    rows = [_row(name, run[name]) for name in ("final", "best") if run[name] is not None]
+    lines = [HEAD, ("---", *("---:",) * (len(HEAD) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    queried = one["rays"] or {"robust_accuracy": None, "adbd": None, "mean_queries": None}
+    return (
+        name, str(one["epoch"]), _share(one["clean"]), _share(one["pgd20"]), _share(queried["robust_accuracy"]),
+        _number(queried["adbd"], ".4f"), _number(queried["mean_queries"], ".1f"), f"{one['forwards']:,}",
+        f"{one['backwards']:,}", f"{one['seconds'] / 60:.1f}",
+    )  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,57 @@
+"""Networks to train, by short names, with initial weights that depend on a seed only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from art_ext.core.training.naming import nearest
+from art_ext.models import resolve_factory
+
+NETWORKS = {  # functions of art_ext.models
+    "digits-cnn": "digits_cnn",
+    "mnist-conv2": "mnist_two_conv",
+    "mnist-smallcnn": "mnist_small_cnn",
+    "mnist-lenet5": "mnist_lenet5",
+    "preactresnet18": "preact_resnet18",
+    "resnet18": "resnet18",
+    "wideresnet": "wide_resnet",
+    "cifar-resnet": "cifar_resnet",
+    "cifar-resnet20": "cifar_resnet20",
+}
+
+
+def check_network(name: str) -> None:
+    """Refuse what is neither a short name nor FILE.py:FACTORY or MODULE:FACTORY.
+
+    Raises:
+        ValueError: naming the nearest match and all that there are.
+    """
+    if ":" not in name and name not in NETWORKS:
+        raise ValueError(
+            f"model must be one of {', '.join(NETWORKS)}, or FILE.py:FACTORY or MODULE:FACTORY, "
+            f"got {name!r}{nearest(name, NETWORKS)}"
+        )
+
+
+def make_network(name: str, arguments: Mapping[str, str], seed: int) -> nn.Module:
+    """An untrained network; torch's global random stream is left as it was.
+
+    Args:
+        name: one of ``NETWORKS``, or ``FILE.py:FACTORY`` or ``MODULE:FACTORY``.
+        arguments: of its function, as text.
+        seed: of the initial weights, which the function draws from torch's stream on the CPU.
+
+    Raises:
+        ValueError: for an unknown name, and as ``resolve_factory``; also if the factory makes no ``nn.Module``.
+    """
+    check_network(name)
+    spec = name if ":" in name else f"art_ext.models:{NETWORKS[name]}"
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would set the streams of GPUs too
+        model = resolve_factory(spec, arguments)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a model to train must be an nn.Module, but {name!r} made a {type(model).__name__}")
+    return model

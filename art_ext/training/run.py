@@ -1,0 +1,238 @@
+"""One run: data, network, training, figures, and the folder that holds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext import __version__
+from art_ext.core.geometry import Box, check_ball
+from art_ext.core.oracle import frozen_eval
+from art_ext.core.training import Recipe, TrainingResult, train
+from art_ext.core.training.checkpoints import checkpoints
+from art_ext.core.training.folder import CHECKPOINTS
+from art_ext.core.training.validation import hold_out
+from art_ext.data import Dataset, load_data
+from art_ext.files import write_atomically
+from art_ext.models import load_weights
+from art_ext.training.configuration import Configuration, resolve
+from art_ext.training.figures import PGD_STEPS, SEED, measure, measure_weights
+from art_ext.training.networks import make_network
+from art_ext.training.requirements import require_training
+
+TOOL = "art-ext train"
+CONFIGURATION, RUN = "config.toml", "run.json"
+FIGURES = ("rays", "test_n")  # change the figures, not the weights
+AROUND = ("device", "tensorboard", "checkpoint_every")  # change neither
+
+Say = Callable[[str], None]
+
+
+def run_training(
+    configuration: Configuration,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    say: Say | None = None,
+) -> dict[str, Any] | None:
+    """Train, measure, and leave everything in a folder.
+
+    ``config.toml`` is there from the start, history and checkpoints come with the epochs, ``model.safetensors`` and
+    ``best.safetensors`` at the end of the training, ``run.json`` last of all.
+
+    Args:
+        configuration: what to do.
+        out: the run folder; new or empty, or, with ``resume``, that of the same run.
+        resume: go on from the newest checkpoint. A finished run is not trained again; its figures are measured again
+            only where others are asked for (``rays``, ``test_n``).
+        progress: show a bar.
+        say: is told what happens, a line at a time.
+
+    Returns:
+        The content of ``run.json``; None on all but the main process.
+
+    Raises:
+        ValueError: before anything is written, for a folder with other files or of another run, and for data, network
+            and settings that do not fit each other; later, if a loss is not finite.
+        ImportError: without the extra ``train``.
+    """
+    folder, say = Path(out), say or (lambda line: None)
+    main = int(os.environ.get("RANK", "0")) == 0  # of torchrun; Accelerate's own comes only with the training
+    finished = check_folder(folder, configuration, resume)
+    if finished is not None:
+        return finished if main else None
+    require_training(configuration.tensorboard)
+    recipe = configuration.make_recipe()
+    data = load_data(configuration.data, split="train").first(configuration.n)
+    test = load_data(configuration.data).first(configuration.test_n)
+    model = make_network(configuration.model, configuration.model_args, configuration.seed)
+    if configuration.weights is not None:
+        load_weights(model, configuration.weights)
+    device = _device(configuration)
+    _check_fit(configuration, recipe, model, data, test)
+    if main:  # the others wait for it where Accelerate makes the group, so none of them writes before
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        say(f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model}, {weights:,} weights")
+    result = train(
+        model, (data.x, data.y), recipe, **configuration.options(), checkpoint_dir=folder, resume=resume, device=device,
+        progress=progress, trackers=("tensorboard",) if configuration.tensorboard else (),
+    )  # fmt: skip
+    if not main:
+        return None
+    say(f"measuring on {len(test)} test samples")
+    run = _record(configuration, recipe, result, test, device)
+    content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / RUN, content.encode())
+    return run
+
+
+# ----------------------------------------------------------------------------------------------------------- the folder
+
+
+def check_folder(folder: Path, wanted: Configuration, resume: bool) -> dict[str, Any] | None:
+    """Refuse a folder that this run must not write into; the content of ``run.json`` if there is nothing left to do.
+
+    Raises:
+        ValueError: for a file, other files, another configuration (the differences are named), or this very run, begun,
+            without ``resume``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must name a folder, got the file {folder}")
+    held = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if all(name.startswith(".") and name.endswith(".tmp") for name in held):  # of a start that was killed
+        return None
+    try:
+        found = resolve({}, folder / CONFIGURATION)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"out must be a new or empty folder, or that of a run of art-ext train, but {folder} holds other files: "
+            "choose another folder"
+        ) from error
+    ours = {one.name: (getattr(found, one.name), getattr(wanted, one.name)) for one in fields(Configuration)}
+    differ = {name: pair for name, pair in ours.items() if pair[0] != pair[1] and name not in (*FIGURES, *AROUND)}
+    if differ:
+        listed = "; ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items())
+        raise ValueError(f"{folder} holds a run of another configuration ({listed}): choose another folder")
+    finished = read_run(folder)
+    if not resume and (finished is not None or checkpoints(folder / CHECKPOINTS)):
+        raise ValueError(f"{folder} holds this very run: --resume goes on with it, or shows its figures")
+    # by run.json, not by config.toml, which is written first when other figures are asked for
+    return finished if finished is not None and finished.get("figures") == _figures(wanted) else None
+
+
+def _figures(configuration: Configuration) -> dict[str, Any]:
+    """What the figures were measured by, apart from the weights."""
+    return {name: getattr(configuration, name) for name in FIGURES}
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The content of the ``run.json`` of a finished training; None if there is none."""
+    try:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
+
+
+# ------------------------------------------------------------------------------------------------------------- checks
+
+
+def _device(configuration: Configuration) -> torch.device:
+    """Where to train.
+
+    Raises:
+        ValueError: for a device that this machine has not, or a precision that the device has not.
+    """
+    name = configuration.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if "WORLD_SIZE" not in os.environ:  # each process of a group gets a device of its own later
+            torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
+        raise ValueError(f"device must be one that this machine has, got {name!r}: {error}") from error
+    if configuration.precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision fp16 needs a GPU, got the device cpu: take bf16 or no")
+    return device
+
+
+def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset) -> None:
+    """Refuse what the training or the figures would stumble over after the folder was written.
+
+    Raises:
+        ValueError: naming what does not fit what.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if configuration.batch_size % processes:
+        raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {configuration.batch_size}")
+    if configuration.validation:
+        hold_out(data.y, data.y, configuration.validation, configuration.seed)  # refuses to leave nothing
+    box = Box.of(configuration.clip_values, data.x.shape[1:], data.x.device)
+    check_ball(_norm(recipe), configuration.eps, box)
+    recipe.check(box)
+    for split, part in (("training", data), ("test", test)):
+        box.admit(part.x, f"x of the {split} data")
+    if test.x.shape[1:] != data.x.shape[1:]:
+        shapes = f"{tuple(data.x.shape[1:])} and {tuple(test.x.shape[1:])}"
+        raise ValueError(f"training and test samples must have one shape, got {shapes}")
+    rows = data.x[:2]
+    try:
+        with frozen_eval(model), torch.no_grad():
+            logits = model(rows)
+    except Exception as error:  # whatever the layers make of inputs that do not fit
+        shape = tuple(rows.shape)
+        raise ValueError(f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(rows):
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model must return ({len(rows)}, classes) logits, got {given}")
+    largest = int(max(data.y.max(), test.y.max()))
+    if largest >= logits.shape[1]:
+        raise ValueError(f"labels must be below {logits.shape[1]}, the model's outputs, got {largest}")
+
+
+def _norm(recipe: Recipe) -> str:
+    return str(getattr(recipe, "norm", "linf"))
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def _record(
+    configuration: Configuration, recipe: Recipe, result: TrainingResult, test: Dataset, device: torch.device
+) -> dict[str, Any]:
+    """The content of ``run.json``."""
+    settings: dict[str, Any] = {
+        "eps": configuration.eps, "norm": _norm(recipe), "clip_values": configuration.clip_values,
+        "queries": configuration.rays,
+    }  # fmt: skip
+    final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
+    best = None
+    if result.best is not None and result.best_epoch is not None:
+        measured = measure_weights(result.model, result.best, test, **settings)
+        best = {**_effort(result, result.best_epoch), **measured}
+    return {
+        "tool": TOOL, "version": __version__, "torch": torch.__version__, "device": str(device),
+        "recipe": recipe.settings(), "data": configuration.data, "model": configuration.model,
+        "seed": configuration.seed, "updates": result.updates, "seconds": result.seconds,
+        "forwards": result.forwards, "backwards": result.backwards, "test_samples": len(test),
+        "eps": configuration.eps, "norm": _norm(recipe),
+        "pgd": {"steps": PGD_STEPS, "step_size": 2.5 * configuration.eps / PGD_STEPS, "starts": 1, "seed": SEED},
+        "figures": _figures(configuration), "final": final, "best": best,
+    }  # fmt: skip
+
+
+def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:
+    """What it took to come to the end of an epoch."""
+    row = result.history[epoch - 1]
+    return {
+        "epoch": epoch, "forwards": int(row["forwards"]), "backwards": int(row["backwards"]), "seconds": row["seconds"],
+    }  # fmt: skip

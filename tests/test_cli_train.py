@@ -1,0 +1,591 @@
+"""``art-ext train``: its configuration, its folder, its figures, and what it refuses before anything is written."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from typer.testing import CliRunner, Result
+
+from art_ext import cli_train, models
+from art_ext.cli import app
+from art_ext.core.attacks import pgd, rays
+from art_ext.core.metrics import adbd, query_statistics, robust_accuracy
+from art_ext.core.training import RECIPES, TrainingOptions, loop
+from art_ext.core.training.checkpoints import checkpoints, load_checkpoint
+from art_ext.data import load_data
+from art_ext.models import digits_cnn, load_weights
+from art_ext.training import NETWORKS, Configuration, make_network, requirements, resolve, run
+from art_ext.training.defaults import DEFAULTS
+
+Given = dict[str, Any]
+FILES = {
+    "config.toml", "training.json", "history.jsonl", "history.csv", "model.safetensors", "best.safetensors", "run.json",
+    "checkpoints",
+}  # fmt: skip
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[object]:
+    """Two epochs of one-step training on 60 digits, into the folder run."""
+    return [
+        "train", "--recipe", "fast", "--data", "digits", "--n", 60, "--epochs", 2, "--test-n", 20, "--validation", 10,
+        "--device", "cpu", "--out", tmp_path / "run", "--quiet",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """Forty digits to train on and ten to test on, as data of the user's own."""
+    split = {name: load_data("digits", split=name) for name in ("train", "test")}
+    np.savez(
+        tmp_path / "mine.npz", x_train=split["train"].x[:40].numpy(), y_train=split["train"].y[:40].numpy(),
+        x_test=split["test"].x[:10].numpy(), y_test=split["test"].y[:10].numpy(),
+    )  # fmt: skip
+    return tmp_path / "mine.npz"
+
+
+# ------------------------------------------------------------------------------------------------------ configuration
+
+
+class TestConfiguration:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"recipe": "atcd", "data": "digits", "eps": "8/255", "recipe_args": "num_replays=2,order=fresh,alpha=1/9"},
+            {"recipe": "war", "data": "mnist", "recipe_args": "cap=none,regulariser=at", "updates": 7, "ema": 0.99},
+            {"recipe": "natural", "data": "cifar10", "augmentation": "none", "weights": 'a "b"\\c\u00e9\x7f\n.bin'},
+            {"recipe": "free", "data": "./x.npz", "model": "nets.py:make", "eps": 1e-5, "model_args": "a=(8, 16),b=yes",
+             "clip_values": "-1,1", "tensorboard": True, "n": 5, "test_n": 6},
+            {"recipe": "pgd", "data": "mnist", "schedule": "piecewise",
+             "schedule_args": "milestones=(3,4.5),factor=1/9"},
+            {"recipe": "pgd", "data": "digits", "recipe_args": {"norm": "l2", "tolerance": 1}, "eps": 1},
+        ],
+    )  # fmt: skip
+    def test_its_file_gives_it_back(self, tmp_path: Path, given: Given) -> None:
+        configuration = resolve(given)
+        file = tmp_path / "config.toml"
+        file.write_text(configuration.to_toml(), encoding="utf-8")
+        assert resolve({}, file) == configuration
+        assert resolve({}, file).make_recipe().settings() == configuration.make_recipe().settings()
+
+    def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            'recipe = "trades"\ndata = "digits"\neps = "1/10"\nbatch-size = 32\nchannels_last = true\n'
+            '[recipe_args]\nbeta = 3\nstep_size = "1/50"\n'
+        )
+        found = resolve({"batch_size": 16, "channels_last": False, "seed": None}, file)
+        assert (found.batch_size, found.channels_last) == (16, False)
+        assert (found.eps, found.recipe_args) == (0.1, {"beta": 3, "step_size": 0.02})
+        assert (found.optimizer, found.learning_rate, found.model, found.seed) == ("adam", 4e-3, "digits-cnn", 0)
+        assert found.make_recipe().settings()["beta"] == 3
+
+    def test_arguments_go_with_the_name_they_belong_to(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            'recipe = "free"\ndata = "cifar10"\nmodel = "wideresnet"\nschedule = "piecewise"\nepochs = 3\n'
+            "recipe_args.num_replays = 4\nmodel_args.depth = 10\nschedule_args.factor = 0.2\n"
+        )
+        other = resolve({"recipe": "pgd", "model": "resnet18", "schedule": "cosine", "updates": 9}, file)
+        assert other.recipe_args == other.model_args == other.schedule_args == {}
+        assert (other.epochs, other.updates, other.equivalent_epochs) == (None, 9, None)
+        same = resolve({"recipe": "free", "recipe_args": "step_size=.01"}, file)
+        assert (same.recipe_args, same.model_args) == ({"step_size": 0.01}, {"depth": "10"})
+        assert (same.schedule_args, same.epochs) == ({"factor": 0.2}, 3)
+        file.write_text("recipe_args.num_steps = 4")
+        assert resolve({"recipe": "pgd", "data": "digits"}, file).recipe_args == {"num_steps": 4}, "the file names none"
+
+    @pytest.mark.parametrize("recipe", RECIPES)
+    @pytest.mark.parametrize(("data", "eps"), [("digits", 0.15), ("mnist", 0.3), ("cifar10", 8 / 255)])
+    def test_defaults_of_data_and_recipe(self, recipe: str, data: str, eps: float) -> None:
+        found = resolve({"recipe": recipe, "data": data})
+        assert found.eps == eps
+        assert found.make_recipe().radius == (0 if recipe == "natural" else eps)
+        assert (found.epochs is None) == (recipe != "natural")
+        assert found.augmentation == ("crop_flip" if data == "cifar10" else "none")
+        assert 0 < found.validation < 1, "never chosen on test data"
+
+    def test_the_radius_grows_over_a_fifth_of_a_run_on_mnist(self) -> None:
+        given = {"recipe": "free", "data": "mnist"}
+        for length, passes in (({}, 20 / 8), ({"epochs": 5}, 5), ({"recipe_args": "num_replays=4"}, 20 / 4)):
+            assert resolve({**given, **length}).eps_warmup_epochs == pytest.approx(passes / 5)
+        assert resolve({**given, "updates": 50}).eps_warmup_epochs == 0
+        assert resolve({**given, "eps_warmup_epochs": 0}).eps_warmup_epochs == 0
+        assert resolve({**given, "recipe": "natural"}).eps_warmup_epochs == 0
+        assert resolve(given).schedule_args == {"peak": 0.4}
+        assert resolve({**given, "schedule": "cosine"}).schedule_args == {}
+
+    def test_another_optimiser_does_not_get_the_rate_of_the_tables(self) -> None:
+        given = {"recipe": "pgd", "data": "digits"}
+        assert [resolve({**given, "optimizer": name}).learning_rate for name in ("adam", "sgd", "adamw")] == [
+            4e-3, 0.1, 1e-3,
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("batchsize = 3", "unknown option 'batchsize' (did you mean 'batch_size'?)"),
+            ("recipe_arg.beta = 3", "did you mean 'recipe_args'?"),
+            ("epochs = 2.0", "epochs must be a whole number, got 2.0"),
+            ("epochs = true", "epochs must be a whole number, got True"),
+            ("eps = true", "eps must be a number"),
+            ('eps = "much"', "eps must hold numbers or fractions"),
+            ('nesterov = "no"', "nesterov must be true or false, got 'no'"),
+            ("model = 18", "model must be a text, got 18"),
+            ("recipe_args = 3", "recipe_args must be a table"),
+            ("clip_values = [0]", "clip_values must be two numbers"),
+            ("recipe_args.eps = 0.1", "eps has an option of its own"),
+            ("epochs = 2\nupdates = 3", "pass one of"),
+            ("epochs = ", "must be TOML"),
+        ],
+    )
+    def test_bad_files_are_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "bad.toml").write_text(text)
+        done = call(
+            "train", "--recipe", "pgd", "--data", "digits", "--out", tmp_path / "run", "--config", tmp_path / "bad.toml"
+        )
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert not (tmp_path / "run").exists()
+
+    def test_every_setting_has_an_option(self) -> None:
+        options = set(inspect.signature(cli_train.train).parameters)
+        assert options - {one.name for one in fields(Configuration)} == {"context", "out", "config", "resume", "quiet"}
+        assert {one.name for one in fields(Configuration)} < options
+        of_the_loop = {one.name for one in fields(TrainingOptions)}
+        no_option = {
+            "validation_data",
+            "checkpoint_dir",
+            "resume",
+            "callbacks",
+            "progress",
+            "trackers",
+            "schedule_every",
+        }
+        assert of_the_loop - options - no_option == set(), "an option of the loop that the command does not offer"
+
+    def test_the_help_names_all_recipes_and_networks(self) -> None:
+        assert all(name in cli_train.RECIPE for name in RECIPES)
+        assert all(name in cli_train.MODEL for name in NETWORKS)
+
+    def test_every_network_has_a_short_name(self) -> None:
+        made = [name for name in models.__all__ if inspect.isfunction(getattr(models, name))]
+        helpers = {"load_weights", "save_weights", "normalized", "resolve_factory"}
+        assert set(made) - helpers == set(NETWORKS.values())
+        assert {one.model for one in DEFAULTS.values()} <= set(NETWORKS)
+
+
+class TestNetworks:
+    def test_weights_depend_on_the_seed_and_on_nothing_else(self) -> None:
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        first, same, other = (make_network("digits-cnn", {}, seed).state_dict() for seed in (3, 3, 4))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert all(torch.equal(first[name], same[name]) for name in first)
+        assert not torch.equal(first["0.weight"], other["0.weight"])
+
+    def test_arguments_reach_the_factory(self) -> None:
+        assert make_network("preactresnet18", {"width": "4", "num_classes": "3"}, 0)(
+            torch.rand(1, 3, 32, 32)
+        ).shape == (1, 3)
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "nets.py").write_text("from torch import nn\ndef net(width=3):\n    return nn.Linear(width, 2)\n")
+        network = make_network(f"{tmp_path}/nets.py:net", {"width": "5"}, 0)
+        assert isinstance(network, nn.Linear)
+        assert network.in_features == 5
+
+
+# --------------------------------------------------------------------------------------------------------- the folder
+
+
+def test_what_the_folder_holds(command: list[object], tmp_path: Path) -> None:
+    done = call(*command)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == FILES
+    said = json.loads((folder / "run.json").read_text())
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert len(list(csv.DictReader((folder / "history.csv").open()))) == len(rows) == 2
+    assert (said["tool"], said["recipe"]["name"], said["test_samples"]) == ("art-ext train", "fast", 20)
+    assert (said["forwards"], said["backwards"]) == (2 * 50 * 2, 2 * 50 * 2)
+    assert said["final"]["epoch"] == 2
+    best = max(rows, key=lambda row: (row["validation_robust"], row["validation_clean"]))
+    assert (said["best"]["epoch"], said["best"]["forwards"]) == (best["epoch"], best["forwards"])
+    assert not list(folder.glob("**/*.tmp"))
+    found = resolve({}, folder / "config.toml")
+    assert (found.n, found.epochs, found.recipe, found.model) == (60, 2, "fast", "digits-cnn")
+
+
+def test_the_figures_are_those_of_the_weights_that_lie_there(command: list[object], tmp_path: Path) -> None:
+    done = call(
+        *command,
+        "--rays",
+        40,
+        "--eps",
+        0.1,
+        "--batch-size",
+        5,
+        "--epochs",
+        6,
+        "--learning-rate",
+        0.01,
+        "--validation",
+        20,
+    )
+    assert done.exit_code == 0, done.output
+    folder, test = tmp_path / "run", load_data("digits").first(20)
+    said = json.loads((folder / "run.json").read_text())
+    assert said["eps"] == 0.1
+    assert said["pgd"] == {"steps": 20, "step_size": 0.0125, "starts": 1, "seed": 0}
+    for name, file in (("final", "model"), ("best", "best")):
+        model = load_weights(digits_cnn(), folder / f"{file}.safetensors").eval()
+        assert said[name]["clean"] == pytest.approx(float((model(test.x).argmax(1) == test.y).float().mean()))
+        attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=20, step_size=0.0125, seed=0)
+        assert said[name]["pgd20"] == robust_accuracy(attacked)
+        searched = rays(model, test.x, test.y, eps=0.1, max_queries=40, early_stop=False)
+        assert said[name]["rays"]["robust_accuracy"] == robust_accuracy(searched)
+        assert said[name]["rays"]["adbd"] == adbd(searched).value
+        assert said[name]["rays"]["mean_queries"] == query_statistics(searched).mean > 1
+        assert 0 < said[name]["pgd20"] < said[name]["clean"], "numbers that could differ"
+
+
+def test_quiet_prints_the_table_and_nothing_else(command: list[object], tmp_path: Path) -> None:
+    quiet = call(*command)
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    head, rule, final, _ = quiet.stdout.splitlines()
+    assert set(rule) <= set("|-: ")
+    cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, final.split("|")), strict=True))
+    said = json.loads((tmp_path / "run" / "run.json").read_text())["final"]
+    assert (cells["weights"], cells["epoch"], cells["RayS"]) == ("final", "2", "-")
+    assert cells["clean acc."] == f"{100 * said['clean']:.1f} %"
+    assert cells["PGD-20"] == f"{100 * said['pgd20']:.1f} %"
+    assert (cells["forwards"], cells["backwards"]) == ("200", "200")
+    told = call(*command[:-1], "--out", tmp_path / "told")
+    assert told.stdout.startswith(quiet.stdout.split(" forwards")[0])
+    assert told.stdout.splitlines()[-1].endswith(f"run: {tmp_path / 'told'}")
+    assert "fast: 100%" in told.stderr, "the bar"
+
+
+def test_without_validation_there_is_no_best(command: list[object], tmp_path: Path) -> None:
+    done = call(*command, "--validation", 0)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["best"] is None
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_eps_of_natural_training_is_that_of_the_figures(command: list[object], tmp_path: Path) -> None:
+    found = []
+    for place, eps in enumerate((0.01, 0.5)):
+        out = tmp_path / str(place)
+        done = call(*command, "--recipe", "natural", "--epochs", 8, "--learning-rate", 0.01, "--eps", eps, "--out", out)
+        assert done.exit_code == 0, done.output
+        found.append((load_file(out / "model.safetensors"), json.loads((out / "run.json").read_text())["final"]))
+    (weights, near), (same, far) = found
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert near["clean"] == far["clean"] > 0.2
+    assert far["pgd20"] < near["pgd20"]
+
+
+def test_starts_from_weights_and_trains_on_data_of_ones_own(
+    command: list[object], own_data: Path, tmp_path: Path
+) -> None:
+    assert call(*command).exit_code == 0
+    first = tmp_path / "run" / "model.safetensors"
+    own = [
+        *command, "--data", own_data, "--model", "art_ext.models:digits_cnn", "--eps", "0.1", "--weights", first,
+        "--updates", 1, "--learning-rate", 1e-12, "--schedule", "constant", "--optimizer", "sgd", "--out",
+        tmp_path / "second",
+    ]  # fmt: skip
+    done = call(*(own[:7] + own[9:]))  # a number of updates in place of the epochs
+    assert done.exit_code == 0, done.output
+    before, after = load_file(first), load_file(tmp_path / "second" / "model.safetensors")
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["test_samples"] == 10
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("recipe", ["free", "atcd"])
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    asked = [*command, "--recipe", recipe, "--recipe-args", "num_replays=2", "--batch-size", 16]
+    whole = call(*asked, "--out", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.output
+    save, count = loop.save_checkpoint, iter(range(9))
+
+    def killed(*arguments: Any) -> Path:
+        if next(count) == 3:
+            raise KeyboardInterrupt
+        return save(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", killed)
+        assert call(*asked, "--checkpoint-every", 2).exit_code != 0
+    folder = tmp_path / "run"
+    assert checkpoints(folder / "checkpoints")[-1].name == "update-000000006"
+    assert not (folder / "run.json").exists()
+    refused = call(*asked)
+    assert refused.exit_code == 2
+    assert "--resume goes on with it" in refused.stderr
+    resumed = call("train", "--resume", "--out", folder, "--quiet")
+    assert resumed.exit_code == 0, resumed.output
+    for name in ("model.safetensors", "best.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    ours, theirs = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("run", "whole"))
+    for name in ("final", "best"):
+        assert {**ours[name], "seconds": 0} == {**theirs[name], "seconds": 0}
+
+
+def test_a_finished_run_is_shown_again_and_other_figures_are_measured(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = call(*command)
+    folder = tmp_path / "run"
+    before = content(folder)
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("trained or measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train", never)
+        for again in (call(*command, "--resume"), call("train", "--resume", "--out", folder, "--quiet")):
+            assert again.exit_code == 0, again.output
+            assert again.stdout == first.stdout
+    assert content(folder) == before
+    more = call("train", "--resume", "--out", folder, "--rays", 30, "--quiet")
+    assert more.exit_code == 0, more.output
+    after = content(folder)
+    for name in ("model.safetensors", "best.safetensors", "training.json", "history.jsonl"):
+        assert after[name] == before[name]
+    said = json.loads(after["run.json"])
+    assert said["figures"] == {"rays": 30, "test_n": 20}
+    assert {**said["final"], "rays": None} == json.loads(before["run.json"])["final"]
+    (folder / "run.json").write_bytes(before["run.json"])  # killed before the new figures were written
+    assert call("train", "--resume", "--out", folder, "--quiet").stdout == more.stdout
+    monkeypatch.setenv("RANK", "1")
+    assert call("train", "--resume", "--out", folder, "--quiet").stdout == "", "the first process prints"
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (["--seed", 1], "seed: 0 there, 1 here"),
+        (["--recipe", "pgd"], "recipe: 'fast' there, 'pgd' here"),
+        (["--recipe-args", "num_steps=2"], "recipe_args: {} there, {'num_steps': 2} here"),
+        (["--epochs", 3], "epochs: 2 there, 3 here"),
+        (["--n", 50], "n: 60 there, 50 here"),
+    ],
+)
+def test_a_run_of_another_configuration_is_refused(
+    command: list[object], tmp_path: Path, finished: Path, resume: list[str], changed: list[object], named: str
+) -> None:
+    before = content(finished)
+    done = call(*command, *changed, "--out", finished, *resume)
+    assert done.exit_code == 2
+    assert f"another configuration ({named})" in done.stderr
+    assert content(finished) == before
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    done = call(
+        "train", "--recipe", "fast", "--data", "digits", "--n", 60, "--epochs", 2, "--test-n", 20, "--validation", 10,
+        "--device", "cpu", "--out", folder, "--quiet",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize("name", ["thesis.tex", "model.safetensors", "config.toml", "run.json"])
+def test_foreign_files_are_left_alone(command: list[object], tmp_path: Path, resume: list[str], name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text('colour = "mine"')
+    done = call(*command, *resume)
+    assert done.exit_code == 2
+    assert "holds other files" in done.stderr
+    assert content(tmp_path / "run") == {name: b'colour = "mine"'}
+
+
+def test_what_a_killed_start_left_is_no_foreign_file(command: list[object], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.toml.0123.tmp").write_text("rec")
+    assert call(*command).exit_code == 0
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(command: list[object], tmp_path: Path) -> None:
+    done = call(
+        *command, "--optimizer", "sgd", "--learning-rate", 1e30, "--schedule", "constant", "--checkpoint-every", 1,
+        "--batch-size", 10,
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "the loss is nan in batch" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run" / "run.json").exists()
+    last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert load_checkpoint(last)["losses"].isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--recipe", "atdc"], "did you mean 'atcd'?"),
+        (["--model", "preactresnet"], "did you mean 'preactresnet18'?"),
+        (["--recipe-args", "num_step=3"], "did you mean 'num_steps'?"),
+        (["--recipe-args", "num_steps=0"], "num_steps must be an integer >= 1"),
+        (["--recipe-args", "eps=0.1"], "eps has an option of its own"),
+        (["--recipe-args", "norm=l2"], "eps must be given for"),
+        (["--schedule", "cylic"], "did you mean 'cyclic'?"),
+        (["--schedule-args", "peek=0.2"], "did you mean 'peak'?"),
+        (["--model-args", "depth=3"], "takes the arguments"),
+        (["--eps", "8"], "eps must not exceed the box width 1"),
+        (["--recipe", "natural", "--eps", "8"], "eps must not exceed the box width 1"),
+        (["--eps", "0"], "eps must be > 0"),
+        (["--eps", "eight"], "eps must hold numbers"),
+        (["--data", "nowhere"], "model must be given for data of your own"),
+        (["--data", "nowhere", "--model", "digits-cnn", "--eps", "0.1"], "'nowhere'"),
+        (["--model", "mnist-conv2"], "the model fails on inputs of shape (2, 1, 8, 8)"),
+        (["--model", "torch.nn:Flatten", "--model-args", "start_dim=0"], "must return (2, classes) logits"),
+        (["--model", "torch.nn:Linear", "--model-args", "in_features=8,out_features=3"], "(2, classes) logits"),
+        (["--weights", "nowhere.pt"], "weights must name a checkpoint file"),
+        (["--n", "0"], "n must be an integer >= 1"),
+        (["--test-n", "0"], "test_n must be an integer >= 1"),
+        (["--rays", "-1"], "rays must be an integer >= 0"),
+        (["--validation", "70"], "leaves samples on both sides, got 70.0 of 60"),
+        (["--augmentation", "mixup"], "augmentation must be one of 'none', 'crop_flip'"),
+        (["--optimizer", "lion"], "optimizer must be one of"),
+        (["--clip-values", "0,0.5"], "x of the training data must lie in [0, 0.5]"),
+        (["--precision", "fp16"], "precision fp16 needs a GPU"),
+        (["--device", "abacus"], "device must be one that this machine has"),
+        (["--updates", "3"], "pass one of epochs, updates"),
+        (["--config", "nowhere.toml"], "config must name a TOML file"),
+        (["--out", "file"], "out must name a folder"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_no_folder(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    done = call(*command, *changed)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_labels_beyond_the_networks_outputs(command: list[object], own_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))\n"
+    )
+    done = call(*command, "--data", own_data, "--eps", 0.1, "--model", f"{tmp_path / 'nets.py'}:net")
+    assert done.exit_code == 2
+    assert "labels must be below 4, the model's outputs, got 9" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--recipe", "--data"])
+def test_what_has_no_default_must_be_given(command: list[object], tmp_path: Path, option: str) -> None:
+    place = command.index(option)
+    done = call(*(command[:place] + command[place + 2 :]))
+    assert done.exit_code == 2
+    assert f"{option.removeprefix('--')} must be given, by {option} or in the file" in done.stderr
+
+
+def test_an_unknown_option_is_a_usage_error_with_the_nearest_match(command: list[object], tmp_path: Path) -> None:
+    done = call(*command, "--epoch", 3)
+    assert done.exit_code == 2
+    assert "--epochs" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_extra_is_named_before_anything_runs(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing: set[str] = {"tensorboard", "tensorboardX"}
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name in missing else object())
+    done = call(*command, "--tensorboard")
+    assert (done.exit_code, "pip install tensorboard" in done.stderr) == (2, True)
+    missing.add("accelerate")
+    done = call(*command)
+    assert (done.exit_code, "pip install 'art-ext[train]'" in done.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ around the run
+
+
+def test_tensorboard(command: list[object], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    done = call(*command, "--tensorboard")
+    assert done.exit_code == 0, done.output
+    assert list((tmp_path / "run").glob("**/events.out.tfevents.*"))
+    assert call("train", "--resume", "--out", tmp_path / "run", "--quiet").stdout == done.stdout
+
+
+def test_all_but_the_main_process_keep_quiet(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    done = call(*command[:-1])
+    assert (done.exit_code, done.stdout) == (0, ""), done.output
+    assert "digits-cnn" not in done.stderr
+    assert not {"config.toml", "run.json"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_the_minibatch_must_be_shared_out_evenly(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    done = call(*command)
+    assert done.exit_code == 2
+    assert "batch_size must be a multiple of the 3 processes, got 64" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes(command: list[object], tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("art-ext")
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    two = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--", str(program),
+         *map(str, command)],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("| final |") == 1
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert call(*command, "--out", tmp_path / "one").exit_code == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "one"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
