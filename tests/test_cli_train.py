@@ -136,6 +136,15 @@ class TestConfiguration:
         assert resolve(given).schedule_args == {"peak": 0.4}
         assert resolve({**given, "schedule": "cosine"}).schedule_args == {}
 
+    def test_fast_starts_outside_the_box_on_mnist_unless_told_otherwise(self) -> None:
+        given = {"recipe": "fast", "data": "mnist"}
+        assert resolve(given).recipe_args == {"boxed_start": False}
+        assert resolve({**given, "recipe_args": "boxed_start=true,num_steps=2"}).recipe_args == {
+            "boxed_start": True, "num_steps": 2,
+        }  # fmt: skip
+        assert resolve({**given, "data": "digits"}).recipe_args == {}
+        assert resolve({**given, "recipe": "pgd"}).recipe_args == {}
+
     def test_another_optimiser_does_not_get_the_rate_of_the_tables(self) -> None:
         given = {"recipe": "pgd", "data": "digits"}
         assert [resolve({**given, "optimizer": name}).learning_rate for name in ("adam", "sgd", "adamw")] == [

@@ -110,7 +110,7 @@ def test_the_natural_network_breaks_and_the_robust_one_holds(tmp_path: Path) -> 
         if row.model == "natural":
             assert row.robust_accuracy < (0.05 if row.attack in strong else 0.25)
         else:
-            assert 0.4 < row.robust_accuracy < (0.7 if row.attack in strong else 0.85)
+            assert 0.4 < row.robust_accuracy < (0.75 if row.attack in strong else 0.85)
     far = {(row.model, row.attack): row.mean_distance for row in outcome.rows}
     for row in outcome.rows:
         if row.attack in other_norms and row.model == "natural":

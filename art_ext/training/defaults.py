@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from art_ext.core.training import make_recipe
@@ -27,6 +27,7 @@ class DataDefaults:
         augmentation: of the training images.
         peak: of a cyclic schedule, as a share of the run.
         eps_warmup: share of the run over which the radius grows; not for runs whose length is given in updates.
+        recipe_args: arguments of recipes by their names.
     """
 
     model: str | None
@@ -42,13 +43,17 @@ class DataDefaults:
     augmentation: str
     peak: float | None = None
     eps_warmup: float = 0.0
+    recipe_args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 DEFAULTS = {
     # 1,297 samples: 30 epochs of anything take less than a minute on one core
     "digits": DataDefaults("digits-cnn", 0.15, 15, 30, "adam", 4e-3, 0.0, "cyclic", 64, 0.05, "none"),
-    # rate and peak of Wong et al., 2020; without the warm-up, PGD training at .3 can stay at a constant answer
-    "mnist": DataDefaults("mnist-conv2", 0.3, 10, 20, "adam", 5e-3, 0.0, "cyclic", 128, 0.02, "none", 0.4, 0.2),
+    # rate, peak and Fast's start of Wong et al., 2020; without the warm-up, PGD training can stay at a constant answer
+    "mnist": DataDefaults(
+        "mnist-conv2", 0.3, 10, 20, "adam", 5e-3, 0.0, "cyclic", 128, 0.02, "none", 0.4, 0.2,
+        {"fast": {"boxed_start": False}},
+    ),
     # rate, decay and drops of Rice et al., 2020, over fewer epochs
     "cifar10": DataDefaults("preactresnet18", 8 / 255, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.02, "crop_flip"),
 }
@@ -71,6 +76,8 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
             "model must be given for data of your own, as a short name, FILE.py:FACTORY or MODULE:FACTORY, "
             f"got none for {values['data']!r}"
         )
+    if found["recipe"] in own.recipe_args:
+        found["recipe_args"] = {**own.recipe_args[found["recipe"]], **found.get("recipe_args", {})}
     _fill_radius(found, own)
     _fill_rate(found, own)
     _fill_length(found, own)
