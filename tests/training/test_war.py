@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from art_ext.core.training import Natural, Pgd, Trades, War, train
+from art_ext.core.training import Natural, Pgd, Trades, War, measure_zeta, train
 
 EPS = 0.125
 FAST = {"eps": EPS, "num_steps": 2}
@@ -255,3 +255,23 @@ def test_label_smoothing_smooths_the_natural_term(network, batch, make_step):
     target = torch.full((6, 3), 0.15).scatter(1, y[:, None], 0.7)
     wanted = functional.cross_entropy(model(x), target).detach()
     assert float(step.log["l_nat"]) == pytest.approx(float(wanted), abs=1e-6)
+
+
+@BOTH
+def test_zeta_is_the_mean_ratio_of_the_last_epoch_at_a_fixed_lambda(regulariser, network, data):
+    recipe, records = recorded(**FAST, regulariser=regulariser, fixed=6.0)
+    zeta = measure_zeta(network(), data, recipe, epochs=2, batch_size=6, learning_rate=0.05)
+    assert len(records) == 6, "minibatches of 6, 6 and 2, twice"
+    by_hand = [one.l_nat / one.l_rob for one in records[3:]]  # l_rob without lambda
+    assert zeta == pytest.approx(sum(by_hand) / 3, rel=1e-3)
+    same = network()
+    train(same, data, War(**FAST, regulariser=regulariser, fixed=6.0), epochs=2, batch_size=6, learning_rate=0.05)
+    other = network()
+    assert measure_zeta(other, data, recipe, epochs=2, batch_size=6, learning_rate=0.05) == pytest.approx(zeta)
+    assert torch.equal(weights_of(same), weights_of(other)), "the thin network is trained in place"
+
+
+def test_zeta_needs_a_lambda_that_stays(network, data):
+    for recipe in (War(**FAST), Trades(**FAST)):
+        with pytest.raises(ValueError, match="a War recipe with a fixed lambda"):
+            measure_zeta(network(), data, recipe, epochs=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -179,7 +180,9 @@ class _Run:
 
     def train(self) -> None:
         """Epoch after epoch, until the updates are done."""
-        with tqdm(total=self.total, initial=self.update, disable=not self._shows, desc=self.recipe.name) as bar:
+        pause = 0.2 if sys.stderr.isatty() else 10  # a log file gets a line now and then, a terminal a bar that moves
+        shown: dict[str, Any] = {"disable": not self._shows, "desc": self.recipe.name, "mininterval": pause}
+        with tqdm(total=self.total, initial=self.update, **shown) as bar:
             while self.update < self.total:
                 self._train_epoch(bar)
 
@@ -301,7 +304,8 @@ class _Run:
         self.logged = {}
         if self.options.trackers:
             self.accelerator.log(row, step=self.update)
-        bar.set_postfix({name: f"{value:.4g}" for name, value in row.items() if name == "loss" or "validation" in name})
+        told = {name: f"{value:.4g}" for name, value in row.items() if name == "loss" or "validation" in name}
+        bar.set_postfix(told, refresh=False)
         if self.options.checkpoint_every is None or self.update >= self.total:
             self._save()
 
