@@ -84,7 +84,7 @@ def make_step() -> Callable[..., Step]:
     def build(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0, **state: Any) -> Step:
         alone: Any = SimpleNamespace(mixed_precision="no", num_processes=1, autocast=nullcontext)
         box = Box.of((0.0, 1.0), x.shape[1:], x.device)
-        engine = Engine(alone, model, model, box, x.device, False, None)
+        engine = Engine(alone, model, model, box, x.device, False)
         known = {"update": 0, "replay": 0, "smoothing": 0.0, "memory": {}, "carried": {}, **state}
         return Step(engine, x, y, torch.arange(len(x)), rows=len(x), eps=eps, seed=seed, **known)
 

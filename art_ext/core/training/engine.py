@@ -57,10 +57,10 @@ class Engine:
 
     def __init__(
         self, accelerator: Accelerator, plain: nn.Module, wrapped: nn.Module, box: Box, device: torch.device,
-        channels_last: bool, largest_label: int | None,
+        channels_last: bool,
     ) -> None:  # fmt: skip
         self.accelerator, self.plain, self.wrapped, self.box = accelerator, plain, wrapped, box
-        self.device, self.channels_last, self.largest_label = device, channels_last, largest_label
+        self.device, self.channels_last, self.largest_label = device, channels_last, 0
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
         self.forwards = self.backwards = 0
         self.classes: int | None = None
@@ -84,11 +84,16 @@ class Engine:
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows or logits.shape[1] < 2:
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"the model must return ({rows}, classes) logits of at least two classes, got {given}")
-        if self.largest_label is not None and self.largest_label >= logits.shape[1]:
-            raise ValueError(
-                f"labels must be class indices below {logits.shape[1]}, the model's outputs, got {self.largest_label}"
-            )
         self.classes = logits.shape[1]
+        self.expect(self.largest_label)
+
+    def expect(self, largest_label: int) -> None:
+        """Refuse labels for which the model has no output, now or, before its first answer, then."""
+        self.largest_label = largest_label
+        if self.classes is not None and largest_label >= self.classes:
+            raise ValueError(
+                f"labels must be class indices below {self.classes}, the model's outputs, got {largest_label}"
+            )
 
     @property
     def processes(self) -> int:

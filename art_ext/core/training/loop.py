@@ -173,8 +173,7 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         own = Box(box.lower.to(device), box.upper.to(device))
-        largest = self.batches.largest_label
-        self.engine = Engine(self.accelerator, plain, wrapped, own, device, options.channels_last, largest)
+        self.engine = Engine(self.accelerator, plain, wrapped, own, device, options.channels_last)
 
     # -------------------------------------------------------------------------------------------------------- train
 
@@ -204,11 +203,7 @@ class _Run:
     def _train_batch(self, batch: Batch) -> None:
         """All replays of one minibatch."""
         engine, options = self.engine, self.options
-        engine.largest_label = self.batches.largest_label  # a loader shows its labels batch by batch
-        if engine.classes is not None and engine.largest_label >= engine.classes:
-            raise ValueError(
-                f"labels must be class indices below {engine.classes}, the model's outputs, got {engine.largest_label}"
-            )
+        engine.expect(self.batches.largest_label)  # a loader shows its labels batch by batch
         x, y, ids = engine.place(batch.x), batch.y.to(engine.device), batch.ids.to(engine.device)
         if self.augment is not None:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
