@@ -26,6 +26,15 @@ STARTS = ("input", "uniform")
 START_BLOCK = 1 << 40  # of the samples' streams; the other draws of a chain lie far below
 
 
+def random_start(run: BallRun, block: int = START_BLOCK) -> Tensor:
+    """A point (R, D) drawn uniformly from the ball of each live sample and clipped to the box; blocks block, block + 1.
+
+    Masked coordinates stay where they are.
+    """
+    offset = uniform_in_ball(run.norm, run.radius, run.seed, run.ids[run.index], block, run.x.shape[1])
+    return run.feasible(run.x + run.masked(offset))
+
+
 @dataclass(frozen=True)
 class Rule:
     """The parts of a step, by name.
@@ -85,9 +94,7 @@ class Rule:
         look = run.open(differentiate=False, last=run.remaining == 1)
         if not run.remaining or not len(run.index):
             return look, run.x
-        features = run.x.shape[1]
-        offset = uniform_in_ball(run.norm, run.radius, run.seed, run.ids[run.index], START_BLOCK, features)
-        rows = run.feasible(run.x + (offset if run.free is None else offset * run.free))
+        rows = random_start(run)
         further = run.remaining > 1
         look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
         return look, rows if stay is None else rows[stay]

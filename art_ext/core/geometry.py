@@ -196,6 +196,29 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
     return delta.sign() * (magnitude - threshold).clamp(min=0)
 
 
+def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
+    """The nearest point of the intersection of ``||delta||_1 <= radius`` and a box to each row of delta (N, D).
+
+    It is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the least t >= 0 at which its L1 norm is at most the radius
+    (Croce, Hein, 2021, proposition 1). The norm falls piecewise linearly in t; its slope changes where a coordinate
+    leaves the face of the box, or becomes 0: the sorted breakpoints give the right piece.
+
+    Args:
+        delta: (N, D).
+        radius: of the ball.
+        room: (N, D) >= 0, how far each coordinate may move in the direction of delta.
+    """
+    magnitude = delta.abs()
+    # downwards from the largest t: each coordinate starts to move at |delta|, and stops at |delta| - room
+    breakpoints, order = torch.cat([magnitude, (magnitude - room).clamp(min=0)], dim=1).sort(dim=1, descending=True)
+    slope = torch.where(order < delta.shape[1], 1.0, -1.0).cumsum(dim=1)
+    norms = (slope[:, :-1] * (breakpoints[:, :-1] - breakpoints[:, 1:])).cumsum(dim=1)
+    norms = torch.cat([torch.zeros_like(norms[:, :1]), norms], dim=1)  # at each breakpoint
+    piece = ((norms < radius).sum(dim=1, keepdim=True) - 1).clamp(min=0)  # the last breakpoint within the ball
+    t = breakpoints.gather(1, piece) - (radius - norms.gather(1, piece)) / slope.gather(1, piece).clamp(min=1)
+    return delta.sign() * torch.minimum((magnitude - t.clamp(min=0)).clamp(min=0), room)
+
+
 def unit(direction: Tensor, norm: str) -> Tensor:
     """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
     # first to largest entry 1: the squares of the tiny gradients of a confident model would underflow

@@ -103,6 +103,7 @@ KINDS = [
     Kind("mi_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
     Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
+    Kind("auto_pgd", settings={"num_steps": 6}, rounds=(1,) * 7, draws=True),
     Kind(
         "ead", {"art": "ElasticNetPyTorch", "torchattacks": "EAD"}, SEARCH,
         {"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.1, "beta": 0.01},

@@ -1,5 +1,6 @@
 """One module per method, or per family of one engine; each exposes functions of a model, samples and labels."""
 
+from art_ext.core.attacks.auto_pgd import auto_pgd
 from art_ext.core.attacks.cw import cw
 from art_ext.core.attacks.ead import ead
 from art_ext.core.attacks.frank_wolfe import frank_wolfe
@@ -13,6 +14,7 @@ from art_ext.core.attacks.zoo import zoo
 
 __all__ = [
     "ai_fgsm",
+    "auto_pgd",
     "cw",
     "ead",
     "fgsm",

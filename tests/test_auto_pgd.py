@@ -1,0 +1,413 @@
+"""Auto-PGD against Algorithm 1 of its paper written sample by sample, and against closed forms."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn import functional
+
+from art_ext.core.attacks import auto_pgd
+from art_ext.core.attacks.auto_pgd import checkpoints
+from art_ext.core.geometry import project, project_l1_box
+
+EPS = {"linf": 0.1, "l2": 0.3, "l1": 0.8}
+
+
+def waves(rows):
+    """A model that computes row by row, so that neighbours in a batch do not change a bit."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(4, 12, generator=generator)
+    return (torch.sin(6 * rows.flatten(1))[:, None] * weight).sum(-1)
+
+
+def linear(weight):
+    """Two classes: z_1 - z_0 is ``weight @ (x - 0.5)``, row by row."""
+
+    def model(rows):
+        score = ((rows.flatten(1) - 0.5) * weight).sum(1)
+        return torch.stack([-score / 2, score / 2], dim=1)
+
+    return model
+
+
+def inputs(model, count=16, seed=0):
+    """Samples (count, 12), some of them near the faces of the box, and the classes that the model gives them."""
+    x = torch.rand(count, 12, generator=torch.Generator().manual_seed(seed)).mul(1.4).sub(0.2).clamp(0, 1)
+    return x, model(x).argmax(1)
+
+
+class Spy:
+    """Remembers the rows of every model call."""
+
+    def __init__(self, model):
+        self.model, self.calls = model, []
+
+    def __call__(self, rows):
+        self.calls.append(rows.detach().clone())
+        return self.model(rows)
+
+
+def never(outputs, index):
+    """A criterion that nothing meets: every sample takes all steps."""
+    return torch.zeros(len(outputs), dtype=torch.bool)
+
+
+# The textbook, for one sample (D,) at a time.
+
+
+def loss_and_gradient(model, row, label):
+    row = row.clone().requires_grad_(True)
+    loss = functional.cross_entropy(model(row[None]), label[None])
+    (gradient,) = torch.autograd.grad(loss, row)
+    return float(loss.detach()), gradient
+
+
+def into(row, x, eps, norm):
+    """P: onto the ball and into the box."""
+    if norm == "linf":
+        return torch.minimum(torch.maximum(row, x - eps), x + eps).clamp(0, 1)
+    delta = row.clamp(0, 1) - x
+    return (x + delta * min(1.0, eps / max(float(delta.norm()), 1e-12))).clamp(0, 1)
+
+
+def textbook_checkpoints(steps):
+    p = [Fraction(0), Fraction(22, 100)]
+    while p[-1] <= 1:
+        p.append(p[-1] + max(p[-1] - p[-2] - Fraction(3, 100), Fraction(6, 100)))
+    return [math.ceil(one * steps) for one in p if one <= 1]
+
+
+def textbook(model, x, label, start, eps, steps, norm="linf"):
+    """Algorithm 1: the iterates after the start, and the step sizes."""
+    marks = textbook_checkpoints(steps)
+    eta, etas, iterates = 2 * eps, [], [start]
+    (loss, gradient), current, previous = loss_and_gradient(model, start, label), start, start
+    best, best_loss, best_gradient = start, loss, gradient
+    values, best_at, eta_at = [loss], {0: loss}, {0: eta}
+    for k in range(1, steps + 1):
+        direction = gradient.sign() if norm == "linf" else gradient / gradient.norm()
+        z = into(current + eta * direction, x, eps, norm)
+        moved = z if k == 1 else into(current + 0.75 * (z - current) + 0.25 * (current - previous), x, eps, norm)
+        etas.append(eta)
+        iterates.append(moved)
+        previous, current = current, moved
+        loss, gradient = loss_and_gradient(model, current, label)
+        values.append(loss)
+        ascended = [after > before for before, after in pairwise(values)]
+        if loss > best_loss:
+            best, best_loss, best_gradient = current, loss, gradient
+        if k in marks:
+            last = max(mark for mark in marks if mark < k)
+            few = sum(ascended[last:k]) < 0.75 * (k - last)
+            stuck = eta_at[last] == eta and best_at[last] == best_loss
+            best_at[k], eta_at[k] = best_loss, eta
+            if few or stuck:
+                eta, current, gradient, values[-1] = eta / 2, best, best_gradient, best_loss
+    return iterates[1:], etas
+
+
+class TestTextbook:
+    def test_checkpoints(self):
+        assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+        for steps in (1, 2, 7, 10, 33, 50, 100, 1000):
+            assert checkpoints(steps) == sorted(set(textbook_checkpoints(steps)) - {0})
+
+    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    @pytest.mark.parametrize("steps", [10, 40])
+    def test_every_iterate(self, norm, steps):
+        x, y = inputs(waves, 12)
+        spy = Spy(waves)
+        auto_pgd(spy, x, y, eps=EPS[norm], norm=norm, num_steps=steps, criterion=never, seed=0)
+        mine = torch.stack(spy.calls[1:])
+        assert len(mine) == steps + 1
+        halved = []
+        for sample in range(len(x)):
+            iterates, etas = textbook(waves, x[sample], y[sample], mine[0, sample], EPS[norm], steps, norm)
+            tolerance = 2e-5 if norm == "linf" else 5e-4  # where a loss hardly rises, rounding decides
+            torch.testing.assert_close(mine[1:, sample], torch.stack(iterates), rtol=0, atol=tolerance)
+            halved.append(len(set(etas)) - 1)
+        assert len(set(halved)) > 1, "the samples' step sizes must go their own ways, or the test says little"
+
+    def test_start_is_the_streams_and_one_per_phase(self):
+        x, y = inputs(waves)
+        calls = []
+        for order in (torch.arange(16), torch.arange(16).flip(0)):
+            spy = Spy(waves)
+            auto_pgd(spy, x[order], y[order], eps=0.1, num_steps=2, num_targets=2, stop_on_success=False, seed=3)
+            assert len(spy.calls) == 1 + 2 * 3
+            calls.append([rows[order.argsort()] for rows in spy.calls])
+        for one, other in zip(*calls, strict=True):
+            assert torch.equal(one, other)
+        first, second = calls[0][1], calls[0][4]
+        assert not torch.equal(first, second)
+        assert float((first - x).abs().max()) <= 0.1 + 1e-6
+        assert bool((first != x).any(1).all())
+
+
+class TestSteps:
+    """One coordinate between 0.1 and 0.9, and a loss whose values and slopes are written down, look by look."""
+
+    EPS = 0.4
+
+    def path(self, values, slopes):
+        """(T + 1, N) the iterates, where the loss of sample n at iterate t is ``values[n][t]`` and its slope
+        ``slopes[n][t]``."""
+        values, slopes = torch.tensor(values, dtype=torch.float32), torch.tensor(slopes, dtype=torch.float32)
+        count, steps, t = len(values), values.shape[1] - 1, -2
+
+        def loss(outputs, index):
+            nonlocal t
+            t += 1  # -1 at the clean check, whose loss says nothing
+            up = outputs[:, 0] - outputs[:, 0].detach()
+            return values[index, max(t, 0)] + slopes[index, max(t, 0)] * up
+
+        spy = Spy(lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1))
+        auto_pgd(
+            spy, torch.full((count, 1), 0.5), torch.zeros(count, dtype=torch.int64), eps=self.EPS, num_steps=steps,
+            loss=loss, criterion=never, seed=0,
+        )  # fmt: skip
+        return torch.stack(spy.calls[1:]).squeeze(2)
+
+    def step(self, current, previous, eta, slope):
+        z = (current + eta * slope).clamp(0.1, 0.9)
+        return (current + 0.75 * (z - current) + 0.25 * (current - previous)).clamp(0.1, 0.9)
+
+    def test_who_ascends_keeps_the_step_and_who_does_not_halves_it_and_returns(self):
+        turns = [(-1.0) ** t for t in range(11)]
+        found = self.path([list(range(11)), [3] * 11], [turns, [1.0] * 11])
+        rising, flat = found.unbind(1)
+        for t in range(1, 10):  # steps of 2 eps lead to the faces of the ball from everywhere
+            assert float(rising[t + 1]) == pytest.approx(
+                float(self.step(rising[t], rising[t - 1], 2 * self.EPS, turns[t])), abs=1e-6
+            )
+        eta, marks = 2 * self.EPS, [3, 5, 6, 7, 8, 9]
+        for mark in marks:
+            eta /= 2
+            before = flat[0] if mark - 1 in marks else flat[mark - 1]
+            assert float(flat[mark + 1]) == pytest.approx(float(self.step(flat[0], before, eta, 1.0)), abs=1e-6)
+
+    def test_no_new_maximum_halves_the_step_if_the_last_checkpoint_did_not(self):
+        # nearly every step ascends, but never above the start
+        found = self.path([[1000, *range(1, 101)]], [[1.0] * 101]).squeeze(1)
+        eta = 2 * self.EPS
+        for mark in (22, 57, 80, 93):
+            eta /= 2
+            wanted = self.step(found[0], found[mark - 1], eta, 1.0)
+            assert float(found[mark + 1]) == pytest.approx(float(wanted), abs=1e-6)
+        for mark in (41, 70, 87, 99):
+            wanted = self.step(found[mark], found[mark - 1], eta if mark == 99 else 2 * self.EPS, 1.0)
+            assert float(found[mark + 1]) == pytest.approx(float(wanted), abs=1e-6)
+
+    def test_a_failure_may_show_the_point_of_highest_loss(self):
+        x, y = inputs(waves)
+        spy = Spy(waves)
+        result = auto_pgd(spy, x, y, eps=0.02, num_steps=12, on_failure="last", seed=0)
+        failed = ~result.success
+        assert 0 < int(failed.sum()) == len(spy.calls[-1])
+        own = [auto_pgd(spy := Spy(waves), x[n : n + 1], y[n : n + 1], eps=0.02, num_steps=12, seed=0) and spy.calls[1:]
+               for n in failed.nonzero().flatten().tolist()]  # fmt: skip
+        for n, calls in zip(failed.nonzero().flatten().tolist(), own, strict=True):
+            losses = [float(functional.cross_entropy(waves(rows), y[n : n + 1])) for rows in calls]
+            assert torch.equal(result.x_adv[n], calls[losses.index(max(losses))][0])
+
+
+class TestClosedForm:
+    @pytest.mark.parametrize("options", [{}, {"loss": "margin"}, {"num_targets": 1}])
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_optimum_of_a_linear_model(self, norm, options):
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(12, generator=generator)
+        x = 0.5 + 0.02 * torch.randn(40, 12, generator=generator).clamp(-3, 3)
+        model, eps = linear(weight), {"linf": 0.006, "l2": 0.02, "l1": 0.03}[norm]
+        y = model(x).argmax(1)
+        result = auto_pgd(model, x, y, eps=eps, norm=norm, num_steps=60, on_failure="last", seed=0, **options)
+        margin = ((x - 0.5) @ weight).abs()
+        dual = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[norm]
+        assert torch.equal(result.success, margin < eps * dual)
+        failed = ~result.success
+        assert 0 < int(failed.sum()) < 40
+        gained = ((result.x_adv - x) @ weight).abs()[failed]
+        torch.testing.assert_close(gained, (eps * dual).expand_as(gained), rtol=2e-3, atol=0)
+
+    def test_l1_optimum_fills_the_box_along_the_largest_weights(self):
+        """From 0 in [0, 1] with radius 2.5: two coordinates go all the way, and the third half of it."""
+        weight = torch.tensor([1.0, 5.0, -9.0, 4.0, 3.0, 0.5])
+        result = auto_pgd(
+            lambda rows: torch.stack([20 - rows @ weight, rows @ weight - 20], dim=1), torch.zeros(1, 6),
+            torch.tensor([0]), eps=2.5, norm="l1", num_steps=100, loss="margin", on_failure="last", seed=0,
+        )  # fmt: skip
+        wanted = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.5, 0.0]])
+        torch.testing.assert_close(result.x_adv, wanted, rtol=0, atol=5e-3)
+
+    @pytest.mark.parametrize("radius", [0.05, 0.7, 3.0, 50.0])
+    def test_projection_onto_ball_and_box(self, radius):
+        generator = torch.Generator().manual_seed(1)
+        delta = torch.randn(200, 30, generator=generator)
+        room = torch.rand(200, 30, generator=generator) * (torch.rand(200, 30, generator=generator) < 0.8)
+        found = project_l1_box(delta, radius, room)
+        low, high = torch.zeros(200, 1, dtype=torch.float64), delta.abs().amax(1, keepdim=True).double()
+        for _ in range(60):  # the least threshold at which the norm is within the radius
+            t = (low + high) / 2
+            outside = torch.minimum((delta.abs() - t).clamp(min=0), room.double()).sum(1, keepdim=True) > radius
+            low, high = torch.where(outside, t, low), torch.where(outside, high, t)
+        wanted = delta.sign() * torch.minimum((delta.abs() - high).clamp(min=0), room.double())
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+        assert float((found.double().abs().sum(1) - radius).max()) < 1e-5
+        assert torch.equal(project_l1_box(found, radius + 1e-4, room), found)
+
+    def test_projection_without_a_box_is_that_onto_the_ball(self):
+        delta = torch.randn(50, 20, generator=torch.Generator().manual_seed(2))
+        free = torch.full_like(delta, 1e6)
+        torch.testing.assert_close(project_l1_box(delta, 2.0, free), project(delta, "l1", 2.0), rtol=0, atol=1e-6)
+
+
+class TestL1:
+    def test_a_step_moves_the_coordinates_of_largest_slope(self):
+        """A fifth of them at first: 4 of 20, each by a quarter of eps."""
+        weight = torch.arange(1.0, 21.0) * torch.tensor([1.0, -1.0]).repeat(10)
+        spy = Spy(linear(weight))
+        x = torch.full((1, 20), 0.5)
+        auto_pgd(spy, x, torch.tensor([0]), eps=0.4, norm="l1", num_steps=1, loss=lambda z, index: z[:, 1],
+                 criterion=never, seed=0)  # fmt: skip
+        start, after = (rows - x for rows in spy.calls[1:])
+        wanted = start.clone()
+        wanted[0, 16:] += 0.1 * weight[16:].sign()
+        torch.testing.assert_close(after, project(wanted, "l1", 0.4), rtol=0, atol=1e-5)
+
+    def test_the_sparsity_follows_the_best_point(self):
+        x, y = inputs(waves, 40)
+        result = auto_pgd(waves, x, y, eps=0.2, norm="l1", num_steps=75, on_failure="last", seed=0)
+        few = (result.x_adv != x).sum(1)[~result.success].double()
+        assert len(few) >= 4
+        assert float(few.mean()) < 6, "of 12 coordinates, all of which the start moves"
+
+
+class TestTargets:
+    """Four classes of a linear model whose scores at 0.5 are 3, 2, 1, 0: class 0 is left for 2 alone."""
+
+    weight = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, 1.0]])
+
+    def model(self, rows):
+        return ((rows - 0.5)[:, None] * self.weight).sum(-1) + torch.tensor([3.0, 2.0, 1.0, 0.0])
+
+    def test_rivals_are_attacked_from_the_highest_score_down(self):
+        spy = Spy(self.model)
+        x = torch.full((1, 3), 0.5)
+        y = torch.tensor([0])
+        result = auto_pgd(spy, x, y, eps=0.05, num_steps=4, num_targets=9, stop_on_success=False, seed=0)
+        assert not bool(result.success)
+        assert int(result.queries) == len(spy.calls) == 1 + 3 * 5, "there are three other classes, not nine"
+        assert int(result.gradients) == 3 * 4
+        for phase in range(3):
+            start, *rows = torch.cat(spy.calls[1 + 5 * phase : 6 + 5 * phase])
+            wanted = start.clone()  # the others stay where the start put them
+            wanted[phase] = 0.55
+            for row in rows[1:]:
+                torch.testing.assert_close(row, wanted, rtol=0, atol=1e-6)
+
+    def test_a_success_ends_all_phases(self):
+        spy = Spy(self.model)
+        x = torch.full((2, 3), 0.5)
+        x[1, 1] = 0.2  # out of reach
+        result = auto_pgd(spy, x, torch.tensor([0, 0]), eps=0.12, num_steps=4, num_targets=3, seed=1)
+        assert result.success.tolist() == [True, False]
+        within = int(result.queries[0])
+        assert within == int(result.queries_to_success[0])
+        # class 1 does not come within reach, so that its whole phase was spent, unless the start did it
+        starts = [float(calls[0, 1]) > 0.6 for calls in (spy.calls[1], spy.calls[6])]
+        assert within > 6 or any(starts)
+        assert int(result.queries[1]) == 1 + 3 * 5
+        assert int(self.model(result.x_adv)[0].argmax()) == 2
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"num_targets": -1}, "num_targets must be an integer >= 0, got -1"),
+            ({"num_targets": 2.5}, "num_targets must be an integer >= 0, got 2.5"),
+            ({"num_targets": 2, "targeted": True}, "num_targets must be 0 in a targeted attack"),
+            ({"num_targets": 2, "targets": torch.ones(16, dtype=torch.int64)}, "num_targets must be 0 in a targeted"),
+            ({"num_targets": 2, "loss": "ce"}, "loss must be 'margin' or None with num_targets"),
+            ({"num_targets": 2, "criterion": never}, "criterion must be None with num_targets"),
+            ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
+            ({"loss": ""}, "loss must be one of 'ce', 'margin'"),
+        ],
+    )
+    def test_arguments_that_make_no_sense(self, options, message):
+        x, y = inputs(waves)
+        with pytest.raises(ValueError, match=message):
+            auto_pgd(waves, x, y, eps=0.1, **options)
+
+    def test_probabilities_do_as_logits(self):
+        x, y = inputs(waves)
+        logits = auto_pgd(waves, x, y, eps=0.05, num_steps=8, num_targets=2, seed=0)
+        probabilities = auto_pgd(
+            lambda rows: waves(rows).softmax(1), x, y, eps=0.05, num_steps=8, num_targets=2, outputs="probabilities",
+            seed=0,
+        )  # fmt: skip
+        assert torch.equal(logits.success, probabilities.success)
+        assert 0 < int(logits.success.sum()) < 16
+
+
+class TestLedger:
+    @pytest.mark.parametrize(("num_targets", "phases"), [(0, 1), (1, 1), (2, 2), (9, 3)])
+    def test_queries_and_gradients(self, num_targets, phases):
+        x, y = inputs(waves, 12)
+        y[:3] = (y[:3] + 1) % 4  # wrong from the start: they leave at once
+        spy = Spy(waves)
+        result = auto_pgd(spy, x, y, eps=0.1, num_steps=5, num_targets=num_targets, stop_on_success=False, seed=0)
+        wrong = result.already_adversarial
+        assert wrong.tolist() == [True] * 3 + [False] * 9
+        assert result.queries[~wrong].unique().tolist() == [1 + phases * 6]
+        assert result.gradients[~wrong].unique().tolist() == [phases * 5]
+        assert result.queries[wrong].unique().tolist() == [1]
+        assert result.gradients[wrong].unique().tolist() == [0]
+        assert sum(map(len, spy.calls)) == int(result.queries.sum())
+
+    @pytest.mark.parametrize("num_targets", [0, 2])
+    @pytest.mark.parametrize("budget", [1, 2, 3, 7, 8, 9])
+    def test_the_budget_cuts_the_path_and_changes_no_step_before(self, num_targets, budget):
+        x, y = inputs(waves, 12)
+        options = {"eps": 0.1, "num_steps": 5, "num_targets": num_targets, "stop_on_success": False, "seed": 0}
+        spies = [Spy(waves), Spy(waves)]
+        whole = auto_pgd(spies[0], x, y, **options)
+        cut = auto_pgd(spies[1], x, y, max_queries=budget, **options)
+        spent = min(budget, int(whole.queries[0]))
+        assert cut.queries.unique().tolist() == [spent]
+        assert len(spies[1].calls) == spent
+        for mine, theirs in zip(spies[1].calls, spies[0].calls, strict=False):
+            assert torch.equal(mine, theirs)
+
+    @pytest.mark.parametrize("num_targets", [0, 3])
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_batch_size_and_order_change_nothing(self, norm, num_targets):
+        x, y = inputs(waves, 20)
+        options = {"eps": EPS[norm] / 4, "norm": norm, "num_steps": 8, "num_targets": num_targets, "on_failure": "last",
+                   "seed": 2}  # fmt: skip
+        whole = auto_pgd(waves, x, y, **options)
+        assert 0 < int(whole.success.sum()) < 20
+        for size in (1, 7):
+            assert torch.equal(auto_pgd(waves, x, y, batch_size=size, **options).x_adv, whole.x_adv)
+        order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+        turned = auto_pgd(waves, x[order], y[order], **options)
+        assert torch.equal(turned.x_adv, whole.x_adv[order])
+        assert torch.equal(turned.queries, whole.queries[order])
+
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_ball_box_and_mask_hold_at_every_iterate(self, norm):
+        x, y = inputs(waves)
+        mask = torch.zeros(12)
+        mask[2:9] = 1
+        spy = Spy(waves)
+        eps = EPS[norm]
+        auto_pgd(spy, x, y, eps=eps, norm=norm, num_steps=10, num_targets=2, mask=mask, stop_on_success=False, seed=0)
+        for rows in spy.calls:
+            delta = rows.double() - x
+            length = torch.linalg.vector_norm(delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+            assert float(length.max()) <= eps + 1e-6
+            assert bool(((rows >= 0) & (rows <= 1)).all())
+            assert torch.equal(rows[:, mask == 0], x[:, mask == 0])
+        assert bool((spy.calls[1] != x).any(1).all())
