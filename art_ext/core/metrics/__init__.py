@@ -19,6 +19,7 @@ from art_ext.core.metrics.chain import (
     paired_interval,
     transfer_success,
 )
+from art_ext.core.metrics.intervals import wilson
 from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "robust_accuracy",
     "success_rate",
     "transfer_success",
+    "wilson",
 ]

@@ -1,0 +1,234 @@
+"""What in a run speaks against taking its numbers at their word: warnings as data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from art_ext.core.metrics import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSED_SHARE = 0.05  # of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
+SPAN_SHARE = 0.5  # of the box: data that span no more were probably scaled for another one
+SMALL_EPS = 1e-3  # of the box's width
+
+Facts = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason for doubt.
+
+    Attributes:
+        kind: ``"falsely-robust"``, ``"randomised"``, ``"probabilities"``, ``"zero-gradients"``, ``"range"``,
+            ``"training-mode"``, ``"eps-unit"`` or ``"autoattack:<flag>"``.
+        model: whom it concerns; empty for what concerns the data or the settings, and so all of them.
+        attack: the one attack that it concerns, if it is one.
+        eps: radius, if it depends on one.
+        message: what was found and what to do, for people.
+        indices: positions in the data set of the samples concerned, ascending; empty if none in particular.
+        ids: their 64-bit fingerprints, in the same order.
+        count: how many samples it was found in, of ``samples``; both 0 for what is not counted.
+        samples: how many were looked at.
+        interval: Wilson's, at 95 %, of the share count / samples; None for what is not counted.
+    """
+
+    kind: str
+    model: str
+    attack: str | None
+    eps: float | None
+    message: str
+    indices: tuple[int, ...] = ()
+    ids: tuple[int, ...] = ()
+    count: int = 0
+    samples: int = 0
+    interval: tuple[float, float] | None = None
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> Finding:
+        """The finding whose ``asdict`` this is, also after a way through JSON."""
+        interval = plain["interval"]
+        return Finding(**{
+            **plain, "indices": tuple(plain["indices"]), "ids": tuple(plain["ids"]),
+            "interval": None if interval is None else (interval[0], interval[1]),
+        })  # fmt: skip
+
+
+def to_json(found: Iterable[Finding]) -> str:
+    """The content of ``warnings.json``: a list of objects with the attributes of :class:`Finding`."""
+    return json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
+    """Everything in a run that calls for doubt, the gravest first.
+
+    ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O those that they were
+    given and did not break while an attack with labels or scores did. Masked gradients hide adversarials from the
+    former only. But a plain PGD misses a few on sound models too, so O alone does not tell one from the other; nor does
+    the difference of the two kinds' success rates, as a long search comes close to the optimum on both. What does is
+    how much gradients find: reported is |O| > |G|, where they miss most of the breakable samples, and an O whose share
+    of all samples is above 5 % beyond chance (the lower end of its interval). Both are the same in a cascade, which
+    gives the other attacks the survivors only, and for independent attacks.
+
+    Args:
+        records: of the run, finished or not.
+        run: its ``run.json``.
+        facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`; a mapping among them may also
+            hold the raised flags of an AutoAttack, as ``{"autoattack": [{"name", "detail"}, ...]}``.
+    """
+    ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
+    found = _falsely_robust(records, run, ids)
+    for model, parts in facts.items():
+        found += _of_model(model, [part for part in parts if "samples" in part], ids)
+        found += _flags(model, parts)
+    probed = [part for parts in facts.values() for part in parts if "samples" in part]
+    return [*found, *_range(probed, run["settings"]), *_eps_units(run)]
+
+
+def _counted(kind: str, model: str, message: str, count: int, samples: int, **where: Any) -> Finding:
+    where = {"attack": None, "eps": None, **where}
+    return Finding(kind, model, message=message, count=count, samples=samples, interval=wilson(count, samples), **where)
+
+
+def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any]:
+    """Positions and fingerprints of samples."""
+    indices = tuple(sorted(positions))
+    return {"indices": indices, "ids": tuple(ids[index] for index in indices)}
+
+
+def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
+    """The attacks that differentiate the model; of peers, which do not say so, those that did."""
+    differentiated = set(records.loc[records["gradients"] > 0, "attack"])
+    asks = {name: attack.get("asks", "unknown") for name, attack in run["attacks"].items()}
+    known = {name for name, what in asks.items() if what == "gradients"}
+    return known | {name for name, what in asks.items() if what == "unknown" and name in differentiated}
+
+
+def _falsely_robust(records: pd.DataFrame, run: Mapping[str, Any], ids: Mapping[int, int]) -> list[Finding]:
+    with_gradients = _with_gradients(records, run)
+    found = []
+    for model, rows in records.groupby("model", sort=False):
+        by_gradients = rows["attack"].isin(with_gradients)
+        for eps in sorted(rows["eps"].unique()):
+            # a success in a smaller ball is one in this ball, but a failure there says nothing about this one
+            broken = rows["success"] & ~rows["already_adversarial"] & (rows["eps"] <= eps)
+            given = set(rows.loc[by_gradients & rows["attacked"] & (rows["eps"] == eps), "index"].tolist())
+            white = set(rows.loc[broken & by_gradients, "index"].tolist())
+            others = rows[broken & ~by_gradients]
+            only = (set(others["index"].tolist()) & given) - white
+            samples = rows["index"].nunique()
+            if len(only) <= len(white) and not (only and wilson(len(only), samples)[0] > MISSED_SHARE):
+                continue
+            names = sorted(set(others.loc[others["index"].isin(only), "attack"]))
+            message = (
+                f"at eps {eps:g} attacks with gradients broke {len(white)} samples, and {', '.join(names)} broke "
+                f"{len(only)} that they did not: the gradients may be masked, so take the worst case over all attacks, "
+                "and give those that ask for labels or scores a larger budget"
+            )
+            found.append(_counted(
+                "falsely-robust", str(model), message, len(only), samples,
+                attack=names[0] if len(names) == 1 else None, eps=float(eps), **_placed(only, ids),
+            ))  # fmt: skip
+    return found
+
+
+def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
+    """What the probes of one model's chunks found."""
+    found = []
+    randomised = [index for part in parts for index in part["randomised"]]
+    if randomised:
+        message = (
+            "the same samples, evaluated twice, got different answers: attacks must average over the randomness (EoT), "
+            "and results of RayS, ZOO and other search attacks do not hold"
+        )
+        repeated = sum(part["repeated"] for part in parts)
+        found.append(_counted(
+            "randomised", model, message, len(randomised), repeated, **_placed(randomised, ids)
+        ))  # fmt: skip
+    samples, vectors = (sum(part[key] for part in parts) for key in ("samples", "probabilities"))
+    if 2 * vectors > samples:  # a row of logits may be one by chance
+        message = (
+            "the answers are probabilities although logits were announced, which flattens losses and margins: hand "
+            "over the logits, or say outputs='probabilities'"
+        )
+        found.append(_counted("probabilities", model, message, vectors, samples))
+    found += _zero_gradients(model, [part for part in parts if "zero_gradients" in part], ids)
+    if any(part["training"] for part in parts):
+        message = (
+            "the model was handed over in training mode and attacked in eval mode: call model.eval() before any "
+            "evaluation elsewhere, or dropout and batch statistics will change its answers"
+        )
+        found.append(Finding("training-mode", model, None, None, message))
+    return found
+
+
+def _zero_gradients(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
+    zero = [index for part in parts for index in part["zero_gradients"]]
+    if not zero:
+        return []
+    reasons = [part["not_differentiable"] for part in parts if part["not_differentiable"]]
+    what = (
+        f"the model's scores cannot be differentiated ({reasons[0]})" if reasons
+        else "the gradient of the margin is zero everywhere at correctly classified samples"
+    )  # fmt: skip
+    message = f"{what}: attacks with gradients are blind there; add rays and art:SquareAttack with a large budget"
+    judged = sum(part["differentiated"] for part in parts)
+    return [_counted("zero-gradients", model, message, len(zero), judged, **_placed(zero, ids))]
+
+
+def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """AutoAttack's own, each once for every radius."""
+    raised: dict[tuple[str, float | None], list[str]] = {}
+    for part in parts:
+        for flag in part.get("autoattack", ()):
+            details = raised.setdefault((flag["name"], flag.get("eps")), [])
+            if flag["detail"] not in details:
+                details.append(flag["detail"])
+    return [
+        Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details))
+        for (name, eps), details in raised.items()
+    ]
+
+
+def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Finding]:
+    """Data that leave much of the box unused."""
+    if not parts:
+        return []
+    lower, upper = settings["clip_values"]
+    lowest, highest = min(part["lowest"] for part in parts), max(part["highest"] for part in parts)
+    if highest - lowest > SPAN_SHARE * (upper - lower):
+        return []
+    what = (
+        f"every value of the data is {lowest:g}" if lowest == highest
+        else f"the data span [{lowest:g}, {highest:g}] of the box [{lower:g}, {upper:g}]"
+    )  # fmt: skip
+    message = f"{what}: check that data, clip_values and the model's preprocessing are in one scale"
+    return [Finding("range", "", None, None, message)]
+
+
+def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
+    """Radii that cannot be meant in the units of the box.
+
+    With D coordinates and sides of length w the box measures w, w sqrt(D) and w D in L-inf, L2 and L1. Above half of
+    that a ball around the middle holds the whole box. Below w / 1000 in L-inf nothing is left of it in 8-bit images; in
+    the other norms, where a perturbation may sit on one coordinate or on all, the bound is the geometric mean of both.
+    """
+    settings = run["settings"]
+    lower, upper = settings["clip_values"]
+    width = upper - lower
+    spread = math.prod(run["data"]["shape"]) ** {"linf": 0.0, "l2": 0.5, "l1": 1.0}[settings["norm"]]
+    low, high = SMALL_EPS * width * math.sqrt(spread), width * spread / 2
+    return [
+        Finding(
+            "eps-unit", "", None, eps,
+            f"eps {eps:g} in {settings['norm']} is {'large' if eps > high else 'small'} for the box "
+            f"[{lower:g}, {upper:g}], in which {low:.2g} to {high:.2g} make sense: give it in the units of x, such as "
+            "8/255 for images in [0, 1]",
+        )
+        for eps in settings["eps"] if not low <= eps <= high
+    ]  # fmt: skip

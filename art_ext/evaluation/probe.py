@@ -1,0 +1,152 @@
+"""What a model says to the clean samples, and what of it casts doubt on the attacks that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.losses import logits_of, margin
+from art_ext.core.oracle import GradientOracle, LabelOracle, Model
+from art_ext.core.problem import admit
+from art_ext.evaluation.panel import Settings
+
+_Oracle = TypeVar("_Oracle", bound=LabelOracle)
+SIMPLEX_TOLERANCE = 1e-5
+REPEAT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The clean pass over K samples.
+
+    Attributes:
+        labels: (K,) int64 predicted classes, on the CPU.
+        classes: how many classes the model tells apart; None if it returns labels only.
+        facts: fit for JSON; positions count from the beginning of the data set. Keys:
+            ``samples`` (K) and ``start`` (position of the first); ``training``: whether a module was handed over in
+            training mode; ``lowest`` and ``highest`` value of the samples; ``probabilities``: rows that are probability
+            vectors although logits were announced; ``repeated``: samples that were evaluated twice, and ``randomised``:
+            the positions of those whose two answers differ; ``differentiated``: correctly classified samples whose
+            gradient was asked for, ``zero_gradients``: the positions of those where it is zero everywhere, and
+            ``not_differentiable``: why there is none, or None.
+    """
+
+    labels: Tensor
+    classes: int | None
+    facts: dict[str, Any]
+
+
+class _CleanOracle(LabelOracle):
+    """Keeps what the model said at the clean check: ``answers``, (K, classes) or (K,)."""
+
+    answers: Tensor
+
+    def check_clean(self, outputs: Tensor) -> None:
+        super().check_clean(outputs)
+        self.answers = outputs
+
+
+def probe(
+    model: Model, x: Tensor, y: Tensor, settings: Settings, gradients: bool, *, start: int = 0, repeat: bool = True
+) -> Probe:
+    """Ask a model about the clean samples, before and outside of any attack.
+
+    Costs one forward per sample, one more for those of the first batch if ``repeat``, and one more with a backward for
+    every sample if ``gradients``. Modules are evaluated in eval mode and left as they were.
+
+    Args:
+        model: what is going to be attacked.
+        x: (K, *S) samples.
+        y: (K,) int64 labels.
+        settings: of the evaluation.
+        gradients: whether an attack will ask for them.
+        start: position of the first sample in the data set.
+        repeat: whether to evaluate the first batch a second time.
+
+    Raises:
+        TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a model that returns
+            NaN, has outputs of the wrong shape or fails on the samples.
+    """
+    training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
+    try:
+        with make_oracle(_CleanOracle, model, len(x), settings) as oracle:
+            admitted = admit(oracle, x)[0]
+            labels = oracle.clean_labels(admitted)
+        answers, part = oracle.answers, admitted[: settings.batch_size if repeat else 0]
+        differing = _differing(model, part, answers[: len(part)], settings)
+    except ValueError as error:  # its sample numbers count from the first one here
+        raise ValueError(f"{error} (counted from sample {start})" if start else error) from error
+    except (RuntimeError, TypeError, IndexError, AssertionError) as error:  # what networks say to another shape
+        raise ValueError(f"the model fails on samples of shape {tuple(x.shape[1:])}: {error}") from error
+    if oracle.num_classes is not None and int(y.max()) >= oracle.num_classes:
+        raise ValueError(f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}")
+    facts: dict[str, Any] = {
+        "samples": len(x), "start": start, "training": training,
+        "lowest": float(admitted.min()), "highest": float(admitted.max()),
+        "probabilities": int(_in_simplex(answers).sum()) if settings.outputs == "logits" else 0,
+        "repeated": len(part), "randomised": _positions(differing, start),
+    }  # fmt: skip
+    if gradients and settings.outputs != "labels":
+        facts |= _gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
+    return Probe(labels.cpu(), oracle.num_classes, facts)
+
+
+def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
+    """An oracle of that kind for so many samples, as the settings of an evaluation say."""
+    return kind(
+        model, count, outputs=settings.outputs, batch_size=settings.batch_size, clip_values=settings.clip_values,
+        device=settings.device,
+    )  # fmt: skip
+
+
+def _positions(flags: Tensor, start: int) -> list[int]:
+    return (flags.nonzero().flatten() + start).tolist()
+
+
+def _in_simplex(answers: Tensor) -> Tensor:
+    """(K,) bool, the rows that hold no negative number and sum to one."""
+    return (answers >= 0).all(dim=1) & ((answers.float().sum(dim=1) - 1).abs() < SIMPLEX_TOLERANCE)
+
+
+def _differing(model: Model, x: Tensor, first: Tensor, settings: Settings) -> Tensor:
+    """(R,) bool, the samples of one batch to which the model now says something else than at first.
+
+    Scores differ if the class does, or any of them by more than ``REPEAT_TOLERANCE`` of its row's range.
+    """
+    if not len(x):
+        return torch.zeros(0, dtype=torch.bool)
+    with make_oracle(_CleanOracle, model, len(x), settings) as oracle:
+        oracle.clean_labels(x)
+    again = oracle.answers
+    other = oracle.predict(again) != oracle.predict(first)
+    if settings.outputs == "labels":
+        return other
+    spread = first.amax(dim=1) - first.amin(dim=1)
+    change = torch.where(first == again, 0.0, (first - again).abs()).amax(dim=1)  # infinity less itself is NaN
+    return other | ((change != 0) & ~(change <= REPEAT_TOLERANCE * spread))
+
+
+def _gradient_facts(
+    model: Model, x: Tensor, y: Tensor, labels: Tensor, settings: Settings, start: int
+) -> dict[str, Any]:
+    """Where the margin loss of correctly classified samples does not change with the input, to first order."""
+    right = labels == y
+
+    def loss(outputs: Tensor, index: Tensor) -> Tensor:
+        return margin(logits_of(outputs, settings.outputs), y[index])
+
+    reason, zero = None, right
+    try:
+        with make_oracle(GradientOracle, model, len(x), settings) as oracle:
+            found = oracle.gradient(x, torch.arange(len(x), device=x.device), loss, lambda _, index: right[index])
+        zero = right & (found.gradient == 0).flatten(1).all(dim=1)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:  # no graph from the input to the scores
+        reason = str(error)
+    return {
+        "differentiated": int(right.sum()), "zero_gradients": _positions(zero, start), "not_differentiable": reason,
+    }  # fmt: skip
