@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.adapters.foreign import Counted
 from art_ext.core.result import AttackResult, Progress
 from art_ext.evaluation import Settings, peers
 from art_ext.evaluation.panel import find_attack
@@ -125,7 +126,7 @@ class TestCounting:
     def test_every_backward_through_one_forward_counts(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:
-        network = peers._Counted(linear_net, "logits")
+        network = Counted(linear_net, "logits")
         rows = digits[0][:4].clone().requires_grad_(True)
         outputs = network(rows)
         for column in range(3):
@@ -147,8 +148,7 @@ class TestOutcome:
             ) -> Tensor:
                 return moved[(x[:, None] == rows[None]).flatten(2).all(dim=2).nonzero()[:, 0]]
 
-            toolkit = peers._Toolkit("torchattacks", ("torchattacks.attack", "Attack"), "", lambda taken: True, craft)
-            monkeypatch.setitem(peers._TOOLKITS, "torchattacks", toolkit)
+            monkeypatch.setitem(peers._TOOLKITS, "torchattacks", replace(peers._TOOLKITS["torchattacks"], craft=craft))
             found = attack("torchattacks:PGD", linear_net, x, y)
             allowed = (moved >= 0) & (moved <= 1) & ((moved.double() - x).abs() <= EPS + 1e-6)
             fooled = linear_net(moved).argmax(dim=1) != y
@@ -224,14 +224,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            ("foolbox:PGD", {}, "torchattacks:CLASS or art:CLASS, got 'foolbox:PGD'"),
+            ("cleverhans:PGD", {}, "torchattacks:CLASS or art:CLASS or foolbox:CLASS, got 'cleverhans:PGD'"),
             ("torchattacks:PDG", {}, "no attack 'torchattacks:PDG' in torchattacks; near are .*PGD"),
             ("torchattacks:nn", {}, "no attack"),
             ("torchattacks:CW", {}, "takes no eps"),
             ("art:HopSkipJump", {}, "art:HopSkipJump takes no eps"),
             ("art:NoSuchAttack", {}, "no attack 'art:NoSuchAttack' in art.attacks.evasion"),
             ("torchattacks:PGD", {"step": 1}, "takes alpha, steps, random_start; got 'step'"),
-            ("torchattacks:PGD", {"eps": 1}, "torchattacks:PGD.eps cannot be given by --attack-args: use --eps"),
+            ("torchattacks:PGD", {"eps": 1}, "torchattacks:PGD.eps cannot be given .*: use --eps"),
             ("torchattacks:APGD", {"seed": 1}, "use --seed"),
             ("art:SquareAttack", {"batch_size": 1}, "use --batch-size"),
             ("art:SquareAttack", {"estimator": 1}, "is set by the evaluation itself"),

@@ -1,4 +1,4 @@
-"""Attacks of torchattacks and ART beside ours: our oracle checks before and after, a wrapper counts their rows.
+"""Attacks of torchattacks, ART and foolbox, and AutoAttack, beside ours: we check before and after, and count rows.
 
 A peer does not say whose row it sends through the model, so the rows of a call are spread evenly over its samples; the
 sum is exact. Peers end by their own settings: ``max_queries`` does not bind them.
@@ -10,9 +10,9 @@ import difflib
 import importlib
 import inspect
 import io
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+import math
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.geometry import distances, within_ball
+from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import Problem, admit, pose
-from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.core.result import AttackResult, Callback
 from art_ext.evaluation.panel import Attack, Settings, check_arguments, parameters_of
 
 
@@ -33,13 +34,17 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     """A member of the panel made of a peer's class.
 
     Args:
-        name: ``torchattacks:CLASS`` or ``art:CLASS`` (of ``art.attacks.evasion``), a class that takes eps.
-        arguments: of its constructor, besides what the settings say.
+        name: ``torchattacks:CLASS``, ``art:CLASS`` (of ``art.attacks.evasion``), ``foolbox:CLASS`` (of
+            ``foolbox.attacks``), a class that can be given eps; or ``autoattack``.
+        arguments: of its constructor, besides what the settings say; of AutoAttack those of ``run_autoattack`` that
+            decide what it does.
 
     Raises:
         ValueError: for an unknown toolkit or class, a class that takes no eps, or arguments that it does not take.
         ImportError: if the toolkit is not installed or cannot be imported.
     """
+    if name == "autoattack":
+        return _autoattack(arguments)
     prefix, _, kind_name = name.partition(":")
     if prefix not in _TOOLKITS:
         raise ValueError(f"a peer's attack must be given as {' or '.join(_FORMS)}, got {name!r}")
@@ -62,6 +67,29 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     )  # fmt: skip
 
 
+def _autoattack(arguments: Mapping[str, Any]) -> Attack:
+    """AutoAttack; its flags travel on its result."""
+    from art_ext.adapters.autoattack import run_autoattack
+
+    own = ("version", "attacks", "adjust", "backend")
+    check_arguments("autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own})
+
+    def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
+        return run_autoattack(
+            model, x, goal, eps=eps, norm=settings.norm, outputs=settings.outputs, clip_values=settings.clip_values,
+            batch_size=settings.batch_size, chunk_size=max(1, len(x)), seed=settings.seed, device=settings.device,
+            callback=callback, **arguments,
+        )  # fmt: skip
+
+    return Attack(
+        "autoattack", run, nearest=False, arguments=arguments, checks_first=True,
+        about="AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags what makes its "
+        "numbers doubtful. A wrapper counts the rows of each attack; they are spread evenly over the samples that it "
+        "runs on. Our clean check before and our check of each outcome are one query each.",
+        no_targets="AutoAttack aims at every class by itself",
+    )  # fmt: skip
+
+
 # ---- the toolkits
 
 
@@ -76,6 +104,8 @@ class _Toolkit:
         module: where the attacks are.
         base: module and name of the class that all attacks descend from.
         install: what brings it.
+        takes_eps: whether a class can be told the radius.
+        norm: which norm's ball a class fills, where the settings ask for one; the same one if it can fill that too.
         aims: whether a class with these parameters may be targeted.
         craft: from (run, network, x, goal, classes) to the tensors that x (M, *S) ended at; makes the attack only, and
             returns x, if there are no samples.
@@ -84,6 +114,8 @@ class _Toolkit:
     module: str
     base: tuple[str, str]
     install: str
+    takes_eps: Callable[[type], bool]
+    norm: Callable[[type, str], str]
     aims: Callable[[Mapping[str, Any]], bool]
     craft: Craft
 
@@ -116,9 +148,31 @@ def _find(toolkit: _Toolkit, kind_name: str, name: str) -> type:
         near = difflib.get_close_matches(kind_name, known, cutoff=0.5)
         hint = f"; near are {', '.join(near)}" if near else ""
         raise ValueError(f"there is no attack {name!r} in {toolkit.module}{hint}")
-    if "eps" not in parameters_of(known[kind_name]):
+    if not toolkit.takes_eps(known[kind_name]):
         raise ValueError(f"{name} takes no eps: only attacks that work within a given eps can be evaluated")
     return known[kind_name]
+
+
+def _takes_eps(kind: type) -> bool:
+    return "eps" in parameters_of(kind)
+
+
+def _norm_by_name(kind: type, asked: str) -> str:
+    """Of torchattacks and ART: what the argument says or, without one, the name."""
+    if "norm" in parameters_of(kind):
+        return asked
+    return "l2" if "L2" in kind.__name__ else "linf"
+
+
+def _norm_of_foolbox(kind: type, asked: str) -> str:
+    """What the class says or, where an object chooses, its name; without either the object is given the norm."""
+    if "constraint" in parameters_of(kind):  # HopSkipJump's word, which its class contradicts
+        return asked if asked != "l1" else "linf or l2"
+    order = getattr(getattr(kind, "distance", None), "p", None)
+    named = [f"l{mark}" for mark in ("inf", "2", "1", "0") if kind.__name__.lower().startswith(f"l{mark}")]
+    if order is not None:
+        return f"l{order:g}"
+    return named[0] if named else asked
 
 
 def _craft_torchattacks(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
@@ -150,46 +204,43 @@ def _craft_art(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: 
     return torch.from_numpy(np.array(attack.generate(x.cpu().numpy(), one_hot), np.float32)).to(x.device)
 
 
+def _craft_foolbox(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
+    import foolbox
+
+    distance = foolbox.distances.LpDistance({"linf": math.inf, "l2": 2, "l1": 1}[run.settings.norm])
+    attack = run.kind(**run.options(distance=distance, constraint=run.settings.norm))
+    if not len(x):
+        return x
+    aimed = run.settings.targeted is not None
+    criterion = (foolbox.criteria.TargetedMisclassification if aimed else foolbox.criteria.Misclassification)(goal)
+    model = foolbox.PyTorchModel(network, bounds=run.settings.clip_values, device=x.device)
+    # cut to the ball; whether it fools is for us to say, since a failed search may end at an image of zeros
+    _, inside, _ = attack(model, x, criterion, epsilons=run.radius)
+    crafted: Tensor = inside
+    return crafted
+
+
 _TOOLKITS = {
     "torchattacks": _Toolkit(
         "torchattacks", ("torchattacks.attack", "Attack"), "'art-ext[torchattacks]'",
+        _takes_eps, _norm_by_name,
         lambda parameters: True,  # an object of the class says it, when it is made
         _craft_torchattacks,
     ),
     "art": _Toolkit(
         "art.attacks.evasion", ("art.attacks.attack", "EvasionAttack"), "adversarial-robustness-toolbox",
-        lambda parameters: "targeted" in parameters, _craft_art,
+        _takes_eps, _norm_by_name, lambda parameters: "targeted" in parameters, _craft_art,
+    ),
+    "foolbox": _Toolkit(
+        "foolbox.attacks", ("foolbox.attacks.base", "Attack"), "'foolbox>=3.3.3,<4'",
+        lambda kind: hasattr(kind, "distance"),  # those are called with epsilons
+        _norm_of_foolbox, lambda parameters: True, _craft_foolbox,
     ),
 }  # fmt: skip
 _FORMS = [f"{prefix}:CLASS" for prefix in _TOOLKITS]
 
 
 # ---- one run
-
-
-class _Counted(nn.Module):
-    """A model as logits, that counts its rows forward and backward."""
-
-    def __init__(self, model: Model, outputs: str) -> None:
-        super().__init__()
-        self.model = model
-        self.outputs = outputs
-        self.forwards = self.backwards = 0
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(R, K) logits of rows (R, *S)."""
-        self.forwards += len(rows)
-        outputs = self.model(rows)
-        if self.outputs == "probabilities":  # up to a constant per row, which no loss of logits sees
-            outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
-        if outputs.requires_grad:
-            count = len(rows)
-
-            def passed(gradient: Tensor) -> None:
-                self.backwards += count
-
-            outputs.register_hook(passed)
-        return outputs
 
 
 @dataclass(frozen=True)
@@ -206,9 +257,16 @@ class _Run:
     settings: Settings
     callback: Callback
 
+    @property
+    def radius(self) -> float:
+        """The radius at which rounding to float32 keeps within our check of eps."""
+        shape = self.x.shape[1:]
+        box = Box.of(self.settings.clip_values, shape, torch.device("cpu"))
+        return attainable_radius(self.settings.norm, self.eps, box, math.prod(shape))
+
     def options(self, **offered: Any) -> dict[str, Any]:
         """What the class is made with: what it takes of eps and of what is offered, and the user's arguments."""
-        offered |= {"eps": self.eps, "verbose": False}
+        offered |= {"eps": self.radius, "verbose": False}
         parameters = parameters_of(self.kind)
         return {key: value for key, value in offered.items() if key in parameters} | dict(self.arguments)
 
@@ -229,82 +287,31 @@ class _Run:
             return self._attack(oracle, problem)
 
     def _check_norm(self) -> None:
-        if "norm" in parameters_of(self.kind):
-            return
-        own = "l2" if "L2" in self.kind.__name__ else "linf"
-        if self.settings.norm != own:
-            raise ValueError(f"{self.name} fills a ball of norm={own!r} only, got norm={self.settings.norm!r}")
+        asked = self.settings.norm
+        own = self.toolkit.norm(self.kind, asked)
+        if asked != own:
+            raise ValueError(f"{self.name} fills a ball of norm={own!r} only, got norm={asked!r}")
 
     def _attack(self, oracle: ScoreOracle, problem: Problem) -> AttackResult:
-        everything = torch.arange(len(problem.x), device=oracle.device)
-        already = problem.met(problem.clean, everything)
-        success, x_adv = already.clone(), problem.x.clone()
-        distance = torch.where(already, 0.0, torch.inf)
-        self._tell(0, everything, oracle, distance, success, finished=already)
-        for step, index in enumerate((~already).nonzero().squeeze(1).split(self.settings.batch_size), start=1):
+        verdict = Verdict(self.name, oracle, problem, self.settings.norm, self.eps, self.callback)
+        for step, index in enumerate(verdict.alive().split(self.settings.batch_size), start=1):
             if not len(index):
                 break
-            x = problem.x[index]
-            moved = self._craft(oracle, x, problem.goal[index], int(oracle.num_classes or 0), index)
-            met = problem.met(oracle.labels(moved, index), index)
-            length = distances(moved, x, self.settings.norm)
-            inside = problem.box.contains(moved) & within_ball(length, self.eps)
-            hit = index[met & inside]
-            success[hit] = True
-            distance[hit] = length[met & inside].to(distance.dtype)
-            x_adv[hit] = moved[met & inside]
-            self._tell(step, index, oracle, distance, success, finished=torch.ones_like(met))
-        home = self.x.device
-        return AttackResult(
-            x_adv=x_adv.to(home), success=success.to(home), already_adversarial=already.to(home),
-            distance=distance.to(home), x_nearest=None, queries=oracle.queries.to(home),
-            queries_to_success=torch.where(success, oracle.queries, -1).to(home), gradients=oracle.gradients.to(home),
-            wasted_rows=oracle.wasted_rows.to(home), norm=self.settings.norm, eps=self.eps, seed=self.settings.seed,
-            early_stop=False,
-        )  # fmt: skip
+            x, goal = problem.x[index], problem.goal[index]
+            moved = self._craft(oracle, x, goal, int(oracle.num_classes or 0), index)
+            hit = verdict.check(moved, index)
+            verdict.tell(step, index, finished=torch.ones_like(hit))
+        return verdict.result(self.x.device, self.settings.seed)
 
     def _craft(self, oracle: ScoreOracle, x: Tensor, goal: Tensor, classes: int, index: Tensor | None = None) -> Tensor:
         """What the peer makes of x (M, *S), the rows charged to the samples in index (M,)."""
-        network = _Counted(self.model, self.settings.outputs).eval()
+        network = Counted(self.model, self.settings.outputs).eval()
         try:
-            with _fenced(self.settings.seed), redirect_stdout(io.StringIO()):
+            with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.toolkit.craft(self, network, x.clone(), goal.clone(), classes).detach()
         except Exception as error:  # a peer may fail in any way on samples, a model or arguments that it did not expect
             raise ValueError(f"{self.name} fails: {type(error).__name__}: {error}") from error
         network.eval()  # a peer may leave the model in the mode of training, and the checks are still to come
-        if moved.shape != x.shape:
-            raise ValueError(f"{self.name} must return the shape {tuple(x.shape)}, got {tuple(moved.shape)}")
         if index is not None:
-            oracle.queries[index] += _shares(network.forwards, index)
-            oracle.gradients[index] += _shares(network.backwards, index)
+            network.charge(oracle, index)
         return moved
-
-    def _tell(
-        self, step: int, index: Tensor, oracle: ScoreOracle, distance: Tensor, success: Tensor, finished: Tensor
-    ) -> None:
-        self.callback(Progress(step, index, distance[index], oracle.queries[index], finished, success[index]))
-
-
-def _shares(total: int, index: Tensor) -> Tensor:
-    """(M,) int64 that sum to total and differ by one at most."""
-    count = len(index)
-    return total // count + (torch.arange(count, device=index.device) < total % count).long()
-
-
-@contextmanager
-def _fenced(seed: int) -> Iterator[None]:
-    """Seed the global random streams, which peers draw from, and put them back as they were.
-
-    Every call of a peer begins with the same seed: what it does to a batch does not depend on the batches before.
-    """
-    seed = (seed ^ seed >> 32) % (1 << 32)  # these generators read no more than 32 bits
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the peers' stream, not ours
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,134 @@
+"""The two packages of AutoAttack behind one signature, and what their own checks complain of."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from art_ext.core.checks import check_choice
+
+BACKENDS = ("auto", "autoattack", "pyautoattack")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One of AutoAttack's own checks of whether its numbers can be trusted.
+
+    Attributes:
+        name: ``"randomised"``, ``"probabilities"`` (instead of logits), ``"zero-gradients"``, ``"square-better"`` (than
+            the attacks that follow gradients), ``"dynamic"`` (the model differentiates while it predicts) or
+            ``"classes"`` (too few for the attacks).
+        raised: whether the package complained.
+        detail: what it said first, or why it did not look.
+    """
+
+    name: str
+    raised: bool
+    detail: str
+
+
+# by what is to be found in the messages of either package
+SIGNS = {
+    "randomised": "randomized defense",
+    "probabilities": "probability distribution",
+    "zero-gradients": "zero gradient",
+    "square-better": "Square Attack has decreased",
+    "dynamic": "dynamic defense",
+    "classes": "DLR loss!|target classes",
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """One of the two packages: its class under git's signature, and its module of checks."""
+
+    name: str
+    kind: Callable[..., Any]
+    checks: Any
+
+    @property
+    def version(self) -> str:
+        """What its metadata says."""
+        try:
+            return importlib.metadata.version(self.name)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
+
+
+def find_package(backend: str) -> Package:
+    """The package asked for; of ``"auto"`` git's autoattack if it is installed, otherwise pyautoattack.
+
+    Raises:
+        ImportError: if it is not installed, saying what brings it.
+    """
+    check_choice("backend", backend, BACKENDS)
+    there = [name for name in BACKENDS[1:] if _installed(name)]
+    if backend == "auto" and not there:
+        raise ImportError("neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'")
+    name = there[0] if backend == "auto" else backend
+    if name not in there:
+        remedy = "pyautoattack" if name == "pyautoattack" else "git+https://github.com/fra31/auto-attack"
+        raise ImportError(f"{name} is not installed: pip install {remedy}, or use backend='auto'")
+    module = importlib.import_module("art_ext.adapters._old_autoattack" if name == "pyautoattack" else name)
+    return Package(name, module.AutoAttack, importlib.import_module(f"{name}.checks"))
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # a module made by hand, as the bridge to RobustBench makes one
+        return False
+
+
+class _Listener(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect what is logged to ``auto-attack``, warned and printed, and keep it from the terminal.
+
+    The trace function is put back too: the check for dynamic models would leave debuggers and coverage switched off.
+    """
+    lines: list[str] = []
+    printed = io.StringIO()
+    listener, logger, trace = _Listener(lines), logging.getLogger("auto-attack"), sys.gettrace()
+    before = logger.level, logger.propagate, logger.disabled
+    with warnings.catch_warnings(record=True) as warned, redirect_stdout(printed):
+        warnings.simplefilter("always")
+        try:
+            logger.addHandler(listener)
+            logger.propagate = logger.disabled = False
+            logger.setLevel(min(logger.level or logging.WARNING, logging.WARNING))
+            yield lines
+        finally:
+            logger.removeHandler(listener)
+            level, logger.propagate, logger.disabled = before
+            logger.setLevel(level)
+            sys.settrace(trace)
+            lines += [*(str(one.message) for one in warned), *printed.getvalue().splitlines()]
+
+
+def heard_in(lines: Sequence[str]) -> dict[str, str]:
+    """The first complaint of each kind among the lines, by the name of its flag."""
+    found: dict[str, str] = {}
+    for line in lines:
+        for name, sign in SIGNS.items():
+            if name not in found and re.search(sign, line):
+                found[name] = line.removeprefix("Warning: ").partition(" See flags_doc")[0].strip()
+    return found

@@ -1,0 +1,152 @@
+"""What of an AutoAttack run is on the disk: the chunks that are finished, and whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.oracle import Model
+from art_ext.core.result import AttackResult
+from art_ext.core.streams import fingerprint
+from art_ext.files import write_atomically
+
+RUN = "autoattack.json"
+_TENSORS = ("x_adv", "success", "already_adversarial", "distance", "queries", "queries_to_success", "gradients",
+            "wasted_rows")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """What came out for n samples that were attacked together.
+
+    Attributes:
+        result: of the samples.
+        broken_by: (n,) int64, 0 where the model erred without an attack, the attack's number from 1 where one broke the
+            sample, -1 where it stands.
+        names: of the attacks, in their order.
+        heard: what the package's checks complained of, by the name of the flag.
+    """
+
+    result: AttackResult
+    broken_by: Tensor
+    names: tuple[str, ...]
+    heard: dict[str, str]
+
+
+class StateFolder:
+    """A folder with one file for each finished chunk, for one process at a time.
+
+    Args:
+        folder: made if it is not there.
+        identity: what decides the outcome, as JSON can hold it.
+
+    Raises:
+        ValueError: if the folder holds a run of another identity, naming the differences, or is none.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        wanted = json.loads(json.dumps(identity))
+        self.folder = folder
+        self._digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"state_dir must be a folder, got {folder}, which is a file")
+        file = folder / RUN
+        if file.is_file():
+            _check_same(file, wanted)
+        elif any(folder.glob("chunk-*.safetensors")):
+            raise ValueError(f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(wanted, indent=1).encode())
+        for left in folder.glob(".chunk-*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+
+    def file(self, number: int) -> Path:
+        """Where a chunk's outcome lies."""
+        return self.folder / f"chunk-{number:05d}.safetensors"
+
+    def write(self, number: int, chunk: Chunk) -> None:
+        """Keep the outcome of a chunk: the tensors, and in the same file's header all that is none.
+
+        Raises:
+            OSError: if it cannot be written; the chunks before it stay.
+        """
+        from safetensors.torch import save
+
+        tensors = {name: getattr(chunk.result, name) for name in _TENSORS} | {"broken_by": chunk.broken_by}
+        facts = {"run": self._digest, "names": json.dumps(chunk.names), "heard": json.dumps(chunk.heard)}
+        content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts)
+        write_atomically(self.file(number), content)
+
+    def read(self, number: int, x: Tensor, norm: str, eps: float, seed: int) -> Chunk | None:
+        """The outcome of the chunk with the samples x (n, *S), on their device; None if it is not finished.
+
+        Raises:
+            ValueError: naming the file, if it is damaged or of another run.
+        """
+        from safetensors import safe_open
+
+        file = self.file(number)
+        if not file.exists():
+            return None
+        try:
+            with safe_open(str(file), framework="pt") as content:
+                facts = content.metadata() or {}
+                tensors = {name: content.get_tensor(name) for name in (*_TENSORS, "broken_by")}
+            names, heard = tuple(json.loads(facts["names"])), json.loads(facts["heard"])
+            fits = tensors["x_adv"].shape == x.shape and all(len(one) == len(x) for one in tensors.values())
+        except Exception as error:  # safetensors raises a class of its own, the rest of what it is read by
+            raise ValueError(
+                f"{file} is damaged ({type(error).__name__}: {error}): delete it, and this chunk is computed again"
+            ) from error
+        if facts.get("run") != self._digest or not fits:
+            raise ValueError(f"{file} is of another run: delete it, and this chunk is computed again")
+        moved = {name: one.to(x.device) for name, one in tensors.items()}
+        broken_by = moved.pop("broken_by")
+        facts_of_all: dict[str, Any] = {"x_nearest": None, "norm": norm, "eps": eps, "seed": seed, "early_stop": False}
+        return Chunk(AttackResult(**moved, **facts_of_all), broken_by, names, heard)
+
+
+def describe_model(model: Model) -> str:
+    """A model's class and a hash of its weights and buffers; of a callable the name alone."""
+    kind = type(model)
+    if not isinstance(model, nn.Module):
+        named = model if hasattr(model, "__qualname__") else kind
+        return f"{named.__module__}.{named.__qualname__}"
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            bits = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + bits)
+        else:
+            digest.update(f"{name} {value!r}".encode())
+    return f"{kind.__module__}.{kind.__qualname__} {digest.hexdigest()[:16]}"
+
+
+def describe_data(x: Tensor, y: Tensor) -> str:
+    """How many samples, and a hash of them, their labels and their order."""
+    words = fingerprint(x).cpu() * 31 + y.cpu()
+    return f"{len(x)} samples, {hashlib.sha256(words.numpy().tobytes()).hexdigest()[:16]}"
+
+
+def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse the folder of a run that differs, and say in what."""
+    try:
+        found = json.loads(file.read_text())
+        names = list(dict.fromkeys([*found, *wanted]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} must say what its chunks are of, but it cannot be read: {error}") from error
+    differences = [
+        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here"
+        for name in names
+        if found.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise ValueError(f"{file.parent} holds a run of another configuration ({'; '.join(differences)})")

@@ -1,0 +1,345 @@
+"""AutoAttack in one call, over either of its packages, resumable, its outcome checked by us and its flags as data."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.adapters._autoattack_package import SIGNS, Flag, Package, find_package, heard_in, listening
+from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_data, describe_model
+from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.core.checks import check_choice, check_count
+from art_ext.core.geometry import Box, attainable_radius, check_ball
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.problem import admit, check_classes, check_samples, pose
+from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.core.streams import resolve_seed
+
+__all__ = ["AutoAttackResult", "Flag", "run_autoattack"]
+
+VERSIONS = ("standard", "plus", "rand", "custom")
+ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_PARTS = ("apgd", "apgd_targeted", "fab", "square")
+
+Follower = Callable[[Model, Tensor, Tensor], AttackResult]
+
+
+@dataclass(frozen=True, eq=False)
+class AutoAttackResult(AttackResult):
+    """An ``AttackResult``, and what AutoAttack says of it.
+
+    Attributes:
+        flags: all six, raised or not.
+        accuracies: share of samples that stand, by the name of the attack: after it and all before it; ``"clean"`` is
+            the first. Attacks of ``then`` come last.
+        broken_by: (N,) int64, the position in accuracies of what broke the sample, 0 for the clean check; -1 where it
+            stands.
+    """
+
+    flags: tuple[Flag, ...] = ()
+    accuracies: dict[str, float] = field(default_factory=dict)
+    broken_by: Tensor | None = None
+
+
+def run_autoattack(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    version: str = "standard",
+    attacks: str | Sequence[str] | None = None,
+    adjust: Mapping[str, Mapping[str, float]] | None = None,
+    then: Sequence[Follower | tuple[str, Follower]] = (),
+    outputs: str = "logits",
+    clip_values: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 250,
+    chunk_size: int = 1000,
+    seed: int | None = 0,
+    device: torch.device | str | None = None,
+    backend: str = "auto",
+    state_dir: str | Path | None = None,
+    callback: Callback | None = None,
+) -> AutoAttackResult:
+    """Find ``x'`` that the model misclassifies with ``||x' - x|| <= eps`` in [0, 1], by AutoAttack.
+
+    The samples are cut into chunks. In each, every attack runs on the samples that stand after those before it, from
+    the same seed. A success is what our own check finds: misclassified, inside ball and box. The package is given the
+    radius at which rounding to float32 keeps within eps + 1e-6: a little less than eps in L2 and L1.
+
+    Every row that goes through the model is a query, those of the package's own checks and our clean check and our
+    check of each outcome included. The package does not say whose row it sends, so the rows of an attack are spread
+    evenly over the samples of the chunk that it runs on.
+
+    Args:
+        model: an ``nn.Module`` or a callable from images (R, C, H, W) to (R, K) scores.
+        x: (N, C, H, W) images in [0, 1].
+        y: (N,) class indices.
+        eps: radius of the ball in the units of x, such as 8/255.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        version: ``"standard"``, ``"plus"``, ``"rand"`` (for randomised models), or ``"custom"`` with attacks.
+        attacks: of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square; a text separates them by commas.
+        adjust: settings of the package's attack objects, ``{"apgd": {"n_iter": 20}}``; what is not AutoAttack's own
+            setting makes a number that must not be called AutoAttack's.
+        then: attacks ``(model, x, y) -> AttackResult`` that run on what stands after AutoAttack, such as a
+            ``functools.partial`` of ours with the same norm and eps; or pairs of name and attack.
+        outputs: ``"logits"`` or ``"probabilities"``, whose logarithms are attacked.
+        clip_values: the box; AutoAttack knows [0, 1] only.
+        batch_size: most rows in one call of the model. The package seeds each batch: its outcome depends on it.
+        chunk_size: samples attacked together, and kept together in state_dir.
+        seed: keys the package's random numbers; None draws one. The global random streams stay as they were.
+        device: where inputs go for models without parameters.
+        backend: ``"autoattack"``, ``"pyautoattack"``, or ``"auto"``, the first of these that is installed.
+        state_dir: a folder for finished chunks, each written atomically. The same call with the same folder goes on
+            where it was stopped, and returns what a call without a stop returns.
+        callback: is told after each attack of each chunk.
+
+    Returns:
+        The result, with the flags and the accuracies. Rows without success are the input.
+
+    Raises:
+        ImportError: if the package is not installed.
+        ValueError: naming what was given and what was wanted; for a state_dir of another configuration, naming the
+            differences; for a damaged chunk, naming the file; for a package that fails, with what it had warned of.
+
+    References:
+        Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+        attacks", 2020.
+    """
+    if tuple(clip_values) != (0, 1):
+        raise ValueError(f"AutoAttack knows no box but clip_values=(0, 1), got {clip_values}")
+    plan = _Plan(
+        model=model, eps=eps, norm=norm, version=version, attacks=_listed(attacks), adjust=adjust or {},
+        then=_named(then), outputs=outputs, batch_size=batch_size, seed=resolve_seed(seed), device=device,
+        package=find_package(backend),
+    )  # fmt: skip
+    check_count("chunk_size", chunk_size)
+    plan.check(x, y)
+    folder = None if state_dir is None else StateFolder(Path(state_dir), plan.identity(x, y, chunk_size))
+    tell = callback or (lambda progress: None)
+    chunks = []
+    for number, start in enumerate(range(0, max(len(x), 1), chunk_size)):
+        part = slice(start, start + chunk_size)
+        chunk = folder.read(number, x[part], norm, eps, plan.seed) if folder else None
+        if chunk is None:
+            try:
+                chunk = plan.run(x[part], y[part], functools.partial(_tell_of_all, tell, start))
+            except ValueError as error:
+                if len(x) <= chunk_size:
+                    raise
+                raise ValueError(f"in the chunk that begins with sample {start}: {error}") from error
+            if folder:
+                folder.write(number, chunk)
+        chunks.append(chunk)
+    return plan.join(chunks)
+
+
+def _tell_of_all(tell: Callback, start: int, progress: Progress) -> None:
+    """Pass on what happened in a chunk, with the positions that its samples have in x."""
+    given = {part.name: getattr(progress, part.name) for part in fields(Progress)}
+    tell(Progress(**given | {"index": progress.index + start}))
+
+
+def _listed(attacks: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = attacks.split(",") if isinstance(attacks, str) else attacks or ()
+    return tuple(str(name).strip() for name in names)
+
+
+def _named(then: Sequence[Follower | tuple[str, Follower]]) -> dict[str, Follower]:
+    """The attacks that follow, by name: the one given, or that of the function."""
+    named: dict[str, Follower] = {}
+    for one in then:
+        attack = one[1] if isinstance(one, tuple) else one
+        name = one[0] if isinstance(one, tuple) else getattr(_function(attack), "__name__", "")
+        if not callable(attack) or not name or name in (*named, *ATTACKS, "clean"):
+            raise ValueError(
+                f"then must hold attacks with names of their own, or pairs (name, attack), got {one!r} "
+                f"beside {', '.join(named) or 'AutoAttack'}"
+            )
+        named[name] = attack
+    return named
+
+
+def _function(attack: Any) -> Any:
+    return attack.func if isinstance(attack, functools.partial) else attack
+
+
+def _described(attack: Any) -> str:
+    """An attack by its function's name and the arguments fixed in advance."""
+    function = _function(attack)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    fixed = f"{attack.args} {sorted(attack.keywords.items())}" if isinstance(attack, functools.partial) else ""
+    return f"{named.__module__}.{named.__qualname__} {fixed}".strip()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked for, the same for every chunk."""
+
+    model: Model
+    eps: float
+    norm: str
+    version: str
+    attacks: tuple[str, ...]
+    adjust: Mapping[str, Mapping[str, float]]
+    then: Mapping[str, Follower]
+    outputs: str
+    batch_size: int
+    seed: int
+    device: torch.device | str | None
+    package: Package
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse what AutoAttack or an attack after it cannot work with, before the model is asked."""
+        check_samples(x)
+        if x.dim() != 4:
+            raise ValueError(f"x must be images of shape (N, C, H, W) for AutoAttack, got {tuple(x.shape)}")
+        if y is None:
+            raise ValueError("y must be given: AutoAttack attacks the samples that the model gets right, got None")
+        check_classes("y", y, len(x))
+        check_choice("version", self.version, VERSIONS)
+        if (self.version == "custom") != bool(self.attacks):
+            raise ValueError(
+                f"attacks must be given with version='custom', and only then, got version={self.version!r} "
+                f"and attacks={self.attacks}"
+            )
+        for name in self.attacks:
+            check_choice("each of attacks", name, ATTACKS)
+        if len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"attacks must hold each attack once, got {', '.join(self.attacks)}")
+        admit(self._oracle(x), x)
+        check_ball(self.norm, self.eps, self._box(x))
+        self._adversary(Counted(self.model, self.outputs), self._oracle(x).device, x)
+        for name, attack in self.then.items():
+            self._follow(name, attack, x[:0], y[:0])
+
+    def identity(self, x: Tensor, y: Tensor, chunk_size: int) -> dict[str, Any]:
+        """What decides the outcome."""
+        return {
+            "tool": "art-ext autoattack", "package": f"{self.package.name} {self.package.version}",
+            "model": describe_model(self.model), "outputs": self.outputs, "data": describe_data(x, y),
+            "norm": self.norm, "eps": self.eps, "version": self.version, "attacks": self.attacks,
+            "adjust": {part: dict(settings) for part, settings in self.adjust.items()},
+            "then": {name: _described(attack) for name, attack in self.then.items()}, "seed": self.seed,
+            "batch_size": self.batch_size, "chunk_size": chunk_size,
+        }  # fmt: skip
+
+    def _oracle(self, x: Tensor) -> ScoreOracle:
+        return ScoreOracle(
+            self.model, len(x), outputs=self.outputs, batch_size=self.batch_size, device=self.device,
+            default_device=x.device,
+        )  # fmt: skip
+
+    def _box(self, x: Tensor) -> Box:
+        return Box.of((0.0, 1.0), x.shape[1:], torch.device("cpu"))
+
+    def run(self, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
+        """Attack one chunk: all of the package's attacks in turn, and then ours."""
+        oracle = self._oracle(x)
+        samples, box = admit(oracle, x)
+        network = Counted(self.model, self.outputs)
+        with oracle:
+            adversary = self._adversary(network.eval(), oracle.device, samples)
+            problem = pose(oracle, samples, box, y, None)
+            verdict = Verdict("AutoAttack", oracle, problem, self.norm, self.eps, callback)
+            broken_by = torch.where(verdict.already, 0, -1)
+            heard: dict[str, str] = {}
+            names = [*adversary.attacks_to_run, *self.then]
+            for number, name in enumerate(names, start=1):
+                index = verdict.alive()
+                if not len(index):
+                    break
+                if name in self.then:
+                    hit = self._after(name, verdict, index)
+                else:
+                    moved, complaints = self._attack(adversary, name, problem.x[index], problem.goal[index])
+                    heard = complaints | heard
+                    network.eval()  # an attack may leave the model in the mode of training
+                    network.charge(oracle, index)
+                    hit = verdict.check(moved, index)
+                broken_by[index[hit]] = number
+                verdict.tell(number, index, finished=hit | (number == len(names)))
+        return Chunk(verdict.result(x.device, self.seed), broken_by.to(x.device), tuple(names), heard)
+
+    def _adversary(self, network: nn.Module, device: torch.device, x: Tensor) -> Any:
+        """The package's object, adjusted."""
+        norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm]
+        radius = attainable_radius(self.norm, self.eps, self._box(x), math.prod(x.shape[1:]))
+        with listening():
+            adversary = self.package.kind(
+                network, norm=norm, eps=radius, seed=self.seed, verbose=False, attacks_to_run=list(self.attacks),
+                version=self.version, device=device,
+            )  # fmt: skip
+        for part, settings in self.adjust.items():
+            if part not in _PARTS or not isinstance(settings, Mapping):
+                raise ValueError(f"adjust must hold settings of {', '.join(_PARTS)}, got {part!r}: {settings!r}")
+            for name, value in settings.items():
+                if not hasattr(getattr(adversary, part), name) or not isinstance(value, int | float):
+                    raise ValueError(f"adjust must hold numbers that the attack has, got {part}.{name}: {value!r}")
+                setattr(getattr(adversary, part), name, value)
+        return adversary
+
+    def _attack(self, adversary: Any, name: str, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, str]]:
+        """What one of the package's attacks makes of x (M, *S), and what the package complained of."""
+        adversary.attacks_to_run = [name]
+        counters = self.package.checks.funcs  # of the whole process: an earlier model's calls must not count for this
+        counters.update(dict.fromkeys(counters, 0))
+        try:
+            with fenced(self.seed), listening() as lines:
+                moved = adversary.run_standard_evaluation(x.clone(), y.clone(), bs=self.batch_size)
+        except Exception as error:  # it may fail in any way on a model that it did not expect
+            warned = "; ".join(heard_in(lines).values())
+            raise ValueError(
+                f"{self.package.name} fails in {name}: {type(error).__name__}: {error}"
+                + (f" (it had warned: {warned})" if warned else "")
+            ) from error
+        return moved, heard_in(lines)
+
+    def _after(self, name: str, verdict: Verdict, index: Tensor) -> Tensor:
+        """Run one of our attacks on the samples that stand; its own count of rows is taken."""
+        problem, oracle = verdict.problem, verdict.oracle
+        result = self._follow(name, self.then[name], problem.x[index], problem.goal[index])
+        for column in ("queries", "gradients", "wasted_rows"):
+            getattr(oracle, column)[index] += getattr(result, column)
+        hit = result.success.clone()
+        hit[result.success] = verdict.check(result.x_adv[result.success], index[result.success])
+        return hit
+
+    def _follow(self, name: str, attack: Follower, x: Tensor, y: Tensor) -> AttackResult:
+        result = attack(self.model, x, y)
+        if not isinstance(result, AttackResult):
+            raise ValueError(f"{name} of then must return an AttackResult, got {type(result).__name__}")
+        if result.norm != self.norm or result.eps is None or not math.isclose(result.eps, self.eps):
+            raise ValueError(
+                f"{name} of then must fill the same ball, norm={self.norm!r} and eps={self.eps}, "
+                f"got norm={result.norm!r} and eps={result.eps}"
+            )
+        return result
+
+    def join(self, chunks: Sequence[Chunk]) -> AutoAttackResult:
+        """One result of all chunks, with the accuracies and the flags of the whole."""
+        result = AttackResult.cat([chunk.result for chunk in chunks])
+        broken_by = torch.cat([chunk.broken_by for chunk in chunks])
+        names = ["clean", *chunks[0].names]
+        stands = [((broken_by < 0) | (broken_by > number)).double().mean().item() for number in range(len(names))]
+        accuracies = dict(zip(names, stands, strict=True))
+        heard: dict[str, str] = {}
+        for chunk in chunks:
+            heard = chunk.heard | heard
+        with listening() as lines:
+            self.package.checks.check_square_sr({name: accuracies[name] for name in names[: -len(self.then) or None]})
+        heard |= heard_in(lines)
+        unseen = dict.fromkeys(SIGNS, "not checked: no sample to attack") if bool((broken_by == 0).all()) else {}
+        if self.version == "rand":
+            unseen["randomised"] = "not checked by version='rand'"
+        flags = [Flag(name, name in heard, heard.get(name, unseen.get(name, ""))) for name in SIGNS]
+        own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
+        return AutoAttackResult(**own, flags=tuple(flags), accuracies=accuracies, broken_by=broken_by)

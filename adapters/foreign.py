@@ -1,0 +1,155 @@
+"""What a toolkit's own attack is run in: its rows are counted, its randomness fenced, its outcome checked by us."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.geometry import distances, within_ball
+from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.problem import Problem
+from art_ext.core.result import AttackResult, Callback, Progress
+
+
+class Counted(nn.Module):
+    """A model as logits, that counts its rows forward and backward.
+
+    Args:
+        model: what is attacked.
+        outputs: ``"logits"`` or ``"probabilities"``, what it returns.
+
+    Attributes:
+        forwards, backwards: rows so far.
+    """
+
+    def __init__(self, model: Model, outputs: str) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+        self.forwards = self.backwards = 0
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(R, K) logits of rows (R, *S)."""
+        self.forwards += len(rows)
+        outputs: Tensor = self.model(rows)
+        if self.outputs == "probabilities":  # up to a constant per row, which no loss of logits sees
+            outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+        if outputs.requires_grad:
+            count = len(rows)
+
+            def passed(gradient: Tensor) -> None:
+                self.backwards += count
+
+            outputs.register_hook(passed)
+        return outputs
+
+    def charge(self, oracle: LabelOracle, index: Tensor) -> None:
+        """Spread the rows so far evenly over the samples in index (M,), and begin anew; their sum is exact."""
+        oracle.queries[index] += _shares(self.forwards, index)
+        oracle.gradients[index] += _shares(self.backwards, index)
+        self.forwards = self.backwards = 0
+
+
+def _shares(total: int, index: Tensor) -> Tensor:
+    """(M,) int64 that sum to total and differ by one at most."""
+    count = len(index)
+    return total // count + (torch.arange(count, device=index.device) < total % count).long()
+
+
+@contextmanager
+def fenced(seed: int) -> Iterator[None]:
+    """Seed the global random streams, which toolkits draw from, and put them back as they were.
+
+    Every call of a toolkit begins with the same seed: what it does to a batch does not depend on the batches before.
+    """
+    seed = (seed ^ seed >> 32) % (1 << 32)  # these generators read no more than 32 bits
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the toolkits' stream, not ours
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+class Verdict:
+    """What was found so far; a toolkit's own word for success is never taken.
+
+    Args:
+        name: of the attack, for messages.
+        oracle: of the model, which each check asks one query per sample.
+        problem: the samples and their goals.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        eps: radius of the ball.
+        callback: is told of each step, the clean check first.
+
+    Attributes:
+        already, success: (N,) bool, which goals the clean inputs met, and which are met by now.
+    """
+
+    def __init__(
+        self, name: str, oracle: LabelOracle, problem: Problem, norm: str, eps: float, callback: Callback
+    ) -> None:
+        self.name = name
+        self.oracle = oracle
+        self.problem = problem
+        self.norm = norm
+        self.eps = eps
+        self.callback = callback
+        everything = torch.arange(len(problem.x), device=oracle.device)
+        self.already = problem.met(problem.clean, everything)
+        self.success, self._x_adv = self.already.clone(), problem.x.clone()
+        self._distance = torch.where(self.already, 0.0, torch.inf)
+        self.tell(0, everything, finished=self.already)
+
+    def alive(self) -> Tensor:
+        """(M,) int64, the samples that do not meet their goals yet."""
+        return (~self.success).nonzero().squeeze(1)
+
+    def check(self, moved: Tensor, index: Tensor) -> Tensor:
+        """(M,) bool, which rows of moved (M, *S) fool the model inside ball and box; these are kept.
+
+        Args:
+            moved: what the attack made of the samples.
+            index: (M,) int64, which samples these are.
+
+        Raises:
+            ValueError: if moved has not the shape of the samples.
+        """
+        x = self.problem.x[index]
+        if moved.shape != x.shape:
+            raise ValueError(f"{self.name} must return the shape {tuple(x.shape)}, got {tuple(moved.shape)}")
+        if not len(index):
+            return torch.zeros_like(index, dtype=torch.bool)
+        moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
+        met = self.problem.met(self.oracle.labels(moved, index), index)
+        length = distances(moved, x, self.norm)
+        hit = met & self.problem.box.contains(moved) & within_ball(length, self.eps)
+        self.success[index[hit]] = True
+        self._distance[index[hit]] = length[hit].to(self._distance.dtype)
+        self._x_adv[index[hit]] = moved[hit]
+        return hit
+
+    def tell(self, step: int, index: Tensor, finished: Tensor) -> None:
+        """Let the callback know of the samples in index (M,), and which of them are finished (M,)."""
+        queries = self.oracle.queries[index]
+        self.callback(Progress(step, index, self._distance[index], queries, finished, self.success[index]))
+
+    def result(self, home: torch.device, seed: int) -> AttackResult:
+        """The outcome, its tensors sent home."""
+        oracle = self.oracle
+        return AttackResult(
+            x_adv=self._x_adv.to(home), success=self.success.to(home), already_adversarial=self.already.to(home),
+            distance=self._distance.to(home), x_nearest=None, queries=oracle.queries.to(home),
+            queries_to_success=torch.where(self.success, oracle.queries, -1).to(home),
+            gradients=oracle.gradients.to(home), wasted_rows=oracle.wasted_rows.to(home), norm=self.norm, eps=self.eps,
+            seed=seed, early_stop=False,
+        )  # fmt: skip
