@@ -1,68 +1,138 @@
-"""RobustBench as it comes from PyPI, made importable.
-
-RobustBench 1.1.1 imports ``autoattack``, but the dependency that its metadata installs is called ``pyautoattack`` and
-has another signature. The bridge lasts as long as one import: site-packages is not touched, no name stays behind.
-"""
+"""RobustBench: its import bridged, its models from local files, its evaluation on our data, and what it is sent."""
 
 from __future__ import annotations
 
-import importlib
-import sys
+import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
-from types import ModuleType
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["autoattack_bridge", "import_robustbench"]
+from torch import Tensor, nn
+
+from art_ext.adapters._robustbench_import import autoattack_bridge, import_robustbench
+from art_ext.adapters.robustbench_check import Check, check_submission
+from art_ext.adapters.robustbench_evidence import Evidence
+from art_ext.adapters.robustbench_info import NORMS, write_model_info
+from art_ext.adapters.robustbench_submission import Metadata, Source, submission
+from art_ext.adapters.robustbench_zoo import load_zoo_model
+from art_ext.core.checks import check_choice, check_count
+from art_ext.core.oracle import frozen_eval
+
+if TYPE_CHECKING:
+    import torch
+
+    from art_ext.adapters.autoattack import AutoAttackResult
+
+__all__ = [
+    "Check",
+    "Evaluation",
+    "Evidence",
+    "Metadata",
+    "Source",
+    "autoattack_bridge",
+    "check_submission",
+    "evaluate",
+    "import_robustbench",
+    "load_zoo_model",
+    "submission",
+    "write_model_info",
+]
+
+logger = logging.getLogger("art_ext")
 
 
-@contextmanager
-def autoattack_bridge() -> Iterator[None]:
-    """Let ``import autoattack`` find pyautoattack under autoattack's old signature inside the ``with`` block.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What ``evaluate`` found; it unpacks into the pair that RobustBench's ``benchmark`` returns.
 
-    A real ``autoattack``, where one is installed, is left alone.
+    Attributes:
+        clean_accuracy: share of the samples that the model classifies correctly.
+        robust_accuracy: share that stays correct under every attack.
+        dataset: name of the data.
+        samples: how many there were.
+        threat_model: ``"Linf"`` or ``"L2"``.
+        eps: radius in the units of x.
+        version: of AutoAttack.
+        result: of AutoAttack, with the adversarial images, the accuracy after each attack, and its flags.
+    """
+
+    clean_accuracy: float
+    robust_accuracy: float
+    dataset: str
+    samples: int
+    threat_model: str
+    eps: float
+    version: str
+    result: AutoAttackResult
+
+    def __iter__(self) -> Iterator[float]:
+        yield self.clean_accuracy
+        yield self.robust_accuracy
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: str = "cifar10",
+    threat_model: str = "Linf",
+    eps: float = 8 / 255,
+    *,
+    n_examples: int = 10_000,
+    data_dir: str | os.PathLike[str] | None = None,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    batch_size: int = 250,
+    device: torch.device | str | None = None,
+    version: str = "standard",
+    seed: int = 0,
+    **options: Any,
+) -> Evaluation:
+    """Clean and robust accuracy as RobustBench's ``benchmark`` measures them: AutoAttack on the first test samples.
+
+    Unlike there, data come from local files or from tensors, nothing is downloaded or written, the model is neither
+    moved nor left in another mode: one in training mode is evaluated in eval mode, with a warning.
+
+    Args:
+        model: from (R, *S) in [0, 1] to (R, K) logits.
+        dataset: a name or path, as ``load_data`` takes it; with x and y, what the report calls them.
+        threat_model: ``"Linf"`` or ``"L2"``; corruptions are not measured here.
+        eps: radius in the units of x.
+        n_examples: the first so many samples, or all where there are fewer; the result tells how many.
+        data_dir: where to look for a named data set; without it, the folder in the environment variable ART_EXT_DATA.
+        x: (N, *S) in [0, 1], in place of the files.
+        y: (N,) int64, their classes.
+        batch_size: most rows in one model call.
+        device: where inputs go, for models without parameters.
+        version: of AutoAttack: ``"standard"``, ``"plus"``, ``"rand"`` or ``"custom"`` (with ``attacks=[...]``).
+        seed: of AutoAttack.
+        **options: passed on to :func:`art_ext.adapters.autoattack.run_autoattack`, such as ``state_dir``.
 
     Raises:
-        ImportError: if neither autoattack nor pyautoattack is installed.
+        ValueError: for values that make no sense, and data that are not found.
+        ImportError: without AutoAttack.
     """
-    if "autoattack" in sys.modules or find_spec("autoattack") is not None:
-        yield
-        return
-    try:
-        from pyautoattack.state import EvaluationState
+    check_choice("threat_model", threat_model, tuple(NORMS))
+    check_count("n_examples", n_examples)
+    if (x is None) != (y is None):
+        raise ValueError(f"x and y go together, got {'y' if x is None else 'x'} alone")
+    if x is None or y is None:
+        from art_ext.data import load_data
 
-        from art_ext.adapters._old_autoattack import AutoAttack
-    except ImportError as error:
-        raise ImportError("neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'") from error
-    package, state = ModuleType("autoattack"), ModuleType("autoattack.state")
-    vars(state).update(EvaluationState=EvaluationState)
-    vars(package).update(AutoAttack=AutoAttack, state=state)
-    sys.modules.update({"autoattack": package, "autoattack.state": state})
-    try:
-        yield
-    finally:
-        for name in ("autoattack", "autoattack.state"):
-            sys.modules.pop(name, None)
+        data = load_data(dataset, root=data_dir)
+        x, y, dataset = data.x, data.y, data.name
+    from art_ext.adapters.autoattack import run_autoattack
 
-
-def import_robustbench() -> ModuleType:
-    """Import RobustBench through the bridge.
-
-    Returns:
-        The module ``robustbench``, which ``import robustbench`` finds from then on.
-
-    Raises:
-        ImportError: if RobustBench or something it imports is missing, or if ``robustbench`` is the stub that
-            torchattacks' wheel installs under that name; the message says what to do.
-    """
-    with autoattack_bridge():
-        try:
-            module = importlib.import_module("robustbench")
-        except ImportError as error:
-            raise ImportError(f"RobustBench cannot be imported ({error}): `art-ext doctor` explains why") from error
-    if not hasattr(module, "benchmark"):
-        raise ImportError(
-            f"{module.__file__} is not RobustBench but the stub in torchattacks' wheel: "
-            "pip install --no-deps --force-reinstall robustbench==1.1.1"
-        )
-    return module
+    if isinstance(model, nn.Module) and model.training:
+        logger.warning("the model is in training mode: it is evaluated in eval mode, and put back afterwards")
+    x, y = x[:n_examples], y[:n_examples]
+    with frozen_eval(model):
+        result = run_autoattack(
+            model, x, y, norm=NORMS[threat_model], eps=eps, version=version, seed=seed, batch_size=batch_size,
+            device=device, **options,
+        )  # fmt: skip
+    wrong = result.already_adversarial
+    return Evaluation(
+        clean_accuracy=float((~wrong).double().mean()),
+        robust_accuracy=float((~(wrong | result.success)).double().mean()),
+        dataset=dataset, samples=len(x), threat_model=threat_model, eps=eps, version=version, result=result,
+    )  # fmt: skip

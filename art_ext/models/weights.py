@@ -33,7 +33,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"weights must name a checkpoint file, got {file}, which does not exist or is a folder")
-    state = _without_wrapper(_read(file), file)
+    state = _without_wrapper(read_tensors(file), file)
     expected = model.state_dict()
     if state.keys().isdisjoint(expected) and all(name.startswith(_PREFIX) for name in state):
         state = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
@@ -51,7 +51,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     write_state_dict(Path(path), model.state_dict())
 
 
-def _read(file: Path) -> object:
+def read_tensors(file: Path) -> object:
     """Return what the checkpoint holds, tensors on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

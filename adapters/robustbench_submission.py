@@ -1,0 +1,221 @@
+"""A folder to hand in to RobustBench: model, numbers, log, and the text of the issue to open there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext import __version__
+from art_ext.adapters.robustbench_evidence import Evidence
+from art_ext.adapters.robustbench_info import FULL, NORMS, check_identifier, write_model_info
+from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of, log_of
+from art_ext.core.checks import check_choice, check_count
+from art_ext.files import write_atomically, write_state_dict
+
+FORMAT = 1
+SUBMISSION, EVIDENCE, LOG, ISSUE = "submission.json", "evidence.safetensors", "log.txt", "issue.md"
+KINDS = ("model", "external")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What the records cannot know.
+
+    Attributes:
+        name: the model's id, ``<Name><Year><FirstWordOfTitle>``; of an external evaluation, that in the model zoo.
+        dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
+        authors: of the paper or, of an external evaluation, of the evaluation.
+        paper_title, paper_link, venue: of the paper.
+        architecture: such as ``"WideResNet-28-10"``.
+        additional_data: whether training used more than the data set.
+        forward_passes: of one prediction.
+        footnote: shown below the leaderboard.
+        method: how it was evaluated: a link or a sentence, put before the list of attacks.
+        url: where checkpoint and code, or the adversarial images, can be downloaded.
+        model_zoo: whether the model shall be added to the zoo.
+        new_architecture: whether its architecture is none of RobustBench's.
+        license: ``"MIT"``, or the URL of another one.
+    """
+
+    name: str
+    dataset: str = "cifar10"
+    authors: str = ""
+    paper_title: str = ""
+    paper_link: str = ""
+    venue: str = ""
+    architecture: str = ""
+    additional_data: bool | None = None
+    forward_passes: int = 1
+    footnote: str = ""
+    method: str = ""
+    url: str = ""
+    model_zoo: bool = True
+    new_architecture: bool = False
+    license: str = ""
+
+    def check(self, external: bool) -> None:
+        """Refuse what the issue could not be filled in with.
+
+        Raises:
+            ValueError: naming what is missing.
+        """
+        check_choice("dataset", self.dataset, tuple(FULL))
+        check_identifier(self.name)
+        needed = ("authors",) if external else ("authors", "paper_title", "paper_link", "architecture")
+        missing = [name for name in needed if not getattr(self, name).strip()]
+        if not external and self.additional_data is None:
+            missing.append("additional_data")
+        if missing:
+            raise ValueError(f"the submission must say {', '.join(missing)}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The user's model: a Python file of its own, the function in it that makes the network, and its arguments.
+
+    Attributes:
+        model: the network with its weights.
+        file: with nothing but installed packages imported in it, since it is handed in alone.
+        factory: name of the function.
+        arguments: of it, as text.
+    """
+
+    model: nn.Module
+    file: Path
+    factory: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+def submission(
+    out: str | os.PathLike[str],
+    metadata: Metadata,
+    evidence: Evidence,
+    source: Source | None = None,
+    *,
+    external: bool = False,
+    allow_partial: bool = False,
+    sample: int = 200,
+) -> Path:
+    """Make a folder for RobustBench: a new model, or with ``external`` an evaluation of a model that it has.
+
+    It holds ``issue.md`` (the text of the issue), ``submission.json``, ``log.txt`` (what was run, with what, and what
+    each attack broke), ``evidence.safetensors`` (labels and verdicts of all samples, and some samples themselves with
+    their adversarials); for a model its file, ``model.safetensors``, ``model.pt`` (its state dict) and its model_info
+    file; for an external evaluation ``adversarial_images.pt``. All accuracies are counted from the evidence.
+
+    Args:
+        out: the folder, new or empty; it appears when it is complete.
+        metadata: what the records cannot know.
+        evidence: what was measured.
+        source: the model; may be left out of an external evaluation, which is then checked against the zoo's model.
+        external: an evaluation of a model in RobustBench's zoo.
+        allow_partial: accept fewer samples than the full test set.
+        sample: how many samples to put into the folder for its check.
+
+    Raises:
+        ValueError: if something is missing, the test set is not complete, or the folder has other files in it.
+    """
+    target = Path(out)
+    check_count("sample", sample)
+    metadata.check(external)
+    full, samples, shape = FULL[metadata.dataset], len(evidence.x), tuple(evidence.x.shape[1:])
+    if metadata.dataset.startswith("cifar") and shape != (3, 32, 32):
+        raise ValueError(f"images of {metadata.dataset} have shape (3, 32, 32), got {shape}: wrong dataset?")
+    if samples > full or (samples < full and not allow_partial):
+        raise ValueError(
+            f"the leaderboard of {metadata.dataset} wants the full test set, {full} images, got {samples}: evaluate "
+            "all of them, or accept fewer with allow_partial (--allow-partial)"
+        )
+    if external and evidence.images is None:
+        raise ValueError("an external evaluation hands in its adversarial images: evaluate with save_images=True")
+    if source is None and not external:
+        raise ValueError("a new model must be handed in with its file and weights, got none (--model FILE.py:FACTORY)")
+    if source is not None and (source.file.suffix != ".py" or not source.file.is_file()):
+        raise ValueError(f"the model must come from a Python file, which is handed in, got {source.file}")
+    with _appearing(target) as folder:
+        _write(folder, _describe(metadata, evidence, source, external), metadata, evidence, source, sample)
+    return target
+
+
+def _describe(metadata: Metadata, evidence: Evidence, source: Source | None, external: bool) -> dict[str, Any]:
+    """The content of submission.json."""
+    return {
+        "tool": "art-ext", "version": __version__, "format": FORMAT, "kind": KINDS[external],
+        "metadata": asdict(metadata), "threat_model": {norm: name for name, norm in NORMS.items()}[evidence.norm],
+        "norm": evidence.norm, "eps": evidence.eps, "samples": len(evidence.x), "full": FULL[metadata.dataset],
+        "model": source and {
+            "file": source.file.name, "factory": source.factory, "arguments": dict(source.arguments),
+        },
+        "clean_accuracy": evidence.clean_accuracy, "robust_accuracy": evidence.robust_accuracy,
+        "autoattack_accuracy": evidence.autoattack_accuracy, "accuracies": evidence.accuracies,
+        "details": dict(evidence.details),
+    }  # fmt: skip
+
+
+def _write(
+    folder: Path, facts: dict[str, Any], metadata: Metadata, evidence: Evidence, source: Source | None, sample: int
+) -> None:
+    write_state_dict(folder / EVIDENCE, evidence.sample(sample))
+    if source is not None:
+        shutil.copyfile(source.file, folder / source.file.name)
+        state = {name: one.detach().cpu().contiguous().clone() for name, one in source.model.state_dict().items()}
+        write_state_dict(folder / WEIGHTS[0], state)
+        _write_tensors(folder / WEIGHTS[1], state)
+    if facts["kind"] == "external":
+        _write_tensors(folder / IMAGES, evidence.images)
+    else:
+        reported, autoattack = evidence.robust_accuracy, evidence.autoattack_accuracy
+        part = "" if facts["samples"] == facts["full"] else f"Measured on the first {facts['samples']} test images."
+        write_model_info(
+            folder, metadata.name, title=metadata.paper_title, link=metadata.paper_link, authors=metadata.authors,
+            architecture=metadata.architecture, additional_data=bool(metadata.additional_data), eps=evidence.eps,
+            clean_accuracy=evidence.clean_accuracy, reported=reported, autoattack_accuracy=autoattack,
+            external=reported if autoattack is not None and reported < autoattack else None,
+            dataset=metadata.dataset, threat_model=facts["threat_model"], venue=metadata.venue,
+            number_forward_passes=metadata.forward_passes, footnote=f"{metadata.footnote} {part}".strip(),
+        )  # fmt: skip
+    texts = {
+        ISSUE: issue_of(facts), LOG: log_of(facts, evidence),
+        SUBMISSION: json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
+
+
+def _write_tensors(file: Path, content: Tensor | Mapping[str, Tensor] | None) -> None:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    write_atomically(file, stream.getvalue())
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A folder beside the target that takes its place at the end, and goes away after an error.
+
+    Raises:
+        ValueError: if the target is there and not an empty folder.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"out must be a new or empty folder, got {target}: nothing in it is overwritten")
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            target.rmdir()  # empty, or it says so
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
