@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import sys
+from pathlib import Path
+from typing import Any
 
 
 def parse_number(name: str, text: str) -> float:
@@ -91,3 +95,22 @@ def parse_value(text: str) -> object:
 def parse_target(text: str | None) -> str | int | None:
     """A class index as a number; the name of a rule, and None, as they are."""
     return int(text) if text is not None and re.fullmatch(r"\d+", text) else text
+
+
+def read_toml(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ValueError: if it is missing or no TOML.
+        ImportError: under Python 3.10 without the extras ``train`` or ``report``.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} must be TOML, but reading it fails: {error}") from error

@@ -1,4 +1,4 @@
-"""The command line: ``art-ext demo``, ``art-ext evaluate``, ``art-ext train``, ``art-ext doctor``.
+"""The command line: ``art-ext evaluate`` and its siblings.
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2 bad arguments or
 input; ``doctor`` exits with 1 if it finds a problem.
@@ -17,20 +17,33 @@ import typer
 
 from art_ext import __version__
 from art_ext.arguments import parse_arguments, parse_attack_arguments, parse_numbers, parse_target
-from art_ext.cli_shared import Quiet, Seed, explained
+from art_ext.cli_report import compare, report
+from art_ext.cli_shared import Quiet, Seed, explained, share_of_work
+from art_ext.cli_submit import submit
 from art_ext.cli_train import train
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
-    from art_ext.evaluation.runner import Outcome, Watcher
+    from art_ext.evaluation import Outcome, Watcher
 
+PANEL = (
+    "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps, Frank-Wolfe, RayS: what stands "
+    "beside AutoAttack), black-box, paper, or a TOML file."
+)
+MODE = (
+    "cascade: each attack gets only what those before it did not break; independent: each gets all samples. By default "
+    "as the panel says, and independent for --attack."
+)
+CHUNK = "Most samples between two writes to the disk; by default twice the batch size, less for shards."
+SHARD = "i/n, such as 0/4: work on every n-th chunk only, from the i-th on; art-ext merge unites the folders."
 EARLY_STOP = (
     "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). "
     "By default a single eps stops early, and one search serves several."
 )
 ATTACK = (
     "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm, fgsm, i_fgsm, "
-    "mi_fgsm, pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's, such as torchattacks:PGD or art:SquareAttack."
+    "mi_fgsm, pgd, auto_pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's: torchattacks:PGD, art:SquareAttack, "
+    "foolbox:LinfPGD, autoattack. Without a panel, rays."
 )
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 
@@ -84,7 +97,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")],
     model_args: Annotated[str, typer.Option(help="Arguments of the factory: key=value,key=value.")] = "",
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")] = None,
-    attack: Annotated[str, typer.Option(help=ATTACK)] = "rays",
+    attack: Annotated[str | None, typer.Option(help=ATTACK)] = None,
+    panel: Annotated[str | None, typer.Option(help=PANEL)] = None,
+    mode: Annotated[str | None, typer.Option(help=MODE)] = None,
     attack_args: Annotated[str, typer.Option(help="Arguments of the attacks: name.key=value,name.key=value.")] = "",
     targeted: Annotated[str | None, typer.Option(help="Targets: random, least-likely, or one class index.")] = None,
     eps: Annotated[str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")] = "8/255",
@@ -97,18 +112,27 @@ def evaluate(
     outputs: Annotated[str, typer.Option(help="What the model returns: logits, probabilities or labels.")] = "logits",
     clip_values: Annotated[str, typer.Option(help="The box: lower,upper.")] = "0,1",
     batch_size: Annotated[int, typer.Option(help="Most rows in one model call.")] = 256,
+    chunk_size: Annotated[int | None, typer.Option(help=CHUNK)] = None,
+    shard: Annotated[str | None, typer.Option(help=SHARD)] = None,
+    save_images: Annotated[bool, typer.Option("--save-images", help="Keep every adversarial image.")] = False,
     device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, also beside other files.")] = False,
 ) -> None:
-    """Attack your own model and write a report: table, plots, and a record of every sample."""
+    """Attack your own model and write a report: table, plots, and a record of every sample.
+
+    A run that was killed goes on when the same command is given again. Under torchrun or accelerate launch the
+    processes share the work.
+    """
     with explained():
         radii, box = parse_numbers("eps", eps), parse_numbers("clip-values", clip_values)
         if len(box) != 2:
             raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
         factory_arguments = parse_arguments(model_args)
         attack_arguments = parse_attack_arguments(attack_args)
+        attacks = None if attack is None else [name.strip() for name in attack.split(",")]
+        part, device = share_of_work(shard, device)
         from art_ext.data import load_data
         from art_ext.evaluation import evaluate as run
         from art_ext.evaluation.records import require_report
@@ -122,16 +146,32 @@ def evaluate(
         models = {_name(model, weights): _model(model, factory_arguments, weights, device)}
         with _watcher(quiet) as watcher:
             outcome = run(
-                models, samples, out, eps=radii, attacks=[name.strip() for name in attack.split(",")],
+                models, samples, out, eps=radii, attacks=attacks, panel=panel, mode=mode,
                 attack_args=attack_arguments, targeted=parse_target(targeted), max_queries=max_queries, norm=norm,
                 early_stop=early_stop, outputs=outputs, clip_values=(box[0], box[1]), batch_size=batch_size,
-                device=device, seed=seed, arguments=arguments, overwrite=overwrite,
-                watcher=watcher,
+                chunk_size=chunk_size, shard=part, save_images=save_images, device=device, seed=seed,
+                arguments=arguments, overwrite=overwrite, watcher=watcher,
             )  # fmt: skip
         _show(outcome, quiet)
 
 
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders of the shards.")],
+    out: Annotated[Path, typer.Option(help="Folder of the whole run: new or empty.")],
+    quiet: Quiet = False,
+) -> None:
+    """Unite the folders of shards, and write the report if none is missing."""
+    with explained():
+        from art_ext.evaluation import merge as unite
+
+        _show(unite(folders, out), quiet)
+
+
 app.command()(train)
+app.command()(report)
+app.command()(compare)
+app.command()(submit)
 
 
 @app.command()
@@ -178,7 +218,7 @@ def _name(spec: str, weights: Path | None) -> str:
 @contextmanager
 def _watcher(quiet: bool) -> Iterator[Watcher]:
     """What shows the progress: nothing, or clean accuracies, warnings and a bar."""
-    from art_ext.evaluation.runner import Watcher
+    from art_ext.evaluation import Watcher
 
     logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(levelname)s: %(message)s")
     if quiet:
@@ -225,6 +265,9 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
 def _show(outcome: Outcome, quiet: bool) -> None:
     from art_ext.evaluation.table import to_text
 
+    if outcome.missing:
+        typer.echo(f"{outcome.folder}: {outcome.missing} units of the work are missing, so there is no report yet")
+        return
     typer.echo(to_text(outcome.rows))
     if not quiet:
         typer.echo(f"report: {outcome.folder / 'index.html'}")

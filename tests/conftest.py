@@ -123,3 +123,57 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return shell(classifier, **{**settings, **options})
 
     return build
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Any]:
+    """Builds a complete run in memory from the positions that each attack breaks, by model, attack and eps."""
+    return _loaded_run
+
+
+def _loaded_run(
+    broken: dict[str, dict[str, dict[float, set[int]]]], *, samples: int = 10, wrong: dict[str, set[int]] | None = None,
+    mode: str = "independent", name: str = "run", nearest: tuple[str, ...] = (), labels: list[int] | None = None,
+    ids: list[int] | None = None, warnings: tuple[dict[str, Any], ...] = (), examples: Any = None,
+    class_names: list[str] | None = None, data: str = "digits", targeted: str | None = None, norm: str = "linf",
+) -> Any:  # fmt: skip
+    """Half of eps is the distance of what was broken; 7 queries until then of 10 in all."""
+    import pandas as pd
+
+    from art_ext.evaluation.records import LoadedRun
+    from art_ext.evaluation.table import summarise
+
+    index = np.arange(samples)
+    label = np.zeros(samples, dtype=int) if labels is None else np.array(labels)
+    blocks, accuracy = [], {}
+    for model, attacks in broken.items():
+        clean = np.isin(index, sorted((wrong or {}).get(model, ())))
+        accuracy[model] = float((~clean).mean())
+        fallen: dict[float, Any] = {}
+        for attack, radii in attacks.items():
+            for eps, positions in sorted(radii.items()):
+                before = clean | np.any([hit for radius, hit in fallen.items() if radius <= eps] or [clean], axis=0)
+                given = ~before if mode == "cascade" else np.ones(samples, dtype=bool)
+                hit = np.isin(index, sorted(positions)) & given & ~clean
+                fallen[eps] = fallen.get(eps, clean) | hit
+                blocks.append(pd.DataFrame({
+                    "index": index, "id": np.array(ids or index + 1000), "model": model, "attack": attack, "eps": eps,
+                    "label": label, "target": -1, "clean_prediction": np.where(clean, label + 1, label),
+                    "attacked": given, "success": hit, "already_adversarial": clean,
+                    "distance": np.where(clean, 0.0, np.where(hit, eps / 2, np.inf)), "queries": np.where(given, 10, 0),
+                    "queries_to_success": np.where(hit, 7, -1), "gradients": 0, "wasted_rows": 0, "seconds": 0.25,
+                }))  # fmt: skip
+    records = pd.concat(blocks, ignore_index=True)
+    names = list(dict.fromkeys(records["attack"]))
+    run = {
+        "arguments": {"seed": 0}, "panel": {"name": "custom", "mode": mode},
+        "settings": {
+            "eps": sorted({float(eps) for eps in records["eps"]}), "norm": norm, "early_stop": False,
+            "targeted": targeted, "clip_values": [0.0, 1.0],
+        },
+        "attacks": {attack: {"nearest": attack in nearest, "stops_early": attack in nearest} for attack in names},
+        "data": {"name": data, "samples": samples, "shape": [1, 2, 2], "class_names": class_names},
+        "clean_accuracy": accuracy, "protocol": ["As it was run."], "versions": {"python": "3"}, "started": "today",
+        "seconds": 1.5, "warnings": list(warnings),
+    }  # fmt: skip
+    return LoadedRun(Path(name), run, records, summarise(records, run), examples)

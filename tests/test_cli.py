@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -21,8 +22,9 @@ from art_ext.arguments import (
     parse_value,
 )
 from art_ext.cli import app
+from art_ext.cli_shared import share_of_work
 from art_ext.doctor import Finding
-from art_ext.evaluation import ATTACKS, plots, read_records, read_run
+from art_ext.evaluation import ATTACKS, plots, read_records, read_run, report
 
 MODEL = """
 import torch
@@ -232,15 +234,15 @@ class TestEvaluate:
             (["--eps", "eight"], "eps must hold numbers"),
             (["--eps", "8"], "eps must not exceed the box width 1"),
             (["--attack", "pdg"], "attack must be one of rays"),
-            (["--attack", "foolbox:PGD"], "torchattacks:CLASS or art:CLASS"),
-            (["--attack-args", "rays.depth=3"], "rays takes tol, "),
+            (["--attack", "cleverhans:PGD"], "a peer's attack must be given as"),
+            (["--attack-args", "rays.depth=3"], "rays takes max_queries, tol, "),
             (["--attack-args", "rays.tol=-1"], "tol must be > 0"),
             (["--attack-args", "pgd.num_steps=3"], "attack-args must name attacks of this run"),
             (["--attack", "ead", "--attack-args", "ead.decision_rule=L0"], "ead: decision_rule must be one of"),
             (["--attack", "ead", "--attack-args", "ead.abort_early=no"], "ead.abort_early must be true or false"),
             (["--attack", "cw", "--attack-args", "cw.targets=worst"], "cw.targets must be 'best'"),
             (["--attack", "zoo", "--attack-args", "zoo.resize=32"], "zoo: resize must hold ascending sides of at most"),
-            (["--attack", "zoo", "--attack-args", "zoo.max_queries=9"], "zoo.max_queries cannot be given"),
+            (["--attack", "zoo", "--attack-args", "zoo.max_queries=0"], "max_queries must be"),
             (["--attack-args", "depth=3"], "attack-args must be name.key=value"),
             (["--targeted", "random"], "rays cannot be targeted"),
             (["--attack", "fgsm", "--targeted", "-1"], "targeted must be random, least-likely or a class index"),
@@ -384,3 +386,76 @@ def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         cli.main()
     assert done.value.code == 2
     assert capsys.readouterr().err.startswith("error: eps must hold numbers")
+
+
+class TestSharedWork:
+    """Panels, shards and merge from the command line; what they do is tested beside ``evaluate``."""
+
+    @pytest.fixture(autouse=True)
+    def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(report, "write_report", lambda *arguments: None)
+
+    def test_a_panel_from_a_file(self, command: list[object], tmp_path: Path) -> None:
+        (tmp_path / "mine.toml").write_text('[[attack]]\nattack = "fgsm"\n[[attack]]\nname = "last"\nattack = "rays"\n')
+        done = call(*command, "--panel", tmp_path / "mine.toml", "--attack-args", "last.max_queries=20", "--eps", "0.1")
+        assert done.exit_code == 0, done.stderr
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["panel"] == {"name": "mine", "mode": "cascade"}
+        assert list(said["attacks"]) == ["fgsm", "last"]
+        assert read_records(tmp_path / "run").query("attack == 'last'")["queries"].max() == 20
+
+    def test_shards_and_merge(self, command: list[object], tmp_path: Path) -> None:
+        for part in range(2):
+            done = call(*command, "--chunk-size", 4, "--shard", f"{part}/2", "--out", tmp_path / str(part))
+            assert done.exit_code == 0, done.stderr
+            assert "units of the work are missing, so there is no report yet" in done.stdout
+        done = call("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "united")
+        assert done.exit_code == 0, done.stderr
+        assert "| rays" in done.stdout
+        assert len(read_records(tmp_path / "united")) == 12
+        again = call("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "other")
+        assert again.exit_code == 2
+        assert "overlap" in again.stderr
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            (["--shard", "1"], "shard must be i/n, such as 0/4, got '1'"),
+            (["--shard", "4/4"], "shard must be i/n with i from 0 to n - 1"),
+            (["--panel", "quick", "--attack", "rays"], "attacks and panel exclude each other"),
+            (["--panel", "hard"], "panel must be one of quick, standard"),
+            (["--mode", "all"], "mode must be one of"),
+        ],
+    )
+    def test_bad_input(self, command: list[object], tmp_path: Path, changed: list[str], message: str) -> None:
+        done = call(*command, *changed, "--quiet")
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert not (tmp_path / "run").exists()
+
+    def test_a_rank_takes_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert share_of_work(None, "cuda") == (None, "cuda")
+        for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+            monkeypatch.setenv(name, value)
+        assert share_of_work(None, "cuda") == ((3, 4), "cuda:1")
+        assert share_of_work(None, "cpu") == ((3, 4), "cpu")
+        with pytest.raises(ValueError, match="must not be given under torchrun"):
+            share_of_work("0/2", None)
+
+    @pytest.mark.slow
+    def test_two_processes_of_torchrun(self, command: list[object], tmp_path: Path) -> None:
+        options = [*map(str, command[1:]), "--chunk-size", "4", "--panel", "quick", "--eps", "0.1"]
+        program = Path(sys.executable).with_name("art-ext")
+        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python", "--"]
+        prefixes: dict[str, list[str]] = {"alone": [], "shared": [sys.executable, "-m", *launch]}
+        for out, prefix in prefixes.items():
+            done = subprocess.run(
+                [*prefix, str(program), "evaluate", *options, "--out", str(tmp_path / out)],
+                capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert "| rays" in done.stdout, "who finishes last prints the table"
+        alone, shared = (read_records(tmp_path / out).drop(columns="seconds") for out in ("alone", "shared"))
+        pd.testing.assert_frame_equal(alone, shared)
+        assert (tmp_path / "shared" / "index.html").exists()

@@ -85,9 +85,9 @@ def test_replaces_only_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(40))
     mine = tmp_path / "mine" / "run.json"
     mine.parent.mkdir()
-    mine.write_text('{"tool": "art-ext", "arguments": {"command": "evaluate"}}')
+    mine.write_text('{"tool": "art-ext", "format": 4, "arguments": {"command": "evaluate"}}')
     before = mine.read_bytes()
-    with pytest.raises(ValueError, match="other arguments"):
+    with pytest.raises(ValueError, match="holds another run"):
         run_demo(mine.parent)
     assert mine.read_bytes() == before
     run_demo(tmp_path / "demo", seed=0)

@@ -128,7 +128,7 @@ class TestRecords:
 
     def test_a_write_that_fails_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = records.RunFolder(tmp_path / "run", {})
-        folder.begin({"arguments": {}})
+        folder.begin()
         folder.write("table.csv", "old")
 
         def full(descriptor: int) -> None:
@@ -214,7 +214,7 @@ class TestFolder:
             out.mkdir()
             (out / ("run.json" if kind == "not ours" else "thesis.tex")).write_text('{"tool": "another"}')
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        message = r"other arguments \(max_queries\)" if kind == "other arguments" else "out must"
+        message = r"another run \(max_queries: 50 there, 60 here\)" if kind == "other arguments" else "out must"
         with pytest.raises(ValueError, match=message):
             run(out)
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -231,7 +231,7 @@ class TestFolder:
         assert (out / "notes.txt").read_text() == "mine"
         assert read_run(out)["settings"]["max_queries"] == 60  # type: ignore[index]
 
-    def test_a_rerun_that_is_killed_keeps_the_complete_run_before_it(self, tmp_path: Path) -> None:
+    def test_a_new_run_that_is_killed_keeps_the_complete_run_before_it(self, tmp_path: Path) -> None:
         class Killed(Watcher):
             def progress(self, done: float, robust: float) -> None:
                 raise KeyboardInterrupt
@@ -240,12 +240,12 @@ class TestFolder:
         first = run(out)
         for _ in range(2):  # the second finds an incomplete run, which must not take the place of the complete one
             with pytest.raises(KeyboardInterrupt):
-                run(out, watcher=Killed())
+                run(out, max_queries=50, overwrite=True, watcher=Killed())
             assert read_run(out)["state"] == "running"  # type: ignore[index]
             assert not (out / "index.html").exists()
             pd.testing.assert_frame_equal(read_records(out / ".previous-run"), first.records)
             assert (out / ".previous-run" / "index.html").exists()
-        run(out)
+        run(out, max_queries=50)
         assert not (out / ".previous-run").exists()
         assert (out / "index.html").exists()
 
@@ -253,8 +253,10 @@ class TestFolder:
         run(tmp_path / "run")
         before = (tmp_path / "run" / "records.parquet").read_bytes()
         broken = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
-        with pytest.raises(ValueError, match="model fails on samples of shape"):
+        with pytest.raises(ValueError, match=r"another run \(models.linear.class: .*; models.linear.state"):
             run(tmp_path / "run", models={"linear": broken})
+        with pytest.raises(ValueError, match="model fails on samples of shape"):
+            run(tmp_path / "run", models={"linear": broken}, overwrite=True)
         assert (tmp_path / "run" / "records.parquet").read_bytes() == before
         assert (tmp_path / "run" / "index.html").exists()
 
@@ -282,7 +284,7 @@ class TestRefusals:
             ({"eps": -1}, "eps must be > 0, got -1"),
             ({"eps": 8}, "eps must not exceed the box width"),
             ({"norm": "l0"}, "norm must be one of"),
-            ({"attacks": ("pdg",)}, "attack must be one of rays, .*, or torchattacks:CLASS or art:CLASS, got 'pdg'"),
+            ({"attacks": ("pdg",)}, "attack must be one of rays, .*, autoattack, or torchattacks:CLASS, .*got 'pdg'"),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
             ({"max_queries": 0}, "max_queries must be an integer >= 1"),
             ({"batch_size": 0}, "batch_size must be"),

@@ -25,7 +25,7 @@ EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
 NAMES = (
     "rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "fgsm", "i_fgsm", "mi_fgsm", "pgd",
-    "m_pgd", "ead", "cw", "i_fgm", "zoo",
+    "auto_pgd", "m_pgd", "ead", "cw", "i_fgm", "zoo",
 )  # fmt: skip
 BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
 MINIMISING: dict[str, dict[str, Any]] = {
@@ -95,27 +95,26 @@ class TestAttacks:
         assert torch.equal(found.gradients, own.gradients)
         assert (found.x_nearest is not None) == ATTACKS[name].nearest
 
-    def test_white_box_attacks_have_a_budget_only_if_it_is_asked_for(
+    def test_a_budget_of_its_own(
         self, linear_net: nn.Module, data: Dataset
     ) -> None:
         few = replace(SETTINGS, max_queries=5)
         assert int(attack("pgd", linear_net, data, few).queries.max()) > 5
         assert int(attack("pgd", linear_net, data, few, max_queries=7).queries.max()) == 7
         assert int(attack("nes", linear_net, data, few).queries.max()) <= 5
+        assert int(attack("nes", linear_net, data, few, max_queries=60).queries.max()) > 5
         assert int(attack("cw", linear_net, data, few, max_queries=7).queries.max()) == 7
 
     @pytest.mark.parametrize(
         ("name", "key", "message"),
         [
             ("pgd", "steps", "pgd takes num_steps, step_size, .*; got 'steps'"),
-            ("pgd", "eps", "pgd.eps cannot be given by --attack-args: use --eps"),
-            ("nes", "max_queries", "use --max-queries"),
+            ("pgd", "eps", "pgd.eps cannot be given to the attack alone: use --eps"),
             ("hmcam", "seed", "use --seed"),
             ("rays", "early_stop", "use --early-stop"),
             ("frank_wolfe", "targets", "use --targeted"),
             ("rays", "targets", "use --targeted"),
             ("ead", "norm", "use --norm"),
-            ("zoo", "max_queries", "use --max-queries"),
             ("frank_wolfe", "callback", "frank_wolfe.callback is set by the evaluation itself"),
         ],
     )
@@ -274,7 +273,9 @@ class TestEvaluation:
         said = read_run(tmp_path / "run")
         assert said is not None
         assert said["arguments"]["attack_args"] == asked
-        assert said["attacks"]["i_fgsm"] == {"nearest": False, "stops_early": False, "arguments": asked["i_fgsm"]}
+        assert said["attacks"]["i_fgsm"] == {
+            "nearest": False, "stops_early": False, "asks": "gradients", "arguments": asked["i_fgsm"],
+        }  # fmt: skip
         assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
         steps = outcome.records.query("attack == 'i_fgsm' and not already_adversarial")
         assert set(steps["gradients"]) == {3}

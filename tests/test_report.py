@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from art_ext.core.attacks import rays
+from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
-from art_ext.evaluation import Attack, Settings, evaluate, plots, records
+from art_ext.evaluation import Attack, evaluate, pictures, plots, records, report
+from art_ext.evaluation.canvas import Canvas
 from art_ext.evaluation.examples import Examples, Found, choose
-from art_ext.evaluation.table import to_text
+from art_ext.evaluation.table import broken, to_text, verdicts
+from art_ext.evaluation.together import name_apart, notes
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
 
@@ -27,6 +33,12 @@ HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
 @pytest.fixture
 def data(digits: tuple[Tensor, Tensor]) -> Dataset:
     return Dataset("digits", digits[0][:20], digits[1][:20])
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than everything else, and most tests are not about it."""
+    monkeypatch.setattr(plots, "draw", lambda loaded: [])
 
 
 def run(out: Path, models: Any, data: Dataset, **options: Any) -> Any:
@@ -41,10 +53,15 @@ def test_one_page_with_the_plots_inside(tmp_path: Path, linear_net: nn.Module, d
     run(tmp_path, linear_net, data)
     page = page_of(tmp_path)
     inside = [base64.b64decode(content) for content in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
-    assert inside == [(tmp_path / name).read_bytes() for name in records.PLOTS]
+    assert inside[:2] == [(tmp_path / name).read_bytes() for name in records.PLOTS[:2]]
+    assert (tmp_path / records.PLOTS[2]).read_bytes().startswith(b"\x89PNG"), "the pictures as one file"
     assert all(content.startswith(b"\x89PNG\r\n\x1a\n") for content in inside)
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page), "nothing is fetched"
     assert "http" not in page.replace("http-equiv", "")
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii")
+    assert f"script-src 'sha256-{digest}';" in page, "no other script may run"
+    assert json.loads((tmp_path / records.WARNINGS).read_text()) == []
 
 
 def test_names_from_outside_are_escaped(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
@@ -52,10 +69,11 @@ def test_names_from_outside_are_escaped(tmp_path: Path, linear_net: nn.Module, d
     run(tmp_path, {HOSTILE: linear_net, "_$\\frac{": linear_net}, named)
     page = page_of(tmp_path)
     assert "<img src=x" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 4  # title, heading, card, table
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 5  # title, heading, card, table, pictures
     assert json.loads((tmp_path / "table.json").read_text())[0]["model"] == HOSTILE
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
     def every_other(model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any) -> AttackResult:
         """An invented attack: breaks every other sample, and says nothing on its way."""
@@ -70,14 +88,14 @@ def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data
     by_attack = outcome.records.pivot_table(index="index", columns="attack", values="success", aggfunc="any")
     worst = 1 - by_attack.any(axis=1).mean()
     assert worst < min(row.robust_accuracy for row in outcome.rows)
-    assert f'<div class="big">{100 * worst:.1f} %</div>' in page_of(tmp_path)
+    assert f"<span>Robust at 0.05</span><strong>{100 * worst:.1f} %</strong>" in page_of(tmp_path)
     assert "It breaks every other sample." in page_of(tmp_path)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_distances_have_a_column_where_an_attack_knows_them(
-    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, linear_net: nn.Module, data: Dataset
 ) -> None:
-    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
     always = int(linear_net(torch.zeros(1, 1, 8, 8)).argmax())
     y = torch.where(torch.arange(20) < 5, always, data.y)
     models = {"hears": linear_net, "deaf": lambda x: linear_net(0 * x)}
@@ -87,17 +105,18 @@ def test_distances_have_a_column_where_an_attack_knows_them(
     page = page_of(tmp_path / "minimised")
     headings = _headings(page)
     assert "ADBD" not in headings
-    hears, deaf = re.findall(r"<td[^>]*>(.*?)</td>", page)[headings.index("Distance") :: len(headings)]
+    cells = re.findall(r"<td[^>]*data-title[^>]*><span>(.*?)</span></td>", page)
+    hears, deaf = cells[headings.index("Distance") :: len(headings)]
     assert hears == f"{outcome.rows[0].mean_distance:.4f}"
     right = int((y == always).sum())
     assert right >= 5
-    assert deaf == f'-<br><small class="soft">{right} left out</small>'
+    assert deaf == f"-<small>{right} left out</small>"
     assert f"   {outcome.rows[0].mean_distance:.4f} |" in to_text(outcome.rows)
     assert "ADBD" not in to_text(outcome.rows)
 
 
 def _headings(page: str) -> list[str]:
-    return re.findall(r"<button[^>]*>([^<]+)</button>", page)
+    return re.findall(r"<th[^>]*><button[^>]*>([^<]+)</button>", page.partition("</thead>")[0])
 
 
 def test_only_attacks_that_stopped_early_have_a_faint_curve(
@@ -109,7 +128,7 @@ def test_only_attacks_that_stopped_early_have_a_faint_curve(
         drawn.append(figure)
         return b""
 
-    monkeypatch.setattr(plots, "_png", keep)
+    monkeypatch.setattr(plots, "to_png", keep)
     for early_stop, faint in ((True, [0.35, None, None]), (False, [None, None])):
         out = tmp_path / str(early_stop)
         run(out, linear_net, data, attacks=("rays", "i_fgm"), early_stop=early_stop)
@@ -124,7 +143,7 @@ def test_only_attacks_that_stopped_early_have_a_faint_curve(
 def test_samples_that_are_no_images_have_no_pictures(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
     run(tmp_path, linear_net, replace(data, x=data.x.flatten(1)))
     assert not (tmp_path / "examples.png").exists()
-    assert page_of(tmp_path).count("<figure>") == 2
+    assert page_of(tmp_path).count("<img") == 2, "the curves"
 
 
 def test_examples_take_turns_among_the_classes() -> None:
@@ -134,49 +153,236 @@ def test_examples_take_turns_among_the_classes() -> None:
     assert choose(y, torch.zeros(7, dtype=torch.bool)).tolist() == [3, 0, 4, 5, 1, 6]
 
 
-def test_a_picture_of_every_attack_and_its_perturbation(
+def test_many_attacks_have_axes_for_each_model(
     tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    draw = plots._png
-
-    def keep(figure: Any) -> bytes:
-        drawn.append(figure)
-        return draw(figure)
-
-    monkeypatch.setattr(plots, "_png", keep)
+    monkeypatch.setattr(plots, "to_png", lambda figure: drawn.append(figure) or b"")
     attacks = ("rays", "frank_wolfe", "fgsm", "i_fgsm", "mi_fgsm")
-    outcome = run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
-    curves, queries, examples = drawn
-    for figure in (curves, queries):
+    run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
+    curves, queries = drawn
+    for figure, names in ((curves, {*attacks, "worst case"}), (queries, set(attacks))):
         assert [axes.get_title() for axes in figure.axes] == ["a", "b"], "so many curves need axes for each model"
-        assert len(figure.legends[0].get_texts()) == len(attacks)
-    names = [axes.get_ylabel().split("\n")[0] for axes in examples.axes if axes.get_ylabel()]
-    assert names == ["original", *attacks]
-    pictures = [axes for axes in examples.axes if axes.images]
-    assert len(pictures) > 2 * 3 + 2 * len(attacks), "originals, then an adversarial and its perturbation"
-    perturbations = [axes.images[0].get_array() for axes in pictures if axes.images[0].get_cmap().name == "RdBu_r"]
-    for picture in perturbations:
-        assert abs(picture).max() <= 1 + 1e-6, "in units of the row's scale"
-    assert max(abs(picture).max() for picture in perturbations) == pytest.approx(1)
-    assert {row.attack for row in outcome.rows} == set(attacks)
+        assert {text.get_text().strip().partition(" (")[0] for text in figure.legends[0].get_texts()} == names
 
 
 def test_looks_tell_curves_apart() -> None:
     for models, attacks in ((2, 2), (6, 1), (1, 11), (3, 11)):
-        pairs = [(f"m{model}", f"a{attack}") for model in range(models) for attack in range(attacks)]
-        canvas = plots._Canvas.of(pd.DataFrame(pairs, columns=["model", "attack"]))
-        assert canvas.apart == (models > 1 and attacks > 2)
+        names = [f"m{model}" for model in range(models)]
+        canvas = Canvas.of(names, [f"a{attack}" for attack in range(attacks)])
+        assert canvas.shared == (models > 1 and attacks <= 2)
         for axes in set(canvas.axes.values()):
             looks = [str(look) for (model, _), look in canvas.looks.items() if canvas.axes[model] is axes]
             assert len(set(looks)) == len(looks)
 
 
+def test_long_curves_keep_their_shape() -> None:
+    values = np.sort(np.random.default_rng(0).exponential(size=10_000))
+    thinned = plots._thinned(values)
+    assert len(thinned) == plots.STEPS
+    assert (thinned[0], thinned[-1]) == (values[0], values[-1])
+    ranks = np.searchsorted(values, thinned)
+    assert np.diff(ranks).max() <= 10_000 / plots.STEPS + 1, "no step hides more than a quarter of a percent"
+    assert plots._thinned(values[:7]).tolist() == values[:7].tolist()
+
+
+# ---- pictures
+
+
+def sampled(side: int = 2, channels: int = 1) -> Examples:
+    """Two samples of one class; one attack changes the first by +0.1 and -0.05, another finds nothing."""
+    original = torch.full((channels, side, side), 0.5)
+    changed = original.clone()
+    changed[:, 0, 0] += 0.1
+    changed[:, 0, 1] -= 0.05
+    found = {("m", "finds"): {3: Found(changed, 7, 0.1, True)}, ("m", "fails"): {}}
+    return Examples([3, 5], {3: original, 5: original}, {3: 1, 5: 1}, found)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_picture_of_every_attack_and_its_perturbation(make_run: Any) -> None:
+    one = make_run({"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}}, examples=sampled(), class_names=[*"abcdefgh"])
+    (sheet,) = pictures.sheets(one)
+    assert [label for label, _ in sheet.originals] == ["b", "b"]
+    assert sheet.originals[0][1].tolist() == [[128, 128], [128, 128]]
+    (name, scale, (tile, nothing)), (other, no_scale, tiles) = sheet.rows
+    assert (name, other, nothing, no_scale, tiles) == ("finds", "fails", None, None, [None, None])
+    assert scale == pytest.approx(0.1)
+    assert (tile.label, tile.distance, tile.success) == ("h", 0.1, True)
+    assert tile.image[0].tolist() == [153, 115]
+    assert tile.change[0, 0].tolist() == [178, 24, 43], "the largest change is the full red"
+    assert tile.change[1].tolist() == [[255] * 3] * 2, "no change is white"
+    red, green, blue = tile.change[0, 1].tolist()
+    assert blue > green > red > 33, "half of it the other way is a pale blue"
+    page = report.render([one])
+    contents = [base64.b64decode(found) for found in re.findall(r'base64,([^"]+)', page)]
+    shown = [np.asarray(Image.open(io.BytesIO(content))).tolist() for content in contents]
+    assert shown == [
+        pixels.tolist() for pixels in (sheet.originals[0][1], sheet.originals[1][1], tile.image, tile.change)
+    ]
+    assert page.count("none found") == 3
+
+
+def test_large_images_are_thinned_not_averaged(make_run: Any) -> None:
+    one = make_run({"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}}, examples=sampled(side=150, channels=3))
+    one.run["data"]["shape"] = [3, 150, 150]
+    (sheet,) = pictures.sheets(one)
+    tile = sheet.rows[0][2][0]
+    assert tile.change.shape == (50, 50, 3)
+    assert tile.change[0, 0].tolist() == [255] * 3, "the largest change keeps its strength"
+    assert tile.change[1, 1].tolist() == [128] * 3
+    assert pictures.mosaic([sheet]).startswith(b"\x89PNG")
+
+
 def test_samples_that_most_attacks_broke_are_shown(data: Dataset) -> None:
-    settings = Settings((0.1,), 10, "linf", True, "logits", (0.0, 1.0), 8, None, 0)
-    examples = Examples(data, torch.tensor([4, 2, 9, 7]), settings)
     found = Found(data.x[0], 1, 0.1, True)
-    examples.found = {("m", "a"): {2: found, 7: found}, ("m", "b"): {7: found, 9: found}, ("n", "a"): {9: found}}
-    assert plots._shown(examples, 2) == [9, 7]
-    assert plots._shown(examples, 3) == [2, 9, 7]
-    assert plots._shown(examples, 9) == [4, 2, 9, 7]
+    kept = {("m", "a"): {2: found, 7: found}, ("m", "b"): {7: found, 9: found}, ("n", "a"): {9: found}}
+    examples = Examples([4, 2, 9, 7], {}, {}, kept)
+    assert pictures._shown(examples, 2) == [9, 7]
+    assert pictures._shown(examples, 3) == [2, 9, 7]
+    assert pictures._shown(examples, 9) == [4, 2, 9, 7]
+
+
+# ---- table, worst case, classes, warnings
+
+
+def test_a_success_inside_a_smaller_ball_is_one_inside_a_larger_ball(make_run: Any) -> None:
+    one = make_run({"m": {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}}, wrong={"m": {0}})
+    assert broken(one.records, 0.1).tolist() == [index in {0, 1, 2, 4} for index in range(10)]
+    assert broken(one.records, 0.2).tolist() == [index in {0, 1, 2, 4, 5} for index in range(10)]
+    assert broken(one.records, 0.3).equals(broken(one.records, 0.2))
+    with pytest.raises(ValueError, match=r"at least the smallest radius attacked, 0\.1, got 0\.05"):
+        broken(one.records, 0.05)
+    shuffled = one.records.sample(frac=1, random_state=0)
+    assert broken(shuffled, 0.2).equals(broken(one.records, 0.2))
+
+
+def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:
+    broken_by = {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}
+    doubts = ({"model": "m"}, {"model": "other"}, {"model": ""})
+    one = make_run({"m": broken_by, "n": broken_by}, wrong={"m": {0}}, warnings=doubts)
+    first, second = verdicts(one.records, one.run)
+    assert (first.model, first.samples, first.clean_accuracy, first.warnings) == ("m", 10, 0.9, 2)
+    assert [(worst.eps, worst.robust_accuracy) for worst in first.worst] == [(0.1, 0.6), (0.2, 0.5)]
+    assert (first.worst[1].robust_low, first.worst[1].robust_high) == wilson(5, 10)
+    assert (first.clean_low, first.clean_high) == wilson(9, 10)
+    assert (second.warnings, second.clean_accuracy) == (1, 1.0)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_rows_of_a_cascade_count_what_came_before(make_run: Any) -> None:
+    broken_by = {"x": {0.1: {1}, 0.2: {2}}, "y": {0.1: {3}, 0.2: {3, 4, 5}}}
+    chain = make_run({"m": broken_by}, wrong={"m": {0}}, mode="cascade", nearest=("y",))
+    found = {(row.attack, row.eps): row for row in chain.rows}
+    robust = {key: row.robust_accuracy for key, row in found.items()}
+    assert robust == {("x", 0.1): 0.8, ("x", 0.2): 0.7, ("y", 0.1): 0.7, ("y", 0.2): 0.4}
+    assert {key: row.attacked for key, row in found.items()} == {
+        ("x", 0.1): 9, ("x", 0.2): 8, ("y", 0.1): 8, ("y", 0.2): 6,
+    }  # fmt: skip
+    assert found["x", 0.1].success_rate == pytest.approx(1 / 9)
+    assert found["y", 0.2].success_rate == pytest.approx(2 / 6), "of those it was given; the third had fallen before"
+    assert (found["y", 0.2].robust_low, found["y", 0.2].robust_high) == wilson(4, 10)
+    assert np.isnan(found["y", 0.2].adbd), "a mean over survivors is no ADBD"
+    assert found["y", 0.2].left_out == 4
+    (verdict,) = verdicts(chain.records, chain.run)
+    assert verdict.worst[-1].robust_accuracy == robust["y", 0.2]
+    alone = make_run({"m": broken_by}, wrong={"m": {0}}, nearest=("y",))
+    own = {(row.attack, row.eps): row for row in alone.rows}
+    assert own["y", 0.2].robust_accuracy == pytest.approx(0.6)
+    assert own["y", 0.2].adbd == pytest.approx((0 + 3 * 0.1) / 4)
+    assert "The attacks ran as a cascade." in report.render([chain])
+    assert "its robust accuracy is its own" in report.render([alone])
+
+
+def test_each_class_has_its_shares(make_run: Any) -> None:
+    one = make_run(
+        {"m": {"x": {0.1: {1}, 0.2: {5, 6}}}}, wrong={"m": {0}}, labels=[0] * 4 + [2] * 6,
+        class_names=["cat", "dog", "eel"],
+    )  # fmt: skip
+    ((model, eps, (cat, eel)),) = report.by_class(one)
+    assert (model, eps) == ("m", 0.2)
+    assert (cat.name, cat.count, cat.clean, cat.robust) == ("cat", 4, 0.75, 0.5)
+    assert (eel.name, eel.count, eel.clean, eel.robust) == ("eel", 6, 1.0, pytest.approx(4 / 6))
+    assert (eel.low, eel.high) == wilson(4, 6)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_the_farthest_boundary_leads(make_run: Any) -> None:
+    near, far = {"x": {0.1: {1, 2}}}, {"x": {0.1: set(), 0.4: {1, 2}}}
+    one = make_run({"near": near, "far": far}, nearest=("x",))
+    first, second = report.leaderboard([one])
+    assert (first.model, first.adbd, first.share, first.left_out) == ("far", pytest.approx(0.2), 1.0, 8)
+    assert (second.model, second.adbd, second.share) == ("near", pytest.approx(0.05), pytest.approx(0.25))
+    assert "ADBD leaderboard" in report.render([one])
+    assert "ADBD leaderboard" not in report.render([make_run({"near": near})])
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_warnings_name_their_samples(make_run: Any) -> None:
+    doubt = {
+        "kind": "falsely-robust", "model": "m", "attack": None, "eps": 8 / 255, "message": f"look at {HOSTILE}",
+        "indices": list(range(300)), "ids": [10_000 + index for index in range(300)], "count": 300, "samples": 1000,
+        "interval": [0.272, 0.329],
+    }  # fmt: skip
+    page = report.render([make_run({"m": {"x": {8 / 255: {1}}}}, warnings=(doubt,))])
+    assert '<a class="doubt" href="#warnings">1 warning</a>' in page
+    assert "eps 8/255" in page
+    assert "300 of 1,000 samples, 30.0 % (27.2 to 32.9)" in page
+    assert "look at &lt;img src=x" in page
+    assert "198, 199</code>" in page
+    assert "10199</code>" in page
+    assert "The first 200; all are in <code>warnings.json</code>." in page
+    assert "no warnings" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
+
+
+# ---- several runs
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_runs_with_equal_model_names_are_told_apart(make_run: Any, tmp_path: Path) -> None:
+    doubt = {
+        "kind": "range", "model": "m", "attack": None, "eps": None, "message": "odd", "indices": [], "ids": [],
+        "count": 0, "samples": 0, "interval": None,
+    }  # fmt: skip
+    first = make_run({"m": {"finds": {0.1: {3}}}, "only": {"finds": {0.1: set()}}}, name="one", examples=sampled())
+    second = make_run({"m": {"finds": {0.1: {1, 2}}}}, name="two", warnings=(doubt,))
+    report.write_report(tmp_path, [first, second])
+    rows = json.loads((tmp_path / "table.json").read_text())
+    robust = {row["model"]: row["robust_accuracy"] for row in rows}
+    assert robust == {"m (one)": 0.9, "only": 1.0, "m (two)": 0.8}
+    (warning,) = json.loads((tmp_path / "warnings.json").read_text())
+    assert warning["model"] == "m (two)"
+    page = page_of(tmp_path)
+    assert page.count('<span class="kind">Note</span>') == 0, "same samples, eps and panel"
+    assert page.count("<h3>m (one)</h3>") == 2, "classes and pictures"
+    assert "Protocol: one" in page
+    assert "Protocol: two" in page
+    with pytest.raises(ValueError, match=r"folders must differ, got .*one 2 times"):
+        report.render([first, first])
+
+
+def test_equal_names_in_folders_of_equal_names(make_run: Any) -> None:
+    runs = [make_run({"m": {"x": {0.1: {1}}}}, name=name) for name in ("a/run", "b/run")]
+    names = [one.rows[0].model for one in name_apart(runs)]
+    assert names == [f"m ({one.folder.resolve()})" for one in runs]
+
+
+def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path: Path) -> None:
+    first = make_run({"m": {"x": {0.1: {3}}}}, name="one")
+    other_data = make_run({"n": {"x": {0.1: {3}}}}, name="two", ids=list(range(10)), data="others")
+    other_eps = make_run({"o": {"x": {0.2: {3}}, "y": {0.2: {4}}}}, name="three")
+    assert notes([first]) == []
+    samples, eps, panels = notes([first, other_data, other_eps])
+    assert "differ in their samples, their norm or their targets (one, three | two)" in samples
+    assert "different eps (one: 0.1; three: 0.2)" in eps
+    assert "different panels (one: x; three: x, y)" in panels
+    report.write_report(tmp_path, [first, other_data, other_eps])
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "robust_accuracy.png", "robust_accuracy-2.png", "success_queries.png", "success_queries-2.png"
+    }  # fmt: skip
+    page = page_of(tmp_path)
+    assert "Robustness of 3 runs" in page
+    assert "Robust accuracy against eps: others, 10 samples, L-infinity, eps 0.1; panel custom (independent)" in page
+    assert all(model in page for model in ("<b>m</b>", "<b>n</b>", "<b>o</b>"))
+    (different,) = notes([first, make_run({"m": {"x": {0.1: {3}}}}, name="two", norm="l2")])
+    assert "no number compares" in different

@@ -5,25 +5,37 @@
     outcome = evaluate({"mine": model}, load_data("digits").first(100), "runs/mine", eps=0.1)
     outcome.rows[0].robust_accuracy
 
-The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``, plots and ``index.html``.
+The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``, ``warnings.json``, plots and
+``index.html``, and in ``chunks`` what each unit of the work left. ``panel="standard"`` runs a declared list of attacks.
 ``art_ext.evaluation.adbd.ADBD`` is the same measure for ART users; it alone imports ART.
 """
 
 from __future__ import annotations
 
+from art_ext.evaluation.finish import Outcome
+from art_ext.evaluation.merge import merge
 from art_ext.evaluation.panel import ATTACKS, Attack, Settings
-from art_ext.evaluation.records import read_records, read_run
-from art_ext.evaluation.runner import Outcome, Watcher, evaluate
+from art_ext.evaluation.panels import PANELS, Member, Panel, find_panel
+from art_ext.evaluation.records import load_images, load_run, read_records, read_run
+from art_ext.evaluation.runner import evaluate
 from art_ext.evaluation.table import Row, summarise
+from art_ext.evaluation.watching import Watcher
 
 __all__ = [
     "ATTACKS",
+    "PANELS",
     "Attack",
+    "Member",
     "Outcome",
+    "Panel",
     "Row",
     "Settings",
     "Watcher",
     "evaluate",
+    "find_panel",
+    "load_images",
+    "load_run",
+    "merge",
     "read_records",
     "read_run",
     "summarise",

@@ -15,9 +15,11 @@ from torch import nn
 from art_ext.core.oracle import Model
 from art_ext.core.training import BackwardSmoothing, Natural, train
 from art_ext.data import Dataset, load_data
+from art_ext.evaluation.finish import Outcome
 from art_ext.evaluation.panel import Attack, find_attack
 from art_ext.evaluation.records import RunFolder, read_run, require_report
-from art_ext.evaluation.runner import Outcome, Watcher, evaluate
+from art_ext.evaluation.runner import evaluate
+from art_ext.evaluation.watching import Watcher
 from art_ext.training import make_network, require_training
 from art_ext.training.defaults import DEFAULTS
 
@@ -69,7 +71,7 @@ def run_demo(
     arguments = {"command": "demo", "seed": seed}
     earlier = read_run(out)
     ours = earlier is not None and earlier.get("arguments", {}).get("command") == "demo"
-    RunFolder(out, arguments, overwrite=ours)  # refuses before the training, not after it
+    RunFolder(out, {"arguments": arguments}).check(overwrite=ours)  # refuses before the training, not after it
     models: dict[str, Model] = {}
     with _one_thread():
         for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):

@@ -1,18 +1,22 @@
-"""A few samples whose adversarials the report shows."""
+"""A few samples whose adversarials the report shows, and the images that a run keeps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult
-from art_ext.data import Dataset
-from art_ext.evaluation.panel import Settings
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.panel import Settings
 
 COLUMNS = 6
+UNASKED = -1  # the class of an adversarial that is kept and not shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,24 @@ class Found:
     success: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The samples that the report shows, with the adversarials that each attack found for them.
+
+    Attributes:
+        index: positions in the data.
+        originals: by position, the image (*S).
+        labels: by position, its class.
+        found: by model and attack, in the order of the panel, what was found for each position; positions without an
+            adversarial are missing.
+    """
+
+    index: list[int]
+    originals: dict[int, Tensor]
+    labels: dict[int, int]
+    found: dict[tuple[str, str], dict[int, Found]] = field(default_factory=dict)
+
+
 def choose(y: Tensor, right: Tensor) -> Tensor:
     """(K,) positions of at most six samples to show: classes take turns, the first sample of each comes first.
 
@@ -49,41 +71,73 @@ def choose(y: Tensor, right: Tensor) -> Tensor:
     return candidates[torch.tensor(order[:COLUMNS], dtype=torch.int64)]
 
 
-class Examples:
-    """The adversarials of the chosen samples, gathered as chunks end.
+def keep_images(
+    model: Model, result: AttackResult, shown: Tensor, offset: int, settings: Settings, everything: bool
+) -> dict[str, Tensor]:
+    """What a unit keeps of the images that it found: those of the samples to show, or all.
 
-    Attributes:
-        index: (K,) positions in the data.
-        found: by model and attack, what was found for each position; positions without an adversarial are missing.
+    The model is asked once more what it sees in those to show, outside of any ledger.
+
+    Args:
+        model: the model attacked.
+        result: of K samples.
+        shown: positions in the chunk of the samples to show.
+        offset: of the chunk in the data.
+        settings: of the run.
+        everything: whether to keep all adversarials.
+
+    Returns:
+        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,); nothing if M is 0.
     """
+    home = result.success.device
+    images = result.x_adv if result.x_nearest is None else result.x_nearest
+    have = result.distance.isfinite() & ~result.already_adversarial
+    asked = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
+    rows = (have if everything else asked).nonzero().squeeze(1)
+    if not len(rows):
+        return {}
+    labels = torch.full_like(rows, UNASKED)
+    to_ask = asked[rows]
+    if bool(to_ask.any()):
+        labels[to_ask] = _labels(model, images[rows[to_ask]], settings).to(home)
+    kept = {
+        "index": rows + offset, "x_adv": images[rows], "label": labels,
+        "distance": result.distance[rows], "success": result.success[rows],
+    }  # fmt: skip
+    return {name: values.detach().cpu().contiguous() for name, values in kept.items()}
 
-    def __init__(self, data: Dataset, index: Tensor, settings: Settings) -> None:
-        self.data, self.index, self.settings = data, index, settings
-        self.found: dict[tuple[str, str], dict[int, Found]] = {}
 
-    def collect(self, model_name: str, attack: str, offset: int, model: Model, result: AttackResult) -> None:
-        """Keep what a chunk that begins at offset found, and ask the model once more what it sees.
+def _labels(model: Model, images: Tensor, settings: Settings) -> Tensor:
+    oracle = LabelOracle(
+        model, len(images), outputs=settings.outputs, batch_size=settings.batch_size, device=settings.device
+    )
+    with oracle:
+        return oracle.clean_labels(images.to(oracle.device))
 
-        Of several radii the last one that ran is kept.
-        """
-        kept = self.found.setdefault((model_name, attack), {})
-        inside = (self.index >= offset) & (self.index < offset + len(result))
-        for position in self.index[inside].tolist():
-            kept.pop(position, None)
-        rows = self.index[inside].to(result.success.device) - offset
-        images = result.x_adv if result.x_nearest is None else result.x_nearest
-        rows = rows[result.distance[rows].isfinite() & ~result.already_adversarial[rows]]
-        if not len(rows):
-            return
-        labels = self._labels(model, images[rows])
-        for row, label in zip(rows.tolist(), labels, strict=True):
-            kept[row + offset] = Found(images[row].cpu(), label, float(result.distance[row]), bool(result.success[row]))
 
-    def _labels(self, model: Model, images: Tensor) -> list[int]:
-        oracle = LabelOracle(
-            model, len(images), outputs=self.settings.outputs, batch_size=self.settings.batch_size,
-            device=self.settings.device,
-        )  # fmt: skip
-        with oracle:
-            found: list[int] = oracle.clean_labels(images.to(oracle.device)).tolist()
-        return found
+def gather(
+    chunks: Sequence[dict[str, Tensor]], units: Sequence[tuple[str, str, dict[str, Tensor]]]
+) -> Examples:
+    """The examples of a run from the images that its chunks and units kept.
+
+    Args:
+        chunks: of each chunk ``index`` (M,), ``x`` (M, *S), ``y`` (M,), and bool (M,) ``right`` and ``shown``, the
+            candidates.
+        units: model, attack, and what ``keep_images`` returned; of several radii the last one is shown.
+    """
+    together = {name: torch.cat([chunk[name][chunk["shown"]] for chunk in chunks]) for name in ("index", "y", "right")}
+    chosen: list[int] = together["index"][choose(together["y"], together["right"])].tolist()
+    originals: dict[int, Tensor] = {}
+    labels: dict[int, int] = {}
+    for chunk in chunks:
+        for row, position in enumerate(chunk["index"].tolist()):
+            if position in chosen:
+                originals[position], labels[position] = chunk["x"][row], int(chunk["y"][row])
+    found: dict[tuple[str, str], dict[int, Found]] = {}
+    for model, attack, kept in units:
+        mine = found.setdefault((model, attack), {})
+        for row, position in enumerate(kept["index"].tolist() if kept else []):
+            if position in chosen and int(kept["label"][row]) != UNASKED:
+                label, distance, success = (kept[name][row].item() for name in ("label", "distance", "success"))
+                mine[position] = Found(kept["x_adv"][row], int(label), float(distance), bool(success))
+    return Examples(chosen, originals, labels, found)

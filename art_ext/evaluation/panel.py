@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -90,6 +90,7 @@ class Attack:
         no_targets: why it cannot be targeted; empty if it can.
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
         checks_first: whether a run on no samples makes all its checks and never asks the model.
+        asks: what it asks of the model: ``"labels"``, ``"scores"``, ``"gradients"``, or ``"unknown"``.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Attack:
     no_targets: str = "it does not say that it can"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checks_first: bool = False
+    asks: str = "unknown"
 
     def searches(self, settings: Settings) -> list[tuple[float, ...]]:
         """The runs that the settings ask for: each with the radii it serves, the last being the one it is given."""
@@ -140,7 +142,7 @@ class Attack:
 _OPTIONS = {
     "eps": "--eps", "norm": "--norm", "seed": "--seed", "clip_values": "--clip-values", "outputs": "--outputs",
     "device": "--device", "batch_size": "--batch-size", "early_stop": "--early-stop", "targeted": "--targeted",
-    "targets": "--targeted", "max_queries": "--max-queries",
+    "targets": "--targeted",
 }  # fmt: skip
 _INTERNAL = (
     "model", "x", "y", "x_init", "mask", "sample_ids", "criterion", "continue_from", "callback", "estimator",
@@ -174,7 +176,7 @@ def check_arguments(
         if key in known:
             continue
         if key in _OPTIONS:
-            raise ValueError(f"{name}.{key} cannot be given by --attack-args: use {_OPTIONS[key]}")
+            raise ValueError(f"{name}.{key} cannot be given to the attack alone: use {_OPTIONS[key]}")
         if key in parameters:
             raise ValueError(f"{name}.{key} is set by the evaluation itself")
         raise ValueError(f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}")
@@ -201,7 +203,7 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
     function = getattr(core_attacks, name)
     parameters = parameters_of(function)
     bounded = name in _QUERY_ATTACKS
-    own = {"max_queries": not bounded, "targets": parameters["eps"] is None}
+    own = {"max_queries": True, "targets": parameters["eps"] is None}
     check_arguments(name, arguments, parameters, [key for key, free in own.items() if free])
     _check_values(name, arguments, parameters)
 
@@ -215,8 +217,8 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
             offered["max_queries"] = settings.max_queries
         if "targets" in arguments:
             offered["callback"] = None  # it would hear of each class, not of the sample
-        taken = {key: value for key, value in offered.items() if key in parameters}
-        result: AttackResult = function(model, x, goal, **taken, **arguments)
+        taken = {key: value for key, value in offered.items() if key in parameters} | dict(arguments)
+        result: AttackResult = function(model, x, goal, **taken)
         return result
 
     why_not = "its argument targets chooses the classes" if "targets" in arguments else _NO_TARGETS.get(name, "")
@@ -224,6 +226,7 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         name, run, about=about, bounded=bounded, stops_early="early_stop" in parameters,
         nearest=parameters["eps"] is not inspect.Parameter.empty,  # who fills a ball must be given one
         no_targets=why_not, arguments=arguments, checks_first=True,
+        asks="labels" if name == "rays" else "scores" if bounded else "gradients",
     )  # fmt: skip
 
 
@@ -249,6 +252,8 @@ _OURS = {
     "i_fgsm": "I-FGSM repeats FGSM with small steps from the input itself.",
     "mi_fgsm": "MI-FGSM is I-FGSM along a momentum of normalised gradients.",
     "pgd": "PGD takes sign steps of the gradient from a random start in the ball, and projects onto it.",
+    "auto_pgd": "Auto-PGD takes momentum steps that halve, sample by sample, where they bring no progress, and then "
+    "returns to the point of highest loss; with num_targets it attacks that many classes in turn.",
     "m_pgd": "M-PGD is PGD along a momentum of normalised gradients.",
     "ead": "EAD minimises the elastic net beta L1 + L2^2 of the perturbation by accelerated shrinkage-thresholding, "
     "with a search over the weight of the loss; it changes few pixels, but these by much.",
@@ -261,24 +266,28 @@ _OURS = {
 ATTACKS = {name: _core(name, about, {}) for name, about in _OURS.items()}
 
 
-def find_attack(name: str, arguments: Mapping[str, Any] | None = None) -> Attack:
-    """The attack of that name: one of ours, or ``torchattacks:CLASS`` or ``art:CLASS``.
+def find_attack(name: str, arguments: Mapping[str, Any] | None = None, label: str | None = None) -> Attack:
+    """The attack of that name: one of ours, or a peer's, such as ``torchattacks:CLASS`` or ``autoattack``.
 
     Args:
         name: of the attack.
         arguments: what to give it besides the settings, by the names of its own parameters.
+        label: what records and tables call it; None takes the name.
 
     Raises:
         ValueError: for an unknown name, listing the known ones, or for arguments that it does not take.
         ImportError: if the toolkit of a peer is not installed or cannot be imported.
     """
     arguments = dict(arguments or {})
-    if ":" in name:
+    if ":" in name or name == "autoattack":
         from art_ext.evaluation.peers import peer_attack
 
-        return peer_attack(name, arguments)
-    if name not in ATTACKS:
+        found = peer_attack(name, arguments)
+    elif name in ATTACKS:
+        found = _core(name, _OURS[name], arguments) if arguments else ATTACKS[name]
+    else:
         raise ValueError(
-            f"attack must be one of {', '.join(ATTACKS)}, or torchattacks:CLASS or art:CLASS, got {name!r}"
+            f"attack must be one of {', '.join(ATTACKS)}, autoattack, or torchattacks:CLASS, art:CLASS or "
+            f"foolbox:CLASS, got {name!r}"
         )
-    return _core(name, _OURS[name], arguments) if arguments else ATTACKS[name]
+    return found if label is None else replace(found, name=label)

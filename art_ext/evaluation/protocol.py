@@ -34,7 +34,16 @@ def _asked(attack: Attack) -> str:
     return f"{attack.name} runs with {', '.join(f'{key} = {value}' for key, value in attack.arguments.items())}."
 
 
-def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings) -> list[str]:
+_CASCADE = (
+    "The attacks form a cascade: each gets only the correctly classified samples that those before it did not break "
+    "within the radius, or within a smaller one. The robust accuracy of an attack is that after it and all before it; "
+    "its success rate is over the samples that it got. An attack that spends a clean check on each sample does so only "
+    "on those."
+)
+_INDEPENDENT = "Every attack gets all samples, whatever the others did."
+
+
+def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """The protocol of a run, one sentence or two per entry."""
     lower, upper = settings.clip_values
     radii = ", ".join(map(radius, settings.eps))
@@ -45,13 +54,14 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings) -> list
         "A sample counts as broken if the very tensor that the model misclassified lies in the box and within eps + "
         "1e-6 of the input, measured in float64.",
         *(() if settings.targeted is None else _TARGETED),
+        *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *(attack.about for attack in panel),
         *(_asked(attack) for attack in panel if attack.arguments),
     ]
     searching = ", ".join(attack.name for attack in panel if attack.nearest and attack.stops_early)
     minimising = ", ".join(attack.name for attack in panel if attack.nearest and not attack.stops_early)
     filling = ", ".join(attack.name for attack in panel if not attack.nearest)
-    bounded = ", ".join(attack.name for attack in panel if attack.bounded)
+    bounded = ", ".join(attack.name for attack in panel if attack.bounded and "max_queries" not in attack.arguments)
     if filling:
         sentences.append(
             f"Attacks that fill a given ball ({filling}) run once for each eps, and know no distance beyond it. Their "

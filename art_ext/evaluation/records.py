@@ -1,35 +1,40 @@
-"""The folder of a run: who may write into it, and files that are whole at any moment.
-
-``run.json`` says what was run, ``records.parquet`` holds one row per sample, model, attack and eps; both are replaced
-atomically as each chunk ends, so a killed run leaves every finished chunk.
-"""
+"""What a run folder holds, read back: records, examples, images."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_ext.files import write_atomically
+from art_ext.evaluation.examples import Examples, gather
+from art_ext.evaluation.folder import (
+    CHUNKS,
+    COLUMNS,
+    OWN,
+    PLOTS,
+    RECORDS,
+    REPORT,
+    RUN,
+    TABLES,
+    WARNINGS,
+    RunFolder,
+    chunk_name,
+    open_run,
+    read_parquet,
+    read_run,
+)
+from art_ext.evaluation.table import Row, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
-TOOL = "art-ext"
-FORMAT = 3  # 2: the column target, and each attack's arguments; 3: which attacks can stop early
-RUN, RECORDS, REPORT = "run.json", "records.parquet", "index.html"
-PREVIOUS = ".previous-run"
-TABLES = ("table.csv", "table.json")
-PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
-OWN = (RUN, RECORDS, REPORT, *TABLES, *PLOTS)
-COLUMNS = (
-    "index", "id", "model", "attack", "eps", "label", "target", "clean_prediction", "success", "already_adversarial",
-    "distance", "queries", "queries_to_success", "gradients", "wasted_rows", "seconds",
-)  # fmt: skip
+__all__ = [
+    "CHUNKS", "COLUMNS", "OWN", "PLOTS", "RECORDS", "REPORT", "RUN", "TABLES", "WARNINGS", "LoadedRun", "RunFolder",
+    "load_images", "load_run", "open_run", "read_records", "read_run", "require_report",
+]  # fmt: skip
 
 
 def require_report() -> None:
@@ -47,118 +52,128 @@ def require_report() -> None:
         raise ImportError(f"the installed pyarrow fails ({error}): with numpy 1.26 take 'pyarrow<22'") from error
 
 
-def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The content of a run folder's ``run.json``; None if this is no run folder."""
-    try:
-        run = json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
-
-
 def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """The records of a run folder, finished or not: one row per sample, model, attack and eps.
 
     Raises:
         ImportError: without the extra ``report``.
         FileNotFoundError: if no chunk has ended yet.
+        ValueError: naming a file that is damaged.
     """
     require_report()
-    import pandas as pd
-
-    return pd.read_parquet(Path(folder) / RECORDS, engine="pyarrow")
-
-
-def _clear(folder: Path) -> None:
-    """Remove our files from a folder, and nothing else."""
-    for name in OWN:
-        (folder / name).unlink(missing_ok=True)
+    if (Path(folder) / RECORDS).exists():
+        return read_parquet(Path(folder) / RECORDS)
+    existing = open_run(folder)
+    units = [unit for unit in existing.units() if existing.holds(unit)]
+    if not units:
+        raise FileNotFoundError(f"{folder} holds no records yet: no chunk has ended")
+    return existing.join(units)
 
 
-class RunFolder:
-    """The folder of one run, claimed but not touched before ``begin``.
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """A run that is complete, as its folder has it.
 
-    Args:
-        path: the folder; it may be missing.
-        arguments: what the run was asked to do, fit for JSON.
-        overwrite: allow a folder with other things in it; only files with the names of ours are replaced.
-
-    Raises:
-        ValueError: if the folder holds anything but an earlier run of the same arguments and overwrite is False, or if
-            the path is no folder.
+    Attributes:
+        folder: where it lies.
+        run: the content of ``run.json``.
+        records: one row per sample, model, attack and eps.
+        rows: the table.
+        examples: the samples to show, with what each attack found for them; None if the folder kept none.
     """
 
-    def __init__(self, path: str | os.PathLike[str], arguments: Mapping[str, Any], overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self._frames: list[pd.DataFrame] = []
-        self._run: dict[str, Any] = {}
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out must name a folder, got the file {self.path}")
-        if overwrite or not self.path.exists() or not any(self.path.iterdir()):
-            return
-        earlier = read_run(self.path)
-        if earlier is None:
-            raise ValueError(
-                f"out must be a new or empty folder, or a run folder, but {self.path} holds other files: "
-                "choose another folder, or allow it with --overwrite"
-            )
-        asked = json.loads(json.dumps(dict(arguments)))
-        if earlier.get("arguments") != asked:
-            before = earlier.get("arguments") or {}
-            changed = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
-            raise ValueError(
-                f"{self.path} holds a run with other arguments ({', '.join(changed)}): "
-                "choose another folder, or replace that run with --overwrite"
-            )
+    folder: Path
+    run: dict[str, Any]
+    records: pd.DataFrame
+    rows: list[Row]
+    examples: Examples | None
 
-    def begin(self, run: Mapping[str, Any]) -> None:
-        """Make the folder, put aside what an earlier run of ours left there, and write ``run.json``.
 
-        A complete run is kept in the hidden folder ``.previous-run`` until this one is complete too.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        earlier = read_run(self.path)
-        if earlier is not None:
-            if earlier.get("state") == "complete":
-                _clear(self.path / PREVIOUS)
-                (self.path / PREVIOUS).mkdir(exist_ok=True)
-                for name in OWN:
-                    if (self.path / name).exists():
-                        os.replace(self.path / name, self.path / PREVIOUS / name)
-            _clear(self.path)
-        self._run = {"tool": TOOL, "format": FORMAT, "state": "running", **run}
-        self._write_run()
+def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
+    """A complete run folder.
 
-    def append(self, rows: pd.DataFrame) -> None:
-        """Add the records of a chunk that ended; the file on the disk is the old one or the new one, never a part."""
-        self._frames.append(rows[list(COLUMNS)])
-        content = io.BytesIO()
-        self.records.to_parquet(content, engine="pyarrow", index=False)
-        self.write(RECORDS, content.getvalue())
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if it is none, if its run is not complete, or if a file is damaged, naming it.
+    """
+    require_report()
+    existing = open_run(folder)
+    if existing.run.get("state") != "complete":
+        missing = sum(not existing.holds(unit) for unit in existing.units())
+        raise ValueError(
+            f"the run in {folder} is not complete, {missing} of {len(existing.units())} units are missing: "
+            "run the same command again, or unite its shards with art-ext merge"
+        )
+    records = read_parquet(existing.path / RECORDS)
+    return LoadedRun(
+        existing.path, existing.run, records, summarise(records, existing.run), load_examples(existing)
+    )
 
-    @property
-    def records(self) -> pd.DataFrame:
-        """All records so far."""
-        import pandas as pd
 
-        return pd.concat(self._frames, ignore_index=True)
+def load_examples(folder: RunFolder) -> Examples | None:
+    """The samples to show of a run of which every unit has ended."""
+    names = [chunk_name(number) for number in range(len(folder.chunks))]
+    if not all(folder.file(name, "safetensors").exists() for name in names):
+        return None
+    chunks = [_images(folder.file(name, "safetensors")) for name in names]
+    units = [(unit.model, unit.attack, _images(folder.file(unit.name, "safetensors"))) for unit in folder.units()]
+    return gather(chunks, units)
 
-    @property
-    def run(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
-        return self._run
 
-    def finish(self, **facts: Any) -> None:
-        """Mark the run as complete, add what is known only now, and drop the run before it."""
-        self._run = {**self._run, "state": "complete", **facts}
-        self._write_run()
-        if (self.path / PREVIOUS).is_dir():
-            _clear(self.path / PREVIOUS)
-            (self.path / PREVIOUS).rmdir()
+def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tensor:
+    """(N, *S) images of a complete run that kept all: an adversarial where an attack broke the sample within eps.
 
-    def _write_run(self) -> None:
-        self.write(RUN, json.dumps(self._run, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    Elsewhere, and where the model is wrong without an attack, it is the original. Rows are in the order of the data.
 
-    def write(self, name: str, content: bytes | str) -> None:
-        """Put a file into the folder; it is the old one or the new one at any moment."""
-        write_atomically(self.path / name, content.encode("utf-8") if isinstance(content, str) else content)
+    Args:
+        folder: of the run, evaluated with ``save_images=True``.
+        model: which of its models.
+        eps: one of its radii.
+
+    Raises:
+        ValueError: if the run kept no images, or has no such model or radius.
+    """
+    import torch
+
+    loaded = load_run(folder)
+    existing = open_run(folder)
+    if not loaded.run["arguments"].get("save_images"):
+        raise ValueError(f"{folder} keeps no images: evaluate in a new folder with --save-images")
+    if model not in loaded.run["clean_accuracy"] or eps not in loaded.run["settings"]["eps"]:
+        known = ", ".join(loaded.run["clean_accuracy"])
+        raise ValueError(
+            f"{folder} has the models {known} and the radii {loaded.run['settings']['eps']}, got {model!r} and {eps}"
+        )
+    names = [chunk_name(number) for number in range(len(existing.chunks))]
+    images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
+    records = loaded.records
+    for unit in reversed(existing.units()):  # the first attack that broke a sample has the last word
+        if unit.model != model or unit.radii[0] > eps:
+            continue
+        kept = _images(existing.file(unit.name, "safetensors"))
+        if not kept:
+            continue
+        radius = max(radius for radius in unit.radii if radius <= eps)
+        first, end = unit.samples
+        rows = records[(records["model"] == model) & (records["attack"] == unit.attack) & (records["eps"] == radius)]
+        rows = rows[rows["index"].between(first, end - 1)].sort_values("index")
+        success = torch.from_numpy((rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True))
+        inside = success[kept["index"] - first]
+        images[kept["index"][inside]] = kept["x_adv"][inside]
+    return images
+
+
+def _images(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; none if there is no such file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return {}
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of the same name, and "
+            "run the same command again; what they held is computed anew"
+        ) from error

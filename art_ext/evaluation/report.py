@@ -5,20 +5,43 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.core.metrics.intervals import wilson
+from art_ext.evaluation import plots
+from art_ext.evaluation.pictures import Sheet, class_name, encode, mosaic, sheets
 from art_ext.evaluation.plots import Plot
-from art_ext.evaluation.table import Row, number, percent, radius, silent
+from art_ext.evaluation.records import PLOTS, REPORT, TABLES, WARNINGS
+from art_ext.evaluation.table import (
+    Row,
+    broken,
+    number,
+    percent,
+    radius,
+    silent,
+    to_csv,
+    to_json,
+    verdicts,
+)
+from art_ext.evaluation.together import comparable, describe, meaning, models_of, name_apart, notes
+from art_ext.files import write_atomically
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from jinja2 import Environment
+
+    from art_ext.evaluation.records import LoadedRun
+
+SAMPLES_NAMED = 200  # of a warning; the rest are in warnings.json
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table.
+    """One cell of a table.
 
     Attributes:
         text: what is shown.
@@ -55,13 +78,14 @@ COLUMNS = (
     Column("Clean accuracy", "Share of all samples that the model classifies correctly before any attack."),
     Column(
         "Robust accuracy",
-        "Share of all samples that are classified correctly and that the attack did not break within eps. It bounds "
-        "the true robust accuracy from above.",
+        "Share of all samples that are classified correctly and that the attack (in a cascade: this one and all before "
+        "it) did not break within eps. It bounds the true robust accuracy from above. Below it its Wilson interval at "
+        "95 %: what other samples of the same kind might give.",
     ),
     Column(
         "Success rate",
-        "Share of the correctly classified samples that the attack broke within eps (ASR); with targets, of those "
-        "among them whose label is not the target.",
+        "Share of the correctly classified samples given to the attack that it broke within eps (ASR); with targets, "
+        "of those among them whose label is not the target.",
     ),
     Column(
         "Mean queries",
@@ -77,9 +101,9 @@ COLUMNS = (
     ),
     Column(
         "Distance",
-        "Mean distance of the nearest adversarial found, inside eps or not, over the correctly classified samples; "
-        "those for which none was found at any distance are left out. Only attacks that look for the nearest "
-        "adversarial and did not stop early know it. The median is in table.csv.",
+        "Mean distance of the nearest adversarial found, inside eps or not, over the correctly classified samples "
+        "given to the attack; those for which none was found at any distance are left out. Only attacks that look for "
+        "the nearest adversarial and did not stop early know it. The median is in table.csv.",
         field="mean_distance",
     ),
     Column(
@@ -93,76 +117,187 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What one model comes down to: the share of samples that no attack of the panel broke."""
+class ClassRow:
+    """One class under one model: samples, and the shares that hold out before and after all attacks, with intervals."""
+
+    name: str
+    count: int
+    clean: float
+    robust: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Leader:
+    """A model in the order of how far its decision boundary is."""
 
     model: str
-    clean: str
-    robust: str
+    attack: str
+    adbd: float
+    left_out: int
     share: float
-    eps: str
 
 
-def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
-    """For each model the worst case over all attacks, sample by sample, at the largest eps."""
-    eps = max(run["settings"]["eps"])
-    found = []
-    for model, rows in records[records["eps"] == eps].groupby("model", sort=False):
-        broken = (rows["success"] | rows["already_adversarial"]).groupby(rows["index"]).any()
-        share = float((~broken).mean())
-        clean = float(run["clean_accuracy"][model])
-        found.append(Verdict(str(model), percent(clean), percent(share), share, radius(eps)))
-    return found
+def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) -> None:
+    """Write the page, the pictures, the table as CSV and JSON, and the warnings as JSON.
 
-
-def render(run: Mapping[str, Any], records: pd.DataFrame, rows: Sequence[Row], plots: Sequence[Plot]) -> str:
-    """The page as HTML, with the plots inside.
+    Each file is the old one or the new one at any moment.
 
     Args:
-        run: the content of ``run.json``.
-        records: the content of ``records.parquet``.
-        rows: the table.
-        plots: the pictures.
+        folder: that of the run itself, or any other that exists.
+        loaded: one run, or several to be compared.
 
     Raises:
         ImportError: without the extra ``report``.
+        ValueError: if a run is given twice.
+        OSError: if the folder cannot be written.
     """
+    loaded = name_apart(loaded)
+    curves, pictures = plots.draw(loaded), _pictures(loaded)
+    rows = [row for one in loaded for row in one.rows]
+    warnings = [warning for one in loaded for warning in one.run["warnings"]]
+    files = {
+        TABLES[0]: to_csv(rows).encode("utf-8"),
+        TABLES[1]: to_json(rows).encode("utf-8"),
+        WARNINGS: (json.dumps(warnings, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"),
+        **{plot.file: plot.png for plot in curves},
+        **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
+        REPORT: _page(loaded, curves, pictures).encode("utf-8"),
+    }
+    for name, content in files.items():
+        write_atomically(Path(folder) / name, content)
+
+
+def render(loaded: Sequence[LoadedRun]) -> str:
+    """The page as HTML, with the pictures inside.
+
+    Args:
+        loaded: one run, or several to be compared.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if a run is given twice.
+    """
+    loaded = name_apart(loaded)
+    return _page(loaded, plots.draw(loaded), _pictures(loaded))
+
+
+def _pictures(loaded: Sequence[LoadedRun]) -> list[Sheet]:
+    together = sum(len(models_of(one)) for one in loaded)
+    return [sheet for one in loaded for sheet in sheets(one, together)]
+
+
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("art_ext.evaluation", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    samples = run["data"]["samples"]
+    environment.filters |= {
+        "percent": percent, "number": number, "radius": radius, "interval": interval, "written": _written,
+        "png": lambda content: base64.b64encode(content).decode("ascii"), "encode": encode,
+    }  # fmt: skip
+    return environment
+
+
+def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequence[Sheet]) -> str:
+    from markupsafe import Markup
+
+    environment = _environment()
+    script = environment.get_template("report.js.j2").render()
+    rows = [row for one in loaded for row in one.rows]
     hidden = silent(rows)
     columns = [column for column in COLUMNS if column.field not in hidden]
-    cells = [dict(zip(COLUMNS, _cells(row), strict=True)) for row in rows]
+    cells = [(row, dict(zip(COLUMNS, _cells(row), strict=True))) for row in rows]
     return environment.get_template("report.html.j2").render(
-        run=run,
-        data=run["data"]["name"],
-        samples=samples,
-        verdicts=verdicts(records, run),
+        # a script that came with a name would have another digest, and not run even if it were not escaped
+        script=Markup(script), digest=base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),  # noqa: S704
+        loaded=loaded,
+        data=list(dict.fromkeys(one.run["data"]["name"] for one in loaded)),
+        targeted=any(one.run["settings"]["targeted"] is not None for one in loaded),
+        notes=notes(loaded),
+        meaning=meaning([one.run for one in loaded]),
+        describe=describe,
+        cards=[(one, verdict) for one in loaded for verdict in verdicts(one.records, one.run)],
+        warnings=[warning for one in loaded for warning in one.run["warnings"]],
+        samples_named=SAMPLES_NAMED,
         columns=columns,
-        rows=[[row[column] for column in columns] for row in cells],
-        plots=[(plot, base64.b64encode(plot.png).decode("ascii")) for plot in plots],
-        error=f"{100 * 0.5 / math.sqrt(samples):.1f}",
-        facts={**run["versions"], "started": run["started"], "seconds": run["seconds"]},
-        arguments={name: _written(value) for name, value in run["arguments"].items() if value not in (None, {})},
-    )
+        rows=[(row, [own[column] for column in columns]) for row, own in cells],
+        choices=_choices(rows),
+        leaders=[(group, board) for group in comparable(loaded) if (board := leaderboard(group))],
+        classes=[table for one in loaded for table in by_class(one)],
+        curves=curves,
+        pictures=pictures,
+        arguments={one.folder: _told(one.run["arguments"]) for one in loaded},
+        facts={one.folder: _facts(one.run) for one in loaded},
+    )  # fmt: skip
+
+
+def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
+    """What the table can be narrowed to: by name of the control, values and what they are called."""
+    eps = sorted({row.eps for row in rows})
+    choices = {
+        "model": [(name, name) for name in dict.fromkeys(row.model for row in rows)],
+        "attack": [(name, name) for name in dict.fromkeys(row.attack for row in rows)],
+        "eps": [(str(value), radius(value)) for value in eps],
+    }
+    return {name: values for name, values in choices.items() if len(values) > 1}
+
+
+def leaderboard(group: Sequence[LoadedRun]) -> list[Leader]:
+    """The models of comparable runs by their ADBD, the farthest boundary first, wherever an attack measured it."""
+    measured = {(row.model, row.attack): row for one in group for row in one.rows if not math.isnan(row.adbd)}
+    farthest = max((row.adbd for row in measured.values()), default=0.0) or 1.0
+    return [
+        Leader(row.model, row.attack, row.adbd, row.left_out or 0, row.adbd / farthest)
+        for row in sorted(measured.values(), key=lambda row: -row.adbd)
+    ]
+
+
+def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
+    """For each model its name, the largest eps, and the shares of each class that hold out."""
+    eps, names = max(one.run["settings"]["eps"]), one.run["data"]["class_names"]
+    tables = []
+    for model, records in one.records.groupby("model", sort=False):
+        first = records.drop_duplicates("index").set_index("index").sort_index()
+        samples = first[["label", "already_adversarial"]].assign(broken=broken(records, eps))
+        rows = []
+        for label, own in samples.groupby("label"):
+            count, held = len(own), int((~own["broken"]).sum())
+            clean = float((~own["already_adversarial"]).mean())
+            rows.append(ClassRow(class_name(int(label), names), count, clean, held / count, *wilson(held, count)))
+        tables.append((str(model), eps, rows))
+    return tables
+
+
+def interval(low: float, high: float) -> str:
+    """Two shares as percentages, such as 49.2 to 55.4."""
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _written(value) for name, value in arguments.items() if value not in (None, {}, [])}
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    seconds = {} if run["seconds"] is None else {"seconds": run["seconds"]}
+    return {**run["versions"], "started": run["started"], **seconds}
+
+
 def _cells(row: Row) -> list[Cell]:
     left_out = f"{row.left_out} left out" if row.left_out else ""
     return [
         Cell(row.model, row.model.lower()),
-        Cell(row.attack, row.attack.lower()),
+        Cell(row.attack, row.attack.lower(), "" if row.attacked == row.samples else f"given {row.attacked:,}"),
         Cell(radius(row.eps), row.eps),
         Cell(percent(row.clean_accuracy), _known(row.clean_accuracy)),
-        Cell(percent(row.robust_accuracy), _known(row.robust_accuracy)),
+        Cell(percent(row.robust_accuracy), _known(row.robust_accuracy), interval(row.robust_low, row.robust_high)),
         Cell(percent(row.success_rate), _known(row.success_rate)),
         Cell(number(row.mean_queries), _known(row.mean_queries)),
         Cell(number(row.median_queries), _known(row.median_queries)),

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy
+from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
+from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "-"
+NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,21 @@ class Row:
     Attributes:
         model, attack, eps: what was attacked, how, and the radius of the ball.
         samples: how many.
+        attacked: how many of them the attack was given; a cascade gives it the survivors.
         clean_accuracy: share of all samples classified correctly before the attack.
-        robust_accuracy: share of all samples classified correctly and not broken inside eps.
-        success_rate: share of the correctly classified samples that were broken inside eps; with targets, of those
-            among them whose label is not the target.
+        robust_accuracy: share of all samples classified correctly and not broken inside eps: by this attack, or in a
+            cascade by this attack or one before it.
+        robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples were drawn at random.
+        success_rate: share of the correctly classified samples it was given that it broke inside eps; with targets, of
+            those among them whose label is not the target.
         mean_queries, median_queries: until success, over the correctly classified samples broken; clean check included.
         mean_queries_without_check, median_queries_without_check: the same without the clean check.
         mean_gradients: backward rows over the same samples.
         mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over the correctly
             classified samples for which there is one; of attacks that look for it and did not stop early.
         left_out: correctly classified samples that were attacked and for which none was found, at any distance.
-        adbd: the same mean with the misclassified samples counting 0, where each sample spent a whole budget.
+        adbd: the same mean with the misclassified samples counting 0, where each sample spent a whole budget; not of an
+            attack that was given survivors only.
         queries, gradients, wasted_rows: rows of all samples together.
         seconds: wall time of the attack. Radii read from one search repeat its queries and its seconds.
     """
@@ -47,8 +53,11 @@ class Row:
     attack: str
     eps: float
     samples: int
+    attacked: int
     clean_accuracy: float
     robust_accuracy: float
+    robust_low: float
+    robust_high: float
     success_rate: float
     mean_queries: float
     median_queries: float
@@ -89,6 +98,33 @@ def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bo
     )
 
 
+def broken(records: pd.DataFrame, eps: float) -> pd.Series:
+    """For each sample of one model whether it is misclassified, or any attack broke it inside eps.
+
+    A success inside a smaller ball is one inside a larger ball, so records of smaller radii count too.
+
+    Args:
+        records: of one model: all its attacks for the worst case, or some of them.
+        eps: radius of the ball.
+
+    Returns:
+        bool by ``index``, the position in the data, ascending.
+
+    Raises:
+        ValueError: if no attack was run inside eps.
+    """
+    inside = records[records["eps"] <= eps]
+    if not len(inside):
+        raise ValueError(f"eps must be at least the smallest radius attacked, {records['eps'].min():g}, got {eps:g}")
+    fell = (inside["success"] | inside["already_adversarial"]).groupby(inside["index"]).any()
+    return fell.rename("broken")
+
+
+def in_cascade(run: Mapping[str, Any]) -> bool:
+    """Whether each attack of the run was given only what those before it left."""
+    return bool(run["panel"]["mode"] == "cascade")
+
+
 def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
@@ -96,41 +132,102 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
         records: the content of ``records.parquet``.
         run: the content of ``run.json``.
     """
-    groups = records.groupby(["model", "attack", "eps"], sort=False)
-    return [_row(str(model), str(attack), group, run) for (model, attack, _), group in groups]
+    rows = []
+    panel = list(run["attacks"])
+    for model, own in records.groupby("model", sort=False):
+        for (attack, _), group in own.groupby(["attack", "eps"], sort=False):
+            if in_cascade(run):
+                earlier = own["attack"].isin(panel[: panel.index(str(attack)) + 1])
+                fallen = int(broken(own[earlier], float(group["eps"].iloc[0])).sum())
+            else:
+                fallen = int((group["success"] | group["already_adversarial"]).sum())
+            rows.append(_row(str(model), str(attack), group, fallen, run))
+    return rows
 
 
-def _row(model: str, attack: str, records: pd.DataFrame, run: Mapping[str, Any]) -> Row:
+def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]) -> Row:
     nearest, early_stop = run["attacks"][attack]["nearest"], stopped_early(run, attack)
     result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
     statistics = query_statistics(result)
-    aimable = torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
+    aimable = torch.tensor((records["attacked"] & (records["target"] != records["label"])).to_numpy(copy=True))
     attacked = aimable & ~result.already_adversarial
-    broken = result.success & ~result.already_adversarial
+    won = result.success & ~result.already_adversarial
     measured = nearest and not early_stop
     found = attacked & result.distance.isfinite() & measured
+    whole = bool((records["attacked"] | records["already_adversarial"]).all())  # of survivors it would be another mean
+    count = len(result)
+    low, high = wilson(count - fallen, count)
     return Row(
         model=model,
         attack=attack,
         eps=float(records["eps"].iloc[0]),
-        samples=len(result),
+        samples=count,
+        attacked=int(records["attacked"].sum()),
         clean_accuracy=clean_accuracy(result),
-        robust_accuracy=robust_accuracy(result),
-        success_rate=_share(broken, attacked),
+        robust_accuracy=(count - fallen) / count,
+        robust_low=low,
+        robust_high=high,
+        success_rate=_share(won, attacked),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
         median_queries_without_check=statistics.median_without_check,
-        mean_gradients=_share(result.gradients, broken),
+        mean_gradients=_share(result.gradients, won),
         mean_distance=_share(result.distance, found),
         median_distance=_median(result.distance[found]),
         left_out=int((attacked & ~found).sum()) if measured else None,
-        adbd=adbd(result).value if measured and run["attacks"][attack]["stops_early"] else math.nan,
+        adbd=adbd(result).value if measured and whole and run["attacks"][attack]["stops_early"] else math.nan,
         queries=int(result.queries.sum()),
         gradients=int(result.gradients.sum()),
         wasted_rows=int(result.wasted_rows.sum()),
         seconds=float(records["seconds"].sum()),
     )
+
+
+@dataclass(frozen=True)
+class Worst:
+    """What all attacks of a panel together left at one eps: share of all samples, and its Wilson interval at 95 %."""
+
+    eps: float
+    robust_accuracy: float
+    robust_low: float
+    robust_high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one model comes down to.
+
+    Attributes:
+        model: its name.
+        samples: how many.
+        clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its interval.
+        worst: for each eps, ascending, what no attack of the panel broke.
+        warnings: how many findings concern this model, or all of them.
+    """
+
+    model: str
+    samples: int
+    clean_accuracy: float
+    clean_low: float
+    clean_high: float
+    worst: tuple[Worst, ...]
+    warnings: int
+
+
+def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
+    """For each model the worst case over all attacks, sample by sample, at each eps."""
+    found = []
+    for model, own in records.groupby("model", sort=False):
+        wrong = own.groupby("index")["already_adversarial"].first()
+        count, right = len(wrong), int((~wrong).sum())
+        worst = []
+        for eps in run["settings"]["eps"]:
+            held = int((~broken(own, eps)).sum())
+            worst.append(Worst(float(eps), held / count, *wilson(held, count)))
+        warnings = sum(one["model"] in ("", model) for one in run["warnings"])
+        found.append(Verdict(str(model), count, right / count, *wilson(right, count), tuple(worst), warnings))
+    return found
 
 
 def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
@@ -214,15 +311,25 @@ def to_text(rows: Sequence[Row]) -> str:
     hidden = silent(rows)
     shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]
     heads, *cells = [[values[column] for column in shown] for values in (heads, *cells)]
+    return aligned(heads, cells, words=(0, 2))
+
+
+def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequence[int]) -> str:
+    """A Markdown table that also reads well as it stands.
+
+    Args:
+        heads: of the columns.
+        cells: line by line.
+        words: the columns of words, which stand on the left; numbers stand on the right.
+    """
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
-    text = (0, 2)  # columns of words stand on the left, numbers on the right
 
     def line(values: Sequence[str]) -> str:
         padded = (
-            value.ljust(width) if column in text else value.rjust(width)
+            value.ljust(width) if column in words else value.rjust(width)
             for column, (value, width) in enumerate(zip(values, widths, strict=True))
         )
         return f"| {' | '.join(padded)} |"
 
-    rules = ("-" * (width + 1) + ("-" if column in text else ":") for column, width in enumerate(widths))
+    rules = ("-" * (width + 1) + ("-" if column in words else ":") for column, width in enumerate(widths))
     return "\n".join([line(heads), f"|{'|'.join(rules)}|", *(line(values) for values in cells)])

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from art_ext import __version__
-from art_ext.arguments import parse_arguments, parse_number, parse_numbers, parse_value
+from art_ext.arguments import parse_arguments, parse_number, parse_numbers, parse_value, read_toml
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
 from art_ext.core.training.augmentation import AUGMENTATIONS
 from art_ext.core.training.naming import nearest
 from art_ext.training.defaults import LENGTHS, filled
 from art_ext.training.networks import check_network
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
 OPTIONS = (  # what the loop takes under the same name
@@ -162,11 +156,7 @@ def _load(file: Path) -> dict[str, Any]:
     """The content of a TOML file; dashes in names count as underscores."""
     if not file.is_file():
         raise ValueError(f"config must name a TOML file, got {file}, which does not exist or is a folder")
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} must be TOML, but reading it fails: {error}") from error
-    return {name.replace("-", "_"): value for name, value in content.items()}
+    return {name.replace("-", "_"): value for name, value in read_toml(file).items()}
 
 
 def _read(values: Mapping[str, Any], where: str) -> dict[str, Any]:

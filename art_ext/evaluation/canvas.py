@@ -1,0 +1,123 @@
+"""Figures with room for the curves of many models and attacks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C99")  # Okabe and Ito: for all eyes
+DASHES = ("-", "--", "-.", ":")
+MARKERS = "Xos^DvP<h>"
+MOST_TOGETHER = 2  # attacks in axes that models share
+SOFT = "#5b626b"
+STYLE: Any = {
+    "text.parse_math": False,  # a model's name may hold dollar signs
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e5e8",
+    "axes.edgecolor": "#8a9099",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A figure with room for all curves: axes that models share under few attacks, else axes for each model.
+
+    Attributes:
+        figure: what is saved.
+        axes: by model.
+        looks: by model and attack, colour, dash and marker; equal in all plots.
+        shared: whether several models share axes.
+    """
+
+    figure: Figure
+    axes: dict[str, Axes]
+    looks: dict[tuple[str, str], dict[str, Any]]
+    shared: bool
+
+    @staticmethod
+    def of(models: Sequence[str], attacks: Sequence[str]) -> Canvas:
+        """Empty axes for these models under these attacks."""
+        shared = len(models) > 1 and len(attacks) <= MOST_TOGETHER
+        if shared or len(models) == 1:
+            figure = _figure(6.6, 4.1)
+            axes = dict.fromkeys(models, figure.add_subplot())
+        else:
+            lines = -(-len(models) // 2)
+            figure = _figure(10.6, 4.0 * lines)
+            grid = figure.subplots(lines, 2, squeeze=False, sharey=True).flat
+            axes = dict(zip(models, grid, strict=False))
+            for unused in list(grid)[len(models) :]:
+                unused.set_visible(False)
+        if not shared:
+            for model, own in axes.items():
+                own.set_title(short(model, 44), fontsize=11, pad=18)
+        looks = {
+            (model, attack): _look(*((models.index(model), which) if shared else (which, 0)), which)
+            for model in models
+            for which, attack in enumerate(attacks)
+        }
+        return Canvas(figure, axes, looks, shared)
+
+    def label(self, model: str, attack: str, more: str = "") -> str:
+        """What the legend calls a curve."""
+        # a leading space, since matplotlib takes a leading underscore for private and leaves the label out
+        return f" {short(model, 32)} · {short(attack, 24)}{more}" if self.shared else f" {short(attack, 24)}{more}"
+
+    def set(self, **properties: Any) -> None:
+        """Set properties of all axes; the left ones alone name the vertical axis."""
+        for axes in dict.fromkeys(self.axes.values()):
+            axes.set(**properties)
+            axes.label_outer()
+
+    def legend(self) -> None:
+        """A legend below the axes, where it hides no curve."""
+        named: dict[str, Artist] = {}
+        for axes in self.axes.values():
+            handles, labels = axes.get_legend_handles_labels()
+            named |= zip(labels, handles, strict=True)
+        if named:
+            width = self.figure.get_figwidth() * 13  # about so many letters fit into a line
+            columns = max(1, min(len(named), 6, int(width / (max(map(len, named)) + 9))))
+            self.figure.set_figheight(self.figure.get_figheight() + 0.22 * -(-len(named) // columns))
+            self.figure.legend(
+                list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=9.5
+            )
+
+
+def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[colour % len(COLOURS)],
+        "linestyle": DASHES[(dash + colour // len(COLOURS)) % len(DASHES)],
+        "marker": MARKERS[marker % len(MARKERS)],
+    }
+
+
+def to_png(figure: Figure) -> bytes:
+    """The content of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def short(name: str, length: int) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"

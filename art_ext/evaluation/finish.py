@@ -1,0 +1,88 @@
+"""The end of a run, from its folder alone: joined records, warnings, table, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_ext.evaluation.findings import findings
+from art_ext.evaluation.folder import RECORDS, RunFolder, chunk_name
+from art_ext.evaluation.records import LoadedRun, load_examples
+from art_ext.evaluation.table import Row, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an evaluation found.
+
+    Attributes:
+        folder: where the report lies.
+        rows: the table.
+        records: one row per sample, model, attack and eps.
+        missing: units that other processes have not finished; where there are any, there is no report yet, and rows
+            and records are those of the finished ones.
+    """
+
+    folder: Path
+    rows: list[Row]
+    records: pd.DataFrame
+    missing: int = 0
+
+
+def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
+    """Write what a run comes down to, if all its units have ended.
+
+    Args:
+        folder: of the run, begun.
+        seconds: wall time of this process, recorded if the run was not complete before.
+
+    Raises:
+        ValueError: naming a file that is damaged or holds foreign records.
+    """
+    units = folder.units()
+    there = [unit for unit in units if folder.holds(unit)]
+    records = folder.join(there)
+    if len(there) < len(units):
+        return Outcome(folder.path, summarise(records, folder.run), records, len(units) - len(there))
+    from art_ext.evaluation.report import write_report
+
+    folder.write(RECORDS, _parquet(records))
+    known = {} if "seconds" in folder.run else {"seconds": None if seconds is None else round(seconds, 3)}
+    run = {**folder.run, **known, "records": len(records), "clean_accuracy": _clean_accuracy(records)}
+    run["warnings"] = [asdict(finding) for finding in findings(records, run, _facts(folder))]
+    rows = summarise(records, run)
+    write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
+    folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings")})
+    return Outcome(folder.path, rows, records)
+
+
+def _parquet(records: pd.DataFrame) -> bytes:
+    import io
+
+    content = io.BytesIO()
+    records.to_parquet(content, engine="pyarrow", index=False)
+    return content.getvalue()
+
+
+def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
+    right = records["clean_prediction"] == records["label"]
+    return {str(model): float(share) for model, share in right.groupby(records["model"], sort=False).mean().items()}
+
+
+def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
+    """By model, the facts of each chunk; flags that attacks raised on a chunk are among them."""
+    facts: dict[str, list[dict[str, Any]]] = {}
+    for number in range(len(folder.chunks)):
+        for model, found in json.loads(folder.file(chunk_name(number), "json").read_text(encoding="utf-8")).items():
+            facts.setdefault(model, []).append(found)
+    for unit in folder.units():
+        if folder.file(unit.name, "json").exists():
+            flags = json.loads(folder.file(unit.name, "json").read_text(encoding="utf-8"))
+            facts[unit.model].append({"autoattack": flags})
+    return facts

@@ -1,0 +1,345 @@
+"""The folder of a run: who may write into it, and files that are whole at any moment.
+
+``run.json`` says what is run, and in which units: one search of one attack on one model, over one chunk of samples.
+Each unit that ends leaves files of its own in ``chunks``, written atomically, so that any process may work on any unit,
+a killed run keeps what it finished, and folders of several machines unite. ``records.parquet`` joins all units in the
+order of the plan, one row per sample, model, attack and eps; it is written when the last one is there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_ext.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+TOOL = "art-ext"
+FORMAT = 4  # 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column attacked
+RUN, RECORDS, REPORT, WARNINGS, CHUNKS = "run.json", "records.parquet", "index.html", "warnings.json", "chunks"
+PREVIOUS = ".previous-run"
+TABLES = ("table.csv", "table.json")
+PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
+OWN = (RUN, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS)
+COLUMNS = (
+    "index", "id", "model", "attack", "eps", "label", "target", "clean_prediction", "attacked", "success",
+    "already_adversarial", "distance", "queries", "queries_to_success", "gradients", "wasted_rows", "seconds",
+)  # fmt: skip
+COMPARED = ("arguments", "identity", "plan")  # of run.json: what must agree before two runs are the same
+PLACES = ("arguments.weights", "arguments.path")  # where model and data lie; the identity says what they hold
+
+
+def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The content of a run folder's ``run.json``; None if this is no run folder."""
+    try:
+        run = json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
+
+
+def open_run(folder: str | os.PathLike[str]) -> RunFolder:
+    """An existing run folder, to read or to go on with.
+
+    Raises:
+        ValueError: if it is none, or one of another format.
+    """
+    run = read_run(folder)
+    if run is None:
+        raise ValueError(f"{folder} is no run folder: it holds no {RUN} of art-ext")
+    if run.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} holds a run of format {run.get('format')}, wanted {FORMAT}: evaluate it again in a new folder"
+        )
+    return RunFolder(folder, run)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One search of one attack on one model, over one chunk of samples.
+
+    Attributes:
+        name: of its files.
+        model, attack: names.
+        radii: that the search serves, ascending.
+        samples: first and one past the last position in the data.
+    """
+
+    name: str
+    model: str
+    attack: str
+    radii: tuple[float, ...]
+    samples: tuple[int, int]
+
+
+def plan(samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple[float, ...]]]) -> dict[str, Any]:
+    """The units of a run, as ``run.json`` has them.
+
+    Args:
+        samples: N.
+        chunk_size: most samples in a unit.
+        searches: model, attack and radii, in the order in which they run.
+    """
+    return {
+        "samples": samples, "chunk_size": chunk_size,
+        "searches": [{"model": model, "attack": attack, "radii": list(radii)} for model, attack, radii in searches],
+    }  # fmt: skip
+
+
+def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The dotted names of what differs between the compared parts of two ``run.json``."""
+    return [name for part in COMPARED for name in _differing(given.get(part), found.get(part), part)]
+
+
+def _differing(given: Any, found: Any, name: str) -> Iterator[str]:
+    if isinstance(given, dict) and isinstance(found, dict):
+        for key in sorted({*given, *found}):
+            yield from _differing(given.get(key), found.get(key), f"{name}.{key}")
+    elif given != found and name not in PLACES:
+        short = name.removeprefix("arguments.").removeprefix("identity.")
+        values = [json.dumps(value, ensure_ascii=False) for value in (found, given)]
+        readable = all(len(value) < 60 for value in values)
+        yield f"{short}: {values[0]} there, {values[1]} here" if readable else short
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file of a run folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming it, if it is damaged.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise ValueError(
+            f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same command again; "
+            "what it held is computed anew"
+        ) from error
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder; it may be missing.
+        run: the content of ``run.json``, with the plan.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.run: dict[str, Any] = dict(run)
+
+    def check(self, overwrite: bool = False) -> bool:
+        """Refuse a folder that is not free for this run; nothing in it is touched.
+
+        Args:
+            overwrite: allow a folder with other things in it; only files with the names of ours are replaced.
+
+        Returns:
+            whether it holds the beginning, or all, of this very run.
+
+        Raises:
+            ValueError: if the folder holds anything but an earlier run of the same arguments, naming the differences,
+                or if the path is no folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out must name a folder, got the file {self.path}")
+        if overwrite or not self.path.exists():
+            return False
+        # another process of this run may be writing its run.json at this moment
+        names = [entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp")]
+        if not names:
+            return False
+        earlier = read_run(self.path)
+        if earlier is None:
+            raise ValueError(
+                f"out must be a new or empty folder, or a run folder, but {self.path} holds other files: "
+                "choose another folder, or allow it with --overwrite"
+            )
+        if earlier.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.path} holds a run of an earlier version of art-ext: "
+                "choose another folder, or replace that run with --overwrite"
+            )
+        changed = differences(self._plain(), earlier)
+        if changed:
+            raise ValueError(
+                f"{self.path} holds another run ({'; '.join(changed)}): "
+                "choose another folder, or replace that run with --overwrite"
+            )
+        return True
+
+    def begin(self, overwrite: bool = False) -> None:
+        """Make the folder and its ``run.json``, or go on with what an earlier process of this run left there.
+
+        With overwrite, an earlier run is kept in the hidden folder ``.previous-run`` until this one is complete.
+
+        Raises:
+            ValueError: as ``check``.
+        """
+        if self.check(overwrite):
+            self.run = read_run(self.path) or self.run
+            return
+        if overwrite and read_run(self.path) is not None:
+            self._put_aside()
+        (self.path / CHUNKS).mkdir(parents=True, exist_ok=True)
+        self.run = {"tool": TOOL, "format": FORMAT, "state": "running", **self.run}
+        self._write_run()
+
+    def finish(self, **facts: Any) -> None:
+        """Mark the run as complete, add what is known only now, and drop the run before it."""
+        self.run = {**self.run, "state": "complete", **facts}
+        self._write_run()
+        for leftover in (self.path / CHUNKS).glob(".*.tmp"):  # of processes that were killed while they wrote
+            leftover.unlink(missing_ok=True)
+        if (self.path / PREVIOUS).is_dir():
+            _clear(self.path / PREVIOUS)
+            (self.path / PREVIOUS).rmdir()
+
+    # ---- units
+
+    @property
+    def chunks(self) -> list[tuple[int, int]]:
+        """First and one past the last position of each chunk of samples."""
+        samples, size = self.run["plan"]["samples"], self.run["plan"]["chunk_size"]
+        return [(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+    def units(self) -> list[Unit]:
+        """All units, in the order of the joined records."""
+        return [
+            Unit(f"{search:03d}-{number:05d}", one["model"], one["attack"], tuple(one["radii"]), chunk)
+            for search, one in enumerate(self.run["plan"]["searches"])
+            for number, chunk in enumerate(self.chunks)
+        ]
+
+    def file(self, name: str, kind: str) -> Path:
+        """Where a unit, or what is known of a chunk before any attack, has its file of that kind."""
+        return self.path / CHUNKS / f"{name}.{kind}"
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether the unit has ended: its records are written last."""
+        return self.file(unit.name, "parquet").exists()
+
+    def write_unit(
+        self, unit: Unit, rows: pd.DataFrame, images: Mapping[str, Tensor], flags: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Keep what a unit found: images first, records last.
+
+        Raises:
+            OSError: if the disk is full, say; what had ended before stays.
+        """
+        from safetensors.torch import save
+
+        content = io.BytesIO()
+        rows[list(COLUMNS)].to_parquet(content, engine="pyarrow", index=False)
+        if images:
+            self._keep(unit.name, "safetensors", save(dict(images)))
+        if flags:
+            self._keep(unit.name, "json", json.dumps(list(flags)).encode("utf-8"))
+        self._keep(unit.name, "parquet", content.getvalue())
+
+    def write_chunk(self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
+        """Keep what is known of a chunk before any attack: facts as JSON, images of some samples."""
+        from safetensors.torch import save
+
+        self._keep(chunk_name(number), "safetensors", save(dict(images)))
+        self._keep(chunk_name(number), "json", json.dumps(facts, allow_nan=False).encode("utf-8"))
+
+    def read_unit(self, unit: Unit) -> pd.DataFrame:
+        """The records of a unit that has ended.
+
+        Raises:
+            ValueError: if its file is damaged, or holds records of something else.
+        """
+        path = self.file(unit.name, "parquet")
+        rows = read_parquet(path)
+        first, end = unit.samples
+        fits = (
+            tuple(rows.columns) == COLUMNS
+            and len(rows) == (end - first) * len(unit.radii)
+            and set(rows["model"]) == {unit.model}
+            and set(rows["attack"]) == {unit.attack}
+            and set(rows["eps"]) == set(unit.radii)
+            and rows["index"].tolist() == [*range(first, end)] * len(unit.radii)
+        )
+        if not fits:
+            raise ValueError(
+                f"{path} holds foreign records: wanted {unit.attack} on {unit.model} for samples {first} to {end - 1}"
+            )
+        return rows
+
+    def join(self, units: Sequence[Unit]) -> pd.DataFrame:
+        """The records of these units, one after the other."""
+        import pandas as pd
+
+        if not units:
+            return pd.DataFrame(columns=list(COLUMNS))
+        return pd.concat([self.read_unit(unit) for unit in units], ignore_index=True)
+
+    # ---- files
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Put a file into the folder; it is the old one or the new one at any moment."""
+        write_atomically(self.path / name, content.encode("utf-8") if isinstance(content, str) else content)
+
+    def _keep(self, name: str, kind: str, content: bytes) -> None:
+        path = self.file(name, kind)
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror or error}: cannot write {path}. What had ended before stays; run the same command "
+                "again to go on",
+            ) from error
+
+    def _plain(self) -> dict[str, Any]:
+        """``run.json`` as it reads back: lists for tuples, and so on."""
+        plain: dict[str, Any] = json.loads(json.dumps(self.run))
+        return plain
+
+    def _write_run(self) -> None:
+        self.write(RUN, json.dumps(self.run, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _put_aside(self) -> None:
+        """Move an earlier run of ours out of the way; of two, the one that is complete is kept."""
+        earlier = read_run(self.path)
+        if earlier is not None and earlier.get("state") == "complete":
+            _clear(self.path / PREVIOUS)
+            (self.path / PREVIOUS / CHUNKS).mkdir(parents=True)
+            for name in OWN:
+                if (self.path / name).exists():
+                    os.replace(self.path / name, self.path / PREVIOUS / name)
+            for kept in (self.path / CHUNKS).glob("*.*"):
+                os.replace(kept, self.path / PREVIOUS / CHUNKS / kept.name)
+        _clear(self.path)
+
+
+def chunk_name(number: int) -> str:
+    """The name of the files that say what is known of a chunk before any attack."""
+    return f"clean-{number:05d}"
+
+
+def _clear(folder: Path) -> None:
+    """Remove our files from a folder, and nothing else."""
+    for name in OWN:
+        (folder / name).unlink(missing_ok=True)
+    if (folder / CHUNKS).is_dir():
+        for pattern in ("[0-9]*-[0-9]*.*", "clean-[0-9]*.*", ".*.tmp"):
+            for path in (folder / CHUNKS).glob(pattern):
+                path.unlink(missing_ok=True)
+        if not any((folder / CHUNKS).iterdir()):
+            (folder / CHUNKS).rmdir()

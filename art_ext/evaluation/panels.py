@@ -1,0 +1,173 @@
+"""Panels: declared lists of attacks with their arguments, run as a cascade or independently.
+
+    mode = "cascade"                        # or "independent"
+    [[attack]]
+    attack = "auto_pgd"                     # one of ours, or a peer's, such as "torchattacks:PGD" or "autoattack"
+    [[attack]]
+    name = "fw_margin"                      # what records and tables call it; by default the attack
+    attack = "frank_wolfe"
+    arguments = { loss = "margin", step_size = "1/2" }
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from art_ext.arguments import parse_value, read_toml
+from art_ext.core.checks import check_choice
+from art_ext.evaluation.panel import Attack, find_attack
+
+MODES = ("cascade", "independent")
+
+
+@dataclass(frozen=True)
+class Member:
+    """An attack of a panel.
+
+    Attributes:
+        attack: its name, as ``find_attack`` knows it.
+        arguments: what it is given besides the settings.
+        name: what records and tables call it; empty takes the attack.
+    """
+
+    attack: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What records and tables call it."""
+        return self.name or self.attack
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Attacks that are run together.
+
+    Attributes:
+        name: of the panel.
+        mode: ``"cascade"``: each attack gets only the samples that those before it did not break, so the cheapest come
+            first; ``"independent"``: each gets all.
+        members: in the order in which they run.
+    """
+
+    name: str
+    mode: str
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, MODES)
+        labels = [member.label for member in self.members]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"a panel needs at least one attack, each with a name of its own, got {labels}")
+
+    def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
+        """The members as the evaluation runs them.
+
+        Args:
+            arguments: by a member's name, what to give it besides or instead of its own arguments.
+
+        Raises:
+            ValueError: for a name that is no member's, an unknown attack, or arguments that it does not take.
+            ImportError: if the toolkit of a peer is missing.
+        """
+        more = arguments or {}
+        labels = [member.label for member in self.members]
+        for name in more:
+            if name not in labels:
+                raise ValueError(f"attack-args must name attacks of this run ({', '.join(labels)}), got {name!r}")
+        return [
+            find_attack(member.attack, {**member.arguments, **more.get(member.label, {})}, member.label)
+            for member in self.members
+        ]
+
+
+PANELS = {
+    panel.name: panel
+    for panel in (
+        # a first look: seconds for a small network
+        Panel("quick", "cascade", (
+            Member("pgd", {"num_steps": 20, "stop_on_success": True}),
+            Member("frank_wolfe", {"loss": "margin"}),
+            Member("rays", {"max_queries": 200}),
+        )),
+        # what stands beside AutoAttack: two ascents that need no tuning, an attack without projection, one without
+        # gradients
+        Panel("standard", "cascade", (
+            Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
+            Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
+            Member("frank_wolfe", {"loss": "margin"}),
+            Member("rays", {"max_queries": 1500}),
+        )),
+        # for models whose gradients cannot be asked, or trusted
+        Panel("black-box", "cascade", (
+            Member("frank_wolfe_black_box"),
+            Member("nes"),
+            Member("rays"),
+        )),
+        # the attacks of the papers with the papers' settings, each on all samples
+        Panel("paper", "independent", (
+            Member("fgsm"),
+            Member("pgd"),
+            Member("mi_fgsm"),
+            Member("frank_wolfe"),
+            Member("ai_fgsm"),
+            Member("hmcam"),
+            Member("ead"),
+            Member("frank_wolfe_black_box"),
+            Member("nes"),
+            Member("zoo"),
+            Member("rays"),
+        )),
+    )
+}  # fmt: skip
+
+
+def find_panel(name: str | os.PathLike[str]) -> Panel:
+    """The built-in panel of that name, or the one that a TOML file declares.
+
+    Raises:
+        ValueError: for an unknown name or file, or a file that declares no panel, naming what was found.
+    """
+    if str(name) in PANELS:
+        return PANELS[str(name)]
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise ValueError(f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, got {str(name)!r}")
+    return _declared(path)
+
+
+def _declared(path: Path) -> Panel:
+    declared = read_toml(path)
+    _known(path, declared, ("name", "mode", "attack"))
+    entries = declared.get("attack")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} must list its attacks as [[attack]] tables")
+    members = []
+    for entry in entries:
+        _known(path, entry, ("name", "attack", "arguments"))
+        if not isinstance(entry.get("attack"), str) or not isinstance(entry.get("name", ""), str):
+            raise ValueError(f"{path}: each [[attack]] needs attack = \"NAME\", got {entry!r}")
+        arguments = entry.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise ValueError(f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}")
+        given = {key: _value(one) for key, one in arguments.items()}
+        members.append(Member(entry["attack"], given, entry.get("name", "")))
+    return Panel(str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members))
+
+
+def _value(value: object) -> object:
+    """A value of the file: text is read as on the command line (8/255, true, none), and a list becomes a tuple."""
+    if isinstance(value, list):
+        return tuple(_value(one) for one in value)
+    return parse_value(value) if isinstance(value, str) else value
+
+
+def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    unknown = sorted(set(table) - set(keys))
+    if unknown:
+        raise ValueError(f"{path} must hold {', '.join(keys)} only, got {', '.join(unknown)}")

@@ -1,0 +1,119 @@
+"""What an evaluation costs beside its attacks, what a second process brings, and how long a large report takes.
+
+    ART_EXT_DATA=... OMP_NUM_THREADS=1 python -m art_ext.benchmarks.evaluation [overhead] [processes] [report]
+
+``overhead``: RayS at 200 queries on a small network, 10,000 images: (run - attack's seconds) / attack's seconds.
+``processes``: the same command line in one process and shared by two, of one thread each; records are compared.
+``report``: a folder of 8 attacks on 10,000 images, loaded, and rendered again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from art_ext.benchmarks.common import network_and_images
+from art_ext.data import Dataset
+from art_ext.evaluation import evaluate, load_run, read_records
+from art_ext.evaluation.report import write_report
+
+MODEL, EPS = "mnist_conv2_fast_pgd", 0.3
+CHEAP = ("fgsm", "i_fgsm", "mi_fgsm", "m_pgd", "pgd", "frank_wolfe", "ai_fgsm", "rays")
+
+
+def overhead(folder: Path, count: int, queries: int) -> str:
+    """The share of time that is not the attack's."""
+    network, x, y, weights = network_and_images(MODEL, count)
+    begun = time.perf_counter()
+    outcome = evaluate(network, Dataset("mnist", x, y), folder, eps=EPS, attacks=("rays",), max_queries=queries)
+    whole = time.perf_counter() - begun
+    own = float(outcome.records["seconds"].sum())
+    return (
+        f"overhead: {MODEL} ({weights}), n = {count}, rays at {queries} queries: run {whole:.1f} s, "
+        f"attack {own:.1f} s, rest / attack {100 * (whole - own) / own:.1f} %"
+    )
+
+
+def processes(folder: Path, count: int, panel: str) -> str:
+    """One process against two, by the command line."""
+    command = [
+        "-c", "from art_ext.cli import main; main()", "evaluate", "--model", "art_ext.models:mnist_two_conv",
+        "--data", "mnist", "--eps", str(EPS), "--n", str(count), "--panel", panel, "--chunk-size", "128",
+        "--quiet", "--weights", str(Path(os.environ["ART_EXT_DATA"]) / "checkpoints" / f"{MODEL}.safetensors"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    seconds = []
+    for world in (1, 2):
+        begun = time.perf_counter()
+        children = [
+            subprocess.Popen(
+                [sys.executable, *command, "--out", str(folder / str(world))],
+                env={**environment, "RANK": str(rank), "WORLD_SIZE": str(world)}, stdout=subprocess.DEVNULL,
+            )
+            for rank in range(world)
+        ]
+        statuses = [child.wait() for child in children]
+        if any(statuses):
+            raise RuntimeError("a child failed")
+        seconds.append(time.perf_counter() - begun)
+    one, two = (read_records(folder / str(world)).drop(columns="seconds") for world in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+    return (
+        f"processes: {MODEL}, n = {count}, panel {panel}: one {seconds[0]:.1f} s, two {seconds[1]:.1f} s, "
+        f"ratio {seconds[0] / seconds[1]:.2f}; records equal"
+    )
+
+
+def report(folder: Path, count: int) -> str:
+    """Loading and rendering of a large folder."""
+    network, x, y, _ = network_and_images(MODEL, count)
+    small = {name: {"num_steps": 4} for name in ("i_fgsm", "mi_fgsm", "m_pgd", "pgd", "ai_fgsm")}
+    evaluate(
+        network, Dataset("mnist", x, y), folder, eps=EPS, attacks=CHEAP, max_queries=60,
+        attack_args={**small, "frank_wolfe": {"max_iter": 4}},
+    )  # fmt: skip
+    begun = time.perf_counter()
+    loaded = load_run(folder)
+    read = time.perf_counter() - begun
+    write_report(folder, [loaded])
+    whole = time.perf_counter() - begun
+    size = (folder / "index.html").stat().st_size / 2**20
+    return (
+        f"report: {len(loaded.records):,} records of {len(CHEAP)} attacks: loaded in {read:.2f} s, loaded and "
+        f"rendered in {whole:.2f} s, {size:.2f} MiB of HTML"
+    )
+
+
+def main() -> None:
+    """Print one line for each measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("what", nargs="*", default=["overhead", "processes", "report"])
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--panel", default="standard")
+    parser.add_argument("--processes-n", type=int, default=1000)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp())
+    try:
+        if "overhead" in asked.what:
+            print(overhead(folder / "overhead", asked.n, asked.queries), flush=True)
+        if "processes" in asked.what:
+            print(processes(folder / "processes", asked.processes_n, asked.panel), flush=True)
+        if "report" in asked.what:
+            print(report(folder / "report", asked.n), flush=True)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The standard panel beside AutoAttack standard, image by image: ``python -m art_ext.benchmarks.standard``.
+
+Both run in this one process on one thread: first the members of the panel, each on the survivors of those before, then
+one call of AutoAttack's standard version from the wheel pyautoattack. Times are processor times, which a busy neighbour
+changes little; wall times are printed too. Networks and images come from the folder that ART_EXT_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.benchmarks.common import print_versions, right
+from art_ext.data import load_data
+from art_ext.evaluation import Settings
+from art_ext.evaluation.panels import PANELS
+
+# name of the checkpoint -> data set, eps
+NETWORKS = {
+    "cifar_resnet4b_abcrown": ("cifar10", 2 / 255),
+    "cifar_resnet2b2_bn_mnbab_sadv8": ("cifar10", 2 / 255),
+    "mnist_smallcnn_trades": ("mnist", 0.3),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was left after an attack: its name, the share of robust images, and the time it took."""
+
+    name: str
+    robust: float
+    processor: float
+    wall: float
+
+    def row(self) -> str:
+        """Of the table."""
+        return f"| {self.name} | {100 * self.robust:.1f} % | {self.processor:.1f} | {self.wall:.1f} |"
+
+
+class Clock:
+    """Seconds of this process and of the wall since it was last read."""
+
+    def __init__(self) -> None:
+        self.read()
+
+    def read(self) -> tuple[float, float]:
+        """Both times since the last reading."""
+        last = getattr(self, "last", (0.0, 0.0))
+        self.last = (time.process_time(), time.perf_counter())
+        return self.last[0] - last[0], self.last[1] - last[1]
+
+
+def network(name: str) -> nn.Module:
+    """The network with its third-party weights, from the folder's own definitions."""
+    path = Path(os.environ["ART_EXT_DATA"]) / "architectures.py"
+    spec = importlib.util.spec_from_file_location("architectures", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"ART_EXT_DATA must name a folder with architectures.py, got {path.parent}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model: nn.Module = module.load(name)
+    return model.requires_grad_(False)
+
+
+def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, list[Stage]]:
+    """(N,) bool, the images that the cascade broke, and its stages."""
+    settings = Settings((eps,), 1500, "linf", True, "logits", (0.0, 1.0), 256, None, 0)
+    broken = torch.zeros(len(x), dtype=torch.bool)
+    clock, stages = Clock(), []
+    for attack in PANELS["standard"].attacks():
+        left = (~broken).nonzero().squeeze(1)
+        broken[left] = attack.run(model, x[left], y[left], eps, settings, lambda progress: None).success
+        stages.append(Stage(attack.name, float((~broken).double().mean()), *clock.read()))
+        print(stages[-1].row(), flush=True)
+    return broken, stages
+
+
+class Listener(logging.Handler):
+    """Makes a stage of each line in which AutoAttack reports a robust accuracy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.stages = Clock(), list[Stage]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Read one line."""
+        words = record.getMessage().split()
+        if words[:3] == ["robust", "accuracy", "after"]:
+            self.stages.append(Stage(words[3].rstrip(":"), float(words[4].rstrip("%")) / 100, *self.clock.read()))
+            print(self.stages[-1].row(), flush=True)
+
+
+def run_autoattack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, list[Stage]]:
+    """The same of AutoAttack."""
+    theirs: Any = import_module("pyautoattack").AutoAttack(model, norm="Linf", eps=eps, seed=0, version="standard")
+    log, listener = logging.getLogger("auto-attack"), Listener()
+    log.addHandler(listener)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        adversarial, _ = theirs.run_standard_evaluation(x, y, batch_size=250)
+    finally:
+        log.removeHandler(listener)
+    return ~right(adversarial, y, model), listener.stages
+
+
+def print_pairs(ours: Tensor, theirs: Tensor) -> None:
+    """Who broke what."""
+    print("| | broken by AutoAttack | not |\n|---|---|---|")
+    print(f"| broken by ours | {int((ours & theirs).sum())} | {int((ours & ~theirs).sum())} |")
+    print(f"| not | {int((~ours & theirs).sum())} | {int((~ours & ~theirs).sum())} |\n")
+    for name, mask in {"ours": ours & ~theirs, "AutoAttack": theirs & ~ours}.items():
+        print(f"broken by {name} only: {mask.nonzero().flatten().tolist()}")
+
+
+def compare(name: str, count: int) -> None:
+    """One network: the stages of both, the ratio of their times, and the pairs."""
+    data_set, eps = NETWORKS[name]
+    model, data = network(name), load_data(data_set).first(count)
+    print(f"\n{name}, L-inf {eps:.4g}, the first {count} images, {int(right(data.x, data.y, model).sum())} right\n")
+    print("| | robust accuracy after it | processor seconds | wall seconds |\n|---|---|---|---|")
+    (ours, mine), (theirs, peers) = (run(model, data.x, data.y, eps) for run in (run_ours, run_autoattack))
+    print(f"\nours / AutoAttack: {total(mine, 'processor') / total(peers, 'processor'):.3f} of the processor time, "
+          f"{total(mine, 'wall') / total(peers, 'wall'):.3f} of the wall time\n")  # fmt: skip
+    print_pairs(ours, theirs)
+
+
+def total(stages: Sequence[Stage], kind: str) -> float:
+    """All seconds of that kind."""
+    seconds: float = sum(getattr(stage, kind) for stage in stages)
+    return seconds
+
+
+def main() -> None:
+    """Compare on each network."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), help=", ".join(NETWORKS))
+    arguments = parser.parse_args()
+    print_versions()
+    for name in arguments.networks:
+        compare(name, arguments.n)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""``art-ext report`` and ``art-ext compare`` on run folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from art_ext.cli import app
+from art_ext.data import load_data
+from art_ext.evaluation import evaluate, plots
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of one model, which is right on all digits: few queries and more."""
+    folder = tmp_path_factory.mktemp("runs")
+    weight = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+
+    def net(x: torch.Tensor) -> torch.Tensor:
+        return (x.flatten(1).unsqueeze(2) * weight).sum(dim=1)
+
+    data = load_data("digits").first(30)
+    data = replace(data, y=net(data.x).argmax(dim=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "draw", lambda loaded: [])
+        for name, max_queries in (("few", 3), ("many", 60)):
+            evaluate({"net": net}, data, folder / name, eps=0.05, max_queries=max_queries)
+    return folder
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+class TestReport:
+    def test_of_several_runs(self, runs: Path, tmp_path: Path) -> None:
+        out = tmp_path / "together"
+        for _ in range(2):  # an earlier report may be replaced
+            done = call("report", runs / "few", runs / "many", "--out", out)
+            assert (done.exit_code, done.output.strip()) == (0, f"report: {out / 'index.html'}")
+        page = (out / "index.html").read_text(encoding="utf-8")
+        assert "<b>net (few)</b>" in page
+        assert "<b>net (many)</b>" in page
+        assert [row["model"] for row in json.loads((out / "table.json").read_text())] == ["net (few)", "net (many)"]
+        assert not list(out.glob(".*")), "temporary files are left"
+
+    def test_of_one_run_is_written_anew_where_it_lies(self, runs: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "few"
+        shutil.copytree(runs / "few", folder)
+        (folder / "index.html").unlink()
+        records = (folder / "records.parquet").read_bytes()
+        assert call("report", folder).exit_code == 0
+        assert (folder / "index.html").read_text(encoding="utf-8").count('class="curve') == 2
+        assert (folder / "records.parquet").read_bytes() == records
+
+    def test_refusals(self, runs: Path, tmp_path: Path) -> None:
+        few, many = runs / "few", runs / "many"
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "thesis.tex").write_text("mine")
+        cases = {
+            "a report on 2 runs needs --out FOLDER": (few, many),
+            "out must not be one of the runs": (few, many, "--out", few),
+            "out must not be another run's folder": (few, "--out", many),
+            "thesis holds thesis.tex": (few, "--out", tmp_path / "thesis"),
+            "out must name a folder, got the file": (few, "--out", tmp_path / "thesis" / "thesis.tex"),
+            "thesis is no run folder": (tmp_path / "thesis",),
+            "folders must differ": (few, few, "--out", tmp_path / "twice"),
+        }
+        for message, arguments in cases.items():
+            done = call("report", *arguments)
+            assert done.exit_code == 2, message
+            assert message in " ".join(done.output.split())
+        assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"thesis.tex"}
+
+
+class TestCompare:
+    def test_prints_and_keeps_the_disagreements(self, runs: Path, tmp_path: Path) -> None:
+        done = call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.csv", "--most", 1)
+        assert done.exit_code == 0
+        assert f"A: {runs / 'few'}\nB: {runs / 'many'}\n" in done.output
+        with (tmp_path / "found.csv").open() as stream:
+            lines = list(csv.DictReader(stream))
+        assert len(lines) > 1, "more queries break more"
+        assert {(line["kind"], line["attacks"]) for line in lines} == {("only B", "rays")}
+        assert f"{len(lines) - 1} more disagreements" in done.output
+        assert call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.json").exit_code == 0
+        (pair,) = json.loads((tmp_path / "found.json").read_text())["pairs"]
+        assert (pair["only_a"], pair["only_b"]) == (0, len(lines))
+
+    def test_refusals(self, runs: Path, tmp_path: Path) -> None:
+        done = call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.txt")
+        assert (done.exit_code, "must end in .csv or .json" in done.output) == (2, True)
+        done = call("compare", runs / "few", tmp_path)
+        assert (done.exit_code, "is no run folder" in done.output) == (2, True)

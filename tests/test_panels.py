@@ -1,0 +1,210 @@
+"""Panels: what is built in, what a TOML file may say, and what a cascade gives to whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext.core import attacks as core_attacks
+from art_ext.data import Dataset
+from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run, report
+
+EPS = 0.08
+SMALL = Panel("small", "cascade", (
+    Member("pgd", {"num_steps": 5}), Member("frank_wolfe", {"loss": "margin"}, "fw_margin"),
+    Member("rays", {"max_queries": 80}),
+))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "write_report", lambda *arguments: None)
+
+
+@pytest.fixture
+def data(digits: tuple[Tensor, Tensor]) -> Dataset:
+    return Dataset("digits", digits[0], digits[1])
+
+
+def broken_at(records: pd.DataFrame, attack: str, eps: float) -> set[int]:
+    """The positions of the samples that an attack broke at a radius."""
+    rows = records[(records["attack"] == attack) & (records["eps"] == eps) & records["success"]]
+    return set(rows.loc[~rows["already_adversarial"], "index"])
+
+
+def given_to(records: pd.DataFrame, attack: str, eps: float) -> set[int]:
+    rows = records[(records["attack"] == attack) & (records["eps"] == eps) & records["attacked"]]
+    return set(rows["index"])
+
+
+class TestBuiltIn:
+    def test_the_standard_panel_is_what_the_documentation_says(self) -> None:
+        assert [(one.label, one.attack, dict(one.arguments)) for one in PANELS["standard"].members][:2] == [
+            ("auto_pgd_ce", "auto_pgd", {"loss": "ce", "num_steps": 100}),
+            ("auto_pgd_targeted", "auto_pgd", {"num_targets": 9, "num_steps": 100}),
+        ]
+        *_, frank_wolfe, rays = PANELS["standard"].members
+        assert (frank_wolfe.attack, frank_wolfe.arguments["loss"]) == ("frank_wolfe", "margin")
+        assert (rays.attack, dict(rays.arguments)) == ("rays", {"max_queries": 1500})
+        assert PANELS["standard"].mode == "cascade"
+
+    @pytest.mark.parametrize("name", PANELS)
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_every_panel_runs_in_every_norm(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, name: str, norm: str
+    ) -> None:
+        few = {
+            "auto_pgd": {"num_steps": 3}, "pgd": {"num_steps": 3}, "hmcam": {"num_transitions": 2, "num_steps": 2},
+            "ead": {"max_iter": 3, "search_steps": 1}, "zoo": {"max_iter": 2, "search_steps": 1},
+            "rays": {"max_queries": 20}, "nes": {"max_queries": 60}, "frank_wolfe_black_box": {"max_queries": 60},
+        }  # fmt: skip
+        panel = PANELS[name]
+        quick: dict[str, dict[str, Any]] = {one.label: few.get(one.attack, {}) for one in panel.members}
+        outcome = evaluate(
+            linear_net, data.first(12), tmp_path / "run", eps={"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm], norm=norm,
+            panel=name, attack_args=quick,
+        )  # fmt: skip
+        assert [row.attack for row in outcome.rows] == [one.label for one in panel.members]
+        assert all(row.robust_accuracy <= row.clean_accuracy for row in outcome.rows)
+        assert read_run(tmp_path / "run")["panel"] == {"name": name, "mode": panel.mode}  # type: ignore[index]
+
+
+class TestCascade:
+    def test_each_attack_gets_what_those_before_it_left(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        radii = (0.04, EPS)
+        records = evaluate(linear_net, data, tmp_path / "run", eps=radii, early_stop=True, panel=SMALL).records
+        right = set(records.loc[~records["already_adversarial"], "index"])
+        fallen: dict[float, set[int]] = {eps: set() for eps in radii}
+        for attack in ("pgd", "fw_margin", "rays"):
+            for eps in radii:
+                assert given_to(records, attack, eps) == right - fallen[eps], (attack, eps)
+                for radius in radii:
+                    # who is broken within a radius is so within every larger one
+                    fallen[radius] |= broken_at(records, attack, eps) if eps <= radius else set()
+        spared = records[~records["attacked"]]
+        assert len(spared)
+        assert not spared["success"].any()
+        assert (spared[["queries", "gradients", "wasted_rows", "seconds"]] == 0).all(axis=None)
+
+    def test_finds_what_the_attacks_find_alone(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        cascade = evaluate(linear_net, data, tmp_path / "cascade", eps=EPS, panel=SMALL)
+        alone = evaluate(linear_net, data, tmp_path / "alone", eps=EPS, panel=SMALL, mode="independent")
+        both = [
+            set().union(*(broken_at(outcome.records, one.label, EPS) for one in SMALL.members))
+            for outcome in (cascade, alone)
+        ]
+        assert both[0] == both[1]
+        assert len(both[0]) > 5
+        last = cascade.rows[-1].robust_accuracy
+        assert last == pytest.approx(cascade.rows[0].clean_accuracy - len(both[0]) / len(data))
+        assert [row.attacked for row in alone.rows] == [40, 40, 40]
+
+    def test_an_attack_is_told_its_members_arguments(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        records = evaluate(
+            linear_net, data, tmp_path / "run", eps=EPS, panel=SMALL, mode="independent",
+            attack_args={"rays": {"max_queries": 30}},
+        ).records  # fmt: skip
+        own = core_attacks.frank_wolfe(linear_net, data.x, data.y, eps=EPS, loss="margin", seed=0)
+        rows = records[records["attack"] == "fw_margin"]
+        assert rows["queries"].tolist() == own.queries.tolist()
+        assert records.loc[records["attack"] == "rays", "queries"].max() == 30
+
+    def test_targets_are_aimed_at_by_the_survivors_only(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        panel = Panel("aimed", "cascade", (Member("fgsm"), Member("pgd", {"num_steps": 5})))
+        records = evaluate(linear_net, data, tmp_path / "run", eps=0.2, panel=panel, targeted=3).records
+        aimable = records[(records["label"] != 3) & ~records["already_adversarial"]]
+        assert given_to(records, "fgsm", 0.2) == set(aimable["index"])
+        assert given_to(records, "pgd", 0.2) == set(aimable["index"]) - broken_at(records, "fgsm", 0.2)
+
+
+class TestFiles:
+    def declare(self, tmp_path: Path, text: str) -> Path:
+        file = tmp_path / "mine.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def test_a_panel_of_ones_own(self, tmp_path: Path) -> None:
+        panel = find_panel(self.declare(tmp_path, """
+            mode = "independent"
+            [[attack]]
+            attack = "pgd"
+            arguments = { step_size = "2/255", num_steps = 5 }
+            [[attack]]
+            name = "fw"
+            attack = "frank_wolfe"
+            arguments = { loss = "margin", box = "vertex" }
+            [[attack]]
+            attack = "rays"
+        """))  # fmt: skip
+        assert panel == Panel("mine", "independent", (
+            Member("pgd", {"step_size": 2 / 255, "num_steps": 5}),
+            Member("frank_wolfe", {"loss": "margin", "box": "vertex"}, "fw"), Member("rays"),
+        ))  # fmt: skip
+        assert [attack.name for attack in panel.attacks()] == ["pgd", "fw", "rays"]
+        assert [attack.asks for attack in panel.attacks()] == ["gradients", "gradients", "labels"]
+
+    def test_a_cascade_unless_it_says_otherwise(self, tmp_path: Path) -> None:
+        assert find_panel(self.declare(tmp_path, '[[attack]]\nattack = "fgsm"')).mode == "cascade"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("attack = 3", r"must list its attacks as \[\[attack\]\] tables"),
+            ("", r"must list its attacks as \[\[attack\]\] tables"),
+            ("[[attack]]\nname = 'x'", r"each \[\[attack\]\] needs attack = \"NAME\""),
+            ("modus = 'x'\n[[attack]]\nattack = 'fgsm'", "must hold name, mode, attack only, got modus"),
+            ("[[attack]]\nattack = 'fgsm'\nsteps = 3", "must hold name, attack, arguments only, got steps"),
+            ("mode = 'both'\n[[attack]]\nattack = 'fgsm'", "mode must be one of 'cascade', 'independent', got 'both'"),
+            ("[[attack]]\nattack = 'fgsm'\n[[attack]]\nattack = 'fgsm'", "each with a name of its own"),
+            ("[[attack]]\nattack = 'fgsm'\narguments = 3", "arguments of fgsm must be a table, got 3"),
+            ("= 3", "must be TOML, but reading it fails"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            find_panel(self.declare(tmp_path, text))
+
+    def test_unknown_names(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="panel must be one of quick, standard, black-box, paper, or an existing"):
+            find_panel("standart")
+        with pytest.raises(ValueError, match=r"existing \.toml file"):
+            find_panel(tmp_path / "nowhere.toml")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"panel": "quick", "attacks": ("fgsm",)}, "attacks and panel exclude each other"),
+            ({"panel": "quick", "mode": "both"}, "mode must be one of"),
+            ({"panel": "quick", "attack_args": {"nes": {}}}, r"of this run \(pgd, frank_wolfe, rays\), got 'nes'"),
+            ({"panel": "quick", "attack_args": {"pgd": {"steps": 3}}}, "pgd takes num_steps, .*; got 'steps'"),
+            ({"panel": Panel("x", "cascade", (Member("pdg"),))}, "attack must be one of rays, "),
+        ],
+    )
+    def test_before_anything_is_written(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, options: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            evaluate(linear_net, data, tmp_path / "run", eps=EPS, **options)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_panel_leaves_the_model_as_it_was(tmp_path: Path, digits_net: nn.Module, data: Dataset) -> None:
+    digits_net.train()
+    before = [tensor.clone() for tensor in digits_net.state_dict().values()]
+    evaluate(digits_net, data.first(8), tmp_path / "run", eps=EPS, panel=SMALL)
+    assert digits_net.training
+    assert all(torch.equal(*pair) for pair in zip(before, digits_net.state_dict().values(), strict=True))
+    digits_net.eval()

@@ -1,0 +1,359 @@
+"""Runs that are killed, shared by processes, united from folders, or given bad input: nothing is lost or mixed up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext.data import Dataset, load_data
+from art_ext.evaluation import Watcher, evaluate, load_images, load_run, merge, read_records, read_run, report
+from art_ext.evaluation.folder import CHUNKS, open_run
+
+EPS = (0.05, 0.1)
+KILLER = Path(__file__).with_name("_killing_evaluation.py")
+
+
+@pytest.fixture(autouse=True)
+def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "write_report", lambda folder, loaded: (folder / "index.html").write_text("report"))
+
+
+@pytest.fixture
+def run(linear_net: nn.Module, data: Dataset) -> Any:
+    def call(out: Path, **options: Any) -> Any:
+        settings = {"attacks": ("pgd", "rays"), "attack_args": {"pgd": {"num_steps": 4}}, "mode": "cascade"}
+        more = {"eps": EPS, "max_queries": 40, "chunk_size": 9, **options}
+        return evaluate(**{"models": linear_net, "data": data, "out": out, **settings, **more})
+
+    return call
+
+
+@pytest.fixture
+def data(digits: tuple[Tensor, Tensor]) -> Dataset:
+    return Dataset("digits", digits[0], digits[1])
+
+
+def comparable(records: pd.DataFrame) -> pd.DataFrame:
+    return records.drop(columns="seconds")
+
+
+def rows_of(outcome: Any) -> str:
+    """The table, as text because NaN differs from itself."""
+    return repr([replace(row, seconds=0) for row in outcome.rows])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def interrupted(run: Any, out: Path, after: int, **options: Any) -> None:
+    """The run, stopped when so many rounds of attacks have been told."""
+    left = [after]
+
+    class Stopper(Watcher):
+        def progress(self, done: float, robust: float) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, watcher=Stopper(), **options)
+
+
+class TestGoingOn:
+    @pytest.mark.parametrize("after", [1, 9, 30, 60])
+    def test_ends_with_the_same_records(self, tmp_path: Path, run: Any, after: int) -> None:
+        whole = run(tmp_path / "whole")
+        interrupted(run, tmp_path / "cut", after)
+        before = content(tmp_path / "cut" / CHUNKS)
+        again = run(tmp_path / "cut")
+        pd.testing.assert_frame_equal(comparable(again.records), comparable(whole.records))
+        pd.testing.assert_frame_equal(read_records(tmp_path / "cut"), again.records)
+        kept = content(tmp_path / "cut" / CHUNKS)
+        assert {name: kept[name] for name in before} == before, "what had ended is not computed again"
+
+    def test_a_complete_run_is_not_computed_again(self, tmp_path: Path, run: Any, linear_net: nn.Module) -> None:
+        first = run(tmp_path / "run")
+        (tmp_path / "run" / "records.parquet").write_bytes(b"damaged")  # and what is written at the end is mended
+        asked = []
+        hook = linear_net.register_forward_hook(lambda *_: asked.append(1))
+        again = run(tmp_path / "run")
+        hook.remove()
+        pd.testing.assert_frame_equal(again.records, first.records)
+        assert len(asked) == 2 * 5 + 1, "only the clean pass: a look and a gradient for each chunk, and one repeated"
+        pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records)
+
+    def test_a_torn_file_is_named_and_nothing_else_lost(self, tmp_path: Path, run: Any) -> None:
+        whole = run(tmp_path / "run")
+        torn = sorted((tmp_path / "run" / CHUNKS).glob("*-00002.parquet"))[1]
+        torn.write_bytes(torn.read_bytes()[:100])
+        before = content(tmp_path / "run")
+        with pytest.raises(ValueError, match=rf"{torn.name} is damaged .* remove this file and run the same command"):
+            run(tmp_path / "run")
+        assert content(tmp_path / "run") == before
+        torn.unlink()
+        pd.testing.assert_frame_equal(comparable(run(tmp_path / "run").records), comparable(whole.records))
+
+    def test_a_full_disk_loses_nothing(self, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = run(tmp_path / "whole")
+        left, fsync = [25], os.fsync
+
+        def full(descriptor: int) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match=r"No space left on device: cannot write .*run the same command again"):
+                run(tmp_path / "run")
+        folder = open_run(tmp_path / "run")
+        done = [unit for unit in folder.units() if folder.holds(unit)]
+        assert 0 < len(done) < len(folder.units())
+        assert not list((tmp_path / "run" / CHUNKS).glob(".*.tmp"))
+        pd.testing.assert_frame_equal(comparable(run(tmp_path / "run").records), comparable(whole.records))
+
+    def test_leftovers_of_a_killed_writer_do_not_disturb(self, tmp_path: Path, run: Any) -> None:
+        (tmp_path / "run" / CHUNKS).mkdir(parents=True)
+        run(tmp_path / "run", overwrite=True)
+        leftover = tmp_path / "run" / CHUNKS / ".000-00001.parquet.0123.tmp"
+        leftover.write_bytes(b"half a file")
+        run(tmp_path / "run")
+        assert not leftover.exists()
+
+    @pytest.mark.slow
+    def test_killed_twenty_times(self, tmp_path: Path) -> None:
+        outcome = subprocess.run(
+            [sys.executable, str(KILLER), str(tmp_path), "20", "6"], capture_output=True, text=True, timeout=300,
+            cwd=tmp_path,
+        )  # fmt: skip
+        assert outcome.returncode == 0, outcome.stderr
+        happened = json.loads(outcome.stdout)
+        assert happened["statuses"] == [0, 0], outcome.stderr
+        assert len(happened["killed"]) >= 12
+        assert set(happened["killed"]) >= {"attack", "torn file", "before the rename", "after the rename"}
+        whole, killed = (read_records(tmp_path / name) for name in ("whole", "killed"))
+        pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
+        names = [sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("whole", "killed")]
+        assert names[0] == names[1], "no temporary file stays"
+
+
+class TestAnotherConfiguration:
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"max_queries": 41}, "max_queries: 40 there, 41 here"),
+            ({"eps": (0.05,)}, r"eps: \[0.05, 0.1\] there, \[0.05\] here"),
+            ({"attack_args": {"pgd": {"num_steps": 5}}}, "attack_args.pgd.num_steps: 4 there, 5 here"),
+            ({"mode": "independent"}, 'mode: "cascade" there, "independent" here'),
+            ({"seed": 1}, "seed: 0 there, 1 here"),
+            ({"chunk_size": 10}, "plan.chunk_size: 9 there, 10 here"),
+        ],
+    )
+    def test_is_refused_with_the_differences(
+        self, tmp_path: Path, run: Any, changed: dict[str, Any], named: str
+    ) -> None:
+        interrupted(run, tmp_path / "run", 30)
+        before = content(tmp_path / "run")
+        with pytest.raises(ValueError, match=f"holds another run .*{named}"):
+            run(tmp_path / "run", **changed)
+        assert content(tmp_path / "run") == before
+
+    def test_other_weights_or_samples(
+        self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        run(tmp_path / "run")
+        other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        with pytest.raises(ValueError, match=r"holds another run \(models.model.state\)"):
+            run(tmp_path / "run", models=other)
+        x = data.x.clone()
+        x[3, 0, 0, 0] = 0.5
+        with pytest.raises(ValueError, match=r"holds another run \(data\)"):
+            run(tmp_path / "run", data=replace(data, x=x))
+        with pytest.raises(ValueError, match=r"holds another run \(data\)"):
+            run(tmp_path / "run", data=replace(data, y=(data.y + 1) % 10))
+
+    def test_a_callable_that_answers_otherwise(self, tmp_path: Path, run: Any, linear_net: nn.Module) -> None:
+        options: dict[str, Any] = {"attacks": ("rays",), "attack_args": None}
+
+        def same(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return linear_net(x)
+
+        def rolled(x: Tensor) -> Tensor:
+            return same(x).roll(1, dims=1)
+
+        rolled.__name__ = "same"  # or the difference would be seen without asking
+        run(tmp_path / "run", models=same, shard=(1, 2), **options)
+        with pytest.raises(ValueError, match=r"records of another model 'model': sample 9 was answered otherwise"):
+            run(tmp_path / "run", models=rolled, **options)
+        assert not list((tmp_path / "run" / CHUNKS).glob("000-00000.*")), "nothing of it was written"
+        run(tmp_path / "run", models=same, **options)
+
+
+class TestSharing:
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_shards_in_folders_of_their_own_unite(self, tmp_path: Path, run: Any, count: int) -> None:
+        whole = run(tmp_path / "whole")
+        parts = [run(tmp_path / f"part {part}", shard=(part, count)) for part in range(count)]
+        assert all(part.missing for part in parts)
+        assert sum(len(part.records) for part in parts) == len(whole.records)
+        assert not (tmp_path / "part 0" / "index.html").exists()
+        united = merge([part.folder for part in parts], tmp_path / "united")
+        assert united.missing == 0
+        pd.testing.assert_frame_equal(comparable(united.records), comparable(whole.records))
+        assert rows_of(united) == rows_of(whole)
+        assert (tmp_path / "united" / "index.html").exists()
+        loaded, other = load_run(tmp_path / "united").examples, load_run(tmp_path / "whole").examples
+        assert loaded is not None
+        assert other is not None
+        assert (loaded.index, loaded.labels, loaded.found.keys()) == (other.index, other.labels, other.found.keys())
+
+    def test_shards_in_one_folder_need_no_merge(self, tmp_path: Path, run: Any) -> None:
+        whole = run(tmp_path / "whole")
+        assert run(tmp_path / "run", shard=(1, 2)).missing
+        assert read_run(tmp_path / "run")["state"] == "running"  # type: ignore[index]
+        last = run(tmp_path / "run", shard=(0, 2))
+        assert last.missing == 0
+        pd.testing.assert_frame_equal(comparable(last.records), comparable(whole.records))
+        assert read_run(tmp_path / "run")["state"] == "complete"  # type: ignore[index]
+
+    def test_what_is_missing_after_a_merge_is_done_by_the_same_command(self, tmp_path: Path, run: Any) -> None:
+        whole = run(tmp_path / "whole", chunk_size=None, batch_size=6)
+        folders = []
+        for part in (0, 2):
+            run(tmp_path / str(part), chunk_size=None, batch_size=6, shard=(part, 3))
+            folders.append(tmp_path / str(part))
+        assert merge(folders, tmp_path / "united").missing
+        rest = run(tmp_path / "united", chunk_size=None, batch_size=6)  # with the chunks that it finds
+        assert rest.missing == 0
+        pd.testing.assert_frame_equal(comparable(rest.records)[["index", "success"]].groupby("index").any(),
+                                      comparable(whole.records)[["index", "success"]].groupby("index").any())
+
+    def test_overlapping_folders_are_refused(self, tmp_path: Path, run: Any) -> None:
+        for name in "ab":
+            run(tmp_path / name, shard=(0, 2))
+        with pytest.raises(ValueError, match=r"overlap: both hold pgd on model for samples 0 to 8. .*--shard"):
+            merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
+        assert not (tmp_path / "united").exists()
+
+    def test_another_run_is_refused_with_the_differences(self, tmp_path: Path, run: Any) -> None:
+        run(tmp_path / "a", shard=(0, 2))
+        run(tmp_path / "b", shard=(1, 2), max_queries=50)
+        with pytest.raises(ValueError, match=r"holds another run than .*max_queries: 50 there, 40 here"):
+            merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
+
+    def test_foreign_records_are_refused(self, tmp_path: Path, run: Any) -> None:
+        for part, name in enumerate("ab"):
+            run(tmp_path / name, shard=(part, 2))
+        chunks = tmp_path / "b" / CHUNKS
+        shutil.copy(chunks / "000-00001.parquet", chunks / "000-00003.parquet")
+        with pytest.raises(ValueError, match=r"000-00003.parquet holds foreign records: wanted pgd on model for sampl"):
+            merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
+        shutil.copy(chunks / "000-00001.parquet", chunks / "009-00001.parquet")
+        (chunks / "000-00003.parquet").unlink()
+        with pytest.raises(ValueError, match=r"009-00001.parquet holds foreign records: the run has no such unit"):
+            merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
+        (chunks / "009-00001.parquet").unlink()
+        rows = pd.read_parquet(chunks / "000-00001.parquet")
+        rows["id"] += 1
+        rows.to_parquet(chunks / "000-00001.parquet", index=False)
+        with pytest.raises(ValueError, match=r"foreign records: sample 9 is another one than elsewhere"):
+            merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
+        assert not (tmp_path / "united").exists()
+
+    def test_what_is_no_run_is_refused(self, tmp_path: Path, run: Any) -> None:
+        run(tmp_path / "a", shard=(0, 2))
+        with pytest.raises(ValueError, match="is no run folder"):
+            merge([tmp_path / "a", tmp_path], tmp_path / "united")
+        with pytest.raises(ValueError, match="another folder than those to merge"):
+            merge([tmp_path / "a"], tmp_path / "a")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"shard": (2, 2)}, "shard must be i/n with i from 0 to n - 1, such as 0/4, got 2/2"),
+            ({"shard": (0, 2), "seed": None}, "shards need a seed that they share"),
+            ({"shard": (0, 2), "overwrite": True}, "do not overwrite"),
+        ],
+    )
+    def test_bad_shares(self, tmp_path: Path, run: Any, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
+
+    def test_more_shards_than_chunks(self, tmp_path: Path, run: Any) -> None:
+        empty = run(tmp_path / "run", shard=(7, 8))
+        assert (len(empty.records), empty.missing) == (0, 15)
+
+
+class TestImages:
+    def test_all_are_kept_when_asked_for(self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset) -> None:
+        outcome = run(tmp_path / "run", save_images=True)
+        right = linear_net(data.x).argmax(dim=1) == data.y
+        for eps in EPS:
+            images = load_images(tmp_path / "run", "model", eps)
+            assert images.shape == data.x.shape
+            assert float((images - data.x).abs().max()) <= eps + 1e-6
+            rows = outcome.records.query("eps <= @eps and success and not already_adversarial")
+            broken = torch.zeros(len(data), dtype=torch.bool)
+            broken[torch.tensor(rows["index"].unique())] = True
+            assert 0 < int(broken.sum()) < int(right.sum())
+            assert torch.equal((linear_net(images).argmax(dim=1) != data.y) & right, broken)
+            assert torch.equal(images[~broken], data.x[~broken])
+
+    def test_none_are_kept_otherwise(self, tmp_path: Path, run: Any) -> None:
+        run(tmp_path / "run")
+        with pytest.raises(ValueError, match="keeps no images: evaluate in a new folder with --save-images"):
+            load_images(tmp_path / "run", "model", 0.1)
+
+    def test_unknown_models_and_radii(self, tmp_path: Path, run: Any) -> None:
+        run(tmp_path / "run", save_images=True)
+        with pytest.raises(ValueError, match=r"has the models model and the radii \[0.05, 0.1\], got 'other' and 0.1"):
+            load_images(tmp_path / "run", "other", 0.1)
+
+
+class TestBadInput:
+    def test_missing_images(self) -> None:
+        with pytest.raises(ValueError, match="nowhere"):
+            load_data("nowhere.npz")
+
+    @pytest.mark.parametrize(
+        ("label", "message"), [(10, "labels must be below 10, the model's width"), (-1, "must be at least 0, got -1")]
+    )
+    def test_labels_out_of_range(self, tmp_path: Path, run: Any, data: Dataset, label: int, message: str) -> None:
+        y = data.y.clone()
+        y[30] = label
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "run", data=replace(data, y=y))
+        assert not (tmp_path / "run").exists()
+
+    def test_wrong_shape(self, tmp_path: Path, run: Any, data: Dataset) -> None:
+        with pytest.raises(ValueError, match=r"the model fails on samples of shape \(1, 4, 4\)"):
+            run(tmp_path / "run", data=replace(data, x=data.x[:, :, ::2, ::2]))
+        assert not (tmp_path / "run").exists()
+
+    def test_nan_logits(self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset) -> None:
+        poisoned = data.x[30].clone()
+
+        class Poisoned(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                same = (x == poisoned).flatten(1).all(dim=1)
+                return linear_net(x).masked_fill(same.unsqueeze(1), torch.nan)
+
+        with pytest.raises(ValueError, match=r"returns NaN for the clean input, first in sample"):
+            run(tmp_path / "run", models=Poisoned())
+        assert not (tmp_path / "run").exists()
