@@ -157,7 +157,12 @@ def test_many_attacks_have_axes_for_each_model(
     tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "to_png", lambda figure: drawn.append(figure) or b"")
+
+    def keep(figure: Any) -> bytes:
+        drawn.append(figure)
+        return b""
+
+    monkeypatch.setattr(plots, "to_png", keep)
     attacks = ("rays", "frank_wolfe", "fgsm", "i_fgsm", "mi_fgsm")
     run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
     curves, queries = drawn
@@ -207,6 +212,7 @@ def test_a_picture_of_every_attack_and_its_perturbation(make_run: Any) -> None:
     assert sheet.originals[0][1].tolist() == [[128, 128], [128, 128]]
     (name, scale, (tile, nothing)), (other, no_scale, tiles) = sheet.rows
     assert (name, other, nothing, no_scale, tiles) == ("finds", "fails", None, None, [None, None])
+    assert tile is not None
     assert scale == pytest.approx(0.1)
     assert (tile.label, tile.distance, tile.success) == ("h", 0.1, True)
     assert tile.image[0].tolist() == [153, 115]
@@ -228,6 +234,7 @@ def test_large_images_are_thinned_not_averaged(make_run: Any) -> None:
     one.run["data"]["shape"] = [3, 150, 150]
     (sheet,) = pictures.sheets(one)
     tile = sheet.rows[0][2][0]
+    assert tile is not None
     assert tile.change.shape == (50, 50, 3)
     assert tile.change[0, 0].tolist() == [255] * 3, "the largest change keeps its strength"
     assert tile.change[1, 1].tolist() == [128] * 3
@@ -340,7 +347,7 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
 
 @pytest.mark.usefixtures("without_plots")
 def test_runs_with_equal_model_names_are_told_apart(make_run: Any, tmp_path: Path) -> None:
-    doubt = {
+    doubt: dict[str, Any] = {
         "kind": "range", "model": "m", "attack": None, "eps": None, "message": "odd", "indices": [], "ids": [],
         "count": 0, "samples": 0, "interval": None,
     }  # fmt: skip

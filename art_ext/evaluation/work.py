@@ -1,0 +1,301 @@
+"""The work of a run: clean passes, and one search of one attack on one model over one chunk after the other."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from art_ext import __version__
+from art_ext.core.geometry import within_ball
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.problem import admit
+from art_ext.core.result import AttackResult
+from art_ext.core.streams import fingerprint
+from art_ext.data import Dataset
+from art_ext.evaluation.examples import choose, keep_images
+from art_ext.evaluation.finish import Outcome, finish
+from art_ext.evaluation.folder import RunFolder, Unit, plan
+from art_ext.evaluation.identity import identity_of_data, identity_of_model
+from art_ext.evaluation.panel import Attack, Settings
+from art_ext.evaluation.probe import make_oracle, probe
+from art_ext.evaluation.protocol import protocol
+from art_ext.evaluation.targets import choose_targets
+from art_ext.evaluation.watching import Tally, Watcher
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Work:
+    """One run: what it works on, and how far it is.
+
+    Args:
+        models, data, panel, settings, mode, save_images, watcher: as ``evaluate`` has them, checked.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str,
+        save_images: bool, watcher: Watcher,
+    ) -> None:  # fmt: skip
+        self.models, self.data, self.panel, self.settings = models, data, panel, settings
+        self.mode, self.save_images, self.watcher = mode, save_images, watcher
+        self.ids = fingerprint(data.x)
+        self.searches = [
+            (name, attack, radii) for name in models for attack in panel for radii in attack.searches(settings)
+        ]
+        count = len(data)
+        self.clean = {name: torch.full((count,), -1) for name in models}
+        self.targets = {name: data.y.to(torch.int64).clone() for name in models}
+        self.broken = {name: {eps: torch.zeros(count, dtype=torch.bool) for eps in settings.eps} for name in models}
+        self.shown: dict[int, Tensor] = {}
+
+    def run(self, folder: RunFolder, shard: tuple[int, int], overwrite: bool) -> Outcome:
+        """Do this process's share of what is missing in the folder, and finish the run if nothing is missing then."""
+        begun = time.perf_counter()
+        self.folder = folder
+        self.chunks = dict(list(enumerate(slice(*chunk) for chunk in folder.chunks))[shard[0] :: shard[1]])
+        self.mine = torch.zeros(len(self.data), dtype=torch.bool)
+        for chunk in self.chunks.values():
+            self.mine[chunk] = True
+        folder.check(overwrite)
+        facts = self._probe() if self.chunks else {}  # there may be more shards than chunks
+        folder.begin(overwrite)
+        units = {unit.name: unit for unit in folder.units()}
+        searches = range(len(self.searches))
+        own = [{number: units[f"{search:03d}-{number:05d}"] for number in self.chunks} for search in searches]
+        self._check_answers([unit for mine in own for unit in mine.values()])
+        for number in self.chunks:
+            self._keep_chunk(number, facts[number])
+        for (name, attack, radii), mine in zip(self.searches, own, strict=True):
+            if mine:
+                self._attack(name, attack, radii, mine)
+        return finish(folder, time.perf_counter() - begun)
+
+    # ---- before any attack
+
+    def _probe(self) -> dict[int, dict[str, Any]]:
+        """By chunk and model, what the clean samples tell; fills the clean predictions and the targets."""
+        facts: dict[int, dict[str, Any]] = {number: {} for number in self.chunks}
+        gradients = any(attack.asks == "gradients" for attack in self.panel)
+        for name, model in self.models.items():
+            classes = 0
+            for number, chunk in self.chunks.items():
+                found = probe(
+                    model, self.data.x[chunk], self.data.y[chunk], self.settings, gradients,
+                    start=chunk.start, repeat=number == min(self.chunks),
+                )  # fmt: skip
+                self.clean[name][chunk] = found.labels
+                facts[number][name] = found.facts
+                classes = found.classes or classes
+            known = len(self.data.class_names or ())  # of a model that returns labels only
+            self._aim(name, model, classes or max(known, int(self.data.y.max()) + 1))
+            right = ~self._wrong(name)[self.mine]
+            self.watcher.clean(name, float(right.double().mean()))
+        return facts
+
+    def _aim(self, name: str, model: Model, classes: int) -> None:
+        """The targets; least likely classes cost one more forward each, outside of any attack."""
+        settings, least_likely = self.settings, None
+        if settings.targeted == "least-likely":
+            least_likely = torch.zeros(len(self.data), dtype=torch.int64)
+            for chunk in self.chunks.values():
+                x = self.data.x[chunk]
+                oracle = make_oracle(ScoreOracle, model, len(x), settings)
+                with oracle:
+                    samples = admit(oracle, x)[0]
+                    scores = oracle.scores(samples, torch.arange(len(x), device=oracle.device))
+                    least_likely[chunk] = scores.argmin(dim=1).cpu()
+        self.targets[name] = choose_targets(
+            settings.targeted, self.data.y, self.ids, settings.seed, classes, least_likely
+        )
+
+    def _keep_chunk(self, number: int, facts: dict[str, Any]) -> None:
+        """Choose the samples of a chunk that the report may show, and keep them."""
+        chunk = self.chunks[number]
+        right = torch.stack([self._attackable(name) & ~self._wrong(name) for name in self.models])[:, chunk].all(dim=0)
+        y = self.data.y[chunk]
+        self.shown[number] = choose(y, right)
+        shown = torch.zeros_like(right).index_fill(0, self.shown[number], True)
+        rows = torch.arange(len(y)) if self.save_images else self.shown[number]
+        images = {
+            "index": rows + chunk.start, "x": self.data.x[chunk][rows].to(torch.float32).contiguous(), "y": y[rows],
+            "right": right[rows], "shown": shown[rows],
+        }  # fmt: skip
+        self.folder.write_chunk(number, facts, images)
+
+    def _wrong(self, model: str) -> Tensor:
+        """(N,) bool, misclassified before any attack."""
+        return self.clean[model] != self.data.y
+
+    def _attackable(self, model: str) -> Tensor:
+        """(N,) bool, the samples that make sense: all, or with targets those that can still be driven there."""
+        if self.settings.targeted is None:
+            return torch.ones(len(self.data), dtype=torch.bool)
+        return ~self._wrong(model) & (self.targets[model] != self.data.y)
+
+    def describe(self, arguments: Mapping[str, Any], panel: str, chunk_size: int) -> dict[str, Any]:
+        """The content of ``run.json`` before the run."""
+        searches = [(name, attack.name, radii) for name, attack, radii in self.searches]
+        return {
+            "arguments": dict(arguments),
+            "identity": {
+                "models": {name: identity_of_model(model) for name, model in self.models.items()},
+                "data": identity_of_data(self.ids, self.data.y), "art-ext": __version__,
+            },
+            "settings": asdict(self.settings),
+            "panel": {"name": panel, "mode": self.mode},
+            "data": {
+                "name": self.data.name, "samples": len(self.data), "shape": list(self.data.x.shape[1:]),
+                "class_names": self.data.class_names and list(self.data.class_names),
+            },
+            "attacks": {
+                attack.name: {
+                    "nearest": attack.nearest, "stops_early": attack.stops_early, "asks": attack.asks,
+                    "arguments": dict(attack.arguments),
+                }
+                for attack in self.panel
+            },
+            "protocol": protocol(self.data, self.panel, self.settings, self.mode),
+            "versions": _versions(),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "plan": plan(len(self.data), chunk_size, searches),
+        }  # fmt: skip
+
+    # ---- attacks
+
+    def _attack(self, name: str, attack: Attack, radii: tuple[float, ...], units: Mapping[int, Unit]) -> None:
+        """One search of an attack on this process's chunks; its largest radius is the one it is given."""
+        self.watcher.start(name, attack.name, radii[-1], int(self.mine.sum()))
+        most = int(attack.arguments.get("max_queries") or self.settings.max_queries)
+        tally = Tally(self.watcher, radii, most, self.mine, self._wrong(name) | self._already_broken(name, radii))
+        for number, unit in units.items():
+            if self.folder.holds(unit):
+                rows = self.folder.read_unit(unit)
+                tally.skip(self.chunks[number], rows)
+            else:
+                rows = self._attack_chunk(name, attack, number, unit, tally)
+            self._count_broken(name, rows)
+
+    def _attack_chunk(self, name: str, attack: Attack, number: int, unit: Unit, tally: Tally) -> pd.DataFrame:
+        model, chunk, eps = self.models[name], self.chunks[number], unit.radii[-1]
+        goals = self.data.y if self.settings.targeted is None else self.targets[name]
+        wanted = self._attackable(name)
+        if self.mode == "cascade":
+            wanted = wanted & ~self._wrong(name) & ~self._already_broken(name, unit.radii)
+        index = wanted[chunk].nonzero().squeeze(1)
+        x, goal = self.data.x[chunk], goals[chunk]
+        tally.begin(chunk, index)
+        begun = time.perf_counter()
+        found = [attack.run(model, x[index], goal[index], eps, self.settings, tally)] if len(index) else []
+        seconds = time.perf_counter() - begun
+        result = found[0] if len(index) == len(x) else self._with_left_out(name, chunk, index, eps, found)
+        tally.end(result, wanted[chunk])
+        rows = self._rows(unit, chunk, wanted[chunk], result, tally, seconds)
+        images = keep_images(model, result, self.shown[number], chunk.start, self.settings, self.save_images)
+        flags = [asdict(flag) for flag in getattr(found[0], "flags", ()) if flag.raised] if found else []
+        self.folder.write_unit(unit, rows, images, flags)
+        return rows
+
+    def _already_broken(self, name: str, radii: Sequence[float]) -> Tensor:
+        """(N,) bool, the samples that a cascade spares this search: the smallest of its radii is too large already."""
+        nothing = torch.zeros(len(self.data), dtype=torch.bool)
+        return self.broken[name][radii[0]] if self.mode == "cascade" else nothing
+
+    def _count_broken(self, name: str, rows: pd.DataFrame) -> None:
+        """Enter the successes of a unit: who is broken within a radius is so within every larger one."""
+        hits = rows[rows["success"]]
+        for eps, broken in self.broken[name].items():
+            broken[torch.from_numpy(hits.loc[hits["eps"] <= eps, "index"].to_numpy(copy=True))] = True
+
+    def _check_answers(self, units: Sequence[Unit]) -> None:
+        """Refuse to go on with a callable that is another one; a network is known by its weights."""
+        for unit in units:
+            if isinstance(self.models[unit.model], torch.nn.Module) or not self.folder.holds(unit):
+                continue
+            before = torch.from_numpy(self.folder.read_unit(unit)["clean_prediction"].to_numpy(copy=True))
+            now = self.clean[unit.model][slice(*unit.samples)].repeat(len(unit.radii))
+            differs = (before != now).nonzero()
+            if len(differs):
+                sample = unit.samples[0] + int(differs[0]) % (unit.samples[1] - unit.samples[0])
+                raise ValueError(
+                    f"{self.folder.path} holds records of another model {unit.model!r}: sample {sample} was answered "
+                    "otherwise. Choose another folder, or replace that run with --overwrite"
+                )
+
+    def _with_left_out(
+        self, model: str, chunk: slice, index: Tensor, eps: float, found: Sequence[AttackResult]
+    ) -> AttackResult:
+        """The result of a whole chunk of which some samples were not attacked: nothing was asked of them.
+
+        Args:
+            model: the name.
+            chunk: K samples.
+            index: (M,) positions in the chunk.
+            eps: radius.
+            found: the result on these M samples, if there are any.
+        """
+        x, settings, wrong = self.data.x[chunk], self.settings, self._wrong(model)[chunk]
+        nothing = torch.zeros(len(x), dtype=torch.int64)
+        whole = AttackResult(
+            x_adv=x, success=nothing.bool(), already_adversarial=wrong,
+            distance=torch.full((len(x),), torch.inf), x_nearest=None, queries=nothing, queries_to_success=nothing - 1,
+            gradients=nothing, wasted_rows=nothing, norm=settings.norm, eps=eps, seed=settings.seed,
+            early_stop=settings.early_stop,
+        )  # fmt: skip
+        for result in found:
+            names = ("x_adv", "success", "distance", "queries", "queries_to_success", "gradients", "wasted_rows")
+            spread = {name: getattr(whole, name).index_copy(0, index, getattr(result, name)) for name in names}
+            nearest = None if result.x_nearest is None else x.index_copy(0, index, result.x_nearest)
+            whole = replace(whole, **spread, x_nearest=nearest)
+        return whole
+
+    def _rows(
+        self, unit: Unit, chunk: slice, attacked: Tensor, result: AttackResult, tally: Tally, seconds: float
+    ) -> pd.DataFrame:
+        """The records of a unit, one block of rows per radius."""
+        import pandas as pd
+
+        cost = (result.queries + result.wasted_rows + result.gradients).double().cpu()
+        shared = {
+            "index": torch.arange(chunk.start, chunk.start + len(attacked)),
+            "id": self.ids[chunk],
+            "label": self.data.y[chunk],
+            "target": self.targets[unit.model][chunk],
+            "clean_prediction": self.clean[unit.model][chunk],
+            "attacked": attacked,
+            "already_adversarial": result.already_adversarial,
+            "distance": result.distance.to(torch.float32),
+            "queries": result.queries,
+            "gradients": result.gradients,
+            "wasted_rows": result.wasted_rows,
+            "seconds": seconds * cost / cost.sum().clamp(min=1),
+        }
+        blocks = []
+        for radius in unit.radii:
+            given = radius == unit.radii[-1]
+            own = {
+                "success": result.success if given else within_ball(result.distance, radius),
+                "queries_to_success": result.queries_to_success if given else tally.since[radius],
+            }
+            columns = {column: values.cpu().numpy() for column, values in (shared | own).items()}
+            blocks.append(pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius}))
+        return pd.concat(blocks, ignore_index=True)
+
+
+def _versions() -> dict[str, str]:
+    """What the numbers were computed with."""
+    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for name in ("art-ext", "torch", "numpy"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a source tree that was never installed
+            versions[name] = "unknown"
+    return versions
