@@ -270,4 +270,6 @@ def _show(outcome: Outcome, quiet: bool) -> None:
         return
     typer.echo(to_text(outcome.rows))
     if not quiet:
+        for finding in outcome.warnings:
+            typer.echo(f"warning: {f'{finding.model}: ' if finding.model else ''}{finding.message}", err=True)
         typer.echo(f"report: {outcome.folder / 'index.html'}")

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.core import attacks as core_attacks
+from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
-from art_ext.evaluation import Watcher, evaluate, load_images, load_run, merge, read_records, read_run, report
+from art_ext.evaluation import Attack, Watcher, evaluate, load_images, load_run, merge, read_records, read_run, report
 from art_ext.evaluation.folder import CHUNKS, open_run
 
 EPS = (0.05, 0.1)
@@ -357,3 +359,27 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"returns NaN for the clean input, first in sample"):
             run(tmp_path / "run", models=Poisoned())
         assert not (tmp_path / "run").exists()
+
+
+def test_flags_of_an_attack_become_warnings(tmp_path: Path, run: Any) -> None:
+    @dataclass(frozen=True)
+    class Flag:
+        name: str
+        raised: bool
+        detail: str
+
+    @dataclass(frozen=True, eq=False)
+    class Flagged(AttackResult):
+        flags: tuple[Flag, ...] = ()
+
+    def attack(model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any) -> AttackResult:
+        found = core_attacks.fgsm(model, x, y, eps=eps)
+        flags = (Flag("dynamic", True, "seen"), Flag("classes", False, ""))
+        return Flagged(**{one.name: getattr(found, one.name) for one in fields(found)}, flags=flags)
+
+    member = Attack("flagged", attack, nearest=False, about="FGSM with flags.")
+    outcome = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)
+    assert [(one.kind, one.eps, one.message) for one in outcome.warnings] == [("autoattack:dynamic", 0.1, "seen")]
+    again = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)  # read back from the units
+    assert again.warnings == outcome.warnings
+    assert [one["kind"] for one in read_run(tmp_path / "run")["warnings"]] == ["autoattack:dynamic"]  # type: ignore[index]

@@ -113,6 +113,10 @@ def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
 
 def to_png(figure: Figure) -> bytes:
     """The content of a PNG file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:  # once: savefig would lay the figure out twice, which takes longer than to draw it
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

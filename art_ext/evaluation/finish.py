@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.findings import findings
+from art_ext.evaluation.findings import Finding, findings
 from art_ext.evaluation.folder import RECORDS, RunFolder, chunk_name
 from art_ext.evaluation.records import LoadedRun, load_examples
 from art_ext.evaluation.table import Row, summarise
@@ -25,6 +25,7 @@ class Outcome:
         folder: where the report lies.
         rows: the table.
         records: one row per sample, model, attack and eps.
+        warnings: what speaks against the numbers.
         missing: units that other processes have not finished; where there are any, there is no report yet, and rows
             and records are those of the finished ones.
     """
@@ -32,6 +33,7 @@ class Outcome:
     folder: Path
     rows: list[Row]
     records: pd.DataFrame
+    warnings: Sequence[Finding] = ()
     missing: int = 0
 
 
@@ -49,17 +51,18 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
     there = [unit for unit in units if folder.holds(unit)]
     records = folder.join(there)
     if len(there) < len(units):
-        return Outcome(folder.path, summarise(records, folder.run), records, len(units) - len(there))
+        return Outcome(folder.path, summarise(records, folder.run), records, missing=len(units) - len(there))
     from art_ext.evaluation.report import write_report
 
     folder.write(RECORDS, _parquet(records))
     known = {} if "seconds" in folder.run else {"seconds": None if seconds is None else round(seconds, 3)}
     run = {**folder.run, **known, "records": len(records), "clean_accuracy": _clean_accuracy(records)}
-    run["warnings"] = [asdict(finding) for finding in findings(records, run, _facts(folder))]
+    warnings = findings(records, run, _facts(folder))
+    run["warnings"] = [asdict(finding) for finding in warnings]
     rows = summarise(records, run)
     write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
     folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings")})
-    return Outcome(folder.path, rows, records)
+    return Outcome(folder.path, rows, records, warnings)
 
 
 def _parquet(records: pd.DataFrame) -> bytes:

@@ -200,7 +200,8 @@ class Work:
         tally.end(result, wanted[chunk])
         rows = self._rows(unit, chunk, wanted[chunk], result, tally, seconds)
         images = keep_images(model, result, self.shown[number], chunk.start, self.settings, self.save_images)
-        flags = [asdict(flag) for flag in getattr(found[0], "flags", ()) if flag.raised] if found else []
+        raised = [flag for result in found for flag in getattr(result, "flags", ()) if flag.raised]
+        flags = [{"name": flag.name, "detail": flag.detail, "eps": eps} for flag in raised]
         self.folder.write_unit(unit, rows, images, flags)
         return rows
 
