@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from art_ext.data import Dataset
 from art_ext.evaluation.panel import Attack, Settings
-from art_ext.evaluation.table import radius
-
-_NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
-
+from art_ext.evaluation.table import NORMS, radius
 
 _TARGETED = (
     "Robust accuracy is the share of all samples that are classified correctly and that the attack did not drive to "
@@ -49,7 +46,7 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: s
     radii = ", ".join(map(radius, settings.eps))
     sentences = [
         f"The {len(data)} samples of {data.name} in the order of the data set, attacked {_aim(settings)} within "
-        f"{_NORMS[settings.norm]} radius {radii} and the box [{lower:g}, {upper:g}].",
+        f"{NORMS[settings.norm]} radius {radii} and the box [{lower:g}, {upper:g}].",
         "Clean accuracy comes from one forward per sample before the attacks, outside their ledgers.",
         "A sample counts as broken if the very tensor that the model misclassified lies in the box and within eps + "
         "1e-6 of the input, measured in float64.",
@@ -70,7 +67,7 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: s
     if minimising:
         sentences.append(
             f"Attacks that minimise a distortion ({minimising}) end by their own schedule, and one search serves every "
-            f"eps. Distances are measured in {_NORMS[settings.norm]}, whatever the attack minimises, and are those of "
+            f"eps. Distances are measured in {NORMS[settings.norm]}, whatever the attack minimises, and are those of "
             "the nearest of all adversarials that it came by; queries count from the beginning to the moment it first "
             "came within eps. Each eps repeats that search's distances, queries and seconds."
         )
