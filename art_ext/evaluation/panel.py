@@ -91,6 +91,7 @@ class Attack:
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
         checks_first: whether a run on no samples makes all its checks and never asks the model.
         asks: what it asks of the model: ``"labels"``, ``"scores"``, ``"gradients"``, or ``"unknown"``.
+        rounds: about how many queries a sample costs that holds out, where ``max_queries`` does not say.
     """
 
     name: str
@@ -103,6 +104,12 @@ class Attack:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checks_first: bool = False
     asks: str = "unknown"
+    rounds: int = 1
+
+    def cost(self, settings: Settings) -> int:
+        """About how many queries a sample costs that holds out."""
+        given = self.arguments.get("max_queries")
+        return int(given or (settings.max_queries if self.bounded else self.rounds))
 
     def searches(self, settings: Settings) -> list[tuple[float, ...]]:
         """The runs that the settings ask for: each with the radii it serves, the last being the one it is given."""
@@ -227,12 +234,20 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         nearest=parameters["eps"] is not inspect.Parameter.empty,  # who fills a ball must be given one
         no_targets=why_not, arguments=arguments, checks_first=True,
         asks="labels" if name == "rays" else "scores" if bounded else "gradients",
+        rounds=_rounds({**parameters, **arguments}),
     )  # fmt: skip
+
+
+def _rounds(values: Mapping[str, Any]) -> int:
+    """The product of the lengths of an attack's loops; what is no length is refused when the attack checks it."""
+    lengths = [values.get(key) for key in _LENGTHS]
+    return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
 
 
 _NO_TARGETS = {
     "rays": "the search needs a starting image of the target class for every sample (x_init of the Python function)",
 }
+_LENGTHS = ("num_steps", "max_iter", "num_targets", "num_transitions", "search_steps")  # of loops inside each other
 _QUERY_ATTACKS = ("rays", "frank_wolfe_black_box", "nes", "zoo")  # the others end by a number of steps
 _OURS = {
     "rays": "RayS asks for predicted labels only and searches the sign direction with the nearest decision boundary; "

@@ -43,15 +43,15 @@ class Tally:
     Args:
         watcher: is told.
         radii: of the search, ascending.
-        max_queries: of each sample.
+        cost: about how many queries a sample costs that holds out.
         mine: (N,) bool, the samples of this process.
         fallen: (N,) bool, those that are wrong or broken before the search.
     """
 
     def __init__(
-        self, watcher: Watcher, radii: Sequence[float], max_queries: int, mine: Tensor, fallen: Tensor
+        self, watcher: Watcher, radii: Sequence[float], cost: int, mine: Tensor, fallen: Tensor
     ) -> None:
-        self.watcher, self.radii, self.max_queries, self.count = watcher, radii, max_queries, int(mine.sum())
+        self.watcher, self.radii, self.cost, self.count = watcher, radii, cost, int(mine.sum())
         self.done, self.fallen = torch.zeros(len(mine)), fallen & mine
 
     def begin(self, chunk: slice, attacked: Tensor) -> None:
@@ -64,7 +64,7 @@ class Tally:
     def __call__(self, progress: Progress) -> None:
         """The attack went on."""
         position = self.attacked[progress.index.cpu()]
-        spent = (progress.queries / self.max_queries).clamp(max=0.99)  # not every attack keeps to this budget
+        spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
         self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
         self.fallen[self.chunk][position] = progress.success.cpu()
         for radius, since in self.since.items():

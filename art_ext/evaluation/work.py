@@ -174,8 +174,8 @@ class Work:
     def _attack(self, name: str, attack: Attack, radii: tuple[float, ...], units: Mapping[int, Unit]) -> None:
         """One search of an attack on this process's chunks; its largest radius is the one it is given."""
         self.watcher.start(name, attack.name, radii[-1], int(self.mine.sum()))
-        most = int(attack.arguments.get("max_queries") or self.settings.max_queries)
-        tally = Tally(self.watcher, radii, most, self.mine, self._wrong(name) | self._already_broken(name, radii))
+        cost = attack.cost(self.settings)
+        tally = Tally(self.watcher, radii, cost, self.mine, self._wrong(name) | self._already_broken(name, radii))
         for number, unit in units.items():
             if self.folder.holds(unit):
                 rows = self.folder.read_unit(unit)
