@@ -277,6 +277,10 @@ def test_errors_of_finding_say_where_and_what(tmp_path, monkeypatch):
         load_data("digits", split="val")
     with pytest.raises(ValueError, match=r"no test split in the folder .*class_name/\*\.png"):
         load_data(tmp_path)
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "cat.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="loose holds images without labels: put them into one folder for each class"):
+        load_data(tmp_path / "loose")
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(ValueError, match=r"must be \.npz or \.npy, got .*data\.csv"):
         load_data(tmp_path / "data.csv")

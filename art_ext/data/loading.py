@@ -146,6 +146,8 @@ def _read_folder(folder: Path, split: str) -> Raw:
     images = read_image_folder(folder) if split == "test" else None
     if images is not None:
         return images
+    if any(path.suffix.lower() in (".png", ".jpg", ".jpeg") for path in folder.iterdir()):
+        raise ValueError(f"{folder} holds images without labels: put them into one folder for each class")
     layouts = [title for title, _ in _FOLDER_LAYOUTS]
     if split == "test":
         layouts.append("class folders with .png or .jpg images (class_name/*.png)")
