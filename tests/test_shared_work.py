@@ -233,6 +233,23 @@ class TestSharing:
         pd.testing.assert_frame_equal(comparable(last.records), comparable(whole.records))
         assert read_run(tmp_path / "run")["state"] == "complete"  # type: ignore[index]
 
+    def test_processes_that_begin_at_the_same_moment(self, tmp_path: Path, run: Any, monkeypatch: Any) -> None:
+        """At every file that one process puts in its place, another comes and looks whether the folder is its own."""
+        out, looks, place = tmp_path / "run", [], os.replace
+
+        def looked(source: Any, target: Any) -> None:
+            monkeypatch.setattr(os, "replace", place)
+            looks.append(run(out, shard=(1, 2)) if len(looks) < 3 else None)
+            monkeypatch.setattr(os, "replace", looked)
+            place(source, target)
+
+        monkeypatch.setattr(os, "replace", looked)
+        first = run(out, shard=(0, 2))
+        monkeypatch.setattr(os, "replace", place)
+        assert len(looks) > 3
+        assert first.missing == 0
+        pd.testing.assert_frame_equal(comparable(first.records), comparable(run(tmp_path / "whole").records))
+
     def test_what_is_missing_after_a_merge_is_done_by_the_same_command(self, tmp_path: Path, run: Any) -> None:
         whole = run(tmp_path / "whole", chunk_size=None, batch_size=6)
         folders = []

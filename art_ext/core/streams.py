@@ -69,7 +69,7 @@ def fingerprint(x: Tensor) -> Tensor:
     identity = torch.empty(len(rows), dtype=torch.int64, device=x.device)
     if len(rows):
         position = _mix(_counter(rows.shape[1], x.device))
-        chunk = max(1, (1 << 22) // max(1, rows.shape[1]))  # 64-bit temporaries are eight times the data: cut them
+        chunk = max(1, (1 << 17) // max(1, rows.shape[1]))  # 64-bit temporaries that stay in the cache
         for start in range(0, len(rows), chunk):
             words = _mix(rows[start : start + chunk].to(torch.int64) ^ position)
             identity[start : start + chunk] = _mix(words.sum(dim=1))  # wrapping sums are exact in any order

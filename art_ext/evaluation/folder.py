@@ -192,12 +192,13 @@ class RunFolder:
         """
         if self.check(overwrite):
             self.run = read_run(self.path) or self.run
-            return
-        if overwrite and read_run(self.path) is not None:
-            self._put_aside()
-        (self.path / CHUNKS).mkdir(parents=True, exist_ok=True)
-        self.run = {"tool": TOOL, "format": FORMAT, "state": "running", **self.run}
-        self._write_run()
+        else:
+            if overwrite and read_run(self.path) is not None:
+                self._put_aside()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.run = {"tool": TOOL, "format": FORMAT, "state": "running", **self.run}
+            self._write_run()  # first of all, since it tells other processes of this run that the folder is theirs too
+        (self.path / CHUNKS).mkdir(exist_ok=True)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as complete, add what is known only now, and drop the run before it."""
