@@ -97,6 +97,14 @@ class TestGoingOn:
         assert len(asked) == 2 * 5 + 1, "only the clean pass: a look and a gradient for each chunk, and one repeated"
         pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records)
 
+    def test_a_seed_that_was_drawn_stays(self, tmp_path: Path, run: Any) -> None:
+        interrupted(run, tmp_path / "run", 30, seed=None)
+        seed = read_run(tmp_path / "run")["settings"]["seed"]  # type: ignore[index]
+        again = run(tmp_path / "run", seed=None)
+        assert read_run(tmp_path / "run")["settings"]["seed"] == seed  # type: ignore[index]
+        whole = run(tmp_path / "whole", seed=seed)
+        pd.testing.assert_frame_equal(comparable(again.records), comparable(whole.records))
+
     def test_a_torn_file_is_named_and_nothing_else_lost(self, tmp_path: Path, run: Any) -> None:
         whole = run(tmp_path / "run")
         torn = sorted((tmp_path / "run" / CHUNKS).glob("*-00002.parquet"))[1]

@@ -80,7 +80,7 @@ def evaluate(
         chunk_size: most samples in a unit; None takes twice the batch size, or less for shards, or what the run in the
             folder was begun with.
         device: where inputs go for models without parameters; models are never moved.
-        seed: keys every random number; None draws one and records it.
+        seed: keys every random number; None draws one and records it, or takes that of the run in the folder.
         shard: (i, n), 0 <= i < n: do every n-th chunk only, from the i-th on.
         save_images: keep every adversarial, for ``load_images`` and submissions, not only those that the report shows.
         arguments: what to record as the run's arguments besides the ones above.
@@ -98,14 +98,15 @@ def evaluate(
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
     chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
     radii = tuple(sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))}))
+    earlier = None if overwrite else read_run(out)  # what was not said then is not said now, and must stay the same
     settings = Settings(
         eps=radii, max_queries=max_queries, norm=norm, early_stop=len(radii) == 1 if early_stop is None else early_stop,
-        outputs=outputs, clip_values=clip_values, batch_size=batch_size, device=device, seed=resolve_seed(seed),
-        targeted=targeted,
+        outputs=outputs, clip_values=clip_values, batch_size=batch_size, device=device,
+        seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed), targeted=targeted,
     )  # fmt: skip
     _check(named, data, members, settings)
     _check_shard(shard, seed, overwrite)
-    size = _chunk_size_of(out) if chunk_size is None and not overwrite else chunk_size
+    size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
     if size is None:  # shards get several chunks each, since samples differ in what they cost
         size = min(2 * batch_size, -(-len(data) // (4 * shard[1])) if shard else len(data))
     check_count("chunk_size", size)
@@ -142,10 +143,10 @@ def _panel(
     return "custom", members, mode or "independent"
 
 
-def _chunk_size_of(out: str | os.PathLike[str]) -> int | None:
-    """The size that the run in a folder was begun with, if there is one."""
-    size = ((read_run(out) or {}).get("plan") or {}).get("chunk_size")
-    return size if isinstance(size, int) else None
+def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | None:
+    """What the run in a folder, if there is one, was begun with."""
+    value = ((run or {}).get(part) or {}).get(name)
+    return value if isinstance(value, int) else None
 
 
 def _check(models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings) -> None:
