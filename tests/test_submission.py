@@ -186,7 +186,7 @@ class TestAutoAttacksNumber:
         broken = {"first": evidence.broken["ascent"], "autoattack": evidence.broken["square"]}
         return dataclasses.replace(
             evidence, broken=broken, attacked={"first": ~evidence.wrong, "autoattack": attacked},
-            details={"attacks": {"autoattack": {"arguments": arguments}}},
+            details={**evidence.details, "attacks": {"autoattack": {"arguments": arguments}}},
         )  # fmt: skip
 
     def test_is_that_of_its_standard_version_on_all_samples(self, evidence: Evidence) -> None:
