@@ -186,7 +186,7 @@ class TestAutoAttacksNumber:
         broken = {"first": evidence.broken["ascent"], "autoattack": evidence.broken["square"]}
         return dataclasses.replace(
             evidence, broken=broken, attacked={"first": ~evidence.wrong, "autoattack": attacked},
-            details={**evidence.details, "attacks": {"autoattack": {"arguments": arguments}}},
+            details={"attacks": {"autoattack": {"arguments": arguments}}},
         )  # fmt: skip
 
     def test_is_that_of_its_standard_version_on_all_samples(self, evidence: Evidence) -> None:
@@ -200,8 +200,9 @@ class TestAutoAttacksNumber:
         assert evidence.autoattack_accuracy is None
 
     def test_goes_into_model_info_and_a_better_attack_beside_it(
-        self, tmp_path: Path, evidence: Evidence, source: Source
+        self, tmp_path: Path, evidence: Evidence, source: Source, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.delenv("ART_EXT_DATA", raising=False)  # where there is CIFAR-10, these images are not of it
         out = submission(
             tmp_path / "out", SAID, self.named(evidence, ~evidence.wrong), source, allow_partial=True
         )
