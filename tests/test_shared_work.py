@@ -243,7 +243,8 @@ class TestSharing:
 
     def test_processes_that_begin_at_the_same_moment(self, tmp_path: Path, run: Any, monkeypatch: Any) -> None:
         """At every file that one process puts in its place, another comes and looks whether the folder is its own."""
-        out, looks, place = tmp_path / "run", [], os.replace
+        out, place = tmp_path / "run", os.replace
+        looks: list[Any] = []
 
         def looked(source: Any, target: Any) -> None:
             monkeypatch.setattr(os, "replace", place)
