@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
-from art_ext.core.streams import fingerprint
 from art_ext.files import write_atomically
 
 RUN = "autoattack.json"
@@ -120,20 +119,7 @@ def describe_model(model: Model) -> str:
     if not isinstance(model, nn.Module):
         named = model if hasattr(model, "__qualname__") else kind
         return f"{named.__module__}.{named.__qualname__}"
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor):
-            bits = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + bits)
-        else:
-            digest.update(f"{name} {value!r}".encode())
-    return f"{kind.__module__}.{kind.__qualname__} {digest.hexdigest()[:16]}"
-
-
-def describe_data(x: Tensor, y: Tensor) -> str:
-    """How many samples, and a hash of them, their labels and their order."""
-    words = fingerprint(x).cpu() * 31 + y.cpu()
-    return f"{len(x)} samples, {hashlib.sha256(words.numpy().tobytes()).hexdigest()[:16]}"
+    return f"{kind.__module__}.{kind.__qualname__} {digest_of_state(model)[:16]}"
 
 
 def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:

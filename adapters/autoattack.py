@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.adapters._autoattack_package import SIGNS, Flag, Package, find_package, heard_in, listening
-from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_data, describe_model
+from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
 from art_ext.adapters.foreign import Counted, Verdict, fenced
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, attainable_radius, check_ball
+from art_ext.core.identity import describe_samples
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
@@ -225,7 +226,7 @@ class _Plan:
         """What decides the outcome."""
         return {
             "tool": "art-ext autoattack", "package": f"{self.package.name} {self.package.version}",
-            "model": describe_model(self.model), "outputs": self.outputs, "data": describe_data(x, y),
+            "model": describe_model(self.model), "outputs": self.outputs, "data": describe_samples(x, y),
             "norm": self.norm, "eps": self.eps, "version": self.version, "attacks": self.attacks,
             "adjust": {part: dict(settings) for part, settings in self.adjust.items()},
             "then": {name: _described(attack) for name, attack in self.then.items()}, "seed": self.seed,

@@ -17,7 +17,7 @@ from art_ext.adapters.robustbench_submission import EVIDENCE, FORMAT, ISSUE, KIN
 from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of
 from art_ext.adapters.robustbench_zoo import load_zoo_model
 from art_ext.core.geometry import Box, distances, within_ball
-from art_ext.core.losses import margin
+from art_ext.core.losses import in_simplex, margin
 from art_ext.core.oracle import GradientOracle, ScoreOracle, frozen_eval
 from art_ext.models import resolve_factory
 
@@ -284,7 +284,7 @@ def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     outputs = folder.logits(model, folder.evidence["x"])
     if not bool(outputs.isfinite().all()):
         return False, "the model returns NaN or infinity"
-    simplex = bool(((outputs >= 0).all(dim=1) & ((outputs.sum(dim=1) - 1).abs() < 1e-5)).all())
+    simplex = bool(in_simplex(outputs).all())
     return not simplex, "the model returns probabilities, logits are wanted" if simplex else "the model returns logits"
 
 

@@ -92,6 +92,13 @@ def parse_value(text: str) -> object:
         return text
 
 
+def read_value(value: object) -> object:
+    """A value of a configuration file: text is read as on the command line, and a list becomes a tuple."""
+    if isinstance(value, str):
+        return parse_value(value)
+    return tuple(read_value(part) for part in value) if isinstance(value, (list, tuple)) else value
+
+
 def parse_target(text: str | None) -> str | int | None:
     """A class index as a number; the name of a rule, and None, as they are."""
     return int(text) if text is not None and re.fullmatch(r"\d+", text) else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
@@ -100,14 +99,13 @@ def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
         ValueError: for unknown names, values of another kind, and a missing name.
     """
     from art_ext.adapters.robustbench import Metadata
+    from art_ext.core.checks import nearest
 
     kinds = {one.name: _TYPES[str(one.type)] for one in fields(Metadata)}
     behind = {} if file is None else {key.replace("-", "_"): value for key, value in read_toml(file).items()}
     for key, value in behind.items():
         if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{file}: unknown option {key!r}{hint}; known are {', '.join(kinds)}")
+            raise ValueError(f"{file}: unknown option {key!r}{nearest(key, kinds)}; known are {', '.join(kinds)}")
         if type(value) is not kinds[key]:
             raise ValueError(f"{file}: {key} must be of type {kinds[key].__name__}, got {value!r}")
     values = behind | {key: given[key] for key in kinds if given.get(key) is not None}

@@ -27,14 +27,6 @@ def torchattacks() -> ModuleType:
     return pytest.importorskip("torchattacks", reason="torchattacks is not installed")
 
 
-@pytest.fixture
-def labels(linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> Tensor:
-    """What the linear model says to the digits, but for three samples that it thus gets wrong."""
-    y = linear_net(digits[0]).argmax(dim=1)
-    y[:3] = (y[:3] + 1) % 10
-    return y
-
-
 class Calls:
     """Rows that a model was asked, counted by a hook of its own."""
 

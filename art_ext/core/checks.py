@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import operator
+from collections.abc import Iterable
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
@@ -74,3 +76,9 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the nearest match, for the message about an unknown name; or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

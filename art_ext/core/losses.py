@@ -65,3 +65,8 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
         return sign * function(logits_of(scores, outputs), goal.index_select(0, index))
 
     return gain
+
+
+def in_simplex(outputs: Tensor, tolerance: float = 1e-5) -> Tensor:
+    """(R,) bool, the rows of outputs (R, K) that look like probabilities: nothing negative, and a sum of one."""
+    return (outputs >= 0).all(dim=1) & ((outputs.float().sum(dim=1) - 1).abs() < tolerance)

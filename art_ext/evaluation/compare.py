@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.table import NORMS, aligned, broken, percent, radius
+from art_ext.evaluation.table import NORMS, aligned, broken, csv_of, percent, radius
 from art_ext.evaluation.together import models_of
 
 if TYPE_CHECKING:
@@ -274,11 +272,7 @@ def to_text(comparison: Comparison, most: int) -> str:
 
 def to_csv(comparison: Comparison) -> str:
     """The disagreements as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Disagreement)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(one) for one in comparison.disagreements)
-    return text.getvalue()
+    return csv_of(Disagreement, map(asdict, comparison.disagreements))
 
 
 def to_json(comparison: Comparison) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult
-
-if TYPE_CHECKING:
-    from art_ext.evaluation.panel import Settings
+from art_ext.evaluation.panel import Settings
+from art_ext.evaluation.probe import make_oracle
 
 COLUMNS = 6
 UNASKED = -1  # the class of an adversarial that is kept and not shown
@@ -108,10 +106,7 @@ def keep_images(
 
 
 def _labels(model: Model, images: Tensor, settings: Settings) -> Tensor:
-    oracle = LabelOracle(
-        model, len(images), outputs=settings.outputs, batch_size=settings.batch_size, device=settings.device
-    )
-    with oracle:
+    with make_oracle(LabelOracle, model, len(images), settings) as oracle:
         return oracle.clean_labels(images.to(oracle.device))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.evaluation.findings import Finding, findings
-from art_ext.evaluation.folder import RECORDS, RunFolder, chunk_name
+from art_ext.evaluation.folder import RECORDS, RunFolder, chunk_name, parquet_of
 from art_ext.evaluation.records import LoadedRun, load_examples
 from art_ext.evaluation.table import Row, summarise
 
@@ -54,7 +54,7 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
         return Outcome(folder.path, summarise(records, folder.run), records, missing=len(units) - len(there))
     from art_ext.evaluation.report import write_report
 
-    folder.write(RECORDS, _parquet(records))
+    folder.write(RECORDS, parquet_of(records))
     known = {} if "seconds" in folder.run else {"seconds": None if seconds is None else round(seconds, 3)}
     run = {**folder.run, **known, "records": len(records), "clean_accuracy": _clean_accuracy(records)}
     warnings = findings(records, run, _facts(folder))
@@ -63,14 +63,6 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
     write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
     folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings")})
     return Outcome(folder.path, rows, records, warnings)
-
-
-def _parquet(records: pd.DataFrame) -> bytes:
-    import io
-
-    content = io.BytesIO()
-    records.to_parquet(content, engine="pyarrow", index=False)
-    return content.getvalue()
 
 
 def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:

@@ -110,6 +110,13 @@ def _differing(given: Any, found: Any, name: str) -> Iterator[str]:
         yield f"{short}: {values[0]} there, {values[1]} here" if readable else short
 
 
+def parquet_of(rows: pd.DataFrame) -> bytes:
+    """The content of a Parquet file of these rows."""
+    content = io.BytesIO()
+    rows.to_parquet(content, engine="pyarrow", index=False)
+    return content.getvalue()
+
+
 def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file of a run folder.
 
@@ -244,13 +251,12 @@ class RunFolder:
         """
         from safetensors.torch import save
 
-        content = io.BytesIO()
-        rows[list(COLUMNS)].to_parquet(content, engine="pyarrow", index=False)
+        content = parquet_of(rows[list(COLUMNS)])
         if images:
             self._keep(unit.name, "safetensors", save(dict(images)))
         if flags:
             self._keep(unit.name, "json", json.dumps(list(flags)).encode("utf-8"))
-        self._keep(unit.name, "parquet", content.getvalue())
+        self._keep(unit.name, "parquet", content)
 
     def write_chunk(self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
         """Keep what is known of a chunk before any attack: facts as JSON, images of some samples."""

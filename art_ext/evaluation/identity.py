@@ -1,4 +1,4 @@
-"""What tells one model or data set from another: digests that travel with the records."""
+"""What tells the models and the data of one run from those of another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.identity import bytes_of, digest_of_state
 from art_ext.core.oracle import Model
 
 
@@ -15,23 +16,13 @@ def identity_of_model(model: Model) -> dict[str, Any]:
     """The class of a model, and a digest of all its parameters and buffers; None for callables that have none."""
     if not isinstance(model, nn.Module):
         return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor):
-            _enter(digest, name, tensor)
-    return {"class": type(model).__name__, "state": digest.hexdigest()}
+    return {"class": type(model).__name__, "state": digest_of_state(model)}
 
 
 def identity_of_data(ids: Tensor, y: Tensor) -> str:
     """A digest of the samples, by their fingerprints (N,), and of their labels (N,), in order."""
     digest = hashlib.sha256()
-    _enter(digest, "ids", ids)
-    _enter(digest, "y", y.to(torch.int64))
+    for name, tensor in (("ids", ids), ("y", y.to(torch.int64))):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
-
-
-def _enter(digest: Any, name: str, tensor: Tensor) -> None:
-    # as bytes, since NumPy knows no bfloat16
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    digest.update(content.numpy().tobytes())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from art_ext.arguments import parse_value, read_toml
+from art_ext.arguments import read_toml, read_value
 from art_ext.core.checks import check_choice
 from art_ext.evaluation.panel import Attack, find_attack
 
@@ -155,16 +155,9 @@ def _declared(path: Path) -> Panel:
         arguments = entry.get("arguments", {})
         if not isinstance(arguments, dict):
             raise ValueError(f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}")
-        given = {key: _value(one) for key, one in arguments.items()}
+        given = {key: read_value(one) for key, one in arguments.items()}
         members.append(Member(entry["attack"], given, entry.get("name", "")))
     return Panel(str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members))
-
-
-def _value(value: object) -> object:
-    """A value of the file: text is read as on the command line (8/255, true, none), and a list becomes a tuple."""
-    if isinstance(value, list):
-        return tuple(_value(one) for one in value)
-    return parse_value(value) if isinstance(value, str) else value
 
 
 def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:

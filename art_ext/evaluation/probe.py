@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.losses import logits_of, margin
+from art_ext.core.losses import in_simplex, logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model
 from art_ext.core.problem import admit
 from art_ext.evaluation.panel import Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
-SIMPLEX_TOLERANCE = 1e-5
 REPEAT_TOLERANCE = 1e-4
 
 
@@ -86,7 +85,7 @@ def probe(
     facts: dict[str, Any] = {
         "samples": len(x), "start": start, "training": training,
         "lowest": float(admitted.min()), "highest": float(admitted.max()),
-        "probabilities": int(_in_simplex(answers).sum()) if settings.outputs == "logits" else 0,
+        "probabilities": int(in_simplex(answers).sum()) if settings.outputs == "logits" else 0,
         "repeated": len(part), "randomised": _positions(differing, start),
     }  # fmt: skip
     if gradients and settings.outputs != "labels":
@@ -104,11 +103,6 @@ def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Setting
 
 def _positions(flags: Tensor, start: int) -> list[int]:
     return (flags.nonzero().flatten() + start).tolist()
-
-
-def _in_simplex(answers: Tensor) -> Tensor:
-    """(K,) bool, the rows that hold no negative number and sum to one."""
-    return (answers >= 0).all(dim=1) & ((answers.float().sum(dim=1) - 1).abs() < SIMPLEX_TOLERANCE)
 
 
 def _differing(model: Model, x: Tensor, first: Tensor, settings: Settings) -> Tensor:

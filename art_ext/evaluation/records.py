@@ -96,6 +96,14 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         ImportError: without the extra ``report``.
         ValueError: if it is none, if its run is not complete, or if a file is damaged, naming it.
     """
+    existing = _complete(folder)
+    records = read_parquet(existing.path / RECORDS)
+    return LoadedRun(
+        existing.path, existing.run, records, summarise(records, existing.run), load_examples(existing)
+    )
+
+
+def _complete(folder: str | os.PathLike[str]) -> RunFolder:
     require_report()
     existing = open_run(folder)
     if existing.run.get("state") != "complete":
@@ -104,10 +112,7 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
             f"the run in {folder} is not complete, {missing} of {len(existing.units())} units are missing: "
             "run the same command again, or unite its shards with art-ext merge"
         )
-    records = read_parquet(existing.path / RECORDS)
-    return LoadedRun(
-        existing.path, existing.run, records, summarise(records, existing.run), load_examples(existing)
-    )
+    return existing
 
 
 def load_examples(folder: RunFolder) -> Examples | None:
@@ -135,18 +140,18 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
     """
     import torch
 
-    loaded = load_run(folder)
-    existing = open_run(folder)
-    if not loaded.run["arguments"].get("save_images"):
+    existing = _complete(folder)
+    run = existing.run
+    if not run["arguments"].get("save_images"):
         raise ValueError(f"{folder} keeps no images: evaluate in a new folder with --save-images")
-    if model not in loaded.run["clean_accuracy"] or eps not in loaded.run["settings"]["eps"]:
-        known = ", ".join(loaded.run["clean_accuracy"])
+    if model not in run["clean_accuracy"] or eps not in run["settings"]["eps"]:
+        known = ", ".join(run["clean_accuracy"])
         raise ValueError(
-            f"{folder} has the models {known} and the radii {loaded.run['settings']['eps']}, got {model!r} and {eps}"
+            f"{folder} has the models {known} and the radii {run['settings']['eps']}, got {model!r} and {eps}"
         )
     names = [chunk_name(number) for number in range(len(existing.chunks))]
     images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
-    records = loaded.records
+    records = read_parquet(existing.path / RECORDS)
     for unit in reversed(existing.units()):  # the first attack that broke a sample has the last word
         if unit.model != model or unit.radii[0] > eps:
             continue

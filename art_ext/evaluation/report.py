@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics.intervals import wilson
-from art_ext.evaluation import plots
+from art_ext.evaluation import findings, plots
 from art_ext.evaluation.pictures import Sheet, class_name, encode, mosaic, sheets
 from art_ext.evaluation.plots import Plot
 from art_ext.evaluation.records import PLOTS, REPORT, TABLES, WARNINGS
@@ -160,7 +160,7 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
     files = {
         TABLES[0]: to_csv(rows).encode("utf-8"),
         TABLES[1]: to_json(rows).encode("utf-8"),
-        WARNINGS: (json.dumps(warnings, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"),
+        WARNINGS: findings.to_json(map(findings.Finding.from_plain, warnings)).encode("utf-8"),
         **{plot.file: plot.png for plot in curves},
         **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
         REPORT: _page(loaded, curves, pictures).encode("utf-8"),

@@ -14,9 +14,8 @@ from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 
 from art_ext.attacks.shell import core_norm
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_count, nearest
 from art_ext.core.training import Recipe, TrainingResult, train
-from art_ext.core.training.naming import nearest
 from art_ext.core.training.options import Callback
 from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
 from art_ext.trainers.classifier import ClassifierNetwork, check_classifier

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from art_ext import __version__
-from art_ext.arguments import parse_arguments, parse_number, parse_numbers, parse_value, read_toml
-from art_ext.core.checks import check_choice, check_count
+from art_ext.arguments import parse_arguments, parse_number, parse_numbers, read_toml, read_value
+from art_ext.core.checks import check_choice, check_count, nearest
 from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
 from art_ext.core.training.augmentation import AUGMENTATIONS
-from art_ext.core.training.naming import nearest
 from art_ext.training.defaults import LENGTHS, filled
 from art_ext.training.networks import check_network
 
@@ -170,7 +169,7 @@ def _read(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             found[name] = _KINDS[kinds[name]](name, value)
     for name, one in found.items():
         if isinstance(one, dict):
-            read = _argument_text if name == "model_args" else _argument
+            read = _argument_text if name == "model_args" else read_value
             found[name] = {key: read(value) for key, value in one.items()}
     return found
 
@@ -218,13 +217,6 @@ def _as_table(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(name, "a table, or key=value,key=value", value)
     return dict(value)
-
-
-def _argument(value: object) -> object:
-    """A value among the arguments of a recipe or schedule: text is read as on the command line."""
-    if isinstance(value, str):
-        return parse_value(value)
-    return tuple(_argument(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def _argument_text(value: object) -> str:

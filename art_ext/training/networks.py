@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from art_ext.core.training.naming import nearest
+from art_ext.core.checks import nearest
 from art_ext.models import resolve_factory
 
 NETWORKS = {  # functions of art_ext.models

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from art_ext.core.streams import fingerprint
+from art_ext.core.identity import describe_samples
 from art_ext.core.training.batches import Batches, LoaderBatches
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.options import TrainingOptions
@@ -80,8 +80,7 @@ def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, ba
     if isinstance(batches, LoaderBatches):
         data = f"a loader of {len(batches)} batches"
     else:
-        words = fingerprint(batches.x).cpu() * 31 + batches.y.cpu()
-        data = f"{len(batches.x)} samples, {hashlib.sha256(words.numpy().tobytes()).hexdigest()[:16]}"
+        data = describe_samples(batches.x, batches.y)
     return {
         "tool": "art-ext train",
         "recipe": recipe.settings(),

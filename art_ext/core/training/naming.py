@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from art_ext.core.checks import nearest
 
 
 def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mapping[str, Any]) -> Any:
@@ -24,9 +25,3 @@ def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mappin
                 f"got {argument!r}{nearest(argument, wanted)}"
             )
     return known[name](**arguments)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the nearest match, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
