@@ -241,6 +241,24 @@ class TestSharing:
         pd.testing.assert_frame_equal(comparable(last.records), comparable(whole.records))
         assert read_run(tmp_path / "run")["state"] == "complete"  # type: ignore[index]
 
+    def test_who_ends_while_others_still_work_counts_what_has_ended(self, tmp_path: Path, run: Any) -> None:
+        """In a cascade the other process has broken samples that its later attacks have not come to."""
+        whole = run(tmp_path / "whole")
+        run(tmp_path / "run", shard=(0, 2))
+        for late in open_run(tmp_path / "run").units():
+            if late.samples[0] == 0 and late.attack == "rays":
+                (tmp_path / "run" / CHUNKS / f"{late.name}.parquet").unlink()
+        part = run(tmp_path / "run", shard=(1, 2))
+        assert part.missing
+        fell = whole.records["success"] | whole.records["already_adversarial"]
+        hits = whole.records[fell]
+        for row in part.rows:
+            attacks = ["pgd", "rays"][: 1 + (row.attack == "rays")]
+            shown = part.records[(part.records["attack"] == row.attack) & (part.records["eps"] == row.eps)]["index"]
+            known = hits[hits["attack"].isin(attacks) & (hits["eps"] <= row.eps)]["index"]
+            assert row.samples == len(shown)
+            assert row.robust_accuracy == pytest.approx(1 - len(set(shown) & set(known)) / len(shown))
+
     def test_processes_that_begin_at_the_same_moment(self, tmp_path: Path, run: Any, monkeypatch: Any) -> None:
         """At every file that one process puts in its place, another comes and looks whether the folder is its own."""
         out, place = tmp_path / "run", os.replace

@@ -129,7 +129,8 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
     Args:
-        records: the content of ``records.parquet``.
+        records: the content of ``records.parquet``, or of a run that is not complete the records there are: a row then
+            speaks of the samples that this attack has ended with, however far the others are.
         run: the content of ``run.json``.
     """
     rows = []
@@ -138,7 +139,8 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
         for (attack, _), group in own.groupby(["attack", "eps"], sort=False):
             if in_cascade(run):
                 earlier = own["attack"].isin(panel[: panel.index(str(attack)) + 1])
-                fallen = int(broken(own[earlier], float(group["eps"].iloc[0])).sum())
+                ended = own["index"].isin(group["index"])
+                fallen = int(broken(own[earlier & ended], float(group["eps"].iloc[0])).sum())
             else:
                 fallen = int((group["success"] | group["already_adversarial"]).sum())
             rows.append(_row(str(model), str(attack), group, fallen, run))
