@@ -13,47 +13,10 @@ from torch.nn import functional
 from art_ext.core.attacks import auto_pgd
 from art_ext.core.attacks.auto_pgd import checkpoints
 from art_ext.core.geometry import project, project_l1_box
+from tests.toys import Recorder, inputs, linear, never, waves
 
+WAVES = waves(12, seed=5, classes=4, frequency=6)
 EPS = {"linf": 0.1, "l2": 0.3, "l1": 0.8}
-
-
-def waves(rows):
-    """A model that computes row by row, so that neighbours in a batch do not change a bit."""
-    generator = torch.Generator().manual_seed(5)
-    weight = torch.randn(4, 12, generator=generator)
-    return (torch.sin(6 * rows.flatten(1))[:, None] * weight).sum(-1)
-
-
-def linear(weight):
-    """Two classes: z_1 - z_0 is ``weight @ (x - 0.5)``, row by row."""
-
-    def model(rows):
-        score = ((rows.flatten(1) - 0.5) * weight).sum(1)
-        return torch.stack([-score / 2, score / 2], dim=1)
-
-    return model
-
-
-def inputs(model, count=16, seed=0):
-    """Samples (count, 12), some of them near the faces of the box, and the classes that the model gives them."""
-    x = torch.rand(count, 12, generator=torch.Generator().manual_seed(seed)).mul(1.4).sub(0.2).clamp(0, 1)
-    return x, model(x).argmax(1)
-
-
-class Spy:
-    """Remembers the rows of every model call."""
-
-    def __init__(self, model):
-        self.model, self.calls = model, []
-
-    def __call__(self, rows):
-        self.calls.append(rows.detach().clone())
-        return self.model(rows)
-
-
-def never(outputs, index):
-    """A criterion that nothing meets: every sample takes all steps."""
-    return torch.zeros(len(outputs), dtype=torch.bool)
 
 
 # The textbook, for one sample (D,) at a time.
@@ -119,27 +82,27 @@ class TestTextbook:
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     @pytest.mark.parametrize("steps", [10, 40])
     def test_every_iterate(self, norm, steps):
-        x, y = inputs(waves, 12)
-        spy = Spy(waves)
+        x, y = inputs(WAVES, 12)
+        spy = Recorder(WAVES)
         auto_pgd(spy, x, y, eps=EPS[norm], norm=norm, num_steps=steps, criterion=never, seed=0)
-        mine = torch.stack(spy.calls[1:])
+        mine = torch.stack(spy.rows[1:])
         assert len(mine) == steps + 1
         halved = []
         for sample in range(len(x)):
-            iterates, etas = textbook(waves, x[sample], y[sample], mine[0, sample], EPS[norm], steps, norm)
+            iterates, etas = textbook(WAVES, x[sample], y[sample], mine[0, sample], EPS[norm], steps, norm)
             tolerance = 2e-5 if norm == "linf" else 5e-4  # where a loss hardly rises, rounding decides
             torch.testing.assert_close(mine[1:, sample], torch.stack(iterates), rtol=0, atol=tolerance)
             halved.append(len(set(etas)) - 1)
         assert len(set(halved)) > 1, "the samples' step sizes must go their own ways, or the test says little"
 
     def test_start_is_the_streams_and_one_per_phase(self):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         calls = []
         for order in (torch.arange(16), torch.arange(16).flip(0)):
-            spy = Spy(waves)
+            spy = Recorder(WAVES)
             auto_pgd(spy, x[order], y[order], eps=0.1, num_steps=2, num_targets=2, stop_on_success=False, seed=3)
-            assert len(spy.calls) == 1 + 2 * 3
-            calls.append([rows[order.argsort()] for rows in spy.calls])
+            assert len(spy.rows) == 1 + 2 * 3
+            calls.append([rows[order.argsort()] for rows in spy.rows])
         for one, other in zip(*calls, strict=True):
             assert torch.equal(one, other)
         first, second = calls[0][1], calls[0][4]
@@ -165,12 +128,12 @@ class TestSteps:
             up = outputs[:, 0] - outputs[:, 0].detach()
             return values[index, max(t, 0)] + slopes[index, max(t, 0)] * up
 
-        spy = Spy(lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1))
+        spy = Recorder(lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1))
         auto_pgd(
             spy, torch.full((count, 1), 0.5), torch.zeros(count, dtype=torch.int64), eps=self.EPS, num_steps=steps,
             loss=loss, criterion=never, seed=0,
         )  # fmt: skip
-        return torch.stack(spy.calls[1:]).squeeze(2)
+        return torch.stack(spy.rows[1:]).squeeze(2)
 
     def step(self, current, previous, eta, slope):
         z = (current + eta * slope).clamp(0.1, 0.9)
@@ -203,15 +166,16 @@ class TestSteps:
             assert float(found[mark + 1]) == pytest.approx(float(wanted), abs=1e-6)
 
     def test_a_failure_may_show_the_point_of_highest_loss(self):
-        x, y = inputs(waves)
-        spy = Spy(waves)
+        x, y = inputs(WAVES)
+        spy = Recorder(WAVES)
         result = auto_pgd(spy, x, y, eps=0.02, num_steps=12, on_failure="last", seed=0)
         failed = ~result.success
-        assert 0 < int(failed.sum()) == len(spy.calls[-1])
-        own = [auto_pgd(spy := Spy(waves), x[n : n + 1], y[n : n + 1], eps=0.02, num_steps=12, seed=0) and spy.calls[1:]
-               for n in failed.nonzero().flatten().tolist()]  # fmt: skip
-        for n, calls in zip(failed.nonzero().flatten().tolist(), own, strict=True):
-            losses = [float(functional.cross_entropy(waves(rows), y[n : n + 1])) for rows in calls]
+        assert 0 < int(failed.sum()) == len(spy.rows[-1])
+        for n in failed.nonzero().flatten().tolist():
+            alone = Recorder(WAVES)
+            auto_pgd(alone, x[n : n + 1], y[n : n + 1], eps=0.02, num_steps=12, seed=0)
+            calls = alone.rows[1:]
+            losses = [float(functional.cross_entropy(WAVES(rows), y[n : n + 1])) for rows in calls]
             assert torch.equal(result.x_adv[n], calls[losses.index(max(losses))][0])
 
 
@@ -269,18 +233,18 @@ class TestL1:
     def test_a_step_moves_the_coordinates_of_largest_slope(self):
         """A fifth of them at first: 4 of 20, each by a quarter of eps."""
         weight = torch.arange(1.0, 21.0) * torch.tensor([1.0, -1.0]).repeat(10)
-        spy = Spy(linear(weight))
+        spy = Recorder(linear(weight))
         x = torch.full((1, 20), 0.5)
         auto_pgd(spy, x, torch.tensor([0]), eps=0.4, norm="l1", num_steps=1, loss=lambda z, index: z[:, 1],
                  criterion=never, seed=0)  # fmt: skip
-        start, after = (rows - x for rows in spy.calls[1:])
+        start, after = (rows - x for rows in spy.rows[1:])
         wanted = start.clone()
         wanted[0, 16:] += 0.1 * weight[16:].sign()
         torch.testing.assert_close(after, project(wanted, "l1", 0.4), rtol=0, atol=1e-5)
 
     def test_the_sparsity_follows_the_best_point(self):
-        x, y = inputs(waves, 40)
-        result = auto_pgd(waves, x, y, eps=0.2, norm="l1", num_steps=75, on_failure="last", seed=0)
+        x, y = inputs(WAVES, 40)
+        result = auto_pgd(WAVES, x, y, eps=0.2, norm="l1", num_steps=75, on_failure="last", seed=0)
         few = (result.x_adv != x).sum(1)[~result.success].double()
         assert len(few) >= 4
         assert float(few.mean()) < 6, "of 12 coordinates, all of which the start moves"
@@ -295,22 +259,22 @@ class TestTargets:
         return ((rows - 0.5)[:, None] * self.weight).sum(-1) + torch.tensor([3.0, 2.0, 1.0, 0.0])
 
     def test_rivals_are_attacked_from_the_highest_score_down(self):
-        spy = Spy(self.model)
+        spy = Recorder(self.model)
         x = torch.full((1, 3), 0.5)
         y = torch.tensor([0])
         result = auto_pgd(spy, x, y, eps=0.05, num_steps=4, num_targets=9, stop_on_success=False, seed=0)
         assert not bool(result.success)
-        assert int(result.queries) == len(spy.calls) == 1 + 3 * 5, "there are three other classes, not nine"
+        assert int(result.queries) == len(spy.rows) == 1 + 3 * 5, "there are three other classes, not nine"
         assert int(result.gradients) == 3 * 4
         for phase in range(3):
-            start, *rows = torch.cat(spy.calls[1 + 5 * phase : 6 + 5 * phase])
+            start, *rows = torch.cat(spy.rows[1 + 5 * phase : 6 + 5 * phase])
             wanted = start.clone()  # the others stay where the start put them
             wanted[phase] = 0.55
             for row in rows[1:]:
                 torch.testing.assert_close(row, wanted, rtol=0, atol=1e-6)
 
     def test_a_success_ends_all_phases(self):
-        spy = Spy(self.model)
+        spy = Recorder(self.model)
         x = torch.full((2, 3), 0.5)
         x[1, 1] = 0.2  # out of reach
         result = auto_pgd(spy, x, torch.tensor([0, 0]), eps=0.12, num_steps=4, num_targets=3, seed=1)
@@ -318,7 +282,7 @@ class TestTargets:
         within = int(result.queries[0])
         assert within == int(result.queries_to_success[0])
         # class 1 does not come within reach, so that its whole phase was spent, unless the start did it
-        starts = [float(calls[0, 1]) > 0.6 for calls in (spy.calls[1], spy.calls[6])]
+        starts = [float(calls[0, 1]) > 0.6 for calls in (spy.rows[1], spy.rows[6])]
         assert within > 6 or any(starts)
         assert int(result.queries[1]) == 1 + 3 * 5
         assert int(self.model(result.x_adv)[0].argmax()) == 2
@@ -337,15 +301,15 @@ class TestTargets:
         ],
     )
     def test_arguments_that_make_no_sense(self, options, message):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         with pytest.raises(ValueError, match=message):
-            auto_pgd(waves, x, y, eps=0.1, **options)
+            auto_pgd(WAVES, x, y, eps=0.1, **options)
 
     def test_probabilities_do_as_logits(self):
-        x, y = inputs(waves)
-        logits = auto_pgd(waves, x, y, eps=0.05, num_steps=8, num_targets=2, seed=0)
+        x, y = inputs(WAVES)
+        logits = auto_pgd(WAVES, x, y, eps=0.05, num_steps=8, num_targets=2, seed=0)
         probabilities = auto_pgd(
-            lambda rows: waves(rows).softmax(1), x, y, eps=0.05, num_steps=8, num_targets=2, outputs="probabilities",
+            lambda rows: WAVES(rows).softmax(1), x, y, eps=0.05, num_steps=8, num_targets=2, outputs="probabilities",
             seed=0,
         )  # fmt: skip
         assert torch.equal(logits.success, probabilities.success)
@@ -355,9 +319,9 @@ class TestTargets:
 class TestLedger:
     @pytest.mark.parametrize(("num_targets", "phases"), [(0, 1), (1, 1), (2, 2), (9, 3)])
     def test_queries_and_gradients(self, num_targets, phases):
-        x, y = inputs(waves, 12)
+        x, y = inputs(WAVES, 12)
         y[:3] = (y[:3] + 1) % 4  # wrong from the start: they leave at once
-        spy = Spy(waves)
+        spy = Recorder(WAVES)
         result = auto_pgd(spy, x, y, eps=0.1, num_steps=5, num_targets=num_targets, stop_on_success=False, seed=0)
         wrong = result.already_adversarial
         assert wrong.tolist() == [True] * 3 + [False] * 9
@@ -365,49 +329,49 @@ class TestLedger:
         assert result.gradients[~wrong].unique().tolist() == [phases * 5]
         assert result.queries[wrong].unique().tolist() == [1]
         assert result.gradients[wrong].unique().tolist() == [0]
-        assert sum(map(len, spy.calls)) == int(result.queries.sum())
+        assert sum(map(len, spy.rows)) == int(result.queries.sum())
 
     @pytest.mark.parametrize("num_targets", [0, 2])
     @pytest.mark.parametrize("budget", [1, 2, 3, 7, 8, 9])
     def test_the_budget_cuts_the_path_and_changes_no_step_before(self, num_targets, budget):
-        x, y = inputs(waves, 12)
+        x, y = inputs(WAVES, 12)
         options = {"eps": 0.1, "num_steps": 5, "num_targets": num_targets, "stop_on_success": False, "seed": 0}
-        spies = [Spy(waves), Spy(waves)]
+        spies = [Recorder(WAVES), Recorder(WAVES)]
         whole = auto_pgd(spies[0], x, y, **options)
         cut = auto_pgd(spies[1], x, y, max_queries=budget, **options)
         spent = min(budget, int(whole.queries[0]))
         assert cut.queries.unique().tolist() == [spent]
-        assert len(spies[1].calls) == spent
-        for mine, theirs in zip(spies[1].calls, spies[0].calls, strict=False):
+        assert len(spies[1].rows) == spent
+        for mine, theirs in zip(spies[1].rows, spies[0].rows, strict=False):
             assert torch.equal(mine, theirs)
 
     @pytest.mark.parametrize("num_targets", [0, 3])
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_batch_size_and_order_change_nothing(self, norm, num_targets):
-        x, y = inputs(waves, 20)
+        x, y = inputs(WAVES, 20)
         options = {"eps": EPS[norm] / 4, "norm": norm, "num_steps": 8, "num_targets": num_targets, "on_failure": "last",
                    "seed": 2}  # fmt: skip
-        whole = auto_pgd(waves, x, y, **options)
+        whole = auto_pgd(WAVES, x, y, **options)
         assert 0 < int(whole.success.sum()) < 20
         for size in (1, 7):
-            assert torch.equal(auto_pgd(waves, x, y, batch_size=size, **options).x_adv, whole.x_adv)
+            assert torch.equal(auto_pgd(WAVES, x, y, batch_size=size, **options).x_adv, whole.x_adv)
         order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-        turned = auto_pgd(waves, x[order], y[order], **options)
+        turned = auto_pgd(WAVES, x[order], y[order], **options)
         assert torch.equal(turned.x_adv, whole.x_adv[order])
         assert torch.equal(turned.queries, whole.queries[order])
 
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_ball_box_and_mask_hold_at_every_iterate(self, norm):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         mask = torch.zeros(12)
         mask[2:9] = 1
-        spy = Spy(waves)
+        spy = Recorder(WAVES)
         eps = EPS[norm]
         auto_pgd(spy, x, y, eps=eps, norm=norm, num_steps=10, num_targets=2, mask=mask, stop_on_success=False, seed=0)
-        for rows in spy.calls:
+        for rows in spy.rows:
             delta = rows.double() - x
             length = torch.linalg.vector_norm(delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
             assert float(length.max()) <= eps + 1e-6
             assert bool(((rows >= 0) & (rows <= 1)).all())
             assert torch.equal(rows[:, mask == 0], x[:, mask == 0])
-        assert bool((spy.calls[1] != x).any(1).all())
+        assert bool((spy.rows[1] != x).any(1).all())

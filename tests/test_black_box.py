@@ -15,39 +15,10 @@ from art_ext.core.ball import BallRun, Options
 from art_ext.core.estimation import SENSING, GradientEstimator
 from art_ext.core.geometry import NORMS, project, row_norms
 from art_ext.core.oracle import ScoreOracle
+from tests.toys import Recorder, identity, never, samples, waves
 
 ATTACKS = (frank_wolfe_black_box, nes)
 WIDE = (-4.0, 4.0)  # a box that no ball of these tests reaches
-
-
-def waves(features, seed=0, classes=3):
-    """A smooth model that computes row by row."""
-    generator = torch.Generator().manual_seed(seed)
-    weight, bias = torch.randn(classes, features, generator=generator), torch.randn(classes, generator=generator)
-    return lambda rows: (torch.sin(3 * rows.flatten(1))[:, None] * weight).sum(-1) + bias
-
-
-def identity(rows):
-    return rows.flatten(1)
-
-
-def never(outputs, index):
-    return torch.zeros(len(outputs), dtype=torch.bool)
-
-
-def samples(count=8, features=12, seed=1):
-    return torch.rand(count, features, generator=torch.Generator().manual_seed(seed))
-
-
-class Recorder:
-    """Remembers the rows of every call."""
-
-    def __init__(self, model):
-        self.model, self.rows = model, []
-
-    def __call__(self, rows):
-        self.rows.append(rows.detach().clone())
-        return self.model(rows)
 
 
 def estimates(model, x, *, loss, rounds=1, mask=None, **settings):

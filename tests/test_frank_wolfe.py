@@ -14,16 +14,10 @@ from torch.nn import functional
 from art_ext.core.attacks import frank_wolfe
 from art_ext.core.conditional_gradient import Plateau
 from art_ext.core.geometry import NORMS, project, row_norms, uniform_in_ball
+from tests.toys import Recorder, identity, never, samples, waves
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 WIDE = (-4.0, 4.0)  # a box that no ball of these tests reaches
-
-
-def waves(features, seed=0, classes=3):
-    """A smooth model that computes row by row."""
-    generator = torch.Generator().manual_seed(seed)
-    weight, bias = torch.randn(classes, features, generator=generator), torch.randn(classes, generator=generator)
-    return lambda rows: (torch.sin(3 * rows.flatten(1))[:, None] * weight).sum(-1) + bias
 
 
 def linear(direction):
@@ -31,27 +25,8 @@ def linear(direction):
     return lambda rows: torch.stack([-(rows.flatten(1) * direction).sum(1), (rows.flatten(1) * direction).sum(1)], 1)
 
 
-def identity(rows):
-    return rows.flatten(1)
-
-
-def never(outputs, index):
-    return torch.zeros(len(outputs), dtype=torch.bool)
-
-
 def size(delta, norm):
     return row_norms(delta.double(), norm)
-
-
-class Recorder:
-    """Remembers the rows of every call."""
-
-    def __init__(self, model):
-        self.model, self.rows = model, []
-
-    def __call__(self, rows):
-        self.rows.append(rows.detach().clone())
-        return self.model(rows)
 
 
 def iterates(model, x, y=None, **keywords):
@@ -61,10 +36,6 @@ def iterates(model, x, y=None, **keywords):
     assert torch.equal(recorder.rows[0], x)
     assert torch.equal(recorder.rows[-1], result.x_adv)
     return recorder.rows, result
-
-
-def samples(count=8, features=12, seed=1, low=0.0, high=1.0):
-    return low + (high - low) * torch.rand(count, features, generator=torch.Generator().manual_seed(seed))
 
 
 class TestFGSM:

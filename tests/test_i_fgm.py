@@ -10,20 +10,10 @@ from torch.nn import functional
 
 from art_ext.core.attacks import i_fgm
 from art_ext.core.geometry import NORMS, distances
+from tests.toys import Recorder
 
 SETTINGS = {"linf": (1.0, 1e-3), "l2": (10.0, 1e-2), "l1": (1000.0, 1.0)}
 COARSE = {"linf": (0.6, 0.01), "l2": (3.0, 0.1), "l1": (20.0, 0.5)}
-
-
-class Recorder:
-    """Remembers the rows of every call."""
-
-    def __init__(self, model):
-        self.model, self.rows = model, []
-
-    def __call__(self, rows):
-        self.rows.append(rows.detach().clone())
-        return self.model(rows)
 
 
 def succeeds(model, x, label, targeted, norm, radius, steps):

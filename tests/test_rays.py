@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from art_ext.core.attacks import rays
+from tests.toys import Recorder
 
 
 def half_spaces(dimension, seed, classes=3):
@@ -26,17 +27,6 @@ def half_spaces(dimension, seed, classes=3):
         return (torch.sin(3 * flat)[:, None] * weight).sum(-1) + bias
 
     return model
-
-
-class Recorder:
-    """Remembers every row that the model was asked."""
-
-    def __init__(self, model):
-        self.model, self.rows = model, []
-
-    def __call__(self, rows):
-        self.rows.append(rows.clone())
-        return self.model(rows)
 
 
 def sequential(model, x, y, budget, eps, tol=1e-3, early_stop=True, hierarchical=True, free=None):

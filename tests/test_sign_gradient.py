@@ -11,52 +11,13 @@ from torch.nn import functional
 
 from art_ext.core.attacks import ai_fgsm, fgsm, i_fgsm, m_pgd, mi_fgsm, pgd, sign_gradient
 from art_ext.core.result import AttackResult
+from tests.toys import Recorder, inputs, linear, small_net, waves
 
+WAVES = waves(12, seed=5)
 EPS = 0.1
 FRONTS = {"fgsm": fgsm, "i_fgsm": i_fgsm, "mi_fgsm": mi_fgsm, "pgd": pgd, "m_pgd": m_pgd, "ai_fgsm": ai_fgsm}
 FROM_INPUT = ["fgsm", "i_fgsm", "mi_fgsm", "ai_fgsm"]
 RANDOM = ["pgd", "m_pgd"]
-
-
-def small_net(rows):
-    """A smooth network of fixed weights, from (R, 12) to three logits."""
-    generator = torch.Generator().manual_seed(7)
-    first, second = torch.randn(12, 16, generator=generator), torch.randn(16, 3, generator=generator)
-    return torch.tanh(rows.flatten(1) @ first - 1) @ second
-
-
-def waves(rows):
-    """A model that computes row by row, so that neighbours in a batch do not change a bit."""
-    generator = torch.Generator().manual_seed(5)
-    weight = torch.randn(3, 12, generator=generator)
-    return (torch.sin(3 * rows.flatten(1))[:, None] * weight).sum(-1)
-
-
-def linear(weight):
-    """Two classes: z_1 - z_0 is ``weight @ (x - 0.5)``, row by row."""
-
-    def model(rows):
-        score = ((rows.flatten(1) - 0.5) * weight).sum(1)
-        return torch.stack([-score / 2, score / 2], dim=1)
-
-    return model
-
-
-def inputs(model, count=16, seed=0):
-    """Samples (count, 12), some of them near the faces of the box, and the classes that the model gives them."""
-    x = torch.rand(count, 12, generator=torch.Generator().manual_seed(seed)).mul(1.4).sub(0.2).clamp(0, 1)
-    return x, model(x).argmax(1)
-
-
-class Spy:
-    """Remembers the rows of every model call."""
-
-    def __init__(self, model):
-        self.model, self.calls = model, []
-
-    def __call__(self, rows):
-        self.calls.append(rows.detach().clone())
-        return self.model(rows)
 
 
 def gradient(model, rows, y, sign=1.0):
@@ -164,57 +125,57 @@ class TestTextbook:
     def test_every_iterate_asked_is_the_textbook_s(self, name):
         attack, options, textbook, arguments = TEXTBOOK[name]
         x, y = inputs(small_net)
-        spy = Spy(small_net)
+        spy = Recorder(small_net)
         attack(spy, x, y, eps=EPS, seed=3, **options)
         before = 2 if attack in (pgd, m_pgd) else 1  # the clean check, and the check of a random start
-        assert torch.equal(spy.calls[0], x)
-        expected = textbook(small_net, x, y, spy.calls[before - 1], EPS, *arguments)
+        assert torch.equal(spy.rows[0], x)
+        expected = textbook(small_net, x, y, spy.rows[before - 1], EPS, *arguments)
         # the same float operations in the same order, except where a formula is evaluated in another order
         exact = name.startswith(("i_fgsm", "pgd", "mi_fgsm", "m_pgd"))
-        check_iterates(spy.calls[before:], expected, exact)
+        check_iterates(spy.rows[before:], expected, exact)
 
     @pytest.mark.parametrize("norm", ["l2", "l1"])
     @pytest.mark.parametrize("attack", [i_fgsm, pgd])
     def test_in_the_other_norms(self, attack, norm):
         x, y = inputs(small_net)
         eps, alpha = (0.3, 0.08) if norm == "l2" else (0.6, 0.2)
-        spy = Spy(small_net)
+        spy = Recorder(small_net)
         attack(spy, x, y, eps=eps, norm=norm, num_steps=9, step_size=alpha, seed=3)
         before = 2 if attack is pgd else 1
-        expected = textbook_i_fgsm(small_net, x, y, spy.calls[before - 1], eps, 9, alpha, norm)
-        check_iterates(spy.calls[before:], expected, exact=False)
-        length = (spy.calls[-1] - x).norm(p={"l2": 2, "l1": 1}[norm], dim=1)
+        expected = textbook_i_fgsm(small_net, x, y, spy.rows[before - 1], eps, 9, alpha, norm)
+        check_iterates(spy.rows[before:], expected, exact=False)
+        length = (spy.rows[-1] - x).norm(p={"l2": 2, "l1": 1}[norm], dim=1)
         assert bool((length > 0.99 * eps).any())  # or nothing was projected
 
     @pytest.mark.parametrize("norm", ["l2", "l1"])
     def test_fgsm_in_the_other_norms(self, norm):
         x, y = inputs(small_net)
-        spy = Spy(small_net)
+        spy = Recorder(small_net)
         fgsm(spy, x, y, eps=0.3, norm=norm)
         step = 0.3 * direction(gradient(small_net, x, y), norm)
-        assert torch.allclose(spy.calls[1], (x + step).clamp(0, 1), rtol=0, atol=1e-6)
+        assert torch.allclose(spy.rows[1], (x + step).clamp(0, 1), rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("how", ["targeted", "targets"])
     def test_targeted_descends_the_target_s_cross_entropy(self, how):
         x, y = inputs(small_net)
         aim = (y + 1) % 3
-        spy = Spy(small_net)
+        spy = Recorder(small_net)
         options = {"targeted": True} if how == "targeted" else {"targets": aim}
         i_fgsm(spy, x, aim if how == "targeted" else y, eps=EPS, num_steps=5, **options)
         check_iterates(
-            spy.calls[1:], textbook_i_fgsm(small_net, x, aim, x, EPS, 5, EPS / 5, sign=-1.0), exact=True
+            spy.rows[1:], textbook_i_fgsm(small_net, x, aim, x, EPS, 5, EPS / 5, sign=-1.0), exact=True
         )  # fmt: skip
 
     def test_the_last_iterate_that_fools_is_reported(self):
         x, y = inputs(small_net, count=64)
-        spy = Spy(small_net)
+        spy = Recorder(small_net)
         result = pgd(spy, x, y, eps=0.2, num_steps=8, seed=0)
-        met = torch.stack([small_net(rows).argmax(1) != y for rows in spy.calls])
+        met = torch.stack([small_net(rows).argmax(1) != y for rows in spy.rows])
         assert torch.equal(result.success, met.any(0))
         assert 0 < int(result.success.sum()) < 64
         for k in range(64):
             hits = met[:, k].nonzero().flatten()
-            wanted = spy.calls[int(hits[-1])][k] if len(hits) else x[k]
+            wanted = spy.rows[int(hits[-1])][k] if len(hits) else x[k]
             assert torch.equal(result.x_adv[k], wanted)
             assert int(result.queries_to_success[k]) == (int(hits[0]) + 1 if len(hits) else -1)
 
@@ -247,18 +208,18 @@ class TestTorchattacks:
         torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed")
         network, x, y = right
         expected = getattr(torchattacks, theirs)(network, **options)(x, y)
-        spy = Spy(network)
+        spy = Recorder(network)
         attack(spy, x, y, **ours)
-        assert torch.allclose(spy.calls[-1], expected, rtol=0, atol=1e-6)
+        assert torch.allclose(spy.rows[-1], expected, rtol=0, atol=1e-6)
 
 
 class TestStart:
     def start(self, norm, features):
         """Where 2,000 samples at the middle of the box start, in units of the radius."""
         x, y = torch.full((2000, features), 0.5), torch.zeros(2000, dtype=torch.int64)
-        spy = Spy(lambda rows: functional.pad(rows[:, :1], (0, 1)))
+        spy = Recorder(lambda rows: functional.pad(rows[:, :1], (0, 1)))
         pgd(spy, x, y, eps=0.3, norm=norm, num_steps=1, sample_ids=torch.arange(2000), seed=1, batch_size=2000)
-        return (spy.calls[1] - 0.5) / 0.3
+        return (spy.rows[1] - 0.5) / 0.3
 
     def test_uniform_in_the_linf_ball(self):
         drawn = self.start("linf", 4).flatten().numpy()
@@ -274,10 +235,10 @@ class TestStart:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     @pytest.mark.parametrize("name", RANDOM)
     def test_inside_ball_and_box(self, name, norm):
-        x, y = inputs(waves, count=64)
-        spy = Spy(waves)
+        x, y = inputs(WAVES, count=64)
+        spy = Recorder(WAVES)
         FRONTS[name](spy, x, y, eps=0.25, norm=norm, num_steps=1, seed=0)
-        start = spy.calls[1]
+        start = spy.rows[1]
         length = torch.linalg.vector_norm((start.double() - x), ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
         assert bool((length <= 0.25 + 1e-6).all())
         assert float(start.min()) >= 0
@@ -285,40 +246,40 @@ class TestStart:
         assert bool((length > 0).all())
 
     def test_a_sample_s_start_is_its_own(self):
-        x, y = inputs(waves, count=20)
+        x, y = inputs(WAVES, count=20)
         order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-        spies = [Spy(waves) for _ in range(4)]
+        spies = [Recorder(WAVES) for _ in range(4)]
         pgd(spies[0], x, y, eps=EPS, num_steps=1, seed=5)
         pgd(spies[1], x[order], y[order], eps=EPS, num_steps=1, seed=5)
         pgd(spies[2], x[3:7], y[3:7], eps=EPS, num_steps=1, seed=5)
         pgd(spies[3], x, y, eps=EPS, num_steps=1, seed=6)
-        starts = [spy.calls[1] for spy in spies]
+        starts = [spy.rows[1] for spy in spies]
         assert torch.equal(starts[0][order], starts[1])
         assert torch.equal(starts[0][3:7], starts[2])
         assert bool((starts[0] != starts[3]).flatten(1).any(1).all())
 
     def test_a_seed_that_was_drawn_is_recorded_and_serves_again(self):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         state = torch.random.get_rng_state()
-        first = pgd(waves, x, y, eps=EPS, num_steps=3, on_failure="last")
+        first = pgd(WAVES, x, y, eps=EPS, num_steps=3, on_failure="last")
         assert torch.equal(torch.random.get_rng_state(), state)
-        again = pgd(waves, x, y, eps=EPS, num_steps=3, on_failure="last", seed=first.seed)
-        other = pgd(waves, x, y, eps=EPS, num_steps=3, on_failure="last")
+        again = pgd(WAVES, x, y, eps=EPS, num_steps=3, on_failure="last", seed=first.seed)
+        other = pgd(WAVES, x, y, eps=EPS, num_steps=3, on_failure="last")
         assert torch.equal(first.x_adv, again.x_adv)
         assert other.seed != first.seed
 
     def test_the_mask_holds_at_the_start_too(self):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         mask = torch.zeros(12)
         mask[2:5] = 1
-        spy = Spy(waves)
+        spy = Recorder(WAVES)
         pgd(spy, x, y, eps=EPS, num_steps=3, mask=mask, seed=0)
-        for rows in spy.calls:
+        for rows in spy.rows:
             assert torch.equal(rows[:, mask == 0], x[:, mask == 0])
-        assert bool((spy.calls[1][:, mask == 1] != x[:, mask == 1]).any())
+        assert bool((spy.rows[1][:, mask == 1] != x[:, mask == 1]).any())
 
 
-def run(name, x, y, model=waves, **options) -> AttackResult:
+def run(name, x, y, model=WAVES, **options) -> AttackResult:
     if name != "fgsm":
         options.setdefault("num_steps", 6)
     return FRONTS[name](model, x, y, **{"eps": EPS, "seed": 2, **options})
@@ -328,11 +289,11 @@ class TestInvariants:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     @pytest.mark.parametrize("name", FRONTS)
     def test_all_iterates_stay_in_ball_and_box(self, name, norm):
-        x, y = inputs(waves, count=24)
-        spy = Spy(waves)
+        x, y = inputs(WAVES, count=24)
+        spy = Recorder(WAVES)
         run(name, x, y, model=spy, norm=norm, eps=0.2)
-        assert len(spy.calls) > 1
-        for rows in spy.calls:
+        assert len(spy.rows) > 1
+        for rows in spy.rows:
             delta = rows.double() - x
             length = torch.linalg.vector_norm(delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
             assert bool((length <= 0.2 + 1e-6).all())
@@ -340,10 +301,10 @@ class TestInvariants:
 
     def test_without_memory_and_saturated_ai_fgsm_is_i_fgsm_with_steps_of_eps(self):
         x, y = inputs(small_net)
-        spies = [Spy(small_net), Spy(small_net)]
+        spies = [Recorder(small_net), Recorder(small_net)]
         ai_fgsm(spies[0], x, y, eps=EPS, num_steps=6, step_size=1e30, beta1=0.0, beta2=0.0)
         i_fgsm(spies[1], x, y, eps=EPS, num_steps=6, step_size=EPS)
-        for mine, theirs in zip(spies[0].calls, spies[1].calls, strict=True):
+        for mine, theirs in zip(spies[0].rows, spies[1].rows, strict=True):
             assert torch.equal(mine, theirs)
 
     def test_one_saturated_step_of_ai_fgsm_is_fgsm(self):
@@ -355,10 +316,10 @@ class TestInvariants:
 
     def test_the_corrected_step_does_not_know_the_scale_of_the_loss(self):
         x, y = inputs(small_net)
-        spies = [Spy(small_net), Spy(small_net)]
+        spies = [Recorder(small_net), Recorder(small_net)]
         for spy, scale in zip(spies, (1.0, 1 / 64), strict=True):
             ai_fgsm(spy, x, y, eps=EPS, num_steps=6, step_size=2e-3, step_rule="corrected", grad_scale=scale)
-        for mine, theirs in zip(spies[0].calls, spies[1].calls, strict=True):
+        for mine, theirs in zip(spies[0].rows, spies[1].rows, strict=True):
             assert torch.equal(mine, theirs)
 
     @pytest.mark.parametrize("scale", [4.0, 0.25])
@@ -368,16 +329,16 @@ class TestInvariants:
         y = small_net(x).argmax(1)
         first = []
         for factor in (1.0, scale):
-            spy = Spy(small_net)
+            spy = Recorder(small_net)
             ai_fgsm(spy, x, y, eps=EPS, num_steps=1, step_size=1e-5, delta=1e-30, grad_scale=factor)
-            first.append(spy.calls[1] - x)
+            first.append(spy.rows[1] - x)
         far = first[0].abs() < EPS / 8  # neither of the two is cut there
         assert float(far.double().mean()) > 0.8
         assert torch.allclose(first[1][far] * scale, first[0][far], rtol=1e-2, atol=0)
 
     @pytest.mark.parametrize("name", FRONTS)
     def test_batch_size_and_order_change_nothing(self, name):
-        x, y = inputs(waves, count=20)
+        x, y = inputs(WAVES, count=20)
         order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
         whole = run(name, x, y, on_failure="last")
         for size in (1, 3, 7):
@@ -390,16 +351,16 @@ class TestInvariants:
 
     @pytest.mark.parametrize("name", FROM_INPUT)
     def test_nothing_is_random_without_a_random_start(self, name):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         assert torch.equal(run(name, x, y, seed=1).x_adv, run(name, x, y, seed=2).x_adv)
 
 
 class TestLedger:
     @pytest.mark.parametrize("name", FRONTS)
     def test_one_query_a_step_and_one_clean_check(self, name):
-        x, y = inputs(waves, count=12)
+        x, y = inputs(WAVES, count=12)
         y[:3] = (y[:3] + 1) % 3  # wrong from the start: they leave at once
-        spy = Spy(waves)
+        spy = Recorder(WAVES)
         result = run(name, x, y, model=spy)
         steps = 1 if name == "fgsm" else 6
         wrong = result.already_adversarial
@@ -408,14 +369,14 @@ class TestLedger:
         assert bool((result.gradients[~wrong] == steps).all())
         assert bool((result.queries[wrong] == 1).all())
         assert bool((result.gradients[wrong] == 0).all())
-        assert sum(map(len, spy.calls)) == int(result.queries.sum() + result.wasted_rows.sum())
+        assert sum(map(len, spy.rows)) == int(result.queries.sum() + result.wasted_rows.sum())
         assert torch.equal(result.x_adv[wrong], x[wrong])
 
     @pytest.mark.parametrize("name", FRONTS)
     @pytest.mark.parametrize("budget", [1, 2, 3, 5])
     def test_the_budget_cuts_the_path_and_changes_no_step_before(self, name, budget):
-        x, y = inputs(waves, count=12)
-        spies = [Spy(waves), Spy(waves)]
+        x, y = inputs(WAVES, count=12)
+        spies = [Recorder(WAVES), Recorder(WAVES)]
         whole = run(name, x, y, model=spies[0])
         cut = run(name, x, y, model=spies[1], max_queries=budget)
         planned = int(whole.queries[0])
@@ -423,12 +384,12 @@ class TestLedger:
         assert bool((cut.queries == spent).all())
         checks = 2 if name in RANDOM else 1
         assert bool((cut.gradients == max(0, spent - checks)).all())
-        assert len(spies[1].calls) == spent
-        for mine, theirs in zip(spies[1].calls, spies[0].calls, strict=False):
+        assert len(spies[1].rows) == spent
+        for mine, theirs in zip(spies[1].rows, spies[0].rows, strict=False):
             assert torch.equal(mine, theirs)
 
     def test_without_labels_the_clean_check_gives_them(self):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         with_y, without = run("i_fgsm", x, y), run("i_fgsm", x, None)
         assert torch.equal(with_y.x_adv, without.x_adv)
         assert torch.equal(with_y.queries, without.queries)
@@ -519,9 +480,9 @@ class TestParts:
         ],
     )
     def test_an_unknown_part_is_refused_with_the_known_ones(self, name, known):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         with pytest.raises(ValueError, match=f"{name} must be one of") as error:
-            sign_gradient(waves, x, y, eps=EPS, **{name: "nesterov"})
+            sign_gradient(WAVES, x, y, eps=EPS, **{name: "nesterov"})
         assert all(repr(one) in str(error.value) for one in [*known, "nesterov"])
 
     @pytest.mark.parametrize(
@@ -536,10 +497,10 @@ class TestParts:
     )
     def test_a_front_is_a_choice_of_parts(self, front, parts):
         x, y = inputs(small_net)
-        spies = [Spy(small_net), Spy(small_net)]
+        spies = [Recorder(small_net), Recorder(small_net)]
         FRONTS[front](spies[0], x, y, eps=EPS, num_steps=6, seed=1)
         sign_gradient(spies[1], x, y, eps=EPS, num_steps=6, seed=1, **parts)
-        for mine, theirs in zip(spies[0].calls, spies[1].calls, strict=True):
+        for mine, theirs in zip(spies[0].rows, spies[1].rows, strict=True):
             assert torch.equal(mine, theirs)
 
     @pytest.mark.parametrize(("normaliser", "size"), [("none", 3.0), ("l1", 1 / 12), ("mean", 1.0)])
@@ -547,12 +508,12 @@ class TestParts:
         """An adaptive first step is alpha / (1 - beta1) / |g|; here all coordinates of g are 3 in magnitude."""
         weight = 3.0 * torch.tensor([1.0, -1.0] * 6)
         x = torch.tensor([0.3, 0.4]).unsqueeze(1).expand(2, 12) + torch.arange(12) / 40
-        spy = Spy(linear(weight))
+        spy = Recorder(linear(weight))
         sign_gradient(
             spy, x, eps=0.4, num_steps=1, step_size=1e-3, momentum_rule="average", step_rule="adaptive",
             normaliser=normaliser, beta1=0.5, loss=lambda logits, index: logits[:, 1] - logits[:, 0],
         )  # fmt: skip
-        assert torch.allclose(spy.calls[1], x + 2e-3 / size * weight.sign(), rtol=0, atol=1e-6)
+        assert torch.allclose(spy.rows[1], x + 2e-3 / size * weight.sign(), rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -572,24 +533,24 @@ class TestParts:
         ],
     )
     def test_arguments_that_make_no_sense(self, options, message):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         with pytest.raises(ValueError, match=message):
-            sign_gradient(waves, x, y, **{"eps": EPS, **options})
+            sign_gradient(WAVES, x, y, **{"eps": EPS, **options})
 
     @pytest.mark.parametrize("front", FRONTS)
     @pytest.mark.parametrize("eps", [0.0, -0.1, None, "8/255"])
     def test_a_radius_that_is_none_is_refused_by_name(self, front, eps):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         with pytest.raises(ValueError, match="eps must be"):
-            FRONTS[front](waves, x, y, eps=eps)
+            FRONTS[front](WAVES, x, y, eps=eps)
 
     @pytest.mark.parametrize("momentum_rule", ["none", "accumulated", "average"])
     @pytest.mark.parametrize("normaliser", ["none", "l1", "mean"])
     @pytest.mark.parametrize("step_rule", ["sign", "adaptive", "corrected"])
     def test_a_flat_loss_moves_nothing(self, momentum_rule, normaliser, step_rule):
-        x, y = inputs(waves)
+        x, y = inputs(WAVES)
         result = sign_gradient(
-            lambda rows: waves(rows) * 0 + functional.one_hot(torch.zeros(len(rows), dtype=torch.int64), 3) * 2.0,
+            lambda rows: WAVES(rows) * 0 + functional.one_hot(torch.zeros(len(rows), dtype=torch.int64), 3) * 2.0,
             x, torch.zeros_like(y), eps=EPS, num_steps=3, step_size=0.05, momentum_rule=momentum_rule,
             normaliser=normaliser, step_rule=step_rule, on_failure="last",
         )  # fmt: skip
@@ -598,4 +559,4 @@ class TestParts:
 
 def test_the_adaptive_step_has_no_default_by_the_radius():
     with pytest.raises(ValueError, match="step_size must be a number, got None"):
-        ai_fgsm(waves, torch.full((1, 4), 0.5), eps=0.1, step_size=None)
+        ai_fgsm(WAVES, torch.full((1, 4), 0.5), eps=0.1, step_size=None)

@@ -13,6 +13,7 @@ from art_ext.core.attacks import zoo
 from art_ext.core.attacks._zoo_descent import SOLVERS
 from art_ext.core.nearest import NearestRun
 from art_ext.core.streams import fingerprint, uniform
+from tests.toys import Recorder
 
 WIDE = (-4.0, 4.0)  # a box that no attack of these tests reaches
 QUIET = {"abort_early": False, "seed": 0}
@@ -48,21 +49,6 @@ def samples(count=6, features=12, seed=1):
 
 def images(count=4, shape=(1, 8, 8), seed=1):
     return samples(count, math.prod(shape), seed).view(count, *shape)
-
-
-class Recorder:
-    """Remembers the rows of every call."""
-
-    def __init__(self, model):
-        self.model, self.rows = model, []
-
-    def __call__(self, rows):
-        self.rows.append(rows.detach().clone())
-        return self.model(rows)
-
-    @property
-    def sizes(self):
-        return [len(rows) for rows in self.rows]
 
 
 @pytest.fixture
