@@ -361,6 +361,24 @@ class TestImages:
             assert torch.equal((linear_net(images).argmax(dim=1) != data.y) & right, broken)
             assert torch.equal(images[~broken], data.x[~broken])
 
+    def test_the_report_shows_the_same_samples(self, tmp_path: Path, run: Any) -> None:
+        found = []
+        for everything in (True, False):
+            run(tmp_path / str(everything), save_images=everything)
+            examples = load_run(tmp_path / str(everything)).examples
+            assert examples is not None
+            found.append(examples)
+        every, few = found
+        assert every.index == few.index
+        assert every.labels == few.labels
+        assert len(few.found["model", "rays"]) > 0
+        for key, mine in few.found.items():
+            assert mine.keys() == every.found[key].keys()
+            for position, one in mine.items():
+                other = every.found[key][position]
+                assert torch.equal(one.x, other.x)
+                assert (one.label, one.distance, one.success) == (other.label, other.distance, other.success)
+
     def test_none_are_kept_otherwise(self, tmp_path: Path, run: Any) -> None:
         run(tmp_path / "run")
         with pytest.raises(ValueError, match="keeps no images: evaluate in a new folder with --save-images"):
