@@ -229,7 +229,8 @@ class _Plan:
             "model": describe_model(self.model), "outputs": self.outputs, "data": describe_samples(x, y),
             "norm": self.norm, "eps": self.eps, "version": self.version, "attacks": self.attacks,
             "adjust": {part: dict(settings) for part, settings in self.adjust.items()},
-            "then": {name: _described(attack) for name, attack in self.then.items()}, "seed": self.seed,
+            "then": [[name, _described(attack)] for name, attack in self.then.items()],  # a list, since order counts
+            "seed": self.seed,
             "batch_size": self.batch_size, "chunk_size": chunk_size,
         }  # fmt: skip
 

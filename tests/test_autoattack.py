@@ -325,6 +325,15 @@ class TestResume:
             run(linear_net, x, y, then=[functools.partial(pgd, eps=EPS)], state_dir=tmp_path)
         assert sorted(tmp_path.iterdir()) == before
 
+    def test_attacks_that_follow_in_another_order_are_another_configuration(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path
+    ) -> None:
+        x, y = digits
+        then = [("first", functools.partial(pgd, eps=EPS)), ("second", functools.partial(pgd, eps=EPS, seed=1))]
+        run(linear_net, x, y, then=then, state_dir=tmp_path)
+        with pytest.raises(ValueError, match=r"another configuration \(then: "):
+            run(linear_net, x, y, then=then[::-1], state_dir=tmp_path)
+
     @pytest.mark.parametrize("damage", [lambda bits: bits[: len(bits) // 2], lambda bits: b"", lambda bits: b"x" * 99])
     def test_a_damaged_chunk_is_named(
         self, damage: Any, linear_net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path
