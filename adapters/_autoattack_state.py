@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
-from art_ext.files import write_atomically
+from art_ext.files import check_configuration, write_atomically
 
 RUN = "autoattack.json"
 _TENSORS = ("x_adv", "success", "already_adversarial", "distance", "queries", "queries_to_success", "gradients",
@@ -58,7 +58,7 @@ class StateFolder:
             raise ValueError(f"state_dir must be a folder, got {folder}, which is a file")
         file = folder / RUN
         if file.is_file():
-            _check_same(file, wanted)
+            check_configuration(file, wanted, "say what its chunks are of")
         elif any(folder.glob("chunk-*.safetensors")):
             raise ValueError(f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir")
         else:
@@ -120,19 +120,3 @@ def describe_model(model: Model) -> str:
         named = model if hasattr(model, "__qualname__") else kind
         return f"{named.__module__}.{named.__qualname__}"
     return f"{kind.__module__}.{kind.__qualname__} {digest_of_state(model)[:16]}"
-
-
-def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse the folder of a run that differs, and say in what."""
-    try:
-        found = json.loads(file.read_text())
-        names = list(dict.fromkeys([*found, *wanted]))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} must say what its chunks are of, but it cannot be read: {error}") from error
-    differences = [
-        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here"
-        for name in names
-        if found.get(name) != wanted.get(name)
-    ]
-    if differences:
-        raise ValueError(f"{file.parent} holds a run of another configuration ({'; '.join(differences)})")

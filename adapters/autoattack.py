@@ -273,12 +273,11 @@ class _Plan:
 
     def _adversary(self, network: nn.Module, device: torch.device, x: Tensor) -> Any:
         """The package's object, adjusted."""
-        norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm]
         radius = attainable_radius(self.norm, self.eps, self._box(x), math.prod(x.shape[1:]))
         with listening():
             adversary = self.package.kind(
-                network, norm=norm, eps=radius, seed=self.seed, verbose=False, attacks_to_run=list(self.attacks),
-                version=self.version, device=device,
+                network, norm=self.norm.capitalize(), eps=radius, seed=self.seed, verbose=False,
+                attacks_to_run=list(self.attacks), version=self.version, device=device,
             )  # fmt: skip
         for part, settings in self.adjust.items():
             if part not in _PARTS or not isinstance(settings, Mapping):

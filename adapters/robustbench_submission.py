@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from art_ext import __version__
 from art_ext.adapters.robustbench_evidence import Evidence
-from art_ext.adapters.robustbench_info import FULL, NORMS, check_identifier, write_model_info
+from art_ext.adapters.robustbench_info import FULL, check_identifier, write_model_info
 from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of, log_of
 from art_ext.core.checks import check_choice, check_count
-from art_ext.files import write_atomically, write_state_dict
+from art_ext.files import plain_tensors, write_atomically, write_state_dict
 
 FORMAT = 1
 SUBMISSION, EVIDENCE, LOG, ISSUE = "submission.json", "evidence.safetensors", "log.txt", "issue.md"
@@ -152,7 +152,7 @@ def _describe(metadata: Metadata, evidence: Evidence, source: Source | None, ext
     """The content of submission.json."""
     return {
         "tool": "art-ext", "version": __version__, "format": FORMAT, "kind": KINDS[external],
-        "metadata": asdict(metadata), "threat_model": {norm: name for name, norm in NORMS.items()}[evidence.norm],
+        "metadata": asdict(metadata), "threat_model": evidence.norm.capitalize(),
         "norm": evidence.norm, "eps": evidence.eps, "samples": len(evidence.x), "full": FULL[metadata.dataset],
         "model": source and {
             "file": source.file.name, "factory": source.factory, "arguments": dict(source.arguments),
@@ -169,9 +169,9 @@ def _write(
     write_state_dict(folder / EVIDENCE, evidence.sample(sample))
     if source is not None:
         shutil.copyfile(source.file, folder / source.file.name)
-        state = {name: one.detach().cpu().contiguous().clone() for name, one in source.model.state_dict().items()}
+        state = source.model.state_dict()
         write_state_dict(folder / WEIGHTS[0], state)
-        _write_tensors(folder / WEIGHTS[1], state)
+        _write_tensors(folder / WEIGHTS[1], plain_tensors(state))
     if facts["kind"] == "external":
         _write_tensors(folder / IMAGES, evidence.images)
     else:

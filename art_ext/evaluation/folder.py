@@ -228,7 +228,7 @@ class RunFolder:
     def units(self) -> list[Unit]:
         """All units, in the order of the joined records."""
         return [
-            Unit(f"{search:03d}-{number:05d}", one["model"], one["attack"], tuple(one["radii"]), chunk)
+            Unit(unit_name(search, number), one["model"], one["attack"], tuple(one["radii"]), chunk)
             for search, one in enumerate(self.run["plan"]["searches"])
             for number, chunk in enumerate(self.chunks)
         ]
@@ -333,6 +333,11 @@ class RunFolder:
             for kept in (self.path / CHUNKS).glob("*.*"):
                 os.replace(kept, self.path / PREVIOUS / CHUNKS / kept.name)
         _clear(self.path)
+
+
+def unit_name(search: int, number: int) -> str:
+    """The name of the files of one search over one chunk."""
+    return f"{search:03d}-{number:05d}"
 
 
 def chunk_name(number: int) -> str:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,22 @@ class Panel:
             ImportError: if the toolkit of a peer is missing.
         """
         more = arguments or {}
-        labels = [member.label for member in self.members]
-        for name in more:
-            if name not in labels:
-                raise ValueError(f"attack-args must name attacks of this run ({', '.join(labels)}), got {name!r}")
+        check_named(more, [member.label for member in self.members])
         return [
             find_attack(member.attack, {**member.arguments, **more.get(member.label, {})}, member.label)
             for member in self.members
         ]
+
+
+def check_named(arguments: Iterable[str], names: Collection[str]) -> None:
+    """Refuse arguments for an attack that is not among these.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in arguments:
+        if name not in names:
+            raise ValueError(f"attack-args must name attacks of this run ({', '.join(names)}), got {name!r}")
 
 
 PANELS = {

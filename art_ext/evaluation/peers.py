@@ -178,8 +178,8 @@ def _norm_of_foolbox(kind: type, asked: str) -> str:
 def _craft_torchattacks(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
     if run.settings.clip_values != (0.0, 1.0):
         raise ValueError(f"torchattacks knows no box but clip_values=(0, 1), got {run.settings.clip_values}")
-    norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[run.settings.norm]
-    attack = run.kind(network, **run.options(norm=norm, seed=run.settings.seed, n_classes=classes))
+    norm, seed = run.settings.norm.capitalize(), run.settings.seed  # Linf, L2, L1
+    attack = run.kind(network, **run.options(norm=norm, seed=seed, n_classes=classes))
     attack.set_device(x.device)  # it looks at the first parameter, and a callable has none
     if run.settings.targeted is not None:
         attack.set_mode_targeted_by_label(quiet=True)

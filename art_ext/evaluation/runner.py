@@ -15,7 +15,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation.finish import Outcome
 from art_ext.evaluation.folder import RunFolder, read_run
 from art_ext.evaluation.panel import Attack, Settings, find_attack
-from art_ext.evaluation.panels import MODES, Panel, find_panel
+from art_ext.evaluation.panels import MODES, Panel, check_named, find_panel
 from art_ext.evaluation.records import require_report
 from art_ext.evaluation.watching import Watcher
 from art_ext.evaluation.work import Work
@@ -135,10 +135,7 @@ def _panel(
         found = panel if isinstance(panel, Panel) else find_panel(panel)
         return found.name, found.attacks(arguments), mode or found.mode
     attacks = ("rays",) if attacks is None else attacks
-    named = [attack for attack in attacks if isinstance(attack, str)]
-    for name in arguments:
-        if name not in named:
-            raise ValueError(f"attack-args must name attacks of this run ({', '.join(named)}), got {name!r}")
+    check_named(arguments, [attack for attack in attacks if isinstance(attack, str)])
     members = [one if isinstance(one, Attack) else find_attack(one, arguments.get(one)) for one in attacks]
     return "custom", members, mode or "independent"
 

@@ -22,7 +22,7 @@ from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
 from art_ext.evaluation.examples import choose, keep_images
 from art_ext.evaluation.finish import Outcome, finish
-from art_ext.evaluation.folder import RunFolder, Unit, plan
+from art_ext.evaluation.folder import RunFolder, Unit, plan, unit_name
 from art_ext.evaluation.identity import identity_of_data, identity_of_model
 from art_ext.evaluation.panel import Attack, Settings
 from art_ext.evaluation.probe import make_oracle, probe
@@ -70,7 +70,7 @@ class Work:
         folder.begin(overwrite)
         units = {unit.name: unit for unit in folder.units()}
         searches = range(len(self.searches))
-        own = [{number: units[f"{search:03d}-{number:05d}"] for number in self.chunks} for search in searches]
+        own = [{number: units[unit_name(search, number)] for number in self.chunks} for search in searches]
         self._check_answers([unit for mine in own for unit in mine.values()])
         for number in self.chunks:
             self._keep_chunk(number, facts[number])

@@ -16,7 +16,7 @@ from art_ext.core.training.batches import Batches, LoaderBatches
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
-from art_ext.files import write_atomically, write_state_dict
+from art_ext.files import check_configuration, write_atomically, write_state_dict
 
 CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
 OURS = (CONFIGURATION, CHECKPOINTS, "history.jsonl", "history.csv", "model.safetensors", "best.safetensors")
@@ -55,7 +55,7 @@ class RunFolder:
         # the configuration itself is no sign of others: another process of this run may just have written it
         strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
         if file.is_file():
-            _check_same(file, wanted)
+            check_configuration(file, wanted)
             if options.resume:
                 _sweep(path)
             elif checkpoints(path / CHECKPOINTS) or strange not in ([], [CHECKPOINTS]):
@@ -98,29 +98,3 @@ def _sweep(path: Path) -> None:
     for name in OURS:
         for left in path.glob(f".{name}.*.tmp") if name != CONFIGURATION else ():
             left.unlink(missing_ok=True)
-
-
-def _check_same(file: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse the folder of a run that differs, and say in what."""
-    try:
-        found = _flat(json.loads(file.read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} must hold the configuration of a run, but it cannot be read: {error}") from error
-    asked = _flat(wanted)
-    differences = [
-        f"{name}: {found.get(name)!r} there, {asked.get(name)!r} here"
-        for name in dict.fromkeys([*found, *asked])
-        if found.get(name) != asked.get(name)
-    ]
-    if differences:
-        raise ValueError(f"{file.parent} holds a run of another configuration ({'; '.join(differences)})")
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts under dotted names."""
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    leaves: dict[str, Any] = {}
-    for key, one in tree.items():
-        leaves.update(_flat(one, f"{prefix}.{key}" if prefix else key))
-    return leaves
