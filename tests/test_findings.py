@@ -323,15 +323,20 @@ class TestData:
         flag = {"name": "square-better", "detail": "Square lowers the accuracy by 0.01"}
         facts = {"net": [{"autoattack": [flag]}, {"autoattack": [flag, {"name": "randomized", "detail": "twice"}]}]}
         found = findings(block("autoattack", ()), run_of({"autoattack": "unknown"}), facts)
-        assert [(one.kind, one.attack, one.message) for one in found] == [
-            ("autoattack:square-better", "autoattack", flag["detail"]),
-            ("autoattack:randomized", "autoattack", "twice"),
+        assert [(one.kind, one.level, one.attack, one.message) for one in found] == [
+            ("autoattack:randomized", "warning", "autoattack", "twice"),
+            ("autoattack:square-better", "info", "autoattack", flag["detail"]),
         ]  # fmt: skip
 
     def test_survives_json(self) -> None:
         blocks = (block("pgd", ()), block("rays", {9}, id=np.arange(N) - (1 << 62)))
-        found = [*doubts(*blocks), Finding("range", "", None, None, "constant")]
+        found = [*doubts(*blocks), Finding("range", "", None, None, "constant", level="info")]
         assert [Finding.from_plain(plain) for plain in json.loads(to_json(found))] == found
+
+    def test_findings_of_earlier_versions_are_warnings(self) -> None:
+        plain = asdict(Finding("range", "", None, None, "constant"))
+        del plain["level"]
+        assert Finding.from_plain(plain).level == "warning"
 
 
 # of the first 200 test images, those that any of PGD-20, RayS (1,500) and Square (1,500) broke at 0.3 in a run over all

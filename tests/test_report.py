@@ -266,10 +266,11 @@ def test_a_success_inside_a_smaller_ball_is_one_inside_a_larger_ball(make_run: A
 
 def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:
     broken_by = {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}
-    doubts = ({"model": "m"}, {"model": "other"}, {"model": ""})
+    doubts = ({"model": "m"}, {"model": "m", "level": "info"}, {"model": "other"}, {"model": "", "level": "warning"})
     one = make_run({"m": broken_by, "n": broken_by}, wrong={"m": {0}}, warnings=doubts)
     first, second = verdicts(one.records, one.run)
-    assert (first.model, first.samples, first.clean_accuracy, first.warnings) == ("m", 10, 0.9, 2)
+    assert (first.model, first.samples, first.clean_accuracy) == ("m", 10, 0.9)
+    assert (first.warnings, first.infos, second.infos) == (2, 1, 0)
     assert [(worst.eps, worst.robust_accuracy) for worst in first.worst] == [(0.1, 0.6), (0.2, 0.5)]
     assert (first.worst[1].robust_low, first.worst[1].robust_high) == wilson(5, 10)
     assert (first.clean_low, first.clean_high) == wilson(9, 10)
@@ -340,6 +341,21 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
     assert "10199</code>" in page
     assert "The first 200; all are in <code>warnings.json</code>." in page
     assert "no warnings" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_infos_stand_apart_from_warnings(make_run: Any) -> None:
+    info = {
+        "kind": "autoattack:square-better", "model": "m", "attack": None, "eps": 0.1, "message": "by 0.3 %",
+        "indices": [4], "ids": [14], "count": 1, "samples": 10, "interval": [0.0, 0.4], "level": "info",
+    }  # fmt: skip
+    page = report.render([make_run({"m": {"x": {0.1: {1}}}}, warnings=(info,))])
+    assert '<span class="doubt">no warnings</span>' in page
+    assert '<a class="doubt info" href="#infos">1 info</a>' in page
+    assert '<h2 id="infos">Infos</h2>' in page
+    assert '<h2 id="warnings">' not in page
+    assert '<div class="note info">' in page
+    assert "<summary>1 sample</summary>" in page
 
 
 # ---- several runs

@@ -1,4 +1,4 @@
-"""What in a run speaks against taking its numbers at their word: warnings as data."""
+"""Findings of a run as data: warnings that its numbers may be wrong, and infos."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 MISSED_SHARE = 0.05  # of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
 SPAN_SHARE = 0.5  # of the box: data that span no more were probably scaled for another one
 SMALL_EPS = 1e-3  # of the box's width
+LEVELS = ("warning", "info")
+INFO_FLAGS = ("square-better",)  # of AutoAttack: raised for sound models too
 
 Facts = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for doubt.
+    """A warning that numbers of the run may be wrong, or an info that helps to read them.
 
     Attributes:
         kind: ``"falsely-robust"``, ``"randomised"``, ``"probabilities"``, ``"zero-gradients"``, ``"range"``,
             ``"training-mode"``, ``"eps-unit"`` or ``"autoattack:<flag>"``.
-        model: whom it concerns; empty for what concerns the data or the settings, and so all of them.
+        model: the model that it concerns; empty if it concerns the data or the settings, and so all models.
         attack: the one attack that it concerns, if it is one.
         eps: radius, if it depends on one.
         message: what was found and what to do, for people.
@@ -36,6 +38,7 @@ class Finding:
         count: how many samples it was found in, of ``samples``; both 0 for what is not counted.
         samples: how many were looked at.
         interval: Wilson's, at 95 %, of the share count / samples; None for what is not counted.
+        level: ``"warning"``, or ``"info"`` for what is expected on sound models too.
     """
 
     kind: str
@@ -48,15 +51,24 @@ class Finding:
     count: int = 0
     samples: int = 0
     interval: tuple[float, float] | None = None
+    level: str = "warning"
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Finding:
-        """The finding whose ``asdict`` this is, also after a way through JSON."""
+        """The finding whose ``asdict`` this is, also after a way through JSON.
+
+        Runs of earlier versions have no level: all that they hold are warnings.
+        """
         interval = plain["interval"]
         return Finding(**{
             **plain, "indices": tuple(plain["indices"]), "ids": tuple(plain["ids"]),
             "interval": None if interval is None else (interval[0], interval[1]),
         })  # fmt: skip
+
+
+def in_order(found: Iterable[Finding]) -> list[Finding]:
+    """Findings with the warnings first, otherwise in the order given."""
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def to_json(found: Iterable[Finding]) -> str:
@@ -65,7 +77,7 @@ def to_json(found: Iterable[Finding]) -> str:
 
 
 def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
-    """Everything in a run that calls for doubt, the gravest first.
+    """The findings of a run, warnings before infos.
 
     ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O those that they were
     given and did not break while an attack with labels or scores did. Masked gradients hide adversarials from the
@@ -87,7 +99,8 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
     probed = [part for parts in facts.values() for part in parts if "samples" in part]
-    return [*found, *_range(probed, run["settings"]), *_eps_units(run)]
+    found = [*found, *_range(probed, run["settings"]), *_eps_units(run)]
+    return in_order(found)
 
 
 def _counted(kind: str, model: str, message: str, count: int, samples: int, **where: Any) -> Finding:
@@ -189,10 +202,11 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
             details = raised.setdefault((flag["name"], flag.get("eps")), [])
             if flag["detail"] not in details:
                 details.append(flag["detail"])
-    return [
-        Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details))
-        for (name, eps), details in raised.items()
-    ]
+    found = []
+    for (name, eps), details in raised.items():
+        level = "info" if name in INFO_FLAGS else "warning"
+        found.append(Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details), level=level))
+    return found
 
 
 def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Finding]:

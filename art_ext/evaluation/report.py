@@ -20,6 +20,7 @@ from art_ext.evaluation.records import PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.evaluation.table import (
     Row,
     broken,
+    counted,
     number,
     percent,
     radius,
@@ -156,11 +157,10 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
     loaded = name_apart(loaded)
     curves, pictures = plots.draw(loaded), _pictures(loaded)
     rows = [row for one in loaded for row in one.rows]
-    warnings = [warning for one in loaded for warning in one.run["warnings"]]
     files = {
         TABLES[0]: to_csv(rows).encode("utf-8"),
         TABLES[1]: to_json(rows).encode("utf-8"),
-        WARNINGS: findings.to_json(map(findings.Finding.from_plain, warnings)).encode("utf-8"),
+        WARNINGS: findings.to_json(_findings(loaded)).encode("utf-8"),
         **{plot.file: plot.png for plot in curves},
         **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
         REPORT: _page(loaded, curves, pictures).encode("utf-8"),
@@ -183,6 +183,11 @@ def render(loaded: Sequence[LoadedRun]) -> str:
     return _page(loaded, plots.draw(loaded), _pictures(loaded))
 
 
+def _findings(loaded: Sequence[LoadedRun]) -> list[findings.Finding]:
+    """The warnings of all runs, and then the infos."""
+    return findings.in_order(findings.Finding.from_plain(plain) for one in loaded for plain in one.run["warnings"])
+
+
 def _pictures(loaded: Sequence[LoadedRun]) -> list[Sheet]:
     together = sum(len(models_of(one)) for one in loaded)
     return [sheet for one in loaded for sheet in sheets(one, together)]
@@ -197,7 +202,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "number": number, "radius": radius, "interval": interval, "written": _written,
-        "png": lambda content: base64.b64encode(content).decode("ascii"), "encode": encode,
+        "counted": counted, "png": lambda content: base64.b64encode(content).decode("ascii"), "encode": encode,
     }  # fmt: skip
     return environment
 
@@ -221,7 +226,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         meaning=meaning([one.run for one in loaded]),
         describe=describe,
         cards=[(one, verdict) for one in loaded for verdict in verdicts(one.records, one.run)],
-        warnings=[warning for one in loaded for warning in one.run["warnings"]],
+        findings=_findings(loaded),
         samples_named=SAMPLES_NAMED,
         columns=columns,
         rows=[(row, [own[column] for column in columns]) for row, own in cells],

@@ -205,7 +205,7 @@ class Verdict:
         samples: how many.
         clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its interval.
         worst: for each eps, ascending, what no attack of the panel broke.
-        warnings: how many findings concern this model, or all of them.
+        warnings, infos: numbers of findings of each level that concern this model, or all models.
     """
 
     model: str
@@ -215,6 +215,7 @@ class Verdict:
     clean_high: float
     worst: tuple[Worst, ...]
     warnings: int
+    infos: int
 
 
 def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
@@ -227,8 +228,11 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
         for eps in run["settings"]["eps"]:
             held = int((~broken(own, eps)).sum())
             worst.append(Worst(float(eps), held / count, *wilson(held, count)))
-        warnings = sum(one["model"] in ("", model) for one in run["warnings"])
-        found.append(Verdict(str(model), count, right / count, *wilson(right, count), tuple(worst), warnings))
+        levels = [one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)]
+        found.append(Verdict(
+            str(model), count, right / count, *wilson(right, count), tuple(worst),
+            warnings=levels.count("warning"), infos=levels.count("info"),
+        ))  # fmt: skip
     return found
 
 
@@ -279,6 +283,11 @@ def percent(share: float) -> str:
 def number(value: float, digits: int = 1) -> str:
     """A number with so many decimals and thousands apart; a dash for NaN."""
     return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, such as 1 sample and 1,000 samples."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def radius(eps: float) -> str:
