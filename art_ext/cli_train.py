@@ -48,7 +48,10 @@ def train(  # every parameter is read from the context: None where it was not gi
     quiet: Quiet = False,
     epochs: Annotated[int | None, _length(help="Passes over the data.")] = None,
     equivalent_epochs: Annotated[
-        float | None, _length(help="In their place: epochs as the papers count them, replays included.")
+        float | None, _length(help="In their place: epochs as the papers count them, no equal cost.")
+    ] = None,
+    passes: Annotated[
+        float | None, _length(help="In their place: rows forward plus backward per training sample, as counted.")
     ] = None,
     updates: Annotated[int | None, _length(help="In their place: weight updates.")] = None,
     batch_size: Annotated[int | None, _length(help="Rows of a minibatch, over all processes.")] = None,

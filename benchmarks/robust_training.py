@@ -1,10 +1,12 @@
-"""Robust accuracy of every recipe at equal cost: ``python -m art_ext.benchmarks.robust_training``.
+"""Robust accuracy of every recipe at equal rows: ``python -m art_ext.benchmarks.robust_training --passes 40``.
 
 MNIST (from ART_EXT_DATA): 16 and 32 channels, 100 units, eps .3, PGD-40 with steps of .01 on the first test images. The
-budget is so many passes forward and backward over the training images: natural training spends one on an update, PGD
-training K + 1, Backward Smoothing 4 (its clean forwards come on top), Free 1, and CAT and ATCD K, as their papers
-count. The table prints the rows that were really sent, as multiples of the training images. The radius grows from 0
-over the first tenth of a run.
+radius grows from 0 over the first tenth of a run.
+
+``--passes`` is the budget of each run: rows forward plus rows backward per training image, as they are counted.
+``--paper-epochs`` takes a budget as the papers count instead, which is no equal cost. Natural training spends one such
+epoch on an update of the training images, PGD training K + 1, Backward Smoothing 4 (its clean forwards come on top),
+Free 1, and CAT and ATCD K. The table prints the rows that were sent, as multiples of the training images.
 
 CIFAR-10 (``--data cifar10``, for a GPU): PreActResNet-18, eps 8/255, bf16, PGD-20 and PGD-100 with steps of 2/255.
 
@@ -17,7 +19,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from torch import nn
 from art_ext.benchmarks.common import print_versions
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import clean_accuracy, robust_accuracy
-from art_ext.core.training import RECIPES, TrainingResult, make_recipe, train
+from art_ext.core.training import RECIPES, Recipe, TrainingResult, make_recipe, train
 from art_ext.data import Dataset, load_data
 from art_ext.models import mnist_two_conv, preact_resnet18
 
@@ -55,6 +57,7 @@ SETTINGS = {
          "augmentation": "crop_flip", "precision": "bf16", "channels_last": True},
     ),
 }  # fmt: skip
+BATCH = 128
 RECIPE_NAMES = ("natural", "pgd", "free", "atcd", "cat", "backward-smoothing", "fast")
 
 
@@ -74,23 +77,29 @@ def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
     return recipe.cost().backwards
 
 
+def length_of(recipe: Recipe, name: str, given: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
+    """The length of a run, and the radius' warm-up over its first tenth."""
+    batches = -(-key["images"] // BATCH)
+    if key["count"] == "passes":
+        epochs = key["budget"] / (sum(recipe.cost()) * recipe.replays)
+        return {"passes": key["budget"], "eps_warmup_epochs": 0.1 * epochs}
+    updates = round(key["budget"] / passes_of(name, given) * batches)
+    return {"updates": updates, "eps_warmup_epochs": 0.1 * updates / (batches * recipe.replays)}
+
+
 def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> dict[str, Any]:
     """Train one network and attack it; the key says which."""
-    setting, name, arguments, seed, budget = (
-        SETTINGS[key["data"]], key["recipe"], key["arguments"], key["seed"], key["budget"],
-    )  # fmt: skip
-    given = dict(arguments) if name == "natural" else {"eps": setting.eps, **arguments}
+    setting, name, seed = SETTINGS[key["data"]], key["recipe"], key["seed"]
+    given = dict(key["arguments"]) if name == "natural" else {"eps": setting.eps, **key["arguments"]}
     model = network(setting, seed).to(device)
-    recipe, batches = make_recipe(name, **given), -(-len(images) // 128)
-    updates = round(budget / passes_of(name, given) * batches)
+    recipe = make_recipe(name, **given)
     result: TrainingResult = train(
-        model, (images.x.to(device), images.y.to(device)), recipe, updates=updates, seed=seed, batch_size=128,
-        eps_warmup_epochs=0.1 * updates / (batches * recipe.replays), **setting.options,
+        model, (images.x.to(device), images.y.to(device)), recipe, seed=seed, batch_size=BATCH,
+        **length_of(recipe, name, given, key), **setting.options,
     )  # fmt: skip
     model.eval()
     row = {
-        **key, "test_images": len(test),
-        "updates": result.updates, "forwards": result.forwards / len(images),
+        **key, "updates": result.updates, "forwards": result.forwards / len(images),
         "backwards": result.backwards / len(images), "minutes": result.seconds / 60,
         "logs": {key: value for key, value in result.history[-1].items() if key in ("lambda", "ratio", "acceptance")},
     }  # fmt: skip
@@ -106,51 +115,90 @@ def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Mean and spread over the seeds."""
     attacks = [key for key in rows[0] if key.startswith("pgd")]
-    columns = ["recipe", "seeds", "clean %", *(f"{name} %" for name in attacks), "forwards", "backwards", "minutes"]
+    columns = [
+        "recipe",
+        "seeds",
+        "clean %",
+        *(f"{name} %" for name in attacks),
+        "each",
+        "forwards",
+        "backwards",
+        "rows",
+        "minutes",
+    ]
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in dict.fromkeys(row["recipe"] + json.dumps(row["arguments"]) for row in rows):
         own = [row for row in rows if row["recipe"] + json.dumps(row["arguments"]) == name]
         cells = []
         for key in ("clean", *attacks):
-            values = [row[key] for row in own]
+            values = [float(row[key]) for row in own]
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             cells.append(f"{statistics.mean(values):.2f} +- {spread:.2f}")
-        costs = [f"{statistics.mean(row[key] for row in own):.1f}" for key in ("forwards", "backwards", "minutes")]
+        cells.append(", ".join(f"{row[attacks[0]]:.1f}" for row in own))
+        own = [{**row, "rows": row["forwards"] + row["backwards"]} for row in own]
+        names = ("forwards", "backwards", "rows", "minutes")
+        costs = [f"{statistics.mean(row[key] for row in own):.1f}" for key in names]
         print(f"| {name.replace('{}', '')} | {len(own)} | {' | '.join(cells + costs)} |")
 
 
-def main() -> None:
-    """Run, print, and keep what is done."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Options of this benchmark and of others that run lists of recipes."""
+    parser = argparse.ArgumentParser(description=description)
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--passes", type=float, help="rows forward plus backward per training image (default 40)")
+    budget.add_argument("--paper-epochs", type=float, help="as the papers count; no equal cost")
     parser.add_argument("--data", choices=SETTINGS, default="mnist")
-    parser.add_argument("--recipes", default=",".join(RECIPE_NAMES))
-    parser.add_argument("--arguments", default="{}", help="of the recipes, as JSON")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--budget", type=float, default=40.0, help="passes over the training images")
+    parser.add_argument("--images", type=int, help="the first so many training images (default all)")
     parser.add_argument("--test-images", type=int, default=3000)
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/robust_training.jsonl"))
+    return parser
+
+
+def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Run recipes with their arguments for each seed, print, and keep what is done."""
+    print_versions()
+    images = load_data(options.data, split="train").first(options.images)
+    test = load_data(options.data).first(options.test_images)
+    by_paper = options.paper_epochs is not None
+    common = {
+        "data": options.data,
+        "count": "paper-epochs" if by_paper else "passes",
+        "budget": options.paper_epochs if by_paper else options.passes or 40.0,
+        "images": len(images),
+        "test_images": len(test),
+    }
+    what = "paper epochs, whose costs differ" if by_paper else "rows forward plus backward per training image"
+    print(f"Robust accuracy at {common['budget']:g} {what}; {len(images)} training images of {options.data}\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    wanted = []
+    for seed in map(int, options.seeds.split(",")):
+        for name, given in runs:
+            key = {**common, "recipe": name, "arguments": dict(given), "seed": seed}
+            found = [row for row in done if all(row.get(part) == value for part, value in key.items())]
+            if not found:
+                start = time.perf_counter()
+                found = [run(key, images, test, options.device)]
+                done.append(found[0])
+                with options.out.open("a") as file:
+                    file.write(json.dumps(found[0]) + "\n")
+                print(f"{name} seed {seed}: {json.dumps(found[0])} ({time.perf_counter() - start:.0f} s)", flush=True)
+            wanted.append(found[0])
+    print_table(wanted)
+
+
+def main() -> None:
+    """Run the recipes that are named, with the same arguments."""
+    parser = arguments(__doc__)
+    parser.add_argument("--recipes", default=",".join(RECIPE_NAMES))
+    parser.add_argument("--arguments", default="{}", help="of the recipes, as JSON")
     options = parser.parse_args()
     names = options.recipes.split(",")
     if not set(names) <= set(RECIPES):
         parser.error(f"recipes must be among {', '.join(RECIPES)}, got {options.recipes}")
-    print_versions()
-    images, test = load_data(options.data, split="train"), load_data(options.data).first(options.test_images)
-    arguments = json.loads(options.arguments)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    for seed in map(int, options.seeds.split(",")):
-        for name in names:
-            key = {"data": options.data, "recipe": name, "arguments": arguments, "seed": seed, "budget": options.budget}
-            if any(all(row[part] == value for part, value in key.items()) for row in done):
-                continue
-            start = time.perf_counter()
-            row = run(key, images, test, options.device)
-            done.append(row)
-            with options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(f"{name} seed {seed}: {json.dumps(row)} ({time.perf_counter() - start:.0f} s)", flush=True)
-    print_table([row for row in done if row["data"] == options.data and row["budget"] == options.budget])
+    run_all(options, [(name, json.loads(options.arguments)) for name in names])
 
 
 if __name__ == "__main__":

@@ -67,11 +67,12 @@ class CoreTrainer(Trainer):
         y: np.ndarray,
         validation_data: tuple[np.ndarray, np.ndarray] | None = None,
         batch_size: int = 128,
-        nb_epochs: int = 20,
+        nb_epochs: int | None = None,
         scheduler: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         callbacks: Iterable[Callback] = (),
+        passes: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Train the classifier in place.
@@ -81,11 +82,12 @@ class CoreTrainer(Trainer):
             y: (n,), (n, 1) or one-hot (n, nb_classes) labels.
             validation_data: (x, y) whose clean and robust accuracy is measured after each epoch.
             batch_size: samples of a minibatch; the order is another one in each epoch, by the seed.
-            nb_epochs: passes over the data.
+            nb_epochs: epochs; None takes 20, or the length that ``passes`` gives.
             scheduler: anything with ``.step()``, called after each epoch; None leaves the optimizer's rate as it is.
             checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
             resume: go on from the newest checkpoint in that folder.
             callbacks: functions of an ``EpochEnd``; what they return is entered into the history.
+            passes: rows forward plus rows backward per training sample, in the place of ``nb_epochs``.
             **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as ``label_smoothing``, ``ema``,
                 ``augmentation``, ``precision``, ``validation_steps`` or ``schedule_every="update"``.
 
@@ -94,16 +96,17 @@ class CoreTrainer(Trainer):
         """
         samples = as_samples(x, y, self.classifier.nb_classes)
         self._train(
-            samples, validation_data, nb_epochs, scheduler, batch_size=batch_size, checkpoint_dir=checkpoint_dir,
-            resume=resume, callbacks=callbacks, **kwargs,
+            samples, validation_data, nb_epochs, passes, scheduler, batch_size=batch_size,
+            checkpoint_dir=checkpoint_dir, resume=resume, callbacks=callbacks, **kwargs,
         )  # fmt: skip
 
     def fit_generator(
         self,
         generator: DataGenerator | Iterable[Any],
-        nb_epochs: int = 20,
+        nb_epochs: int | None = None,
         scheduler: Any = None,
         validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+        passes: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Train the classifier in place on minibatches of an ART ``DataGenerator``, or of any iterable with a length.
@@ -113,7 +116,7 @@ class CoreTrainer(Trainer):
 
         Args:
             generator: gives minibatches (x, y), as ``fit`` takes them.
-            nb_epochs, scheduler, validation_data: as in ``fit``.
+            nb_epochs, scheduler, validation_data, passes: as in ``fit``.
             **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the keywords that ``fit`` passes on.
 
         Raises:
@@ -122,14 +125,26 @@ class CoreTrainer(Trainer):
         if "batch_size" in kwargs:
             raise ValueError("the generator decides the size of its minibatches, got batch_size as well")
         batches = Minibatches(generator, self.classifier.nb_classes)
-        self._train(batches, validation_data, nb_epochs, scheduler, **kwargs)
+        self._train(batches, validation_data, nb_epochs, passes, scheduler, **kwargs)
 
     def predict(self, x: np.ndarray, batch_size: int = 128, **kwargs: Any) -> np.ndarray:
         """What the classifier predicts for x (n, *shape): (n, nb_classes)."""
         predictions: np.ndarray = self.classifier.predict(x, batch_size=batch_size, **kwargs)
         return predictions
 
-    def _train(self, data: Any, validation_data: Any, nb_epochs: int, scheduler: Any, **options: Any) -> None:
+    def _train(
+        self,
+        data: Any,
+        validation_data: Any,
+        nb_epochs: int | None,
+        passes: float | None,
+        scheduler: Any,
+        **options: Any,
+    ) -> None:
+        if nb_epochs is not None and passes is not None:
+            raise ValueError(f"pass one of nb_epochs and passes, got nb_epochs={nb_epochs} and passes={passes}")
+        if nb_epochs is None and passes is None:
+            nb_epochs = 20
         for name in options:
             if name not in _MORE:
                 raise ValueError(f"there is no keyword {name!r}{nearest(name, _MORE)}: pass {', '.join(_MORE)}")
@@ -139,7 +154,7 @@ class CoreTrainer(Trainer):
             held = as_samples(held[0], held[1], classifier.nb_classes, "y of validation_data")
         with own_numpy_streams(self.seed):
             result = train(
-                ClassifierNetwork(classifier), data, self.recipe, epochs=nb_epochs, validation_data=held,
+                ClassifierNetwork(classifier), data, self.recipe, epochs=nb_epochs, passes=passes, validation_data=held,
                 optimizer=classifier.optimizer, schedule=_schedule(scheduler), seed=self.seed,
                 clip_values=tuple(classifier.clip_values), device=classifier.device, progress=self.verbose, **options,
             )  # fmt: skip

@@ -19,9 +19,9 @@ from art_ext.training.networks import check_network
 
 BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
 OPTIONS = (  # what the loop takes under the same name
-    "epochs", "updates", "equivalent_epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov",
-    "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs", "label_smoothing", "validation",
-    "validation_eps", "validation_steps", "precision", "channels_last", "compile", "clip_values", "seed",
+    "epochs", "updates", "equivalent_epochs", "passes", "batch_size", "optimizer", "learning_rate", "momentum",
+    "nesterov", "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs", "label_smoothing",
+    "validation", "validation_eps", "validation_steps", "precision", "channels_last", "compile", "clip_values", "seed",
     "checkpoint_every",
 )  # fmt: skip
 
@@ -57,6 +57,7 @@ class Configuration:
     epochs: int | None = None
     updates: int | None = None
     equivalent_epochs: float | None = None
+    passes: float | None = None
     batch_size: int
     optimizer: str
     learning_rate: float

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from art_ext.core.training import make_recipe
+from art_ext.core.training.options import LENGTHS
 
-LENGTHS = ("epochs", "updates", "equivalent_epochs")
 OTHER_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # for an optimiser that is not the table's
 
 
@@ -20,8 +20,7 @@ class DataDefaults:
         model: a short name; None where the data say nothing about the network.
         eps: L-infinity radius of crafting and of the figures; None where one must be given.
         natural_epochs: passes over the data of natural training.
-        equivalent_epochs: of all other recipes: the gradient budget in the papers' count, alike for methods with and
-            without replays.
+        equivalent_epochs: of all other recipes: epochs as the papers count them. They are no equal cost.
         optimizer, learning_rate, weight_decay, schedule, batch_size: of the weight updates.
         validation: share of the training data held out.
         augmentation: of the training images.
@@ -112,6 +111,7 @@ def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
         found.update({"epochs": own.natural_epochs} if natural else {"equivalent_epochs": own.equivalent_epochs})
     if own.eps_warmup and not natural and "eps_warmup_epochs" not in found and "updates" not in found:
         arguments = {name: value for name, value in found.get("recipe_args", {}).items() if name != "eps"}
-        worth = make_recipe(found["recipe"], **arguments).worth
-        passes = found["epochs"] if "epochs" in found else found["equivalent_epochs"] / worth
-        found["eps_warmup_epochs"] = own.eps_warmup * passes
+        recipe = make_recipe(found["recipe"], **arguments)
+        worth = {"epochs": 1, "equivalent_epochs": recipe.worth, "passes": recipe.replays * sum(recipe.cost())}
+        epochs = next(found[name] / worth[name] for name in LENGTHS if name in found)
+        found["eps_warmup_epochs"] = own.eps_warmup * epochs

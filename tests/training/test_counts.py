@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext.core.training import (
     RECIPES,
@@ -19,6 +20,7 @@ from art_ext.core.training import (
     Pgd,
     Trades,
     War,
+    make_recipe,
     train,
 )
 
@@ -27,15 +29,27 @@ EPOCHS = 2
 UPDATES = 3  # minibatches of fourteen samples by six: the last has two
 
 
-def chain(order, replays, steps, metropolis, rho):
-    """The chain's count for a weight update: K passes, of which order "free" shares the last with the weights."""
-    tested = 0 if not metropolis else 2 if order == "free" else 1
+def chain(order, replays, steps, metropolis, rho, shared=True):
+    """The chain's count for a weight update: K passes, of which order "free" shares the last with the weights.
+
+    Nothing is rejected: the temperature sees to it.
+    """
+    tested = 0 if not metropolis else 2 if order == "free" and not shared else 1
     if order == "free":
         expected = (steps + tested, steps + 1 if rho else steps)
     else:
         expected = (steps + 1 + tested, steps + 1)
     return (
-        Atcd(eps=EPS, order=order, num_replays=replays, num_steps=steps, metropolis=metropolis, rho=rho),
+        Atcd(
+            eps=EPS,
+            order=order,
+            num_replays=replays,
+            num_steps=steps,
+            metropolis=metropolis,
+            rho=rho,
+            shared_test=shared,
+            temperature=1e6,
+        ),
         *expected,
     )
 
@@ -65,8 +79,10 @@ CASES = [
     (Free(eps=EPS, num_replays=3), 1, 1),
     (Cat(eps=EPS, num_replays=2, num_steps=3), 3, 4),
     (Cat(eps=EPS, num_replays=8, num_steps=1, rho=0.0), 1, 1),
-    (Atcd(eps=0.0, num_replays=2, num_steps=2), 4, 3),
-    (Atcd(eps=EPS, num_replays=2, momentum=False), 4, 3),
+    (Atcd(eps=0.0, num_replays=2, num_steps=2, shared_test=False), 4, 3),
+    (Atcd(eps=EPS, num_replays=2, momentum=False, shared_test=False), 4, 3),
+    (Atcd(eps=EPS, num_replays=2, num_steps=2, temperature=1e6), 3, 3),
+    (Atcd(eps=EPS, num_replays=2, num_steps=2, temperature=1e6, kinetic=True, step_size=0.02), 3, 3),
     (War(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=2, regulariser="at"), 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=1, regulariser="at", fixed=2.0), 1 + 2, 1 + 2),
@@ -74,6 +90,7 @@ CASES = [
         chain(*case)
         for case in itertools.product(("free", "printed", "fresh"), (1, 3), (1, 2), (True, False), (0.0, 1.0))
     ),
+    *(chain("free", 3, 2, True, rho, shared=False) for rho in (0.0, 1.0)),
     *(
         smoothing(*case)
         for case in itertools.product(("trades", "pgd"), ("backward", "odi"), ("printed", "shifted"), (0, 1, 2))
@@ -131,6 +148,82 @@ def test_equivalent_epochs_are_those_of_the_papers(recipe, updates, equivalent, 
     result = train(network(), data, recipe, equivalent_epochs=2 * equivalent, batch_size=6)
     assert result.updates == 2 * UPDATES * updates
     assert len(result.history) == 2
+
+
+def spent(result, samples=14):
+    """Rows forward and backward per training sample."""
+    return (result.forwards + result.backwards) / samples
+
+
+def of_name(name, **arguments):
+    return make_recipe(name, **({} if name == "natural" else {"eps": EPS, **arguments}))
+
+
+@pytest.mark.parametrize("passes", [24.0, 61.5])
+@pytest.mark.parametrize("name", RECIPES)
+def test_passes_end_a_run_within_one_update_of_the_budget(name, passes, network, data, count_rows):
+    recipe, x, y = of_name(name), *data
+    loader = DataLoader(TensorDataset(x, y), 6, shuffle=True)
+    runs = {}
+    for kind, samples in {"tensors": data, "list": list(loader), "loader": loader}.items():
+        model = network()
+        rows = count_rows(model)
+        runs[kind] = train(model, samples, recipe, passes=passes, batch_size=6)
+        assert (rows.forwards, rows.backwards) == (runs[kind].forwards, runs[kind].backwards)
+        assert spent(runs[kind]) <= passes
+        assert spent(runs[kind]) > passes - sum(recipe.cost()) * 6 / 14
+        assert len(runs[kind].history) == len({row["epoch"] for row in runs[kind].history})
+    assert len({run.updates for run in runs.values()}) == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_passes_below_one_update_are_refused(name, network, data, tmp_path):
+    recipe, folder = of_name(name), tmp_path / "run"
+    one = sum(recipe.cost()) * 6 / 14
+    with pytest.raises(ValueError, match=f"passes must be at least {one:.4g}, the rows of one weight update"):
+        train(network(), data, recipe, passes=one * 0.999, batch_size=6, checkpoint_dir=folder)
+    assert not folder.exists()
+    assert train(network(), data, recipe, passes=one, batch_size=6).updates == 1
+
+
+def test_natural_training_spends_two_passes_an_epoch(network, data):
+    by_passes = train(network(), data, "natural", passes=6.0, batch_size=6)
+    by_epochs = train(network(), data, "natural", epochs=3, batch_size=6)
+    assert by_passes.updates == 9
+    assert torch.equal(by_passes.losses, by_epochs.losses)
+    assert spent(by_passes) == 6.0
+
+
+def rejecting(**arguments):
+    """ATCD on a steep network with steps so long that many moves miss the top."""
+    return Atcd(**{"eps": 0.5, "num_replays": 3, "num_steps": 2, **arguments})
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+def test_rejected_rows_are_sent_again_and_counted(rho, network, data, count_rows):
+    model = network("norm", scale=12)
+    rows = count_rows(model)
+    result = train(model, data, rejecting(rho=rho), epochs=4, batch_size=6)
+    assert result.history[0]["acceptance"] < 1
+    usual = rejecting(rho=rho).cost()
+    again = result.forwards - 4 * 3 * 14 * usual.forwards
+    assert again > 0
+    assert result.backwards == 4 * 3 * 14 * usual.backwards + again * (2 if rho else 1)
+    assert (rows.forwards, rows.backwards) == (result.forwards, result.backwards)
+
+
+def test_a_budget_holds_with_rejected_rows_too(network, data, count_rows):
+    """The last update leaves them out where they do not fit."""
+    recipe = rejecting()
+    most, usual = sum(recipe.largest_cost()), sum(recipe.cost())
+    assert (most, usual) == (9, 6)
+    for passes in (60.0, 61.0, 62.0, 63.0, 64.0):
+        model = network(scale=12)
+        rows = count_rows(model)
+        result = train(model, data, recipe, passes=passes, batch_size=6)
+        assert (rows.forwards, rows.backwards) == (result.forwards, result.backwards)
+        assert passes - usual * 6 / 14 < spent(result) <= passes
+        assert any(row["acceptance"] < 1 for row in result.history)
 
 
 def test_validation_is_not_counted_as_training(network, data):

@@ -208,10 +208,13 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": None}, "pass one of epochs, updates, equivalent_epochs, got none"),
-        ({"updates": 5}, "pass one of epochs, updates, equivalent_epochs, got .*epochs.*updates"),
+        ({"epochs": None}, "pass one of epochs, updates, equivalent_epochs, passes, got none"),
+        ({"updates": 5}, "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*updates"),
         ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         ({"epochs": None, "equivalent_epochs": -2.0}, "equivalent_epochs must be > 0, got -2.0"),
+        ({"epochs": None, "passes": 0.0}, "passes must be > 0, got 0.0"),
+        ({"epochs": None, "passes": "many"}, "passes must be a number, got 'many'"),
+        ({"passes": 40.0}, "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*passes"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"optimizer": "sdg"}, "optimizer must be one of 'sgd', 'adam', 'adamw', got 'sdg'"),
         ({"learning_rate": 0}, "learning_rate must be > 0, got 0"),

@@ -78,6 +78,16 @@ class TensorBatches:
         last = len(self.x) - (len(self) - 1) * self.batch_size
         return len(self) - (last < processes)
 
+    def sizes(self, processes: int) -> list[int]:
+        """Rows of each batch of an epoch, over all processes."""
+        count = self.count(processes)
+        last = min(self.batch_size, len(self.x) - (count - 1) * self.batch_size)
+        return [self.batch_size] * (count - 1) + [last]
+
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(self.x)
+
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""
         order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
@@ -119,6 +129,7 @@ class LoaderBatches:
         if not self.length:
             raise ValueError("the loader must hold at least one batch, got none")
         self.loader, self.seed, self.largest_label = loader, seed, 0
+        self._sizes: list[int] = []
         with own_random_streams(torch.device("cpu")):  # a loader that shuffles draws as soon as it is looked at
             first = next(iter(loader), None)
         x, _ = self._pair(first, 0)
@@ -151,6 +162,20 @@ class LoaderBatches:
     def count(self, processes: int) -> int:
         """Batches of an epoch."""
         return self.length
+
+    def sizes(self, processes: int) -> list[int]:
+        """Rows of each batch of an epoch, over all processes, by one pass over the loader."""
+        if not self._sizes:
+            sampler = getattr(self.loader, "batch_sampler", None)  # of a DataLoader: no sample has to be read
+            with own_random_streams(torch.device("cpu")):
+                self._seed(0, 0)
+                batches = self.epoch(0, 0, 0, 1) if sampler is None else sampler
+                self._sizes = [batch.rows if isinstance(batch, Batch) else len(batch) for batch in batches]
+        return self._sizes
+
+    def samples(self) -> int:
+        """How many samples an epoch has."""
+        return sum(self.sizes(1))
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""

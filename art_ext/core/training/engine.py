@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,20 @@ def crafting_mode(model: nn.Module, mode: str) -> Iterator[None]:
         finally:
             for norm in tracked:
                 norm.track_running_stats = True
+
+
+@contextmanager
+def settled_norms(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use its running statistics without changing them, and nothing else."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    training = [norm for norm in norms if norm.training]
+    try:
+        for norm in training:
+            norm.eval()
+        yield
+    finally:
+        for norm in training:
+            norm.train()
 
 
 class Engine:
@@ -117,6 +131,8 @@ class Step:
         update: index of the weight update in the run.
         replay: which of the recipe's updates of this minibatch it is, from 0.
         eps: the radius after warm-up.
+        epoch: passes over the data that are done.
+        spare: whether the budget of the run has room for rows that are sent again.
         memory: what the recipe keeps from one replay of the minibatch to the next.
         carried: what it keeps over the whole run: tensors whose rows are those of the process' minibatch, or of no row.
         log: what it wants in the history: values without rows, whose means over an epoch are entered.
@@ -125,10 +141,13 @@ class Step:
     def __init__(
         self, engine: Engine, x: Tensor, y: Tensor, ids: Tensor, *, rows: int, update: int, replay: int, eps: float,
         seed: int, smoothing: float, memory: dict[str, Tensor], carried: dict[str, Tensor],
+        epoch: int = 0, spare: bool = True,
     ) -> None:  # fmt: skip
         self._engine, self._seed, self._smoothing = engine, seed, smoothing
         self.x, self.y, self.ids, self.rows = x, y, ids, rows
         self.update, self.replay, self.eps = update, replay, eps
+        self.epoch = epoch
+        self.spare = spare
         self.memory, self.carried, self.log = memory, carried, dict[str, Tensor]()
         self._armed = False
         self._draws = 0
@@ -140,6 +159,15 @@ class Step:
         network = self._engine.plain if self._armed else self._engine.wrapped
         self._armed = True  # gradients are averaged over the processes once, by the first forward's hooks
         return self._engine.call(network, rows)
+
+    def forward_again(self, rows: Tensor) -> Tensor:
+        """(r, C) logits of a training forward of a few rows of the minibatch, after the one of all rows.
+
+        BatchNorm uses its running statistics and leaves them as they are: those of a few rows would be of no use, and
+        one row has none.
+        """
+        with settled_norms(self._engine.plain):
+            return self.forward(rows)
 
     def ask(self, rows: Tensor, mode: str) -> Tensor:
         """(r, C) logits of a forward without any graph, in a mode of crafting."""
@@ -162,10 +190,14 @@ class Step:
 
     def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
         """The gradient (r, *S) of summed gains with respect to the input of a forward: one backward a row."""
-        self._engine.backwards += len(leaf)
+        return self.gradients_of(gains, (leaf,), keep_graph)[0]
+
+    def gradients_of(self, gains: Tensor, leaves: Sequence[Tensor], keep_graph: bool = False) -> list[Tensor]:
+        """The gradients of summed gains with respect to the inputs of several forwards: one backward a row."""
+        self._engine.backwards += sum(len(leaf) for leaf in leaves)
         scale = self._engine.scale
-        (gradient,) = torch.autograd.grad(scale * gains.sum(), leaf, retain_graph=keep_graph)
-        return self._finite(gradient) / scale if scale != 1 else gradient
+        gradients = torch.autograd.grad(scale * gains.sum(), leaves, retain_graph=keep_graph)
+        return [self._finite(one) / scale if scale != 1 else one for one in gradients]
 
     def gradient_left(self, leaf: Tensor) -> Tensor:
         """The gradient (r, *S) that the weights' own backward left at the input of its forward."""

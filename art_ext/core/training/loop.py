@@ -24,7 +24,7 @@ from art_ext.core.training.environment import accelerated, own_random_streams, r
 from art_ext.core.training.folder import RunFolder
 from art_ext.core.training.history import EpochEnd, Row, write_history
 from art_ext.core.training.naming import construct
-from art_ext.core.training.options import TrainingOptions
+from art_ext.core.training.options import ROUNDING, TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
 from art_ext.core.training.validation import Validation, hold_out, make_validation
@@ -110,8 +110,14 @@ class _Run:
         self.model, self.recipe, self.options, self.accelerator = model, recipe, options, accelerator
         self.batches, self.validation, box = self._data(data)
         recipe.check(box)
-        self.per_epoch = self.batches.count(int(accelerator.num_processes)) * recipe.replays
-        self.total = options.total(self.per_epoch, recipe.worth)
+        processes = int(accelerator.num_processes)
+        self.per_epoch = self.batches.count(processes) * recipe.replays
+        self.budget: float | None = None  # rows forward and backward that all processes may send
+        sizes, samples = [1] * self.batches.count(processes), 1
+        if options.passes is not None:
+            sizes, samples = self.batches.sizes(processes), self.batches.samples()
+            self.budget = options.passes * samples * (1 + ROUNDING)
+        self.total = options.total(recipe, sizes, samples)
         self.rate, self.augment = options.rate(), options.augment()
         if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
             raise ValueError("a schedule must be one of the optimiser that trains: pass its own as optimizer")
@@ -198,7 +204,21 @@ class _Run:
             if due and self.update // due > (self.update - self.recipe.replays) // due:
                 self._check_all()
                 self._save()
-        self._end_epoch(bar)
+        if self.update > self._before_epoch():
+            self._end_epoch(bar)
+        else:  # the budget did not reach into this epoch
+            self._save()
+
+    def _before_epoch(self) -> int:
+        """Weight updates of the epochs that have ended."""
+        return sum(int(row["epoch_updates"]) for row in self.history)
+
+    def _room(self, rows: int) -> tuple[bool, bool]:
+        """Whether the budget of ``passes`` has room for an update of so many rows, and for all rows sent again."""
+        if self.budget is None:
+            return True, True
+        left = self.budget - sum(self._ledger())
+        return left >= rows * sum(self.recipe.cost()), left >= rows * sum(self.recipe.largest_cost())
 
     def _train_batch(self, batch: Batch) -> None:
         """All replays of one minibatch."""
@@ -209,6 +229,9 @@ class _Run:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
         memory: dict[str, Tensor] = {}
         for replay in range(self.recipe.replays):
+            fits, spare = self._room(batch.rows)
+            if not fits:
+                self.total = self.update
             if self.update >= self.total:
                 return
             seed_streams(options.seed, self.update, self.accelerator.process_index, engine.device)
@@ -216,6 +239,7 @@ class _Run:
             step = Step(
                 engine, x, y, ids, rows=batch.rows, update=self.update, replay=replay, eps=self._eps(),
                 seed=options.seed, smoothing=options.label_smoothing, memory=memory, carried=self.carried,
+                epoch=self.epoch, spare=spare,
             )  # fmt: skip
             self._update(step)
 
@@ -282,7 +306,7 @@ class _Run:
         self._check_all()
         if self.rate is None and self.options.schedule_every == "epoch":
             self.options.schedule.step()  # type: ignore[union-attr]
-        done = self.update - sum(int(row["epoch_updates"]) for row in self.history)
+        done = self.update - self._before_epoch()
         self.epoch, self.batch = self.epoch + 1, 0
         row = self._row(done)
         if self.validation is not None:
@@ -325,6 +349,8 @@ class _Run:
 
     def _ledger(self) -> list[int]:
         """Rows forward and backward of all processes."""
+        if self.engine.processes == 1:
+            return [self.engine.forwards, self.engine.backwards]
         rows = torch.tensor([self.engine.forwards, self.engine.backwards], device=self.engine.device)
         return [int(count) for count in self.engine.total(rows)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     import os
 
     from art_ext.core.training.history import EpochEnd
+    from art_ext.core.training.recipes import Recipe
 
+LENGTHS = ("epochs", "updates", "equivalent_epochs", "passes")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("no", "bf16", "fp16")
+ROUNDING = 1e-9  # a budget may be the quotient of two counts
 Callback = Callable[["EpochEnd"], Mapping[str, float]]
 ElementwiseSchedule = Any  # anything with .step()
 
@@ -30,8 +33,11 @@ class TrainingOptions:
     """Keywords of ``train``.
 
     Attributes:
-        epochs, updates, equivalent_epochs: how long, by one of the three: passes over the data, weight updates, or
-            epochs as the papers count them, for which one pass of Free is m epochs and one of ATCD T K.
+        epochs, updates, equivalent_epochs, passes: the length of the run, by one of the four. ``epochs`` counts passes
+            over the data, ``updates`` weight updates. ``equivalent_epochs`` counts epochs as the papers do: one pass of
+            Free is m epochs, one of ATCD T K; it is no equal cost. ``passes`` is a budget of rows forward plus rows
+            backward per training sample, as the result counts them. The run ends with the last update that keeps
+            within it. Natural training spends 2 an epoch.
         batch_size: rows of a minibatch, over all processes; not used with a loader.
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's parameters.
         learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own keeps its.
@@ -63,6 +69,7 @@ class TrainingOptions:
     epochs: int | None = None
     updates: int | None = None
     equivalent_epochs: float | None = None
+    passes: float | None = None
     batch_size: int = 128
     optimizer: str | torch.optim.Optimizer = "sgd"
     learning_rate: float = 0.1
@@ -96,12 +103,13 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "callbacks", tuple(self.callbacks))  # called in every epoch, a generator too
-        lengths = {name: getattr(self, name) for name in ("epochs", "updates", "equivalent_epochs")}
+        lengths = {name: getattr(self, name) for name in LENGTHS}
         given = {name: value for name, value in lengths.items() if value is not None}
         if len(given) != 1:
             raise ValueError(f"pass one of {', '.join(lengths)}, got {given or 'none'}")
-        if self.equivalent_epochs is not None:
-            check_positive("equivalent_epochs", self.equivalent_epochs)
+        for name in ("equivalent_epochs", "passes"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
         for name in ("epochs", "updates", "checkpoint_every"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -138,12 +146,24 @@ class TrainingOptions:
             raise ValueError(f"schedule must be a name, a function or have .step(), got {self.schedule!r}")
         return self.schedule
 
-    def total(self, per_epoch: int, worth: int) -> int:
-        """Weight updates of the run, by those of one pass over the data and the epochs that a pass is worth."""
+    def total(self, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
+        """Weight updates of the run. With ``passes``, those that fit if no row is sent again.
+
+        Args:
+            recipe: of the run.
+            sizes: rows of the minibatches of an epoch; without ``passes`` only their number matters.
+            samples: training samples.
+
+        Raises:
+            ValueError: if ``passes`` is below one update.
+        """
         if self.updates is not None:
             return self.updates
-        passes = self.epochs or (self.equivalent_epochs or 0) / worth
-        return max(1, round(passes * per_epoch))
+        per_epoch = len(sizes) * recipe.replays
+        if self.passes is not None:
+            return updates_within(self.passes, recipe, sizes, samples)
+        epochs = self.epochs or (self.equivalent_epochs or 0) / recipe.worth
+        return max(1, round(epochs * per_epoch))
 
     def augment(self) -> Augmentation | None:
         """The augmentation as a function."""
@@ -171,6 +191,30 @@ class TrainingOptions:
         """What decides the weights that come out, as JSON knows it: runs that differ here are different runs."""
         free = {"checkpoint_dir", "checkpoint_every", "resume", "callbacks", "progress", "trackers", "device"}
         return {one.name: _described(getattr(self, one.name)) for one in fields(self) if one.name not in free}
+
+
+def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
+    """Weight updates whose rows forward and backward, per sample, keep within ``passes``; no row is sent again.
+
+    Raises:
+        ValueError: if not even the first update does.
+    """
+    first = sizes[0] * sum(recipe.cost()) / samples
+    if passes * (1 + ROUNDING) < first:
+        raise ValueError(
+            f"passes must be at least {first:.4g}, the rows of one weight update per training sample, got {passes}"
+        )
+    budget, row = passes * samples * (1 + ROUNDING), sum(recipe.cost())
+    epochs = int(budget // (row * sum(sizes) * recipe.replays))
+    left = budget - epochs * row * sum(sizes) * recipe.replays
+    updates = epochs * len(sizes) * recipe.replays
+    for size in sizes:
+        more = min(recipe.replays, int(left // (row * size)))
+        updates += more
+        if more < recipe.replays:
+            break
+        left -= more * row * size
+    return max(1, updates)
 
 
 def _described(value: object) -> object:

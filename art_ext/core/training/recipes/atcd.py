@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from art_ext.core.training.objectives import one_hot, soft_cross_entropy
 from art_ext.core.training.recipes.base import BallRecipe, Cost
 
 ORDERS = ("free", "printed", "fresh")
+State = tuple[Tensor, Tensor]  # theta and v
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +74,11 @@ class Atcd(BallRecipe):
     alpha: float | None = None
     momentum: bool = True
     order: str = "free"
+    step_size: float | None = None
     metropolis: bool = True
+    shared_test: bool = True
+    temperature: float = 1.0
+    kinetic: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,11 +86,12 @@ class Atcd(BallRecipe):
         check_positive("lam", self.lam)
         check_not_negative("rho", self.rho)
         check_choice("order", self.order, ORDERS)
+        check_positive("temperature", self.temperature)
         if self.alpha is not None:
             check_positive("alpha", self.alpha)
         if self.norm != "linf":
             raise ValueError(f"the chain's steps are those of norm='linf', got {self.norm!r}")
-        for name in ("momentum", "metropolis"):
+        for name in ("momentum", "metropolis", "shared_test", "kinetic"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
 
@@ -101,8 +108,16 @@ class Atcd(BallRecipe):
     def cost(self) -> Cost:
         """By order and test, as the class explains."""
         if self.order == "free":
-            return Cost(self.num_steps + 2 * self.metropolis, self.num_steps + (self.rho > 0))
+            tested = 0 if not self.metropolis else 1 if self.shared_test else 2
+            return Cost(self.num_steps + tested, self.num_steps + (self.rho > 0))
         return Cost(self.num_steps + 1 + self.metropolis, self.num_steps + 1)
+
+    def largest_cost(self) -> Cost:
+        """With every row rejected and sent again."""
+        usual = self.cost()
+        if not (self.metropolis and self.shared_test and self.order == "free"):
+            return usual
+        return Cost(usual.forwards + 1, usual.backwards + 1 + (self.rho > 0))
 
     # ---------------------------------------------------------------------------------------------------- the chain
 
@@ -120,29 +135,56 @@ class Atcd(BallRecipe):
         gain = self._gain(step)
         theta, v = start, momentum
         for k in range(self.num_steps):
-            theta = self._move(ball, theta, v, step.eps)
+            theta = self._move(ball, theta, v, step)
             if k + 1 < self.num_steps:
                 v = self._climb(v, step.input_gradient(theta, gain, self.bn_mode)[0], step.eps)
-        if self.metropolis:
+        if self.metropolis and not self.shared_test:
             before = step.hard_cross_entropy(step.ask(start, self.bn_mode))
             theta, v = self._test(step, before, (start, momentum), (theta, v))
-        leaf = theta.detach().requires_grad_(True)
-        logits = step.forward(leaf)
-        losses = step.cross_entropy(logits)
-        step.count_backward(leaf)
+        trained = self._trained(step, (start, momentum), (theta, v))
+        losses = step.cross_entropy(trained.logits)
+        for leaf in trained.leaves:
+            step.count_backward(leaf)
+        v = trained.v
         if self.rho:
-            gradient = step.gradient_of(gain(logits), leaf, keep_graph=True)
-            v = self._climb(v, gradient, step.eps)
+            gradients = step.gradients_of(gain(trained.logits), trained.leaves, keep_graph=True)
+            v = self._climb(v, trained.merged(gradients), step.eps)
         else:  # the weights' own backward brings it
-            step.memory["leaf"] = leaf
-        self._keep(step, leaf.detach(), v, logits)
+            step.memory.update(zip(("leaf", "again"), trained.leaves, strict=False))
+            if trained.rejected is not None:
+                step.memory["rejected"] = trained.rejected
+        self._keep(step, trained.theta, v, trained.logits)
         return step.mean(losses)
+
+    def _trained(self, step: Step, old: State, new: State) -> _Trained:
+        """The training forward at the new state; where the test is shared, its losses decide about it."""
+        leaf = new[0].detach().requires_grad_(True)
+        if not (self.metropolis and self.shared_test):
+            return _Trained(leaf.detach(), new[1], step.forward(leaf), [leaf])
+        # BatchNorm and dropout as in the training forward, without a trace
+        before = step.hard_cross_entropy(step.ask(old[0], "batch"))
+        logits = step.forward(leaf)
+        accepted = self._accepted(step, step.hard_cross_entropy(logits.detach()) - before, old[1], new[1])
+        theta, v = _chosen(accepted, old, new)
+        rejected = (~accepted).nonzero().squeeze(1)
+        if not len(rejected):
+            return _Trained(theta, v, logits, [leaf])
+        if not step.spare:  # the last update of a budget has no rows for them: they add nothing to its gradient
+            return _Trained(theta, v, torch.where(accepted.unsqueeze(1), logits, logits.detach()), [leaf])
+        again = old[0][rejected].detach().requires_grad_(True)
+        logits = logits.index_copy(0, rejected, step.forward_again(again))
+        return _Trained(theta, v, logits, [leaf, again], rejected)
 
     def after_backward(self, step: Step) -> None:
         """Without contrast, the chain's last gradient is that of the weights' backward."""
         leaf = step.memory.pop("leaf", None)
-        if leaf is not None:
-            step.memory["v"] = self._climb(step.memory["v"], step.gradient_left(leaf), step.eps)
+        if leaf is None:
+            return
+        gradient = step.gradient_left(leaf)
+        again = step.memory.pop("again", None)
+        if again is not None:
+            gradient = gradient.index_copy(0, step.memory.pop("rejected"), step.gradient_left(again))
+        step.memory["v"] = self._climb(step.memory["v"], gradient, step.eps)
 
     def _separate(self, step: Step, ball: Ball) -> Tensor:
         """Orders "printed" and "fresh": K passes of crafting, then the training forward."""
@@ -154,7 +196,7 @@ class Atcd(BallRecipe):
             gradient, logits = step.input_gradient(theta, gain, self.bn_mode)
             before = step.hard_cross_entropy(logits) if k == 0 else before
             climbed = self._climb(v, gradient, step.eps)
-            theta = self._move(ball, theta, v if self.order == "printed" else climbed, step.eps)
+            theta = self._move(ball, theta, v if self.order == "printed" else climbed, step)
             v = climbed
         if self.metropolis:
             theta, v = self._test(step, before, (start, momentum), (theta, v))
@@ -176,10 +218,9 @@ class Atcd(BallRecipe):
         q = (self.rho * stale + (self.lam - self.rho) * one_hot(step.y, stale.shape[1])) / self.lam
         return lambda logits: soft_cross_entropy(logits, q)
 
-    @staticmethod
-    def _move(ball: Ball, theta: Tensor, v: Tensor, eps: float) -> Tensor:
-        """``theta <- P(theta + eps sgn(v))``, sgn(v) being the gradient of the kinetic energy |v|."""
-        return ball.step(theta, v, eps).detach()
+    def _move(self, ball: Ball, theta: Tensor, v: Tensor, step: Step) -> Tensor:
+        """``theta <- P(theta + step_size sgn(v))``, sgn(v) being the gradient of the kinetic energy |v|."""
+        return ball.step(theta, v, step.eps if self.step_size is None else self.step_size).detach()
 
     def _climb(self, v: Tensor, gradient: Tensor, eps: float) -> Tensor:
         """``v <- clip(v + alpha g / mean |g|, +-eps)``."""
@@ -189,15 +230,51 @@ class Atcd(BallRecipe):
         normalised = torch.where(magnitude > 0, gradient / magnitude, 0.0)
         return (v + (eps if self.alpha is None else self.alpha) * normalised).clamp(-eps, eps)
 
-    def _test(
-        self, step: Step, before: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Metropolis-Hastings for each sample: its new state, or its old one."""
+    def _test(self, step: Step, before: Tensor, old: State, new: State) -> State:
+        """Metropolis-Hastings for each sample, by a forward of its own: its new state, or its old one."""
         rise = step.hard_cross_entropy(step.ask(new[0], self.bn_mode)) - before
-        accepted = step.uniform(()) < rise.exp()
+        return _chosen(self._accepted(step, rise, old[1], new[1]), old, new)
+
+    def _accepted(self, step: Step, rise: Tensor, old: Tensor, new: Tensor) -> Tensor:
+        """(r,) bool: which moves pass, by the rise (r,) of the cross-entropy and the momenta old and new."""
+        if self.kinetic:
+            rise = rise + _speed(new) - _speed(old)
+        accepted = step.uniform(()) < (rise / self.temperature).exp()
         step.log["acceptance"] = step.total_mean(accepted.to(torch.float32))
-        mask = accepted.view((-1,) + (1,) * (step.x.dim() - 1))
-        return torch.where(mask, new[0], old[0]), torch.where(mask, new[1], old[1])
+        return accepted
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A training forward of the chain's end, and the inputs that its gradients are taken at.
+
+    Attributes:
+        theta, v: (r, *S) the chain's states after the test.
+        logits: (r, C) at theta.
+        leaves: inputs of the forward, and, if there are any, of the rejected rows that were sent again.
+        rejected: (n,) their positions in the minibatch.
+    """
+
+    theta: Tensor
+    v: Tensor
+    logits: Tensor
+    leaves: list[Tensor]
+    rejected: Tensor | None = None
+
+    def merged(self, gradients: Sequence[Tensor]) -> Tensor:
+        """(r, *S) gradients at theta, from those at the leaves."""
+        return gradients[0] if self.rejected is None else gradients[0].index_copy(0, self.rejected, gradients[1])
+
+
+def _chosen(accepted: Tensor, old: State, new: State) -> State:
+    """The new states of the samples (r,) that are accepted, the old ones of the others."""
+    mask = accepted.view((-1,) + (1,) * (new[0].dim() - 1))
+    return torch.where(mask, new[0], old[0]), torch.where(mask, new[1], old[1])
+
+
+def _speed(v: Tensor) -> Tensor:
+    """(r,) the kinetic energy mean |v| of each sample."""
+    return v.abs().flatten(1).mean(dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

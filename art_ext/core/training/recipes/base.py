@@ -55,6 +55,10 @@ class Recipe(ABC):
     def cost(self) -> Cost:
         """Rows forward and backward per weight update and sample."""
 
+    def largest_cost(self) -> Cost:
+        """The most that an update can cost per sample; more than ``cost()`` where rows may be sent again."""
+        return self.cost()
+
     @abstractmethod
     def loss(self, step: Step) -> Tensor:
         """The scalar to minimise in this update, with the graph of the parameters."""
