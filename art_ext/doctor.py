@@ -80,7 +80,7 @@ def diagnose() -> list[Finding]:
     findings += [_extra("train"), _extra("report"), _extra("torchattacks"), _torchvision(), _robustbench()]
     if _version("robustbench") is not None:
         findings += [_pkg_resources(), _autoattack()]
-    return [*findings, _decision_based_baselines(), _multiprocess()]
+    return [*findings, _decision_based_baselines(), _numpy_defences(), _multiprocess()]
 
 
 # ---------------------------------------------------------------------------------------------------- versions
@@ -297,6 +297,19 @@ def _decision_based_baselines() -> Finding:
         return Finding(name, "ok", f"run with numpy {version}")
     detail = f"fail on PyTorch models with numpy {version} (double images for float weights); our attacks do not"
     return Finding(name, "info", detail, 'compare with them in an environment of their own: pip install "numpy<2"')
+
+
+def _numpy_defences() -> Finding:
+    """ART's numpy defences that answer in float64 under numpy 2, which the network of a PyTorchClassifier refuses."""
+    name, version = "ART's numpy preprocessing defences", _version("numpy")
+    if version is None or _release(version) < (2,):
+        return Finding(name, "ok", f"run with numpy {version}")
+    detail = (
+        f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a PyTorchClassifier with "
+        "float32 weights fails; our attacks ask that predict"
+    )
+    remedy = 'begin the network with a layer that returns x.float(), or pip install "numpy<2" in its own environment'
+    return Finding(name, "info", detail, remedy)
 
 
 def _multiprocess() -> Finding:

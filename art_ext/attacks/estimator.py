@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
-from art.estimators.classification import PyTorchClassifier
+from art.estimators.classification import PyTorchClassifier, XGBoostClassifier
 from art.estimators.classification.classifier import ClassGradientsMixin
 from art.estimators.classification.scikitlearn import ScikitlearnLogisticRegression
 from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+# what ``Booster.predict`` returns for these is a row of probabilities, or whole class indices
+_BOOSTER_OBJECTIVES = ("multi:softprob", "multi:softmax", "binary:hinge")
+
+
+def check_scores(estimator: BaseEstimator) -> None:
+    """Raise ValueError if ``predict`` of the estimator is known not to give its classes.
+
+    ART 1.20 reads one number a row of an XGBoost booster as a class index, and cuts off its fraction: every
+    probability below 1 is class 0 then.
+    """
+    model = getattr(estimator, "_model", None)
+    if not isinstance(estimator, XGBoostClassifier) or model is None or not hasattr(model, "save_config"):
+        return  # an XGBClassifier predicts probabilities of all its classes
+    learner = json.loads(model.save_config())["learner"]
+    objective = learner["learner_train_param"]["objective"]
+    rows = int(learner["learner_model_param"].get("num_class", 0)) > 1
+    if not rows and objective not in _BOOSTER_OBJECTIVES:
+        raise ValueError(
+            f"ART cuts the predictions of an XGBoost booster with objective {objective!r} to whole numbers, so that "
+            "nearly all samples are class 0: wrap an XGBClassifier instead of the Booster, such as one that "
+            "XGBClassifier().load_model(FILE) makes of the booster's file"
+        )
 
 
 class EstimatorModel(nn.Module):

@@ -15,7 +15,7 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from art_ext.attacks.estimator import EstimatorModel
+from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.result import AttackResult, Progress
 
 logger = logging.getLogger("art_ext")
@@ -57,13 +57,32 @@ def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
     return torch.from_numpy(labels.astype(np.int64))
 
 
+def check_class_order(estimator: BaseEstimator, y: Any) -> None:
+    """Raise ValueError if y holds labels that are not the positions of the estimator's scores.
+
+    scikit-learn sorts the labels that it is trained with, and its scores are in the order of ``classes_``.
+    """
+    classes = getattr(getattr(estimator, "_model", None), "classes_", None)
+    if y is None or classes is None or np.ndim(classes) != 1:
+        return
+    one_hot = np.ndim(y) == 2 and np.shape(y)[1] > 1
+    if one_hot or list(classes) == list(range(len(classes))):
+        return
+    some = np.asarray(classes).tolist()
+    shown = ", ".join(map(repr, some[:10])) + (", ..." if len(some) > 10 else "")
+    raise ValueError(
+        f"y holds labels, but the estimator's scores are in the order of classes_ = [{shown}]: pass one-hot rows "
+        "in this order, (np.asarray(y).reshape(-1, 1) == model.classes_).astype(float)"
+    )
+
+
 def as_tensor(value: Any) -> Tensor:
-    """A copy of an array, or of a list, as a tensor; floats in float32.
+    """A copy of an array, or of a list, as a tensor; numbers of any type, and bool, in float32.
 
     PyTorch itself refuses mirrored views (``x[..., ::-1]``), the other byte order and long doubles.
     """
     array = np.array(value, order="C")
-    return torch.from_numpy(array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array)
+    return torch.from_numpy(array.astype(np.float32, copy=False) if array.dtype.kind in "biuf" else array)
 
 
 class CoreAttack(EvasionAttack):
@@ -91,9 +110,11 @@ class CoreAttack(EvasionAttack):
         Rows that could not be fooled equal the input, or the last iterate where the attack has ``on_failure="last"``.
 
         Args:
-            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified.
+            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified. Integers and bool are numbers
+                in ``clip_values``, as for ART's own attacks.
             y: (n,), (n, 1) or one-hot (n, nb_classes) labels: what to leave or, if targeted, what to reach. None takes
-                the estimator's own predictions.
+                the estimator's own predictions. An estimator of scikit-learn whose ``classes_`` are not 0 to K - 1
+                takes one-hot rows only, in the order of ``classes_``.
             **kwargs: ``mask`` and what the attack adds; others are ignored, as ART's attacks do.
         """
         return self.run(x, y, **kwargs).x_adv.numpy().copy()  # last_result stays true whatever the caller does with it
@@ -104,6 +125,7 @@ class CoreAttack(EvasionAttack):
         if unknown:
             logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(unknown))
         inputs = as_tensor(x)
+        check_class_order(self.estimator, y)
         labels = class_indices(y, len(inputs), self.estimator.nb_classes)
         if self.targeted and labels is None:
             raise ValueError("Target labels `y` need to be provided for a targeted attack.")
@@ -135,6 +157,7 @@ class CoreAttack(EvasionAttack):
 
     def _check_params(self) -> None:
         super()._check_params()
+        check_scores(self.estimator)
         if self.estimator.clip_values is None:
             raise ValueError(
                 "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from the data would make "

@@ -86,14 +86,14 @@ class Box:
         """A float32 copy of x inside the box: small rounding outside is clamped, anything more is refused.
 
         Raises:
-            TypeError: for integer images, with the hint to divide by 255.
+            TypeError: for integers and bool; for bytes, with the hint to divide by 255.
             ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by more than 1e-4.
         """
         if not x.is_floating_point():
-            raise TypeError(
-                f"{name} must be floating point, got {x.dtype}; "
-                "for 8-bit images pass x.float() / 255 with clip_values=(0, 1)"
-            )
+            remedy = "pass x.float(), with clip_values in the same units"
+            if x.dtype == torch.uint8:
+                remedy = "for 8-bit images pass x.float() / 255 with clip_values=(0, 1)"
+            raise TypeError(f"{name} must be floating point, got {x.dtype}; {remedy}")
         x = x.detach().to(torch.float32)
         if not x.numel():
             return x.clone()

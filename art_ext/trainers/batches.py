@@ -22,6 +22,8 @@ def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor
         ValueError: for labels of another shape, or that are no classes of the classifier.
     """
     inputs = x.detach() if isinstance(x, Tensor) else as_tensor(x)
+    if not inputs.is_floating_point():
+        inputs = inputs.to(torch.float32)
     labels = class_indices(y.cpu() if isinstance(y, Tensor) else y, len(inputs), nb_classes)
     if labels is None:
         raise ValueError(f"{name} must hold the labels of x, got None")
