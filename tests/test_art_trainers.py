@@ -36,12 +36,12 @@ TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {
     "CAT": ({"nb_replays": 2, "max_iter": 3, "alpha": 0.05}, Cat(eps=EPS, num_replays=2, num_steps=3, alpha=0.05)),
     "ATCD": ({"order": "fresh", "lam": 3.0}, Atcd(eps=EPS, order="fresh", lam=3.0)),
     "BackwardSmoothing": (
-        {"eps_step": 0.08, "max_iter": 2, "points": 2, "norm": 2},
-        BackwardSmoothing(eps=EPS, step_size=0.08, num_steps=2, points=2, norm="l2"),
+        {"eps_step": 0.08, "max_iter": 2, "points": 2, "norm": 2, "boxed_start": False},
+        BackwardSmoothing(eps=EPS, step_size=0.08, num_steps=2, points=2, norm="l2", boxed_start=False),
     ),
     "WAR": (
-        {"eps_step": 0.04, "max_iter": 3, "regulariser": "at", "zeta": 5.0},
-        War(eps=EPS, step_size=0.04, num_steps=3, regulariser="at", zeta=5.0),
+        {"eps_step": 0.04, "max_iter": 3, "regulariser": "at", "zeta": 5.0, "gain": 0.1, "hold_epochs": 0.5},
+        War(eps=EPS, step_size=0.04, num_steps=3, regulariser="at", zeta=5.0, gain=0.1, hold_epochs=0.5),
     ),
 }
 

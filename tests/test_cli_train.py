@@ -73,7 +73,8 @@ class TestConfiguration:
         "given",
         [
             {"recipe": "atcd", "data": "digits", "eps": "8/255", "recipe_args": "num_replays=2,order=fresh,alpha=1/9"},
-            {"recipe": "war", "data": "mnist", "recipe_args": "cap=none,regulariser=at", "updates": 7, "ema": 0.99},
+            {"recipe": "war", "data": "mnist", "updates": 7, "ema": 0.99,
+             "recipe_args": "rule=printed,cap=1e9,ema=none,regulariser=at"},
             {"recipe": "natural", "data": "cifar10", "augmentation": "none", "weights": 'a "b"\\c\u00e9\x7f\n.bin'},
             {"recipe": "free", "data": "./x.npz", "model": "nets.py:make", "eps": 1e-5, "model_args": "a=(8, 16),b=yes",
              "clip_values": "-1,1", "tensorboard": True, "n": 5, "test_n": 6},
@@ -136,8 +137,9 @@ class TestConfiguration:
         assert resolve(given).schedule_args == {"peak": 0.4}
         assert resolve({**given, "schedule": "cosine"}).schedule_args == {}
 
-    def test_fast_starts_outside_the_box_on_mnist_unless_told_otherwise(self) -> None:
-        given = {"recipe": "fast", "data": "mnist"}
+    @pytest.mark.parametrize("recipe", ["fast", "fast-trades", "backward-smoothing"])
+    def test_one_long_step_starts_outside_the_box_on_mnist_unless_told_otherwise(self, recipe: str) -> None:
+        given = {"recipe": recipe, "data": "mnist"}
         assert resolve(given).recipe_args == {"boxed_start": False}
         assert resolve({**given, "recipe_args": "boxed_start=true,num_steps=2"}).recipe_args == {
             "boxed_start": True, "num_steps": 2,

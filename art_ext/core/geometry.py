@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -307,6 +308,10 @@ class Ball:
     eps: float
     norm: str
     box: Box
+
+    def unboxed(self) -> Ball:
+        """The same ball with every input legal."""
+        return dataclasses.replace(self, box=Box(torch.tensor(-torch.inf), torch.tensor(torch.inf)))
 
     def into(self, rows: Tensor) -> Tensor:
         """Rows (N, *S) brought to the ball first and to the box second; the latter leads no further away from x."""

@@ -31,6 +31,7 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
         variant: str = "trades",
         start: str = "backward",
         target: str = "printed",
+        boxed_start: bool = True,
         norm: int | float | str = np.inf,
         bn_mode: str = "eval",
         seed: int = 0,
@@ -49,6 +50,8 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
             variant: ``"trades"`` or ``"pgd"``.
             start: ``"backward"``, or the comparator ``"odi"``.
             target: of the PGD variant, ``"printed"`` or ``"shifted"``.
+            boxed_start: bring the first step to ball and box; False brings it to the ball only, which data with many
+                values on the faces of the box need, such as MNIST.
             norm: np.inf, "inf", 1 or 2.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
             seed: of the order and the noise.
@@ -56,5 +59,6 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
         """
         super().__init__(
             classifier, seed, verbose, eps=eps, eps_step=eps_step, beta=beta, gamma=gamma, max_iter=max_iter,
-            points=points, variant=variant, start=start, target=target, norm=norm, bn_mode=bn_mode,
+            points=points, variant=variant, start=start, target=target, boxed_start=boxed_start, norm=norm,
+            bn_mode=bn_mode,
         )  # fmt: skip

@@ -10,9 +10,9 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerWARPyTorch(CoreTrainer):
-    """Width adjusted regularisation: the weight lambda of the robust term finds itself, minibatch by minibatch.
+    """Width adjusted regularisation: TRADES with a weight lambda that is adapted minibatch by minibatch.
 
-    ``art_ext.core.training.War`` says how it runs, and where it is our reading. ``history`` holds lambda.
+    ``art_ext.core.training.War`` says how it runs, and where it deviates from the paper. ``history`` holds lambda.
 
     | Paper link: https://arxiv.org/abs/2010.01279
     """
@@ -27,9 +27,13 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
         max_iter: int = 10,
         regulariser: str = "trades",
         zeta: float = 30.0,
-        alpha: float = 0.1,
-        cap: float | None = 10.0,
-        ema: float = 0.0,
+        rule: str = "log",
+        lambda_0: float | None = None,
+        hold_epochs: float | None = None,
+        gain: float | None = None,
+        alpha: float | None = None,
+        cap: float | None = None,
+        ema: float | None = None,
         fixed: float | None = None,
         start: float = 1e-3,
         norm: int | float | str = np.inf,
@@ -46,9 +50,13 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             max_iter: steps of crafting.
             regulariser: ``"trades"``, or ``"at"`` for generalised adversarial training.
             zeta: the ratio of natural and robust loss to reach, as measured on a thin network.
-            alpha: how fast lambda moves.
-            cap: of the ratio, in multiples of zeta; None takes it off.
-            ema: decay of an average of the ratio that lambda follows in its place; 0 for none.
+            rule: ``"log"``, which is ours, or ``"printed"``, that of the paper's Algorithm 8.
+            lambda_0: lambda at first; None takes 6 (log) or 0 (printed).
+            hold_epochs: epochs over which lambda stays there; None takes 1 (log) or 0 (printed).
+            gain: of the log rule: the largest change of log(lambda) in an update; None takes .02.
+            alpha: of the printed rule: how fast lambda moves; None takes .1.
+            cap: of the printed rule: bound of the ratio in multiples of zeta; None takes 10, infinity takes it off.
+            ema: of the printed rule: decay of an average of the ratio that lambda follows in its place; None takes 0.
             fixed: a lambda that stays as it is.
             start: standard deviation of the noise that crafting starts from, over ``"trades"``.
             norm: np.inf, "inf", 1 or 2.
@@ -58,5 +66,6 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
         """
         super().__init__(
             classifier, seed, verbose, eps=eps, eps_step=eps_step, max_iter=max_iter, regulariser=regulariser,
-            zeta=zeta, alpha=alpha, cap=cap, ema=ema, fixed=fixed, start=start, norm=norm, bn_mode=bn_mode,
+            zeta=zeta, rule=rule, lambda_0=lambda_0, hold_epochs=hold_epochs, gain=gain, alpha=alpha, cap=cap, ema=ema,
+            fixed=fixed, start=start, norm=norm, bn_mode=bn_mode,
         )  # fmt: skip

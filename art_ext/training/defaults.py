@@ -48,10 +48,11 @@ class DataDefaults:
 DEFAULTS = {
     # 1,297 samples: 30 epochs of anything take less than a minute on one core
     "digits": DataDefaults("digits-cnn", 0.15, 15, 30, "adam", 4e-3, 0.0, "cyclic", 64, 0.05, "none"),
-    # rate, peak and Fast's start of Wong et al., 2020; without the warm-up, PGD training can stay at a constant answer
+    # rate, peak and Fast's start of Wong et al., 2020; the other methods of one long step need that start too
+    # without the warm-up, PGD training can stay at a constant answer
     "mnist": DataDefaults(
         "mnist-conv2", 0.3, 10, 20, "adam", 5e-3, 0.0, "cyclic", 128, 0.02, "none", 0.4, 0.2,
-        {"fast": {"boxed_start": False}},
+        {name: {"boxed_start": False} for name in ("fast", "fast-trades", "backward-smoothing")},
     ),
     # rate, decay and drops of Rice et al., 2020, over fewer epochs
     "cifar10": DataDefaults("preactresnet18", 8 / 255, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.02, "crop_flip"),

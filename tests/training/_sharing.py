@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cat": {"num_replays": 2, "num_steps": 2},
     "atcd": {"num_replays": 2, "num_steps": 2},
     "backward-smoothing": {},
-    "war": {"num_steps": 2, "zeta": 1000.0, "alpha": 3e-4, "ema": 0.5, "start": START},
+    "war": {"num_steps": 2, "rule": "printed", "zeta": 1000.0, "alpha": 3e-4, "ema": 0.5, "start": START},
 }
 RESUMED = ("free", "war", "atcd")
 SPLITS = {"epoch": {}, "mid": {"checkpoint_every": 6}}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch.nn import functional
 
 from art_ext.core.training import BackwardSmoothing, Natural, Pgd, Trades, train
+from art_ext.data import load_data
+from art_ext.models import mnist_two_conv
 
 EPS = 0.125
 
@@ -93,7 +97,10 @@ def test_loss_is_that_of_trades_or_of_adversarial_training(network, batch, make_
 
 @pytest.mark.parametrize("variant", ["trades", "pgd"])
 def test_with_alpha_eps_each_coordinate_takes_three_values(variant, network, batch, make_step):
-    """-eps, 0 or +eps, away from the box: 0 where the two signs disagree. Exact on the grid of these pixels."""
+    """-eps, 0 or +eps, at least eps away from every face of the box: 0 where the two signs disagree.
+
+    Exact on the grid of these pixels.
+    """
     x, y = batch
     model = network(scale=3)
     step = make_step(model, x, y, eps=EPS)
@@ -105,12 +112,80 @@ def test_with_alpha_eps_each_coordinate_takes_three_values(variant, network, bat
     assert torch.equal(moved[agree], alone[agree])
 
 
+@pytest.mark.parametrize("variant", ["trades", "pgd"])
+@pytest.mark.parametrize("boxed_start", [True, False])
+def test_a_pixel_at_a_face_of_the_box_keeps_a_trace_of_the_first_step_if_it_may_leave_it(
+    boxed_start, variant, network, batch, make_step, draws
+):
+    """A pixel at 0 becomes eps where both signs are +, or, if the first step is boxed, where the last one is."""
+    x, y = batch
+    x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.4, 0.0, x)
+    x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.2, 1.0, x)
+    model = network(scale=3)
+    recipe = BackwardSmoothing(eps=EPS, variant=variant, boxed_start=boxed_start)
+    found = recipe.craft(make_step(model, x, y, eps=EPS))
+    clean = model(x).detach()
+
+    def sign(rows, value):
+        leaf = rows.clone().requires_grad_(True)
+        return torch.autograd.grad(value(model(leaf)).sum(), leaf)[0].sign()
+
+    first = sign(x, first_value(recipe, clean, y, draws[0]))
+    between = x + EPS * first
+    last = sign(
+        between.clamp(0, 1) if boxed_start else between,
+        (lambda logits: kl(clean.softmax(1), logits))
+        if variant == "trades"
+        else (lambda logits: functional.cross_entropy(logits, y, reduction="none")),
+    )
+    for face, up in ((0.0, 1), (1.0, -1)):
+        at, one, two = x == face, first == up, last == up
+        arrives = two if boxed_start else one & two
+        assert torch.equal(((found - face).abs() == EPS)[at], arrives[at])
+        assert torch.equal((found == face)[at], ~arrives[at])
+        # the two rules differ for these pixels, and each sign occurs
+        assert bool((two & ~one)[at].any())
+        assert bool((one & two)[at].any())
+    inside = (x > 0) & (x < 1)
+    assert torch.equal((found == x)[inside], (first != last)[inside])
+
+
+def test_on_mnist_a_boxed_first_step_leaves_no_trace_on_black_pixels():
+    """30 % of the black pixels become eps at first where both signs count, 48 % where the last one alone does."""
+    if not os.environ.get("ART_EXT_DATA"):
+        pytest.skip("ART_EXT_DATA names no folder with MNIST")
+    images = load_data("mnist", split="train").first(128)
+    assert float((images.x == 0).float().mean()) == pytest.approx(0.81, abs=0.02)
+    shares = {}
+    for boxed in (True, False):
+        torch.manual_seed(0)
+        recipe, moved = BackwardSmoothing(eps=0.3, boxed_start=boxed), []
+
+        class Watched(type(recipe)):
+            def craft(self, step, moved=moved):
+                rows = super().craft(step)
+                moved.append(float((rows == 0.3)[step.x == 0].float().mean()))
+                assert float(rows.min()) >= 0
+                assert float(rows.max()) <= 1
+                return rows
+
+        train(mnist_two_conv(), (images.x, images.y), Watched(eps=0.3, boxed_start=boxed), updates=1)
+        shares[boxed] = moved[0]
+    assert shares[True] == pytest.approx(0.48, abs=0.05)
+    assert shares[False] == pytest.approx(0.30, abs=0.05)
+
+
+@pytest.mark.parametrize("boxed_start", [True, False])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("step_size", [None, 0.05, 1.0])
-def test_examples_stay_in_the_ball_and_in_the_box(norm, step_size, network, data, make_step):
+@pytest.mark.parametrize(("step_size", "num_steps"), [(None, 2), (0.05, 2), (1.0, 2), (None, 0), (1.0, 0)])
+def test_examples_stay_in_the_ball_and_in_the_box(
+    step_size, num_steps, norm, boxed_start, network, data, make_step
+):
     x, y = data
     eps = {"linf": 0.3, "l2": 0.8, "l1": 2.0}[norm]
-    recipe = BackwardSmoothing(eps=eps, norm=norm, step_size=step_size, num_steps=2)
+    recipe = BackwardSmoothing(
+        eps=eps, norm=norm, step_size=step_size, num_steps=num_steps, boxed_start=boxed_start
+    )
     found = recipe.craft(make_step(network(scale=3), x, y, eps=eps))
     order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
     lengths = (found - x).flatten(1).norm(order, dim=1)

@@ -165,7 +165,14 @@ def test_the_random_start_fills_the_ball(network, batch, make_step, draws):
 
 
 @pytest.mark.parametrize(
-    "recipe", [Trades(eps=EPS, num_steps=4), FastTrades(eps=EPS), FastTrades(eps=EPS, num_steps=2)]
+    "recipe",
+    [
+        Trades(eps=EPS, num_steps=4),
+        FastTrades(eps=EPS),
+        FastTrades(eps=EPS, num_steps=2),
+        FastTrades(eps=EPS, boxed_start=False),
+        FastTrades(eps=EPS, boxed_start=False, num_steps=2),
+    ],
 )
 def test_trades_ascends_the_divergence_from_the_clean_answer(recipe, network, data, make_step, draws):
     x, y = data
@@ -177,6 +184,10 @@ def test_trades_ascends_the_divergence_from_the_clean_answer(recipe, network, da
     else:
         start, length = draws[0], EPS
         assert (draws[0] - x).abs().max() > 0.9 * EPS
+        assert bool((draws[0] < 0).any()) != recipe.boxed_start
+        assert bool((draws[0] > 1).any()) != recipe.boxed_start
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 1
     p = model(x).softmax(1).detach()
     wanted = ascend(model, start, x, kl_from(p), recipe.num_steps, length)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)

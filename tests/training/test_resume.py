@@ -74,7 +74,8 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("atcd", {**MANY_SAVES, **long}, 10, num_replays=2, num_steps=2),
         case("free", {**SIX_SAVES, **long}, 10, num_replays=3),
         case("free", {**MANY_SAVES, **long}, 10, num_replays=3),
-        case("war", {**SIX_SAVES, **long}, 10, num_steps=2, zeta=1000.0, alpha=1e-3),
+        case("war", {**SIX_SAVES, **long}, 10, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3),
+        case("war", {**MANY_SAVES, **long}, 10, num_steps=2, zeta=20.0, hold_epochs=2.5),
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
     ]
     places = kill_and_compare(tmp_path, cases, 500)
@@ -171,8 +172,10 @@ def test_stopped_with(
     [
         Atcd(eps=0.1, num_replays=2),
         Atcd(eps=0.1, num_replays=2, order="fresh", rho=0.0),
-        War(eps=0.1, num_steps=2, zeta=1000.0, alpha=1e-3, ema=0.5),
-        War(eps=0.1, num_steps=2, zeta=1000.0, alpha=1e-3, regulariser="at"),
+        War(eps=0.1, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3, ema=0.5),
+        War(eps=0.1, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3, regulariser="at"),
+        War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=1.5),
+        War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=0.3, regulariser="at"),
         Pgd(eps=0.1, num_steps=2, bn_mode="train"),
     ],
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional
 
+from art_ext.core.attacks import pgd
+from art_ext.core.metrics import robust_accuracy
 from art_ext.core.training import Natural, Pgd, Trades, War, measure_zeta, train
+from art_ext.data import load_data
+from art_ext.models import mnist_two_conv
 
 EPS = 0.125
 FAST = {"eps": EPS, "num_steps": 2}
@@ -19,7 +25,7 @@ def weights_of(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def recorded(**arguments):
+def recorded(rule="printed", **arguments):
     """WAR that keeps, for each minibatch, lambda, the ratio and both terms, as logged and as found by hand."""
     records = []
 
@@ -43,15 +49,15 @@ def recorded(**arguments):
             records[-1].logged = {name: float(value) for name, value in step.log.items()}
             return loss
 
-    return Recorder(**{**FAST, **arguments}), records
+    return Recorder(**{**FAST, "rule": rule, **arguments}), records
 
 
-def lambdas(records, zeta, alpha=0.1, cap=None, ema=0.0):
+def lambdas(records, zeta, alpha=0.1, cap=math.inf, ema=0.0):
     """The printed rule, from the terms that were found by hand."""
     found, average, weight = [], None, 0.0
     for record in records:
         ratio = record.l_nat / max(record.l_rob, 1e-8)
-        if cap is not None:
+        if cap < math.inf:
             ratio = min(ratio, cap * zeta)
         average = ratio if average is None else ema * average + (1 - ema) * ratio
         weight = max(weight + alpha * (zeta - average), 0.0)
@@ -63,10 +69,10 @@ def lambdas(records, zeta, alpha=0.1, cap=None, ema=0.0):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"zeta": 3.0, "cap": None},
-        {"zeta": 20.0, "cap": None, "alpha": 0.5},
+        {"zeta": 3.0, "cap": math.inf},
+        {"zeta": 20.0, "cap": math.inf, "alpha": 0.5},
         {"zeta": 3.0, "cap": 1.2},
-        {"zeta": 10.0, "cap": None, "ema": 0.9},
+        {"zeta": 10.0, "cap": math.inf, "ema": 0.9},
         {"zeta": 10.0, "cap": 1.5, "ema": 0.5},
     ],
     ids=str,
@@ -87,8 +93,87 @@ def test_lambda_follows_the_printed_rule(settings, regulariser, network, data):
             assert row[name] == pytest.approx(sum(record.logged[name] for record in epoch) / 3, rel=1e-5, abs=1e-7)
 
 
+def lambdas_of_the_log_rule(records, zeta, per_epoch, gain=0.02, lambda_0=6.0, hold_epochs=1.0):
+    """The log rule, from the terms that were found by hand."""
+    found, weight = [], lambda_0
+    for update, record in enumerate(records):
+        if update / per_epoch >= hold_epochs:
+            error = math.log(zeta / (record.l_nat / max(record.l_rob, 1e-8)))
+            weight *= math.exp(gain * min(max(error, -1.0), 1.0))
+        found.append(weight)
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"zeta": 3.0},
+        {"zeta": 20.0, "gain": 0.5, "hold_epochs": 0.0},
+        {"zeta": 1e-3, "gain": 0.3, "lambda_0": 0.1, "hold_epochs": 1.5},
+        {"zeta": 1e6, "gain": 0.3, "lambda_0": 2.0, "hold_epochs": 0.4},
+    ],
+    ids=str,
+)
+def test_lambda_follows_the_log_rule(settings, regulariser, network, data):
+    recipe, records = recorded(rule="log", regulariser=regulariser, **settings)
+    train(network(scale=4), data, recipe, epochs=3, batch_size=6, learning_rate=0.05)
+    assert len(records) == 9
+    wanted = lambdas_of_the_log_rule(records, per_epoch=3, **settings)
+    assert [record.logged["lambda"] for record in records] == pytest.approx(wanted, rel=1e-4)
+    assert len(set(wanted)) > 3  # it moved
+    held = math.ceil(3 * settings.get("hold_epochs", 1.0))
+    assert wanted[:held] == [settings.get("lambda_0", 6.0)] * held
+
+
+def test_the_log_rule_moves_by_the_clamped_log_error(network, batch, make_step):
+    x, y = batch
+
+    def moved(lambda_0, zeta):
+        step = make_step(network(scale=3), x, y, eps=EPS, time=1.0)
+        War(**FAST, zeta=zeta, gain=0.1, lambda_0=lambda_0).loss(step)
+        assert not step.carried["lambda"].requires_grad
+        return float(step.log["lambda"]), float(step.log["ratio"])
+
+    _, ratio = moved(5.0, 1.0)
+    assert moved(5.0, ratio)[0] == pytest.approx(5.0, abs=1e-5)
+    assert moved(5.0, 1.5 * ratio)[0] == pytest.approx(5.0 * 1.5**0.1, rel=1e-5)
+    for lambda_0 in (0.01, 5.0, 700.0):
+        assert moved(lambda_0, 1e3 * ratio)[0] == pytest.approx(lambda_0 * math.exp(0.1), rel=1e-5)
+        assert moved(lambda_0, 1e-3 * ratio)[0] == pytest.approx(lambda_0 * math.exp(-0.1), rel=1e-5)
+    # an unbounded ratio is one step down, not a fall to 0
+    step = make_step(network(), x, y, eps=0.0, time=1.0)
+    War(**FAST, regulariser="at").loss(step)
+    assert float(step.log["l_rob"]) == 0
+    assert float(step.log["lambda"]) == pytest.approx(6 * math.exp(-0.02), rel=1e-6)
+
+
+def test_the_printed_rule_takes_a_start_and_an_epoch_of_rest_too(network, data):
+    recipe, records = recorded(zeta=1e4, cap=math.inf, lambda_0=2.5, hold_epochs=1.0)
+    train(network(scale=3), data, recipe, epochs=2, batch_size=6, learning_rate=1e-30)
+    values = [record.logged["lambda"] for record in records]
+    assert values[:3] == [2.5] * 3
+    gaps = [1e4 - record.l_nat / record.l_rob for record in records[3:]]
+    assert values[3] == pytest.approx(2.5 + 0.1 * gaps[0], rel=1e-4)
+    assert values[5] == pytest.approx(2.5 + 0.1 * sum(gaps), rel=1e-4)
+
+
+def test_each_rule_fills_in_its_own_arguments():
+    log = {"lambda_0": 6.0, "hold_epochs": 1.0, "gain": 0.02, "alpha": None, "cap": None, "ema": None}
+    printed = {
+        "lambda_0": 0.0, "hold_epochs": 0.0, "gain": None, "alpha": 0.1, "cap": 10.0, "ema": 0.0,
+    }  # fmt: skip
+    for recipe, rule, wanted in ((War(), "log", log), (War(rule="printed"), "printed", printed)):
+        settings = recipe.settings()
+        assert settings["rule"] == rule
+        assert {name: settings[name] for name in wanted} == wanted
+    assert War(rule="printed", lambda_0=6.0, hold_epochs=2).settings()["lambda_0"] == 6.0
+    assert War(zeta=0.0, fixed=2.0).fixed == 2.0  # neither rule is used
+    assert War(rule="printed", cap=math.inf).cap == math.inf
+
+
 def test_a_huge_zeta_raises_lambda_by_alpha_times_the_gap(network, data):
-    recipe, records = recorded(zeta=1e4, cap=None)
+    recipe, records = recorded(zeta=1e4, cap=math.inf)
     train(network(scale=3), data, recipe, epochs=2, batch_size=6, learning_rate=1e-30)
     values = torch.tensor([0.0, *(record.logged["lambda"] for record in records)], dtype=torch.float64)
     gaps = torch.tensor([1e4 - record.l_nat / record.l_rob for record in records], dtype=torch.float64)
@@ -99,7 +184,7 @@ def test_a_huge_zeta_raises_lambda_by_alpha_times_the_gap(network, data):
 @BOTH
 def test_zeta_zero_is_natural_training(regulariser, network, data):
     model, natural = network(), network()
-    result = train(model, data, War(**FAST, zeta=0.0, regulariser=regulariser), epochs=3, batch_size=6)
+    result = train(model, data, War(**FAST, rule="printed", zeta=0.0, regulariser=regulariser), epochs=3, batch_size=6)
     train(natural, data, Natural(), epochs=3, batch_size=6)
     assert [row["lambda"] for row in result.history] == [0.0] * 3
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
@@ -114,31 +199,33 @@ def test_losses_in_the_ratio_zeta_leave_lambda_alone(regulariser, network, batch
     ratio = float(step.log["ratio"])
     for start in (0.0, 5.0):
         again = make_step(model, x, y, eps=EPS, carried={"lambda": torch.tensor(start)})
-        War(**FAST, regulariser=regulariser, zeta=ratio).loss(again)
+        War(**FAST, rule="printed", regulariser=regulariser, zeta=ratio).loss(again)
         assert float(again.carried["lambda"]) == pytest.approx(start, abs=1e-6)
     # a little more or less, and it moves by alpha times the difference
     for shift in (1.0, -1.0):
         again = make_step(model, x, y, eps=EPS, carried={"lambda": torch.tensor(5.0)})
-        War(**FAST, regulariser=regulariser, zeta=ratio + shift, alpha=0.2).loss(again)
+        War(
+            **FAST, rule="printed", regulariser=regulariser, zeta=ratio + shift, alpha=0.2
+        ).loss(again)
         assert float(again.carried["lambda"]) == pytest.approx(5.0 + 0.2 * shift, abs=1e-4)
 
 
 def test_lambda_is_never_negative_and_the_cap_bounds_its_fall(network, batch, make_step):
     x, y = batch
     step = {}
-    for cap in (None, 10.0, 2.0):
+    for cap in (math.inf, 10.0, 2.0):
         step[cap] = make_step(network(), x, y, eps=1e-4, carried={"lambda": torch.tensor(3.0)})
-        War(**FAST, zeta=1.0, cap=cap).loss(step[cap])
+        War(**FAST, rule="printed", zeta=1.0, cap=cap).loss(step[cap])
     # so small a radius makes the ratio huge: uncapped it throws lambda to 0, capped it falls by alpha zeta (cap - 1)
-    assert float(step[None].log["l_nat"] / step[None].log["l_rob"]) > 1e3
-    assert [float(step[cap].carried["lambda"]) for cap in (None, 10.0, 2.0)] == pytest.approx([0.0, 2.1, 2.9])
+    assert float(step[math.inf].log["l_nat"] / step[math.inf].log["l_rob"]) > 1e3
+    assert [float(step[cap].carried["lambda"]) for cap in (math.inf, 10.0, 2.0)] == pytest.approx([0.0, 2.1, 2.9])
     assert [float(step[cap].log["ratio"]) for cap in (10.0, 2.0)] == [10.0, 2.0]
 
 
 def test_a_robust_term_of_zero_is_no_division_by_zero(network, batch, make_step):
     x, y = batch
     step = make_step(network(), x, y, eps=0.0, carried={"lambda": torch.tensor(3.0)})
-    loss = War(**FAST, regulariser="at", cap=None).loss(step)
+    loss = War(**FAST, rule="printed", regulariser="at", cap=math.inf).loss(step)
     assert bool(loss.isfinite())
     assert float(step.log["l_rob"]) == 0
     assert float(step.carried["lambda"]) == 0
@@ -147,7 +234,7 @@ def test_a_robust_term_of_zero_is_no_division_by_zero(network, batch, make_step)
 @BOTH
 def test_no_gradient_goes_through_lambda(regulariser, network, batch, make_step):
     x, y = batch
-    recipe = War(**FAST, regulariser=regulariser, zeta=50.0, cap=None, alpha=1.0)
+    recipe = War(**FAST, rule="printed", regulariser=regulariser, zeta=50.0, cap=math.inf, alpha=1.0)
     model = network(scale=3)
     carried = {"lambda": torch.tensor(2.0)}
     step = make_step(model, x, y, eps=EPS, carried=carried)
@@ -240,7 +327,7 @@ def test_generalised_training_crafts_as_pgd_does(network, data, make_step):
 
 
 def test_lambda_is_carried_from_minibatch_to_minibatch_and_over_epochs(network, data):
-    recipe, records = recorded(zeta=1e4, cap=None)
+    recipe, records = recorded(zeta=1e4, cap=math.inf)
     train(network(scale=3), data, recipe, epochs=3, batch_size=6, learning_rate=1e-30)
     values = [record.logged["lambda"] for record in records]
     assert values == sorted(values)
@@ -275,3 +362,33 @@ def test_zeta_needs_a_lambda_that_stays(network, data):
     for recipe in (War(**FAST), Trades(**FAST)):
         with pytest.raises(ValueError, match="a War recipe with a fixed lambda"):
             measure_zeta(network(), data, recipe, epochs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_log_rule_comes_back_to_the_lambda_at_which_zeta_was_measured(seed):
+    """The same network, data and schedule as ``benchmarks.width`` at width 1."""
+    if not os.environ.get("ART_EXT_DATA"):
+        pytest.skip("ART_EXT_DATA names no folder with MNIST")
+    images, test = load_data("mnist", split="train").first(6000), load_data("mnist").first(1000)
+    settings = {
+        "epochs": 8, "optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.0,
+        "schedule": "piecewise", "eps_warmup_epochs": 1.0, "seed": seed,
+    }  # fmt: skip
+
+    def thin():
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return mnist_two_conv(channels=(4, 8), hidden=(25,))
+
+    def robust(model):
+        result = pgd(model.eval(), test.x, test.y, eps=0.2, num_steps=20, seed=0, on_failure="last")
+        return robust_accuracy(result)
+
+    data, recipe = (images.x, images.y), {"eps": 0.2, "num_steps": 5}
+    fixed, found = thin(), thin()
+    zeta = measure_zeta(fixed, data, War(fixed=6.0, **recipe), **settings)
+    last = train(found, data, War(zeta=zeta, **recipe), **settings).history[-1]
+    assert last["lambda"] == pytest.approx(6.0, rel=0.25)
+    assert last["lambda"] != 6.0
+    assert robust(found) == pytest.approx(robust(fixed), abs=0.03)

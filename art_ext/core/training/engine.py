@@ -132,6 +132,7 @@ class Step:
         replay: which of the recipe's updates of this minibatch it is, from 0.
         eps: the radius after warm-up.
         epoch: passes over the data that are done.
+        time: the same as a fraction, in the middle of a pass too.
         spare: whether the budget of the run has room for rows that are sent again.
         memory: what the recipe keeps from one replay of the minibatch to the next.
         carried: what it keeps over the whole run: tensors whose rows are those of the process' minibatch, or of no row.
@@ -141,12 +142,12 @@ class Step:
     def __init__(
         self, engine: Engine, x: Tensor, y: Tensor, ids: Tensor, *, rows: int, update: int, replay: int, eps: float,
         seed: int, smoothing: float, memory: dict[str, Tensor], carried: dict[str, Tensor],
-        epoch: int = 0, spare: bool = True,
+        epoch: int = 0, time: float = 0.0, spare: bool = True,
     ) -> None:  # fmt: skip
         self._engine, self._seed, self._smoothing = engine, seed, smoothing
         self.x, self.y, self.ids, self.rows = x, y, ids, rows
         self.update, self.replay, self.eps = update, replay, eps
-        self.epoch = epoch
+        self.epoch, self.time = epoch, time
         self.spare = spare
         self.memory, self.carried, self.log = memory, carried, dict[str, Tensor]()
         self._armed = False

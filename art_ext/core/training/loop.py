@@ -239,7 +239,7 @@ class _Run:
             step = Step(
                 engine, x, y, ids, rows=batch.rows, update=self.update, replay=replay, eps=self._eps(),
                 seed=options.seed, smoothing=options.label_smoothing, memory=memory, carried=self.carried,
-                epoch=self.epoch, spare=spare,
+                epoch=self.epoch, time=self._time, spare=spare,
             )  # fmt: skip
             self._update(step)
 

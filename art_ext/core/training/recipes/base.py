@@ -94,6 +94,9 @@ class BallRecipe(Recipe):
         check_not_negative("eps", self.eps)
         check_choice("norm", self.norm, NORMS)
         check_choice("bn_mode", self.bn_mode, BN_MODES)
+        boxed_start = getattr(self, "boxed_start", True)
+        if not isinstance(boxed_start, bool):
+            raise ValueError(f"boxed_start must be True or False, got {boxed_start!r}")
         if getattr(self, "step_size", None) is not None:
             check_positive("step_size", self.step_size)  # type: ignore[attr-defined]
         if hasattr(self, "num_steps"):

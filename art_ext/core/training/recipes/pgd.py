@@ -94,11 +94,6 @@ class Fast(Pgd):
     num_steps: int = 1
     boxed_start: bool = True  # type: ignore[misc]  # PGD training has no choice
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.boxed_start, bool):
-            raise ValueError(f"boxed_start must be True or False, got {self.boxed_start!r}")
-
     def _share(self) -> float:
         """The default step, in radii."""
         return 1.25 if self.num_steps == 1 else 1.0

@@ -70,6 +70,8 @@ class FastTrades(Trades):
     Attributes:
         num_steps: n.
         step_size: in the units of x; None takes eps.
+        boxed_start: bring the random start to the box too. False leaves it in the ball only, as the authors' program
+            does; the steps of ascent are brought to both. It matters where many pixels lie on a face of the box.
 
     References:
         Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022 (the comparator).
@@ -78,11 +80,13 @@ class FastTrades(Trades):
     name: ClassVar[str] = "fast-trades"
     start: ClassVar[float] = 0.0  # type: ignore[misc]  # no noise around x: not an argument here
     num_steps: int = 1
+    boxed_start: bool = True
 
     def craft(self, step: Step) -> Tensor:
         """(r, *S) examples."""
         length = step.eps if self.step_size is None else self.step_size
-        return ascend_divergence(self, step, step.uniform_start(step.ball(self.norm)), self.num_steps, length)
+        start = step.uniform_start(step.ball(self.norm), self.boxed_start)
+        return ascend_divergence(self, step, start, self.num_steps, length)
 
 
 def ascend_divergence(recipe: BallRecipe, step: Step, start: Tensor, num_steps: int, length: float) -> Tensor:
