@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.outputs import read_outputs
 from art_ext.core.problem import Problem
 from art_ext.core.result import AttackResult, Callback, Progress
 
@@ -36,7 +37,7 @@ class Counted(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(R, K) logits of rows (R, *S)."""
         self.forwards += len(rows)
-        outputs: Tensor = self.model(rows)
+        outputs = read_outputs(self.model(rows), len(rows), self.outputs)
         if self.outputs == "probabilities":  # up to a constant per row, which no loss of logits sees
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         if outputs.requires_grad:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from art_ext.core.checks import check_choice, check_number
 from art_ext.core.losses import Loss, logits_of
+from art_ext.core.outputs import OutputReader
 
 AVERAGES = ("logits", "probabilities", "losses")
 
@@ -22,7 +23,7 @@ class Ensemble(nn.Module):
     them in eval mode and gives each its own mode back.
 
     Args:
-        models: networks, or callables of a batch, with the same classes.
+        models: networks, or callables of a batch, with the same classes. One column stands for two classes.
         weights: one number >= 0 per model, used as shares of their sum; None for equal shares.
         average: ``"logits"``, ``"probabilities"`` or ``"losses"``.
         outputs: what the members return, ``"logits"`` or ``"probabilities"``; the ensemble itself returns logits.
@@ -56,6 +57,7 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(model for model in models if isinstance(model, nn.Module))
         self.weights = [share / sum(shares) for share in shares]
         self.average, self.outputs = average, outputs
+        self._readers = [OutputReader(outputs) for _ in models]
 
     def forward(self, rows: Tensor) -> Tensor:
         """(R, classes) logits of the ensemble for rows (R, *S).
@@ -74,9 +76,15 @@ class Ensemble(nn.Module):
         """K logits (R, classes).
 
         Raises:
-            ValueError: if the members differ in their numbers of classes.
+            ValueError: if the members differ in their numbers of classes, or return no scores of their kind.
         """
-        members = [logits_of(member(rows), self.outputs) for member in self.members]
+        members = []
+        for member, reader in zip(self.members, self._readers, strict=True):
+            first = reader.num_classes is None
+            scores = reader(member(rows), len(rows))
+            if first:  # the first rows of an attack are clean
+                reader.check_clean(scores.detach())
+            members.append(logits_of(scores, self.outputs))
         shapes = {tuple(logits.shape) for logits in members}
         if len(shapes) > 1:
             raise ValueError(f"the members of an ensemble must return the same shape, got {sorted(shapes)}")

@@ -19,12 +19,12 @@ from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
+from art_ext.core.outputs import OUTPUTS, OutputReader, predicted_classes
 
 logger = logging.getLogger("art_ext")
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 Judge = Callable[[Tensor, Tensor], Tensor]
-OUTPUTS = ("logits", "probabilities", "labels")
 Self = TypeVar("Self", bound="LabelOracle")
 
 
@@ -68,7 +68,8 @@ class LabelOracle:
     The model is never moved; inputs go to its device.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores or (R,) labels.
+        model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores, one column of scores for two classes, or
+            (R,) labels.
         num_samples: N, the number of samples in the ledger.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         batch_size: most rows in one call of the model.
@@ -115,8 +116,13 @@ class LabelOracle:
         self.queries = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
         self.wasted_rows = torch.zeros_like(self.queries)
         self.gradients = torch.zeros_like(self.queries)
-        self.num_classes: int | None = None  # known after the first call of a model with scores
+        self.reader = OutputReader(outputs)
         self._hygiene = frozen_eval(model)
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes of a model with scores, known after its first call."""
+        return self.reader.num_classes
 
     def __enter__(self: Self) -> Self:
         self._hygiene = frozen_eval(self.model)
@@ -135,7 +141,7 @@ class LabelOracle:
         return self.max_queries - self.queries.index_select(0, index)
 
     def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
-        """(R,) int64 predicted classes of rows (R, *S); -1 where the model returned NaN.
+        """(R,) int64 predicted classes of rows (R, *S); ``NO_LABEL`` where the model returned NaN.
 
         Args:
             rows: inputs in the box.
@@ -145,6 +151,7 @@ class LabelOracle:
 
         Raises:
             RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
+            ValueError: if the model's answer is no (rows, classes) scores, or no class indices.
         """
         if not len(rows):
             return torch.empty_like(index)
@@ -161,7 +168,8 @@ class LabelOracle:
         """The clean check: (N,) predicted classes of the inputs themselves, one query each.
 
         Raises:
-            ValueError: naming the first sample for which the model returns NaN.
+            ValueError: if the model returns NaN, probabilities outside [0, 1], or labels that are no class indices. The
+                message names the first sample.
         """
         index = torch.arange(len(x), device=self.device)
         if not len(x):
@@ -173,12 +181,13 @@ class LabelOracle:
         return self.predict(outputs)
 
     def check_clean(self, outputs: Tensor) -> None:
-        """Refuse outputs for the clean inputs (N, *S) that no attack can start from.
+        """Check the outputs for all clean inputs (N, *S).
 
         Raises:
-            ValueError: naming the first sample for which the model returns NaN.
+            ValueError: if the model returns NaN, or probabilities outside [0, 1]; the message names the first sample.
         """
         self.check_known(outputs, torch.arange(len(outputs), device=self.device))
+        self.reader.check_clean(outputs)
 
     def check_known(self, outputs: Tensor, index: Tensor) -> None:
         """Refuse NaN among the outputs for the clean inputs of the samples in index (R,)."""
@@ -216,23 +225,9 @@ class LabelOracle:
         return self._checked(self.model(rows), rows, count)
 
     def _checked(self, outputs: Tensor, rows: Tensor, count: int) -> Tensor:
-        """What came back for one padded slice, of the shape it must have, without the padding."""
-        if not isinstance(outputs, Tensor):
-            raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
-        if self.outputs == "labels":
-            fits = outputs.numel() == len(rows)
-            wanted = "(rows,) class indices"
-        else:
-            fits = outputs.dim() == 2 and len(outputs) == len(rows) and outputs.shape[1] >= 2
-            wanted = "(rows, classes) scores of at least two classes"
-        if not fits:
-            raise ValueError(
-                f"with outputs={self.outputs!r} the model must return {wanted}, "
-                f"got shape {tuple(outputs.shape)} for {len(rows)} rows"
-            )
-        if self.outputs != "labels":
-            self.num_classes = outputs.shape[1]
-        return (outputs if count == len(rows) else outputs[:count]).to(self.device)
+        """What came back for one padded slice, read as scores or labels, without the padding."""
+        scores = self.reader(outputs, len(rows))
+        return (scores if count == len(rows) else scores[:count]).to(self.device)
 
     def _forward(self, rows: Tensor, index: Tensor) -> Tensor:
         with torch.no_grad():
@@ -240,11 +235,12 @@ class LabelOracle:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """(R,) int64 predicted classes of outputs that the model gave; -1 for a row with NaN."""
-        # a row of NaN has no label: it must never pass for a changed prediction
-        if self.outputs == "labels":
-            return outputs.flatten().nan_to_num(nan=-1).to(torch.int64)
-        return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), -1)
+        """(R,) int64 predicted classes of scores or labels that the model gave; ``NO_LABEL`` for a row with NaN.
+
+        Raises:
+            ValueError: if a label is no whole number >= 0.
+        """
+        return predicted_classes(outputs, self.outputs)
 
 
 class ScoreOracle(LabelOracle):
@@ -288,8 +284,7 @@ class ScoreOracle(LabelOracle):
     def check_clean(self, outputs: Tensor) -> None:
         """Refuse NaN and rows that carry no score, and warn of probabilities that pass for logits."""
         super().check_clean(outputs)
-        binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
-        if len(outputs) and bool((binary & (outputs.sum(dim=1) == 1)).all()):
+        if len(outputs) and bool(self._hard(outputs).all()):
             raise ValueError(
                 "the model returns one-hot rows, which carry no score: use a hard-label attack such as rays, "
                 "or hand over the logits"
@@ -298,6 +293,13 @@ class ScoreOracle(LabelOracle):
             total = outputs.sum(dim=1)
             if bool(((total - 1).abs() < 1e-4).all()):
                 logger.warning("the model's rows look like probabilities: if they are, say outputs='probabilities'")
+
+    def _hard(self, outputs: Tensor) -> Tensor:
+        """(R,) bool: rows that are one-hot or, of a single column of logits, hold -1, 0 or 1."""
+        if self.reader.single_column and self.outputs == "logits":
+            return (outputs[:, 1] == 0) | (outputs[:, 1].abs() == 1)
+        binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
+        return binary & (outputs.sum(dim=1) == 1)
 
     def _answer(self, rows: Tensor, count: int) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
         """The outputs for one padded slice, and how to apply a loss to them."""

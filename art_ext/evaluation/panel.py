@@ -14,7 +14,8 @@ from torch import Tensor
 from art_ext.core import attacks as core_attacks
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, check_ball
-from art_ext.core.oracle import OUTPUTS, Model
+from art_ext.core.oracle import Model
+from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback
 from art_ext.evaluation.targets import check_rule
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from art_ext import __version__
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.oracle import frozen_eval
+from art_ext.core.outputs import read_outputs
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.folder import CHECKPOINTS
@@ -191,12 +192,10 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     except Exception as error:  # whatever the layers make of inputs that do not fit
         shape = tuple(rows.shape)
         raise ValueError(f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(rows):
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model must return ({len(rows)}, classes) logits, got {given}")
+    classes = read_outputs(logits, len(rows), "logits").shape[1]
     largest = int(max(data.y.max(), test.y.max()))
-    if largest >= logits.shape[1]:
-        raise ValueError(f"labels must be below {logits.shape[1]}, the model's outputs, got {largest}")
+    if largest >= classes:
+        raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
 
 
 def _norm(recipe: Recipe) -> str:

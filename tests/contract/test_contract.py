@@ -300,8 +300,8 @@ def test_bad_models(attack, digits):
 
     with pytest.raises(ValueError, match="NaN for the clean input, first in sample 6"):
         attack.run(Returns(nan_for_the_sixth), x, y)
-    with pytest.raises(ValueError, match=r"at least two classes, got shape \(40, 1\)"):
-        attack.run(Returns(lambda rows: torch.zeros(len(rows), 1)), x, y)
+    with pytest.raises(ValueError, match=r"or one column for two classes, got shape \(40, 1, 2\)"):
+        attack.run(Returns(lambda rows: torch.zeros(len(rows), 1, 2)), x, y)
 
 
 def test_nan_outputs_never_pass_for_success(attack, digits):

@@ -177,9 +177,10 @@ class Answers(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda logits: logits[:, 0], r"must return \(8, classes\) logits.*got \(8,\)"),
-        (lambda logits: logits[:, :1], r"of at least two classes, got \(8, 1\)"),
-        (lambda logits: logits[:3], r"got \(3, 3\)"),
+        (lambda logits: logits[:, 0], "labels must be class indices below 2, the model's outputs, got 2"),
+        (lambda logits: logits[:, :1], "labels must be class indices below 2, the model's outputs, got 2"),
+        (lambda logits: logits[:, :, None], r"must return \(rows, classes\) logits.*got shape \(8, 3, 1\) for 8 rows"),
+        (lambda logits: logits[:3], r"got shape \(3, 3\)"),
         (lambda logits: (logits, logits), "got tuple"),
         (lambda logits: logits[:, :2], "labels must be class indices below 2, the model's outputs, got 2"),
     ],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from art_ext.core.geometry import Ball, Box
 from art_ext.core.oracle import frozen_eval
+from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
 from art_ext.core.training.objectives import smoothed_cross_entropy
 
@@ -77,7 +78,7 @@ class Engine:
         self.device, self.channels_last, self.largest_label = device, channels_last, 0
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
         self.forwards = self.backwards = 0
-        self.classes: int | None = None
+        self.reader = OutputReader("logits")
 
     def place(self, x: Tensor) -> Tensor:
         """Inputs where the network is, in the layout of its memory."""
@@ -89,17 +90,16 @@ class Engine:
         self.forwards += len(rows)
         with self.accelerator.autocast():
             logits: Tensor = network(rows)
-        if self.classes is None:
-            self._meet(logits, len(rows))
+        unknown = self.classes is None
+        logits = self.reader(logits, len(rows))
+        if unknown:
+            self.expect(self.largest_label)
         return logits.float()
 
-    def _meet(self, logits: object, rows: int) -> None:
-        """Refuse a model that cannot be trained on these labels, at its first answer."""
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows or logits.shape[1] < 2:
-            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"the model must return ({rows}, classes) logits of at least two classes, got {given}")
-        self.classes = logits.shape[1]
-        self.expect(self.largest_label)
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the network's outputs, known after its first call."""
+        return self.reader.num_classes
 
     def expect(self, largest_label: int) -> None:
         """Refuse labels for which the model has no output, now or, before its first answer, then."""

@@ -14,6 +14,7 @@ from art_ext.core.attacks import pgd
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import Box, ClipValues, check_ball
 from art_ext.core.oracle import frozen_eval
+from art_ext.core.outputs import predicted_classes, read_outputs
 from art_ext.core.problem import check_classes, check_samples
 from art_ext.core.training.engine import Engine
 from art_ext.core.training.options import TrainingOptions
@@ -55,7 +56,8 @@ class Validation:
                 counts += torch.stack([right.sum(), (right & ~result.success).sum()])
             else:
                 with frozen_eval(model), torch.no_grad():
-                    counts[0] += (model(rows).argmax(dim=1) == labels).sum()
+                    logits = read_outputs(model(rows), len(rows), "logits")
+                    counts[0] += (predicted_classes(logits, "logits") == labels).sum()
         clean, robust = (engine.total(counts) / len(self.x)).tolist()
         return {"clean": clean, "robust": robust} if self.eps else {"clean": clean}
 
