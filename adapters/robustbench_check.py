@@ -203,9 +203,12 @@ def _data(folder: _Folder) -> tuple[bool | None, str]:
     """The sample is what the data set has at these positions."""
     from art_ext.data import load_data
 
-    place = folder.facts["details"].get("data")
+    details = folder.facts["details"]
+    place, classes = details.get("data"), details.get("classes")
+    order = details.get("class_order", "numeric")
     try:
-        data = load_data(place or folder.facts["metadata"]["dataset"]).first(folder.facts["samples"])
+        data = load_data(place or folder.facts["metadata"]["dataset"], class_order=order, classes=classes)
+        data = data.first(folder.facts["samples"])
     except (ValueError, OSError, ImportError) as error:
         return None, f"the data are not at hand: {error}"
     index, evidence = folder.evidence["index"], folder.evidence

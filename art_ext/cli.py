@@ -18,7 +18,7 @@ import typer
 from art_ext import __version__
 from art_ext.arguments import parse_arguments, parse_attack_arguments, parse_numbers, parse_target
 from art_ext.cli_report import compare, report
-from art_ext.cli_shared import Quiet, Seed, explained, share_of_work
+from art_ext.cli_shared import ClassFile, ClassOrder, Quiet, Seed, explained, share_of_work
 from art_ext.cli_submit import submit
 from art_ext.cli_train import train
 
@@ -95,6 +95,8 @@ def evaluate(
     model: Annotated[str, typer.Option(help="FILE.py:FACTORY or MODULE:FACTORY; the factory is called.")],
     data: Annotated[str, typer.Option(help="digits, mnist, cifar10, or a path (.npz, .npy, a folder).")],
     out: Annotated[Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")],
+    class_order: ClassOrder = None,
+    classes: ClassFile = None,
     model_args: Annotated[str, typer.Option(help="Arguments of the factory: key=value,key=value.")] = "",
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")] = None,
     attack: Annotated[str | None, typer.Option(help=ATTACK)] = None,
@@ -141,8 +143,9 @@ def evaluate(
         arguments = {
             "command": "evaluate", "model": model, "model_args": factory_arguments,
             "weights": None if weights is None else str(weights), "path": data, "n": n,
+            "class_order": class_order or "numeric", "classes": classes,
         }  # fmt: skip
-        samples = load_data(data).first(n)
+        samples = load_data(data, class_order=class_order or "numeric", classes=classes).first(n)
         models = {_name(model, weights): _model(model, factory_arguments, weights, device)}
         with _watcher(quiet) as watcher:
             outcome = run(

@@ -10,6 +10,13 @@ from typing import Annotated
 
 import typer
 
+CLASS_ORDER = (
+    "Order of class folders: numeric (whole numbers by value, the default) or text (as torchvision sorts them)."
+)
+CLASSES = "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line."
+
+ClassOrder = Annotated[str | None, typer.Option(help=CLASS_ORDER)]
+ClassFile = Annotated[str | None, typer.Option(metavar="FILE", help=CLASSES)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext.arguments import parse_arguments, parse_number, read_toml
-from art_ext.cli_shared import explained
+from art_ext.cli_shared import ClassFile, ClassOrder, explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,8 @@ def submit(
     run_model: Annotated[str | None, typer.Option(help="Which model of the run, if it has several.")] = None,
     eps: Annotated[str | None, typer.Option(help="Which radius of the run, if it has several: 8/255.")] = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
+    class_order: ClassOrder = None,
+    classes: ClassFile = None,
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Accept a part of the test set.")] = False,
     sample: Annotated[int, typer.Option(help="Samples to hand in for the check.")] = 200,
     model_dir: Annotated[Path, typer.Option(help="The zoo's checkpoints, for --external.")] = Path("models"),
@@ -75,7 +77,9 @@ def submit(
             if external and model is None and weights is not None:
                 raise ValueError("weights need a model: --model FILE.py:FACTORY")
             source = None if model is None else _source(model, model_args, weights)
-            evidence = _evidence(run, run_model, None if eps is None else parse_number("eps", eps), data, source)
+            radius = None if eps is None else parse_number("eps", eps)
+            places = {"path": data, "class_order": class_order, "classes": classes}
+            evidence = _evidence(run, run_model, radius, places, source)
             check = submission(
                 out, said, evidence, source, external=external, allow_partial=allow_partial, sample=sample
             )
@@ -134,8 +138,16 @@ def _source(spec: str, arguments: str, weights: Path | None) -> Source:
     return Source(model if weights is None else load_weights(model, weights), Path(file), factory, known)
 
 
-def _evidence(run: Path, name: str | None, eps: float | None, data: str | None, source: Source | None) -> Evidence:
-    """What a run measured of one model at one radius.
+def _evidence(
+    run: Path, name: str | None, eps: float | None, data: Mapping[str, str | None], source: Source | None
+) -> Evidence:
+    """Results of one model of a run at one radius.
+
+    Args:
+        run: folder of the run.
+        name, eps: of the model and the radius, if the run has several.
+        data: ``path``, ``class_order`` and ``classes`` of the data; None takes what the run was given.
+        source: the model, if it is handed in.
 
     Raises:
         ValueError: if the run does not have it, or was of other data or another model.
@@ -151,10 +163,12 @@ def _evidence(run: Path, name: str | None, eps: float | None, data: str | None, 
     name = _one_of("run-model", "models", name, list(facts["clean_accuracy"]))
     eps = _one_of("eps", "radii", eps, settings["eps"])
     _check_settings(run, settings)
-    path = data or facts["arguments"].get("path")
+    given = {key: value or facts["arguments"].get(key) for key, value in data.items()}
+    path = given["path"]
     if not path:
         raise ValueError(f"{run} does not say where its data are: give --data")
-    samples = load_data(path).first(facts["data"]["samples"])
+    order: dict[str, Any] = {"class_order": given["class_order"] or "numeric", "classes": given["classes"]}
+    samples = load_data(path, **order).first(facts["data"]["samples"])
     if identity_of_data(fingerprint(samples.x), samples.y) != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
     if source is not None:
@@ -164,7 +178,8 @@ def _evidence(run: Path, name: str | None, eps: float | None, data: str | None, 
     wrong, broken, attacked = _verdicts(loaded, name, eps)
     kept = bool(facts["arguments"].get("save_images"))
     told = ("protocol", "attacks", "panel", "settings", "versions", "warnings", "started", "seconds")
-    details = {"data": str(path), "run_model": name, "seed": settings["seed"], "run_arguments": facts["arguments"]}
+    details = {"data": str(path), **order, "run_model": name, "seed": settings["seed"]}
+    details["run_arguments"] = facts["arguments"]
     return Evidence(
         x=samples.x, y=samples.y, wrong=wrong, broken=broken, attacked=attacked,
         norm=settings["norm"], eps=eps, images=load_images(run, name, eps) if kept else None,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from art_ext.cli_shared import Quiet, explained
+from art_ext.cli_shared import ClassFile, ClassOrder, Quiet, explained
 
 RECIPE = (
     "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing or war. "
@@ -41,6 +41,8 @@ def train(  # every parameter is read from the context: None where it was not gi
     recipe_args: Annotated[str | None, typer.Option(metavar=TABLE, help="Arguments of the recipe.")] = None,
     model_args: Annotated[str | None, typer.Option(metavar=TABLE, help="Arguments of the factory.")] = None,
     weights: Annotated[str | None, typer.Option(help="Checkpoint to start from.")] = None,
+    class_order: ClassOrder = None,
+    classes: ClassFile = None,
     config: Annotated[Path | None, typer.Option(help=CONFIG)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
@@ -108,6 +110,8 @@ def train(  # every parameter is read from the context: None where it was not gi
         if run is None:  # not the main process
             return
         typer.echo(to_text(run))
+        for warning in run.get("warnings", ()):
+            typer.echo(f"warning: {warning['message']}", err=True)
         if tells:
             typer.echo(f"{run['test_samples']} test samples, {run['norm']} {run['eps']:.4g}; run: {out}")
 

@@ -51,7 +51,8 @@ def block(attack: str, broken: Collection[int], **columns: Any) -> pd.DataFrame:
     index = np.arange(N)
     return pd.DataFrame({
         "index": index, "id": index + 1000, "model": "net", "attack": attack, "eps": EPS, "attacked": True,
-        "success": np.isin(index, list(broken)), "already_adversarial": False, "gradients": 0, **columns,
+        "success": np.isin(index, list(broken)), "already_adversarial": False, "gradients": 0,
+        "label": index % 10, "clean_prediction": index % 10, **columns,
     })  # fmt: skip
 
 
@@ -350,7 +351,7 @@ def attacked(attack: str, result: AttackResult, index: tuple[int, ...], ids: Ten
     """The records of 200 images of which those at the index were attacked, and the others stood."""
     rows = pd.DataFrame({
         "index": range(200), "id": ids.numpy(), "model": "net", "attack": attack, "eps": 0.3, "attacked": True,
-        "success": False, "already_adversarial": False, "gradients": 0,
+        "success": False, "already_adversarial": False, "gradients": 0, "label": 0, "clean_prediction": 0,
     })  # fmt: skip
     for name in ("success", "gradients"):
         rows.loc[list(index), name] = getattr(result, name).numpy()

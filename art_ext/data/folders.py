@@ -1,4 +1,4 @@
-"""Folders of images: ``ROOT/class_name/*.png``."""
+"""Folders of images: ``ROOT/class_name/*.png``, or ``ROOT/train/class_name/*.png`` and ``ROOT/test/...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from art_ext.data.classes import Classes, assign_classes
 from art_ext.data.raw import Raw
 
 if TYPE_CHECKING:
@@ -18,33 +19,70 @@ _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits a pixel
 
 
-def read_image_folder(folder: Path) -> Raw | None:
-    """Read ``folder/class_name/*.png|jpg|jpeg``, classes and files in sorted order; None without such subfolders.
+def read_image_folder(
+    folder: Path, split: str, order: str = "numeric", classes: Classes | None = None
+) -> Raw | None:
+    """Read the class folders ``folder/class_name/*.png|jpg|jpeg``; None without such folders.
 
-    Grey images give (N, 1, H, W), all others, and mixtures, (N, 3, H, W), uint8; transparency is dropped.
-    Hidden folders and files are passed over.
+    They are the "test" split. Class folders inside ``folder/train`` and ``folder/test`` (or ``folder/val``) are the
+    split of that name. Files are in sorted order. Grey images give (N, 1, H, W), all others, and mixtures,
+    (N, 3, H, W), uint8. Transparency is dropped. Hidden folders and files are passed over.
+
+    Args:
+        folder: the root.
+        split: ``"test"`` or ``"train"``.
+        order: of the class folders without a mapping, ``"numeric"`` or ``"text"``.
+        classes: a mapping from class folder to class index, or a file that holds one.
 
     Raises:
         ImportError: if Pillow is not installed.
-        ValueError: if a class has no image, an image cannot be read or has more than 8 bits a channel, or if the
-            images are not all of one size.
+        ValueError: if a class has no image, an image cannot be read or has more than 8 bits a channel, the images are
+            not all of one size, the two splits differ in their class folders, or the mapping lacks a folder.
     """
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files = [_images_in(entry) for entry in classes]
-    if not any(files):
+    entries = _class_folders(folder, split)
+    files = {entry.name: _images_in(entry) for entry in entries}
+    if not any(files.values()):
         return None
-    empty = [entry.name for entry, held in zip(classes, files, strict=True) if not held]
+    empty = [name for name, held in files.items() if not held]
     if empty:
-        raise ValueError(f"every folder in {folder} is a class and must hold .png or .jpg files, got none in: {empty}")
-    images = [_read_image(file) for held in files for file in held]
-    _check_sizes(images, [file for held in files for file in held])
+        raise ValueError(
+            f"every folder in {entries[0].parent} is a class and must hold .png or .jpg files, got none in: {empty}"
+        )
+    index, names = assign_classes(list(files), order, classes)
+    ordered = sorted(files, key=index.__getitem__)
+    paths = [path for name in ordered for path in files[name]]
+    images = [_read_image(path) for path in paths]
+    _check_sizes(images, paths)
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
         x = np.stack(images).transpose(0, 3, 1, 2)
     else:
         x = np.stack(images)[:, None]
-    y = np.repeat(np.arange(len(classes)), [len(held) for held in files])
-    return Raw(x, y, tuple(entry.name for entry in classes))
+    y = np.repeat([index[name] for name in ordered], [len(files[name]) for name in ordered])
+    return Raw(x, y, names)
+
+
+def _class_folders(folder: Path, split: str) -> list[Path]:
+    """The class folders of a split, sorted by name."""
+    parts = {name: folder / name for name in ("train", "test", "val")}
+    held = {name: _subfolders(part) for name, part in parts.items() if part.is_dir()}
+    held = {name: entries for name, entries in held.items() if any(map(_images_in, entries))}
+    if not held:
+        return _subfolders(folder) if split == "test" else []
+    chosen = held.get(split, held.get("val", []) if split == "test" else [])
+    for name, entries in held.items():
+        # each split alone would number its own folders, so that a missing one shifts all that follow
+        differ = {entry.name for entry in entries} ^ {entry.name for entry in chosen}
+        if chosen and differ:
+            raise ValueError(
+                f"the folders {name} and {chosen[0].parent.name} of {folder} must hold the same class folders, but "
+                f"{min(differ)!r} is in one of them only"
+            )
+    return chosen
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from art_ext.core.checks import check_choice
 from art_ext.data.arrays import read_npy, read_npz
 from art_ext.data.cifar import CIFAR10_CLASSES, read_binary_batches, read_python_batches
+from art_ext.data.classes import CLASS_ORDERS, Classes
 from art_ext.data.dataset import Dataset, dataset_from_arrays
 from art_ext.data.folders import read_image_folder
 from art_ext.data.idx import read_idx_folder
@@ -27,7 +29,12 @@ _FOLDER_LAYOUTS: tuple[tuple[str, Callable[[Path, str], Raw | None]], ...] = (
 
 
 def load_data(
-    name_or_path: str | os.PathLike[str], *, split: str = "test", root: str | os.PathLike[str] | None = None
+    name_or_path: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    root: str | os.PathLike[str] | None = None,
+    class_order: str = "numeric",
+    classes: Classes | None = None,
 ) -> Dataset:
     """Load a data set by its name, or from a file or folder, into memory.
 
@@ -42,7 +49,8 @@ def load_data(
     Paths:
 
     * a folder with MNIST's idx files or CIFAR-10's batches;
-    * a folder ``ROOT/class_name/*.png|jpg``: classes in sorted order, images of one size;
+    * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or ``ROOT/train/class_name/*.png|jpg`` and
+      ``ROOT/test/...`` (or ``ROOT/val/...``): ``class_order`` and ``classes`` say which folder is which class;
     * an ``.npz`` file with x_test and y_test (x_train and y_train), x and y, or images and labels;
     * ``NAME.npy`` with its labels in ``NAME_labels.npy``.
 
@@ -54,14 +62,22 @@ def load_data(
         name_or_path: one of ``DATA_NAMES``, or a path.
         split: "test" or "train".
         root: where to look for mnist and cifar10; without it, the folder in the environment variable ART_EXT_DATA.
+        class_order: order of class folders. ``"numeric"``: by number if all names are whole numbers, else as text.
+            ``"text"``: character by character, as torchvision sorts them ("10" before "2").
+        classes: class index of each class folder: a mapping ``{folder: index}``, a list of folders, or a file. A file
+            holds a JSON object or list, the ImageNet class-index JSON, one folder a line, or CSV ``folder,index``.
 
     Raises:
         ValueError: if nothing is found (the message says where it looked and what it reads), or the data are damaged,
-            not finite, or labelled with anything but one class index in range for each row.
+            not finite, or labelled with anything but one class index in range for each row; for a mapping that lacks a
+            folder or is no mapping, and for a mapping given with data that are not class folders.
         ImportError: for a folder of images without Pillow.
     """
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', got {split!r}")
+    check_choice("class_order", class_order, CLASS_ORDERS)
+    if classes is not None and (name_or_path in DATA_NAMES or not Path(name_or_path).is_dir()):
+        raise ValueError(f"classes serve a folder of class folders, got the data {str(name_or_path)!r}")
     if name_or_path == "digits":
         return _digits(split)
     if name_or_path == "mnist":
@@ -71,7 +87,7 @@ def load_data(
     path = Path(name_or_path)
     if not path.exists():
         raise ValueError(f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, got {str(path)!r}")
-    raw = _read_folder(path, split) if path.is_dir() else _read_file(path, split)
+    raw = _read_folder(path, split, class_order, classes) if path.is_dir() else _read_file(path, split)
     named = Path(os.path.abspath(path))  # "." gets its folder's name, a symbolic link keeps its own
     return dataset_from_arrays(named.name if path.is_dir() else named.stem, *raw)
 
@@ -138,19 +154,22 @@ def _checked(data: Dataset, shape: tuple[int, ...]) -> Dataset:
     return data
 
 
-def _read_folder(folder: Path, split: str) -> Raw:
+def _read_folder(folder: Path, split: str, class_order: str, classes: Classes | None) -> Raw:
     for _, read in _FOLDER_LAYOUTS:
         raw = read(folder, split)
         if raw is not None:
+            if classes is not None:
+                raise ValueError(f"classes serve a folder of class folders, but {folder} holds labels of its own")
             return raw
-    images = read_image_folder(folder) if split == "test" else None
+    images = read_image_folder(folder, split, class_order, classes)
     if images is not None:
         return images
     if any(path.suffix.lower() in (".png", ".jpg", ".jpeg") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds images without labels: put them into one folder for each class")
     layouts = [title for title, _ in _FOLDER_LAYOUTS]
+    layouts.append("class folders with .png or .jpg images (train/class_name/*.png and test/class_name/*.png)")
     if split == "test":
-        layouts.append("class folders with .png or .jpg images (class_name/*.png)")
+        layouts.append("class folders by themselves (class_name/*.png)")
     raise ValueError(f"no {split} split in the folder {folder}: wanted {'; or '.join(layouts)}; or name an .npz file")
 
 

@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_ext.core.metrics import wilson
+from art_ext.core.metrics import chance_warning, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MISSED_SHARE = 0.05  # of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
+SAMPLES_PER_CLASS = 5  # from that many on, every class should have turned up among the labels
 SPAN_SHARE = 0.5  # of the box: data that span no more were probably scaled for another one
 SMALL_EPS = 1e-3  # of the box's width
 LEVELS = ("warning", "info")
@@ -27,8 +28,8 @@ class Finding:
     """A warning that numbers of the run may be wrong, or an info that helps to read them.
 
     Attributes:
-        kind: ``"falsely-robust"``, ``"randomised"``, ``"probabilities"``, ``"zero-gradients"``, ``"range"``,
-            ``"training-mode"``, ``"eps-unit"`` or ``"autoattack:<flag>"``.
+        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"randomised"``, ``"probabilities"``,
+            ``"zero-gradients"``, ``"range"``, ``"training-mode"``, ``"eps-unit"`` or ``"autoattack:<flag>"``.
         model: the model that it concerns; empty if it concerns the data or the settings, and so all models.
         attack: the one attack that it concerns, if it is one.
         eps: radius, if it depends on one.
@@ -94,7 +95,8 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
             hold the raised flags of an AutoAttack, as ``{"autoattack": [{"name", "detail"}, ...]}``.
     """
     ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
-    found = _falsely_robust(records, run, ids)
+    found = [finding for model, parts in facts.items() for finding in _classes(model, parts, records, run)]
+    found += _falsely_robust(records, run, ids)
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
@@ -112,6 +114,33 @@ def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any
     """Positions and fingerprints of samples."""
     indices = tuple(sorted(positions))
     return {"indices": indices, "ids": tuple(ids[index] for index in indices)}
+
+
+def _classes(
+    model: str, parts: Sequence[Mapping[str, Any]], records: pd.DataFrame, run: Mapping[str, Any]
+) -> list[Finding]:
+    """Signs that the labels do not number the classes as the model does: chance-level accuracy, another width."""
+    rows = records[records["model"] == model].drop_duplicates("index")
+    if rows.empty:
+        return []
+    names = run["data"].get("class_names")
+    width = next((part["classes"] for part in parts if part.get("classes")), None)
+    largest = int(rows["label"].max())
+    # a model that returns labels only does not tell its width
+    classes = width or max(len(names or ()), largest + 1, int(rows["clean_prediction"].max()) + 1)
+    correct = int((rows["clean_prediction"] == rows["label"]).sum())
+    message = chance_warning(correct, rows["label"].value_counts().tolist(), classes)
+    found = [] if message is None else [_counted("chance-level", model, message, correct, len(rows))]
+    if width is None:
+        return found
+    if names is not None and len(names) != width:
+        differs = f"the data name {len(names)} classes"
+    elif names is None and largest + 1 < width and len(rows) >= SAMPLES_PER_CLASS * width:
+        differs = f"the largest label of {len(rows)} samples is {largest}"
+    else:
+        return found
+    message = f"the model has {width} classes, but {differs}: do both number the same classes in the same order?"
+    return [*found, Finding("classes", model, None, None, message)]
 
 
 def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:

@@ -25,7 +25,8 @@ class Probe:
         labels: (K,) int64 predicted classes, on the CPU.
         classes: how many classes the model tells apart; None if it returns labels only.
         facts: fit for JSON; positions count from the beginning of the data set. Keys:
-            ``samples`` (K) and ``start`` (position of the first); ``training``: whether a module was handed over in
+            ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's output, or None;
+            ``training``: whether a module was handed over in
             training mode; ``lowest`` and ``highest`` value of the samples; ``probabilities``: rows that are probability
             vectors although logits were announced; ``repeated``: samples that were evaluated twice, and ``randomised``:
             the positions of those whose two answers differ; ``differentiated``: correctly classified samples whose
@@ -83,7 +84,7 @@ def probe(
     if oracle.num_classes is not None and int(y.max()) >= oracle.num_classes:
         raise ValueError(f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}")
     facts: dict[str, Any] = {
-        "samples": len(x), "start": start, "training": training,
+        "samples": len(x), "start": start, "training": training, "classes": oracle.num_classes,
         "lowest": float(admitted.min()), "highest": float(admitted.max()),
         "probabilities": int(in_simplex(answers).sum()) if settings.outputs == "logits" else 0,
         "repeated": len(part), "randomised": _positions(differing, start),

@@ -14,6 +14,7 @@ from art_ext.arguments import parse_arguments, parse_number, parse_numbers, read
 from art_ext.core.checks import check_choice, check_count, nearest
 from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
 from art_ext.core.training.augmentation import AUGMENTATIONS
+from art_ext.data.classes import CLASS_ORDERS
 from art_ext.training.defaults import LENGTHS, filled
 from art_ext.training.networks import check_network
 
@@ -36,6 +37,8 @@ class Configuration:
         model, model_args: a short name, ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, and the factory's arguments as text.
         eps: radius of crafting, and of the figures; natural training takes it for the figures only.
         weights: checkpoint to start from; None draws the weights by the seed.
+        class_order: order of class folders, ``"numeric"`` or ``"text"``, see ``load_data``.
+        classes: file with the class index of each class folder; None takes that order.
         n: the first so many training samples; None takes all.
         augmentation: ``"none"`` or ``"crop_flip"``.
         ema: decay of an average of the weights; 0 for none.
@@ -52,6 +55,8 @@ class Configuration:
     recipe_args: dict[str, Any] = field(default_factory=dict)
     model_args: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    class_order: str = "numeric"
+    classes: str | None = None
     n: int | None = None
     augmentation: str
     epochs: int | None = None
@@ -89,6 +94,7 @@ class Configuration:
         for name, least in (("n", 1), ("test_n", 1), ("rays", 0)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least)
+        check_choice("class_order", self.class_order, CLASS_ORDERS)
         check_choice("augmentation", self.augmentation, ("none", *AUGMENTATIONS))
         self.make_recipe()
         TrainingOptions(**self.options())

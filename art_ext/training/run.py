@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 
 from art_ext import __version__
 from art_ext.core.geometry import Box, check_ball
+from art_ext.core.metrics import chance_warning
 from art_ext.core.oracle import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.core.training import Recipe, TrainingResult, train
@@ -72,13 +73,14 @@ def run_training(
         return finished if main else None
     require_training(configuration.tensorboard)
     recipe = configuration.make_recipe()
-    data = load_data(configuration.data, split="train").first(configuration.n)
-    test = load_data(configuration.data).first(configuration.test_n)
+    order: dict[str, Any] = {"class_order": configuration.class_order, "classes": configuration.classes}
+    data = load_data(configuration.data, split="train", **order).first(configuration.n)
+    test = load_data(configuration.data, **order).first(configuration.test_n)
     model = make_network(configuration.model, configuration.model_args, configuration.seed)
     if configuration.weights is not None:
         load_weights(model, configuration.weights)
     device = _device(configuration)
-    _check_fit(configuration, recipe, model, data, test)
+    classes = _check_fit(configuration, recipe, model, data, test)
     if main:  # the others wait for it where Accelerate makes the group, so none of them writes before
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
@@ -92,6 +94,7 @@ def run_training(
         return None
     say(f"measuring on {len(test)} test samples")
     run = _record(configuration, recipe, result, test, device)
+    run["warnings"] = _warnings(run, test, classes)
     content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(folder / RUN, content.encode())
     return run
@@ -166,8 +169,11 @@ def _device(configuration: Configuration) -> torch.device:
     return device
 
 
-def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset) -> None:
-    """Refuse what the training or the figures would stumble over after the folder was written.
+def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset) -> int:
+    """Check that data, network and settings fit each other, before the folder is written.
+
+    Returns:
+        The number of classes of the network.
 
     Raises:
         ValueError: naming what does not fit what.
@@ -196,6 +202,7 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     largest = int(max(data.y.max(), test.y.max()))
     if largest >= classes:
         raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
+    return classes
 
 
 def _norm(recipe: Recipe) -> str:
@@ -227,6 +234,13 @@ def _record(
         "pgd": {"steps": PGD_STEPS, "step_size": 2.5 * configuration.eps / PGD_STEPS, "starts": 1, "seed": SEED},
         "figures": _figures(configuration), "final": final, "best": best,
     }  # fmt: skip
+
+
+def _warnings(run: Mapping[str, Any], test: Dataset, classes: int) -> list[dict[str, str]]:
+    """Reasons to doubt the figures, as an evaluation records them."""
+    correct = round(run["final"]["clean"] * len(test))
+    message = chance_warning(correct, test.y.bincount().tolist(), classes)
+    return [] if message is None else [{"kind": "chance-level", "message": message}]
 
 
 def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from art_ext.core.metrics.chain import (
     paired_interval,
     transfer_success,
 )
+from art_ext.core.metrics.chance import chance_level, chance_warning
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
 
@@ -32,6 +33,8 @@ __all__ = [
     "acceptance_rate",
     "adbd",
     "all_or_nothing_success",
+    "chance_level",
+    "chance_warning",
     "clean_accuracy",
     "diversity",
     "local_lipschitz",
