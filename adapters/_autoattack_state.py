@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from art_ext.core.geometry import distortions
 from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
-from art_ext.core.result import AttackResult
+from art_ext.core.result import AttackResult, measured
 from art_ext.files import check_configuration, write_atomically
 
 RUN = "autoattack.json"
@@ -110,6 +111,9 @@ class StateFolder:
         moved = {name: one.to(x.device) for name, one in tensors.items()}
         broken_by = moved.pop("broken_by")
         facts_of_all: dict[str, Any] = {"x_nearest": None, "norm": norm, "eps": eps, "seed": seed, "early_stop": False}
+        # of x as the attack admitted it; chunks of earlier versions hold no lengths
+        lengths = distortions(moved["x_adv"], x.clamp(0.0, 1.0))
+        facts_of_all["lengths"] = measured(lengths, moved["success"], norm, x.device)["lengths"]
         return Chunk(AttackResult(**moved, **facts_of_all), broken_by, names, heard)
 
 

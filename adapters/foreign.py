@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.geometry import distances, within_ball
+from art_ext.core.geometry import distances, distortions, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
 from art_ext.core.problem import Problem
-from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.core.result import AttackResult, Callback, Progress, measured
 
 
 class Counted(nn.Module):
@@ -149,8 +149,9 @@ class Verdict:
         oracle = self.oracle
         return AttackResult(
             x_adv=self._x_adv.to(home), success=self.success.to(home), already_adversarial=self.already.to(home),
-            distance=self._distance.to(home), x_nearest=None, queries=oracle.queries.to(home),
+            x_nearest=None, queries=oracle.queries.to(home),
             queries_to_success=torch.where(self.success, oracle.queries, -1).to(home),
             gradients=oracle.gradients.to(home), wasted_rows=oracle.wasted_rows.to(home), norm=self.norm, eps=self.eps,
             seed=seed, early_stop=False,
+            **measured(distortions(self._x_adv, self.problem.x), self.success, self.norm, home),
         )  # fmt: skip

@@ -163,12 +163,14 @@ def _loaded_run(
                 before = clean | np.any([hit for radius, hit in fallen.items() if radius <= eps] or [clean], axis=0)
                 given = ~before if mode == "cascade" else np.ones(samples, dtype=bool)
                 hit = np.isin(index, sorted(positions)) & given & ~clean
+                far = np.where(clean, 0.0, np.where(hit, eps / 2, np.inf))
                 fallen[eps] = fallen.get(eps, clean) | hit
                 blocks.append(pd.DataFrame({
                     "index": index, "id": np.array(ids or index + 1000), "model": model, "attack": attack, "eps": eps,
                     "label": label, "target": -1, "clean_prediction": np.where(clean, label + 1, label),
                     "attacked": given, "success": hit, "already_adversarial": clean,
-                    "distance": np.where(clean, 0.0, np.where(hit, eps / 2, np.inf)), "queries": np.where(given, 10, 0),
+                    "distance": far, "nearest_distance": far if attack in nearest else np.nan,
+                    **dict.fromkeys(("l0", "l1", "l2", "linf"), far), "queries": np.where(given, 10, 0),
                     "queries_to_success": np.where(hit, 7, -1), "gradients": 0, "wasted_rows": 0, "seconds": 0.25,
                 }))  # fmt: skip
     records = pd.concat(blocks, ignore_index=True)

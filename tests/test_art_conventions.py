@@ -155,7 +155,7 @@ def test_targets(classifier, sample):
     assert np.array_equal(x_adv[~success], x[~success])
     assert (success & reachable).sum() >= 5
     assert not success.all()
-    assert bool(attack.last_result.distance.isfinite().all()), "every starting point is of its target class"
+    assert bool(attack.last_result.nearest_distance.isfinite().all()), "every starting point is of its target class"
 
 
 def test_targets_without_what_they_need(classifier, sample):

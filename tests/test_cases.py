@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from art_ext.core import attacks
+from art_ext.core.metrics import case_distortions
 from art_ext.core.result import AttackResult
 
 QUICK = {
@@ -48,19 +49,28 @@ def stack(results, part):
 
 
 def check_case(result, alone, case, x):
-    """The case of attacks on every class by itself: chosen by distance, paid for one after another."""
-    distance, queries = stack(alone, "distance"), stack(alone, "queries")
-    column = distance.argmin(1) if case == "best" else distance.argmax(1)
-    rows = torch.arange(len(x))
-    for part in ("x_adv", "x_nearest", "distance", "already_adversarial"):
+    """The case of attacks on every class by itself: chosen by the attack's own rule, paid for one after another."""
+    queries, rows = stack(alone, "queries"), torch.arange(len(x))
+
+    def chosen_by(name):
+        values = stack(alone, name)
+        return values.argmax(1) if case == "worst" else values.argmin(1)
+
+    nearest = chosen_by("nearest_distance")
+    for part in ("x_nearest", "nearest_distance"):
+        assert torch.equal(getattr(result, part), stack(alone, part)[rows, nearest]), part
+    column = chosen_by("value")
+    for part in ("x_adv", "distance", "already_adversarial", "value", "lengths"):
         assert torch.equal(getattr(result, part), stack(alone, part)[rows, column]), part
     for key, values in result.trace.items():
+        if key in ("target", "success"):  # of all classes
+            continue
         chosen = torch.stack([one.trace[key] for one in alone], dim=2)[:, rows, column]
         torch.testing.assert_close(values, chosen, rtol=0, atol=0, equal_nan=True)
     assert result.queries.tolist() == (1 + queries.sum(1)).tolist()
     assert result.gradients.tolist() == stack(alone, "gradients").sum(1).tolist()
     success = stack(alone, "success")
-    assert torch.equal(result.success, success.any(1) if case == "best" else success.all(1))
+    assert torch.equal(result.success, success.all(1) if case == "worst" else success.any(1))
     # in order of the classes: what the ones before have cost, and then the charge of this one
     first, clock = [], torch.cat([torch.ones(len(x), 1, dtype=torch.int64), 1 + queries.cumsum(1)[:, :-1]], dim=1)
     for sample in range(len(x)):
@@ -69,7 +79,7 @@ def check_case(result, alone, case, x):
             for place, one in enumerate(alone)
             if one.success[sample]
         ]
-        first.append(-1 if not result.success[sample] else met[0] if case == "best" else met[-1])
+        first.append(-1 if not result.success[sample] else met[-1] if case == "worst" else met[0])
     assert result.queries_to_success.tolist() == first
 
 
@@ -78,7 +88,7 @@ def check_case(result, alone, case, x):
 def test_best_and_worst_are_those_of_all_classes_attacked_by_themselves(name, case, few, model):
     x, y, others = few
     alone = each(name, model, x, others)
-    assert bool((stack(alone, "distance").amin(1) < stack(alone, "distance").amax(1)).all())
+    assert bool((stack(alone, "value").amin(1) < stack(alone, "value").amax(1)).all())
     for batch_size in (256, 7):
         check_case(run(name, model, x, y, targets=case, batch_size=batch_size), alone, case, x)
 
@@ -87,7 +97,7 @@ def test_best_and_worst_are_those_of_all_classes_attacked_by_themselves(name, ca
 @pytest.mark.parametrize("share", [0.15, 0.6])
 def test_within_a_ball_the_best_case_needs_one_class_and_the_worst_all(case, share, few, model):
     x, y, others = few
-    free = stack(each("i_fgm", model, x, others), "distance")
+    free = stack(each("i_fgm", model, x, others), "nearest_distance")
     # between the easiest classes of the samples, or between their hardest
     eps = float((free.amin(1) if case == "best" else free.amax(1)).quantile(share))
     result = run("i_fgm", model, x, y, targets=case, eps=eps)
@@ -108,8 +118,154 @@ def test_nothing_is_reached(name, few, model):
         assert not bool(result.success.any())
         assert torch.equal(result.x_adv, x)
         assert torch.equal(result.x_nearest, x)
-        assert bool(result.distance.isinf().all())
+        assert bool(result.distance.isinf().all() & result.nearest_distance.isinf().all())
         assert result.queries_to_success.tolist() == [-1] * 4
+
+
+# ---- which example a case chooses
+
+
+@every
+def test_the_value_is_that_of_the_returned_example(name, few, model):
+    """The trace holds it, and the returned tensor has it."""
+    x, others = few[0], few[2]
+    result = run(name, model, x, targets=others[:, 0].contiguous())
+    found = result.success
+    assert int(found.sum()) >= 3
+    kept = result.trace["radius"][0] if name == "i_fgm" else result.trace["value"][-1]
+    assert torch.equal(result.value, torch.where(found, kept, torch.inf))
+    of = {
+        "ead": lambda d: 1e-3 * d["l1"] + d["l2"].square(), "cw": lambda d: d["l2"].square(),
+        "zoo": lambda d: d["l2"].square(), "i_fgm": None,
+    }[name]  # fmt: skip
+    if of is None:
+        assert bool((result.distance <= result.value + 1e-6)[found].all())
+    else:
+        measured = of(result.distortions()).float()
+        torch.testing.assert_close(result.value[found], measured[found], rtol=1e-4, atol=0)
+
+
+def test_the_rule_and_not_the_nearest_chooses_the_class(few, model):
+    """In L-inf the elastic net's best class is not the nearest one of every sample."""
+    x, y, others = few
+    alone = each("ead", model, x, others, norm="linf", beta=0.05)
+    by_rule, by_distance = stack(alone, "value").argmin(1), stack(alone, "nearest_distance").argmin(1)
+    assert bool((by_rule != by_distance).any()), "both choose the same classes: the test says nothing"
+    result = run("ead", model, x, y, norm="linf", beta=0.05, targets="best")
+    assert torch.equal(model(result.x_adv).argmax(1), others[torch.arange(4), by_rule])
+    assert torch.equal(result.nearest_distance, stack(alone, "nearest_distance").amin(1))
+    assert bool((result.nearest_distance <= result.distance).all())
+
+
+def test_where_the_choice_lies_outside_the_ball_its_stand_in_has_a_value_too(few, model):
+    x, others = few[0], few[2]
+    target = others[:, 0].contiguous()
+    free = run("ead", model, x, targets=target, norm="linf", beta=0.05)
+    gap = free.distance - free.nearest_distance
+    widest = int(gap.argmax())
+    assert float(gap[widest]) > 1e-3, "the rule's choice is the nearest everywhere: the test says nothing"
+    eps = float(free.distance[widest] + free.nearest_distance[widest]) / 2
+    held = run("ead", model, x, targets=target, norm="linf", beta=0.05, eps=eps)
+    found = held.distortions()
+    elastic = (0.05 * found["l1"] + found["l2"].square()).float()
+    assert bool(held.success[widest])
+    assert float(held.value[widest]) > float(free.value[widest])
+    torch.testing.assert_close(held.value, elastic, rtol=1e-4, atol=0)
+    assert torch.equal(held.value.isinf(), ~held.success)
+
+
+# ---- all classes
+
+
+@every
+def test_all_holds_every_example_beside_the_best_case(name, few, model):
+    x, y, others = few
+    alone = each(name, model, x, others)
+    result = run(name, model, x, y, targets="all")
+    check_case(result, alone, "all", x)
+    assert result.samples.shape == (9, *x.shape)
+    assert torch.equal(result.trace["target"], others.T)
+    for place, one in enumerate(alone):
+        assert torch.equal(result.samples[place], one.x_adv)
+        assert torch.equal(result.trace["success"][place], one.success)
+    best = run(name, model, x, y, targets="best")
+    for part in ("x_adv", "distance", "x_nearest", "queries", "success", "value"):
+        assert torch.equal(getattr(result, part), getattr(best, part)), part
+    parts = [run(name, model, x[rows], y[rows], targets="all") for rows in (slice(0, 3), slice(3, 4))]
+    joined = AttackResult.cat(parts)
+    assert torch.equal(joined.samples, result.samples)
+    assert torch.equal(joined.trace["target"], result.trace["target"])
+
+
+def test_all_of_a_wrong_sample_begins_with_what_it_is_taken_for(few, model):
+    x, y, _ = few
+    result = run("i_fgm", model, x, (y + 1) % 10, targets="all")
+    assert result.already_adversarial.tolist() == result.success.tolist() == [True] * 4
+    assert result.queries_to_success.tolist() == [1] * 4
+    assert result.distance.tolist() == result.nearest_distance.tolist() == [0.0] * 4
+    taken = result.trace["target"] == y
+    assert taken.sum(0).tolist() == [1] * 4
+    assert torch.equal(result.samples.movedim(1, 0)[taken.T], x)
+
+
+def test_case_distortions_take_each_metric_by_itself(few, model):
+    x, y, others = few
+    result = run("ead", model, x, y, targets="all", beta=0.05)
+    alone = each("ead", model, x, others, beta=0.05)
+    classes = [one.distortions() for one in alone]
+    assert bool(stack(alone, "success").all())
+    best, worst = (case_distortions(result, x, case) for case in ("best", "worst"))
+    for name in ("l0", "l1", "l2", "linf"):
+        table = torch.stack([one[name] for one in classes])
+        assert torch.equal(best[name], table.amin(0))
+        assert torch.equal(worst[name], table.amax(0))
+    assert best["success"].tolist() == worst["success"].tolist() == [True] * 4
+    minima = {name: torch.stack([one[name] for one in classes]).argmin(0) for name in ("l1", "linf")}
+    assert bool((minima["l1"] != minima["linf"]).any()), "one class has all minima: the test says nothing"
+
+
+def test_case_distortions_of_the_average_case_are_those_of_targets_average(few, model):
+    x, y, _ = few
+    for seed in range(3):
+        average = run("i_fgm", model, x, y, targets="average", seed=seed)
+        found = case_distortions(run("i_fgm", model, x, y, targets="all", seed=seed), x, "average")
+        assert torch.equal(found["success"], average.success)
+        for name, lengths in average.distortions().items():
+            assert torch.equal(found[name], lengths)
+    ids = torch.tensor([5, 6, 7, 8])
+    named = run("i_fgm", model, x, y, targets="average", sample_ids=ids)
+    every_class = run("i_fgm", model, x, y, targets="all", sample_ids=ids)
+    assert torch.equal(
+        case_distortions(every_class, x, "average", sample_ids=ids)["l2"], named.distortions()["l2"]
+    )
+
+
+def test_the_worst_case_needs_every_class():
+    """Class 2 is out of reach: the best case knows class 1 only, the worst none."""
+
+    def never_two(rows):
+        return torch.stack([rows[:, 0], rows[:, 1], rows[:, 0] - 5], dim=1)
+
+    x = torch.tensor([[0.6, 0.4], [0.9, 0.1]])
+    result = run("i_fgm", never_two, x, torch.tensor([0, 0]), targets="all")
+    assert result.trace["success"].tolist() == [[True, True], [False, False]]
+    best, worst = (case_distortions(result, x, case) for case in ("best", "worst"))
+    assert best["success"].tolist() == [True, True]
+    assert worst["success"].tolist() == [False, False]
+    assert torch.equal(best["l2"], result.distortions()["l2"])
+    assert bool(worst["l2"].isinf().all())
+
+
+def test_case_distortions_refuse_what_they_cannot_read(few, model):
+    x, y, _ = few
+    best = run("i_fgm", model, x, y, targets="best")
+    with pytest.raises(ValueError, match="needs the examples of all classes: run the attack with targets='all'"):
+        case_distortions(best, x, "best")
+    result = run("i_fgm", model, x, y, targets="all")
+    with pytest.raises(ValueError, match="case must be one of 'best', 'average', 'worst', got 'all'"):
+        case_distortions(result, x, "all")
+    with pytest.raises(ValueError, match="x must have the shape of x_adv"):
+        case_distortions(result, x[:2], "best")
 
 
 # ---- samples that are wrong already
@@ -303,4 +459,4 @@ def test_callbacks_are_shown_samples_not_rows(few, model):
     nearest = torch.full((4,), torch.inf)
     for progress in seen:
         nearest = nearest.scatter_reduce(0, progress.index, progress.distance, "amin")
-    assert torch.equal(nearest, result.distance)
+    assert torch.equal(nearest, result.nearest_distance)

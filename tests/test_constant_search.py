@@ -116,7 +116,7 @@ def test_a_slow_reading_finds_the_same(name, own, descend, kappa, targeted, abor
         torch.testing.assert_close(result.trace["const"][:, sample], torch.tensor(constants), rtol=1e-6, atol=0)
         torch.testing.assert_close(result.trace["value"][:, sample], torch.tensor(values), rtol=1e-3, atol=1e-5)
         assert bool(result.success[sample]) == math.isfinite(nearest)
-        assert float(result.distance[sample]) == pytest.approx(nearest, rel=1e-3)
+        assert float(result.nearest_distance[sample]) == pytest.approx(nearest, rel=1e-3)
         asked = sum(2 * count - 1 for count in counts) if name == "ead" else sum(counts)
         assert int(result.queries[sample]) == 1 + asked
         assert int(result.gradients[sample]) == (1 + asked - sum(counts) if name == "ead" else sum(counts))
@@ -279,7 +279,7 @@ def test_neighbours_change_no_bit(name, abort, digits, linear_net):
         assert int(first.min()) < int(together.queries.max()) / 2, "all take the same time: the test says nothing"
     for some in (torch.arange(1), torch.tensor([7]), torch.tensor([10, 3, 5])):
         alone = SEARCHES[name](model, x[some], y[some], mask=mask[some], **options)
-        for part in ("x_adv", "x_nearest", "distance", "queries", "queries_to_success", "gradients"):
+        for part in ("x_adv", "x_nearest", "nearest_distance", "queries", "queries_to_success", "gradients"):
             assert torch.equal(getattr(alone, part), getattr(together, part)[some]), part
         for key, values in alone.trace.items():
             assert torch.equal(values.nan_to_num(nan=-1.0), together.trace[key][:, some].nan_to_num(nan=-1.0))

@@ -76,9 +76,9 @@ def test_the_box_is_never_left_and_its_edges_are_not_stuck():
     torch.testing.assert_close(recorder.rows[1], x, rtol=0, atol=1e-6)
     assert bool(result.success.all())
     # the four share the way of 3/2 evenly; the distance is that to x itself
-    assert float(result.distance) == pytest.approx(2 * 0.375, rel=0.02)
+    assert float(result.nearest_distance) == pytest.approx(2 * 0.375, rel=0.02)
     measured = distances(result.x_nearest, x, "l2").float()
-    torch.testing.assert_close(measured, result.distance, rtol=1e-6, atol=0)
+    torch.testing.assert_close(measured, result.nearest_distance, rtol=1e-6, atol=0)
 
 
 def test_what_is_reported_is_the_nearest_in_l2(digits, digits_net):
@@ -86,7 +86,7 @@ def test_what_is_reported_is_the_nearest_in_l2(digits, digits_net):
     result = cw(digits_net, x, y, initial_const=1.0, step_size=0.05, max_iter=40, search_steps=3)
     assert torch.equal(result.x_adv, result.x_nearest)
     torch.testing.assert_close(result.trace["value"][-1].sqrt()[~result.already_adversarial],
-                               result.distance[~result.already_adversarial], rtol=1e-4, atol=0)  # fmt: skip
+                               result.nearest_distance[~result.already_adversarial], rtol=1e-4, atol=0)  # fmt: skip
 
 
 def test_ead_without_its_l1_term_minimises_the_same_objective(digits, digits_net):
@@ -97,10 +97,10 @@ def test_ead_without_its_l1_term_minimises_the_same_objective(digits, digits_net
     carlini = cw(digits_net, x, y, **common)
     fista = ead(digits_net, x, y, beta=0.0, decision_rule="L2", **common)
     assert bool((carlini.success & fista.success).all())
-    ratio = carlini.distance / fista.distance
+    ratio = carlini.nearest_distance / fista.nearest_distance
     assert float(ratio.median()) == pytest.approx(1, abs=0.01)
     assert bool((ratio > 0.98).all())
-    assert bool((carlini.distance - fista.distance < 0.02).all())
+    assert bool((carlini.nearest_distance - fista.nearest_distance < 0.02).all())
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -120,7 +120,7 @@ def test_confidence_buys_margin_with_distance(targeted, digits, digits_net):
         margin = other_best(scores, goal) - scores.gather(1, goal[:, None]).squeeze(1)
         margin = -margin if targeted else margin
         assert bool((margin >= kappa - 1e-4).all())
-        lengths.append(float(result.distance.mean()))
+        lengths.append(float(result.nearest_distance.mean()))
         margins.append(float(margin.mean()))
     assert lengths == sorted(lengths)
     assert margins == sorted(margins)

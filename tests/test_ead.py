@@ -148,8 +148,8 @@ def test_the_l2_optimum_of_a_linear_model(attack, halves):
     more = {"beta": 0.0} if attack is ead else {}
     result = attack(linear(weight), x, torch.zeros(5, dtype=torch.int64), norm="l2", max_iter=100, **more, **WHOLE)
     optimum = margin / weight.norm()
-    assert bool((result.distance >= optimum * (1 - 1e-5)).all())
-    assert bool((result.distance <= optimum * 1.02).all())
+    assert bool((result.nearest_distance >= optimum * (1 - 1e-5)).all())
+    assert bool((result.nearest_distance <= optimum * 1.02).all())
 
 
 @pytest.mark.parametrize("kappa", [0.5, 2.0])
@@ -158,8 +158,8 @@ def test_a_margin_moves_the_optimum_by_its_length(kappa, halves):
     y = torch.zeros(5, dtype=torch.int64)
     result = ead(linear(weight), x, y, norm="l2", beta=0.0, confidence=kappa, max_iter=100, **WHOLE)
     optimum = (margin + kappa) / weight.norm()
-    assert bool((result.distance >= optimum * (1 - 1e-5)).all())
-    assert bool((result.distance <= optimum * 1.02).all())
+    assert bool((result.nearest_distance >= optimum * (1 - 1e-5)).all())
+    assert bool((result.nearest_distance <= optimum * 1.02).all())
 
 
 def l1_optimum(weight, x, margin):
@@ -182,7 +182,7 @@ def test_the_l1_optimum_of_a_linear_model(scale, halves):
     result = ead(linear(weight, bias), x, y, beta=1e-2, decision_rule="L1", max_iter=150, **WHOLE)
     optimum = torch.tensor([l1_optimum(weight, x[sample], float(margin[sample])) for sample in range(5)])
     length = distances(result.x_adv, x, "l1").float()
-    torch.testing.assert_close(length, result.distance, rtol=1e-5, atol=0)
+    torch.testing.assert_close(length, result.nearest_distance, rtol=1e-5, atol=0)
     assert bool((length >= optimum * (1 - 1e-5)).all())
     assert bool((length <= optimum * 1.06).all())
     assert bool(((result.x_adv != x).sum(1) <= 8).all())
@@ -203,7 +203,7 @@ def test_a_wider_box_is_a_change_of_units(attack, digits, digits_net):
     )  # fmt: skip
     assert torch.equal(wide.success, unit.success)
     assert int(unit.success.sum()) >= 3
-    torch.testing.assert_close(wide.distance, 4 * unit.distance, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(wide.nearest_distance, 4 * unit.nearest_distance, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(wide.trace["const"], 16 * unit.trace["const"], equal_nan=True)
 
 
@@ -260,7 +260,7 @@ def test_each_rule_reports_its_own_least_value(rule, digits, digits_net):
     assert bool(fooled.any())
     assert float(value(result.x_adv)) == pytest.approx(float(value(rows[fooled]).min()), rel=1e-6)
     least = float(distances(rows[fooled], x.expand_as(rows[fooled]), "l1").min())
-    assert float(result.distance) == pytest.approx(least, rel=1e-6)
+    assert float(result.nearest_distance) == pytest.approx(least, rel=1e-6)
     traced = float(result.trace["value"][-1])
     assert traced == pytest.approx(float(value(result.x_adv)) ** (2 if rule == "L2" else 1), rel=1e-5)
 
@@ -277,7 +277,7 @@ def test_confidence_buys_margin_with_distance(digits, digits_net):
         margin = scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
         assert bool((margin >= kappa - 1e-4).all())
         margins.append(float(margin.mean()))
-        lengths.append(float(result.distance.mean()))
+        lengths.append(float(result.nearest_distance.mean()))
     assert margins == sorted(margins)
     assert lengths == sorted(lengths)
 

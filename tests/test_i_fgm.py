@@ -67,7 +67,7 @@ def test_the_radius_of_a_linear_model(norm, search, halves):
         exact, found = float(margin[sample] / size), float(result.trace["radius"])
         assert exact - 1e-6 <= found <= exact + finest + 1e-6
         # a success at any step ends the run: never beyond the radius, and at most a step beyond the boundary
-        assert exact - 1e-6 <= float(result.distance) <= min(found, exact + found / 7) + 1e-6
+        assert exact - 1e-6 <= float(result.nearest_distance) <= min(found, exact + found / 7) + 1e-6
         if search == "grid":
             assert found == pytest.approx(math.ceil((exact - 1e-7) / finest) * finest, rel=1e-6)
 
@@ -123,7 +123,7 @@ def test_bisection_keeps_a_failure_below_and_a_success_above(norm, digits, linea
                 break
             radius = min(2 * radius, largest) if upper == math.inf else (lower + upper) / 2
         assert float(result.trace["radius"]) == pytest.approx(found, rel=1e-6, nan_ok=True)
-        assert float(result.distance) == pytest.approx(nearest, rel=1e-4)
+        assert float(result.nearest_distance) == pytest.approx(nearest, rel=1e-4)
         assert int(result.queries) == queries
 
 
@@ -167,7 +167,7 @@ def test_one_step_is_fgm_at_its_smallest_radius(digits, digits_net):
         for offset, wrong in ((0.0, True), (-0.01, False)):
             rows = (x[sample] + (radius + offset) * slope[sample].sign()).clamp(0, 1)
             assert bool(digits_net(rows[None]).argmax(1) != y[sample]) == wrong
-        assert float(result.distance[sample]) <= radius + 1e-6
+        assert float(result.nearest_distance[sample]) <= radius + 1e-6
 
 
 def test_where_the_largest_radius_fails_bisection_stops(halves):
@@ -191,7 +191,7 @@ def test_default_radii_grow_with_the_box(digits, digits_net):
         unit = i_fgm(digits_net, x, y, norm=norm)
         wide = i_fgm(lambda rows: digits_net(rows / 4), x * 4, y, norm=norm, clip_values=(0.0, 4.0))
         torch.testing.assert_close(wide.trace["radius"], 4 * unit.trace["radius"], equal_nan=True)
-        torch.testing.assert_close(wide.distance, 4 * unit.distance, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(wide.nearest_distance, 4 * unit.nearest_distance, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ def result(**changes: object) -> AttackResult:
         x_adv=torch.zeros(6, 2),
         success=torch.tensor([True, True, True, True, False, False]),
         already_adversarial=torch.tensor([True, False, False, False, False, False]),
-        distance=torch.tensor([0.0, 0.1, 0.2, 0.3, 0.5, INF]),
+        distance=torch.tensor([0.0, 0.2, 0.2, 0.3, INF, INF]),
         x_nearest=torch.zeros(6, 2),
+        nearest_distance=torch.tensor([0.0, 0.1, 0.2, 0.3, 0.5, INF]),
         queries=torch.tensor([1, 50, 50, 50, 50, 50]),
         queries_to_success=torch.tensor([1, 5, 8, 40, -1, -1]),
         gradients=torch.zeros(6, dtype=torch.int64),
@@ -53,11 +54,11 @@ class TestBoundaryDistance:
         assert (found.left_out, found.count) == (1, 5)
 
     def test_a_misclassified_row_is_zero_whatever_its_distance_says(self) -> None:
-        odd = result(distance=torch.tensor([INF, 0.1, 0.2, 0.3, 0.5, INF]))
+        odd = result(nearest_distance=torch.tensor([INF, 0.1, 0.2, 0.3, 0.5, INF]))
         assert adbd(odd).value == pytest.approx(0.22)
 
     def test_nothing_found_is_nan(self) -> None:
-        nothing = result(distance=torch.full((6,), INF), already_adversarial=torch.zeros(6, dtype=torch.bool))
+        nothing = result(nearest_distance=torch.full((6,), INF), already_adversarial=torch.zeros(6, dtype=torch.bool))
         found = adbd(nothing)
         assert math.isnan(found.value)
         assert (found.left_out, found.count) == (6, 0)
@@ -68,7 +69,7 @@ class TestBoundaryDistance:
 
     def test_refuses_an_attack_that_never_looks_past_eps(self) -> None:
         with pytest.raises(ValueError, match="looks past its eps"):
-            adbd(result(x_nearest=None))
+            adbd(result(x_nearest=None, nearest_distance=None))
 
     def test_linear_model_closed_form(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -103,7 +104,7 @@ class TestShares:
 
     def test_a_filled_ball_knows_its_own_radius_only(self) -> None:
         with pytest.raises(ValueError, match="looks past its eps"):
-            robust_accuracy(result(x_nearest=None), 0.1)
+            robust_accuracy(result(x_nearest=None, nearest_distance=None), 0.1)
 
     @pytest.mark.parametrize("eps", [-0.1, math.nan])
     def test_refuses_a_radius_that_is_none(self, eps: float) -> None:
@@ -152,5 +153,7 @@ class TestArtEvaluation:
         core = rays(model, x, y, eps=None, max_queries=60, early_stop=False)
         assert found == adbd(core)
         assert evaluation.last_result is not None
-        assert torch.equal(evaluation.last_result.distance, core.distance)
+        assert evaluation.last_result.nearest_distance is not None
+        assert core.nearest_distance is not None
+        assert torch.equal(evaluation.last_result.nearest_distance, core.nearest_distance)
         assert bool(core.already_adversarial.any())

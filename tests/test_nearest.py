@@ -148,7 +148,7 @@ def test_nothing_to_do(name, few, linear_net):
     assert wrong.already_adversarial.tolist() == wrong.success.tolist() == [True] * 8
     assert wrong.queries.tolist() == wrong.queries_to_success.tolist() == [1] * 8
     assert wrong.gradients.tolist() == [0] * 8
-    assert wrong.distance.tolist() == [0.0] * 8
+    assert wrong.nearest_distance.tolist() == [0.0] * 8
     assert torch.equal(wrong.x_adv, x)
     assert torch.equal(wrong.x_nearest, x)
     assert all(bool(values.isnan().all()) for values in wrong.trace.values())
@@ -173,7 +173,7 @@ def test_chunks_join_whatever_they_hold(name, few, linear_net):
     whole = run(name, linear_net, x, shifted)
     assert torch.equal(joined.success, whole.success)
     assert torch.equal(joined.queries, whole.queries)
-    torch.testing.assert_close(joined.distance, whole.distance, rtol=0, atol=1e-4)
+    torch.testing.assert_close(joined.nearest_distance, whole.nearest_distance, rtol=0, atol=1e-4)
     assert whole.trace
     for key, values in whole.trace.items():
         assert values.shape[1] == 8
@@ -217,9 +217,9 @@ def test_what_is_reported_fooled_the_model_and_is_where_it_says(name, norm, digi
     assert torch.equal(labels(digits_net, result.x_nearest) != y, result.success)
     chosen, nearest = distances(result.x_adv, x, norm), distances(result.x_nearest, x, norm)
     found = result.success
-    torch.testing.assert_close(nearest[found].float(), result.distance[found], rtol=1e-6, atol=0)
+    torch.testing.assert_close(nearest[found].float(), result.nearest_distance[found], rtol=1e-6, atol=0)
     assert bool((nearest[found] <= chosen[found]).all())
-    assert bool(result.distance[~found].isinf().all())
+    assert bool(result.nearest_distance[~found].isinf().all())
     assert torch.equal(result.x_adv[~found], x[~found])
     for rows in (result.x_adv, result.x_nearest):
         assert float(rows.min()) >= 0
@@ -234,11 +234,11 @@ def test_what_is_reported_fooled_the_model_and_is_where_it_says(name, norm, digi
 def test_a_radius_changes_the_verdict_and_nothing_else(name, norm, few, linear_net):
     x, y = few
     free = run(name, linear_net, x, y, norm=norm)
-    eps = float(free.distance.sort().values[3])  # half of them lie within
+    eps = float(free.nearest_distance.sort().values[3])  # half of them lie within
     held = run(name, linear_net, x, y, norm=norm, eps=eps)
-    for part in ("x_nearest", "distance", "queries", "gradients"):
+    for part in ("x_nearest", "nearest_distance", "queries", "gradients"):
         assert torch.equal(getattr(free, part), getattr(held, part)), part
-    assert torch.equal(held.success, free.distance <= eps)
+    assert torch.equal(held.success, free.nearest_distance <= eps)
     assert int(held.success.sum()) == 4
     assert bool((distances(held.x_adv, x, norm)[held.success] <= eps + 1e-6).all())
     assert torch.equal(labels(linear_net, held.x_adv) != y, held.success)
@@ -251,10 +251,10 @@ def test_where_the_choice_lies_outside_the_ball_the_nearest_is_handed_over(name,
     x, y = few
     free = run(name, linear_net, x, y, norm=norm)
     chosen = distances(free.x_adv, x, norm)
-    gap = chosen - free.distance
+    gap = chosen - free.nearest_distance
     widest = int(gap.argmax())
     assert float(gap[widest]) > 1e-3, "the rule's choice is the nearest everywhere: the test says nothing"
-    held = run(name, linear_net, x, y, norm=norm, eps=float(free.distance[widest] + chosen[widest]) / 2)
+    held = run(name, linear_net, x, y, norm=norm, eps=float(free.nearest_distance[widest] + chosen[widest]) / 2)
     assert bool(held.success[widest])
     assert torch.equal(held.x_adv[widest], free.x_nearest[widest])
 
@@ -282,10 +282,10 @@ def test_a_budget_cuts_the_same_run_short(name, tight, few, row_model):
     full = run(name, row_model, x, y)
     eps = None
     if tight:  # the hardest sample's nearest lies within, what is found of it before does not
-        eps = float(full.distance.max())
+        eps = float(full.nearest_distance.max())
         beyond, full = full, run(name, row_model, x, y, eps=eps)
         assert bool((full.queries_to_success > beyond.queries_to_success).any())
-    before = torch.full_like(full.distance, torch.inf)
+    before = torch.full_like(full.nearest_distance, torch.inf)
     for budget in (1, 2, 3, 4, 5, 17, 18, 19, 20, 40, 41, 100, 10**6):
         cut = run(name, row_model, x, y, eps=eps, max_queries=budget)
         assert int(cut.queries.max()) <= budget
@@ -294,8 +294,8 @@ def test_a_budget_cuts_the_same_run_short(name, tight, few, row_model):
         assert torch.equal(cut.success, found), budget
         assert torch.equal(cut.queries_to_success, torch.where(found, full.queries_to_success, -1))
         assert torch.equal(labels(row_model, cut.x_adv) != y, found)
-        assert bool((cut.distance <= before).all())
-        before = cut.distance
+        assert bool((cut.nearest_distance <= before).all())
+        before = cut.nearest_distance
     assert torch.equal(cut.x_adv, full.x_adv)
     assert bool(full.success.all())
 
@@ -369,7 +369,7 @@ def test_nothing_may_change(name, few, linear_net):
     result = run(name, linear_net, *few, mask=torch.zeros(8, 8))
     assert not bool(result.success.any())
     assert torch.equal(result.x_adv, few[0])
-    assert bool(result.distance.isinf().all())
+    assert bool(result.nearest_distance.isinf().all())
 
 
 @every
@@ -395,7 +395,7 @@ def test_scores_of_other_precisions(name, dtype, digits, digits_net):
     with torch.no_grad():
         fooled = digits_net(result.x_adv).to(dtype).argmax(1) != y
     assert torch.equal(fooled, result.success)
-    assert result.x_adv.dtype == result.distance.dtype == torch.float32
+    assert result.x_adv.dtype == result.nearest_distance.dtype == torch.float32
     assert int((result.success & ~result.already_adversarial).sum()) >= 5
 
 
@@ -410,7 +410,7 @@ def test_probabilities_say_what_their_logarithms_say(name, kappa, few, linear_ne
     assert torch.equal(logits.success, probabilities.success)
     assert bool(logits.success.any())
     # one iterate on the other side of the boundary, by rounding, is another choice: the median is robust
-    off = (logits.distance - probabilities.distance)[logits.success].abs()
+    off = (logits.nearest_distance - probabilities.nearest_distance)[logits.success].abs()
     assert float(off.median()) < 1e-3
 
 
@@ -428,8 +428,8 @@ def test_confidence_is_the_margin_of_what_is_reported(name, few, linear_net):
             own = scores.gather(1, y[:, None]).squeeze(1)
             margin = scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
             assert bool((margin[found] >= kappa - 1e-4).all())
-        assert bool((result.distance > before)[found].all())
-        before = torch.where(found, result.distance, before)
+        assert bool((result.nearest_distance > before)[found].all())
+        before = torch.where(found, result.nearest_distance, before)
 
 
 @every
@@ -527,6 +527,6 @@ def test_callbacks_see_every_sample_until_it_leaves(name, eps, few, linear_net):
         success[progress.index] = progress.success
         left[progress.index[progress.finished]] = True
     assert bool(left.all())
-    assert torch.equal(nearest, result.distance)
+    assert torch.equal(nearest, result.nearest_distance)
     assert torch.equal(spent, result.queries)
     assert torch.equal(success, result.success)

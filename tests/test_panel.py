@@ -163,14 +163,16 @@ class TestMinimising:
         for row in outcome.rows:
             records = outcome.records.query("eps == @row.eps")
             own = function(linear_net, data.x, data.y, eps=row.eps, **options)
-            for field in ("success", "queries_to_success", "queries", "gradients", "already_adversarial", "distance"):
+            for field in (
+                "success", "queries_to_success", "queries", "gradients", "already_adversarial", "nearest_distance",
+            ):  # fmt: skip
                 assert np.array_equal(records[field], getattr(own, field).numpy()), field
             right = ~own.already_adversarial
-            near = own.distance <= row.eps
+            near = own.nearest_distance <= row.eps
             assert row.robust_accuracy == pytest.approx(float((right & ~near).double().mean()))
-            found = right & own.distance.isfinite()
-            assert row.mean_distance == pytest.approx(float(own.distance[found].mean()))
-            assert row.median_distance == pytest.approx(np.median(own.distance[found]))
+            found = right & own.nearest_distance.isfinite()
+            assert row.mean_distance == pytest.approx(float(own.nearest_distance[found].mean()))
+            assert row.median_distance == pytest.approx(np.median(own.nearest_distance[found]))
             assert row.left_out == int((right & ~found).sum())
             assert np.isnan(row.adbd), "no whole budget was spent on it"
         assert outcome.rows[0].success_rate < outcome.rows[1].success_rate
@@ -179,9 +181,10 @@ class TestMinimising:
         for norm, order in (("linf", torch.inf), ("l2", 2), ("l1", 1)):
             found = attack("ead", linear_net, data, replace(SETTINGS, norm=norm, eps=(1.0,)), **MINIMISING["ead"])
             assert found.x_nearest is not None
+            assert found.nearest_distance is not None
             length = torch.linalg.vector_norm((found.x_nearest - data.x).flatten(1).double(), ord=order, dim=1)
-            fooled = found.distance.isfinite()
-            assert torch.allclose(found.distance[fooled].double(), length[fooled], rtol=1e-6)
+            fooled = found.nearest_distance.isfinite()
+            assert torch.allclose(found.nearest_distance[fooled].double(), length[fooled], rtol=1e-6)
             assert (linear_net(found.x_nearest).argmax(dim=1) != data.y)[fooled].all()
 
     def test_what_the_records_charge(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
@@ -230,10 +233,11 @@ class TestMinimising:
         own = core_attacks.ead(
             linear_net, data.x[attacked], target, eps=0.1, norm="linf", targeted=True, seed=0, **quick
         )
-        for field in ("distance", "success", "queries", "queries_to_success"):
+        for field in ("nearest_distance", "success", "queries", "queries_to_success"):
             assert np.array_equal(found.loc[attacked.tolist(), field], getattr(own, field).numpy()), field
         assert own.x_nearest is not None
-        reached = own.distance.isfinite()
+        assert own.nearest_distance is not None
+        reached = own.nearest_distance.isfinite()
         assert torch.equal(linear_net(own.x_nearest).argmax(dim=1)[reached], target[reached])
         assert outcome.rows[0].left_out == int((~reached).sum())
         assert not found.loc[(~attacked).tolist(), "success"].any()
@@ -255,7 +259,7 @@ class TestMinimising:
         for row in outcome.rows:
             own = core_attacks.ead(linear_net, few.x, few.y, eps=row.eps, norm="linf", seed=0, **asked["ead"])
             records = outcome.records.query("eps == @row.eps")
-            for field in ("success", "queries_to_success", "queries", "distance", "already_adversarial"):
+            for field in ("success", "queries_to_success", "queries", "nearest_distance", "already_adversarial"):
                 assert np.array_equal(records[field], getattr(own, field).numpy()), field
             assert row.clean_accuracy == pytest.approx(float((~own.already_adversarial).double().mean()))
         assert any(
@@ -274,7 +278,8 @@ class TestEvaluation:
         assert said is not None
         assert said["arguments"]["attack_args"] == asked
         assert said["attacks"]["i_fgsm"] == {
-            "nearest": False, "stops_early": False, "asks": "gradients", "arguments": asked["i_fgsm"],
+            "nearest": False, "stops_early": False, "minimises": False, "asks": "gradients",
+            "arguments": asked["i_fgsm"],
         }  # fmt: skip
         assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
         steps = outcome.records.query("attack == 'i_fgsm' and not already_adversarial")

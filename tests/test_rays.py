@@ -117,7 +117,7 @@ def test_every_question_is_the_sequential_algorithm_s(
         assert torch.equal(torch.cat(recorder.rows), torch.stack(asked))
         for result in (plain, ahead):
             assert int(result.queries[k]) == len(asked)
-            assert bool(result.distance[k].isfinite()) == (best is not None)
+            assert bool(result.nearest_distance[k].isfinite()) == (best is not None)
             if best is not None:
                 assert torch.equal(result.x_nearest[k], best)
     assert torch.equal(plain.queries_to_success, ahead.queries_to_success)
@@ -133,8 +133,8 @@ def test_linear_model_reaches_its_closed_form():
     margin = model(x)[:, 0] - model(x)[:, 1]
     optimum = margin.abs() / (weight[0] - weight[1]).abs().sum()  # the L-inf distance to the hyperplane
     result = rays(model, x, y, eps=0.5, max_queries=3000, early_stop=False, tol=1e-4)
-    assert bool((result.distance >= optimum - 1e-6).all())
-    torch.testing.assert_close(result.distance.double(), optimum.detach().double(), rtol=0, atol=1e-4)
+    assert bool((result.nearest_distance >= optimum - 1e-6).all())
+    torch.testing.assert_close(result.nearest_distance.double(), optimum.detach().double(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("hierarchical", [True, False])
@@ -149,10 +149,10 @@ def test_no_single_flip_is_better_in_the_end(hierarchical):
 
     y = model(x).argmax(1)
     result = rays(model, x, y, eps=0.5, max_queries=2000, early_stop=False, hierarchical=hierarchical)
-    inside = result.distance < 0.35  # nothing clipped: the signs can be read off the result
+    inside = result.nearest_distance < 0.35  # nothing clipped: the signs can be read off the result
     assert int(inside.sum()) >= 10
     signs = torch.sign(result.x_nearest[inside] - x[inside])
-    step = (result.distance[inside] - 1.01e-3 / math.sqrt(12)).clamp(min=0).unsqueeze(1)
+    step = (result.nearest_distance[inside] - 1.01e-3 / math.sqrt(12)).clamp(min=0).unsqueeze(1)
     for coordinate in range(12):
         flipped = signs.clone()
         flipped[:, coordinate] *= -1
@@ -169,7 +169,7 @@ def test_first_success_costs_one_check_and_the_bisection(shape, steps):
 
     result = rays(model, x, torch.zeros(1, dtype=torch.int64), eps=0.3)
     assert int(result.queries) == int(result.queries_to_success) == 1 + 1 + steps
-    assert 0.1 < float(result.distance) <= 0.1 + 1e-3 / math.sqrt(x.numel()) + 1e-6
+    assert 0.1 < float(result.nearest_distance) <= 0.1 + 1e-3 / math.sqrt(x.numel()) + 1e-6
 
 
 def test_goal_is_tested_when_a_direction_ends():
@@ -190,8 +190,8 @@ def test_early_stop_false_spends_the_budget_on_a_smaller_radius(digits, digits_n
     first = rays(digits_net, x, y, eps=0.3, max_queries=400)
     whole = rays(digits_net, x, y, eps=0.3, max_queries=400, early_stop=False)
     hit = first.success & ~first.already_adversarial
-    assert bool((whole.distance <= first.distance).all())
-    assert bool((whole.distance[hit] < first.distance[hit]).any())
+    assert bool((whole.nearest_distance <= first.nearest_distance).all())
+    assert bool((whole.nearest_distance[hit] < first.nearest_distance[hit]).any())
     assert torch.equal(whole.success, first.success)
     assert torch.equal(whole.queries_to_success, first.queries_to_success)
     assert bool((whole.queries[~whole.already_adversarial] == 400).all())
@@ -219,7 +219,7 @@ def test_distance_never_increases_and_callback_sees_every_sample(digits, digits_
     assert left == set(range(len(x)))
     assert steps == list(range(len(steps)))
     assert torch.equal(queries, result.queries)
-    assert torch.equal(last, result.distance)
+    assert torch.equal(last, result.nearest_distance)
 
 
 @pytest.mark.parametrize("outputs", ["logits", "probabilities", "labels"])
@@ -242,9 +242,9 @@ def test_norms_measure_the_same_search(digits, digits_net, norm, order):
     eps = {"l2": 1.0, "l1": 7.0, "linf": 0.15}[norm]
     result = rays(digits_net, x, y, eps=eps, norm=norm, max_queries=200, early_stop=False)
     measured = torch.linalg.vector_norm((result.x_nearest - x).flatten(1).double(), ord=order, dim=1)
-    found = result.distance.isfinite()
-    torch.testing.assert_close(result.distance[found].double(), measured[found], rtol=1e-6, atol=1e-7)
-    assert torch.equal(result.success, result.distance <= eps + 1e-6)
+    found = result.nearest_distance.isfinite()
+    torch.testing.assert_close(result.nearest_distance[found].double(), measured[found], rtol=1e-6, atol=1e-7)
+    assert torch.equal(result.success, result.nearest_distance <= eps + 1e-6)
     assert 0 < int(result.success.sum()) < len(x)
 
 
@@ -260,14 +260,14 @@ def test_sequences_and_a_box_per_feature():
 
     result = rays(model, x, eps=2.0, max_queries=500, clip_values=(lower, upper), early_stop=False)
     assert bool(((result.x_nearest >= lower) & (result.x_nearest <= upper)).all())
-    found = result.distance.isfinite()
+    found = result.nearest_distance.isfinite()
     assert bool(found.all())
     assert bool((model(result.x_nearest).argmax(1) != model(x).argmax(1)).all())
 
 
 def test_eps_none_counts_any_adversarial(digits, digits_net):
     result = rays(digits_net, *digits, eps=None, max_queries=60)
-    assert torch.equal(result.success, result.distance.isfinite())
+    assert torch.equal(result.success, result.nearest_distance.isfinite())
     assert result.eps is None
 
 
@@ -285,11 +285,11 @@ def test_targeted_search_ends_at_the_target(digits, digits_net):
     start = torch.stack([x[predicted == (label + 1) % 10][0] for label in predicted])
     targets = (predicted + 1) % 10
     result = rays(digits_net, x, y, targets=targets, x_init=start, eps=0.5, max_queries=800, early_stop=False)
-    assert bool(result.distance.isfinite().all()), "the starting points are adversarial themselves"
+    assert bool(result.nearest_distance.isfinite().all()), "the starting points are adversarial themselves"
     assert bool((digits_net(result.x_nearest).argmax(1) == targets).all())
     started = (start - x).abs().flatten(1).amax(1)
-    assert bool((result.distance <= started).all())
-    assert float(result.distance.median()) < 0.7 * float(started.median())
+    assert bool((result.nearest_distance <= started).all())
+    assert float(result.nearest_distance.median()) < 0.7 * float(started.median())
     assert bool(result.success.any())
     assert bool((digits_net(result.x_adv[result.success]).argmax(1) == targets[result.success]).all())
 
@@ -304,7 +304,7 @@ def test_a_wrong_starting_point_is_a_failure_of_its_sample_only(digits, digits_n
     result = rays(digits_net, x, targets=targets, x_init=start, **options)
     others = rays(digits_net, x[1:], targets=targets[1:], x_init=start[1:], **options)
     assert torch.equal(result.queries[1:], others.queries)
-    assert bool(result.distance[1:].isfinite().all())
+    assert bool(result.nearest_distance[1:].isfinite().all())
     # without a verified start the sample asked for its clean check, the start, and then searched by sign directions
     assert int(result.queries[0]) > 2
     assert not torch.equal(result.x_nearest[0], start[0]) or not bool(result.success[0])

@@ -215,7 +215,7 @@ def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws
         return max(gap + kappa, 0.0), gap <= -kappa and int(z.argmax()) != y
 
     queries, block, lower, upper = 1, 0, 0.0, 1e10
-    told = {"iterates": [], "const": [], "value": [], "distance": math.inf, "first": -1}
+    told = {"iterates": [], "const": [], "value": [], "nearest_distance": math.inf, "first": -1}
     for _ in range(search_steps):
         told["const"].append(const)
         z, m, v, t = ([0.0] * size for _ in range(4))
@@ -229,7 +229,7 @@ def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws
             loss = const * hinge + distortion
             if met:
                 won = True
-                told["distance"] = min(told["distance"], math.sqrt(distortion))
+                told["nearest_distance"] = min(told["nearest_distance"], math.sqrt(distortion))
                 told["first"] = queries if told["first"] < 0 else told["first"]
             if iteration == max_iter - 1:
                 break
@@ -261,7 +261,7 @@ def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws
                 z[i] += move
                 if not tanh:
                     z[i] = min(max(start[i] + z[i], box[0]), box[1]) - start[i]
-        told["value"].append(told["distance"] ** 2)
+        told["value"].append(told["nearest_distance"] ** 2)
         upper, lower = (min(upper, const), lower) if won else (upper, max(lower, const))
         const = (lower + upper) / 2 if upper < 1e9 else const * 10
     return {**told, "queries": queries}
@@ -284,7 +284,7 @@ def test_a_slow_reading_goes_the_same_way(iterates, solver, abort, tanh):
         torch.testing.assert_close(torch.stack(iterates[row]), torch.tensor(wanted["iterates"]), rtol=0, atol=2e-3)
         torch.testing.assert_close(found.trace["const"][:, row], torch.tensor(wanted["const"]))
         torch.testing.assert_close(found.trace["value"][:, row], torch.tensor(wanted["value"]), rtol=1e-2, atol=1e-3)
-        torch.testing.assert_close(float(found.distance[row]), wanted["distance"], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(float(found.nearest_distance[row]), wanted["nearest_distance"], rtol=1e-2, atol=1e-3)
     assert bool(found.success.any())
     assert len({len(path) for path in iterates.values()}) > 1, "some have aborted"
 
@@ -364,8 +364,8 @@ class TestSearch:
                     initial_const=0.1, clip_values=WIDE, seed=0)  # fmt: skip
         optimum = (x @ normal).abs() / normal.norm()
         assert bool(found.success.all())
-        assert bool((found.distance >= optimum - 1e-6).all())
-        assert bool((found.distance <= 1.1 * optimum + 1e-3).all())
+        assert bool((found.nearest_distance >= optimum - 1e-6).all())
+        assert bool((found.nearest_distance <= 1.1 * optimum + 1e-3).all())
 
     def test_targets_are_reached(self):
         x, model = samples(5), waves(12)
@@ -425,7 +425,7 @@ class TestSearch:
         whole = zoo(model, x, **settings)
         order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
         turned, alone = zoo(model, x[order], batch_size=5, **settings), zoo(model, x[3:4], **settings)
-        for name in ("x_adv", "x_nearest", "distance", "queries", "queries_to_success"):
+        for name in ("x_adv", "x_nearest", "nearest_distance", "queries", "queries_to_success"):
             assert torch.equal(getattr(whole, name)[order], getattr(turned, name)), name
             assert torch.equal(getattr(whole, name)[3:4], getattr(alone, name)), name
         assert bool(whole.success.any())

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_positive
-from art_ext.core.geometry import attainable_radius, distances, project, within_ball
+from art_ext.core.geometry import (
+    DISTORTIONS,
+    attainable_radius,
+    distances,
+    distortions,
+    project,
+    within_ball,
+)
 from art_ext.core.losses import Loss, make_gain
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
 from art_ext.core.result import AttackResult, Progress
@@ -216,15 +223,15 @@ class BallRun(Run):
 
     def result(self, chain: Tensor | None = None) -> AttackResult:
         """The outcome; chain (S, N, D) are the states of a method that draws several."""
-        x, x_adv = (flat.view(self.shape) for flat in (self.samples, self.x_adv))
-        length = distances(x_adv, x, self.norm)
-        hit = self.fooled & self.box.contains(x_adv) & within_ball(length, self.eps)
+        lengths = distortions(self.x_adv, self.samples)
+        inside = within_ball(lengths[:, DISTORTIONS.index(self.norm)], self.eps)
+        hit = self.fooled & self.box.contains(self.x_adv.view(self.shape)) & inside
         # an iterate that succeeded outside the ball can only come from rounding; it is a failure all the same
         lost = (self.fooled & ~hit).unsqueeze(1)
         return self.report(
-            torch.where(lost, self.samples, self.x_adv), hit | self.already,
-            torch.where(self.fooled, length, torch.inf).masked_fill(self.already, 0.0),
-            x_nearest=None, early_stop=self.options.stop_on_success, trace=self._trace, chain=chain,
+            torch.where(lost, self.samples, self.x_adv), hit | self.already, lengths,
+            x_nearest=None, nearest_distance=None, early_stop=self.options.stop_on_success, trace=self._trace,
+            chain=chain,
         )  # fmt: skip
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:

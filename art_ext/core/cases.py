@@ -21,12 +21,12 @@ from art_ext.core.result import AttackResult, Callback
 from art_ext.core.run import Function
 from art_ext.core.streams import fingerprint, resolve_seed, uniform
 
-CASES = ("best", "average", "worst")
+CASES = ("best", "average", "worst", "all")
 TARGET_BLOCK = 1 << 41  # of the samples' streams; the draws of an attack lie far below
 
 
 def with_cases(attack: Function) -> Function:
-    """Let a targeted attack take ``targets="best" | "average" | "worst"`` as well as classes."""
+    """Let a targeted attack take ``targets="best" | "average" | "worst" | "all"`` as well as classes."""
 
     @functools.wraps(attack)
     def choose(
@@ -119,10 +119,16 @@ def _rows(case: str, true: Tensor, settled: Tensor, classes: int, seed: int, ids
     places = torch.arange(width, device=device).expand(count, width)
     targets = places + (places >= true.unsqueeze(1))  # all classes but the true one, in order
     if case == "average":
-        drawn = (uniform(seed, ids, TARGET_BLOCK, (1,)) * width).to(torch.int64).clamp(max=width - 1)
+        drawn = drawn_class(seed, ids, width).unsqueeze(1)
         return _Rows(torch.arange(count, device=device), torch.zeros_like(true), targets.gather(1, drawn)[:, 0], 1)
     owner, place = (~settled).unsqueeze(1).expand(count, width).nonzero().unbind(1)
     return _Rows(owner, place, targets[owner, place], width)
+
+
+def drawn_class(seed: int, ids: Tensor, width: int) -> Tensor:
+    """(N,) int64, the number of the random wrong class of the average case among so many, in ascending order."""
+    drawn = uniform(seed, ids, TARGET_BLOCK, (1,)).squeeze(1) * width
+    return drawn.to(torch.int64).clamp(max=width - 1)
 
 
 def _of_samples(callback: Callback, owner: Tensor) -> Callback:
@@ -133,15 +139,18 @@ def _of_samples(callback: Callback, owner: Tensor) -> Callback:
 def _fold(
     result: AttackResult, rows: _Rows, case: str, settled: Tensor, oracle: ScoreOracle, x: Tensor
 ) -> AttackResult:
-    """One row per sample: of smallest distance, or of largest for the worst case; the counts are sums.
+    """One row per sample: of the smallest value, or of the largest for the worst case; the counts are sums.
 
-    A settled sample, which has no row, was adversarial from the start: one query, distance 0.
+    A settled sample, which has no row, was adversarial from the start: one query, distance 0. The nearest adversarial
+    is that of all classes, or in the worst case that of the class whose nearest is farthest: robust accuracy at other
+    radii reads it.
     """
-    count, home, live = len(x), x.device, ~settled
-    distance = rows.table(result.distance, count, torch.inf)
-    column = distance.argmax(1) if case == "worst" else distance.argmin(1)
-    number = rows.table(torch.arange(len(result), device=home), count, 0)
-    chosen = number.gather(1, column.unsqueeze(1)).squeeze(1)[live]
+    if result.value is None or result.x_nearest is None or result.nearest_distance is None:
+        raise RuntimeError("the attack does not say which example its rule prefers")
+    count, home = len(x), x.device
+    chosen = _Choice(rows, case, settled, result.value)
+    near = _Choice(rows, case, settled, result.nearest_distance)
+    already = chosen.picked(result.already_adversarial, settled)
     success = rows.table(result.success.to(torch.int64), count, 0)
     queries = rows.table(result.queries, count, 0)
     # as if the classes were attacked one after another
@@ -149,24 +158,60 @@ def _fold(
     met = torch.where(first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max)
     achieved = (success.all(1) if case == "worst" else success.any(1)) | settled
     at = (met.amax(1) if case == "worst" else met.amin(1)).masked_fill(settled, 1)
+    if case == "all":
+        at = at.masked_fill(already, 1)
 
     def total(values: Tensor, more: Tensor) -> Tensor:
         return more.to(home) + rows.table(values, count, 0).sum(1)
 
-    def picked(values: Tensor, otherwise: Tensor, dim: int = 0) -> Tensor:
-        return otherwise.index_copy(dim, live.nonzero().squeeze(1), values.index_select(dim, chosen))
-
-    nearest = result.x_adv if result.x_nearest is None else result.x_nearest
-    return replace(
+    trace = None if result.trace is None else {
+        name: chosen.picked(values, values.new_full((len(values), count), torch.nan), 1)
+        for name, values in result.trace.items()
+    }  # fmt: skip
+    zero = torch.zeros(count, device=home)
+    folded = replace(
         result,
-        x_adv=picked(result.x_adv, x), x_nearest=picked(nearest, x),
-        distance=picked(result.distance, torch.zeros_like(distance[:, 0])),
-        already_adversarial=picked(result.already_adversarial, settled),
+        x_adv=chosen.picked(result.x_adv, x), distance=chosen.picked(result.distance, zero),
+        value=chosen.picked(result.value, zero), already_adversarial=already,
+        lengths=None if result.lengths is None else chosen.picked(
+            result.lengths, result.lengths.new_zeros(count, result.lengths.shape[1])
+        ),
+        x_nearest=near.picked(result.x_nearest, x), nearest_distance=near.picked(result.nearest_distance, zero),
         success=achieved, queries_to_success=torch.where(achieved, at, -1),
         queries=total(result.queries, oracle.queries), gradients=total(result.gradients, oracle.gradients),
-        wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
-        trace=None if result.trace is None else {
-            name: picked(values, values.new_full((len(values), count), torch.nan), 1)
-            for name, values in result.trace.items()
-        },
+        wasted_rows=total(result.wasted_rows, oracle.wasted_rows), trace=trace,
     )  # fmt: skip
+    return _with_all(folded, result, rows) if case == "all" else folded
+
+
+class _Choice:
+    """The row of each sample with the smallest value, or the largest in the worst case.
+
+    Args:
+        rows: that were attacked.
+        case: of ``CASES``.
+        settled: (N,) bool, the samples without a row.
+        values: (M,) of the rows.
+    """
+
+    def __init__(self, rows: _Rows, case: str, settled: Tensor, values: Tensor) -> None:
+        count = len(settled)
+        table = rows.table(values, count, torch.inf)
+        column = table.argmax(1) if case == "worst" else table.argmin(1)
+        number = rows.table(torch.arange(len(values), device=values.device), count, 0)
+        self.samples = (~settled).nonzero().squeeze(1)
+        self.rows = number.gather(1, column.unsqueeze(1)).squeeze(1)[self.samples]
+
+    def picked(self, values: Tensor, otherwise: Tensor, dim: int = 0) -> Tensor:
+        """Values of the chosen rows by sample, ``otherwise`` for those without a row."""
+        return otherwise.index_copy(dim, self.samples, values.index_select(dim, self.rows))
+
+
+def _with_all(folded: AttackResult, result: AttackResult, rows: _Rows) -> AttackResult:
+    """The best case with the examples of all classes; every sample has a row for each of them."""
+
+    def by_class(values: Tensor) -> Tensor:
+        return values.unflatten(0, (len(folded), rows.width)).movedim(1, 0).contiguous()
+
+    trace = {**(folded.trace or {}), "target": by_class(rows.target), "success": by_class(result.success)}
+    return replace(folded, samples=by_class(result.x_adv), trace=trace)

@@ -16,6 +16,8 @@ from art_ext.core.checks import check_choice, check_positive
 from art_ext.core.streams import normal, uniform, uniform_pairs
 
 NORMS = ("linf", "l2", "l1")
+DISTORTIONS = ("l0", "l1", "l2", "linf")
+_MEASURED_AT_ONCE = 1 << 24  # features: 128 MiB in float64
 BOX_TOLERANCE = 1e-4
 BALL_TOLERANCE = 1e-6
 
@@ -163,6 +165,28 @@ def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
     """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to 1e-6."""
     exact = exact_dtype(x.device)
     return row_norms(x_adv.to(exact) - x, norm)  # the difference is taken in the wider type
+
+
+def distortions(x_adv: Tensor, x: Tensor) -> Tensor:
+    """Measure ``x_adv - x`` of each row in L0, L1, L2 and L-inf, in the exact dtype.
+
+    L0 is the number of features that differ.
+
+    Args:
+        x_adv, x: (N, *S) or (N, D).
+
+    Returns:
+        (N, 4), in the order of ``DISTORTIONS``.
+    """
+    rows = max(1, _MEASURED_AT_ONCE // max(1, x[0:1].numel()))
+    parts = [_distortions(*pair) for pair in zip(x_adv.split(rows), x.split(rows), strict=True)]
+    return torch.cat(parts)
+
+
+def _distortions(x_adv: Tensor, x: Tensor) -> Tensor:
+    delta = x_adv.to(exact_dtype(x.device)) - x
+    changed = (delta != 0).flatten(1).sum(dim=1).to(delta.dtype)
+    return torch.stack([changed, *(row_norms(delta, norm) for norm in DISTORTIONS[1:])], dim=1)
 
 
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:

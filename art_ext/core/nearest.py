@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_not_negative
-from art_ext.core.geometry import distances, exact_dtype, within_ball
+from art_ext.core.geometry import distances, distortions, exact_dtype, within_ball
 from art_ext.core.losses import Loss, logits_of, margin
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult, Progress
@@ -21,8 +21,10 @@ class NearestOptions(RunOptions):
     """Keywords of every attack that looks for a near adversarial: those of ``RunOptions``.
 
     Attributes:
-        targets: (N,) classes to reach; or ``"average"``, a random wrong class for each sample, ``"best"``, the nearest
-            of all wrong classes, ``"worst"``, the farthest of them. The last two attack all wrong classes side by side.
+        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each sample. ``"best"``: the
+            wrong class of the smallest value by the attack's own rule. ``"worst"``: the one of the largest. ``"all"``:
+            the best case, with the examples of all wrong classes in ``samples``. All but the first attack all wrong
+            classes side by side.
     """
 
     targets: Tensor | str | None = None  # type: ignore[assignment]  # a text is resolved before a run begins
@@ -68,6 +70,7 @@ class NearestRun(Run):
         self.near_distance = torch.full((count,), torch.inf, dtype=exact, device=self.oracle.device)
         self.best = self.samples.clone()
         self.best_value = torch.full_like(self.near_distance, torch.inf)
+        self.near_value = torch.full_like(self.near_distance, torch.inf)
         self.trace: dict[str, Tensor] = {}
 
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -102,6 +105,7 @@ class NearestRun(Run):
             return gradient
         self.near_distance[self.already] = 0.0
         self.best_value[self.already] = 0.0
+        self.near_value[self.already] = 0.0
         leave = self.already | self.short_of(least)
         if self.free is not None:
             leave = leave | ~(self.free != 0).any(dim=1)
@@ -136,13 +140,15 @@ class NearestRun(Run):
         since = self.first[index]
         fresh = within_ball(length, self.eps) & (since < 0)
         self.first[index] = torch.where(fresh, self.oracle.queries[index], since)
-        for held, smallest, new in (
-            (self.near, self.near_distance, length),
-            (self.best, self.best_value, value[hit].to(self.best_value.dtype)),
-        ):
-            better = (new < smallest[index]).nonzero().squeeze(1)
-            held[index[better]] = found[better]
-            smallest[index[better]] = new[better]
+        by_rule = value[hit].to(self.best_value.dtype)
+        nearer = (length < self.near_distance[index]).nonzero().squeeze(1)
+        self.near[index[nearer]] = found[nearer]
+        self.near_distance[index[nearer]] = length[nearer]
+        if self.eps is not None:  # the nearest stands in where the rule's choice lies outside the ball
+            self.near_value[index[nearer]] = by_rule[nearer]
+        better = (by_rule < self.best_value[index]).nonzero().squeeze(1)
+        self.best[index[better]] = found[better]
+        self.best_value[index[better]] = by_rule[better]
 
     def short_of(self, cost: Tensor | int) -> Tensor:
         """(R,) bool, the live samples whose budget does not hold so many more queries."""
@@ -169,10 +175,25 @@ class NearestRun(Run):
         self.select(stay)
         return stay
 
-    def result(self) -> AttackResult:
-        """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the nearest."""
+    def result(self, value: Tensor | None = None) -> AttackResult:
+        """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the nearest.
+
+        Args:
+            value: (N,) of ``x_adv``, for an attack whose cases go by another value than ``record`` was given.
+        """
         success = within_ball(self.near_distance, self.eps)
         chosen = within_ball(distances(self.best, self.samples, self.norm), self.eps)
         x_adv = torch.where((success & chosen).unsqueeze(1), self.best, self.near)
         x_adv = torch.where(success.unsqueeze(1), x_adv, self.samples)
-        return self.report(x_adv, success, self.near_distance, x_nearest=self.near, early_stop=False, trace=self.trace)
+        if value is None:
+            value = torch.where(chosen, self.best_value, self.near_value)
+        return self.report(
+            x_adv,
+            success,
+            distortions(x_adv, self.samples),
+            x_nearest=self.near,
+            nearest_distance=self.near_distance,
+            early_stop=False,
+            trace=self.trace,
+            value=value.masked_fill(~success, torch.inf).masked_fill(self.already, 0.0),
+        )

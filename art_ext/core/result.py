@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import TypedDict
 
 import torch
 from torch import Tensor
+
+from art_ext.core.geometry import DISTORTIONS, exact_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +21,10 @@ class AttackResult:
             input after the cast to float32 (or, with ``on_failure="last"``, the last iterate).
         success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps + 1e-6`` in float64.
         already_adversarial: (N,) bool. The goal was met by the clean input: one query, distance 0.
-        distance: (N,) float32, distance of the nearest verified adversarial, inside eps or not; inf if none. Attacks
-            that fill a given ball do not look for near ones: theirs is the distance of x_adv.
-        x_nearest: (N, *S) that adversarial, or the input where none was found; None if the method never looks past eps.
+        distance: (N,) float32, distance of x_adv to x in ``norm``: 0 where the clean input is adversarial already, inf
+            where there is no success.
+        x_nearest: (N, *S) nearest verified adversarial, inside eps or not, or the input where none was found. None for
+            fixed-radius attacks, which never look past eps.
         queries: (N,) int64, forward rows charged to the sample, the clean check included.
         queries_to_success: (N,) int64, the charge at which the sample met the goal; -1 if it never did.
         gradients: (N,) int64, backward rows.
@@ -31,6 +35,12 @@ class AttackResult:
         early_stop: whether a sample left the search at its first success.
         samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows already adversarial.
         trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had left.
+        nearest_distance: (N,) float32, distance of ``x_nearest`` to x in ``norm``; inf where none was found. None where
+            ``x_nearest`` is None. Robust accuracy at other radii, curves and ADBD read it.
+        lengths: (N, 4) L0, L1, L2 and L-inf of ``x_adv - x``, measured in the exact dtype; inf without success.
+            ``distortions`` names its columns.
+        value: (N,) float32, value of x_adv by the rule of a minimum-norm attack: the elastic net of EAD, the squared L2
+            of C&W, the radius of I-FGM; inf without success. None for other attacks.
     """
 
     x_adv: Tensor
@@ -48,9 +58,28 @@ class AttackResult:
     early_stop: bool
     samples: Tensor | None = None
     trace: dict[str, Tensor] | None = None
+    nearest_distance: Tensor | None = None
+    lengths: Tensor | None = None
+    value: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.success)
+
+    def distortions(self) -> dict[str, Tensor]:
+        """Distances of ``x_adv`` to x in four norms, each (N,): ``"l0"``, ``"l1"``, ``"l2"`` and ``"linf"``.
+
+        ``"l0"`` is the number of features that differ. All are inf without success, and 0 where the clean input is
+        adversarial already.
+
+        Raises:
+            ValueError: if the result was made without ``lengths``.
+        """
+        if self.lengths is None:
+            raise ValueError(
+                "distortions need a result with lengths, got lengths=None: take the result of an attack of art_ext, "
+                "or measure with art_ext.core.geometry.distortions(x_adv, x)"
+            )
+        return dict(zip(DISTORTIONS, self.lengths.unbind(dim=1), strict=True))
 
     @staticmethod
     def cat(results: Sequence[AttackResult]) -> AttackResult:
@@ -73,6 +102,29 @@ class AttackResult:
             else:
                 raise ValueError(f"results of one attack must agree in {name}, got {values}")
         return AttackResult(**joined)  # type: ignore[arg-type]
+
+
+class Measured(TypedDict):
+    """The fields of an ``AttackResult`` that follow from its ``x_adv``."""
+
+    distance: Tensor
+    lengths: Tensor
+
+
+def measured(lengths: Tensor, success: Tensor, norm: str, home: torch.device) -> Measured:
+    """The distances of x_adv as fields of an ``AttackResult``: inf without success.
+
+    Args:
+        lengths: (N, 4) of x_adv, by ``geometry.distortions``.
+        success: (N,) bool.
+        norm: of the result.
+        home: the result's device.
+    """
+    lengths = lengths.masked_fill(~success.unsqueeze(1), torch.inf)
+    return {
+        "distance": lengths[:, DISTORTIONS.index(norm)].to(device=home, dtype=torch.float32),
+        "lengths": lengths.to(device=home, dtype=exact_dtype(home)),
+    }
 
 
 @dataclass(frozen=True, eq=False)

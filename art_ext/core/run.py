@@ -14,7 +14,7 @@ from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_ids, check_samples, check_width, meets, warn_if_met
-from art_ext.core.result import AttackResult, Callback
+from art_ext.core.result import AttackResult, Callback, measured
 from art_ext.core.streams import fingerprint, resolve_seed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -227,29 +227,38 @@ class Run:
         self,
         x_adv: Tensor,
         success: Tensor,
-        distance: Tensor,
+        lengths: Tensor,
         *,
         x_nearest: Tensor | None,
+        nearest_distance: Tensor | None,
         early_stop: bool,
         trace: dict[str, Tensor],
         chain: Tensor | None = None,
+        value: Tensor | None = None,
     ) -> AttackResult:
         """The outcome in the caller's shape and on the caller's device, with the ledger.
 
         Args:
             x_adv, x_nearest: (N, D), and chain (S, N, D), as ``AttackResult`` has them.
-            success, distance, early_stop, trace: the same.
+            success, early_stop, trace: the same.
+            lengths: (N, 4) of x_adv, by ``geometry.distortions``.
+            nearest_distance: (N,) of x_nearest, or None.
+            value: (N,) of x_adv by the attack's own rule, or None.
         """
         home = self.result_device
         return AttackResult(
             x_adv=x_adv.view(self.shape).to(home), success=success.to(home), already_adversarial=self.already.to(home),
-            distance=distance.to(device=home, dtype=torch.float32),
             x_nearest=None if x_nearest is None else x_nearest.view(self.shape).to(home),
+            nearest_distance=None if nearest_distance is None else nearest_distance.to(
+                device=home, dtype=torch.float32
+            ),
             queries=self.oracle.queries.to(home), queries_to_success=torch.where(success, self.first, -1).to(home),
             gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
             norm=self.norm, eps=self.eps, seed=self.seed, early_stop=early_stop,
             samples=None if chain is None else chain.view(len(chain), *self.shape).to(home),
             trace={name: values.to(home) for name, values in trace.items()} or None,
+            value=None if value is None else value.to(device=home, dtype=torch.float32),
+            **measured(lengths, success, self.norm, home),
         )  # fmt: skip
 
     def select(self, stay: Tensor) -> None:

@@ -88,8 +88,10 @@ def keep_images(
         ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,); nothing if M is 0.
     """
     home = result.success.device
-    images = result.x_adv if result.x_nearest is None else result.x_nearest
-    have = result.distance.isfinite() & ~result.already_adversarial
+    images, distance = result.x_adv, result.distance
+    if result.x_nearest is not None and result.nearest_distance is not None:
+        images, distance = result.x_nearest, result.nearest_distance
+    have = distance.isfinite() & ~result.already_adversarial
     asked = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
     rows = (have if everything else asked).nonzero().squeeze(1)
     if not len(rows):
@@ -100,7 +102,7 @@ def keep_images(
         labels[to_ask] = _labels(model, images[rows[to_ask]], settings).to(home)
     kept = {
         "index": rows + offset, "x_adv": images[rows], "label": labels,
-        "distance": result.distance[rows], "success": result.success[rows],
+        "distance": distance[rows], "success": result.success[rows],
     }  # fmt: skip
     return {name: values.detach().cpu().contiguous() for name, values in kept.items()}
 

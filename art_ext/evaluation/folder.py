@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.core.geometry import DISTORTIONS
 from art_ext.files import write_atomically
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOOL = "art-ext"
-FORMAT = 4  # 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column attacked
+# 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column attacked;
+# 5: nearest_distance for what distance held, distance and distortions of x_adv
+FORMAT = 5
+READABLE = (4, 5)
 RUN, RECORDS, REPORT, WARNINGS, CHUNKS = "run.json", "records.parquet", "index.html", "warnings.json", "chunks"
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")
@@ -31,8 +36,10 @@ PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 OWN = (RUN, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS)
 COLUMNS = (
     "index", "id", "model", "attack", "eps", "label", "target", "clean_prediction", "attacked", "success",
-    "already_adversarial", "distance", "queries", "queries_to_success", "gradients", "wasted_rows", "seconds",
+    "already_adversarial", "distance", "nearest_distance", *DISTORTIONS, "queries", "queries_to_success", "gradients",
+    "wasted_rows", "seconds",
 )  # fmt: skip
+COLUMNS_OF_FORMAT_4 = tuple(name for name in COLUMNS if name not in ("nearest_distance", *DISTORTIONS))
 COMPARED = ("arguments", "identity", "plan")  # of run.json: what must agree before two runs are the same
 PLACES = ("arguments.weights", "arguments.path")  # where model and data lie; the identity says what they hold
 
@@ -55,9 +62,10 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
     run = read_run(folder)
     if run is None:
         raise ValueError(f"{folder} is no run folder: it holds no {RUN} of art-ext")
-    if run.get("format") != FORMAT:
+    if run.get("format") not in READABLE:
+        wanted = " or ".join(map(str, READABLE))
         raise ValueError(
-            f"{folder} holds a run of format {run.get('format')}, wanted {FORMAT}: evaluate it again in a new folder"
+            f"{folder} holds a run of format {run.get('format')}, wanted {wanted}: evaluate it again in a new folder"
         )
     return RunFolder(folder, run)
 
@@ -137,6 +145,29 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from error
 
 
+def upgraded(rows: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
+    """Records with the columns of the present format.
+
+    In format 4 ``distance`` was that of the nearest adversarial for attacks that look for it. Their x_adv was not
+    measured: its distances are NaN, which stands for unknown.
+
+    Args:
+        rows: of this format or format 4.
+        run: the content of ``run.json``.
+    """
+    if tuple(rows.columns) != COLUMNS_OF_FORMAT_4:
+        return rows
+    attacks = {name for name, attack in run["attacks"].items() if attack["nearest"]}
+    nearest = rows["attack"].isin(attacks)
+    unknown = rows["distance"] * math.nan
+    columns = {
+        "nearest_distance": rows["distance"].where(nearest, unknown),
+        "distance": rows["distance"].where(~nearest, unknown),
+        **dict.fromkeys(DISTORTIONS, unknown),
+    }
+    return rows.assign(**columns)[list(COLUMNS)]
+
+
 class RunFolder:
     """The folder of one run.
 
@@ -176,7 +207,7 @@ class RunFolder:
                 f"out must be a new or empty folder, or a run folder, but {self.path} holds other files: "
                 "choose another folder, or allow it with --overwrite"
             )
-        if earlier.get("format") != FORMAT:
+        if earlier.get("format") != self.run.get("format", FORMAT):
             raise ValueError(
                 f"{self.path} holds a run of an earlier version of art-ext: "
                 "choose another folder, or replace that run with --overwrite"
@@ -272,7 +303,7 @@ class RunFolder:
             ValueError: if its file is damaged, or holds records of something else.
         """
         path = self.file(unit.name, "parquet")
-        rows = read_parquet(path)
+        rows = upgraded(read_parquet(path), self.run)
         first, end = unit.samples
         fits = (
             tuple(rows.columns) == COLUMNS
@@ -287,6 +318,15 @@ class RunFolder:
                 f"{path} holds foreign records: wanted {unit.attack} on {unit.model} for samples {first} to {end - 1}"
             )
         return rows
+
+    def records(self) -> pd.DataFrame:
+        """The joined records of a complete run.
+
+        Raises:
+            FileNotFoundError: if they have not been joined yet.
+            ValueError: naming the file, if it is damaged.
+        """
+        return upgraded(read_parquet(self.path / RECORDS), self.run)
 
     def join(self, units: Sequence[Unit]) -> pd.DataFrame:
         """The records of these units, one after the other."""

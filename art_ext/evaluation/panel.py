@@ -87,6 +87,8 @@ class Attack:
         stops_early: whether it looks for the nearest until its budget is spent or, if ``settings.early_stop``, until
             the first success. An attack that looks for the nearest and does not is one that minimises a distortion, and
             ends by its own schedule.
+        minimises: whether it is a minimum-norm attack, which minimises a distortion of its own: the table shows the
+            distances of what it returned.
         bounded: whether ``settings.max_queries`` binds it.
         no_targets: why it cannot be targeted; empty if it can.
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
@@ -100,6 +102,7 @@ class Attack:
     nearest: bool
     about: str
     stops_early: bool = False
+    minimises: bool = False
     bounded: bool = False
     no_targets: str = "it does not say that it can"
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -229,10 +232,11 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         result: AttackResult = function(model, x, goal, **taken)
         return result
 
+    nearest = parameters["eps"] is not inspect.Parameter.empty  # who fills a ball must be given one
     why_not = "its argument targets chooses the classes" if "targets" in arguments else _NO_TARGETS.get(name, "")
     return Attack(
         name, run, about=about, bounded=bounded, stops_early="early_stop" in parameters,
-        nearest=parameters["eps"] is not inspect.Parameter.empty,  # who fills a ball must be given one
+        nearest=nearest, minimises=nearest and "early_stop" not in parameters,
         no_targets=why_not, arguments=arguments, checks_first=True,
         asks="labels" if name == "rays" else "scores" if bounded else "gradients",
         rounds=_rounds({**parameters, **arguments}),

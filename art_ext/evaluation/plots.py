@@ -198,7 +198,8 @@ def _held(rows: pd.DataFrame) -> pd.Series:
 def _reach(one: LoadedRun) -> float:
     """How far the radius axis goes: past the largest eps, and to where the last curve has come down."""
     curved = [name for name in one.run["attacks"] if _curved(one.run, name)]
-    found = one.records.loc[one.records["attack"].isin(curved) & np.isfinite(one.records["distance"]), "distance"]
+    nearest = one.records.loc[one.records["attack"].isin(curved), "nearest_distance"]
+    found = nearest[np.isfinite(nearest)]
     largest = max(one.run["settings"]["eps"])
     return float(min(max(1.25 * largest, found.quantile(0.995) * 1.05 if len(found) else 0), 4 * largest))
 
@@ -209,7 +210,7 @@ def _steps(
     """The empirical curve of one model under one attack, from the search that was given the smallest radius."""
     eps = group["eps"].min()
     rows = group[group["eps"] == eps]
-    distance = np.sort(np.where(rows["already_adversarial"], 0.0, rows["distance"]))
+    distance = np.sort(np.where(rows["already_adversarial"], 0.0, rows["nearest_distance"]))
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))

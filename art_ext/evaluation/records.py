@@ -24,6 +24,7 @@ from art_ext.evaluation.folder import (
     open_run,
     read_parquet,
     read_run,
+    upgraded,
 )
 from art_ext.evaluation.table import Row, summarise
 
@@ -61,8 +62,10 @@ def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
         ValueError: naming a file that is damaged.
     """
     require_report()
-    if (Path(folder) / RECORDS).exists():
-        return read_parquet(Path(folder) / RECORDS)
+    joined = Path(folder) / RECORDS
+    if joined.exists():
+        run = read_run(folder)
+        return read_parquet(joined) if run is None else upgraded(read_parquet(joined), run)
     existing = open_run(folder)
     units = [unit for unit in existing.units() if existing.holds(unit)]
     if not units:
@@ -97,7 +100,7 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         ValueError: if it is none, if its run is not complete, or if a file is damaged, naming it.
     """
     existing = _complete(folder)
-    records = read_parquet(existing.path / RECORDS)
+    records = existing.records()
     return LoadedRun(
         existing.path, existing.run, records, summarise(records, existing.run), load_examples(existing)
     )
@@ -151,7 +154,7 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
         )
     names = [chunk_name(number) for number in range(len(existing.chunks))]
     images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
-    records = read_parquet(existing.path / RECORDS)
+    records = existing.records()
     for unit in reversed(existing.units()):  # the first attack that broke a sample has the last word
         if unit.model != model or unit.radii[0] > eps:
             continue

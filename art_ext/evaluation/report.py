@@ -18,6 +18,8 @@ from art_ext.evaluation.pictures import Sheet, class_name, encode, mosaic, sheet
 from art_ext.evaluation.plots import Plot
 from art_ext.evaluation.records import PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.evaluation.table import (
+    DIGITS,
+    HEADS,
     Row,
     broken,
     counted,
@@ -106,6 +108,16 @@ COLUMNS = (
         "given to the attack; those for which none was found at any distance are left out. Only attacks that look for "
         "the nearest adversarial and did not stop early know it. The median is in table.csv.",
         field="mean_distance",
+    ),
+    *(
+        Column(
+            head,
+            f"Mean {head} distance between the input and the adversarial that the attack returned, over the correctly "
+            "classified samples that it broke at the largest eps. Only of minimum-norm attacks, which minimise a "
+            "distortion." + (" L0 is the number of features that differ." if name == "l0" else ""),
+            field=f"mean_{name}",
+        )
+        for name, head in HEADS.items()
     ),
     Column(
         "ADBD",
@@ -308,9 +320,14 @@ def _cells(row: Row) -> list[Cell]:
         Cell(number(row.median_queries), _known(row.median_queries)),
         Cell(number(row.mean_gradients), _known(row.mean_gradients)),
         Cell(number(row.mean_distance, 4), _known(row.mean_distance), left_out),
+        *(_distortion(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
         Cell(number(row.adbd, 4), _known(row.adbd)),
         Cell(number(row.seconds), _known(row.seconds)),
     ]
+
+
+def _distortion(mean: float, digits: int) -> Cell:
+    return Cell(number(mean, digits), _known(mean))
 
 
 def _known(value: float) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from art_ext.core.geometry import DISTORTIONS
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "-"
+HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
+DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
 NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
@@ -43,6 +46,8 @@ class Row:
         mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over the correctly
             classified samples for which there is one; of attacks that look for it and did not stop early.
         left_out: correctly classified samples that were attacked and for which none was found, at any distance.
+        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the correctly classified samples
+            broken; of minimum-norm attacks, at the largest eps. L0 is the number of features that differ.
         adbd: the same mean with the misclassified samples counting 0, where each sample spent a whole budget; not of an
             attack that was given survivors only.
         queries, gradients, wasted_rows: rows of all samples together.
@@ -67,6 +72,10 @@ class Row:
     mean_distance: float
     median_distance: float
     left_out: int | None
+    mean_l0: float
+    mean_l1: float
+    mean_l2: float
+    mean_linf: float
     adbd: float
     queries: int
     gradients: int
@@ -87,6 +96,8 @@ def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bo
         already_adversarial=column("already_adversarial", torch.bool),
         distance=column("distance", torch.float32),
         x_nearest=nothing if nearest else None,
+        nearest_distance=column("nearest_distance", torch.float32) if nearest else None,
+        lengths=torch.stack([column(name, torch.float32) for name in DISTORTIONS], dim=1),
         queries=column("queries", torch.int64),
         queries_to_success=column("queries_to_success", torch.int64),
         gradients=column("gradients", torch.int64),
@@ -155,7 +166,12 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
     attacked = aimable & ~result.already_adversarial
     won = result.success & ~result.already_adversarial
     measured = nearest and not early_stop
-    found = attacked & result.distance.isfinite() & measured
+    distance = torch.full_like(result.distance, torch.inf)
+    if measured and result.nearest_distance is not None:
+        distance = result.nearest_distance
+    found = attacked & distance.isfinite()
+    largest = float(records["eps"].iloc[0]) == max(run["settings"]["eps"])
+    compact = largest and minimises(run, attack)
     whole = bool((records["attacked"] | records["already_adversarial"]).all())  # of survivors it would be another mean
     count = len(result)
     low, high = wilson(count - fallen, count)
@@ -175,9 +191,10 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
         mean_queries_without_check=statistics.mean_without_check,
         median_queries_without_check=statistics.median_without_check,
         mean_gradients=_share(result.gradients, won),
-        mean_distance=_share(result.distance, found),
-        median_distance=_median(result.distance[found]),
+        mean_distance=_share(distance, found),
+        median_distance=_median(distance[found]),
         left_out=int((attacked & ~found).sum()) if measured else None,
+        **_mean_distortions(result, won if compact else torch.zeros_like(won)),
         adbd=adbd(result).value if measured and whole and run["attacks"][attack]["stops_early"] else math.nan,
         queries=int(result.queries.sum()),
         gradients=int(result.gradients.sum()),
@@ -239,6 +256,17 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
 def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
     """Whether samples left this attack's search for the nearest adversarial at their first success."""
     return bool(run["attacks"][attack]["stops_early"] and run["settings"]["early_stop"])
+
+
+def minimises(run: Mapping[str, Any], attack: str) -> bool:
+    """Whether an attack of the run is a minimum-norm attack that minimises a distortion of its own."""
+    entry = run["attacks"][attack]
+    return bool(entry.get("minimises", entry["nearest"] and not entry["stops_early"]))  # format 4 does not say it
+
+
+def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:
+    """The four means over some samples (N,) bool, by the fields of ``Row``."""
+    return {f"mean_{name}": _share(values, among) for name, values in result.distortions().items()}
 
 
 def _median(values: torch.Tensor) -> float:
@@ -305,6 +333,10 @@ def silent(rows: Sequence[Row]) -> set[str]:
         "mean_gradients": any(row.gradients for row in rows),
         "mean_distance": any(row.left_out is not None for row in rows),
         "adbd": not all(math.isnan(row.adbd) for row in rows),
+        **{
+            f"mean_{name}": not all(math.isnan(getattr(row, f"mean_{name}")) for row in rows)
+            for name in DISTORTIONS
+        },
     }
     return {name for name, any_row in known.items() if not any_row}
 
@@ -313,17 +345,22 @@ def to_text(rows: Sequence[Row]) -> str:
     """The table for a terminal or a README: columns aligned, and Markdown."""
     heads = [
         "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "gradients",
-        "distance", "ADBD", "seconds",
+        "distance", *(HEADS[name] for name in DISTORTIONS), "ADBD", "seconds",
     ]  # fmt: skip
     cells = [
         [
             row.model, percent(row.clean_accuracy), row.attack, radius(row.eps), percent(row.robust_accuracy),
             percent(row.success_rate), number(row.mean_queries), number(row.median_queries),
-            number(row.mean_gradients), number(row.mean_distance, 4), number(row.adbd, 4), number(row.seconds),
+            number(row.mean_gradients), number(row.mean_distance, 4),
+            *(number(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
+            number(row.adbd, 4), number(row.seconds),
         ]
         for row in rows
     ]  # fmt: skip
-    optional = {"gradients": "mean_gradients", "distance": "mean_distance", "ADBD": "adbd"}
+    optional = {
+        "gradients": "mean_gradients", "distance": "mean_distance", "ADBD": "adbd",
+        **{HEADS[name]: f"mean_{name}" for name in DISTORTIONS},
+    }  # fmt: skip
     hidden = silent(rows)
     shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]
     heads, *cells = [[values[column] for column in shown] for values in (heads, *cells)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from art_ext import __version__
-from art_ext.core.geometry import within_ball
+from art_ext.core.geometry import DISTORTIONS, exact_dtype, within_ball
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit
 from art_ext.core.result import AttackResult
@@ -158,7 +158,8 @@ class Work:
             },
             "attacks": {
                 attack.name: {
-                    "nearest": attack.nearest, "stops_early": attack.stops_early, "asks": attack.asks,
+                    "nearest": attack.nearest, "stops_early": attack.stops_early, "minimises": attack.minimises,
+                    "asks": attack.asks,
                     "arguments": dict(attack.arguments),
                 }
                 for attack in self.panel
@@ -196,7 +197,8 @@ class Work:
         begun = time.perf_counter()
         found = [attack.run(model, x[index], goal[index], eps, self.settings, tally)] if len(index) else []
         seconds = time.perf_counter() - begun
-        result = found[0] if len(index) == len(x) else self._with_left_out(name, chunk, index, eps, found)
+        whole = len(index) == len(x)
+        result = found[0] if whole else self._with_left_out(name, chunk, index, eps, found, attack.nearest)
         tally.end(result, wanted[chunk])
         rows = self._rows(unit, chunk, wanted[chunk], result, tally, seconds)
         images = keep_images(model, result, self.shown[number], chunk.start, self.settings, self.save_images)
@@ -232,7 +234,7 @@ class Work:
                 )
 
     def _with_left_out(
-        self, model: str, chunk: slice, index: Tensor, eps: float, found: Sequence[AttackResult]
+        self, model: str, chunk: slice, index: Tensor, eps: float, found: Sequence[AttackResult], nearest: bool
     ) -> AttackResult:
         """The result of a whole chunk of which some samples were not attacked: nothing was asked of them.
 
@@ -242,20 +244,25 @@ class Work:
             index: (M,) positions in the chunk.
             eps: radius.
             found: the result on these M samples, if there are any.
+            nearest: whether the attack looks for the nearest adversarial.
         """
         x, settings, wrong = self.data.x[chunk], self.settings, self._wrong(model)[chunk]
         nothing = torch.zeros(len(x), dtype=torch.int64)
+        nowhere = torch.full((len(x),), torch.inf)
         whole = AttackResult(
             x_adv=x, success=nothing.bool(), already_adversarial=wrong,
-            distance=torch.full((len(x),), torch.inf), x_nearest=None, queries=nothing, queries_to_success=nothing - 1,
-            gradients=nothing, wasted_rows=nothing, norm=settings.norm, eps=eps, seed=settings.seed,
-            early_stop=settings.early_stop,
+            distance=nowhere, x_nearest=x if nearest else None, nearest_distance=nowhere if nearest else None,
+            lengths=nowhere.to(exact_dtype(x.device)).unsqueeze(1).repeat(1, len(DISTORTIONS)),
+            queries=nothing, queries_to_success=nothing - 1, gradients=nothing, wasted_rows=nothing,
+            norm=settings.norm, eps=eps, seed=settings.seed, early_stop=settings.early_stop,
         )  # fmt: skip
+        names = [
+            "x_adv", "success", "distance", "lengths", "queries", "queries_to_success", "gradients", "wasted_rows",
+            *(("x_nearest", "nearest_distance") if nearest else ()),
+        ]  # fmt: skip
         for result in found:
-            names = ("x_adv", "success", "distance", "queries", "queries_to_success", "gradients", "wasted_rows")
             spread = {name: getattr(whole, name).index_copy(0, index, getattr(result, name)) for name in names}
-            nearest = None if result.x_nearest is None else x.index_copy(0, index, result.x_nearest)
-            whole = replace(whole, **spread, x_nearest=nearest)
+            whole = replace(whole, **spread)
         return whole
 
     def _rows(
@@ -264,6 +271,11 @@ class Work:
         """The records of a unit, one block of rows per radius."""
         import pandas as pd
 
+        unknown = torch.full_like(result.distance, torch.nan)
+        nearest = unknown if result.nearest_distance is None else result.nearest_distance
+        found = {"distance": result.distance}
+        if result.lengths is not None:
+            found |= dict(zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True))
         cost = (result.queries + result.wasted_rows + result.gradients).double().cpu()
         shared = {
             "index": torch.arange(chunk.start, chunk.start + len(attacked)),
@@ -273,7 +285,7 @@ class Work:
             "clean_prediction": self.clean[unit.model][chunk],
             "attacked": attacked,
             "already_adversarial": result.already_adversarial,
-            "distance": result.distance.to(torch.float32),
+            "nearest_distance": nearest,
             "queries": result.queries,
             "gradients": result.gradients,
             "wasted_rows": result.wasted_rows,
@@ -283,8 +295,10 @@ class Work:
         for radius in unit.radii:
             given = radius == unit.radii[-1]
             own = {
-                "success": result.success if given else within_ball(result.distance, radius),
+                "success": result.success if given else within_ball(nearest, radius),
                 "queries_to_success": result.queries_to_success if given else tally.since[radius],
+                # x_adv answers to the radius that the search was given
+                **(found if given else dict.fromkeys(found, unknown)),
             }
             columns = {column: values.cpu().numpy() for column, values in (shared | own).items()}
             blocks.append(pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius}))

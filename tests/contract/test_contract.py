@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from art_ext.core import attacks as core
+from art_ext.core.result import AttackResult
 
 BATCHES = (64, 16, 5)
 
@@ -44,12 +45,32 @@ def test_what_is_reported_fooled_the_model(attack, digits, digits_net):
     unmoved = (result.x_adv == x).flatten(1).all(1)
     assert torch.equal(unmoved[~result.success].unique(), torch.tensor([attack.on_failure == "input"]))
     assert (result.x_nearest is None) == attack.kind.ball
+    assert (result.nearest_distance is None) == attack.kind.ball
     if result.x_nearest is not None:
-        found = result.distance.isfinite()
+        found = result.nearest_distance.isfinite()
         with torch.no_grad():
             assert bool((digits_net(result.x_nearest[found]).argmax(1) != y[found]).all())
         measured = (result.x_nearest.double() - x.double()).abs().flatten(1).amax(1)
-        torch.testing.assert_close(measured[found].float(), result.distance[found], rtol=0, atol=1e-7)
+        torch.testing.assert_close(measured[found].float(), result.nearest_distance[found], rtol=0, atol=1e-7)
+
+
+def test_distances_are_those_of_what_is_returned(attack, digits, digits_net):
+    x, y = digits
+    result = attack.run(digits_net, x, y)
+    delta = (result.x_adv.double() - x.double()).flatten(1)
+    exact = {
+        "l0": (result.x_adv != x).flatten(1).sum(1).double(), "l1": delta.abs().sum(1),
+        "l2": delta.square().sum(1).sqrt(), "linf": delta.abs().amax(1),
+    }  # fmt: skip
+    found = result.distortions()
+    assert list(found) == ["l0", "l1", "l2", "linf"]
+    for name, lengths in exact.items():
+        wanted = lengths.masked_fill(~result.success, torch.inf)
+        torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=0)
+    assert torch.equal(result.distance, found[result.norm].float())
+    assert found["l0"][result.already_adversarial].tolist() == [0.0] * int(result.already_adversarial.sum())
+    halves = [attack.run(digits_net, x[part], y[part]) for part in (slice(0, 20), slice(20, 40))]
+    assert torch.equal(AttackResult.cat(halves).lengths, torch.cat([half.lengths for half in halves]))
 
 
 def test_already_adversarial_rows_cost_one_query(attack, digits, digits_net):

@@ -85,7 +85,9 @@ def test_balls_of_other_norms(attack, digits, digits_net, norm, eps):
     assert float(length.max()) > 0.1 * eps
     nearest = length if result.x_nearest is None else distances(result.x_nearest, x, norm)
     found = result.success & ~result.already_adversarial
-    torch.testing.assert_close(result.distance[found], nearest[found].to(torch.float32), rtol=0, atol=1e-6)
+    torch.testing.assert_close(result.distance[found], length[found].to(torch.float32), rtol=0, atol=1e-6)
+    if result.nearest_distance is not None:
+        torch.testing.assert_close(result.nearest_distance[found], nearest[found].float(), rtol=0, atol=1e-6)
     assert bool((nearest[found] <= length[found]).all())
 
 

@@ -17,10 +17,10 @@ def margins(model: torch.nn.Module, rows: torch.Tensor, y: torch.Tensor) -> torc
 def test_the_radius_decides_the_verdict_and_nothing_else(near_attack, digits, digits_net):
     x, y = digits
     inside, anywhere = (near_attack.run(digits_net, x, y, eps=eps) for eps in (near_attack.kind.eps, None))
-    for name in ("distance", "x_nearest", "queries", "gradients"):
+    for name in ("nearest_distance", "x_nearest", "queries", "gradients"):
         assert torch.equal(getattr(inside, name), getattr(anywhere, name)), name
-    assert torch.equal(anywhere.success, anywhere.distance.isfinite())
-    assert torch.equal(inside.success, anywhere.distance <= near_attack.kind.eps + 1e-6)
+    assert torch.equal(anywhere.success, anywhere.nearest_distance.isfinite())
+    assert torch.equal(inside.success, anywhere.nearest_distance <= near_attack.kind.eps + 1e-6)
     assert 0 < int(inside.success.sum()) < int(anywhere.success.sum())
     first = anywhere.queries_to_success[inside.success]
     assert bool((first <= inside.queries_to_success[inside.success]).all())
@@ -29,8 +29,8 @@ def test_the_radius_decides_the_verdict_and_nothing_else(near_attack, digits, di
 def test_a_larger_budget_goes_on_where_a_smaller_one_ended(near_attack, digits, digits_net):
     x, y = digits
     short, full = (near_attack.run(digits_net, x, y, eps=None, max_queries=budget) for budget in (20, 150))
-    assert bool((full.distance <= short.distance).all())
-    assert bool((full.distance < short.distance).any())
+    assert bool((full.nearest_distance <= short.nearest_distance).all())
+    assert bool((full.nearest_distance < short.nearest_distance).any())
     assert torch.equal(full.queries_to_success[short.success], short.queries_to_success[short.success])
     later = full.success & ~short.success
     assert bool((full.queries_to_success[later] > short.queries[later]).all())
@@ -59,7 +59,7 @@ def test_confidence_is_the_margin_of_every_success(near_attack, digits, digits_n
     for rows in (sure.x_adv, sure.x_nearest):
         assert float(margins(digits_net, rows[found], y[found]).min()) >= 1.5 - 1e-5
     assert float(margins(digits_net, plain.x_adv[found], y[found]).min()) < 1.5
-    assert bool((plain.distance[found] <= sure.distance[found] + 0.05).float().mean() > 0.8)
+    assert bool((plain.nearest_distance[found] <= sure.nearest_distance[found] + 0.05).float().mean() > 0.8)
     assert torch.equal(sure.already_adversarial, margins(digits_net, x, y) >= 1.5)
 
 
@@ -71,16 +71,16 @@ def test_the_nearest_and_the_farthest_wrong_class(core_near_attack, counting, di
         for case in ("best", "average", "worst")
     )
     assert model.rows == sum(int((one.queries + one.wasted_rows).sum()) for one in (best, average, worst))
-    assert bool((best.distance <= average.distance).all())
-    assert bool((average.distance <= worst.distance).all())
-    assert bool((best.distance < worst.distance).any())
+    assert bool((best.nearest_distance <= average.nearest_distance).all())
+    assert bool((average.nearest_distance <= worst.nearest_distance).all())
+    assert bool((best.nearest_distance < worst.nearest_distance).any())
     alone = [
         core_near_attack.run(row_by_row, x, None, targets=(y + k) % 10, eps=None, max_queries=None)
         for k in range(1, 10)
     ]
-    distance = torch.stack([one.distance for one in alone])
-    assert torch.equal(best.distance, distance.amin(0))
-    assert torch.equal(worst.distance, distance.amax(0))
+    distance = torch.stack([one.nearest_distance for one in alone])
+    assert torch.equal(best.nearest_distance, distance.amin(0))
+    assert torch.equal(worst.nearest_distance, distance.amax(0))
     total = 1 + torch.stack([one.queries for one in alone]).sum(0)
     assert torch.equal(worst.queries, total)
     right = ~best.already_adversarial

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_ext.core.geometry import distances, exact_dtype, within_ball
+from art_ext.core.geometry import distances, distortions, exact_dtype, within_ball
 from art_ext.core.oracle import LabelOracle
 from art_ext.core.problem import Problem
-from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.core.result import AttackResult, Callback, Progress, measured
 
 _LARGEST_TABLE = 1 << 20
 
@@ -365,8 +365,8 @@ class Search:
             x_adv=x_adv.view_as(self.problem.x).to(device),
             success=success.to(device),
             already_adversarial=self.already.to(device),
-            distance=self.distance.to(device=device, dtype=torch.float32),
             x_nearest=self.nearest.view_as(self.problem.x).to(device),
+            nearest_distance=self.distance.to(device=device, dtype=torch.float32),
             queries=self.oracle.queries.to(device),
             queries_to_success=self.queries_to_success.to(device),
             gradients=self.oracle.gradients.to(device),
@@ -375,6 +375,7 @@ class Search:
             eps=self.eps,
             seed=seed,
             early_stop=self.early_stop,
+            **measured(distortions(x_adv, self.x), success, self.norm, device),
         )
 
 

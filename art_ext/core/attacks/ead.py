@@ -75,15 +75,20 @@ def ead(
             (``"L1"``) or of least L2 (``"L2"``) distortion.
         abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations, stands still: True,
             unless it has met the goal by then; ``"always"``, as the authors' program; False, never.
-        targets: (N,) classes to reach; or ``"average"``, a random wrong class for each sample, ``"best"``, the nearest
-            of all wrong classes, ``"worst"``, the farthest of them. The last two attack all wrong classes side by side.
+        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each sample. ``"best"``: the
+            wrong class of the smallest value by the attack's own rule, here ``decision_rule``. ``"worst"``: the one of
+            the largest. ``"all"``: the best case, with the examples of all K - 1 wrong classes in ``samples``
+            (K - 1, N, *S), their classes in ``trace["target"]`` and ``trace["success"]``, each (K - 1, N);
+            ``art_ext.core.metrics.case_distortions`` reads them. All but ``"average"`` attack all wrong classes side by
+            side.
         max_queries: most forward rows per sample, the clean check included (in the best and worst case shared evenly
             among the classes); None for no limit. What is found by then is reported.
         **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
 
     Returns:
-        An ``AttackResult``. ``x_adv`` is the success that the rule chose, ``x_nearest`` and ``distance`` the nearest in
-        ``norm`` of all that were seen. A query is one row forward: the clean check and, per iteration, the check of
+        An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its distance. ``x_nearest``
+        and ``nearest_distance`` are the nearest in ``norm`` of all that were seen (with ``targets`` of several classes,
+        of all of these). A query is one row forward: the clean check and, per iteration, the check of
         x_k and the forward of the gradient at y_k; the first gradient of each optimisation is that of the clean
         check, and ``gradients`` counts it once. ``trace["const"]`` and ``trace["value"]`` (search_steps, N) hold each c
         and the best value of the rule so far.

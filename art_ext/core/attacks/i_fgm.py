@@ -115,7 +115,7 @@ def i_fgm(
             again = ended.unsqueeze(1)
             rows, slope = torch.where(again, run.x, rows), torch.where(again, first, slope)
             step = step.masked_fill(ended, 0)
-    return run.result()
+    return run.result(value=run.trace["radius"][0])
 
 
 class _Radii:

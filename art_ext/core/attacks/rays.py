@@ -47,7 +47,7 @@ def rays(
     Where we leave the print: Algorithm 5 compares at the midpoint and keeps the adversarial end (its two branches are
     printed the wrong way round), the last block of a stage is tried too, and below single coordinates the sweep starts
     over until the budget is spent, as the authors' program does. Unlike that program a bisection never overruns the
-    budget, and a sample that never changes its label has distance inf.
+    budget, and a sample that never changes its label has ``nearest_distance`` inf.
 
     Args:
         model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,); normalisation lives inside.
@@ -80,7 +80,8 @@ def rays(
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over batch sizes.
 
     Returns:
-        An ``AttackResult``; ``x_nearest`` and ``distance`` hold the nearest verified adversarial, inside eps or not.
+        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified adversarial, inside eps or
+        not.
         A query is one row through the model: clean check, check of x_init, fast checks, every step of a bisection.
 
     Raises:

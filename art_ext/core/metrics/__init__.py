@@ -9,6 +9,7 @@ from art_ext.core.metrics.boundary import (
     robust_accuracy,
     success_rate,
 )
+from art_ext.core.metrics.cases import case_distortions
 from art_ext.core.metrics.chain import (
     Diversity,
     FoolingRate,
@@ -33,6 +34,7 @@ __all__ = [
     "acceptance_rate",
     "adbd",
     "all_or_nothing_success",
+    "case_distortions",
     "chance_level",
     "chance_warning",
     "clean_accuracy",

@@ -49,7 +49,7 @@ class QueryStatistics:
 
 
 def adbd(result: AttackResult) -> BoundaryDistance:
-    """Average decision boundary distance: the mean of ``result.distance``, with 0 for misclassified samples.
+    """Average decision boundary distance: mean ``result.nearest_distance``, with 0 for misclassified samples.
 
     Samples with distance inf are left out and counted.
 
@@ -60,8 +60,8 @@ def adbd(result: AttackResult) -> BoundaryDistance:
     References:
         Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack", KDD 2020.
     """
-    _check_distances(result, "adbd")
-    distance = torch.where(result.already_adversarial, 0.0, result.distance).double()
+    nearest = _nearest_distance(result, "adbd")
+    distance = torch.where(result.already_adversarial, 0.0, nearest).double()
     found = distance.isfinite()
     value = float(distance[found].mean()) if bool(found.any()) else math.nan
     return BoundaryDistance(value, left_out=int((~found).sum()), count=int(found.sum()))
@@ -80,7 +80,7 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
     Args:
         result: of an untargeted attack.
         eps: radius of the ball. None takes the verdicts of the attack at its own eps; another radius is read from
-            ``result.distance``.
+            ``result.nearest_distance``.
 
     Raises:
         ValueError: if eps is negative or NaN, or differs from the attack's and the distances say nothing about it.
@@ -89,8 +89,8 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
         return _share(~(result.already_adversarial | result.success))
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, got {eps!r}")
-    _check_distances(result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}")
-    return _share(~(result.already_adversarial | within_ball(result.distance, eps)))
+    nearest = _nearest_distance(result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}")
+    return _share(~(result.already_adversarial | within_ball(nearest, eps)))
 
 
 def success_rate(result: AttackResult) -> float:
@@ -113,9 +113,14 @@ def _share(flags: Tensor) -> float:
     return float(flags.double().mean()) if len(flags) else math.nan
 
 
-def _check_distances(result: AttackResult, what: str) -> None:
-    """Refuse results whose ``distance`` is not that of the nearest adversarial the whole budget could find."""
+def _nearest_distance(result: AttackResult, what: str) -> Tensor:
+    """Distances of the nearest adversarials that the whole budget could find.
+
+    Raises:
+        ValueError: if the attack stopped early, or never looks past its eps.
+    """
     if result.early_stop:
         raise ValueError(f"{what} needs a search for the nearest adversarial: run the attack with early_stop=False")
-    if result.x_nearest is None:
+    if result.nearest_distance is None:
         raise ValueError(f"{what} needs an attack that looks past its eps for the nearest adversarial, such as rays")
+    return result.nearest_distance
