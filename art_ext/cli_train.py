@@ -57,6 +57,10 @@ def train(  # every parameter is read from the context: None where it was not gi
     ] = None,
     updates: Annotated[int | None, _length(help="In their place: weight updates.")] = None,
     batch_size: Annotated[int | None, _length(help="Rows of a minibatch, over all processes.")] = None,
+    drop_last: Annotated[
+        bool | None,
+        _length("--drop-last/--no-drop-last", help="Leave out a last minibatch with fewer rows."),
+    ] = None,
     n: Annotated[int | None, _length("--n", help="Take the first n training samples.")] = None,
     augmentation: Annotated[str | None, _length(help="none or crop_flip.")] = None,
     clip_values: Annotated[str | None, _length(help="The box: lower,upper (default 0,1).")] = None,
@@ -71,6 +75,13 @@ def train(  # every parameter is read from the context: None where it was not gi
     eps_warmup_epochs: Annotated[float | None, _update(help="Over which the radius grows from 0.")] = None,
     label_smoothing: Annotated[float | None, _update(help="Share of the label given to the other classes.")] = None,
     ema: Annotated[float | None, _update(help="Decay of an average of the weights (default 0, none).")] = None,
+    freeze_eval_modules: Annotated[
+        bool | None,
+        _update(
+            "--freeze-eval-modules/--no-freeze-eval-modules",
+            help="Submodules that the factory leaves in eval mode stay there (default on).",
+        ),
+    ] = None,
     validation: Annotated[
         float | None, _measure(help="Share (or number) of training samples held out to choose the best epoch; 0: none.")
     ] = None,

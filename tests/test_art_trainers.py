@@ -516,6 +516,13 @@ def test_bad_parameters_are_refused(options, match):
         trainer(**options)
 
 
+class WantsRate:
+    """A scheduler that needs an argument nobody can know."""
+
+    def step(self, rate):
+        raise AssertionError("never called")
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -526,7 +533,9 @@ def test_bad_parameters_are_refused(options, match):
         ({"y": np.full(100, 0.5)}, "integer class indices"),
         ({"x": np.full((100, 1, 8, 8), 255.0)}, r"x must lie in \[0, 1\]"),
         ({"scheduler": 3}, "scheduler must have .step"),
-        ({"scheduler": "plateau"}, "called without arguments, but ReduceLROnPlateau"),
+        ({"scheduler": WantsRate()}, r"must take no argument, 'metrics' or 'epoch', but WantsRate.step.. needs 'rate'"),
+        ({"schedule_metric": "loss"}, "schedule_metric belongs to a schedule whose .step.. takes a metric"),
+        ({"drop_last": True, "batch_size": 101}, "batch_size must be at most 100, .*got 101"),
         ({"label_smothing": 0.1}, "no keyword 'label_smothing' .did you mean 'label_smoothing'?"),
         ({"optimizer": "adam"}, "no keyword 'optimizer'"),
         ({"resume": True}, "resume and trackers need a checkpoint_dir"),
@@ -537,8 +546,6 @@ def test_bad_parameters_are_refused(options, match):
 def test_bad_fits_are_refused_before_a_weight_changes(data, change, match):
     shell = trainer()
     change = {"x": data[0], "y": data[1], **change}
-    if change.get("scheduler") == "plateau":
-        change["scheduler"] = torch.optim.lr_scheduler.ReduceLROnPlateau(shell.classifier.optimizer)
     with pytest.raises(ValueError, match=match):
         shell.fit(**change)
     assert_same_weights(shell.classifier.model, network())

@@ -193,6 +193,7 @@ class TestConfiguration:
             "progress",
             "trackers",
             "schedule_every",
+            "schedule_metric",
         }
         assert of_the_loop - options - no_option == set(), "an option of the loop that the command does not offer"
 

@@ -68,6 +68,12 @@ def check_share(name: str, value: object) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError unless value is True or False: the text "false" would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse a name that is not among the known ones.
 
@@ -82,3 +88,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the nearest match, for the message about an unknown name; or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def listed(names: Iterable[str], limit: int = 6) -> str:
+    """Join names with commas, and count those beyond the limit."""
+    every = list(names)
+    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + rest

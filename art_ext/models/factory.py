@@ -18,7 +18,9 @@ from typing import Any
 from torch import nn
 
 
-def resolve_factory(spec: str, arguments: Mapping[str, str] | None = None) -> nn.Module | Callable[..., Any]:
+def resolve_factory(
+    spec: str, arguments: Mapping[str, str] | None = None, *, eval_mode: bool = True
+) -> nn.Module | Callable[..., Any]:
     """Import the factory that the spec names, call it, and return the model it makes.
 
     This runs the code of the file or module, as ``python FILE.py`` would. The file's folder, or for a module the
@@ -28,9 +30,10 @@ def resolve_factory(spec: str, arguments: Mapping[str, str] | None = None) -> nn
         spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance ``art_ext.models:mnist_two_conv``.
         arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8, 16)``, ``True``)
             becomes its value, anything else stays text.
+        eval_mode: set an ``nn.Module`` to eval mode; False leaves the modes that the factory chose.
 
     Returns:
-        What the factory returned: an ``nn.Module``, set to eval mode, or another callable.
+        The object that the factory returned: an ``nn.Module`` or another callable.
 
     Raises:
         ValueError: if the spec cannot be read, the file or module is missing or fails, there is no such factory
@@ -46,7 +49,7 @@ def resolve_factory(spec: str, arguments: Mapping[str, str] | None = None) -> nn
         module = _import_file(Path(location)) if is_file else _import_module(location)
         factory = _find(module, name, spec)
         model = _call(factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()})
-    return model.eval() if isinstance(model, nn.Module) else model
+    return model.eval() if eval_mode and isinstance(model, nn.Module) else model
 
 
 def _literal(text: str) -> object:

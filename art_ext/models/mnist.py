@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from art_ext.core.checks import check_flag
 from art_ext.models.layers import normalized
 
 
@@ -79,8 +80,7 @@ def mnist_small_cnn(
     Raises:
         ValueError: if batch_norm is not a bool: the text "false" would count as true.
     """
-    if not isinstance(batch_norm, bool):
-        raise ValueError(f"batch_norm must be True or False, got {batch_norm!r}")
+    check_flag("batch_norm", batch_norm)
     layers: list[nn.Module] = []
     inputs = 1
     for place, outputs in enumerate((32, 32, 64, 64)):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.checks import listed
 from art_ext.files import write_state_dict
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -103,7 +104,7 @@ def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
     if odd:
         raise ValueError(
             f"{file} must hold a state dict (names and tensors), plain or under {', '.join(_WRAPPERS)}, "
-            f"but these entries are no tensors: {_listed(map(str, odd))}"
+            f"but these entries are no tensors: {listed(map(str, odd))}"
         )
     return dict(content)
 
@@ -120,12 +121,5 @@ def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file
     ]
     found = {"missing keys": missing, "unexpected keys": unexpected, "wrong shapes": shapes}
     if any(found.values()):
-        details = "; ".join(f"{what}: {_listed(names)}" for what, names in found.items() if names)
+        details = "; ".join(f"{what}: {listed(names)}" for what, names in found.items() if names)
         raise ValueError(f"{file} does not fit the model: {details}")
-
-
-def _listed(names: Iterable[str], limit: int = 6) -> str:
-    """Join names with commas, and count those beyond the limit."""
-    every = list(names)
-    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
-    return ", ".join(every[:limit]) + rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -22,9 +21,9 @@ from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
 
 _CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
 _MORE = (
-    "augmentation", "batch_size", "callbacks", "channels_last", "checkpoint_dir", "checkpoint_every", "compile", "ema",
-    "eps_warmup_epochs", "label_smoothing", "precision", "resume", "schedule_every", "trackers", "validation",
-    "validation_eps", "validation_steps",
+    "augmentation", "batch_size", "callbacks", "channels_last", "checkpoint_dir", "checkpoint_every", "compile",
+    "drop_last", "ema", "eps_warmup_epochs", "freeze_eval_modules", "label_smoothing", "precision", "resume",
+    "schedule_every", "schedule_metric", "trackers", "validation", "validation_eps", "validation_steps",
 )  # fmt: skip
 
 
@@ -84,12 +83,15 @@ class CoreTrainer(Trainer):
             batch_size: samples of a minibatch; the order is another one in each epoch, by the seed.
             nb_epochs: epochs; None takes 20, or the length that ``passes`` gives.
             scheduler: anything with ``.step()``, called after each epoch; None leaves the optimizer's rate as it is.
+                Where it needs ``metrics``, as ``ReduceLROnPlateau`` does, it gets the column of the history that
+                ``schedule_metric`` names; where it needs ``epoch``, the number of epochs done.
             checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
             resume: go on from the newest checkpoint in that folder.
             callbacks: functions of an ``EpochEnd``; what they return is entered into the history.
             passes: rows forward plus rows backward per training sample, in the place of ``nb_epochs``.
             **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as ``label_smoothing``, ``ema``,
-                ``augmentation``, ``precision``, ``validation_steps`` or ``schedule_every="update"``.
+                ``augmentation``, ``precision``, ``validation_steps``, ``drop_last``,
+                ``schedule_metric`` or ``schedule_every="update"``.
 
         Raises:
             ValueError: for data, labels or options that make no sense, and when the loss is not finite.
@@ -176,20 +178,13 @@ class _Unchanged:
 
 
 def _schedule(scheduler: Any) -> Any:
-    """What the loop steps.
+    """The object that the loop steps.
 
     Raises:
-        ValueError: if there is no ``.step()``, or it needs an argument.
+        ValueError: if there is no ``.step()``.
     """
     if scheduler is None:
         return _Unchanged()
-    step = getattr(scheduler, "step", None)
-    if not callable(step):
+    if not callable(getattr(scheduler, "step", None)):
         raise ValueError(f"scheduler must have .step(), got {scheduler!r}")
-    try:
-        inspect.signature(step).bind()
-    except TypeError as error:
-        raise ValueError(
-            f"scheduler.step() is called without arguments, but {type(scheduler).__name__}: {error}"
-        ) from error
     return scheduler

@@ -20,10 +20,10 @@ from art_ext.training.networks import check_network
 
 BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
 OPTIONS = (  # what the loop takes under the same name
-    "epochs", "updates", "equivalent_epochs", "passes", "batch_size", "optimizer", "learning_rate", "momentum",
-    "nesterov", "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs", "label_smoothing",
-    "validation", "validation_eps", "validation_steps", "precision", "channels_last", "compile", "clip_values", "seed",
-    "checkpoint_every",
+    "epochs", "updates", "equivalent_epochs", "passes", "batch_size", "drop_last", "optimizer", "learning_rate",
+    "momentum", "nesterov", "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs",
+    "label_smoothing", "validation", "validation_eps", "validation_steps", "freeze_eval_modules", "precision",
+    "channels_last", "compile", "clip_values", "seed", "checkpoint_every",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class Configuration:
     equivalent_epochs: float | None = None
     passes: float | None = None
     batch_size: int
+    drop_last: bool = False
     optimizer: str
     learning_rate: float
     momentum: float = 0.9
@@ -78,6 +79,7 @@ class Configuration:
     validation_eps: float | None = None
     validation_steps: int = 10
     ema: float = 0.0
+    freeze_eval_modules: bool = True
     precision: str = "no"
     channels_last: bool = False
     compile: bool = False

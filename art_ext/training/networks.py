@@ -51,7 +51,7 @@ def make_network(name: str, arguments: Mapping[str, str], seed: int) -> nn.Modul
     spec = name if ":" in name else f"art_ext.models:{NETWORKS[name]}"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would set the streams of GPUs too
-        model = resolve_factory(spec, arguments)
+        model = resolve_factory(spec, arguments, eval_mode=False)  # submodules in eval mode stay there
     if not isinstance(model, nn.Module):
         raise ValueError(f"a model to train must be an nn.Module, but {name!r} made a {type(model).__name__}")
     return model

@@ -18,8 +18,11 @@ from art_ext.core.metrics import chance_warning
 from art_ext.core.oracle import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.core.training import Recipe, TrainingResult, train
+from art_ext.core.training.batches import check_drop_last
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.folder import CHECKPOINTS
+from art_ext.core.training.modes import frozen_modules
+from art_ext.core.training.trial import check_one_row
 from art_ext.core.training.validation import hold_out
 from art_ext.data import Dataset, load_data
 from art_ext.files import write_atomically
@@ -181,8 +184,10 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if configuration.batch_size % processes:
         raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {configuration.batch_size}")
+    kept = data.y
     if configuration.validation:
-        hold_out(data.y, data.y, configuration.validation, configuration.seed)  # refuses to leave nothing
+        (kept, _), _ = hold_out(data.y, data.y, configuration.validation, configuration.seed)
+    check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
     box = Box.of(configuration.clip_values, data.x.shape[1:], data.x.device)
     check_ball(_norm(recipe), configuration.eps, box)
     recipe.check(box)
@@ -202,6 +207,15 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     largest = int(max(data.y.max(), test.y.max()))
     if largest >= classes:
         raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
+    check_one_row(
+        model,
+        data.x[:1],
+        samples=len(kept),
+        batch_size=configuration.batch_size,
+        drop_last=configuration.drop_last,
+        processes=processes,
+        frozen=frozen_modules(model) if configuration.freeze_eval_modules else (),
+    )
     return classes
 
 

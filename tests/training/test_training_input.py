@@ -157,6 +157,7 @@ def test_validation_must_leave_samples_on_both_sides(amount: float, refused: Cal
 
 def test_a_loader_cannot_be_split(refused: Callable[..., None]) -> None:
     refused("pass validation_data instead", [(X, Y)], validation=0.2)
+    refused(r"a loader drops its own last batch: DataLoader\(..., drop_last=True\)", [(X, Y)], drop_last=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- model
@@ -181,7 +182,7 @@ class Answers(nn.Module):
         (lambda logits: logits[:, :1], "labels must be class indices below 2, the model's outputs, got 2"),
         (lambda logits: logits[:, :, None], r"must return \(rows, classes\) logits.*got shape \(8, 3, 1\) for 8 rows"),
         (lambda logits: logits[:3], r"got shape \(3, 3\)"),
-        (lambda logits: (logits, logits), "got tuple"),
+        (lambda logits: (logits, logits), "the model (returns a tuple|must return .*got tuple)"),
         (lambda logits: logits[:, :2], "labels must be class indices below 2, the model's outputs, got 2"),
     ],
 )
@@ -228,6 +229,10 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
         ({"validation_eps": 8.0, "validation": 4}, "eps must not exceed the box width 1"),
         ({"clip_values": (1, 0)}, "lower < upper"),
         ({"epoch": 3}, r"got 'epoch' \(did you mean 'epochs'\?\)"),
+        ({"drop_last": 1}, "drop_last must be True or False, got 1"),
+        ({"drop_last": True, "batch_size": 21}, "batch_size must be at most 20, .*got 21"),
+        ({"freeze_eval_modules": "no"}, "freeze_eval_modules must be True or False, got 'no'"),
+        ({"schedule_metric": "loss"}, "schedule_metric belongs to a schedule whose .step.. takes a metric.*got 'loss'"),
         ({"checkpoint_dir": None, "resume": True}, "resume and trackers need a checkpoint_dir"),
     ],
 )

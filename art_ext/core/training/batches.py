@@ -44,6 +44,7 @@ class TensorBatches:
         y: (N,) int64 class indices.
         batch_size: rows of a global batch; the last one of an epoch may be shorter.
         seed: of the order.
+        drop_last: leave out a last batch with fewer rows.
 
     Attributes:
         largest_label: of all.
@@ -52,7 +53,9 @@ class TensorBatches:
         ValueError: if there is no sample, or labels do not fit.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, x: Tensor, y: Tensor, batch_size: int, seed: int, drop_last: bool = False
+    ) -> None:
         check_count("batch_size", batch_size)
         if not len(x):
             raise ValueError("the training data must hold at least one sample, got none")
@@ -61,9 +64,12 @@ class TensorBatches:
         check_classes("y", y, len(x))
         self.x, self.y, self.batch_size, self.seed = x.to(torch.float32), y.to(x.device, torch.int64), batch_size, seed
         self.largest_label = int(y.max())
+        self.drop_last = drop_last
+        check_drop_last(len(x), batch_size, drop_last)
 
     def __len__(self) -> int:
-        return -(-len(self.x) // self.batch_size)
+        whole, rest = divmod(len(self.x), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
 
     def count(self, processes: int) -> int:
         """Batches of an epoch: a last one with fewer rows than processes is left out.
@@ -75,7 +81,7 @@ class TensorBatches:
             raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}")
         if len(self.x) < processes:
             raise ValueError(f"each of the {processes} processes must have a sample, got {len(self.x)} samples")
-        last = len(self.x) - (len(self) - 1) * self.batch_size
+        last = len(self.x) - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
         return len(self) - (last < processes)
 
     def sizes(self, processes: int) -> list[int]:
@@ -95,6 +101,15 @@ class TensorBatches:
             own = batch[process::processes]
             rows = own.to(self.x.device)
             yield Batch(self.x[rows], self.y[rows], own, len(batch))
+
+
+def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
+    """Raise ValueError if the samples do not fill a single minibatch, and shorter ones are left out."""
+    if drop_last and samples < batch_size:
+        raise ValueError(
+            f"drop_last leaves no minibatch: batch_size must be at most {samples}, the number of "
+            f"samples to train on, got {batch_size}"
+        )
 
 
 class LoaderBatches:

@@ -2,63 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Ball, Box
-from art_ext.core.oracle import frozen_eval
 from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
+from art_ext.core.training.modes import crafting_mode, settled_norms
 from art_ext.core.training.objectives import smoothed_cross_entropy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-BN_MODES = ("eval", "train", "batch")
 HALF_SCALE = 1024.0  # lifts the input gradients of float16 passes above its smallest numbers; a power of 2 is exact
 DRAWS = 1 << 10  # blocks of a sample's random stream that one weight update may use
 Gain = Callable[[Tensor], Tensor]
-
-
-@contextmanager
-def crafting_mode(model: nn.Module, mode: str) -> Iterator[None]:
-    """Hold a network in the state for crafting: no gradient of a parameter is computed, and every flag comes back.
-
-    Args:
-        model: the network.
-        mode: ``"eval"``: running statistics of BatchNorm, which do not change; ``"train"``: statistics of the batch,
-            which the running ones follow; ``"batch"``: statistics of the batch, without any trace.
-    """
-    with frozen_eval(model):
-        if mode != "eval":
-            model.train()
-        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-        tracked = [norm for norm in norms if mode == "batch" and norm.track_running_stats]
-        try:
-            for norm in tracked:
-                norm.track_running_stats = False
-            yield
-        finally:
-            for norm in tracked:
-                norm.track_running_stats = True
-
-
-@contextmanager
-def settled_norms(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm use its running statistics without changing them, and nothing else."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-    training = [norm for norm in norms if norm.training]
-    try:
-        for norm in training:
-            norm.eval()
-        yield
-    finally:
-        for norm in training:
-            norm.train()
 
 
 class Engine:
@@ -67,13 +29,15 @@ class Engine:
     Attributes:
         wrapped: what weight gradients go through: it averages them over the processes.
         plain: the same network, without that: crafting and the further forwards of an update go through it.
+        frozen: modules that stay in eval mode.
         forwards, backwards: rows of this process so far.
     """
 
     def __init__(
         self, accelerator: Accelerator, plain: nn.Module, wrapped: nn.Module, box: Box, device: torch.device,
-        channels_last: bool,
+        channels_last: bool, frozen: Collection[nn.Module] = (),
     ) -> None:  # fmt: skip
+        self.frozen = frozen
         self.accelerator, self.plain, self.wrapped, self.box = accelerator, plain, wrapped, box
         self.device, self.channels_last, self.largest_label = device, channels_last, 0
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
@@ -90,11 +54,37 @@ class Engine:
         self.forwards += len(rows)
         with self.accelerator.autocast():
             logits: Tensor = network(rows)
-        unknown = self.classes is None
-        logits = self.reader(logits, len(rows))
-        if unknown:
+        return self._read(logits, len(rows)).float()
+
+    def _read(self, answer: object, rows: int) -> Tensor:
+        """(r, C) logits of what the network returned.
+
+        Every answer is checked, since a network may return one thing in eval mode, in which most
+        recipes craft first, and another in train mode.
+
+        Raises:
+            ValueError: for an answer that recipes cannot use.
+        """
+        known = self.classes
+        try:
+            logits = self.reader(answer, rows)
+        except ValueError as error:
+            if not any(module.training for module in self.plain.modules()):
+                raise
+            if isinstance(answer, (tuple, list, Mapping)):
+                raise ValueError(
+                    f"in training mode the model returns a {_kind(answer)}; recipes need logits: "
+                    "switch auxiliary heads off, or return the logits alone"
+                ) from error
+            raise ValueError(f"in training mode {error}") from error
+        if known is None:
             self.expect(self.largest_label)
-        return logits.float()
+        elif logits.shape[1] != known:
+            raise ValueError(
+                f"the model must return logits of the same classes in eval and in training mode, got "
+                f"{known} and {logits.shape[1]} classes"
+            )
+        return logits
 
     @property
     def classes(self) -> int | None:
@@ -113,6 +103,15 @@ class Engine:
     def processes(self) -> int:
         """How many processes share a minibatch."""
         return int(self.accelerator.num_processes)
+
+    def agreed(self, value: float) -> float:
+        """The number of the first process, on every process."""
+        if self.processes == 1:
+            return value
+        from accelerate.utils import broadcast
+
+        number = torch.tensor(value, dtype=torch.float64, device=self.device)
+        return float(broadcast(number, from_process=0))
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes, detached."""
@@ -170,9 +169,12 @@ class Step:
         with settled_norms(self._engine.plain):
             return self.forward(rows)
 
+    def _crafting(self, mode: str) -> AbstractContextManager[None]:
+        return crafting_mode(self._engine.plain, mode, self._engine.frozen)
+
     def ask(self, rows: Tensor, mode: str) -> Tensor:
         """(r, C) logits of a forward without any graph, in a mode of crafting."""
-        with crafting_mode(self._engine.plain, mode), torch.no_grad():
+        with self._crafting(mode), torch.no_grad():
             return self._engine.call(self._engine.plain, rows)
 
     def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
@@ -183,7 +185,7 @@ class Step:
             gain: from logits (r, C) to (r,) values, which are summed, never averaged.
             mode: ``"eval"``, ``"train"`` or ``"batch"``, as ``crafting_mode`` explains.
         """
-        with crafting_mode(self._engine.plain, mode):
+        with self._crafting(mode):
             leaf = rows.detach().requires_grad_(True)
             logits = self._engine.call(self._engine.plain, leaf)
             gradient = self.gradient_of(gain(logits), leaf)
@@ -268,3 +270,12 @@ class Step:
     def total_mean(self, values: Tensor) -> Tensor:
         """The mean over the whole minibatch, the same on every process, detached."""
         return self._engine.total(values.sum()) / self.rows
+
+
+def _kind(output: object) -> str:
+    """The container type of an output, and the name of its own class where it has one."""
+    for kind in (tuple, list):
+        if isinstance(output, kind):
+            own = type(output).__name__
+            return kind.__name__ if own == kind.__name__ else f"{kind.__name__} ({own})"
+    return f"dict ({type(output).__name__})"

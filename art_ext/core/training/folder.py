@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,13 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     @staticmethod
-    def open(options: TrainingOptions, recipe: Recipe, model: nn.Module, batches: Batches) -> RunFolder | None:
+    def open(
+        options: TrainingOptions,
+        recipe: Recipe,
+        model: nn.Module,
+        batches: Batches,
+        frozen: Collection[str] = (),
+    ) -> RunFolder | None:
         """The folder of ``options.checkpoint_dir``, with the run's configuration in it; None without one.
 
         Raises:
@@ -50,7 +56,7 @@ class RunFolder:
         path = Path(options.checkpoint_dir)
         if path.exists() and not path.is_dir():
             raise ValueError(f"checkpoint_dir must be a folder, got {path}, which is a file")
-        wanted = json.loads(json.dumps(configuration(options, recipe, model, batches)))
+        wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
         file = path / CONFIGURATION
         # the configuration itself is no sign of others: another process of this run may just have written it
         strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
@@ -74,8 +80,19 @@ class RunFolder:
             write_state_dict(self.path / "best.safetensors", best["weights"])
 
 
-def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, batches: Batches) -> dict[str, Any]:
-    """What decides the weights that come out."""
+def configuration(
+    options: TrainingOptions,
+    recipe: Recipe,
+    model: nn.Module,
+    batches: Batches,
+    frozen: Collection[str] = (),
+) -> dict[str, Any]:
+    """Everything that decides the weights, as JSON knows it.
+
+    Args:
+        options, recipe, model, batches: of the run.
+        frozen: names of the modules that stay in eval mode.
+    """
     shapes = repr([(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()])
     if isinstance(batches, LoaderBatches):
         data = f"a loader of {len(batches)} batches"
@@ -87,6 +104,7 @@ def configuration(options: TrainingOptions, recipe: Recipe, model: nn.Module, ba
         "options": options.identity(),
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
         "data": data,
+        **({"frozen": list(frozen)} if frozen else {}),
     }
 
 

@@ -23,10 +23,13 @@ from art_ext.core.training.engine import Engine, Step
 from art_ext.core.training.environment import accelerated, own_random_streams, restored_modes, seed_streams
 from art_ext.core.training.folder import RunFolder
 from art_ext.core.training.history import EpochEnd, Row, write_history
+from art_ext.core.training.modes import frozen_modules, log_frozen, set_training
 from art_ext.core.training.naming import construct
 from art_ext.core.training.options import ROUNDING, TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
+from art_ext.core.training.stepping import call_step, check_metric, metric_of, wants_metric
+from art_ext.core.training.trial import check_one_row, refuse_one_row
 from art_ext.core.training.validation import Validation, hold_out, make_validation
 
 if TYPE_CHECKING:
@@ -121,8 +124,24 @@ class _Run:
         self.rate, self.augment = options.rate(), options.augment()
         if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
             raise ValueError("a schedule must be one of the optimiser that trains: pass its own as optimizer")
+        if self.rate is None and wants_metric(options.schedule):
+            held = self.validation
+            check_metric(options.schedule_metric, held is not None, held is not None and held.eps > 0)
         self.optimizer = options.make_optimizer(model)  # what it refuses, it refuses before anything is written
-        self.folder = RunFolder.open(options, recipe, model, self.batches)
+        self.frozen = frozen_modules(model) if options.freeze_eval_modules else {}
+        if isinstance(self.batches, TensorBatches):
+            x = self.batches.x
+            check_one_row(
+                model,
+                x[:1],
+                samples=len(x),
+                batch_size=options.batch_size,
+                drop_last=options.drop_last,
+                processes=processes,
+                frozen=self.frozen,
+            )
+        self.folder = RunFolder.open(options, recipe, model, self.batches, self.frozen)
+        log_frozen(self.frozen)
         self._network(box, device)
         self.update = self.epoch = self.batch = 0
         self.carried: dict[str, Tensor] = {}
@@ -141,6 +160,11 @@ class _Run:
         if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
             if options.validation:
                 raise ValueError("a loader cannot be split: pass validation_data instead of validation")
+            if options.drop_last:
+                raise ValueError(
+                    "drop_last is for data in tensors; a loader drops its own last batch: "
+                    "DataLoader(..., drop_last=True)"
+                )
             loader = LoaderBatches(data, options.clip_values, options.seed)
             batches: Batches = loader
             shape, box = loader.shape, loader.box
@@ -154,7 +178,7 @@ class _Run:
             TensorBatches(x, y, options.batch_size, options.seed)  # refuse labels that do not fit before they are split
             if options.validation and held is None:
                 (x, y), held = hold_out(x, y, options.validation, options.seed)
-            batches = TensorBatches(x, y, options.batch_size, options.seed)
+            batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last)
         if held is None:
             return batches, None, box
         validation = make_validation(held, options, self.recipe, shape, box)
@@ -179,7 +203,9 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         own = Box(box.lower.to(device), box.upper.to(device))
-        self.engine = Engine(self.accelerator, plain, wrapped, own, device, options.channels_last)
+        self.engine = Engine(
+            self.accelerator, plain, wrapped, own, device, options.channels_last, self.frozen.values()
+        )
 
     # -------------------------------------------------------------------------------------------------------- train
 
@@ -192,7 +218,7 @@ class _Run:
                 self._train_epoch(bar)
 
     def _train_epoch(self, bar: tqdm[Any]) -> None:
-        self.model.train()
+        set_training(self.model, self.engine.frozen)
         process, processes = self.accelerator.process_index, self.engine.processes
         for batch in self.batches.epoch(self.epoch, self.batch, process, processes):
             self._train_batch(batch)
@@ -241,7 +267,13 @@ class _Run:
                 seed=options.seed, smoothing=options.label_smoothing, memory=memory, carried=self.carried,
                 epoch=self.epoch, time=self._time, spare=spare,
             )  # fmt: skip
-            self._update(step)
+            try:
+                self._update(step)
+            except Exception:
+                if len(x) == 1:  # tensors were tried before; a loader shows its batches one by one
+                    place = f"batch {self.batch} of epoch {self.epoch}, counted from 0"
+                    refuse_one_row(self.model, x, self.frozen, f"leave out {place} (drop_last=True)")
+                raise
 
     def _update(self, step: Step) -> None:
         """One weight update."""
@@ -304,8 +336,6 @@ class _Run:
 
     def _end_epoch(self, bar: tqdm[Any]) -> None:
         self._check_all()
-        if self.rate is None and self.options.schedule_every == "epoch":
-            self.options.schedule.step()  # type: ignore[union-attr]
         done = self.update - self._before_epoch()
         self.epoch, self.batch = self.epoch + 1, 0
         row = self._row(done)
@@ -319,6 +349,9 @@ class _Run:
             if taken:
                 raise ValueError(f"a callback must name values of its own, got {', '.join(sorted(taken))}")
             row.update({name: float(value) for name, value in found.items()})
+        if self.rate is None and self.options.schedule_every == "epoch":
+            self._step_schedule(row)
+            row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self.history.append(row)
         self.logged = {}
         if self.options.trackers:
@@ -339,6 +372,15 @@ class _Run:
             **{name: float(value) / done for name, value in self.logged.items()},
             "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
         }  # fmt: skip
+
+    def _step_schedule(self, row: Row) -> None:
+        """Step the caller's schedule at the end of an epoch."""
+        schedule = self.options.schedule
+        metric = None
+        if wants_metric(schedule):
+            # a callback's column may differ between processes, and the rate must not
+            metric = self.engine.agreed(metric_of(row, self.options.schedule_metric))
+        call_step(schedule, self.epoch, metric)
 
     def _share_losses(self) -> None:
         """Put the losses of whole minibatches, which are the means of the processes' shares, in the place of these."""

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive, check_share
+from art_ext.core.checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
 from art_ext.core.geometry import ClipValues
 from art_ext.core.training.augmentation import AUGMENTATIONS, Augmentation
 from art_ext.core.training.schedules import Schedule, make_schedule
+from art_ext.core.training.stepping import step_arguments, wants_metric
 
 if TYPE_CHECKING:
     import os
@@ -39,12 +47,18 @@ class TrainingOptions:
             backward per training sample, as the result counts them. The run ends with the last update that keeps
             within it. Natural training spends 2 an epoch.
         batch_size: rows of a minibatch, over all processes; not used with a loader.
+        drop_last: leave out the last minibatch of an epoch if it has fewer rows; a loader drops its own.
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's parameters.
         learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own keeps its.
         schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"``, ``"halving"``; a function of the
-            fractional epoch and the number of epochs that gives a factor of the rate; or anything with ``.step()``.
+            fractional epoch and the number of epochs that gives a factor of the rate; or anything with ``.step()``,
+            which is called without argument where it can be, with a metric where it needs ``metrics``, and
+            with the number of epochs done where it needs ``epoch``.
         schedule_args: of a named schedule, such as ``{"milestones": (30, 36)}``.
         schedule_every: when ``.step()`` is called: ``"epoch"`` or ``"update"``.
+        schedule_metric: the column of the history that a schedule gets whose ``.step()`` takes a
+            metric, such as ``ReduceLROnPlateau``. ``"validation_loss"`` is ``"loss"`` in a run
+            without validation.
         warmup_epochs, eps_warmup_epochs: over which the rate, or the recipe's radius, grows from 0.
         label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
         validation: share of the training data held out (below 1), or how many samples; 0 for none.
@@ -54,6 +68,10 @@ class TrainingOptions:
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
         ema: decay of an average of the weights; it is what is validated, kept as best, and left in the model.
         precision: ``"no"``, ``"bf16"`` or ``"fp16"``: of autocast.
+        freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training
+            begins: BatchNorm keeps its statistics, dropout stays off. If the whole network is in eval
+            mode, only normalisation layers stay so all of whose parameters have
+            ``requires_grad=False``. False puts every module in train mode.
         channels_last, compile: run with that memory layout, or under ``torch.compile``.
         clip_values: the box (lower, upper).
         seed: of the order, the noise, and of what the model itself draws (dropout).
@@ -71,6 +89,7 @@ class TrainingOptions:
     equivalent_epochs: float | None = None
     passes: float | None = None
     batch_size: int = 128
+    drop_last: bool = False
     optimizer: str | torch.optim.Optimizer = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -79,6 +98,7 @@ class TrainingOptions:
     schedule: str | Schedule | ElementwiseSchedule = "constant"
     schedule_args: Mapping[str, Any] = field(default_factory=dict)
     schedule_every: str = "epoch"
+    schedule_metric: str = "validation_loss"
     warmup_epochs: float = 0.0
     eps_warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
@@ -89,6 +109,7 @@ class TrainingOptions:
     augmentation: str | Augmentation | None = None
     ema: float | None = None
     precision: str = "no"
+    freeze_eval_modules: bool = True
     channels_last: bool = False
     compile: bool = False
     clip_values: ClipValues = (0.0, 1.0)
@@ -123,6 +144,8 @@ class TrainingOptions:
             check_share(name, getattr(self, name))
         if self.ema is not None:
             check_share("ema", self.ema)
+        for name in ("drop_last", "freeze_eval_modules"):
+            check_flag(name, getattr(self, name))
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("schedule_every", self.schedule_every, ("epoch", "update"))
         if isinstance(self.optimizer, str):
@@ -133,8 +156,26 @@ class TrainingOptions:
             raise ValueError(f"schedule_args belong to a named schedule, got {self.schedule_args} beside an object")
         if (self.resume or self.trackers) and self.checkpoint_dir is None:
             raise ValueError("resume and trackers need a checkpoint_dir")
-        if self.rate() is None and self.warmup_epochs:  # a bad schedule is refused here too, before anything runs
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Raise ValueError for a schedule that cannot be used, before anything runs."""
+        steps = self.rate() is None
+        wanted = step_arguments(self.schedule) if steps else ()
+        if steps and self.warmup_epochs:
             raise ValueError("warmup_epochs needs a named schedule or a function: an object's .step() sets the rate")
+        if wanted and self.schedule_every == "update":
+            raise ValueError(
+                f"{type(self.schedule).__name__}.step() needs {', '.join(map(repr, wanted))}, which changes once "
+                "an epoch: pass schedule_every='epoch'"
+            )
+        if not isinstance(self.schedule_metric, str):
+            raise ValueError(f"schedule_metric must be the name of a column, got {self.schedule_metric!r}")
+        if self.schedule_metric != "validation_loss" and not (wanted and wants_metric(self.schedule)):
+            raise ValueError(
+                "schedule_metric belongs to a schedule whose .step() takes a metric, such as ReduceLROnPlateau, "
+                f"got {self.schedule_metric!r} beside another schedule"
+            )
 
     def rate(self) -> Schedule | None:
         """The schedule as a function of the epoch; None where the caller's own has a ``.step()``."""

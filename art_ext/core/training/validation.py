@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from art_ext.core.attacks import pgd
 from art_ext.core.checks import check_not_negative
@@ -16,6 +17,7 @@ from art_ext.core.geometry import Box, ClipValues, check_ball
 from art_ext.core.oracle import frozen_eval
 from art_ext.core.outputs import predicted_classes, read_outputs
 from art_ext.core.problem import check_classes, check_samples
+from art_ext.core.result import AttackResult
 from art_ext.core.training.engine import Engine
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
@@ -41,25 +43,36 @@ class Validation:
     clip_values: ClipValues
 
     def measure(self, engine: Engine, model: nn.Module) -> dict[str, float]:
-        """``clean`` and, with a radius, ``robust``: shares of the held-out samples; processes share the work."""
+        """Measure the network on the held-out samples; the processes share the work.
+
+        Returns:
+            ``clean`` and, with a radius, ``robust``: shares of the samples that are classified
+            correctly. ``loss``: mean cross-entropy of the clean samples.
+        """
         process, processes = engine.accelerator.process_index, engine.processes
         x, y = self.x[process::processes], self.y[process::processes]
-        counts = torch.zeros(2, device=engine.device)
+        sums = torch.zeros(3, device=engine.device)  # right, robust, cross-entropy
         for rows, labels in zip(x.split(256), y.split(256), strict=True):
             rows, labels = engine.place(rows), labels.to(engine.device)
-            if self.eps:
-                result = pgd(
-                    model, rows, labels, eps=self.eps, norm=self.norm, num_steps=self.num_steps, stop_on_success=True,
-                    clip_values=self.clip_values, seed=NOISE,
-                )  # fmt: skip
-                right = ~result.already_adversarial
-                counts += torch.stack([right.sum(), (right & ~result.success).sum()])
+            attacked = self._attack(model, rows, labels) if self.eps else None
+            with frozen_eval(model), torch.no_grad():
+                logits = read_outputs(model(rows), len(rows), "logits").float()
+            if attacked is None:
+                right = robust = predicted_classes(logits, "logits") == labels
             else:
-                with frozen_eval(model), torch.no_grad():
-                    logits = read_outputs(model(rows), len(rows), "logits")
-                    counts[0] += (predicted_classes(logits, "logits") == labels).sum()
-        clean, robust = (engine.total(counts) / len(self.x)).tolist()
-        return {"clean": clean, "robust": robust} if self.eps else {"clean": clean}
+                right = ~attacked.already_adversarial
+                robust = right & ~attacked.success
+            loss = cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([right.sum(), robust.sum(), loss])
+        means = (engine.total(sums) / len(self.x)).tolist()
+        found = dict(zip(("clean", "robust", "loss"), means, strict=True))
+        return found if self.eps else {"clean": found["clean"], "loss": found["loss"]}
+
+    def _attack(self, model: nn.Module, rows: Tensor, labels: Tensor) -> AttackResult:
+        return pgd(
+            model, rows, labels, eps=self.eps, norm=self.norm, num_steps=self.num_steps, stop_on_success=True,
+            clip_values=self.clip_values, seed=NOISE,
+        )  # fmt: skip
 
 
 def make_validation(

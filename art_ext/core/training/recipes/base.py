@@ -10,7 +10,8 @@ from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive
 from art_ext.core.geometry import NORMS, Box, check_ball
-from art_ext.core.training.engine import BN_MODES, Step
+from art_ext.core.training.engine import Step
+from art_ext.core.training.modes import BN_MODES
 
 
 class Cost(NamedTuple):

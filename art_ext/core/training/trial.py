@@ -1,0 +1,95 @@
+"""Trials of a network in train mode before the first weight update, on a copy of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.oracle import model_device
+from art_ext.core.training.modes import set_training
+
+
+def check_one_row(
+    model: nn.Module,
+    row: Tensor,
+    *,
+    samples: int,
+    batch_size: int,
+    drop_last: bool,
+    processes: int,
+    frozen: Iterable[str],
+) -> None:
+    """Raise ValueError if a process would get a minibatch of one row that the network refuses.
+
+    BatchNorm refuses a single row of features in train mode. Nothing is tried where every process
+    gets two rows of each minibatch.
+
+    Args:
+        model: the network, which is left as it is.
+        row: (1, *S) one of the samples.
+        samples: N, the number of samples to train on.
+        batch_size, drop_last: of the run.
+        processes: that share a minibatch.
+        frozen: names of the modules that stay in eval mode.
+    """
+    last = (samples - 1) % batch_size + 1
+    shared = f" shared by {processes} processes" if processes > 1 else ""
+    if min(batch_size, samples) // processes == 1:
+        refuse_one_row(model, row, frozen, f"pass a larger batch_size than {batch_size}{shared}")
+    elif last // processes == 1 and not drop_last:
+        refuse_one_row(
+            model,
+            row,
+            frozen,
+            f"pass drop_last=True, which leaves out the last minibatch ({last} of {samples} "
+            f"samples{shared}), or another batch_size",
+        )
+
+
+def refuse_one_row(model: nn.Module, row: Tensor, frozen: Iterable[str], remedy: str) -> None:
+    """Raise ValueError with the remedy if the network fails on one row, but not on two."""
+    error = _failure(model, row, frozen)
+    if error is not None and _failure(model, torch.cat([row, row]), frozen) is None:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"in training mode the model fails on a minibatch of one row ({type(error).__name__}: "
+            f"{said}): {remedy}"
+        ) from error
+
+
+def _failure(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> Exception | None:
+    """The error of a training forward of rows (r, *S); None if there is none."""
+    with trial_copy(model, frozen) as network, torch.no_grad():
+        try:
+            network(rows.to(model_device(model, None, rows.device)))
+        except Exception as error:
+            return error
+    return None
+
+
+@contextmanager
+def trial_copy(model: nn.Module, frozen: Iterable[str]) -> Iterator[nn.Module]:
+    """A copy of a network in train mode, whose statistics, hooks and attributes may change.
+
+    A network that cannot be copied is used itself. Its modes and buffers are restored.
+    """
+    try:
+        network = copy.deepcopy(model)
+    except Exception:  # a hook or an attribute that cannot be copied
+        network = model
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    known = dict(network.named_modules())
+    try:
+        set_training(network, [known[name] for name in frozen])
+        yield network
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
