@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
 
 
 def parse_value(text: str) -> object:
-    """A number, a fraction such as 8/255, true, false, none, or a bracket of numbers; anything else stays text.
+    """A number, a fraction such as 8/255, true, false, none, or a bracket of these; anything else stays text.
+
+    ``{0: 7, 5: 14}`` is a dict, ``(1, 2)`` and ``[1, 2]`` are tuples.
 
     It is read and never evaluated.
     """
@@ -86,6 +89,10 @@ def parse_value(text: str) -> object:
         return int(text)
     if re.fullmatch(r"\([^()\[\]]*\)|\[[^()\[\]]*\]", text):
         return tuple(parse_value(part.strip()) for part in text[1:-1].split(",") if part.strip())
+    if re.fullmatch(r"\{[^{}()\[\]:]+:[^{}()\[\]]*\}", text):
+        pairs = [part.partition(":") for part in text[1:-1].split(",") if part.strip()]
+        if all(colon for _, colon, _ in pairs):
+            return {parse_value(key.strip()): parse_value(value.strip()) for key, _, value in pairs}
     try:
         return parse_number("value", text)
     except ValueError:
@@ -93,9 +100,11 @@ def parse_value(text: str) -> object:
 
 
 def read_value(value: object) -> object:
-    """A value of a configuration file: text is read as on the command line, and a list becomes a tuple."""
+    """A value of a configuration file: text and keys are read as on the command line, and a list becomes a tuple."""
     if isinstance(value, str):
         return parse_value(value)
+    if isinstance(value, Mapping):
+        return {read_value(key): read_value(one) for key, one in value.items()}
     return tuple(read_value(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 

@@ -12,13 +12,16 @@ from typing import Any
 
 from art_ext.benchmarks.robust_training import arguments, run_all
 
+VARIATIONS: list[dict[str, Any]] = [
+    *({"num_replays": t, "num_steps": k} for t, k in ((8, 1), (2, 4), (1, 8))),
+    {"rho": 0.0},
+    *({"order": order} for order in ("printed", "fresh")),
+]
 RUNS: list[tuple[str, dict[str, Any]]] = [
     ("free", {}),
-    ("cat", {}),
-    ("atcd", {}),
-    *((name, {"num_replays": t, "num_steps": k}) for t, k in ((8, 1), (2, 4), (1, 8)) for name in ("cat", "atcd")),
-    *((name, {"rho": 0.0}) for name in ("cat", "atcd")),
-    *((name, {"order": order}) for order in ("printed", "fresh") for name in ("cat", "atcd")),
+    ("cat", {}),  # (T, K) = (4, 2), without the test
+    ("atcd", {}),  # the same with the test
+    *((name, variation) for name in ("cat", "atcd") for variation in VARIATIONS),
 ]
 
 

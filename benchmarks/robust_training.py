@@ -174,8 +174,8 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     wanted = []
-    for seed in map(int, options.seeds.split(",")):
-        for name, given in runs:
+    for name, given in runs:
+        for seed in map(int, options.seeds.split(",")):
             key = {**common, "recipe": name, "arguments": dict(given), "seed": seed}
             found = [row for row in done if all(row.get(part) == value for part, value in key.items())]
             if not found:

@@ -101,7 +101,8 @@ class TestParsing:
         [
             ("40", 40), ("-3", -3), ("2/255", 2 / 255), ("1e-3", 1e-3), ("true", True), ("False", False),
             ("none", None), ("sphere", "sphere"), ("(8, 1/4,)", (8, 0.25)), ("[]", ()), ("((1,2),3)", "((1,2),3)"),
-            ("nan", "nan"), ("__import__('os')", "__import__('os')"), ("2**3", "2**3"),
+            ("{0: 7, 5: 14}", {0: 7, 5: 14}), ("{0:none,40: 1/4}", {0: None, 40: 0.25}), ("{0}", "{0}"), ("{}", "{}"),
+            ("{0: 1, 2}", "{0: 1, 2}"), ("nan", "nan"), ("__import__('os')", "__import__('os')"), ("2**3", "2**3"),
         ],
     )  # fmt: skip
     def test_values_are_read_and_never_evaluated(self, text: str, value: object) -> None:

@@ -25,6 +25,7 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
         eps: float = 8 / 255,
         nb_replays: int = 4,
         max_iter: int = 2,
+        eps_step: float | None = None,
         lam: float = 2.0,
         rho: float = 1.0,
         alpha: float | None = None,
@@ -38,9 +39,10 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
 
         Args:
             classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
-            eps: radius of the L-inf ball, in the units of x, and length of the chain's steps.
+            eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
+            eps_step: length of each step; None takes eps.
             lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
             alpha: how far the momentum follows the normalised gradient; None takes eps.
             momentum: whether it accumulates.
@@ -50,8 +52,8 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, lam=lam, rho=rho, alpha=alpha,
-            momentum=momentum, order=order, bn_mode=bn_mode,
+            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, eps_step=eps_step, lam=lam,
+            rho=rho, alpha=alpha, momentum=momentum, order=order, bn_mode=bn_mode,
         )  # fmt: skip
 
 
@@ -72,12 +74,16 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
         eps: float = 8 / 255,
         nb_replays: int = 4,
         max_iter: int = 2,
+        eps_step: float | None = None,
         lam: float = 2.0,
         rho: float = 1.0,
         alpha: float | None = None,
         momentum: bool = True,
         order: str = "free",
         metropolis: bool = True,
+        shared_test: bool = True,
+        temperature: float = 1.0,
+        kinetic: bool = False,
         bn_mode: str = "eval",
         seed: int = 0,
         verbose: bool = True,
@@ -86,19 +92,24 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
 
         Args:
             classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
-            eps: radius of the L-inf ball, in the units of x, and length of the chain's steps.
+            eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
+            eps_step: length of each step; None takes eps.
             lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
             alpha: how far the momentum follows the normalised gradient; None takes eps.
             momentum: whether it accumulates.
             order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
             metropolis: whether the chain's moves are tested; False is CAT.
+            shared_test: with ``order="free"``, take the test's cross-entropy from the training forward.
+            temperature: divides the exponent of the test.
+            kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
             seed: of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, lam=lam, rho=rho, alpha=alpha,
-            momentum=momentum, order=order, metropolis=metropolis, bn_mode=bn_mode,
+            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, eps_step=eps_step, lam=lam,
+            rho=rho, alpha=alpha, momentum=momentum, order=order, metropolis=metropolis, shared_test=shared_test,
+            temperature=temperature, kinetic=kinetic, bn_mode=bn_mode,
         )  # fmt: skip

@@ -54,6 +54,7 @@ def by_hand(model, x, y, recipe, draws, rate):
     The contrast is differentiated as printed, by its gradient at the last layer, ``lam (f - y) - rho (f~ - y)``.
     """
     eps, alpha = recipe.eps, recipe.eps if recipe.alpha is None else recipe.alpha
+    length = eps if recipe.step_size is None else recipe.step_size
     wanted = functional.one_hot(y, 3).float()
     draws = iter(draws)
     stale = None
@@ -80,16 +81,19 @@ def by_hand(model, x, y, recipe, draws, rate):
         old = theta, v
         for k in range(recipe.num_steps):
             if recipe.order == "free":
-                theta = project(theta + eps * v.sign())
+                theta = project(theta + length * v.sign())
                 v = climb(v, gradient(theta)) if k + 1 < recipe.num_steps else v
             elif recipe.order == "printed":
-                theta, v = project(theta + eps * v.sign()), climb(v, gradient(theta))
+                theta, v = project(theta + length * v.sign()), climb(v, gradient(theta))
             else:
                 v = climb(v, gradient(theta))
-                theta = project(theta + eps * v.sign())
+                theta = project(theta + length * v.sign())
         if recipe.metropolis:
             new, before = (functional.cross_entropy(model(rows), y, reduction="none") for rows in (theta, old[0]))
-            accepted = (next(draws) < (new - before).exp().clamp(max=1)).view(-1, 1, 1, 1)
+            rise = new - before
+            if recipe.kinetic:
+                rise = rise + (v.abs() - old[1].abs()).mean(dim=(1, 2, 3))
+            accepted = (next(draws) < (rise / recipe.temperature).exp().clamp(max=1)).view(-1, 1, 1, 1)
             theta, v = torch.where(accepted, theta, old[0]), torch.where(accepted, v, old[1])
         if recipe.order == "free":  # the chain's last gradient, at the point that is trained on
             v = climb(v, gradient(theta))
@@ -110,8 +114,16 @@ def by_hand(model, x, y, recipe, draws, rate):
 @pytest.mark.parametrize("rho", [0.0, 1.0])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"momentum": False}, {"alpha": 0.02}, {"metropolis": True, "eps": 0.5}],
-    ids=["plain", "no-momentum", "small-alpha", "metropolis"],
+    [
+        {},
+        {"momentum": False},
+        {"alpha": 0.02},
+        {"step_size": 0.04},
+        {"metropolis": True, "eps": 0.5},
+        {"metropolis": True, "eps": 0.5, "shared_test": False},
+        {"metropolis": True, "eps": 0.5, "temperature": 5.0, "kinetic": True, "step_size": 0.4},
+    ],
+    ids=["plain", "no-momentum", "small-alpha", "step-size", "metropolis", "test-apart", "temperature"],
 )
 @pytest.mark.parametrize("order", ORDERS)
 def test_theta_v_and_weights_are_those_of_a_chain_by_hand(order, settings, rho, network, batch, draws):
@@ -322,6 +334,112 @@ def test_metropolis_accepts_each_sample_with_the_textbook_probability(order, net
     assert kept.sum() > 20
     assert abs(float(taken.sum() - chance.sum())) < 4 * float((chance * (1 - chance)).sum().sqrt())
     assert result.history[0]["acceptance"] == pytest.approx(float(taken.float().mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+def test_the_shared_test_changes_nothing_on_a_network_that_has_one_mode(rho, network, data):
+    """Rows that are rejected are trained where their replay began, as without sharing."""
+    runs = {}
+    for shared in (True, False):
+        model = network(scale=12)
+        recipe, records = recorded(eps=0.5, num_replays=3, num_steps=2, rho=rho, shared_test=shared)
+        result = train(model, data, recipe, epochs=2, batch_size=6)
+        runs[shared] = weights_of(model), torch.stack([record.theta[:2] for record in records]), result
+    for ours, theirs in zip(runs[True][:2], runs[False][:2], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+    shares = [[row["acceptance"] for row in runs[shared][2].history] for shared in (True, False)]
+    assert shares[0] == shares[1]
+    assert shares[0][0] < 1
+    assert runs[True][2].forwards < runs[False][2].forwards
+
+
+class Noted(nn.Module):
+    """Passes its input on, and keeps the mode, the statistics' mode and the number of rows of each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, rows):
+        self.calls.append((self.training, len(rows)))
+        return rows
+
+
+@pytest.mark.parametrize(("mode", "tracked"), [("eval", 1), ("batch", 1), ("train", 3)])
+def test_both_energies_are_taken_in_the_mode_of_the_training_forward(mode, tracked, batch, network, make_step):
+    noted, model = Noted(), network("norm", scale=3)
+    model.insert(1, noted)
+    model.train()
+    recipe = Atcd(eps=EPS, num_replays=1, num_steps=2, bn_mode=mode, temperature=1e6)
+    recipe.loss(make_step(model, *batch, eps=EPS))
+    crafting = mode != "eval"
+    assert noted.calls == [(crafting, 6), (True, 6), (True, 6)]
+    assert int(model[3].num_batches_tracked) == tracked
+
+
+def test_without_sharing_both_energies_are_taken_in_the_mode_of_crafting(batch, network, make_step):
+    noted, model = Noted(), network("norm", scale=3)
+    model.insert(1, noted)
+    model.train()
+    Atcd(eps=EPS, num_replays=1, num_steps=2, shared_test=False).loss(make_step(model, *batch, eps=EPS))
+    assert noted.calls == [(False, 6), (False, 6), (False, 6), (True, 6)]
+
+
+@pytest.mark.parametrize("spare", [True, False])
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+def test_one_rejected_row_is_trained_where_it_was_beside_batchnorm(rho, spare, batch, network, make_step):
+    """It is sent again by itself, on the running statistics, which stay; without room for it, it adds no gradient."""
+    x, y = batch
+    model = network("norm", scale=3).train()
+    chosen = torch.tensor([True, True, False, True, True, True])
+
+    class Chosen(Atcd):
+        def _accepted(self, step, rise, old, new):
+            return chosen
+
+    noted = Noted()
+    model.insert(1, noted)
+    step = make_step(model, x, y, eps=EPS, spare=spare)
+    recipe = Chosen(eps=EPS, num_replays=1, num_steps=1, rho=rho)
+    start = {}
+    original = step.ask
+
+    def ask(rows, mode):
+        start["theta"] = rows
+        return original(rows, mode)
+
+    step.ask = ask
+    loss = recipe.loss(step)
+    theta = step.memory["theta"]
+    assert torch.equal(theta[2], start["theta"][2])
+    assert not torch.equal(theta[0], start["theta"][0])
+    assert [rows for _, rows in noted.calls] == [6, 6, 1][: 2 + spare]
+    statistics = model[3].running_mean.clone()
+    assert int(model[3].num_batches_tracked) == 1
+    loss.backward()
+    recipe.after_backward(step)
+    assert bool(step.memory["v"].isfinite().all())
+    found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    # by hand: the five others in train mode among all six, the one in eval mode
+    moved = step.ball("linf").step(start["theta"], 2 * step_v(step, recipe), EPS)
+    twin = network("norm", scale=3).train()
+    losses = functional.cross_entropy(twin(moved), y, reduction="none")[chosen].sum()
+    if spare:
+        twin[2].eval()
+        losses = losses + functional.cross_entropy(twin(theta[2:3]), y[2:3])
+    (losses / 6).backward()
+    wanted = torch.cat([parameter.grad.flatten() for parameter in twin.parameters()])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+    assert torch.equal(model[3].running_mean, statistics)
+    engine = step._engine
+    assert (engine.forwards, engine.backwards) == (12 + spare, (1 + (rho > 0)) * (6 + spare))
+
+
+def step_v(step, recipe):
+    """The first momentum of a fresh step: that of its first draw."""
+    from art_ext.core.streams import uniform_pairs
+
+    return uniform_pairs(0, step.ids, 0, tuple(step.x.shape[1:])) - 0.5
 
 
 def test_cat_is_atcd_without_the_test(network, data):

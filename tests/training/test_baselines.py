@@ -254,6 +254,46 @@ def test_a_misclassified_sample_is_frozen_after_so_many_steps(tolerance, network
     assert torch.equal(still, wrong if tolerance == 0 else torch.zeros_like(wrong))
 
 
+@pytest.mark.parametrize("kind", [Pgd, Trades])
+def test_a_schedule_of_tolerances_holds_from_each_of_its_epochs_on(kind, network, data, make_step):
+    x, y = data
+    model = network(scale=3)
+
+    def craft(tolerance, epoch):
+        return kind(eps=EPS, num_steps=5, tolerance=tolerance).craft(make_step(model, x, y, eps=EPS, epoch=epoch))
+
+    schedule = {0: 0, 2: None, 5: 1}
+    for epoch, wanted in enumerate([0, 0, None, None, None, 1, 1]):
+        assert torch.equal(craft(schedule, epoch), craft(wanted, 0))
+    assert len({tuple(craft(wanted, 0).flatten().tolist()) for wanted in (0, None, 1)}) == 3
+
+
+@pytest.mark.parametrize("kind", [Pgd, Trades])
+def test_the_loop_tells_a_schedule_of_tolerances_the_epoch(kind, network, data):
+    found = {}
+    for name, tolerance in {"schedule": {0: 0, 1: None}, "first": 0, "second": None}.items():
+        model, epochs = network(scale=3), []
+        recipe = kind(eps=EPS, num_steps=5, tolerance=tolerance)
+        save = [lambda end, epochs=epochs: epochs.append(weights_of(end.model)) or {}]
+        train(model, data, recipe, epochs=2, batch_size=6, callbacks=save)
+        found[name] = epochs
+    assert torch.equal(found["schedule"][0], found["first"][0])
+    assert not torch.equal(found["first"][0], found["second"][0])
+    assert not torch.equal(found["schedule"][1], found["first"][1])
+
+
+def test_trades_does_not_move_a_sample_that_is_misclassified(network, data, make_step):
+    x, y = data
+    model = network(scale=3)
+    step = make_step(model, x, y, eps=EPS)
+    found = Trades(eps=EPS, num_steps=4, tolerance=0).craft(step)
+    with torch.no_grad():
+        wrong = model(x).argmax(1) != y
+    still = (found - x).abs().flatten(1).amax(1) < 0.01  # the noise of the start
+    assert 0 < int(wrong.sum()) < len(y)
+    assert torch.equal(still, wrong)
+
+
 def test_tolerance_serves_fast_training_too(network, data, make_step, draws):
     x, y = data
     model = network(scale=3)

@@ -162,8 +162,8 @@ def of_name(name, **arguments):
 @pytest.mark.parametrize("passes", [24.0, 61.5])
 @pytest.mark.parametrize("name", RECIPES)
 def test_passes_end_a_run_within_one_update_of_the_budget(name, passes, network, data, count_rows):
-    recipe, x, y = of_name(name), *data
-    loader = DataLoader(TensorDataset(x, y), 6, shuffle=True)
+    recipe = of_name(name)
+    loader = DataLoader(TensorDataset(*data), 6, shuffle=True)
     runs = {}
     for kind, samples in {"tensors": data, "list": list(loader), "loader": loader}.items():
         model = network()

@@ -223,10 +223,28 @@ class Step:
         """The perturbations allowed around this minibatch."""
         return Ball(self.x, self.eps, norm, self._engine.box)
 
-    def ascend(self, rows: Tensor, gain: Gain, ball: Ball, num_steps: int, length: float, mode: str) -> Tensor:
-        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a backward each."""
+    def ascend(
+        self,
+        rows: Tensor,
+        gain: Gain,
+        ball: Ball,
+        num_steps: int,
+        length: float,
+        mode: str,
+        tolerance: int | None = None,
+    ) -> Tensor:
+        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a backward each.
+
+        A row that was found misclassified before more than ``tolerance`` steps is not moved again; None moves all.
+        """
+        left = None if tolerance is None else torch.full_like(self.y, tolerance)
         for _ in range(num_steps):
-            rows = ball.step(rows, self.input_gradient(rows, gain, mode)[0], length)
+            gradient, logits = self.input_gradient(rows, gain, mode)
+            moved = ball.step(rows, gradient, length)
+            if left is not None:
+                left = left - (logits.argmax(dim=1) != self.y).to(left.dtype)
+                moved = torch.where((left >= 0).view((-1,) + (1,) * (rows.dim() - 1)), moved, rows)
+            rows = moved
         return rows.detach()
 
     # ------------------------------------------------------------------------------------------------------- noise

@@ -30,27 +30,36 @@ class Atcd(BallRecipe):
 
     **The contrast costs no second network** (eq. 14): its gradient is that of ``lam CE(f_w(theta), q)`` against the
     soft label ``q = (rho f~ + (lam - rho) y) / lam``, f~ being the softmax at the previous replay's training forward.
-    In the first replay theta~ is theta itself, which leaves the direction of CE: q = y.
+    In the first replay q = y. At the first of its K steps this is exact, because theta~ is theta itself, which leaves
+    the direction of CE. At the later ones theta has moved on, and q = y is our reading.
 
     There is no program of the authors. Our reading where the text is silent or cannot be meant (each a keyword where
     more than one reading makes sense):
 
     * v climbs CE; printed, its sign would descend it, against all that the text says of the method.
-    * theta is projected onto the ball after each step; printed, it wanders as far as T K eps.
+    * theta is projected onto the ball after each step; printed, it wanders as far as T K eps. ``step_size`` is ours.
     * alpha is given nowhere, and gradients (1e-3 to 1e-6) would vanish beside v: g is divided by its mean magnitude
       within each sample, and alpha is eps. ``momentum=False`` takes ``v = g``.
     * ``order="free"`` moves along v first and takes the gradient where theta came to; the last of these shares its
       forward with the weight update, and T = 8, K = 1 without contrast is Free's loop. ``"printed"`` takes the gradient
       where theta was before the move, ``"fresh"`` takes the gradient first and moves along the new v.
     * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta) - CE(theta_0)))``, both
-      under the present weights; a rejected one returns to its state at the start of the replay, and is trained there
-      (whereupon ``"free"`` lets v climb from there). The energy of v is left out.
+      under the present weights and in one mode. A rejected one returns to its state at the start of the replay, and is
+      trained there (whereupon ``"free"`` lets v climb from there). The energy of v is left out unless ``kinetic``.
+    * With ``order="free"`` and ``shared_test``, CE(theta) comes from the training forward, and CE(theta_0) is taken in
+      train mode too: BatchNorm's statistics are those of the minibatch, and dropout is on. Rejected rows are sent again
+      by themselves, on the running statistics, which do not change.
     * ``"free"`` takes its last gradient in train mode, that of the shared pass; ``bn_mode`` is that of the others. With
       rho = 0 it is the gradient of the outer loss, label smoothing included, as Free's is.
 
     Cost of an update a sample: ``"free"`` K forwards and K + 1 backwards (K if rho = 0), so T K and T (K + 1) for a
-    minibatch; the other orders K + 1 and K + 1. The test adds 2 forwards, or 1 where the order has CE(theta_0) anyway.
-    The papers count T K epochs for one pass over the data (``equivalent_epochs``).
+    minibatch; the other orders K + 1 and K + 1. The test adds 1 forward, or 2 with ``"free"`` and without
+    ``shared_test``. A shared test sends each rejected row again: 1 forward and 2 backwards more (1 if rho = 0), which
+    ``cost()`` leaves out and the counters do not. The papers count T K epochs for one pass over the data
+    (``equivalent_epochs``).
+
+    With K = 1 and order ``"free"`` or ``"printed"``, the first update of a minibatch trains at a random corner of the
+    ball: the chain has moved along its first momentum only, which is drawn.
 
     Attributes:
         num_replays: T, weight updates of a minibatch.
@@ -59,7 +68,11 @@ class Atcd(BallRecipe):
         alpha: how far v follows the normalised gradient; None takes eps.
         momentum: whether v accumulates.
         order: ``"free"``, ``"printed"`` or ``"fresh"``.
+        step_size: length of a step of theta, in the units of x; None takes eps.
         metropolis: whether the chain's moves are tested.
+        shared_test: with ``order="free"``, take CE(theta) of the test from the training forward.
+        temperature: divides the exponent of the test.
+        kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
 
     References:
         "Adversarial training using contrastive divergence" (ATCD, Algorithm 1, equations 13 and 14), ICLR 2021
@@ -106,7 +119,7 @@ class Atcd(BallRecipe):
         return self.num_replays * self.num_steps
 
     def cost(self) -> Cost:
-        """By order and test, as the class explains."""
+        """By order and test, as the class explains; without rejected rows."""
         if self.order == "free":
             tested = 0 if not self.metropolis else 1 if self.shared_test else 2
             return Cost(self.num_steps + tested, self.num_steps + (self.rho > 0))
@@ -161,8 +174,8 @@ class Atcd(BallRecipe):
         leaf = new[0].detach().requires_grad_(True)
         if not (self.metropolis and self.shared_test):
             return _Trained(leaf.detach(), new[1], step.forward(leaf), [leaf])
-        # BatchNorm and dropout as in the training forward, without a trace
-        before = step.hard_cross_entropy(step.ask(old[0], "batch"))
+        # BatchNorm and dropout as in the training forward; the running statistics follow only if they are to
+        before = step.hard_cross_entropy(step.ask(old[0], "train" if self.bn_mode == "train" else "batch"))
         logits = step.forward(leaf)
         accepted = self._accepted(step, step.hard_cross_entropy(logits.detach()) - before, old[1], new[1])
         theta, v = _chosen(accepted, old, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +13,8 @@ from art_ext.core.checks import check_choice, check_count, check_not_negative, c
 from art_ext.core.geometry import NORMS, Box, check_ball
 from art_ext.core.training.engine import Step
 from art_ext.core.training.modes import BN_MODES
+
+Tolerance = int | Mapping[int, int | None] | None
 
 
 class Cost(NamedTuple):
@@ -24,6 +27,25 @@ class Cost(NamedTuple):
 
     forwards: int
     backwards: int
+
+
+def check_tolerance(tolerance: Tolerance) -> None:
+    """Raise ValueError unless this is None, an integer >= 0, or a schedule of such that begins at epoch 0."""
+    schedule = tolerance if isinstance(tolerance, Mapping) else {0: tolerance}
+    whole = [*schedule, *(value for value in schedule.values() if value is not None)]
+    if 0 in schedule and all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in whole):
+        return
+    raise ValueError(
+        "tolerance must be an integer >= 0, None, or a schedule {epoch: tolerance} of such that begins at epoch 0, "
+        f"got {tolerance!r}"
+    )
+
+
+def tolerance_at(tolerance: Tolerance, epoch: int) -> int | None:
+    """The tolerance of an epoch: a schedule's newest entry."""
+    if not isinstance(tolerance, Mapping):
+        return tolerance
+    return tolerance[max(start for start in tolerance if start <= epoch)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

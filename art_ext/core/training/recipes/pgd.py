@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count
 from art_ext.core.training.engine import Step
-from art_ext.core.training.recipes.base import BallRecipe, Cost
+from art_ext.core.training.recipes.base import BallRecipe, Cost, Tolerance, check_tolerance, tolerance_at
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,7 +22,8 @@ class Pgd(BallRecipe):
         num_steps: K.
         step_size: in the units of x; None takes ``2.5 eps / K``.
         tolerance: a sample is frozen once it was found misclassified before so many steps + 1 (early-stopped PGD: with
-            0, a sample misclassified at its start is never moved); None never freezes one.
+            0, a sample misclassified at its start is never moved). None never freezes one. A schedule ``{epoch:
+            tolerance}`` holds from each of its epochs on and begins at epoch 0.
 
     References:
         Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial attacks", ICLR
@@ -36,12 +35,11 @@ class Pgd(BallRecipe):
     boxed_start: ClassVar[bool] = True
     num_steps: int = 10
     step_size: float | None = None
-    tolerance: int | None = None
+    tolerance: Tolerance = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tolerance is not None:
-            check_count("tolerance", self.tolerance, least=0)
+        check_tolerance(self.tolerance)
 
     def cost(self) -> Cost:
         """K + 1 forwards, K + 1 backwards."""
@@ -56,16 +54,12 @@ class Pgd(BallRecipe):
         ball = step.ball(self.norm)
         length = self._share() * step.eps if self.step_size is None else self.step_size
         start = step.uniform_start(ball, self.boxed_start)
-        if self.tolerance is None:
-            return step.ascend(start, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode)
-        rows, left = start, torch.full_like(step.y, self.tolerance)
-        broadcast = (len(step.x),) + (1,) * (step.x.dim() - 1)
-        for _ in range(self.num_steps):
-            gradient, logits = step.input_gradient(rows, step.hard_cross_entropy, self.bn_mode)
-            left = left - (logits.argmax(dim=1) != step.y).to(left.dtype)
-            moving = (left >= 0).view(broadcast)
-            rows = torch.where(moving, ball.step(rows, gradient, length), rows)
-        return (rows if self.boxed_start else ball.into(rows)).detach()  # some may never have been moved
+        tolerance = tolerance_at(self.tolerance, step.epoch)
+        rows = step.ascend(
+            start, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode, tolerance
+        )  # fmt: skip
+        # rows that are never moved may lie outside the box
+        return rows if self.boxed_start or tolerance is None else ball.into(rows)
 
     def loss(self, step: Step) -> Tensor:
         """Mean cross-entropy of the examples."""

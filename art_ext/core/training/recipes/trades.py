@@ -11,7 +11,7 @@ from torch.nn.functional import softmax
 from art_ext.core.checks import check_not_negative
 from art_ext.core.training.engine import Step
 from art_ext.core.training.objectives import divergence, soft_cross_entropy
-from art_ext.core.training.recipes.base import BallRecipe, Cost
+from art_ext.core.training.recipes.base import BallRecipe, Cost, Tolerance, check_tolerance, tolerance_at
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +27,8 @@ class Trades(BallRecipe):
         num_steps: K.
         step_size: in the units of x; None takes ``2.5 eps / K``.
         start: standard deviation of the normal noise that crafting starts from.
+        tolerance: as of ``Pgd``: a sample is not moved any further once it was misclassified before so many steps + 1;
+            None, or a schedule ``{epoch: tolerance}``.
 
     References:
         Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between robustness and accuracy",
@@ -38,11 +40,13 @@ class Trades(BallRecipe):
     num_steps: int = 10
     step_size: float | None = None
     start: float = 1e-3
+    tolerance: Tolerance = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_not_negative("beta", self.beta)
         check_not_negative("start", self.start)
+        check_tolerance(self.tolerance)
 
     def cost(self) -> Cost:
         """K + 3 forwards, K + 2 backwards."""
@@ -89,14 +93,17 @@ class FastTrades(Trades):
         return ascend_divergence(self, step, start, self.num_steps, length)
 
 
-def ascend_divergence(recipe: BallRecipe, step: Step, start: Tensor, num_steps: int, length: float) -> Tensor:
+def ascend_divergence(recipe: Trades, step: Step, start: Tensor, num_steps: int, length: float) -> Tensor:
     """(r, *S) ``max KL(p(x) || p(x'))`` by steps from start: 1 + num_steps forwards, num_steps backwards.
 
     p(x) is a constant there, so the divergence ascends like the cross-entropy of it.
     """
     p = softmax(step.ask(step.x, recipe.bn_mode), dim=1)
     ball = step.ball(recipe.norm)
-    return step.ascend(start, lambda logits: soft_cross_entropy(logits, p), ball, num_steps, length, recipe.bn_mode)
+    tolerance = tolerance_at(recipe.tolerance, step.epoch)
+    return step.ascend(
+        start, lambda logits: soft_cross_entropy(logits, p), ball, num_steps, length, recipe.bn_mode, tolerance
+    )  # fmt: skip
 
 
 def regularised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:

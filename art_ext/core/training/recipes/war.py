@@ -145,7 +145,8 @@ class War(Trades):
         if self.regulariser == "trades":
             return super().craft(step)
         inner = Pgd(
-            eps=self.eps, norm=self.norm, bn_mode=self.bn_mode, num_steps=self.num_steps, step_size=self.step_size
+            eps=self.eps, norm=self.norm, bn_mode=self.bn_mode, num_steps=self.num_steps, step_size=self.step_size,
+            tolerance=self.tolerance,
         )
         return inner.craft(step)
 
