@@ -294,6 +294,15 @@ def test_trades_does_not_move_a_sample_that_is_misclassified(network, data, make
     assert torch.equal(still, wrong)
 
 
+@pytest.mark.parametrize("kind", [Fast, FastTrades])
+def test_rows_that_never_move_from_a_start_outside_the_box_are_brought_to_it(kind, network, data, make_step):
+    x, y = data
+    step = make_step(network(scale=3), x, y, eps=EPS)
+    found = kind(eps=EPS, tolerance=0, boxed_start=False).craft(step)
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
 def test_tolerance_serves_fast_training_too(network, data, make_step, draws):
     x, y = data
     model = network(scale=3)

@@ -89,8 +89,11 @@ class FastTrades(Trades):
     def craft(self, step: Step) -> Tensor:
         """(r, *S) examples."""
         length = step.eps if self.step_size is None else self.step_size
-        start = step.uniform_start(step.ball(self.norm), self.boxed_start)
-        return ascend_divergence(self, step, start, self.num_steps, length)
+        ball = step.ball(self.norm)
+        start = step.uniform_start(ball, self.boxed_start)
+        rows = ascend_divergence(self, step, start, self.num_steps, length)
+        # a row that a tolerance never lets move may lie outside the box
+        return rows if self.boxed_start or self.tolerance is None else ball.into(rows)
 
 
 def ascend_divergence(recipe: Trades, step: Step, start: Tensor, num_steps: int, length: float) -> Tensor:
