@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import distances, distortions, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
@@ -28,16 +29,21 @@ class Counted(nn.Module):
         forwards, backwards: rows so far.
     """
 
+    copies_rows = True
+
     def __init__(self, model: Model, outputs: str) -> None:
         super().__init__()
         self.model = model
+        self._call = ModelCall(model)
         self.outputs = outputs
         self.forwards = self.backwards = 0
 
     def forward(self, rows: Tensor) -> Tensor:
         """(R, K) logits of rows (R, *S)."""
-        self.forwards += len(rows)
-        outputs = read_outputs(self.model(rows), len(rows), self.outputs)
+        answer = self._call(rows)
+        self.forwards += len(rows) + self._call.refused_rows
+        self._call.refused_rows = 0
+        outputs = read_outputs(answer, len(rows), self.outputs)
         if self.outputs == "probabilities":  # up to a constant per row, which no loss of logits sees
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         if outputs.requires_grad:

@@ -17,7 +17,7 @@ from art_ext.adapters.robustbench_info import NORMS, write_model_info
 from art_ext.adapters.robustbench_submission import Metadata, Source, submission
 from art_ext.adapters.robustbench_zoo import load_zoo_model
 from art_ext.core.checks import check_choice, check_count
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,11 @@ from art_ext.adapters.robustbench_info import NORMS, format_percent, problems_of
 from art_ext.adapters.robustbench_submission import EVIDENCE, FORMAT, ISSUE, KINDS, SUBMISSION
 from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of
 from art_ext.adapters.robustbench_zoo import load_zoo_model
+from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, distances, within_ball
 from art_ext.core.losses import in_simplex, margin
-from art_ext.core.oracle import GradientOracle, ScoreOracle, frozen_eval
+from art_ext.core.networks import frozen_eval
+from art_ext.core.oracle import GradientOracle, ScoreOracle
 from art_ext.models import resolve_factory
 
 FLIPS = 0.02  # share of verdicts that other kernels' rounding may change; adversarials lie close to the boundary
@@ -314,7 +316,7 @@ def _no_search(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     x = folder.evidence["x"][: folder.batch_size]
     device = next((one.device for one in (*model.parameters(), *model.buffers())), x.device)
     with frozen_eval(model), torch.inference_mode():
-        model(x.to(device))
+        ModelCall(model)(x.to(device))
     return True, "a prediction computes no gradients"
 
 

@@ -8,17 +8,21 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torchattacks.attack import Attack
 
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.calling import ModelCall, outside_inference_mode
+from art_ext.core.networks import frozen_eval
 from art_ext.core.result import AttackResult
 
 
 class Logits(nn.Module):
     """The attack's ``get_logits`` as a module that holds the user's model, so that the oracle can keep its modes."""
 
-    def __init__(self, attack: Attack) -> None:
+    copies_rows = True
+
+    def __init__(self, attack: CoreAttack) -> None:
         super().__init__()
         self.model = attack.model
         self.get_logits = attack.get_logits
+        self.call = attack.call
 
     def forward(self, rows: Tensor) -> Tensor:
         """(R, K) logits of rows in [0, 1]."""
@@ -45,6 +49,21 @@ class CoreAttack(Attack):
         self._store(None)
 
     @property
+    def call(self) -> ModelCall:
+        """How rows reach the model."""
+        call = self.__dict__.get("_call")
+        if call is None or call.model is not self.model:
+            call = ModelCall(self.model)
+            object.__setattr__(self, "_call", call)
+        return call
+
+    def get_logits(self, inputs: Tensor, labels: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+        """Outputs of the model for inputs, which are normalised first where that is set."""
+        if self._normalization_applied is False:
+            inputs = self.normalize(inputs)
+        return self.call(inputs)
+
+    @property
     def last_result(self) -> AttackResult | None:
         """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None before the first."""
         return self._last_result
@@ -54,6 +73,7 @@ class CoreAttack(Attack):
         # stay until the garbage collector runs
         object.__setattr__(self, "_last_result", result)
 
+    @outside_inference_mode()
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Attack a batch; ``set_normalization_used`` stays in force even if this raises an error."""
         applied = self._normalization_applied

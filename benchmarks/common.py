@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 from art_ext.data import load_data
 from art_ext.models import (
     cifar_resnet,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_ext.benchmarks.common import print_versions, seconds
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 from art_ext.core.training import Recipe, make_recipe, train
 from art_ext.models import mnist_two_conv, preact_resnet18
 

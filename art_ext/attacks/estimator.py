@@ -16,6 +16,8 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from art_ext.core.calling import outside_inference_mode
+
 # what ``Booster.predict`` returns for these is a row of probabilities, or whole class indices
 _BOOSTER_OBJECTIVES = ("multi:softprob", "multi:softmax", "binary:hinge")
 
@@ -75,7 +77,9 @@ class EstimatorModel(nn.Module):
             )
         )
         # ART gives the model no other way to say where it lives if it has no parameters
-        self.register_buffer("_place", torch.empty(0, device=getattr(estimator, "device", "cpu")), persistent=False)
+        with outside_inference_mode():
+            place = torch.empty(0, device=getattr(estimator, "device", "cpu"))
+        self.register_buffer("_place", place, persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(R, K) scores of rows (R, *S)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from art_ext.attacks.estimator import EstimatorModel, check_scores
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.result import AttackResult, Progress
 
 logger = logging.getLogger("art_ext")
@@ -119,6 +120,7 @@ class CoreAttack(EvasionAttack):
         """
         return self.run(x, y, **kwargs).x_adv.numpy().copy()  # last_result stays true whatever the caller does with it
 
+    @outside_inference_mode()
     def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
         """The same computation with the whole outcome: query counts, distances, verdicts (CPU tensors)."""
         unknown = sorted(set(kwargs) - set(self._generate_keywords))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_choice, check_number
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.outputs import OutputReader
@@ -35,6 +36,8 @@ class Ensemble(nn.Module):
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (the three averages).
     """
 
+    copies_rows = True
+
     def __init__(
         self,
         models: Sequence[nn.Module | Callable[[Tensor], Tensor]],
@@ -54,6 +57,7 @@ class Ensemble(nn.Module):
         check_choice("average", average, AVERAGES)
         check_choice("outputs", outputs, ("logits", "probabilities"))
         self.members = list(models)
+        self._calls = [ModelCall(model) for model in models]
         self.networks = nn.ModuleList(model for model in models if isinstance(model, nn.Module))
         self.weights = [share / sum(shares) for share in shares]
         self.average, self.outputs = average, outputs
@@ -79,9 +83,10 @@ class Ensemble(nn.Module):
             ValueError: if the members differ in their numbers of classes, or return no scores of their kind.
         """
         members = []
-        for member, reader in zip(self.members, self._readers, strict=True):
+        for call, reader in zip(self._calls, self._readers, strict=True):
             first = reader.num_classes is None
-            scores = reader(member(rows), len(rows))
+            scores = reader(call(rows), len(rows))
+            reader.output_dtype = call.output_dtype
             if first:  # the first rows of an attack are clean
                 reader.check_clean(scores.detach())
             members.append(logits_of(scores, self.outputs))

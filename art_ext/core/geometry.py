@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.calling import ordinary
 from art_ext.core.checks import check_choice, check_positive
 from art_ext.core.streams import normal, uniform, uniform_pairs
 
@@ -44,7 +45,7 @@ class Box:
         bounds = []
         for name, bound in zip(("lower", "upper"), clip_values, strict=True):
             # copied, because a view of a read-only array draws a warning
-            copied = bound.detach() if isinstance(bound, Tensor) else torch.tensor(bound)
+            copied = ordinary(bound.detach()) if isinstance(bound, Tensor) else torch.tensor(bound)
             bound = copied.to(device=device, dtype=torch.float32)
             try:
                 bound.expand(sample_shape)

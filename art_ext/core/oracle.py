@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.calling import ModelCall, outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
+from art_ext.core.networks import frozen_eval, model_device
 from art_ext.core.outputs import OUTPUTS, OutputReader, predicted_classes
 
 logger = logging.getLogger("art_ext")
@@ -26,39 +27,6 @@ logger = logging.getLogger("art_ext")
 Model = nn.Module | Callable[[Tensor], Tensor]
 Judge = Callable[[Tensor, Tensor], Tensor]
 Self = TypeVar("Self", bound="LabelOracle")
-
-
-@contextmanager
-def frozen_eval(model: object) -> Iterator[None]:
-    """Run an ``nn.Module`` in eval mode without parameter gradients, and put every flag back, also after an error.
-
-    Each submodule's own mode is restored, so layers that were frozen before stay frozen. Other callables pass through.
-    """
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-def model_device(model: object, device: torch.device | str | None, default: torch.device) -> torch.device:
-    """Where to send inputs: ``device``, or where the model's first parameter or buffer lies, or default."""
-    if device is not None:
-        return torch.device(device)
-    if isinstance(model, nn.Module):
-        for tensor in (*model.parameters(), *model.buffers()):
-            return tensor.device
-    return default
 
 
 class LabelOracle:
@@ -107,15 +75,17 @@ class LabelOracle:
         if max_queries is not None:
             check_count("max_queries", max_queries)
         self.model = model
+        self._ask_model = ModelCall(model)
         self.outputs = outputs
         self.batch_size = batch_size
         self.max_queries = max_queries
         self.clip_values = clip_values
         self.pad_rows = pad_rows
         self.device = model_device(model, device, default_device or torch.device("cpu"))
-        self.queries = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
-        self.wasted_rows = torch.zeros_like(self.queries)
-        self.gradients = torch.zeros_like(self.queries)
+        with outside_inference_mode():
+            self.queries = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
+            self.wasted_rows = torch.zeros_like(self.queries)
+            self.gradients = torch.zeros_like(self.queries)
         self.reader = OutputReader(outputs)
         self._hygiene = frozen_eval(model)
 
@@ -140,7 +110,7 @@ class LabelOracle:
             return torch.full_like(index, torch.iinfo(torch.int64).max)
         return self.max_queries - self.queries.index_select(0, index)
 
-    def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
+    def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False) -> Tensor:
         """(R,) int64 predicted classes of rows (R, *S); ``NO_LABEL`` where the model returned NaN.
 
         Args:
@@ -148,6 +118,7 @@ class LabelOracle:
             index: (R,) int64, the sample each row is charged to.
             speculative: enter the rows as wasted, because the attack decides from the answers which of them a
                 sequential attacker would have asked, and says so with ``claim``.
+            fresh: whether the model may write into these very rows, because nobody needs them afterwards.
 
         Raises:
             RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
@@ -156,7 +127,7 @@ class LabelOracle:
         if not len(rows):
             return torch.empty_like(index)
         self._charge(index, speculative)
-        return self.predict(self._forward(rows, index))
+        return self.predict(self._forward(rows, index, fresh))
 
     def claim(self, index: Tensor, count: Tensor) -> None:
         """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged queries."""
@@ -175,8 +146,7 @@ class LabelOracle:
         if not len(x):
             return index
         self._charge(index, False)
-        # copies, because a model may work in place on what it is given, and x is needed afterwards
-        outputs = torch.cat([self._forward(part.clone(), owner) for part, owner in self._slices(x, index)])
+        outputs = self._forward(x, index)
         self.check_clean(outputs)
         return self.predict(outputs)
 
@@ -220,18 +190,29 @@ class LabelOracle:
         self.wasted_rows[index[-1]] += missing
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
-    def _call(self, rows: Tensor, count: int) -> Tensor:
-        """What the model says to one padded slice of so many rows."""
-        return self._checked(self.model(rows), rows, count)
+    def _call(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
+        """What the model says to one padded slice of rows, which belong to the samples in index (r,)."""
+        padded = len(rows) > len(index)  # such rows are a copy already
+        outputs = self._ask_model(rows, fresh=fresh or padded)
+        if self._ask_model.refused_rows:
+            self._waste_refused(index)
+        self.reader.output_dtype = self._ask_model.output_dtype
+        return self._checked(outputs, rows, len(index))
+
+    def _waste_refused(self, index: Tensor) -> None:
+        """Enter the rows that the model refused, because they were not of its dtype, as wasted."""
+        self.wasted_rows.index_add_(0, index, torch.ones_like(index))
+        self.wasted_rows[index[-1]] += self._ask_model.refused_rows - len(index)
+        self._ask_model.refused_rows = 0
 
     def _checked(self, outputs: Tensor, rows: Tensor, count: int) -> Tensor:
         """What came back for one padded slice, read as scores or labels, without the padding."""
         scores = self.reader(outputs, len(rows))
         return (scores if count == len(rows) else scores[:count]).to(self.device)
 
-    def _forward(self, rows: Tensor, index: Tensor) -> Tensor:
+    def _forward(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
         with torch.no_grad():
-            parts = [self._call(self._pad(part, owner), len(part)) for part, owner in self._slices(rows, index)]
+            parts = [self._call(self._pad(part, owner), owner, fresh) for part, owner in self._slices(rows, index)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -273,8 +254,7 @@ class ScoreOracle(LabelOracle):
         outputs, losses = [], []
         with torch.no_grad():
             for part, owner in self._slices(rows, index):
-                # a copy, because a model may work in place on what it is given
-                output, lose = self._answer(self._pad(part.clone(), owner), len(part))
+                output, lose = self._answer(self._pad(part, owner), owner)
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
@@ -301,13 +281,13 @@ class ScoreOracle(LabelOracle):
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _answer(self, rows: Tensor, count: int) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
-        """The outputs for one padded slice, and how to apply a loss to them."""
+    def _answer(self, rows: Tensor, owner: Tensor) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
+        """The outputs for one padded slice of the samples in owner (r,), and how to apply a loss to them."""
         if isinstance(self.model, Ensemble) and self.model.average == "losses":
             ensemble = self.model
-            members = [self._checked(logits, rows, count) for logits in ensemble.member_logits(rows)]
+            members = [self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)]
             return ensemble.combine(members), lambda loss, index: ensemble.average_loss(members, index, loss)
-        output = self._call(rows, count)
+        output = self._call(rows, owner)
         return output, lambda loss, index: loss(output, index)
 
 
@@ -352,8 +332,8 @@ class GradientOracle(ScoreOracle):
 
     def _differentiate(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None) -> Differentiated:
         with torch.enable_grad():
-            leaf = rows.detach().clone().requires_grad_(True)
-            output, lose = self._answer(self._pad(leaf, index), len(rows))
+            leaf = rows.detach().requires_grad_(True)  # the model gets a copy of it, as part of the graph
+            output, lose = self._answer(self._pad(leaf, index), index)
             # before the loss: a caller may learn the labels, which the loss needs, from the clean outputs
             chosen = torch.ones_like(index) if judge is None else judge(output.detach(), index).to(torch.int64)
             self.gradients.index_add_(0, index, chosen)

@@ -123,12 +123,14 @@ class OutputReader:
     Attributes:
         num_classes: of the scores; None before the first call, and for labels.
         single_column: True if the model returns one column, which is read as two classes.
+        output_dtype: in which the model returned them, if that is not the type of the scores.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.num_classes: int | None = None
         self.single_column = False
+        self.output_dtype: torch.dtype | None = None
 
     def __call__(self, outputs: object, rows: int) -> Tensor:
         """``read_outputs``; the first single column is logged."""
@@ -174,7 +176,7 @@ class OutputReader:
                 "with outputs='probabilities' the model must return values in [0, 1], "
                 f"got {value:.6g} for sample {row}: say outputs='logits' if these are logits"
             )
-        unequal = int(sums_differ(scores).sum())
+        unequal = int(sums_differ(scores, self.output_dtype).sum())
         if unequal:
             logger.warning(
                 "the probabilities of %d of %d samples do not sum to 1: losses take them for the probabilities of "
@@ -190,8 +192,12 @@ _READINGS = {
 }
 
 
-def sums_differ(probabilities: Tensor) -> Tensor:
-    """(R,) bool: rows of probabilities (R, classes) that do not sum to 1 within ``SUM_TOLERANCE``."""
-    coarse = torch.finfo(probabilities.dtype).eps if probabilities.is_floating_point() else 0.0
+def sums_differ(probabilities: Tensor, output_dtype: torch.dtype | None = None) -> Tensor:
+    """(R,) bool: rows of probabilities (R, classes) that do not sum to 1 within ``SUM_TOLERANCE``.
+
+    ``output_dtype`` is what the model returned them in, None for their own type. Its machine epsilon is tolerated.
+    """
+    source = output_dtype or probabilities.dtype
+    coarse = torch.finfo(source).eps if source.is_floating_point else 0.0
     return (probabilities.float().sum(dim=1) - 1).abs() > max(SUM_TOLERANCE, coarse)
 

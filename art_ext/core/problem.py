@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core.calling import ordinary
 from art_ext.core.geometry import Box
 from art_ext.core.oracle import LabelOracle
 
@@ -121,9 +122,9 @@ def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Te
         ValueError: if the model returns NaN for an input, or a label has no column in its output.
     """
     clean = oracle.clean_labels(x)
-    goal = clean if y is None else y.to(device=oracle.device, dtype=torch.int64)
+    goal = clean if y is None else ordinary(y.to(device=oracle.device, dtype=torch.int64))
     if targets is not None:
-        goal = targets.to(device=oracle.device, dtype=torch.int64)
+        goal = ordinary(targets.to(device=oracle.device, dtype=torch.int64))
     check_width("y" if targets is None else "targets", goal, oracle)
     if targets is not None:
         warn_if_met(clean == goal)

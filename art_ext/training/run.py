@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from art_ext import __version__
+from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.metrics import chance_warning
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.core.training.batches import check_drop_last
@@ -199,7 +200,7 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     rows = data.x[:2]
     try:
         with frozen_eval(model), torch.no_grad():
-            logits = model(rows)
+            logits = ModelCall(model)(rows)
     except Exception as error:  # whatever the layers make of inputs that do not fit
         shape = tuple(rows.shape)
         raise ValueError(f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}") from error

@@ -262,7 +262,9 @@ class Search:
         return self._meets(rows, asked.sample, speculative=speculative)
 
     def _meets(self, rows: Tensor, index: Tensor, *, speculative: bool = False) -> Tensor:
-        labels = self.oracle.labels(rows.view(-1, *self.shape), index, speculative=speculative)
+        """(R,) bool, whether rows (R, D), which nobody needs afterwards, meet the goal of their samples."""
+        shaped = rows.view(-1, *self.shape)
+        labels = self.oracle.labels(shaped, index, speculative=speculative, fresh=True)
         return self.problem.met(labels, index)
 
     def _useful(self, live: Live, width: int, nodes: int, remaining: Tensor) -> Tensor:

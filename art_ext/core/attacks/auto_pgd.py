@@ -10,6 +10,7 @@ from torch import Tensor
 
 from art_ext.core.ascent import START_BLOCK, random_start
 from art_ext.core.ball import BallRun, Look, Options, spelled_out
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.losses import Loss, logits_of
@@ -35,6 +36,7 @@ class Keywords(RunKeywords, total=False):
 
 
 @spelled_out
+@outside_inference_mode()
 def auto_pgd(
     model: Model,
     x: Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.adam import BETA1, BETA2, adam_step
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_positive
 from art_ext.core.constant_search import ConstantSearch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 @spelled_out
+@outside_inference_mode()
 @with_cases
 def cw(
     model: Model,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_not_negative, check_positive
 from art_ext.core.constant_search import ConstantSearch
@@ -24,6 +25,7 @@ DECISION_RULES = ("EN", "L1", "L2")
 
 
 @spelled_out
+@outside_inference_mode()
 @with_cases
 def ead(
     model: Model,

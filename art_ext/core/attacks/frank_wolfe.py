@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
 from art_ext.core.conditional_gradient import ConditionalGradient, check_step
 from art_ext.core.oracle import Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @spelled_out
+@outside_inference_mode()
 def frank_wolfe(
     model: Model,
     x: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
 from art_ext.core.ball import BallRun, Keywords, Look, Options, spelled_out
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @spelled_out
+@outside_inference_mode()
 def hmcam(
     model: Model,
     x: Tensor,

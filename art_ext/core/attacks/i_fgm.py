@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import row_norms, unit
@@ -25,6 +26,7 @@ RADII = 1000  # of a grid there
 
 
 @spelled_out
+@outside_inference_mode()
 @with_cases
 def i_fgm(
     model: Model,

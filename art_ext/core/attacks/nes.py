@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive, check_share
 from art_ext.core.conditional_gradient import Plateau
 from art_ext.core.estimation import GradientEstimator
@@ -22,6 +23,7 @@ SMALLEST_SHARE = 1 / 200  # of the first step size
 
 
 @spelled_out
+@outside_inference_mode()
 def nes(
     model: Model,
     x: Tensor,

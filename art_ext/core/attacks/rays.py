@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
 from art_ext.core.oracle import LabelOracle, Model
@@ -14,6 +15,7 @@ from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import resolve_seed
 
 
+@outside_inference_mode()
 def rays(
     model: Model,
     x: Tensor,

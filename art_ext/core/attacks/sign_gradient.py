@@ -8,6 +8,7 @@ from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
 from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @spelled_out
+@outside_inference_mode()
 def sign_gradient(
     model: Model,
     x: Tensor,
@@ -92,6 +94,7 @@ def sign_gradient(
 
 
 @spelled_out
+@outside_inference_mode()
 def fgsm(
     model: Model, x: Tensor, y: Tensor | None = None, *, eps: float, norm: str = "linf", **options: Unpack[Keywords]
 ) -> AttackResult:
@@ -106,6 +109,7 @@ def fgsm(
 
 
 @spelled_out
+@outside_inference_mode()
 def i_fgsm(
     model: Model,
     x: Tensor,
@@ -129,6 +133,7 @@ def i_fgsm(
 
 
 @spelled_out
+@outside_inference_mode()
 def pgd(
     model: Model,
     x: Tensor,
@@ -153,6 +158,7 @@ def pgd(
 
 
 @spelled_out
+@outside_inference_mode()
 def mi_fgsm(
     model: Model,
     x: Tensor,
@@ -179,6 +185,7 @@ def mi_fgsm(
 
 
 @spelled_out
+@outside_inference_mode()
 def m_pgd(
     model: Model,
     x: Tensor,
@@ -208,6 +215,7 @@ def m_pgd(
 
 
 @spelled_out
+@outside_inference_mode()
 def ai_fgsm(
     model: Model,
     x: Tensor,

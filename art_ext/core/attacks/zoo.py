@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks._zoo_descent import SOLVERS, Descent, Schedule
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.constant_search import ConstantSearch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 @spelled_out
+@outside_inference_mode()
 @with_cases
 def zoo(
     model: Model,

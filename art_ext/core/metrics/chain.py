@@ -13,6 +13,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.geometry import distances
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import check_classes
@@ -71,6 +72,7 @@ class Diversity:
     classes: Tensor | None
 
 
+@outside_inference_mode()
 def transfer_success(
     examples: Tensor,
     x: Tensor,
@@ -109,6 +111,7 @@ def transfer_success(
     return _rate(hits.double().mean(dim=(0, 1)), counted)
 
 
+@outside_inference_mode()
 def all_or_nothing_success(
     result: AttackResult,
     x: Tensor,
@@ -153,6 +156,7 @@ def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
     return PairedInterval(mean, mean - reach, mean + reach, len(d))
 
 
+@outside_inference_mode()
 def diversity(
     result: AttackResult,
     model: Model | None = None,
@@ -244,8 +248,7 @@ def predictions(
     )
     index = torch.arange(states.shape[1], device=oracle.device)
     with oracle:
-        # copies, because a model may work in place on what it is given
-        labels = [oracle.labels(rows.to(oracle.device, torch.float32, copy=True), index) for rows in states]
+        labels = [oracle.labels(rows.to(oracle.device, torch.float32), index) for rows in states]
     return torch.stack(labels).cpu()
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
 from art_ext.core.geometry import Ball, ClipValues, check_ball, row_norms
 from art_ext.core.losses import logits_of
@@ -34,6 +35,7 @@ class LocalLipschitz:
     values: Tensor
 
 
+@outside_inference_mode()
 def perturbation_stability(
     model: Model,
     x: Tensor,
@@ -67,6 +69,7 @@ def perturbation_stability(
     return float(((clean == moved) & (clean >= 0)).double().mean())
 
 
+@outside_inference_mode()
 def local_lipschitz(
     model: Model,
     x: Tensor,

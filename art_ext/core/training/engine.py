@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.calling import HALF_SCALE, finite_or_zero, ordinary
 from art_ext.core.geometry import Ball, Box
 from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
@@ -18,7 +19,6 @@ from art_ext.core.training.objectives import smoothed_cross_entropy
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HALF_SCALE = 1024.0  # lifts the input gradients of float16 passes above its smallest numbers; a power of 2 is exact
 DRAWS = 1 << 10  # blocks of a sample's random stream that one weight update may use
 Gain = Callable[[Tensor], Tensor]
 
@@ -46,14 +46,14 @@ class Engine:
 
     def place(self, x: Tensor) -> Tensor:
         """Inputs where the network is, in the layout of its memory."""
-        x = x.to(self.device, non_blocking=True)
+        x = ordinary(x.to(self.device, non_blocking=True))
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
 
     def call(self, network: nn.Module, rows: Tensor) -> Tensor:
         """(r, C) logits in float32, counted."""
         self.forwards += len(rows)
         with self.accelerator.autocast():
-            logits: Tensor = network(rows)
+            logits: Tensor = network(rows.clone())  # a network may work in place on what it is given
         return self._read(logits, len(rows)).float()
 
     def _read(self, answer: object, rows: int) -> Tensor:
@@ -200,18 +200,13 @@ class Step:
         self._engine.backwards += sum(len(leaf) for leaf in leaves)
         scale = self._engine.scale
         gradients = torch.autograd.grad(scale * gains.sum(), leaves, retain_graph=keep_graph)
-        return [self._finite(one) / scale if scale != 1 else one for one in gradients]
+        return [finite_or_zero(one) / scale if scale != 1 else one for one in gradients]
 
     def gradient_left(self, leaf: Tensor) -> Tensor:
         """The gradient (r, *S) that the weights' own backward left at the input of its forward."""
         if leaf.grad is None:
             raise ValueError("the model's output must depend on its input through autograd")
-        return self._finite(leaf.grad) if self._engine.scale != 1 else leaf.grad
-
-    @staticmethod
-    def _finite(gradient: Tensor) -> Tensor:
-        """0 where a float16 pass overflowed: the sign of a NaN would stay in the perturbation for good."""
-        return gradient.nan_to_num(0.0, 0.0, 0.0)
+        return finite_or_zero(leaf.grad) if self._engine.scale != 1 else leaf.grad
 
     def count_backward(self, rows: Tensor) -> None:
         """Enter rows whose forward is part of the loss that this update differentiates."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from art_ext.core.oracle import model_device
+from art_ext.core.networks import model_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,14 +82,3 @@ def seed_streams(seed: int, place: int, process: int, device: torch.device) -> N
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(key)
-
-
-@contextmanager
-def restored_modes(model: nn.Module) -> Iterator[None]:
-    """Put each submodule's train or eval mode back, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

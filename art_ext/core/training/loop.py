@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from art_ext.core.calling import ordinary, outside_inference_mode
 from art_ext.core.geometry import Box
+from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
 from art_ext.core.run import spelled_out
 from art_ext.core.training.batches import Batch, Batches, LoaderBatches, TensorBatches
 from art_ext.core.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.core.training.engine import Engine, Step
-from art_ext.core.training.environment import accelerated, own_random_streams, restored_modes, seed_streams
+from art_ext.core.training.environment import accelerated, own_random_streams, seed_streams
 from art_ext.core.training.folder import RunFolder
 from art_ext.core.training.history import EpochEnd, Row, write_history
 from art_ext.core.training.modes import frozen_modules, log_frozen, set_training
@@ -68,6 +70,7 @@ class TrainingResult:
 
 
 @spelled_out(TrainingOptions)
+@outside_inference_mode()
 def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) -> TrainingResult:
     """Train a network by a recipe.
 
@@ -93,7 +96,13 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     if not isinstance(method, Recipe):
         raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
     wanted = construct("function", {"train": TrainingOptions}, "train", options)
-    with accelerated(wanted, model) as (accelerator, device), own_random_streams(device), restored_modes(model):
+    check_no_inference_tensor(model)
+    with (
+        in_use(model),
+        accelerated(wanted, model) as (accelerator, device),
+        own_random_streams(device),
+        restored_modes(model),
+    ):
         run = _Run(model, data, method, wanted, accelerator, device)
         try:
             run.resume()
@@ -250,7 +259,7 @@ class _Run:
         """All replays of one minibatch."""
         engine, options = self.engine, self.options
         engine.expect(self.batches.largest_label)  # a loader shows its labels batch by batch
-        x, y, ids = engine.place(batch.x), batch.y.to(engine.device), batch.ids.to(engine.device)
+        x, y, ids = engine.place(batch.x), ordinary(batch.y.to(engine.device)), batch.ids.to(engine.device)
         if self.augment is not None:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
         memory: dict[str, Tensor] = {}

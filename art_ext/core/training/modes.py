@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from art_ext.core.checks import listed
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 
 logger = logging.getLogger("art_ext")
 

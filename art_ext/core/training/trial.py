@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.oracle import model_device
+from art_ext.core.calling import ModelCall
+from art_ext.core.networks import model_device
 from art_ext.core.training.modes import set_training
 
 
@@ -65,7 +66,7 @@ def _failure(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> Exception
     """The error of a training forward of rows (r, *S); None if there is none."""
     with trial_copy(model, frozen) as network, torch.no_grad():
         try:
-            network(rows.to(model_device(model, None, rows.device)))
+            ModelCall(network)(rows.to(model_device(model, None, rows.device)))
         except Exception as error:
             return error
     return None

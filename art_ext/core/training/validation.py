@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from art_ext.core.attacks import pgd
+from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import Box, ClipValues, check_ball
-from art_ext.core.oracle import frozen_eval
+from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import predicted_classes, read_outputs
 from art_ext.core.problem import check_classes, check_samples
 from art_ext.core.result import AttackResult
@@ -56,7 +57,7 @@ class Validation:
             rows, labels = engine.place(rows), labels.to(engine.device)
             attacked = self._attack(model, rows, labels) if self.eps else None
             with frozen_eval(model), torch.no_grad():
-                logits = read_outputs(model(rows), len(rows), "logits").float()
+                logits = read_outputs(ModelCall(model)(rows), len(rows), "logits").float()
             if attacked is None:
                 right = robust = predicted_classes(logits, "logits") == labels
             else:

@@ -1,0 +1,50 @@
+"""Networks as people have them, in every attack and shell: in-place layers, inference mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+
+class Shifted(nn.Module):
+    """A network behind ``2 x - 1``, and behind a ReLU, in place or not."""
+
+    def __init__(self, network, inplace):
+        super().__init__()
+        self.network, self.inplace = network, inplace
+        self.relu = nn.ReLU(inplace)
+
+    def forward(self, rows):
+        shifted = rows.mul_(2).sub_(1) if self.inplace else 2 * rows - 1
+        return self.network((self.relu(shifted) + 1) / 2)
+
+
+@pytest.fixture
+def few(digits):
+    return digits[0][:12], digits[1][:12]
+
+
+def test_a_network_that_works_in_place_gives_the_same_results(attack, check_same, few, digits_net):
+    in_place, plain = (attack.run(Shifted(digits_net, inplace), *few, max_queries=60) for inplace in (True, False))
+    check_same(in_place, plain)
+    assert torch.equal(in_place.wasted_rows, plain.wasted_rows)
+    predictions = Shifted(digits_net, False)(plain.x_adv).argmax(1)
+    assert torch.equal(predictions != few[1], plain.success)
+
+
+def test_an_attack_works_in_inference_mode(attack, check_same, few, digits_net):
+    with torch.inference_mode():
+        x, y = few[0].clone(), few[1].clone()
+        inside = attack.run(digits_net, x, y, max_queries=60)
+        assert torch.is_inference_mode_enabled()
+    check_same(inside, attack.run(digits_net, *few, max_queries=60))
+    assert not inside.x_adv.is_inference()
+    assert all(parameter.requires_grad for parameter in digits_net.parameters())
+
+
+def test_a_network_made_in_inference_mode_is_named(attack, few):
+    with torch.inference_mode():
+        made = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ValueError, match=r"made outside of torch.inference_mode\(\), got '.*1.weight' made inside"):
+        attack.run(made, *few)
