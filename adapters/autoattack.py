@@ -18,6 +18,7 @@ from art_ext.adapters.foreign import Counted, Verdict, fenced
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, attainable_radius, check_ball
 from art_ext.core.identity import describe_samples
+from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
@@ -49,6 +50,8 @@ class AutoAttackResult(AttackResult):
     broken_by: Tensor | None = None
 
 
+@checked_keywords
+@any_norm
 def run_autoattack(
     model: Model,
     x: Tensor,

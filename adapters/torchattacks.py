@@ -11,6 +11,7 @@ from art_ext.adapters.torchattacks_ball import AIFGSM, FW, HMCAM, FWBlack
 from art_ext.adapters.torchattacks_nearest import EAD, ZOO
 from art_ext.adapters.torchattacks_shell import CoreAttack, Logits, class_indices
 from art_ext.core.attacks import rays
+from art_ext.core.geometry import norm_name
 
 __all__ = ["AIFGSM", "ATTACKS", "EAD", "FW", "HMCAM", "ZOO", "FWBlack", "RayS", "Registration", "register"]
 
@@ -69,7 +70,7 @@ class RayS(CoreAttack):
         """Adversarial images for (N, ...) images in [0, 1]."""
         result = rays(
             Logits(self), images.to(self.device), class_indices(labels),
-            eps=self.eps, max_queries=self.max_queries, norm=str(self.norm).lower(), tol=self.tol,
+            eps=self.eps, max_queries=self.max_queries, norm=norm_name(self.norm), tol=self.tol,
             early_stop=self.early_stop, hierarchical=self.hierarchical, speculate=self.speculate,
             batch_size=self.batch_size, device=self.device,
         )  # fmt: skip

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from art_ext.core.calling import ModelCall, outside_inference_mode
+from art_ext.core.geometry import norm_name
+from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.networks import frozen_eval
 from art_ext.core.result import AttackResult
 
@@ -37,7 +39,7 @@ def class_indices(labels: Tensor | None) -> Tensor | None:
     return labels  # the core's to accept or refuse
 
 
-class CoreAttack(Attack):
+class CoreAttack(CheckedKeywords, Attack):
     """Base of the torchattacks shells.
 
     The model always runs in eval mode, and each submodule gets its own mode back; torchattacks itself would switch the
@@ -114,7 +116,7 @@ class FunctionAttack(CoreAttack):
             with frozen_eval(self.model):  # torchattacks' own way would switch a training model's frozen layers
                 goal = self.get_target_label(images, goal)
         settings = {self._core_names.get(name, name): getattr(self, name) for name in self._arguments}
-        settings["norm"] = str(self.norm).lower()
+        settings["norm"] = norm_name(self.norm)
         result = type(self)._function(
             Logits(self), images, goal, targeted=self.targeted, device=self.device, **settings
         )

@@ -49,7 +49,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("eps", 8, "8/255"), ("eps", "8/255", "eps must be a number, got '8/255'"), ("eps", True, "must be a number"),
     ("max_queries", 0, "must be an integer >= 1"), ("max_queries", 10.5, "must be an integer >= 1"),
     ("max_queries", None, "must be an integer >= 1"), ("batch_size", 0, "must be an integer >= 1"),
-    ("batch_size", "64", "must be an integer >= 1"), ("norm", 3, 'norm must be np.inf, "inf", 1 or 2, got 3'),
+    ("batch_size", "64", "must be an integer >= 1"), ("norm", 3, "norm must be one of 'linf', 'l2', 'l1', got 3"),
     ("norm", "l0", "norm must be"), ("norm", None, "norm must be"), ("norm", [2], "norm must be"),
     ("norm", True, "norm must be"), ("tol", 0, "tol must be > 0"), ("tol", "fine", "tol must be a number"),
     ("tol", None, "tol must be a number"), ("speculate", "yes", "speculate must be 'auto', True or False, got 'yes'"),

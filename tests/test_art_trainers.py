@@ -505,7 +505,7 @@ def test_classifiers_that_cannot_be_trained_are_refused(options, match):
     ("options", "match"),
     [
         ({"eps": -0.1}, "eps must be a finite number >= 0, got -0.1"),
-        ({"norm": 3}, "norm must be np.inf"),
+        ({"norm": 3}, "norm must be one of 'linf', 'l2', 'l1', got 3"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"verbose": 1}, "verbose must be True or False, got 1"),
         ({"variant": "free"}, "variant must be one of"),

@@ -463,7 +463,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"norm": "Linf"}, "norm must be one of 'linf', 'l2', 'l1', got 'Linf'"),
+            ({"norm": "L0"}, "norm must be one of 'linf', 'l2', 'l1', got 'L0'"),
             ({"eps": 8}, "eps must not exceed the box width 1 .* 8/255 for images in"),
             ({"eps": 0}, "eps must be > 0"),
             ({"clip_values": (0, 255)}, r"no box but clip_values=\(0, 1\), got \(0, 255\)"),

@@ -84,7 +84,7 @@ def test_module_in_the_current_folder_and_installed_module(net_file, monkeypatch
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("make_ned", {}, "it has make_net"),
+        ("make_ned", {}, "did you mean 'make_net'"),
         ("number", {}, "must name a function or class"),
         ("model", {}, "must name a function or class"),
         ("make_net", {"depth": "3"}, "takes the arguments .*width=2.*depth"),

@@ -217,7 +217,7 @@ class TestRefusals:
         ("name", "arguments", "message"),
         [
             ("cleverhans:PGD", {}, "torchattacks:CLASS or art:CLASS or foolbox:CLASS, got 'cleverhans:PGD'"),
-            ("torchattacks:PDG", {}, "no attack 'torchattacks:PDG' in torchattacks; near are .*PGD"),
+            ("torchattacks:PDG", {}, "no attack 'torchattacks:PDG' in torchattacks .did you mean 'PGD'"),
             ("torchattacks:nn", {}, "no attack"),
             ("torchattacks:CW", {}, "takes no eps"),
             ("art:HopSkipJump", {}, "art:HopSkipJump takes no eps"),

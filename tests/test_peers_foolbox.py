@@ -130,7 +130,7 @@ class TestFoolbox:
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            ("foolbox:LinfPDG", {}, "no attack 'foolbox:LinfPDG' in foolbox.attacks; near are .*LinfPGD"),
+            ("foolbox:LinfPDG", {}, "no attack 'foolbox:LinfPDG' in foolbox.attacks .did you mean 'LinfPGD'"),
             ("foolbox:Attack", {}, "no attack"),
             ("foolbox:SpatialAttack", {}, "foolbox:SpatialAttack takes no eps"),
             ("foolbox:LinfPGD", {"step": 1}, "takes rel_stepsize, abs_stepsize, steps, random_start; got 'step'"),

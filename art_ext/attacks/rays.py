@@ -10,8 +10,9 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor
 
 from art_ext.attacks.estimator import EstimatorModel
-from art_ext.attacks.shell import CoreAttack, core_norm
+from art_ext.attacks.shell import CoreAttack
 from art_ext.core.attacks import rays
+from art_ext.core.geometry import norm_name
 from art_ext.core.result import AttackResult
 
 
@@ -79,7 +80,7 @@ class RayS(CoreAttack):
             raise ValueError(f"x_adv_init must have x's shape {tuple(x.shape)}, got {tuple(start.shape)}")
         return rays(
             model, x, None if self.targeted else labels, targets=labels if self.targeted else None,
-            eps=self.eps, max_queries=self.max_queries, norm=core_norm(self.norm), tol=self.tol,
+            eps=self.eps, max_queries=self.max_queries, norm=norm_name(self.norm), tol=self.tol,
             early_stop=self.early_stop, hierarchical=self.hierarchical, x_init=start,
             speculate=False if self.speculate == "auto" else self.speculate,  # a prediction may cost time or money
             clip_values=tuple(self.estimator.clip_values), batch_size=self.batch_size, seed=self.seed, **options,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -17,23 +16,11 @@ from tqdm.auto import tqdm
 
 from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
+from art_ext.core.geometry import norm_name
+from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.result import AttackResult, Progress
 
 logger = logging.getLogger("art_ext")
-
-_NORMS: dict[Any, str] = {np.inf: "linf", "inf": "linf", "linf": "linf", 2: "l2", "2": "l2", 1: "l1", "1": "l1"}
-
-
-def core_norm(norm: Any) -> str:
-    """ART's ``np.inf, "inf", 1, 2`` as the core's name of the norm.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    given = norm.lower() if isinstance(norm, str) else norm
-    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real)) or given not in _NORMS:
-        raise ValueError(f'norm must be np.inf, "inf", 1 or 2, got {norm!r}')
-    return _NORMS[given]
 
 
 def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
@@ -86,7 +73,7 @@ def as_tensor(value: Any) -> Tensor:
     return torch.from_numpy(array.astype(np.float32, copy=False) if array.dtype.kind in "biuf" else array)
 
 
-class CoreAttack(EvasionAttack):
+class CoreAttack(CheckedKeywords, EvasionAttack):
     """Base of the ART shells: a subclass names its parameters and says which core function to call."""
 
     _estimator_requirements: tuple[Any, ...] = (BaseEstimator, ClassifierMixin)
@@ -191,7 +178,7 @@ class FunctionAttack(CoreAttack):
     def _attack(self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
         settings = {self._core_names.get(name, name): getattr(self, name) for name in self.attack_params}
         del settings["verbose"]
-        settings["norm"] = core_norm(self.norm)
+        settings["norm"] = norm_name(self.norm)
         settings["clip_values"] = tuple(self.estimator.clip_values)
         return type(self)._function(model, x, labels, **{**settings, **options})
 

@@ -75,19 +75,27 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuse a name that is not among the known ones.
+    """Raise ValueError unless the value is one of the known names.
 
     Raises:
-        ValueError: listing them.
+        ValueError: listing them, and naming the nearest one.
     """
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the nearest match, for the message about an unknown name; or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """Return a hint at the nearest known name, whatever its case, for a message about an unknown one; or nothing."""
+    by_case = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
+    return f" (did you mean {by_case[close[0]]!r}?)" if close else ""
+
+
+def same_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was given, or that differs in case only; None if there is none."""
+    names = list(known)
+    return name if name in names else next((one for one in names if one.casefold() == name.casefold()), None)
 
 
 def listed(names: Iterable[str], limit: int = 6) -> str:

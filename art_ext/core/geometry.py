@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +131,25 @@ def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
         raise ValueError(f"mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from error
     shared = mask.dim() < x.dim() or len(mask) == 1
     return mask.expand(1 if shared else len(x), *x.shape[1:]).flatten(1) != 0
+
+
+def norm_name(norm: object) -> str:
+    """Return ``"linf"``, ``"l2"`` or ``"l1"`` for a norm in any usual spelling.
+
+    Args:
+        norm: ``"linf"``, ``"Linf"``, ``"inf"``, ``np.inf``, ``"l2"``, ``"L2"``, ``"2"``, 2, and so on.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = isinstance(norm, numbers.Real) and not isinstance(norm, bool)
+    found = re.fullmatch(r"(?:l[-_]?)?(inf|2|1)", f"{norm:g}" if number else str(norm).strip().lower())
+    if found is None or not (number or isinstance(norm, str)):
+        raise ValueError(
+            f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r} (np.inf, 'Linf', 2, 'L2', 1, 'L1' and "
+            "the like are read too)"
+        )
+    return f"l{found[1]}"
 
 
 def check_ball(norm: str, eps: float | None, box: Box) -> None:

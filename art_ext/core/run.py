@@ -5,19 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypedDict, TypeVar
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
+from art_ext.core.keywords import Function, any_norm, checked_keywords
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_ids, check_samples, check_width, meets, warn_if_met
 from art_ext.core.result import AttackResult, Callback, measured
 from art_ext.core.streams import fingerprint, resolve_seed
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +68,11 @@ class RunKeywords(TypedDict, total=False):
 
 
 def spelled_out(options: type) -> Callable[[Function], Function]:
-    """A decorator that shows the fields of a class of options in the signature of a function of ``**options``."""
+    """Decorate a function of ``**options``: its signature shows the fields of a class of options.
+
+    A keyword that is neither its own nor a field raises a TypeError that names the nearest one, and ``norm`` takes
+    every spelling.
+    """
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -80,7 +83,7 @@ def spelled_out(options: type) -> Callable[[Function], Function]:
             if field.default is not MISSING and field.name not in signature.parameters
         ]
         function.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-        return function
+        return checked_keywords(any_norm(function))
 
     return show
 

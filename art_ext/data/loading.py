@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from art_ext.core.checks import check_choice
+from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.data.arrays import read_npy, read_npz
 from art_ext.data.cifar import CIFAR10_CLASSES, read_binary_batches, read_python_batches
 from art_ext.data.classes import CLASS_ORDERS, Classes
@@ -38,7 +38,7 @@ def load_data(
 ) -> Dataset:
     """Load a data set by its name, or from a file or folder, into memory.
 
-    Names (write ``./mnist`` for a folder of that name):
+    Names, in any case (write ``./mnist`` for a folder of that name):
 
     * ``digits``: scikit-learn's 1,797 digits, (N, 1, 8, 8), pixel / 16. "test" is a fixed stratified draw of 500
       (``train_test_split`` with seed 0), "train" the other 1,297, each in the order of that draw.
@@ -76,20 +76,35 @@ def load_data(
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', got {split!r}")
     check_choice("class_order", class_order, CLASS_ORDERS)
-    if classes is not None and (name_or_path in DATA_NAMES or not Path(name_or_path).is_dir()):
+    name = data_name(name_or_path)
+    if classes is not None and (name is not None or not Path(name_or_path).is_dir()):
         raise ValueError(f"classes serve a folder of class folders, got the data {str(name_or_path)!r}")
-    if name_or_path == "digits":
+    if name == "digits":
         return _digits(split)
-    if name_or_path == "mnist":
+    if name == "mnist":
         return _mnist(_root(root, "mnist"), split)
-    if name_or_path == "cifar10":
+    if name == "cifar10":
         return _cifar10(_root(root, "cifar10"), split)
     path = Path(name_or_path)
     if not path.exists():
-        raise ValueError(f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, got {str(path)!r}")
+        raise ValueError(
+            f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, "
+            f"got {str(path)!r}{nearest(str(path), DATA_NAMES)}"
+        )
     raw = _read_folder(path, split, class_order, classes) if path.is_dir() else _read_file(path, split)
     named = Path(os.path.abspath(path))  # "." gets its folder's name, a symbolic link keeps its own
     return dataset_from_arrays(named.name if path.is_dir() else named.stem, *raw)
+
+
+def data_name(name_or_path: str | os.PathLike[str]) -> str | None:
+    """Return the name of the data set that is meant, in any case; None for a path.
+
+    What is not exactly a name, but is the path of something that exists, is a path.
+    """
+    given = os.fspath(name_or_path)
+    if given not in DATA_NAMES and os.path.exists(given):
+        return None
+    return same_name(given, DATA_NAMES)
 
 
 def _digits(split: str) -> Dataset:

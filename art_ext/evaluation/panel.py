@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from art_ext.core import attacks as core_attacks
-from art_ext.core.checks import check_choice, check_count
-from art_ext.core.geometry import Box, check_ball
+from art_ext.core.checks import check_choice, check_count, nearest, same_name
+from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback
@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         eps: radii, ascending, in the units of x.
         max_queries: most forward rows per sample, for the attacks that it binds.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``; every spelling that ``norm_name`` reads becomes one of these.
         early_stop: whether a sample leaves the search for the nearest adversarial at its first success, in the attacks
             that can be told so.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
@@ -48,6 +48,9 @@ class Settings:
     device: str | None
     seed: int
     targeted: str | int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", norm_name(self.norm))
 
     def check(self, sample_shape: torch.Size) -> None:
         """Refuse settings that make no sense, before anything is computed.
@@ -190,7 +193,7 @@ def check_arguments(
             raise ValueError(f"{name}.{key} cannot be given to the attack alone: use {_OPTIONS[key]}")
         if key in parameters:
             raise ValueError(f"{name}.{key} is set by the evaluation itself")
-        raise ValueError(f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}")
+        raise ValueError(f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{nearest(key, known)}")
 
 
 def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
@@ -290,24 +293,25 @@ def find_attack(name: str, arguments: Mapping[str, Any] | None = None, label: st
     """The attack of that name: one of ours, or a peer's, such as ``torchattacks:CLASS`` or ``autoattack``.
 
     Args:
-        name: of the attack.
+        name: of the attack, in any case.
         arguments: what to give it besides the settings, by the names of its own parameters.
         label: what records and tables call it; None takes the name.
 
     Raises:
-        ValueError: for an unknown name, listing the known ones, or for arguments that it does not take.
+        ValueError: for an unknown name or argument, listing the known ones and naming the nearest.
         ImportError: if the toolkit of a peer is not installed or cannot be imported.
     """
     arguments = dict(arguments or {})
-    if ":" in name or name == "autoattack":
+    own = same_name(name, [*ATTACKS, "autoattack"])
+    if ":" in name or own == "autoattack":
         from art_ext.evaluation.peers import peer_attack
 
-        found = peer_attack(name, arguments)
-    elif name in ATTACKS:
-        found = _core(name, _OURS[name], arguments) if arguments else ATTACKS[name]
+        found = peer_attack(own or name, arguments)
+    elif own is not None:
+        found = _core(own, _OURS[own], arguments) if arguments else ATTACKS[own]
     else:
         raise ValueError(
             f"attack must be one of {', '.join(ATTACKS)}, autoattack, or torchattacks:CLASS, art:CLASS or "
-            f"foolbox:CLASS, got {name!r}"
+            f"foolbox:CLASS, got {name!r}{nearest(name, [*ATTACKS, 'autoattack'])}"
         )
     return found if label is None else replace(found, name=label)

@@ -12,13 +12,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from art_ext.arguments import read_toml, read_value
-from art_ext.core.checks import check_choice
+from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.evaluation.panel import Attack, find_attack
 
 MODES = ("cascade", "independent")
@@ -75,23 +75,30 @@ class Panel:
             ValueError: for a name that is no member's, an unknown attack, or arguments that it does not take.
             ImportError: if the toolkit of a peer is missing.
         """
-        more = arguments or {}
-        check_named(more, [member.label for member in self.members])
+        more = assign_arguments(arguments or {}, [member.label for member in self.members])
         return [
-            find_attack(member.attack, {**member.arguments, **more.get(member.label, {})}, member.label)
+            find_attack(member.attack, {**member.arguments, **more[member.label]}, member.name or None)
             for member in self.members
         ]
 
 
-def check_named(arguments: Iterable[str], names: Collection[str]) -> None:
-    """Refuse arguments for an attack that is not among these.
+def assign_arguments(
+    arguments: Mapping[str, Mapping[str, Any]], names: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each of these attacks; their names may differ in case.
 
     Raises:
-        ValueError: naming it.
+        ValueError: for arguments of an attack that is not among them, naming it and the nearest.
     """
-    for name in arguments:
-        if name not in names:
-            raise ValueError(f"attack-args must name attacks of this run ({', '.join(names)}), got {name!r}")
+    assigned: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for name, given in arguments.items():
+        own = same_name(name, names)
+        if own is None:
+            raise ValueError(
+                f"attack-args must name attacks of this run ({', '.join(names)}), got {name!r}{nearest(name, names)}"
+            )
+        assigned[own] |= given
+    return assigned
 
 
 PANELS = {
@@ -136,16 +143,20 @@ PANELS = {
 
 
 def find_panel(name: str | os.PathLike[str]) -> Panel:
-    """The built-in panel of that name, or the one that a TOML file declares.
+    """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
     Raises:
         ValueError: for an unknown name or file, or a file that declares no panel, naming what was found.
     """
-    if str(name) in PANELS:
-        return PANELS[str(name)]
+    own = same_name(str(name), PANELS)
+    if own is not None:
+        return PANELS[own]
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise ValueError(f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, got {str(name)!r}")
+        raise ValueError(
+            f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, "
+            f"got {str(name)!r}{nearest(str(name), PANELS)}"
+        )
     return _declared(path)
 
 
@@ -171,4 +182,6 @@ def _declared(path: Path) -> Panel:
 def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     unknown = sorted(set(table) - set(keys))
     if unknown:
-        raise ValueError(f"{path} must hold {', '.join(keys)} only, got {', '.join(unknown)}")
+        raise ValueError(
+            f"{path} must hold {', '.join(keys)} only, got {', '.join(unknown)}{nearest(unknown[0], keys)}"
+        )

@@ -6,7 +6,6 @@ sum is exact. Peers end by their own settings: ``max_queries`` does not bind the
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import io
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import Problem, admit, pose
@@ -45,11 +45,15 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     """
     if name == "autoattack":
         return _autoattack(arguments)
-    prefix, _, kind_name = name.partition(":")
-    if prefix not in _TOOLKITS:
-        raise ValueError(f"a peer's attack must be given as {' or '.join(_FORMS)}, got {name!r}")
+    given, _, kind_name = name.partition(":")
+    prefix = same_name(given, _TOOLKITS)
+    if prefix is None:
+        raise ValueError(
+            f"a peer's attack must be given as {' or '.join(_FORMS)}, got {name!r}{nearest(given, _TOOLKITS)}"
+        )
     toolkit = _TOOLKITS[prefix]
-    kind = _find(toolkit, kind_name, name)
+    kind_name, kind = _find(toolkit, kind_name, name)
+    name = f"{prefix}:{kind_name}"
     parameters = parameters_of(kind)
     check_arguments(name, arguments, parameters)
     aims = toolkit.aims(parameters)
@@ -137,20 +141,19 @@ class _Toolkit:
             ) from error
 
 
-def _find(toolkit: _Toolkit, kind_name: str, name: str) -> type:
+def _find(toolkit: _Toolkit, kind_name: str, name: str) -> tuple[str, type]:
     module, base = toolkit.load()
     known = {
         key: value
         for key, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and value is not base
     }
-    if kind_name not in known:
-        near = difflib.get_close_matches(kind_name, known, cutoff=0.5)
-        hint = f"; near are {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no attack {name!r} in {toolkit.module}{hint}")
-    if not toolkit.takes_eps(known[kind_name]):
+    own = same_name(kind_name, known)
+    if own is None:
+        raise ValueError(f"there is no attack {name!r} in {toolkit.module}{nearest(kind_name, known)}")
+    if not toolkit.takes_eps(known[own]):
         raise ValueError(f"{name} takes no eps: only attacks that work within a given eps can be evaluated")
-    return known[kind_name]
+    return own, known[own]
 
 
 def _takes_eps(kind: type) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import Model
 from art_ext.core.problem import check_classes
 from art_ext.core.streams import resolve_seed
@@ -15,12 +16,14 @@ from art_ext.data import Dataset
 from art_ext.evaluation.finish import Outcome
 from art_ext.evaluation.folder import RunFolder, read_run
 from art_ext.evaluation.panel import Attack, Settings, find_attack
-from art_ext.evaluation.panels import MODES, Panel, check_named, find_panel
+from art_ext.evaluation.panels import MODES, Panel, assign_arguments, find_panel
 from art_ext.evaluation.records import require_report
 from art_ext.evaluation.watching import Watcher
 from art_ext.evaluation.work import Work
 
 
+@checked_keywords
+@any_norm
 def evaluate(
     models: Model | Mapping[str, Model],
     data: Dataset,
@@ -60,7 +63,7 @@ def evaluate(
         out: the run folder; new, empty, or that of the same run, which is then completed.
         eps: radius or radii in the units of x.
         attacks: names from ``ATTACKS``, peers' such as ``torchattacks:CLASS``, or attacks of your own; None and no
-            panel takes RayS.
+            panel takes RayS. Names of attacks and panels ignore case.
         panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``, ``"paper"``), a TOML
             file, or a ``Panel``.
         mode: ``"cascade"``: each attack gets only the correctly classified samples that those before it did not break
@@ -71,7 +74,7 @@ def evaluate(
             whose label is the target are not attacked then.
         max_queries: most forward rows per sample, for our attacks that ask for labels or scores and have no
             ``max_queries`` of their own.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
         early_stop: whether a sample leaves RayS at its first success. None: yes for a single eps, no for several,
             which one search for the nearest adversarial then serves together.
         outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
@@ -135,8 +138,8 @@ def _panel(
         found = panel if isinstance(panel, Panel) else find_panel(panel)
         return found.name, found.attacks(arguments), mode or found.mode
     attacks = ("rays",) if attacks is None else attacks
-    check_named(arguments, [attack for attack in attacks if isinstance(attack, str)])
-    members = [one if isinstance(one, Attack) else find_attack(one, arguments.get(one)) for one in attacks]
+    named = assign_arguments(arguments, [attack for attack in attacks if isinstance(attack, str)])
+    members = [one if isinstance(one, Attack) else find_attack(one, named[one]) for one in attacks]
     return "custom", members, mode or "independent"
 
 

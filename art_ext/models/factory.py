@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -16,6 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+
+from art_ext.core.checks import nearest
 
 
 def resolve_factory(
@@ -108,8 +109,8 @@ def _find(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
     """Return the factory, or explain why there is none."""
     if not hasattr(module, name):
         public = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-        near = difflib.get_close_matches(name, public, cutoff=0.5) or sorted(public)[:10]
-        raise ValueError(f"there is no {name!r} for {spec!r}; it has {', '.join(near) or 'nothing that can be called'}")
+        has = nearest(name, public) or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
+        raise ValueError(f"there is no {name!r} for {spec!r}{has}")
     factory = getattr(module, name)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ValueError(
@@ -128,7 +129,9 @@ def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, object]) 
         try:
             signature.bind(**arguments)
         except TypeError as error:
-            raise ValueError(f"{spec!r} takes the arguments {signature}, got {arguments}: {error}") from error
+            unknown = [name for name in arguments if name not in signature.parameters]
+            hint = nearest(unknown[0], signature.parameters) if unknown else ""
+            raise ValueError(f"{spec!r} takes the arguments {signature}, got {arguments}: {error}{hint}") from error
     try:
         model = factory(**arguments)
     except Exception as error:

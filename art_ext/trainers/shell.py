@@ -12,8 +12,8 @@ from art.data_generators import DataGenerator
 from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext.attacks.shell import core_norm
 from art_ext.core.checks import check_count, nearest
+from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.core.training.options import Callback
 from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
@@ -27,7 +27,7 @@ _MORE = (
 )  # fmt: skip
 
 
-class CoreTrainer(Trainer):
+class CoreTrainer(CheckedKeywords, Trainer):
     """Base of the ART trainers: a subclass names the recipe and its parameters.
 
     The classifier's own network, optimizer, device and clip_values are used, and its preprocessing is trained through.
@@ -41,8 +41,6 @@ class CoreTrainer(Trainer):
         check_count("seed", seed, least=0)
         if not isinstance(verbose, bool):
             raise ValueError(f"verbose must be True or False, got {verbose!r}")
-        if "norm" in parameters:
-            parameters["norm"] = core_norm(parameters["norm"])
         self.recipe = self._recipe(**{_CORE_NAMES.get(name, name): value for name, value in parameters.items()})
         self.seed, self.verbose = seed, verbose
         self._last_result: TrainingResult | None = None

@@ -15,6 +15,7 @@ from art_ext.core.checks import check_choice, check_count, nearest
 from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
 from art_ext.core.training.augmentation import AUGMENTATIONS
 from art_ext.data.classes import CLASS_ORDERS
+from art_ext.data.loading import data_name
 from art_ext.training.defaults import LENGTHS, filled
 from art_ext.training.networks import check_network
 
@@ -154,6 +155,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
             raise ValueError(f"{name} must be given, by --{name} or in the file that --config names")
     if values["recipe"] not in RECIPES:
         make_recipe(values["recipe"])  # explains what there is
+    values["data"] = data_name(values["data"]) or values["data"]
     return Configuration(**filled(values))
 
 

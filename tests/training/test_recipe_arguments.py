@@ -23,7 +23,7 @@ from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
         ("pgd", {"eps": float("nan")}, "eps must be a finite number >= 0, got nan"),
         ("pgd", {"eps": "8/255"}, "eps must be a number, got '8/255'"),
         ("pgd", {"eps": None}, "eps must be a number, got None"),
-        ("pgd", {"norm": "Linf"}, "norm must be one of 'linf', .*got 'Linf'"),
+        ("pgd", {"norm": "L3"}, "norm must be one of 'linf', .*got 'L3'"),
         ("pgd", {"bn_mode": "test"}, "bn_mode must be one of 'eval', 'train', 'batch', got 'test'"),
         ("pgd", {"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
         ("pgd", {"num_steps": 2.5}, "num_steps must be an integer >= 1, got 2.5"),

@@ -15,6 +15,7 @@ from torch.nn.functional import kl_div, log_softmax
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
 from art_ext.core.geometry import Ball, ClipValues, check_ball, row_norms
+from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.losses import logits_of
 from art_ext.core.metrics.chain import predictions
 from art_ext.core.oracle import GradientOracle, Model
@@ -35,6 +36,7 @@ class LocalLipschitz:
     values: Tensor
 
 
+@checked_keywords
 @outside_inference_mode()
 def perturbation_stability(
     model: Model,
@@ -69,6 +71,8 @@ def perturbation_stability(
     return float(((clean == moved) & (clean >= 0)).double().mean())
 
 
+@checked_keywords
+@any_norm
 @outside_inference_mode()
 def local_lipschitz(
     model: Model,

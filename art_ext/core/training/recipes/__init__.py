@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from art_ext.core.keywords import checked_keywords
 from art_ext.core.training.naming import construct
 from art_ext.core.training.recipes.atcd import Atcd, Cat
 from art_ext.core.training.recipes.backward_smoothing import BackwardSmoothing
@@ -17,6 +18,9 @@ from art_ext.core.training.recipes.war import War
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe for recipe in (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
 }
+
+for _recipe in RECIPES.values():  # dataclass writes __init__ when the class is there: no base class can do this
+    setattr(_recipe, "__init__", checked_keywords(_recipe.__init__, _recipe.__name__))  # noqa: B010  # for mypy
 
 
 def make_recipe(name: str, **arguments: Any) -> Recipe:

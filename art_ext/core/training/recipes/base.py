@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive
-from art_ext.core.geometry import NORMS, Box, check_ball
+from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.training.engine import Step
 from art_ext.core.training.modes import BN_MODES
 
@@ -103,7 +103,7 @@ class BallRecipe(Recipe):
 
     Attributes:
         eps: radius in the units of x (8/255, never 8); 0 trains on the inputs themselves.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling.
         bn_mode: BatchNorm while crafting: ``"eval"`` leaves the running statistics alone and uses them; ``"train"``
             uses the batch's and lets the running ones follow; ``"batch"`` uses the batch's without a trace.
     """
@@ -115,7 +115,7 @@ class BallRecipe(Recipe):
 
     def __post_init__(self) -> None:
         check_not_negative("eps", self.eps)
-        check_choice("norm", self.norm, NORMS)
+        object.__setattr__(self, "norm", norm_name(self.norm))
         check_choice("bn_mode", self.bn_mode, BN_MODES)
         boxed_start = getattr(self, "boxed_start", True)
         if not isinstance(boxed_start, bool):
