@@ -27,6 +27,23 @@ def parse_number(name: str, text: str) -> float:
     return value
 
 
+def parse_share(name: str, text: str) -> float:
+    """A share such as 0.5 or 1/2, or a percentage such as 50%.
+
+    Raises:
+        ValueError: for anything else, and for shares outside [0, 1].
+    """
+    given = text.strip()
+    percent = given.endswith("%")
+    try:
+        value = parse_number(name, given.removesuffix("%").strip()) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share from 0 to 1, or a percentage with its sign such as 50%, got {text!r}")
+    return value
+
+
 def parse_numbers(name: str, text: str) -> list[float]:
     """Numbers or fractions separated by commas.
 

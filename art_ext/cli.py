@@ -1,7 +1,8 @@
 """The command line: ``art-ext evaluate`` and its siblings.
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2 bad arguments or
-input; ``doctor`` exits with 1 if it finds a problem.
+input, 130 interrupted by Ctrl-C. 1 says that a check failed: ``--fail-under``, ``submit``, or a problem that ``doctor``
+found.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ import typer
 from art_ext import __version__
 from art_ext.arguments import parse_arguments, parse_attack_arguments, parse_numbers, parse_target
 from art_ext.cli_report import compare, report
-from art_ext.cli_shared import ClassFile, ClassOrder, Quiet, Seed, explained, share_of_work
+from art_ext.cli_shared import (
+    ClassFile,
+    ClassOrder,
+    FailUnder,
+    Quiet,
+    Seed,
+    explained,
+    judge,
+    parse_fail_under,
+    share_of_work,
+)
 from art_ext.cli_submit import submit
 from art_ext.cli_train import train
 
@@ -45,6 +56,7 @@ ATTACK = (
     "mi_fgsm, pgd, auto_pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's: torchattacks:PGD, art:SquareAttack, "
     "foolbox:LinfPGD, autoattack. Without a panel, rays."
 )
+NAME = "What to call the model in table and report; by default its checkpoint or its factory."
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 
 app = typer.Typer(
@@ -82,7 +94,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Train a natural and a robust network on real digits, attack both, and write a report."""
-    with explained():
+    with explained("run the same command again: the demo begins anew"):
         from art_ext.evaluation.demo import run_demo
 
         with _watcher(quiet) as watcher:
@@ -117,6 +129,8 @@ def evaluate(
     chunk_size: Annotated[int | None, typer.Option(help=CHUNK)] = None,
     shard: Annotated[str | None, typer.Option(help=SHARD)] = None,
     save_images: Annotated[bool, typer.Option("--save-images", help="Keep every adversarial image.")] = False,
+    name: Annotated[str | None, typer.Option(help=NAME)] = None,
+    fail_under: FailUnder = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -127,7 +141,10 @@ def evaluate(
     A run that was killed goes on when the same command is given again. Under torchrun or accelerate launch the
     processes share the work.
     """
-    with explained():
+    with explained(f"run the same command again: what is finished lies in {out}"):
+        least = parse_fail_under(fail_under)
+        if name is not None and not name.strip():
+            raise ValueError("name must hold at least one letter, got an empty text")
         radii, box = parse_numbers("eps", eps), parse_numbers("clip-values", clip_values)
         if len(box) != 2:
             raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
@@ -146,7 +163,7 @@ def evaluate(
             "class_order": class_order or "numeric", "classes": classes,
         }  # fmt: skip
         samples = load_data(data, class_order=class_order or "numeric", classes=classes).first(n)
-        models = {_name(model, weights): _model(model, factory_arguments, weights, device)}
+        models = {name or _name(model, weights): _model(model, factory_arguments, weights, device)}
         with _watcher(quiet) as watcher:
             outcome = run(
                 models, samples, out, eps=radii, attacks=attacks, panel=panel, mode=mode,
@@ -155,20 +172,22 @@ def evaluate(
                 chunk_size=chunk_size, shard=part, save_images=save_images, device=device, seed=seed,
                 arguments=arguments, overwrite=overwrite, watcher=watcher,
             )  # fmt: skip
-        _show(outcome, quiet)
+        _show(outcome, quiet, least)
 
 
 @app.command()
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Run folders of the shards.")],
     out: Annotated[Path, typer.Option(help="Folder of the whole run: new or empty.")],
+    fail_under: FailUnder = None,
     quiet: Quiet = False,
 ) -> None:
     """Unite the folders of shards, and write the report if none is missing."""
     with explained():
         from art_ext.evaluation import merge as unite
 
-        _show(unite(folders, out), quiet)
+        least = parse_fail_under(fail_under)
+        _show(unite(folders, out), quiet, least)
 
 
 app.command()(train)
@@ -220,10 +239,11 @@ def _name(spec: str, weights: Path | None) -> str:
 
 @contextmanager
 def _watcher(quiet: bool) -> Iterator[Watcher]:
-    """What shows the progress: nothing, or clean accuracies, warnings and a bar."""
+    """What shows the progress: nothing, or clean accuracies and a bar. Warnings are shown either way."""
     from art_ext.evaluation import Watcher
+    from art_ext.evaluation.table import counted, radius
 
-    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if quiet:
         yield Watcher()
         return
@@ -235,7 +255,7 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
         bar: tqdm[Any] | None = None
 
         def training(self, model: str, samples: int) -> None:
-            typer.echo(f"{model}: training on {samples} samples", err=True)
+            typer.echo(f"{model}: training on {counted(samples, 'sample')}", err=True)
 
         def clean(self, model: str, accuracy: float) -> None:
             typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
@@ -244,15 +264,13 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
             self.close()
             # a log file gets a line now and then, a terminal a bar that moves
             pause = 0.2 if sys.stderr.isatty() else 10
-            title = f"{model}, {attack}, eps {eps:.4g}"
+            title = f"{model}, {attack}, eps {radius(eps)}"
             self.bar = tqdm(total=samples, desc=title, bar_format=BAR, mininterval=pause)
 
         def progress(self, done: float, robust: float) -> None:
             if self.bar is not None:
                 self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
                 self.bar.update(done - self.bar.n)
-                if done >= (self.bar.total or 0):
-                    self.close()
 
         def close(self) -> None:
             if self.bar is not None:
@@ -265,14 +283,27 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
         bar.close()
 
 
-def _show(outcome: Outcome, quiet: bool) -> None:
-    from art_ext.evaluation.table import to_text
+def _show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
+    """Print what an evaluation found; exit with 1 if that is below what ``--fail-under`` asks for."""
+    from art_ext.evaluation.table import counted, to_text
+    from art_ext.evaluation.verdict import lines
 
     if outcome.missing:
-        typer.echo(f"{outcome.folder}: {outcome.missing} units of the work are missing, so there is no report yet")
+        verb = "is" if outcome.missing == 1 else "are"
+        typer.echo(
+            f"{outcome.folder}: {counted(outcome.missing, 'unit')} of the work {verb} missing, so there is no report "
+            "yet. A unit is one attack on one model over one chunk of the samples"
+        )
+        if least is not None:
+            typer.echo("fail-under: not judged while parts of the work are missing", err=True)
         return
     typer.echo(to_text(outcome.rows))
+    for sentence in lines(outcome.verdicts):
+        typer.echo(sentence)
+    for finding in outcome.warnings:
+        if finding.level == "warning" or not quiet:
+            subject = f"{finding.model}: " if finding.model else ""
+            typer.echo(f"{finding.level}: {subject}{finding.message}", err=True)
     if not quiet:
-        for finding in outcome.warnings:
-            typer.echo(f"warning: {f'{finding.model}: ' if finding.model else ''}{finding.message}", err=True)
         typer.echo(f"report: {outcome.folder / 'index.html'}")
+    judge(outcome.verdicts, least)

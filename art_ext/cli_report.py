@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from art_ext.cli_shared import explained
+from art_ext.cli_shared import FailUnder, explained, judge, parse_fail_under
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")]
 
@@ -18,11 +18,16 @@ def report(
         Path | None, typer.Option(help="Folder of the report: new, empty, or of an earlier one. Several runs need it.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")] = False,
+    fail_under: FailUnder = None,
 ) -> None:
     """Write the report of a run anew, or one report that compares several runs."""
     with explained():
         from art_ext.evaluation.records import REPORT, load_run
         from art_ext.evaluation.report import write_report
+        from art_ext.evaluation.table import verdicts
+        from art_ext.evaluation.together import name_apart
+
+        least = parse_fail_under(fail_under)
 
         if out is None and len(folders) > 1:
             raise ValueError(f"a report on {len(folders)} runs needs --out FOLDER")
@@ -35,6 +40,7 @@ def report(
         target.mkdir(parents=True, exist_ok=True)
         write_report(target, loaded)
         typer.echo(f"report: {target / REPORT}")
+        judge([verdict for one in name_apart(loaded) for verdict in verdicts(one.records, one.run)], least)
 
 
 def _check(out: Path, overwrite: bool) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from art_ext.arguments import parse_share
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.table import Verdict
 
 CLASS_ORDER = (
     "Order of class folders: numeric (whole numbers by value, the default) or text (as torchvision sorts them)."
@@ -17,15 +22,51 @@ CLASSES = "File with the class index of each class folder: JSON, CSV folder,inde
 
 ClassOrder = Annotated[str | None, typer.Option(help=CLASS_ORDER)]
 ClassFile = Annotated[str | None, typer.Option(metavar="FILE", help=CLASSES)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and warnings only: no progress, no infos.")]
+FailUnder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Exit with 1 if the worst case at the largest eps is below this share (0.5) or percentage (50%).",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
 
+def parse_fail_under(text: str | None) -> float | None:
+    """The share that ``--fail-under`` asks for, if it was given.
+
+    Raises:
+        ValueError: if it is no share.
+    """
+    return None if text is None else parse_share("fail-under", text)
+
+
+def judge(found: Sequence[Verdict], least: float | None) -> None:
+    """Exit with 1 if the worst case of a model is below what ``--fail-under`` asks for, and say so on stderr."""
+    from art_ext.evaluation.verdict import below
+
+    failed = [] if least is None else below(found, least)
+    for sentence in failed:
+        typer.echo(f"fail-under: {sentence}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn bad arguments, bad input and missing extras into one line on stderr and exit code 2."""
+def explained(go_on: str = "run the same command again") -> Iterator[None]:
+    """Turn what ends a command early into one line on stderr.
+
+    Bad arguments, bad input and missing extras end with exit code 2, Ctrl-C with 130.
+
+    Args:
+        go_on: how to go on after Ctrl-C.
+    """
     try:
         yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"interrupted: to go on, {go_on}", err=True)
+        raise typer.Exit(130) from error
     except (ValueError, ImportError, OSError) as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(2) from error

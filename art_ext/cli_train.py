@@ -107,15 +107,17 @@ def train(  # every parameter is read from the context: None where it was not gi
     """Train a robust network by the method of a paper, and measure it."""
     own = ("out", "config", "resume", "quiet")
     given = {name: value for name, value in context.params.items() if name not in own and value is not None}
-    with explained():
+    with explained(f"run the same command with --resume: checkpoints lie in {out}"):
+        from art_ext.evaluation.table import counted, radius
         from art_ext.training import resolve, run_training
         from art_ext.training.figures import to_text
         from art_ext.training.run import CONFIGURATION
 
         if resume and config is None and not {"recipe", "data"} & set(given) and (out / CONFIGURATION).is_file():
             config = out / CONFIGURATION  # nothing has to be said again
-        tells = not quiet and int(os.environ.get("RANK", "0")) == 0
-        _listen(tells)
+        main = int(os.environ.get("RANK", "0")) == 0
+        tells = main and not quiet
+        _listen(main, tells)
         run = run_training(resolve(given, config), out, resume=resume, progress=tells, say=_say if tells else None)
         _leave_group()
         if run is None:  # not the main process
@@ -124,7 +126,8 @@ def train(  # every parameter is read from the context: None where it was not gi
         for warning in run.get("warnings", ()):
             typer.echo(f"warning: {warning['message']}", err=True)
         if tells:
-            typer.echo(f"{run['test_samples']} test samples, {run['norm']} {run['eps']:.4g}; run: {out}")
+            samples = counted(run["test_samples"], "test sample")
+            typer.echo(f"{samples}, {run['norm']} {radius(run['eps'])}; run: {out}")
 
 
 def _leave_group() -> None:
@@ -139,8 +142,8 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _listen(tells: bool) -> None:
-    """Show warnings, and what our own loop says, where it is wanted."""
-    logging.basicConfig(level=logging.WARNING if tells else logging.ERROR, format="%(levelname)s: %(message)s")
+def _listen(main: bool, tells: bool) -> None:
+    """Show warnings in the main process, and the messages of our own loop where they are wanted."""
+    logging.basicConfig(level=logging.WARNING if main else logging.ERROR, format="%(levelname)s: %(message)s")
     if tells:
         logging.getLogger("art_ext").setLevel(logging.INFO)

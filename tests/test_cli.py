@@ -18,6 +18,7 @@ from art_ext.arguments import (
     parse_attack_arguments,
     parse_number,
     parse_numbers,
+    parse_share,
     parse_target,
     parse_value,
 )
@@ -126,6 +127,12 @@ class TestParsing:
         with pytest.raises(ValueError, match=r"attack-args must be name\.key=value"):
             parse_attack_arguments(text)
 
+    @pytest.mark.parametrize(
+        ("text", "share"), [("0.64", 0.64), ("64%", 0.64), (" 57.3 % ", 0.573), ("1/2", 0.5), ("1", 1.0), ("0", 0.0)]
+    )
+    def test_shares_and_percentages(self, text: str, share: float) -> None:
+        assert parse_share("fail-under", text) == pytest.approx(share, abs=1e-15)
+
     def test_targets(self) -> None:
         assert [parse_target(text) for text in (None, "random", "7", "-1")] == [None, "random", 7, "-1"]
 
@@ -141,16 +148,84 @@ class TestEvaluate:
         assert lines[-1] == f"report: {tmp_path / 'run' / 'index.html'}"
         assert "robust <= " in done.stderr, "the bar"
 
-    def test_quiet_prints_the_table_and_nothing_else(self, command: list[object], tmp_path: Path) -> None:
+    def test_quiet_prints_the_results_and_nothing_else(self, command: list[object], tmp_path: Path) -> None:
         done = call(*command, "--quiet")
         assert done.exit_code == 0
-        assert done.stderr == ""
-        head, rule, row = done.stdout.splitlines()
+        assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
+        head, rule, row, verdict = done.stdout.splitlines()
         assert set(rule) <= set("|-:")
+        assert verdict.startswith("robust accuracy ")
         cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, row.split("|")), strict=True))
-        (table,) = json.loads((tmp_path / "run" / "table.json").read_text())
+        table, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         assert cells["robust acc."] == f"{100 * table['robust_accuracy']:.1f} %"
         assert cells["eps"] == "8/255"
+
+    def test_one_line_for_each_eps_says_the_worst_case(self, command: list[object], tmp_path: Path) -> None:
+        done = call(*command, "--eps", "2/255,0.1", "--attack", "rays,fgsm")
+        assert done.exit_code == 0
+        (said,) = read_run(tmp_path / "run")["verdict"]  # type: ignore[index]
+        for worst, eps, line in zip(said["worst"], ("2/255", "0.1"), done.stdout.splitlines()[-3:-1], strict=True):
+            share, low, high = (100 * worst[name] for name in ("robust_accuracy", "robust_low", "robust_high"))
+            warnings = {0: "no warnings", 1: "1 warning"}.get(said["warnings"], f"{said['warnings']} warnings")
+            assert line == (
+                f"robust accuracy {share:.1f} % [{low:.1f}, {high:.1f}] at {eps}: worst case of 2 attacks, {warnings}"
+            )
+
+    def test_quiet_keeps_warnings_and_leaves_out_infos(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from art_ext.evaluation import finish
+        from art_ext.evaluation.findings import Finding
+
+        found = [
+            Finding("range", "", None, None, "odd data"), Finding("x", "net", None, None, "usual", level="info")
+        ]  # fmt: skip
+        monkeypatch.setattr(finish, "findings", lambda *arguments: found)
+        quiet = call(*command, "--quiet", "--name", "net")
+        assert quiet.stderr.splitlines() == ["warning: odd data"]
+        told = call(*command, "--name", "net", "--out", tmp_path / "told")
+        assert told.stderr.splitlines()[-2:] == ["warning: odd data", "info: net: usual"]
+        assert "worst case of 1 attack, 1 warning" in quiet.stdout
+
+    def test_the_bar_names_eps_as_the_table_does(self, command: list[object]) -> None:
+        assert "linear, rays, eps 8/255: " in call(*command).stderr
+
+    def test_name_of_the_model(self, command: list[object], tmp_path: Path) -> None:
+        assert call(*command, "--name", "mine").exit_code == 0
+        assert set(read_records(tmp_path / "run")["model"]) == {"mine"}
+        assert "<b>mine</b>" in (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+        assert {row["model"] for row in json.loads((tmp_path / "run" / "table.json").read_text())} == {"mine"}
+
+    @pytest.mark.parametrize(("offset", "code"), [(0.0, 0), (1e-3, 1)])
+    def test_fail_under_judges_the_largest_eps(
+        self, command: list[object], tmp_path: Path, offset: float, code: int
+    ) -> None:
+        options = ["--eps", "2/255,0.2", "--attack", "fgsm", "--n", 60]
+        call(*command, *options)
+        small, large = read_run(tmp_path / "run")["verdict"][0]["worst"]  # type: ignore[index]
+        assert small["robust_accuracy"] > large["robust_accuracy"]
+        for wanted in (str(large["robust_accuracy"] + offset), f"{100 * (large['robust_accuracy'] + offset)}%"):
+            done = call(*command, *options, "--fail-under", wanted)
+            assert done.exit_code == code
+            said = f"fail-under: robust accuracy of linear at 0.2 is {100 * large['robust_accuracy']:.1f} %, wanted at"
+            assert (said in done.stderr) == (code == 1)
+            assert done.stdout.splitlines()[-1].startswith("report: ")
+
+    def test_ctrl_c_says_how_to_go_on(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from art_ext.evaluation.watching import Tally
+
+        def interrupted(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Tally, "end", interrupted)
+            done = call(*command)
+        assert done.exit_code == 130
+        last = done.stderr.splitlines()[-1]
+        assert last == f"interrupted: to go on, run the same command again: what is finished lies in {tmp_path / 'run'}"
+        assert call(*command).exit_code == 0
 
     def test_arguments_reach_the_attack(self, command: list[object], tmp_path: Path) -> None:
         done = call(
@@ -260,6 +335,12 @@ class TestEvaluate:
             (["--max-queries", "0"], "max_queries must be"),
             (["--device", "abacus"], "device must be"),
             (["--out", "nets.py"], "out must name a folder"),
+            (["--fail-under", "1.5"], "fail-under must be a share from 0 to 1, or a percentage with its sign such as"),
+            (["--fail-under", "60"], "such as 50%, got '60'"),
+            (["--fail-under", "101%"], "such as 50%, got '101%'"),
+            (["--fail-under=-0.1"], "such as 50%, got '-0.1'"),
+            (["--fail-under", "half"], "such as 50%, got 'half'"),
+            (["--name", " "], "name must hold at least one letter"),
         ],
     )
     def test_bad_input_is_one_line_and_exit_code_2(
@@ -308,7 +389,7 @@ class TestEvaluate:
             "--quiet",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
-        (row,) = json.loads((tmp_path / "run" / "table.json").read_text())
+        row, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         assert row["clean_accuracy"] >= 0.98
         assert 0.85 <= row["robust_accuracy"] <= row["clean_accuracy"]
 
@@ -323,8 +404,10 @@ class TestDemo:
             monkeypatch.setattr(demo, name, value)
         monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(20))
         quiet = call("demo", "--out", tmp_path / "quiet", "--quiet")
-        assert (quiet.exit_code, quiet.stderr) == (0, "")
-        assert all(line.startswith("|") for line in quiet.stdout.splitlines())
+        assert quiet.exit_code == 0
+        assert all(line.startswith("warning: ") for line in quiet.stderr.splitlines())
+        verdict = r"(natural|adversarially trained): robust accuracy [\d.]+ % \[[\d.]+, [\d.]+\] at 0.2: worst case .*"
+        assert all(line.startswith("|") or re.fullmatch(verdict, line) for line in quiet.stdout.splitlines())
         told = call("demo", "--out", tmp_path / "told", "--seed", 5)
         assert "training" in told.stderr
         assert "clean accuracy" in told.stdout.splitlines()[0]
@@ -408,12 +491,17 @@ class TestSharedWork:
 
     def test_shards_and_merge(self, command: list[object], tmp_path: Path) -> None:
         for part in range(2):
-            done = call(*command, "--chunk-size", 4, "--shard", f"{part}/2", "--out", tmp_path / str(part))
+            options = ["--chunk-size", 4, "--shard", f"{part}/2", "--fail-under", "100%"]
+            done = call(*command, *options, "--out", tmp_path / str(part))
             assert done.exit_code == 0, done.stderr
-            assert "units of the work are missing, so there is no report yet" in done.stdout
-        done = call("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "united")
-        assert done.exit_code == 0, done.stderr
+            units = {0: "1 unit of the work is missing", 1: "2 units of the work are missing"}[part]
+            assert f"{units}, so there is no report yet. A unit is one attack on one model over one" in done.stdout
+            assert "fail-under: not judged while parts of the work are missing" in done.stderr
+        done = call("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "united", "--fail-under", "100%")
+        assert done.exit_code == 1, done.stderr
         assert "| rays" in done.stdout
+        assert re.search(r"^robust accuracy .* at 8/255: worst case of 1 attack, ", done.stdout, re.MULTILINE)
+        assert "fail-under: robust accuracy of linear at 8/255 is " in done.stderr
         assert len(read_records(tmp_path / "united")) == 12
         again = call("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "other")
         assert again.exit_code == 2

@@ -48,7 +48,9 @@ class TestReport:
         page = (out / "index.html").read_text(encoding="utf-8")
         assert "<b>net (few)</b>" in page
         assert "<b>net (many)</b>" in page
-        assert [row["model"] for row in json.loads((out / "table.json").read_text())] == ["net (few)", "net (many)"]
+        rows = json.loads((out / "table.json").read_text())
+        assert [row["model"] for row in rows] == ["net (few)", "net (few)", "net (many)", "net (many)"]
+        assert [row["attack"] for row in rows] == ["rays", "worst_case"] * 2
         assert not list(out.glob(".*")), "temporary files are left"
 
     def test_of_one_run_is_written_anew_where_it_lies(self, runs: Path, tmp_path: Path) -> None:
@@ -59,6 +61,19 @@ class TestReport:
         assert call("report", folder).exit_code == 0
         assert (folder / "index.html").read_text(encoding="utf-8").count('class="curve') == 2
         assert (folder / "records.parquet").read_bytes() == records
+
+    def test_fail_under_judges_every_run(self, runs: Path, tmp_path: Path) -> None:
+        out = tmp_path / "together"
+        few, many = (json.loads((runs / name / "run.json").read_text())["verdict"][0] for name in ("few", "many"))
+        least = few["worst"][0]["robust_accuracy"]
+        assert many["worst"][0]["robust_accuracy"] < least
+        done = call("report", runs / "few", runs / "many", "--out", out, "--fail-under", least)
+        assert done.exit_code == 1
+        assert done.stderr.count("\n") == 1
+        assert "robust accuracy of net (many) at 0.05 is " in done.stderr
+        assert (out / "index.html").exists()
+        assert call("report", runs / "few", "--out", out, "--fail-under", f"{100 * least}%").exit_code == 0
+        assert call("report", runs / "few", "--out", out, "--fail-under", "1.5").exit_code == 2
 
     def test_refusals(self, runs: Path, tmp_path: Path) -> None:
         few, many = runs / "few", runs / "many"

@@ -55,7 +55,7 @@ def test_samples_meet_by_their_ids(make_run: Any) -> None:
     b = make_run({"m": {"x": {0.1: {3, 4}}}}, samples=6, ids=[11, 10, 9, 7, 8, 7], name="b")
     found = compare(a, b)
     assert found.pairs[0].samples == 5
-    assert found.notes == ["1 samples are in B only"]
+    assert found.notes == ["1 sample is in B only"]
     assert kinds(found) == [(0.1, "only A", 1, 5, "x"), (0.1, "only B", 2, 4, "x")], "of twins the second is the second"
 
 
@@ -102,7 +102,7 @@ def test_what_is_printed_and_kept(make_run: Any) -> None:
     text = to_text(found, 2)
     assert "| m     | 0.1 |      10 | 100.0 % | 100.0 % |   70.0 % |  100.0 % |" in text
     assert text.count("only A") == 2
-    assert text.endswith("1 more disagreements: --out FILE.csv keeps all")
+    assert text.endswith("1 more disagreement: --out FILE.csv keeps all")
     assert "only A" not in to_text(found, 0)
     assert "more" not in to_text(found, 3)
     lines = list(csv.DictReader(io.StringIO(to_csv(found))))

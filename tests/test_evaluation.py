@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks import rays
+from art_ext.core.metrics import wilson
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import Watcher, evaluate, plots, read_records, read_run, records
+from art_ext.evaluation import ATTACKS, Watcher, evaluate, plots, read_records, read_run, records
+from art_ext.evaluation.panel import find_attack
 from art_ext.evaluation.table import radius
 
 N, EPS = 20, 0.03
@@ -148,7 +150,7 @@ class TestTable:
         for row in outcome.rows:
             found = outcome.records.query("model == @row.model and eps == @row.eps")
             right = (found["clean_prediction"] == found["label"]).to_numpy()
-            near = (found["distance"] <= row.eps).to_numpy()
+            near = (found["nearest_distance"] <= row.eps).to_numpy()
             broken = right & near
             cost = found["queries_to_success"].to_numpy()[broken]
             assert row.samples == N
@@ -158,23 +160,54 @@ class TestTable:
             assert row.mean_queries == pytest.approx(cost.mean())
             assert row.median_queries == pytest.approx(np.median(cost))
             assert row.mean_queries_without_check == pytest.approx(cost.mean() - 1)
-            finite = np.isfinite(found["distance"])
-            assert row.adbd == pytest.approx(np.where(right, found["distance"], 0.0)[finite].mean(), rel=1e-6)
-            assert row.mean_distance == pytest.approx(found["distance"][finite & right].mean(), rel=1e-6)
-            assert row.median_distance == pytest.approx(np.median(found["distance"][finite & right]), rel=1e-6)
+            finite = np.isfinite(found["nearest_distance"])
+            assert row.adbd == pytest.approx(np.where(right, found["nearest_distance"], 0.0)[finite].mean(), rel=1e-6)
+            assert row.mean_distance == pytest.approx(found["nearest_distance"][finite & right].mean(), rel=1e-6)
+            assert row.median_distance == pytest.approx(np.median(found["nearest_distance"][finite & right]), rel=1e-6)
             assert row.left_out == (~finite & right).sum()
             assert row.queries == found["queries"].sum()
             assert row.seconds == pytest.approx(found["seconds"].sum())
 
     def test_csv_and_json_hold_the_same_table(self, tmp_path: Path) -> None:
         outcome = run(tmp_path / "run")
-        (row,) = json.loads((tmp_path / "run" / "table.json").read_text())
+        row, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         with (tmp_path / "run" / "table.csv").open() as stream:
-            (line,) = csv.DictReader(stream)
+            line, _ = csv.DictReader(stream)
         assert row["robust_accuracy"] == float(line["robust_accuracy"]) == outcome.rows[0].robust_accuracy
         for name in ("adbd", "mean_distance", "median_distance", "left_out"):
             assert row[name] is None, "a search that stopped early knows upper bounds only"
             assert line[name] == ""
+
+    def test_rows_of_the_worst_case(self, tmp_path: Path) -> None:
+        models = {"a": classifier(), "b": classifier(1)}
+        outcome = run(tmp_path / "run", models=models, eps=(0.01, 0.03), attacks=("rays", "fgsm"))
+        rows = json.loads((tmp_path / "run" / "table.json").read_text())
+        with (tmp_path / "run" / "table.csv").open() as stream:
+            lines = list(csv.DictReader(stream))
+        assert [(row["model"], row["attack"]) for row in rows] == [
+            (model, attack) for model in "ab" for attack in ("rays", "rays", "fgsm", "fgsm", "worst_case", "worst_case")
+        ]  # fmt: skip
+        worst = [row for row in rows if row["attack"] == "worst_case"]
+        for row in worst:
+            found = outcome.records[outcome.records["model"] == row["model"]]
+            broken = found[found["success"] | found["already_adversarial"]].query("eps <= @row['eps']")["index"]
+            held = N - broken.nunique()
+            right = N - found[found["already_adversarial"]]["index"].nunique()
+            assert (row["robust_accuracy"], row["clean_accuracy"]) == (held / N, right / N)
+            assert (row["robust_low"], row["robust_high"]) == pytest.approx(wilson(held, N))
+            assert (row["clean_low"], row["clean_high"]) == pytest.approx(wilson(right, N))
+            assert (row["samples"], row["attacks"]) == (N, 2)
+            levels = [one.level for one in outcome.warnings if one.model in ("", row["model"])]
+            assert (row["warnings"], row["infos"]) == (levels.count("warning"), levels.count("info"))
+            assert row["mean_queries"] is None
+        assert any(row["warnings"] for row in worst)
+        assert {row["attacks"] for row in rows if row["attack"] != "worst_case"} == {None}
+        numbers = [float(line["robust_accuracy"]) for line in lines]
+        assert numbers == [row["robust_accuracy"] for row in rows]
+        said = read_run(tmp_path / "run")["verdict"]  # type: ignore[index]
+        assert [(one["model"], len(one["worst"]), one["attacks"]) for one in said] == [("a", 2, 2), ("b", 2, 2)]
+        told = [one["robust_accuracy"] for verdict in said for one in verdict["worst"]]
+        assert told == [row["robust_accuracy"] for row in worst]
 
     def test_nothing_broken_is_unknown_cost_not_zero(self, tmp_path: Path) -> None:
         (row,) = run(tmp_path / "run", eps=1e-4).rows
@@ -286,6 +319,7 @@ class TestRefusals:
             ({"norm": "l0"}, "norm must be one of"),
             ({"attacks": ("pdg",)}, "attack must be one of rays, .*, autoattack, or torchattacks:CLASS, .*got 'pdg'"),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
+            ({"attacks": (replace(ATTACKS["rays"], name="worst_case"),)}, "no attack may be called 'worst_case'"),
             ({"max_queries": 0}, "max_queries must be an integer >= 1"),
             ({"batch_size": 0}, "batch_size must be"),
             ({"chunk_size": 0}, "chunk_size must be"),
@@ -325,6 +359,26 @@ class TestWatcher:
         assert list(robust) == sorted(robust, reverse=True)
         assert robust[0] == pytest.approx(17 / 20)
         assert heard[-1] == (N, pytest.approx(row.robust_accuracy))
+
+    @pytest.mark.parametrize("mode", ["cascade", "independent"])
+    @pytest.mark.parametrize("early_stop", [True, False])
+    def test_the_last_number_of_a_bar_is_that_of_the_table(self, tmp_path: Path, mode: str, early_stop: bool) -> None:
+        bars: dict[tuple[str, float], list[float]] = {}
+
+        class Listener(Watcher):
+            def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+                self.bar = bars.setdefault((attack, eps), [])
+
+            def progress(self, done: float, robust: float) -> None:
+                self.bar.append(robust)
+
+        few = find_attack("rays", {"max_queries": 12}, "few")
+        options: dict[str, Any] = {"early_stop": early_stop, "mode": mode, "eps": (0.01, 0.02, 0.03)}
+        rows = run(tmp_path / "run", attacks=(few, "rays", "fgsm", "i_fgm"), watcher=Listener(), **options).rows
+        table = {(row.attack, row.eps): row.robust_accuracy for row in rows}
+        assert len({table["few", 0.01], table["few", 0.03], table["rays", 0.03]}) == 3, "or it would show nothing"
+        assert {key: bar[-1] for key, bar in bars.items()} == pytest.approx({key: table[key] for key in bars})
+        assert all(bar == sorted(bar, reverse=True) for bar in bars.values())
 
 
 def test_importing_the_evaluation_does_not_import_art_or_pandas() -> None:

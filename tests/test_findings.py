@@ -59,8 +59,12 @@ def block(attack: str, broken: Collection[int], **columns: Any) -> pd.DataFrame:
 PANEL = {"pgd": "gradients", "rays": "labels", "nes": "scores"}
 
 
-def doubts(*blocks: pd.DataFrame, asks: Mapping[str, str] = PANEL) -> list[Finding]:
-    return findings(pd.concat(blocks, ignore_index=True), run_of(asks), {})
+def doubts(*blocks: pd.DataFrame, asks: Mapping[str, str] = PANEL, facts: Any = None) -> list[Finding]:
+    return findings(pd.concat(blocks, ignore_index=True), run_of(asks), facts or {})
+
+
+def warned(*blocks: pd.DataFrame) -> list[Finding]:
+    return [found for found in doubts(*blocks) if found.level == "warning"]
 
 
 class TestFalselyRobust:
@@ -70,21 +74,21 @@ class TestFalselyRobust:
         assert found.indices == (2, 9, 30)
         assert found.ids == (1002, 1009, 1030)
         assert (found.count, found.samples, found.interval) == (3, N, wilson(3, N))
-        assert "gradients broke 1 samples, and nes, rays broke 3" in found.message
+        assert "at eps 0.1 attacks with gradients broke 1 sample, and nes, rays broke 3" in found.message
 
     def test_names_the_attack_if_it_is_one(self) -> None:
         (found,) = doubts(block("pgd", ()), block("rays", {9}), block("nes", ()))
         assert found.attack == "rays"
 
     def test_a_pgd_that_misses_a_few_is_sound(self) -> None:
-        assert not doubts(block("pgd", range(11)), block("rays", range(14)))
+        assert not warned(block("pgd", range(11)), block("rays", range(14)))
 
     def test_as_many_are_grave_if_gradients_find_little_else(self) -> None:
-        assert doubts(block("pgd", range(2)), block("rays", range(5)))
-        assert not doubts(block("pgd", range(3)), block("rays", range(6)))
+        assert warned(block("pgd", range(2)), block("rays", range(5)))
+        assert not warned(block("pgd", range(3)), block("rays", range(6)))
 
     def test_a_large_share_of_all_samples_is_grave_whatever_gradients_find(self) -> None:
-        grave = [missed for missed in range(20) if doubts(block("pgd", range(20)), block("rays", range(20 + missed)))]
+        grave = [missed for missed in range(20) if warned(block("pgd", range(20)), block("rays", range(20 + missed)))]
         assert grave == [missed for missed in range(20) if missed and wilson(missed, N)[0] > 0.05]
         assert 0 < len(grave) < 19
 
@@ -94,7 +98,7 @@ class TestFalselyRobust:
             independent = doubts(block("pgd", range(3)), block("rays", {0, *more}))
             cascade = doubts(block("pgd", range(3)), block("rays", more, attacked=~broken))
             assert independent == cascade
-            assert len(cascade) == (len(more) == 5)
+            assert [found.level for found in cascade] == ["warning" if len(more) == 5 else "info"]
 
     def test_samples_that_gradients_were_never_given_prove_nothing(self) -> None:
         first = np.isin(np.arange(N), range(8))
@@ -112,14 +116,15 @@ class TestFalselyRobust:
             block("pgd", range(6), eps=small), block("rays", {6}, eps=small), block("pgd", (), eps=large),
             block("rays", range(7), eps=large),
         ]  # fmt: skip
-        assert not doubts(*blocks)
+        assert [found.indices for found in doubts(*blocks)] == [(6,), (6,)], "the other six are successes of gradients"
+        assert not warned(*blocks)
 
     def test_each_radius_and_model_is_judged_alone(self) -> None:
         blocks = [
             block("pgd", (), eps=0.05), block("rays", {1, 2}, eps=0.05), block("pgd", range(9)), block("rays", {1, 2}),
             block("pgd", {1, 2}, model="other"), block("rays", {1, 2}, model="other"),
         ]  # fmt: skip
-        (found,) = doubts(*blocks)
+        (found,) = warned(*blocks)
         assert (found.model, found.eps, found.indices) == ("net", 0.05, (1, 2))
 
     def test_a_panel_of_one_kind_compares_nothing(self) -> None:
@@ -131,6 +136,58 @@ class TestFalselyRobust:
         peer = block("art:Some", {1}, gradients=gradients)
         asks = {"art:Some": "unknown", "rays": "labels"}
         assert len(doubts(peer, block("rays", range(1, 9)), asks=asks)) == expected
+
+
+class TestMissedByGradients:
+    def test_names_the_samples_of_a_sound_model(self) -> None:
+        (found,) = doubts(block("pgd", range(9)), block("rays", {0, 11}), block("nes", {11, 12}))
+        assert (found.kind, found.level, found.model, found.attack) == ("missed-by-gradients", "info", "net", None)
+        assert (found.eps, found.indices, found.ids) == (EPS, (11, 12), (1011, 1012))
+        assert (found.count, found.samples, found.interval) == (2, N, wilson(2, N))
+        assert "at eps 0.1 nes, rays broke 2 samples that no attack with gradients broke" in found.message
+
+    def test_one_sample_is_enough(self) -> None:
+        (found,) = doubts(block("pgd", range(9)), block("rays", range(10)))
+        assert (found.kind, found.attack, found.indices) == ("missed-by-gradients", "rays", (9,))
+        assert "broke 1 sample that" in found.message
+
+    def test_any_attack_with_gradients_counts(self) -> None:
+        asks = {**PANEL, "ead": "gradients"}
+        assert not doubts(block("pgd", range(9)), block("ead", {9}), block("rays", {9}), asks=asks)
+
+    def test_samples_that_no_gradients_were_given(self) -> None:
+        given = ~np.isin(np.arange(N), [1, 2])
+        assert not doubts(block("rays", {1, 2}), block("pgd", {5}, attacked=given))
+
+    def test_each_radius_is_judged_alone(self) -> None:
+        small, large = 0.05, EPS
+        blocks = [
+            block("pgd", range(9), eps=small), block("rays", {20}, eps=small), block("pgd", range(9), eps=large),
+            block("rays", {20, 21}, eps=large),
+        ]  # fmt: skip
+        assert [(found.eps, found.indices) for found in doubts(*blocks)] == [(small, (20,)), (large, (20, 21))]
+
+    @pytest.mark.parametrize(
+        ("parts", "missed"),
+        [
+            ([["apgd-ce", [0, 1]], ["apgd-t", []], ["square", [7]]], (7,)),
+            ([["apgd-ce", [0, 1]], ["square", []]], None),
+            ([["square", [7]], ["apgd-ce", [0, 1]]], None),  # it was broken before gradients were given it
+            ([["apgd-ce", [0]], ["square", [7]], ["fab-t", [1]]], (7,)),
+        ],
+    )
+    def test_parts_of_autoattack_are_attacks(self, parts: Any, missed: tuple[int, ...] | None) -> None:
+        broken = {index for _, positions in parts for index in positions}
+        facts = {"net": [{"attack": "aa", "eps": EPS, "autoattack": [], "parts": parts}]}
+        found = doubts(block("aa", broken, gradients=3), asks={"aa": "unknown"}, facts=facts)
+        assert [one.indices for one in found] == ([] if missed is None else [missed])
+        assert all((one.kind, one.attack) == ("missed-by-gradients", "aa:square") for one in found)
+
+    def test_a_part_and_another_attack(self) -> None:
+        facts = {"net": [{"attack": "aa", "eps": EPS, "parts": [["apgd-ce", list(range(5))], ["square", [7, 8]]]}]}
+        blocks = [block("aa", {*range(5), 7, 8}, gradients=3), block("pgd", {8})]
+        (found,) = doubts(*blocks, asks={"aa": "unknown", "pgd": "gradients"}, facts=facts)
+        assert found.indices == (7,)
 
 
 class Saturated(nn.Module):
@@ -287,7 +344,7 @@ class TestProbe:
         ("model", "message"),
         [
             (lambda x: torch.full((len(x), 10), math.nan), r"NaN for the clean input, first in sample 0 \(counted"),
-            (lambda x: x, r"must return \(rows, classes\) scores.* got shape \(16, 1, 8, 8\).* \(counted from"),
+            (lambda x: x, r"must return \(rows, classes\) logits.* got shape \(16, 1, 8, 8\).* \(counted from"),
             (lambda x: x.flatten(1)[:, :3], "labels must be below 3, the model's width, got 9$"),
             (lambda x: x[:, 3], r"the model fails on samples of shape \(1, 8, 8\): index 3 is out of bounds"),
             (nn.Linear(9, 10), r"the model fails on samples of shape \(1, 8, 8\): "),
@@ -378,10 +435,9 @@ def test_third_party_checkpoints(checkpoint: str, art_ext_data: Path) -> None:
     run = run_of({"pgd": "unknown", "rays": "labels"}, settings(eps=(0.3,)), data.x.shape[1:])
     records = pd.concat([attacked("pgd", white, index, ids), attacked("rays", search, index, ids)], ignore_index=True)
     found = findings(records, run, facts)
-    if checkpoint == "mnist_smallcnn_trades":
-        assert found == []
-    else:
-        (doubt,) = found
-        assert (doubt.kind, doubt.indices, doubt.ids) == ("falsely-robust", only, tuple(ids[list(only)].tolist()))
+    (doubt,) = found
+    kind = "missed-by-gradients" if checkpoint == "mnist_smallcnn_trades" else "falsely-robust"
+    assert (doubt.kind, doubt.indices, doubt.ids) == (kind, only, tuple(ids[list(only)].tolist()))
+    assert doubt.interval == wilson(len(only), 200)
+    if kind == "falsely-robust":
         assert set(only) >= {92, 118, 175}
-        assert doubt.interval == wilson(len(only), 200)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import rc_context
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,9 +23,9 @@ from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, evaluate, pictures, plots, records, report
-from art_ext.evaluation.canvas import Canvas
+from art_ext.evaluation.canvas import STYLE, Canvas
 from art_ext.evaluation.examples import Examples, Found, choose
-from art_ext.evaluation.table import broken, to_text, verdicts
+from art_ext.evaluation.table import broken, summarise, to_text, verdicts
 from art_ext.evaluation.together import name_apart, notes
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
@@ -171,6 +172,63 @@ def test_many_attacks_have_axes_for_each_model(
         assert {text.get_text().strip().partition(" (")[0] for text in figure.legends[0].get_texts()} == names
 
 
+@pytest.mark.parametrize("models", [2, 3, 5, 7])
+def test_each_model_has_axes_and_each_column_labels(models: int) -> None:
+    names = [f"m{number}" for number in range(models)]
+    canvas = Canvas.of(names, ["a", "b", "c"])
+    canvas.set(xlim=(0, 1), ylim=(0, 101), xlabel="radius", ylabel="robust accuracy (%)")
+    visible = [axes for axes in canvas.figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in visible] == names
+    canvas.figure.draw_without_rendering()
+    for column in (0, 1):
+        own = visible[column::2]
+        labels = [any(label.get_visible() and label.get_text() for label in axes.get_xticklabels()) for axes in own]
+        assert labels == [False] * (len(own) - 1) + [True], "under the last of the column only"
+        assert [axes.get_xlabel() for axes in own] == [""] * (len(own) - 1) + ["radius"]
+        marked = [any(label.get_visible() and label.get_text() for label in axes.get_yticklabels()) for axes in own]
+        assert marked == [column == 0] * len(own)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are drawn from here on."""
+    figures: list[Any] = []
+
+    def keep(figure: Any) -> bytes:
+        figure.draw_without_rendering()
+        figures.append(figure)
+        return b""
+
+    monkeypatch.setattr(plots, "to_png", keep)
+    return figures
+
+
+@pytest.mark.parametrize("most", [2, 7, 40, 1500, 200_000])
+def test_logarithmic_axes_have_numbers_and_no_source_code(make_run: Any, drawn: list[Any], most: int) -> None:
+    one = make_run({"m": {"x": {0.1: {1, 2}}}})
+    one.records["queries"] = most
+    one.records.loc[one.records["success"], "queries_to_success"] = most
+    with rc_context(STYLE):
+        plots.draw([one])
+    (axes,) = drawn[1].axes
+    assert axes.get_xscale() == "log"
+    texts = [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))]
+    shown = [text for text in texts if text]
+    assert all(re.fullmatch(r"[\d,]+", text) for text in shown)
+    assert len(shown) > 1
+    assert ("1,000" in shown) == (most > 1000)
+
+
+def test_plots_without_data_are_left_out(make_run: Any, drawn: list[Any]) -> None:
+    none_right = make_run({"m": {"x": {0.1: {1}}}}, wrong={"m": set(range(10))})
+    assert [plot.file for plot in plots.draw([none_right])] == ["robust_accuracy.png"]
+    attacks = {"x": {0.1: {1}}, "y": {0.1: {2}}, "z": {0.1: {3}}}
+    one_right = make_run({"a": attacks, "b": attacks, "c": attacks}, wrong={"b": set(range(10))})
+    drawn.clear()
+    assert len(plots.draw([one_right])) == 2
+    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [["a", "b", "c"], ["a", "c"]]
+
+
 def test_looks_tell_curves_apart() -> None:
     for models, attacks in ((2, 2), (6, 1), (1, 11), (3, 11)):
         names = [f"m{model}" for model in range(models)]
@@ -275,6 +333,38 @@ def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:
     assert (first.worst[1].robust_low, first.worst[1].robust_high) == wilson(5, 10)
     assert (first.clean_low, first.clean_high) == wilson(9, 10)
     assert (second.warnings, second.clean_accuracy) == (1, 1.0)
+
+
+def search_in_a_cascade(make_run: Any) -> Any:
+    """One search of ``last`` for both radii, after ``first``; 0 is misclassified.
+
+    ``first`` breaks 1 and 2 within 0.1, and 3, 4 and 5 within 0.2 only. ``last`` is given what is left within 0.1.
+    """
+    one = make_run({"m": {"first": {0.1: {1, 2}, 0.2: {3, 4, 5}}, "last": {0.1: {6}, 0.2: {3, 4, 6, 7}}}},
+                   wrong={"m": {0}}, mode="cascade", nearest=("last",))  # fmt: skip
+    records = one.records
+    own, index = records["attack"] == "last", records["index"]
+    records.loc[own, "attacked"] = ~index.isin([0, 1, 2])
+    records.loc[own, "success"] = (index == 6) | ((records["eps"] == 0.2) & index.isin([3, 4, 7]))
+    records.loc[own, "nearest_distance"] = index[own].map({3: 0.15, 4: 0.15, 6: 0.05, 7: 0.15}).fillna(np.inf)
+    records.loc[own & records["success"], "queries_to_success"] = 7
+    records.loc[own & index.isin([3, 4]), "queries_to_success"] = 99
+    return replace(one, rows=summarise(records, one.run))
+
+
+def test_a_search_for_several_eps_counts_what_was_left_at_each(make_run: Any) -> None:
+    one = search_in_a_cascade(make_run)
+    first, second = (row for row in one.rows if row.attack == "last")
+    assert (first.attacked, first.success_rate, first.robust_accuracy) == (7, pytest.approx(1 / 7), 0.6)
+    assert (second.attacked, second.success_rate, second.robust_accuracy) == (4, 0.5, pytest.approx(0.2))
+    assert second.mean_queries == 7, "3 and 4 were broken before"
+    assert first.mean_distance == second.mean_distance == pytest.approx(0.125), "of the one search"
+
+
+def test_curves_of_a_cascade_are_of_what_was_left(make_run: Any, drawn: list[Any]) -> None:
+    plots.draw([search_in_a_cascade(make_run)])
+    ends = [line.get_ydata()[-1] for line in drawn[1].axes[0].lines]
+    assert ends == pytest.approx([100 * 2 / 9, 100 * 3 / 7, 100 / 7, 50])
 
 
 @pytest.mark.usefixtures("without_plots")

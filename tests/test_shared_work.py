@@ -443,5 +443,6 @@ def test_flags_of_an_attack_become_warnings(tmp_path: Path, run: Any) -> None:
     outcome = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)
     assert [(one.kind, one.eps, one.message) for one in outcome.warnings] == [("autoattack:dynamic", 0.1, "seen")]
     again = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)  # read back from the units
+    assert len(list((tmp_path / "run" / CHUNKS).glob("000-*.json"))) == 5, "one for each chunk"
     assert again.warnings == outcome.warnings
     assert [one["kind"] for one in read_run(tmp_path / "run")["warnings"]] == ["autoattack:dynamic"]  # type: ignore[index]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C99")  # Okabe and Ito: for all eyes
@@ -63,10 +64,8 @@ class Canvas:
         else:
             lines = -(-len(models) // 2)
             figure = _figure(10.6, 4.0 * lines)
-            grid = figure.subplots(lines, 2, squeeze=False, sharey=True).flat
-            axes = dict(zip(models, grid, strict=False))
-            for unused in list(grid)[len(models) :]:
-                unused.set_visible(False)
+            places = [figure.add_subplot(lines, 2, number + 1) for number in range(len(models))]
+            axes = dict(zip(models, places, strict=True))
         if not shared:
             for model, own in axes.items():
                 own.set_title(short(model, 44), fontsize=11, pad=18)
@@ -83,10 +82,28 @@ class Canvas:
         return f" {short(model, 32)} · {short(attack, 24)}{more}" if self.shared else f" {short(attack, 24)}{more}"
 
     def set(self, **properties: Any) -> None:
-        """Set properties of all axes; the left ones alone name the vertical axis."""
-        for axes in dict.fromkeys(self.axes.values()):
+        """Set properties of all axes; the left ones alone name the vertical axis, the lowest ones the horizontal."""
+        for axes in self.every_axes():
             axes.set(**properties)
-            axes.label_outer()
+            place = axes.get_subplotspec()
+            if place is None or not place.is_first_col():
+                axes.set_ylabel("")
+                axes.tick_params(labelleft=False)
+            if axes not in self._lowest():
+                axes.set_xlabel("")
+                axes.tick_params(axis="x", which="both", labelbottom=False)
+
+    def every_axes(self) -> list[Axes]:
+        """The axes, each once."""
+        return list(dict.fromkeys(self.axes.values()))
+
+    def _lowest(self) -> list[Axes]:
+        """The last axes of each column: of an odd number of models, they stand in different lines."""
+        by_column: dict[int, Axes] = {}
+        for axes in self.every_axes():
+            place = axes.get_subplotspec()
+            by_column[0 if place is None else place.colspan.start] = axes
+        return list(by_column.values())
 
     def legend(self) -> None:
         """A legend below the axes, where it hides no curve."""
@@ -109,6 +126,21 @@ def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
         "linestyle": DASHES[(dash + colour // len(COLOURS)) % len(DASHES)],
         "marker": MARKERS[marker % len(MARKERS)],
     }
+
+
+def label_plainly(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as 100 and 1,000: matplotlib's own labels are TeX source.
+
+    Where the axis spans less than a decade, the ticks between its powers of ten have labels too.
+    """
+    from matplotlib.ticker import LogFormatter
+
+    class Between(LogFormatter):
+        def __call__(self, value: float, position: int | None = None) -> str:
+            return f"{value:,.0f}" if super().__call__(value, position) else ""
+
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set_minor_formatter(Between(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
 
 
 def to_png(figure: Figure) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.table import NORMS, aligned, broken, csv_of, percent, radius
+from art_ext.evaluation.table import NORMS, aligned, broken, counted, csv_rows, percent, radius
 from art_ext.evaluation.together import models_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
     joined = _join(a, b)
     radii, notes = _common_radii(a, b)
     alone = {which: one.records["index"].nunique() - len(joined) for which, one in (("A", a), ("B", b))}
-    notes += [f"{count} samples are in {which} only" for which, count in alone.items() if count]
+    notes += [
+        f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} in {which} only"
+        for which, count in alone.items() if count
+    ]  # fmt: skip
     pairs, disagreements = [], []
     for name, ours, theirs in _matched_models(a, b, notes):
         records = [one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))]
@@ -266,13 +269,13 @@ def to_text(comparison: Comparison, most: int) -> str:
         ]  # fmt: skip
         parts += ["", aligned(heads, cells, words=(0, 1, 9))]
     if len(found) > most:
-        parts.append(f"{len(found) - most} more disagreements: --out FILE.csv keeps all")
+        parts.append(f"{counted(len(found) - most, 'more disagreement')}: --out FILE.csv keeps all")
     return "\n".join(parts)
 
 
 def to_csv(comparison: Comparison) -> str:
     """The disagreements as CSV with a header."""
-    return csv_of(Disagreement, map(asdict, comparison.disagreements))
+    return csv_rows([field.name for field in fields(Disagreement)], map(asdict, comparison.disagreements))
 
 
 def to_json(comparison: Comparison) -> str:

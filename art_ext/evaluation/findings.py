@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics import chance_warning, wilson
+from art_ext.evaluation.successes import Successes, parts_of, successes_within
+from art_ext.evaluation.table import counted, radius
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +30,9 @@ class Finding:
     """A warning that numbers of the run may be wrong, or an info that helps to read them.
 
     Attributes:
-        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"randomised"``, ``"probabilities"``,
-            ``"zero-gradients"``, ``"range"``, ``"training-mode"``, ``"eps-unit"`` or ``"autoattack:<flag>"``.
+        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``, ``"randomised"``,
+            ``"probabilities"``, ``"zero-gradients"``, ``"range"``, ``"training-mode"``, ``"eps-unit"`` or
+            ``"autoattack:<flag>"``.
         model: the model that it concerns; empty if it concerns the data or the settings, and so all models.
         attack: the one attack that it concerns, if it is one.
         eps: radius, if it depends on one.
@@ -80,6 +83,10 @@ def to_json(found: Iterable[Finding]) -> str:
 def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
     """The findings of a run, warnings before infos.
 
+    ``missed-by-gradients`` (info): samples that an attack with labels or scores broke within eps, and no attack with
+    gradients that was given them. The parts of AutoAttack count as attacks here. Not repeated where all of them are
+    in a ``falsely-robust``.
+
     ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O those that they were
     given and did not break while an attack with labels or scores did. Masked gradients hide adversarials from the
     former only. But a plain PGD misses a few on sound models too, so O alone does not tell one from the other; nor does
@@ -91,12 +98,13 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
     Args:
         records: of the run, finished or not.
         run: its ``run.json``.
-        facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`; a mapping among them may also
-            hold the raised flags of an AutoAttack, as ``{"autoattack": [{"name", "detail"}, ...]}``.
+        facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`, and those of AutoAttack on each
+            chunk: the raised flags as ``{"autoattack": [{"name", "detail"}, ...]}``, and the positions that each part
+            broke as ``{"attack", "eps", "parts": [[name, positions], ...]}``, parts in their order.
     """
     ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
     found = [finding for model, parts in facts.items() for finding in _classes(model, parts, records, run)]
-    found += _falsely_robust(records, run, ids)
+    found += _by_access(records, run, ids, facts)
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
@@ -151,32 +159,56 @@ def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
     return known | {name for name, what in asks.items() if what == "unknown" and name in differentiated}
 
 
-def _falsely_robust(records: pd.DataFrame, run: Mapping[str, Any], ids: Mapping[int, int]) -> list[Finding]:
+def _by_access(
+    records: pd.DataFrame, run: Mapping[str, Any], ids: Mapping[int, int], facts: Facts
+) -> list[Finding]:
+    """Compare attacks with gradients with the others, for each model and radius."""
     with_gradients = _with_gradients(records, run)
     found = []
     for model, rows in records.groupby("model", sort=False):
-        by_gradients = rows["attack"].isin(with_gradients)
+        parts = parts_of(facts.get(str(model), ()))
+        samples = rows["index"].nunique()
         for eps in sorted(rows["eps"].unique()):
-            # a success in a smaller ball is one in this ball, but a failure there says nothing about this one
-            broken = rows["success"] & ~rows["already_adversarial"] & (rows["eps"] <= eps)
-            given = set(rows.loc[by_gradients & rows["attacked"] & (rows["eps"] == eps), "index"].tolist())
-            white = set(rows.loc[broken & by_gradients, "index"].tolist())
-            others = rows[broken & ~by_gradients]
-            only = (set(others["index"].tolist()) & given) - white
-            samples = rows["index"].nunique()
-            if len(only) <= len(white) and not (only and wilson(len(only), samples)[0] > MISSED_SHARE):
-                continue
-            names = sorted(set(others.loc[others["index"].isin(only), "attack"]))
-            message = (
-                f"at eps {eps:g} attacks with gradients broke {len(white)} samples, and {', '.join(names)} broke "
-                f"{len(only)} that they did not: the gradients may be masked, so take the worst case over all attacks, "
-                "and give those that ask for labels or scores a larger budget"
-            )
-            found.append(_counted(
-                "falsely-robust", str(model), message, len(only), samples,
-                attack=names[0] if len(names) == 1 else None, eps=float(eps), **_placed(only, ids),
-            ))  # fmt: skip
+            grave = _falsely_robust(str(model), eps, successes_within(rows, eps, with_gradients, {}), samples, ids)
+            found += grave
+            single = successes_within(rows, eps, with_gradients, parts)
+            if not single.missed <= {index for finding in grave for index in finding.indices}:
+                found.append(_missed_by_gradients(str(model), eps, single, samples, ids))
     return found
+
+
+def _falsely_robust(
+    model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
+) -> list[Finding]:
+    missed, names = successes.missed, successes.finders
+    if len(missed) <= len(successes.gradients) and not (missed and wilson(len(missed), samples)[0] > MISSED_SHARE):
+        return []
+    message = (
+        f"at eps {radius(eps)} attacks with gradients broke {counted(len(successes.gradients), 'sample')}, and "
+        f"{', '.join(names)} broke {len(missed)} that they did not: the gradients may be masked, so take the worst "
+        "case over all attacks, and give those that ask for labels or scores a larger budget"
+    )
+    return [_missed("falsely-robust", model, eps, message, successes, samples, ids)]
+
+
+def _missed_by_gradients(
+    model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
+) -> Finding:
+    message = (
+        f"at eps {radius(eps)} {', '.join(successes.finders)} broke {counted(len(successes.missed), 'sample')} that no "
+        "attack with gradients broke. A few are usual on sound models too: report the worst case over all attacks"
+    )
+    return _missed("missed-by-gradients", model, eps, message, successes, samples, ids, level="info")
+
+
+def _missed(
+    kind: str, model: str, eps: float, message: str, successes: Successes, samples: int, ids: Mapping[int, int],
+    **more: Any,
+) -> Finding:  # fmt: skip
+    """A finding on the samples that attacks with gradients missed."""
+    missed, names = successes.missed, successes.finders
+    where = {"attack": names[0] if len(names) == 1 else None, "eps": float(eps)}
+    return _counted(kind, model, message, len(missed), samples, **where, **_placed(missed, ids), **more)
 
 
 def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
@@ -269,7 +301,7 @@ def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
     return [
         Finding(
             "eps-unit", "", None, eps,
-            f"eps {eps:g} in {settings['norm']} is {'large' if eps > high else 'small'} for the box "
+            f"eps {radius(eps)} in {settings['norm']} is {'large' if eps > high else 'small'} for the box "
             f"[{lower:g}, {upper:g}], in which {low:.2g} to {high:.2g} make sense: give it in the units of x, such as "
             "8/255 for images in [0, 1]",
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.evaluation.findings import Finding, findings
 from art_ext.evaluation.folder import RECORDS, RunFolder, chunk_name, parquet_of
 from art_ext.evaluation.records import LoadedRun, load_examples
-from art_ext.evaluation.table import Row, summarise
+from art_ext.evaluation.table import Row, Verdict, summarise, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +25,10 @@ class Outcome:
         folder: where the report lies.
         rows: the table.
         records: one row per sample, model, attack and eps.
-        warnings: what speaks against the numbers.
+        warnings: the findings, warnings before infos.
         missing: units that other processes have not finished; where there are any, there is no report yet, and rows
             and records are those of the finished ones.
+        verdicts: the worst case of each model; none while units are missing.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Outcome:
     records: pd.DataFrame
     warnings: Sequence[Finding] = ()
     missing: int = 0
+    verdicts: Sequence[Verdict] = ()
 
 
 def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
@@ -60,9 +62,11 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
     warnings = findings(records, run, _facts(folder))
     run["warnings"] = [asdict(finding) for finding in warnings]
     rows = summarise(records, run)
+    found = verdicts(records, run)
+    run["verdict"] = [asdict(verdict) for verdict in found]
     write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
-    folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings")})
-    return Outcome(folder.path, rows, records, warnings)
+    folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")})
+    return Outcome(folder.path, rows, records, warnings, verdicts=found)
 
 
 def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
@@ -71,13 +75,13 @@ def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
 
 
 def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
-    """By model, the facts of each chunk; flags that attacks raised on a chunk are among them."""
+    """By model, the facts of each chunk, and those of attacks that told any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
     for number in range(len(folder.chunks)):
         for model, found in json.loads(folder.file(chunk_name(number), "json").read_text(encoding="utf-8")).items():
             facts.setdefault(model, []).append(found)
     for unit in folder.units():
         if folder.file(unit.name, "json").exists():
-            flags = json.loads(folder.file(unit.name, "json").read_text(encoding="utf-8"))
-            facts[unit.model].append({"autoattack": flags})
+            found = json.loads(folder.file(unit.name, "json").read_text(encoding="utf-8"))
+            facts[unit.model].append(found)
     return facts

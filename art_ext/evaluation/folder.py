@@ -273,9 +273,9 @@ class RunFolder:
         return self.file(unit.name, "parquet").exists()
 
     def write_unit(
-        self, unit: Unit, rows: pd.DataFrame, images: Mapping[str, Tensor], flags: Sequence[Mapping[str, Any]] = ()
+        self, unit: Unit, rows: pd.DataFrame, images: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
     ) -> None:
-        """Keep what a unit found: images first, records last.
+        """Keep what a unit found: images first, then facts as JSON, records last.
 
         Raises:
             OSError: if the disk is full, say; what had ended before stays.
@@ -285,8 +285,8 @@ class RunFolder:
         content = parquet_of(rows[list(COLUMNS)])
         if images:
             self._keep(unit.name, "safetensors", save(dict(images)))
-        if flags:
-            self._keep(unit.name, "json", json.dumps(list(flags)).encode("utf-8"))
+        if facts:
+            self._keep(unit.name, "json", json.dumps(facts, allow_nan=False).encode("utf-8"))
         self._keep(unit.name, "parquet", content)
 
     def write_chunk(self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from art_ext.arguments import read_toml, read_value
 from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.evaluation.panel import Attack, find_attack
+from art_ext.evaluation.table import WORST_CASE
 
 MODES = ("cascade", "independent")
 
@@ -64,6 +65,7 @@ class Panel:
         labels = [member.label for member in self.members]
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"a panel needs at least one attack, each with a name of its own, got {labels}")
+        check_member_names(labels)
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
         """The members as the evaluation runs them.
@@ -80,6 +82,15 @@ class Panel:
             find_attack(member.attack, {**member.arguments, **more[member.label]}, member.name or None)
             for member in self.members
         ]
+
+
+def check_member_names(names: Collection[str]) -> None:
+    """Raise ValueError if a name is taken by the rows that sum up a panel."""
+    if same_name(WORST_CASE, names) is not None:
+        raise ValueError(
+            f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the panel in table.csv. "
+            "Choose another name"
+        )
 
 
 def assign_arguments(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.evaluation.canvas import SOFT, STYLE, Canvas, to_png
+from art_ext.evaluation.canvas import SOFT, STYLE, Canvas, label_plainly, to_png
 from art_ext.evaluation.records import PLOTS
-from art_ext.evaluation.table import NORMS, Row, Verdict, in_cascade, radius, stopped_early, verdicts
+from art_ext.evaluation.table import NORMS, Row, Verdict, in_cascade, radius, stopped_early, verdicts, with_given
 from art_ext.evaluation.together import comparable, describe, models_of
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
         for number, group in enumerate(groups, start=1):
             suffix = "" if number == 1 else f"-{number}"
             where = f": {describe(group[0].run)}" if len(groups) > 1 else ""
-            for name, (title, caption, figure) in zip(
-                PLOTS, (_robust_accuracy(group), _success_queries(group)), strict=False
-            ):
+            for name, kind in zip(PLOTS, (_robust_accuracy, _success_queries), strict=False):
+                drawn = kind(group)
+                if drawn is None:
+                    continue
+                title, caption, figure = drawn
                 file, wide = name.replace(".png", f"{suffix}.png"), len(figure.axes) > 1
                 plots.append(Plot(file, title + where, caption, to_png(figure), wide))
     return plots
@@ -232,16 +234,20 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 # ---- success against queries
 
 
-def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
-    """Share of the correctly classified samples that were broken with at most so many queries."""
-    canvas = Canvas.of([model for one in group for model in models_of(one)], _attacks(group))
-    most, highest = max(2, *(int(one.records["queries"].max()) for one in group)), 0.0
-    for one, model, attack, records in _searches(group):
+def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | None:
+    """Share of the correctly classified samples that were broken with at most so many queries.
+
+    None if no attack was given a sample. A model without one has no axes.
+    """
+    searches = list(_attacked(group))
+    if not searches:
+        return None
+    canvas = Canvas.of(list(dict.fromkeys(model for _, model, _, _ in searches)), _attacks(group))
+    most = max(2, *(int(one.records["queries"].max()) for one in group))
+    highest = 0.0
+    for one, model, attack, records in searches:
         radii = one.run["settings"]["eps"]
-        for eps, rows in records.groupby("eps"):
-            given = rows[rows["attacked"] & ~rows["already_adversarial"] & (rows["target"] != rows["label"])]
-            if not len(given):
-                continue
+        for eps, given in records.groupby("eps"):
             queries = np.sort(given.loc[given["success"], "queries_to_success"])
             x = np.concatenate([[1], _thinned(queries), [most]])
             share = 100 * np.searchsorted(queries, x, side="right") / len(given)
@@ -257,10 +263,19 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
         xscale="log", xlim=(1, most), ylim=(-0.01 * top, top), xlabel="queries per sample (clean check included)",
         ylabel="success rate (%)",
     )  # fmt: skip
-    for axes in canvas.axes.values():
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    for axes in canvas.every_axes():
+        label_plainly(axes.xaxis)
     canvas.legend()
     return "Success rate against queries", _queries_caption(group), canvas.figure
+
+
+def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
+    """As ``_searches``, with the samples alone that the attack was given at each eps and could break."""
+    told = [replace(one, records=with_given(one.records, one.run)) for one in group]
+    for one, model, attack, records in _searches(told):
+        rows = records[records["given"] & ~records["already_adversarial"] & (records["target"] != records["label"])]
+        if len(rows):
+            yield one, model, attack, rows
 
 
 def _queries_caption(group: Sequence[LoadedRun]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from art_ext.data import Dataset
 from art_ext.evaluation.panel import Attack, Settings
-from art_ext.evaluation.table import NORMS, radius
+from art_ext.evaluation.table import NORMS, counted, radius
 
 _TARGETED = (
     "Robust accuracy is the share of all samples that are classified correctly and that the attack did not drive to "
@@ -45,8 +45,8 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: s
     lower, upper = settings.clip_values
     radii = ", ".join(map(radius, settings.eps))
     sentences = [
-        f"The {len(data)} samples of {data.name} in the order of the data set, attacked {_aim(settings)} within "
-        f"{NORMS[settings.norm]} radius {radii} and the box [{lower:g}, {upper:g}].",
+        f"The {counted(len(data), 'sample')} of {data.name} in the order of the data set, attacked {_aim(settings)} "
+        f"within {NORMS[settings.norm]} radius {radii} and the box [{lower:g}, {upper:g}].",
         "Clean accuracy comes from one forward per sample before the attacks, outside their ledgers.",
         "A sample counts as broken if the very tensor that the model misclassified lies in the box and within eps + "
         "1e-6 of the input, measured in float64.",

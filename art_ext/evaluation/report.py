@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics.intervals import wilson
-from art_ext.evaluation import findings, plots
+from art_ext.evaluation import findings, plots, verdict
 from art_ext.evaluation.pictures import Sheet, class_name, encode, mosaic, sheets
 from art_ext.evaluation.plots import Plot
 from art_ext.evaluation.records import PLOTS, REPORT, TABLES, WARNINGS
@@ -27,8 +27,6 @@ from art_ext.evaluation.table import (
     percent,
     radius,
     silent,
-    to_csv,
-    to_json,
     verdicts,
 )
 from art_ext.evaluation.together import comparable, describe, meaning, models_of, name_apart, notes
@@ -169,9 +167,10 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
     loaded = name_apart(loaded)
     curves, pictures = plots.draw(loaded), _pictures(loaded)
     rows = [row for one in loaded for row in one.rows]
+    found = [own for one in loaded for own in verdicts(one.records, one.run)]
     files = {
-        TABLES[0]: to_csv(rows).encode("utf-8"),
-        TABLES[1]: to_json(rows).encode("utf-8"),
+        TABLES[0]: verdict.to_csv(rows, found).encode("utf-8"),
+        TABLES[1]: verdict.to_json(rows, found).encode("utf-8"),
         WARNINGS: findings.to_json(_findings(loaded)).encode("utf-8"),
         **{plot.file: plot.png for plot in curves},
         **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
@@ -237,7 +236,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         notes=notes(loaded),
         meaning=meaning([one.run for one in loaded]),
         describe=describe,
-        cards=[(one, verdict) for one in loaded for verdict in verdicts(one.records, one.run)],
+        cards=[(one, own) for one in loaded for own in verdicts(one.records, one.run)],
         findings=_findings(loaded),
         samples_named=SAMPLES_NAMED,
         columns=columns,

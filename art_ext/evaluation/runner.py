@@ -16,7 +16,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation.finish import Outcome
 from art_ext.evaluation.folder import RunFolder, read_run
 from art_ext.evaluation.panel import Attack, Settings, find_attack
-from art_ext.evaluation.panels import MODES, Panel, assign_arguments, find_panel
+from art_ext.evaluation.panels import MODES, Panel, assign_arguments, check_member_names, find_panel
 from art_ext.evaluation.records import require_report
 from art_ext.evaluation.watching import Watcher
 from art_ext.evaluation.work import Work
@@ -158,6 +158,7 @@ def _check(models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], 
     names = [attack.name for attack in panel]
     if len(set(names)) < len(names):
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
+    check_member_names(names)
     check_classes("y", data.y, len(data))
     settings.check(data.x.shape[1:])
     for attack in panel:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
 DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
+WORST_CASE = "worst_case"  # stands for an attack in the rows that sum up a panel, so no attack may have this name
 NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
@@ -33,8 +33,9 @@ class Row:
     Attributes:
         model, attack, eps: what was attacked, how, and the radius of the ball.
         samples: how many.
-        attacked: how many of them the attack was given; a cascade gives it the survivors.
+        attacked: how many of them the attack was given; in a cascade those that the attacks before it left at this eps.
         clean_accuracy: share of all samples classified correctly before the attack.
+        clean_low, clean_high: the Wilson interval of ``clean_accuracy`` at 95 %.
         robust_accuracy: share of all samples classified correctly and not broken inside eps: by this attack, or in a
             cascade by this attack or one before it.
         robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples were drawn at random.
@@ -60,6 +61,8 @@ class Row:
     samples: int
     attacked: int
     clean_accuracy: float
+    clean_low: float
+    clean_high: float
     robust_accuracy: float
     robust_low: float
     robust_high: float
@@ -146,6 +149,7 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """
     rows = []
     panel = list(run["attacks"])
+    records = with_given(records, run)
     for model, own in records.groupby("model", sort=False):
         for (attack, _), group in own.groupby(["attack", "eps"], sort=False):
             if in_cascade(run):
@@ -158,13 +162,33 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
+    """Records with a column ``given``: bool, whether the attack was given the sample at this eps.
+
+    In a cascade one search that serves several eps is given what is left at the smallest one. At a larger eps, samples
+    that an attack before it broke do not count as given.
+    """
+    if not in_cascade(run):
+        return records.assign(given=records["attacked"])
+    place = records["attack"].map(list(run["attacks"]).index)
+    won = records["success"] & ~records["already_adversarial"]
+    broken_before = won & False
+    for eps, rows in records.groupby("eps"):
+        within = records[won & (records["eps"] <= eps)]
+        first = place[within.index].groupby([within["model"], within["index"]]).min()
+        own = first.reindex(list(zip(rows["model"], rows["index"], strict=True)))  # NaN where nothing broke it
+        broken_before[rows.index] = own.to_numpy() < place[rows.index].to_numpy()
+    return records.assign(given=records["attacked"] & ~broken_before)
+
+
 def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]) -> Row:
     nearest, early_stop = run["attacks"][attack]["nearest"], stopped_early(run, attack)
     result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
-    statistics = query_statistics(result)
-    aimable = torch.tensor((records["attacked"] & (records["target"] != records["label"])).to_numpy(copy=True))
-    attacked = aimable & ~result.already_adversarial
-    won = result.success & ~result.already_adversarial
+    given = torch.tensor(records["given"].to_numpy(copy=True))
+    aimable = torch.tensor((records["target"] != records["label"]).to_numpy(copy=True)) & ~result.already_adversarial
+    attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & aimable
+    won = result.success & given & ~result.already_adversarial
+    statistics = query_statistics(replace(result, success=won))
     measured = nearest and not early_stop
     distance = torch.full_like(result.distance, torch.inf)
     if measured and result.nearest_distance is not None:
@@ -175,17 +199,20 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
     whole = bool((records["attacked"] | records["already_adversarial"]).all())  # of survivors it would be another mean
     count = len(result)
     low, high = wilson(count - fallen, count)
+    clean_low, clean_high = wilson(int((~result.already_adversarial).sum()), count)
     return Row(
         model=model,
         attack=attack,
         eps=float(records["eps"].iloc[0]),
         samples=count,
-        attacked=int(records["attacked"].sum()),
+        attacked=int(given.sum()),
         clean_accuracy=clean_accuracy(result),
+        clean_low=clean_low,
+        clean_high=clean_high,
         robust_accuracy=(count - fallen) / count,
         robust_low=low,
         robust_high=high,
-        success_rate=_share(won, attacked),
+        success_rate=_share(won, given & aimable),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
@@ -219,7 +246,7 @@ class Verdict:
 
     Attributes:
         model: its name.
-        samples: how many.
+        samples, attacks: how many.
         clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its interval.
         worst: for each eps, ascending, what no attack of the panel broke.
         warnings, infos: numbers of findings of each level that concern this model, or all models.
@@ -227,6 +254,7 @@ class Verdict:
 
     model: str
     samples: int
+    attacks: int
     clean_accuracy: float
     clean_low: float
     clean_high: float
@@ -247,7 +275,7 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
             worst.append(Worst(float(eps), held / count, *wilson(held, count)))
         levels = [one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)]
         found.append(Verdict(
-            str(model), count, right / count, *wilson(right, count), tuple(worst),
+            str(model), count, own["attack"].nunique(), right / count, *wilson(right, count), tuple(worst),
             warnings=levels.count("warning"), infos=levels.count("info"),
         ))  # fmt: skip
     return found
@@ -284,20 +312,10 @@ def plain(row: Row) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in asdict(row).items()}
 
 
-def to_json(rows: Sequence[Row]) -> str:
-    """The table as a JSON list of objects; null stands for what is not known."""
-    return json.dumps([plain(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """The table as CSV with a header; an empty field stands for what is not known."""
-    return csv_of(Row, map(plain, rows))
-
-
-def csv_of(kind: type, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows by the names of a dataclass' fields as CSV with a header."""
+def csv_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows by the names of their columns as CSV with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.evaluation.table import NORMS, in_cascade, radius
+from art_ext.evaluation.table import NORMS, counted, in_cascade, radius
 
 if TYPE_CHECKING:
     from art_ext.evaluation.records import LoadedRun
@@ -76,7 +76,7 @@ def describe(run: Mapping[str, Any]) -> str:
     settings, panel = run["settings"], run["panel"]
     aim = "" if settings["targeted"] is None else f", targets {settings['targeted']}"
     return (
-        f"{run['data']['name']}, {run['data']['samples']:,} samples, {NORMS[settings['norm']]}, eps "
+        f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')}, {NORMS[settings['norm']]}, eps "
         f"{', '.join(map(radius, settings['eps']))}{aim}; panel {panel['name']} ({panel['mode']})"
     )
 

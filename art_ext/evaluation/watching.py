@@ -45,14 +45,17 @@ class Tally:
         radii: of the search, ascending.
         cost: about how many queries a sample costs that holds out.
         mine: (N,) bool, the samples of this process.
-        fallen: (N,) bool, those that are wrong or broken before the search.
+        fallen: (N,) bool, misclassified samples and, in a cascade, those that the attacks before broke within the
+            largest of these radii.
     """
 
     def __init__(
         self, watcher: Watcher, radii: Sequence[float], cost: int, mine: Tensor, fallen: Tensor
     ) -> None:
         self.watcher, self.radii, self.cost, self.count = watcher, radii, cost, int(mine.sum())
-        self.done, self.fallen = torch.zeros(len(mine)), fallen & mine
+        self.done = torch.zeros(len(mine))
+        self.before = fallen & mine
+        self.fallen = self.before.clone()
 
     def begin(self, chunk: slice, attacked: Tensor) -> None:
         """The attack on a chunk begins, on the samples at these positions (M,) of it."""
@@ -66,7 +69,7 @@ class Tally:
         position = self.attacked[progress.index.cpu()]
         spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
         self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
-        self.fallen[self.chunk][position] = progress.success.cpu()
+        self.fallen[self.chunk][position] = progress.success.cpu() | self.before[self.chunk][position]
         for radius, since in self.since.items():
             new = within_ball(progress.distance, radius).cpu() & (since[position] < 0)
             since[position[new]] = progress.queries.cpu()[new]
@@ -81,7 +84,7 @@ class Tally:
         """
         fallen = (result.success | result.already_adversarial).cpu()
         self.done[self.chunk] = 1.0
-        self.fallen[self.chunk] = torch.where(attacked, fallen, self.fallen[self.chunk])
+        self.fallen[self.chunk] = torch.where(attacked, fallen | self.before[self.chunk], self.fallen[self.chunk])
         self._tell()
 
     def skip(self, chunk: slice, rows: pd.DataFrame) -> None:

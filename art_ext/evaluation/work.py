@@ -176,7 +176,8 @@ class Work:
         """One search of an attack on this process's chunks; its largest radius is the one it is given."""
         self.watcher.start(name, attack.name, radii[-1], int(self.mine.sum()))
         cost = attack.cost(self.settings)
-        tally = Tally(self.watcher, radii, cost, self.mine, self._wrong(name) | self._already_broken(name, radii))
+        fallen = self._wrong(name) | self._already_broken(name, radii[-1])  # the bar shows the largest radius
+        tally = Tally(self.watcher, radii, cost, self.mine, fallen)
         for number, unit in units.items():
             if self.folder.holds(unit):
                 rows = self.folder.read_unit(unit)
@@ -190,7 +191,7 @@ class Work:
         goals = self.data.y if self.settings.targeted is None else self.targets[name]
         wanted = self._attackable(name)
         if self.mode == "cascade":
-            wanted = wanted & ~self._wrong(name) & ~self._already_broken(name, unit.radii)
+            wanted = wanted & ~self._wrong(name) & ~self._already_broken(name, unit.radii[0])
         index = wanted[chunk].nonzero().squeeze(1)
         x, goal = self.data.x[chunk], goals[chunk]
         tally.begin(chunk, index)
@@ -202,15 +203,14 @@ class Work:
         tally.end(result, wanted[chunk])
         rows = self._rows(unit, chunk, wanted[chunk], result, tally, seconds)
         images = keep_images(model, result, self.shown[number], chunk.start, self.settings, self.save_images)
-        raised = [flag for result in found for flag in getattr(result, "flags", ()) if flag.raised]
-        flags = [{"name": flag.name, "detail": flag.detail, "eps": eps} for flag in raised]
-        self.folder.write_unit(unit, rows, images, flags)
+        facts = [_facts_of(attack.name, one, index + chunk.start) for one in found]
+        self.folder.write_unit(unit, rows, images, facts[0] if facts else None)
         return rows
 
-    def _already_broken(self, name: str, radii: Sequence[float]) -> Tensor:
-        """(N,) bool, the samples that a cascade spares this search: the smallest of its radii is too large already."""
+    def _already_broken(self, name: str, eps: float) -> Tensor:
+        """(N,) bool, the samples that the attacks before broke within eps; none if the attacks are independent."""
         nothing = torch.zeros(len(self.data), dtype=torch.bool)
-        return self.broken[name][radii[0]] if self.mode == "cascade" else nothing
+        return self.broken[name][eps].clone() if self.mode == "cascade" else nothing
 
     def _count_broken(self, name: str, rows: pd.DataFrame) -> None:
         """Enter the successes of a unit: who is broken within a radius is so within every larger one."""
@@ -303,6 +303,29 @@ class Work:
             columns = {column: values.cpu().numpy() for column, values in (shared | own).items()}
             blocks.append(pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius}))
         return pd.concat(blocks, ignore_index=True)
+
+
+def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
+    """The facts of AutoAttack on the samples at these positions (M,) of the data; None of other attacks.
+
+    Returns:
+        ``attack`` and ``eps``; ``autoattack``, the raised flags; ``parts``, for each part its name and the positions
+        that it broke.
+    """
+    raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
+    broken_by = getattr(result, "broken_by", None)
+    if not raised and broken_by is None:
+        return None
+    facts: dict[str, Any] = {
+        "attack": attack, "eps": result.eps,
+        "autoattack": [{"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised],
+    }  # fmt: skip
+    if broken_by is not None:
+        names = list(getattr(result, "accuracies", {}))[1:]  # the first is the clean check
+        facts["parts"] = [
+            [name, index[broken_by.cpu() == number].tolist()] for number, name in enumerate(names, start=1)
+        ]
+    return facts
 
 
 def _versions() -> dict[str, str]:
