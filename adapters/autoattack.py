@@ -16,7 +16,7 @@ from art_ext.adapters._autoattack_package import SIGNS, Flag, Package, find_pack
 from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
 from art_ext.adapters.foreign import Counted, Verdict, fenced
 from art_ext.core.checks import check_choice, check_count
-from art_ext.core.geometry import Box, attainable_radius, check_ball
+from art_ext.core.geometry import Box, attainable_radius, check_ball, exact_mean
 from art_ext.core.identity import describe_samples
 from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import Model, ScoreOracle
@@ -333,7 +333,7 @@ class _Plan:
         result = AttackResult.cat([chunk.result for chunk in chunks])
         broken_by = torch.cat([chunk.broken_by for chunk in chunks])
         names = ["clean", *chunks[0].names]
-        stands = [((broken_by < 0) | (broken_by > number)).double().mean().item() for number in range(len(names))]
+        stands = [exact_mean((broken_by < 0) | (broken_by > number)) for number in range(len(names))]
         accuracies = dict(zip(names, stands, strict=True))
         heard: dict[str, str] = {}
         for chunk in chunks:

@@ -17,6 +17,7 @@ from art_ext.adapters.robustbench_info import NORMS, write_model_info
 from art_ext.adapters.robustbench_submission import Metadata, Source, submission
 from art_ext.adapters.robustbench_zoo import load_zoo_model
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.geometry import exact_mean
 from art_ext.core.networks import frozen_eval
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def evaluate(
         )  # fmt: skip
     wrong = result.already_adversarial
     return Evaluation(
-        clean_accuracy=float((~wrong).double().mean()),
-        robust_accuracy=float((~(wrong | result.success)).double().mean()),
+        clean_accuracy=exact_mean(~wrong),
+        robust_accuracy=exact_mean(~(wrong | result.success)),
         dataset=dataset, samples=len(x), threat_model=threat_model, eps=eps, version=version, result=result,
     )  # fmt: skip

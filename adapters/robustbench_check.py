@@ -17,7 +17,7 @@ from art_ext.adapters.robustbench_submission import EVIDENCE, FORMAT, ISSUE, KIN
 from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of
 from art_ext.adapters.robustbench_zoo import load_zoo_model
 from art_ext.core.calling import ModelCall
-from art_ext.core.geometry import Box, distances, within_ball
+from art_ext.core.geometry import Box, distances, exact_mean, within_ball
 from art_ext.core.losses import in_simplex, margin
 from art_ext.core.networks import frozen_eval
 from art_ext.core.oracle import GradientOracle, ScoreOracle
@@ -151,7 +151,7 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 
 def _numbers(folder: _Folder) -> tuple[bool, str]:
     """The accuracies are those of the verdicts."""
-    counted = {name: float((~folder.evidence[flag]).double().mean()) for name, flag in _VERDICTS.items()}
+    counted = {name: exact_mean(~folder.evidence[flag]) for name, flag in _VERDICTS.items()}
     wrong = [f"{name} {folder.facts[name]} instead of {share}" for name, share in counted.items()
              if abs(folder.facts[name] - share) > 1e-9]  # fmt: skip
     if len(folder.evidence["wrong"]) != folder.facts["samples"]:
@@ -279,9 +279,9 @@ def _robust(folder: _Folder, model: nn.Module) -> tuple[bool | None, str]:
 
 def _agreement(what: str, wrong: Tensor, recorded: Tensor) -> tuple[bool, str]:
     differing = wrong != recorded
-    share = float((~wrong).double().mean())
+    share = exact_mean(~wrong)
     detail = f"{what} {share:.1%} on {len(wrong)} samples; {int(differing.sum())} verdicts differ from the records"
-    return float(differing.double().mean()) <= FLIPS, detail
+    return exact_mean(differing) <= FLIPS, detail
 
 
 def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
@@ -295,7 +295,7 @@ def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
 
 def _deterministic(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     """The same input gets the same answer."""
-    first, again = (folder.logits(model, folder.evidence["x"]).double() for _ in range(2))
+    first, again = (folder.logits(model, folder.evidence["x"]).cpu().double() for _ in range(2))
     spread = first.amax(dim=1) - first.amin(dim=1)
     moved = int(((first - again).abs().amax(dim=1) > REPEATED * spread).sum())
     return not moved, f"{moved} of {len(first)} answers change when asked again"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_positive
+from art_ext.core.geometry import exact_mean
 from art_ext.core.problem import check_classes
 
 
@@ -67,12 +68,12 @@ class Evidence:
     @property
     def clean_accuracy(self) -> float:
         """Share that is classified correctly."""
-        return _share(~self.wrong)
+        return exact_mean(~self.wrong)
 
     @property
     def robust_accuracy(self) -> float:
         """Share that no attack broke."""
-        return _share(~self.fallen)
+        return exact_mean(~self.fallen)
 
     @property
     def accuracies(self) -> dict[str, float]:
@@ -80,7 +81,7 @@ class Evidence:
         shares, fallen = {"clean": self.clean_accuracy}, self.wrong
         for name, broken in self.broken.items():
             fallen = fallen | broken
-            shares[name] = _share(~fallen)
+            shares[name] = exact_mean(~fallen)
         return shares
 
     @property
@@ -96,7 +97,7 @@ class Evidence:
         changed = {key for key, value in arguments.items() if (key, value) != ("version", "standard")}
         if changed & {"version", "attacks", "adjust", "then"}:
             return None
-        return _share(~(self.wrong | self.broken[name]))
+        return exact_mean(~(self.wrong | self.broken[name]))
 
     def sample(self, count: int) -> dict[str, Tensor]:
         """Every sample's label and verdict, and ``count`` evenly spread samples themselves, as tensors for a file."""
@@ -107,7 +108,3 @@ class Evidence:
         if self.images is not None:
             tensors["x_adv"] = self.images[index]
         return tensors
-
-
-def _share(flags: Tensor) -> float:
-    return float(flags.double().mean())

@@ -175,6 +175,11 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def exact_mean(values: Tensor) -> float:
+    """The mean of numbers or flags in the widest float of their device; NaN for none."""
+    return float(values.to(exact_dtype(values.device)).mean()) if values.numel() else math.nan
+
+
 def row_norms(delta: Tensor, norm: str) -> Tensor:
     """(N,) norms of the rows of delta (N, *S), in delta's own precision."""
     flat = delta.flatten(1)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.checks import check_not_negative
-from art_ext.core.geometry import distances, distortions, exact_dtype, within_ball
+from art_ext.core.geometry import distances, distortions, within_ball
 from art_ext.core.losses import Loss, logits_of, margin
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult, Progress
@@ -65,7 +66,7 @@ class NearestRun(Run):
         check_not_negative("confidence", confidence)
         super().__init__(model, x, y, eps=eps, norm=norm, options=options, oracle=oracle)
         self.confidence = confidence
-        count, exact = len(self.samples), exact_dtype(self.oracle.device)
+        count, exact = len(self.samples), geometry.exact_dtype(self.oracle.device)
         self.near = self.samples.clone()
         self.near_distance = torch.full((count,), torch.inf, dtype=exact, device=self.oracle.device)
         self.best = self.samples.clone()

@@ -9,7 +9,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from art_ext.core.geometry import DISTORTIONS, exact_dtype
+from art_ext.core import geometry
+from art_ext.core.geometry import DISTORTIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def measured(lengths: Tensor, success: Tensor, norm: str, home: torch.device) ->
     lengths = lengths.masked_fill(~success.unsqueeze(1), torch.inf)
     return {
         "distance": lengths[:, DISTORTIONS.index(norm)].to(device=home, dtype=torch.float32),
-        "lengths": lengths.to(device=home, dtype=exact_dtype(home)),
+        "lengths": lengths.to(device=home, dtype=geometry.exact_dtype(home)),
     }
 
 

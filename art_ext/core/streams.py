@@ -124,9 +124,17 @@ def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = 
     return _normal_table(ids.device).index_select(0, quarters.flatten()).view(len(ids), *shape)
 
 
+def _normal_quantiles() -> Tensor:
+    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal cells, at variance 1."""
+    cells = (torch.arange(1 << 16, dtype=torch.float64, device="cpu") + 0.5) / (1 << 16)
+    quantiles = torch.special.ndtri(cells)
+    return (quantiles / quantiles.square().mean().sqrt()).to(torch.float32)
+
+
+_QUANTILES = _normal_quantiles()
+
+
 @functools.lru_cache(maxsize=8)
 def _normal_table(device: torch.device) -> Tensor:
-    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal cells, at variance 1."""
-    cells = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
-    quantiles = torch.special.ndtri(cells)
-    return (quantiles / quantiles.square().mean().sqrt()).to(device=device, dtype=torch.float32)
+    """The quantiles on a device."""
+    return _QUANTILES.to(device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from art_ext.core.geometry import DISTORTIONS
+from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
@@ -304,7 +304,7 @@ def _median(values: torch.Tensor) -> float:
 
 def _share(values: torch.Tensor, among: torch.Tensor) -> float:
     """The mean of values (N,) among some samples (N,) bool; NaN if there are none."""
-    return float(values[among].double().mean())
+    return exact_mean(values[among])
 
 
 def plain(row: Row) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count
+from art_ext.core.geometry import exact_dtype
 from art_ext.core.streams import uniform
 
 RULES = ("random", "least-likely")
@@ -48,7 +49,7 @@ def choose_targets(
     if rule is None:
         return torch.full_like(y, NO_TARGET)
     if rule == "random":
-        others = (uniform(seed, ids, _STEP).double() * (classes - 1)).long()
+        others = (uniform(seed, ids, _STEP).to(exact_dtype(ids.device)) * (classes - 1)).long().clamp(max=classes - 2)
         return others + (others >= y).long()
     if least_likely is not None:
         return least_likely

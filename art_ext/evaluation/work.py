@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from art_ext import __version__
-from art_ext.core.geometry import DISTORTIONS, exact_dtype, within_ball
+from art_ext.core import geometry
+from art_ext.core.geometry import DISTORTIONS, within_ball
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit
 from art_ext.core.result import AttackResult
@@ -98,7 +99,7 @@ class Work:
             known = len(self.data.class_names or ())  # of a model that returns labels only
             self._aim(name, model, classes or max(known, int(self.data.y.max()) + 1))
             right = ~self._wrong(name)[self.mine]
-            self.watcher.clean(name, float(right.double().mean()))
+            self.watcher.clean(name, geometry.exact_mean(right))
         return facts
 
     def _aim(self, name: str, model: Model, classes: int) -> None:
@@ -252,7 +253,7 @@ class Work:
         whole = AttackResult(
             x_adv=x, success=nothing.bool(), already_adversarial=wrong,
             distance=nowhere, x_nearest=x if nearest else None, nearest_distance=nowhere if nearest else None,
-            lengths=nowhere.to(exact_dtype(x.device)).unsqueeze(1).repeat(1, len(DISTORTIONS)),
+            lengths=nowhere.to(geometry.exact_dtype(x.device)).unsqueeze(1).repeat(1, len(DISTORTIONS)),
             queries=nothing, queries_to_success=nothing - 1, gradients=nothing, wasted_rows=nothing,
             norm=settings.norm, eps=eps, seed=settings.seed, early_stop=settings.early_stop,
         )  # fmt: skip
@@ -276,7 +277,7 @@ class Work:
         found = {"distance": result.distance}
         if result.lengths is not None:
             found |= dict(zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True))
-        cost = (result.queries + result.wasted_rows + result.gradients).double().cpu()
+        cost = (result.queries + result.wasted_rows + result.gradients).cpu().double()
         shared = {
             "index": torch.arange(chunk.start, chunk.start + len(attacked)),
             "id": self.ids[chunk],

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_ext.core.geometry import distances, distortions, exact_dtype, within_ball
+from art_ext.core import geometry
+from art_ext.core.geometry import distances, distortions, within_ball
 from art_ext.core.oracle import LabelOracle
 from art_ext.core.problem import Problem
 from art_ext.core.result import AttackResult, Callback, Progress, measured
@@ -60,8 +61,8 @@ class Blocks:
         else:
             self.count, rank = free.sum(dim=1), free.cumsum(dim=1) - 1
         self.shared = len(rank) == 1
-        # (U, D) twice the position of a coordinate among the free ones, U = 1 or N; floats hold such integers exactly
-        self.rank = 2 * rank.to(torch.float32 if columns < 1 << 22 else torch.float64)
+        # (U, D) twice the position of a coordinate among the free ones, U = 1 or N; such floats are exact
+        self.rank = 2 * rank.to(torch.float32 if columns < 1 << 22 else torch.int64)
         last = max(0, columns - 1).bit_length()
         stage = torch.arange(0 if hierarchical else last, last + 1, device=device)
         count = self.count.unsqueeze(1)
@@ -83,7 +84,7 @@ class Blocks:
         # |2 rank - (first + last)| - size is at most -1 on the block and at least 1 off it. Arithmetic of floats takes
         # a fifth of the time of comparisons and torch.where, and this is done for every row of every model call.
         rank = self.rank if self.shared else self.rank[sample]
-        return (rank - middle.unsqueeze(1)).abs_().sub_(size.unsqueeze(1)).clamp_(-1, 1)
+        return (rank - middle.unsqueeze(1)).abs_().sub_(size.unsqueeze(1)).clamp_(-1, 1).to(torch.float32)
 
     def _place(self, row: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) the sum of a block's first and last position, and (B,) its size."""
@@ -128,7 +129,7 @@ class Search:
         flips = int(oracle.max_queries or 0) + 2
         self.blocks = Blocks(self.x.shape[1], free, hierarchical, flips, device)
         self.nearest = self.x.clone()
-        self.distance = torch.full((len(self.x),), math.inf, dtype=exact_dtype(device), device=device)
+        self.distance = torch.full((len(self.x),), math.inf, dtype=geometry.exact_dtype(device), device=device)
         self.queries_to_success = torch.full_like(oracle.queries, -1)
         self.every = torch.arange(len(self.x), device=device)
         self.already = problem.met(problem.clean, self.every)

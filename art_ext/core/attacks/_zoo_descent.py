@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.adam import BETA1, BETA2, adam_step
 from art_ext.core.attack_space import Coordinates, ScaledImage
 from art_ext.core.checks import check_count
 from art_ext.core.constant_search import ConstantSearch
-from art_ext.core.geometry import exact_dtype
 from art_ext.core.nearest import NearestRun
 from art_ext.core.streams import uniform
 from art_ext.core.tanh_space import TanhSpace
@@ -105,7 +105,7 @@ class Descent:
     ) -> None:
         self.run, self.schedule, self.solver, self.step_size, self.h = run, schedule, solver, step_size, h
         self.importance, self.reset_adam = importance, reset_adam
-        self.exact = exact_dtype(run.oracle.device)
+        self.exact = geometry.exact_dtype(run.oracle.device)
         self.spaces = schedule.spaces(run.shape[1:], run.samples.shape[1], run.oracle.device)
         self.tanh = TanhSpace(run.low, run.high) if use_tanh else None
         self.allowed = [None if run.free is None else space.transposed(run.free) > 0 for space in self.spaces]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
+from statistics import median as median_of
 
 import torch
 from torch import Tensor
 
-from art_ext.core.geometry import within_ball
+from art_ext.core.geometry import exact_mean, within_ball
 from art_ext.core.result import AttackResult
 
 
@@ -61,15 +63,14 @@ def adbd(result: AttackResult) -> BoundaryDistance:
         Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack", KDD 2020.
     """
     nearest = _nearest_distance(result, "adbd")
-    distance = torch.where(result.already_adversarial, 0.0, nearest).double()
+    distance = torch.where(result.already_adversarial, 0.0, nearest)
     found = distance.isfinite()
-    value = float(distance[found].mean()) if bool(found.any()) else math.nan
-    return BoundaryDistance(value, left_out=int((~found).sum()), count=int(found.sum()))
+    return BoundaryDistance(exact_mean(distance[found]), left_out=int((~found).sum()), count=int(found.sum()))
 
 
 def clean_accuracy(result: AttackResult) -> float:
     """Share of all samples that the model classifies correctly before the attack."""
-    return _share(~result.already_adversarial)
+    return exact_mean(~result.already_adversarial)
 
 
 def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
@@ -86,31 +87,28 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
         ValueError: if eps is negative or NaN, or differs from the attack's and the distances say nothing about it.
     """
     if eps is None or eps == result.eps:
-        return _share(~(result.already_adversarial | result.success))
+        return exact_mean(~(result.already_adversarial | result.success))
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, got {eps!r}")
     nearest = _nearest_distance(result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}")
-    return _share(~(result.already_adversarial | within_ball(nearest, eps)))
+    return exact_mean(~(result.already_adversarial | within_ball(nearest, eps)))
 
 
 def success_rate(result: AttackResult) -> float:
     """Share of the correctly classified samples that the attack broke (attack success rate)."""
-    return _share(result.success[~result.already_adversarial])
+    return exact_mean(result.success[~result.already_adversarial])
 
 
 def query_statistics(result: AttackResult) -> QueryStatistics:
     """Mean and median queries until success, over ``success & ~already_adversarial``, with and without the check."""
     broken = result.success & ~result.already_adversarial
-    queries = result.queries_to_success[broken].double()
-    if not len(queries):
+    queries = result.queries_to_success[broken].tolist()
+    if not queries:
         return QueryStatistics(0, math.nan, math.nan, math.nan, math.nan)
-    # quantile, not median: of an even number of values the papers take the mean of the middle two
-    mean, median = float(queries.mean()), float(queries.quantile(0.5))
+    # of an even number of values the papers take the mean of the middle two, which torch.median does not
+    mean = fmean(queries)
+    median = float(median_of(queries))
     return QueryStatistics(len(queries), mean, median, mean - 1, median - 1)
-
-
-def _share(flags: Tensor) -> float:
-    return float(flags.double().mean()) if len(flags) else math.nan
 
 
 def _nearest_distance(result: AttackResult, what: str) -> Tensor:

@@ -13,8 +13,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.calling import outside_inference_mode
-from art_ext.core.geometry import distances
+from art_ext.core.geometry import distances, exact_mean
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import check_classes
 from art_ext.core.result import AttackResult
@@ -29,7 +30,7 @@ class FoolingRate:
     Attributes:
         share: mean of ``rates`` over the samples that count.
         count: number of these.
-        rates: (N,) float64 in [0, 1], how much of its models a sample fools; 0 or 1 for one model and one example.
+        rates: (N,) in [0, 1], how much of its models a sample fools; 0 or 1 for one model and one example.
         counted: (N,) bool, the samples in the mean.
     """
 
@@ -108,7 +109,7 @@ def transfer_success(
     """
     states = examples.unsqueeze(0) if examples.dim() == x.dim() else examples
     hits, counted = _hits(states, x, y, models, targets, already_adversarial, outputs, batch_size, device)
-    return _rate(hits.double().mean(dim=(0, 1)), counted)
+    return _rate(hits.to(geometry.exact_dtype(hits.device)).mean(dim=(0, 1)), counted)
 
 
 @outside_inference_mode()
@@ -137,7 +138,7 @@ def all_or_nothing_success(
     """
     already = result.already_adversarial
     hits, counted = _hits(_chain(result), x, y, models, targets, already, outputs, batch_size, device)
-    return _rate(hits.all(dim=1).double().mean(dim=0), counted)
+    return _rate(hits.all(dim=1).to(geometry.exact_dtype(hits.device)).mean(dim=0), counted)
 
 
 def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
@@ -151,7 +152,7 @@ def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
     if first.rates.shape != second.rates.shape:
         raise ValueError(f"wanted two rates of the same samples, got {len(first.rates)} and {len(second.rates)}")
     d = (first.rates - second.rates)[first.counted & second.counted]
-    mean = _mean(d)
+    mean = exact_mean(d)
     reach = QUANTILE * float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.nan
     return PairedInterval(mean, mean - reach, mean + reach, len(d))
 
@@ -176,19 +177,19 @@ def diversity(
         ValueError: for results without a chain.
     """
     states = _chain(result)
-    total = torch.zeros(states.shape[1], dtype=torch.float64)
+    total = torch.zeros(states.shape[1], dtype=geometry.exact_dtype(torch.device("cpu")))
     for first, second in combinations(states, 2):  # one pair at a time: all at once need S times the chain's memory
         total += distances(first, second, result.norm).cpu()
     pairs = math.comb(len(states), 2)
     distance = total / pairs if pairs else torch.full_like(total, math.nan)
     attacked = ~result.already_adversarial.cpu()
     if model is None:
-        return Diversity(_mean(distance[attacked]), math.nan, distance, None)
+        return Diversity(exact_mean(distance[attacked]), math.nan, distance, None)
     ordered = predictions(model, states, outputs, batch_size, device).sort(dim=0).values
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
     classes = (fresh & (ordered >= 0)).sum(dim=0)  # NaN, as -1, is no class
-    return Diversity(_mean(distance[attacked]), _mean(classes[attacked]), distance, classes)
+    return Diversity(exact_mean(distance[attacked]), exact_mean(classes[attacked]), distance, classes)
 
 
 def acceptance_rate(result: AttackResult) -> float:
@@ -202,7 +203,7 @@ def acceptance_rate(result: AttackResult) -> float:
     if result.trace is None or "accepted" not in result.trace:
         raise ValueError("wanted a result with trace['accepted']: pass that of an attack that draws a chain, as hmcam")
     accepted = result.trace["accepted"]
-    return _mean(accepted[~accepted.isnan()].cpu())
+    return exact_mean(accepted[~accepted.isnan()].cpu())
 
 
 def _chain(result: AttackResult) -> Tensor:
@@ -253,8 +254,4 @@ def predictions(
 
 
 def _rate(rates: Tensor, counted: Tensor) -> FoolingRate:
-    return FoolingRate(_mean(rates[counted]), int(counted.sum()), rates, counted)
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean()) if len(values) else math.nan
+    return FoolingRate(exact_mean(rates[counted]), int(counted.sum()), rates, counted)

@@ -14,7 +14,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
-from art_ext.core.geometry import Ball, ClipValues, check_ball, row_norms
+from art_ext.core.geometry import Ball, ClipValues, check_ball, exact_mean, row_norms
 from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.losses import logits_of
 from art_ext.core.metrics.chain import predictions
@@ -68,7 +68,7 @@ def perturbation_stability(
     if not len(x):
         return torch.nan
     clean, moved = predictions(model, torch.stack([x, x_adv]), outputs, batch_size, device)
-    return float(((clean == moved) & (clean >= 0)).double().mean())
+    return exact_mean((clean == moved) & (clean >= 0))
 
 
 @checked_keywords
@@ -132,4 +132,4 @@ def local_lipschitz(
             gradient = oracle.gradient(rows, index, divergence).gradient
             largest = torch.maximum(largest, row_norms(gradient, "l1"))
             rows = ball.step(rows, gradient, length)
-    return LocalLipschitz(float(largest.double().mean()), largest.cpu())
+    return LocalLipschitz(exact_mean(largest), largest.cpu())

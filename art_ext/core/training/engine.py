@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.calling import HALF_SCALE, finite_or_zero, ordinary
-from art_ext.core.geometry import Ball, Box
+from art_ext.core.geometry import Ball, Box, exact_dtype
 from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
 from art_ext.core.training.modes import crafting_mode, settled_norms
@@ -110,7 +110,7 @@ class Engine:
             return value
         from accelerate.utils import broadcast
 
-        number = torch.tensor(value, dtype=torch.float64, device=self.device)
+        number = torch.tensor(value, dtype=exact_dtype(self.device), device=self.device)
         return float(broadcast(number, from_process=0))
 
     def total(self, value: Tensor) -> Tensor:
