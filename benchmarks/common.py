@@ -18,6 +18,7 @@ from art_ext.models import (
     cifar_resnet,
     cifar_resnet20,
     load_weights,
+    mnist_lenet5,
     mnist_small_cnn,
     mnist_two_conv,
 )
@@ -27,6 +28,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "mnist_conv2_fast_pgd": (mnist_two_conv, "mnist"),
     "mnist_smallcnn_standard": (mnist_small_cnn, "mnist"),
     "mnist_conv2_kw_0.1": (mnist_two_conv, "mnist"),
+    "mnist_lenet5_advertorch_nat": (mnist_lenet5, "mnist"),
     "mnist_carlini_cnn_fw": (lambda: mnist_small_cnn(mean=0.5), "mnist"),
     "cifar_resnet20_nat": (cifar_resnet20, "cifar10"),
     "cifar_resnet32_nat": (lambda: cifar_resnet(32), "cifar10"),

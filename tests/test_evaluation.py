@@ -80,8 +80,13 @@ class TestRecords:
         assert (found["clean_prediction"] == data.y.numpy()).all()
         assert (found["label"] != data.y.numpy()).tolist() == [True] * 3 + [False] * (N - 3)
         core = rays(classifier(), data.x, torch.tensor(found["label"]), eps=EPS, max_queries=60)
-        for name in ("success", "already_adversarial", "distance", "queries", "queries_to_success", "gradients"):
+        for name in (
+            "success", "already_adversarial", "distance", "nearest_distance", "queries", "queries_to_success",
+            "gradients",
+        ):  # fmt: skip
             assert np.array_equal(found[name], getattr(core, name).numpy()), name
+        for name, lengths in core.distortions().items():
+            assert np.array_equal(found[name], lengths.float().numpy()), name
         assert found["already_adversarial"].sum() == 3
         assert 3 < found["success"].sum() < N
         assert (found["seconds"] > 0).all()

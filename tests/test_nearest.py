@@ -97,7 +97,7 @@ def test_type_checkers_know_the_same_options():
         ({"confidence": math.nan}, "confidence must be .*, got nan"),
         ({"confidence": math.inf}, "confidence must be .*, got inf"),
         ({"confidence": None}, "confidence must be a number, got None"),
-        ({"targets": "hardest"}, "targets must be one of 'best', 'average', 'worst', got 'hardest'"),
+        ({"targets": "hardest"}, "targets must be one of 'best', 'average', 'worst', 'all', got 'hardest'"),
         ({"targets": "best", "targeted": True}, "leave targeted=False"),
         ({"targets": torch.zeros(8)}, "targets must be a tensor of integer class indices"),
         ({"targets": torch.full((8,), 10)}, "targets must hold class indices below 10"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,41 @@ class TestMinimising:
             assert row.left_out == int((right & ~found).sum())
             assert np.isnan(row.adbd), "no whole budget was spent on it"
         assert outcome.rows[0].success_rate < outcome.rows[1].success_rate
+
+    @pytest.mark.parametrize("name", MINIMISING)
+    def test_distortions_of_what_was_returned_stand_in_the_row_of_the_largest_radius(
+        self, name: str, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=(0.08, 0.15), attacks=(name, "pgd", "rays"),
+            attack_args={name: MINIMISING[name]}, early_stop=False, max_queries=300,
+        )  # fmt: skip
+        more: dict[str, Any] = {"max_queries": 300} if name == "zoo" else {}
+        own = getattr(core_attacks, name)(
+            linear_net, data.x, data.y, eps=0.15, norm="linf", seed=0, **MINIMISING[name], **more
+        )
+        won = own.success & ~own.already_adversarial
+        given = outcome.records.query("attack == @name and eps == 0.15")
+        smaller = outcome.records.query("attack == @name and eps == 0.08")
+        row = next(row for row in outcome.rows if row.attack == name and row.eps == 0.15)
+        assert bool(won.any())
+        for norm, lengths in own.distortions().items():
+            assert np.array_equal(given[norm], lengths.float().numpy())
+            assert smaller[norm].isna().all(), "x_adv answers to the largest radius"
+            assert getattr(row, f"mean_{norm}") == pytest.approx(float(lengths[won].mean()), rel=1e-6)
+        assert np.array_equal(given["distance"], own.distance.numpy())
+        assert float(own.distance[won].mean()) > float(own.nearest_distance[won].mean()) or name in ("i_fgm", "zoo")
+        for other in outcome.rows:
+            assert np.isnan(other.mean_l2) == (other is not row), "of other radii and other kinds of attacks"
+        shown = to_text(outcome.rows)
+        assert "| L0 |" in " ".join(shown.split())
+        assert " L-inf " in shown
+        assert f"{row.mean_l2:.3f}" in shown
+        page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+        assert f"{row.mean_l1:,.3f}" in page
+        kept = json.loads((tmp_path / "run" / "table.json").read_text(encoding="utf-8"))
+        assert [one["mean_linf"] for one in kept if one["attack"] == name] == [None, pytest.approx(row.mean_linf)]
+        assert "mean_l0,mean_l1,mean_l2,mean_linf" in (tmp_path / "run" / "table.csv").read_text(encoding="utf-8")
 
     def test_distances_are_measured_as_the_settings_say(self, linear_net: nn.Module, data: Dataset) -> None:
         for norm, order in (("linf", torch.inf), ("l2", 2), ("l1", 1)):

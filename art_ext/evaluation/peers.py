@@ -62,7 +62,7 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
         return _Run(name, toolkit, kind, arguments, model, x, eps, settings, callback).result(goal)
 
     return Attack(
-        name, run, nearest=False, arguments=arguments, checks_first=True,
+        name, run, nearest=False, minimises=toolkit.minimises(kind), arguments=arguments, checks_first=True,
         about=f"{name} is the attack of that toolkit, on the correctly classified samples in calls of one batch. A "
         "wrapper counts the rows that it sends forward and backward; they are spread evenly over the samples of a "
         "call, since a peer does not say whose row it is. Our clean check before and our check of the outcome after "
@@ -111,6 +111,7 @@ class _Toolkit:
         takes_eps: whether a class can be told the radius.
         norm: which norm's ball a class fills, where the settings ask for one; the same one if it can fill that too.
         aims: whether a class with these parameters may be targeted.
+        minimises: whether a class is a minimum-norm attack.
         craft: from (run, network, x, goal, classes) to the tensors that x (M, *S) ended at; makes the attack only, and
             returns x, if there are no samples.
     """
@@ -122,6 +123,7 @@ class _Toolkit:
     norm: Callable[[type, str], str]
     aims: Callable[[Mapping[str, Any]], bool]
     craft: Craft
+    minimises: Callable[[type], bool] = lambda kind: False  # of classes that fill a ball of radius eps
 
     def load(self) -> tuple[ModuleType, type]:
         """The module and the base class.
@@ -176,6 +178,12 @@ def _norm_of_foolbox(kind: type, asked: str) -> str:
     if order is not None:
         return f"l{order:g}"
     return named[0] if named else asked
+
+
+def _minimises_in_foolbox(kind: type) -> bool:
+    from foolbox.attacks.base import MinimizationAttack
+
+    return issubclass(kind, MinimizationAttack)
 
 
 def _craft_torchattacks(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
@@ -237,7 +245,7 @@ _TOOLKITS = {
     "foolbox": _Toolkit(
         "foolbox.attacks", ("foolbox.attacks.base", "Attack"), "'foolbox>=3.3.3,<4'",
         lambda kind: hasattr(kind, "distance"),  # those are called with epsilons
-        _norm_of_foolbox, lambda parameters: True, _craft_foolbox,
+        _norm_of_foolbox, lambda parameters: True, _craft_foolbox, _minimises_in_foolbox,
     ),
 }  # fmt: skip
 _FORMS = [f"{prefix}:CLASS" for prefix in _TOOLKITS]
