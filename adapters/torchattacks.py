@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.adapters.torchattacks_ball import AIFGSM, FW, HMCAM, FWBlack
 from art_ext.adapters.torchattacks_nearest import EAD, ZOO
-from art_ext.adapters.torchattacks_shell import CoreAttack, Logits, class_indices
+from art_ext.adapters.torchattacks_shell import CoreAttack, class_indices
 from art_ext.core.attacks import rays
 from art_ext.core.geometry import norm_name
 
@@ -31,6 +31,8 @@ class RayS(CoreAttack):
         hierarchical (bool): flip blocks of signs; False flips single pixels. (Default: True)
         speculate (bool or 'auto'): ask ahead to fill small batches. (Default: 'auto', on a GPU)
         batch_size (int): most rows in one model call. (Default: 256)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -54,8 +56,9 @@ class RayS(CoreAttack):
         hierarchical: bool = True,
         speculate: bool | str = "auto",
         batch_size: int = 256,
+        probe: bool = True,
     ) -> None:
-        super().__init__("RayS", model)
+        super().__init__("RayS", model, probe)
         self.norm = norm
         self.eps = eps
         self.max_queries = max_queries
@@ -68,13 +71,11 @@ class RayS(CoreAttack):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Adversarial images for (N, ...) images in [0, 1]."""
-        result = rays(
-            Logits(self), images.to(self.device), class_indices(labels),
+        result = self._run(
+            rays, images.to(self.device), class_indices(labels),
             eps=self.eps, max_queries=self.max_queries, norm=norm_name(self.norm), tol=self.tol,
             early_stop=self.early_stop, hierarchical=self.hierarchical, speculate=self.speculate,
-            batch_size=self.batch_size, device=self.device,
         )  # fmt: skip
-        self._store(result)
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 

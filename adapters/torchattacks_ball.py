@@ -31,6 +31,8 @@ class FW(BallAttack):
         on_failure (str): what comes back where nothing fools: the 'last' iterate, or the 'input'. (Default: 'last')
         max_queries (int): most forward rows per image, the clean check included; None for no limit. (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -61,11 +63,12 @@ class FW(BallAttack):
         on_failure: str = "last",
         max_queries: int | None = None,
         batch_size: int = 256,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, norm=norm, eps=eps, alpha=alpha, momentum=momentum, steps=steps, schedule=schedule,
             momentum_init=momentum_init, box=box, loss=loss, stop_on_success=stop_on_success, on_failure=on_failure,
-            max_queries=max_queries, batch_size=batch_size,
+            max_queries=max_queries, batch_size=batch_size, probe=probe,
         )  # fmt: skip
 
 
@@ -93,6 +96,8 @@ class FWBlack(BallAttack):
         on_failure (str): what comes back where nothing fools: the 'last' iterate, or the 'input'. (Default: 'last')
         batch_size (int): most rows in one model call. (Default: 256)
         seed (int): of the random directions; None draws one. (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -128,12 +133,13 @@ class FWBlack(BallAttack):
         on_failure: str = "last",
         batch_size: int = 256,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, norm=norm, eps=eps, alpha=alpha, momentum=momentum, max_queries=max_queries,
             n_directions=n_directions, delta=delta, sensing=sensing, clip_probes=clip_probes, schedule=schedule,
             momentum_init=momentum_init, box=box, loss=loss, stop_on_success=stop_on_success, on_failure=on_failure,
-            batch_size=batch_size, seed=seed,
+            batch_size=batch_size, seed=seed, probe=probe,
         )  # fmt: skip
 
 
@@ -161,6 +167,8 @@ class HMCAM(BallAttack):
         max_queries (int): most forward rows per image, the clean check included; None for no limit. (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)
         seed (int): of the Metropolis-Hastings tests and the random start; None draws one. (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -196,12 +204,13 @@ class HMCAM(BallAttack):
         max_queries: int | None = None,
         batch_size: int = 256,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, norm=norm, eps=eps, alpha=alpha, steps=steps, n_samples=n_samples, beta1=beta1, beta2=beta2,
             step_rule=step_rule, start=start, temperature=temperature, keep_samples=keep_samples, loss=loss,
             stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries, batch_size=batch_size,
-            seed=seed,
+            seed=seed, probe=probe,
         )  # fmt: skip
 
 
@@ -226,6 +235,8 @@ class AIFGSM(BallAttack):
         max_queries (int): most forward rows per image, the clean check included; None for no limit. (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)
         seed (int): of the random start; None draws one. (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -256,9 +267,10 @@ class AIFGSM(BallAttack):
         max_queries: int | None = None,
         batch_size: int = 256,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, norm=norm, eps=eps, alpha=alpha, steps=steps, beta1=beta1, beta2=beta2, step_rule=step_rule,
             start=start, loss=loss, stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries,
-            batch_size=batch_size, seed=seed,
+            batch_size=batch_size, seed=seed, probe=probe,
         )  # fmt: skip

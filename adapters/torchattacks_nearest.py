@@ -39,6 +39,8 @@ class EAD(FunctionAttack):
         eps (float): radius within which an adversarial counts as success; None counts any. (Default: None)
         max_queries (int): most forward rows per image, the clean check included; None for no limit. (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -69,11 +71,12 @@ class EAD(FunctionAttack):
         eps: float | None = None,
         max_queries: int | None = None,
         batch_size: int = 256,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, kappa=kappa, lr=lr, binary_search_steps=binary_search_steps, max_iterations=max_iterations,
             abort_early=abort_early, initial_const=initial_const, beta=beta, decision_rule=decision_rule, norm=norm,
-            eps=eps, max_queries=max_queries, batch_size=batch_size,
+            eps=eps, max_queries=max_queries, batch_size=batch_size, probe=probe,
         )  # fmt: skip
 
 
@@ -107,6 +110,8 @@ class ZOO(FunctionAttack):
         max_queries (int): most forward rows per image, the clean check included; None for no limit. (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)
         seed (int): of the draws of coordinates; None draws one. (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
+            batch, and log a warning if they do; False asks nothing. (Default: True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used`` or ``resize``).
@@ -144,10 +149,11 @@ class ZOO(FunctionAttack):
         max_queries: int | None = None,
         batch_size: int = 256,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         super().__init__(
             model, kappa=kappa, lr=lr, binary_search_steps=binary_search_steps, max_iterations=max_iterations,
             abort_early=abort_early, initial_const=initial_const, n_coordinates=n_coordinates, h=h, solver=solver,
             use_tanh=use_tanh, resize=resize, importance=importance, reset_adam=reset_adam, abort_window=abort_window,
-            norm=norm, eps=eps, max_queries=max_queries, batch_size=batch_size, seed=seed,
+            norm=norm, eps=eps, max_queries=max_queries, batch_size=batch_size, seed=seed, probe=probe,
         )  # fmt: skip

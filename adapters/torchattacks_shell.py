@@ -12,6 +12,8 @@ from art_ext.core.calling import ModelCall, outside_inference_mode
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.networks import frozen_eval
+from art_ext.core.outputs import read_outputs
+from art_ext.core.probe import ProbeOnce
 from art_ext.core.result import AttackResult
 
 
@@ -46,9 +48,14 @@ class CoreAttack(CheckedKeywords, Attack):
     whole network, frozen layers included, to training mode.
     """
 
-    def __init__(self, name: str, model: nn.Module) -> None:
+    def __init__(self, name: str, model: nn.Module, probe: bool) -> None:
         super().__init__(name, model)
         self._store(None)
+        if not isinstance(probe, bool):
+            raise ValueError(f"probe must be True or False, got {probe!r}")
+        self.probe = probe
+        # past torchattacks' __setattr__, for the reason that _store gives
+        object.__setattr__(self, "_probe_once", ProbeOnce())
 
     @property
     def call(self) -> ModelCall:
@@ -74,6 +81,21 @@ class CoreAttack(CheckedKeywords, Attack):
         # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps on the GPU, would
         # stay until the garbage collector runs
         object.__setattr__(self, "_last_result", result)
+
+    def _run(self, function: Callable[..., AttackResult], images: Tensor, *args: Any, **options: Any) -> AttackResult:
+        """Call a core function on the model, and keep its result; in the first call on a model, probe it."""
+        model = Logits(self)
+        found = None
+        if self.probe:
+            found = self._probe_once(self.model, model, images, batch_size=self.batch_size, device=self.device)
+        result = function(model, images, *args, batch_size=self.batch_size, device=self.device, **options)
+        result = result if found is None else found.charge(result)
+        self._store(result)
+        return result
+
+    def get_output_with_eval_nograd(self, inputs: Tensor) -> Tensor:
+        """(N, K) logits, from which torchattacks chooses targets; one column is read as two classes."""
+        return read_outputs(super().get_output_with_eval_nograd(inputs), len(inputs), "logits")
 
     @outside_inference_mode()
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -102,8 +124,8 @@ class FunctionAttack(CoreAttack):
     _function: ClassVar[Callable[..., AttackResult]]
     _core_names: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, model: nn.Module, **arguments: Any) -> None:
-        super().__init__(type(self).__name__, model)
+    def __init__(self, model: nn.Module, probe: bool = True, **arguments: Any) -> None:
+        super().__init__(type(self).__name__, model, probe)
         for name, value in arguments.items():
             setattr(self, name, value)
         self._arguments = tuple(arguments)
@@ -117,10 +139,8 @@ class FunctionAttack(CoreAttack):
                 goal = self.get_target_label(images, goal)
         settings = {self._core_names.get(name, name): getattr(self, name) for name in self._arguments}
         settings["norm"] = norm_name(self.norm)
-        result = type(self)._function(
-            Logits(self), images, goal, targeted=self.targeted, device=self.device, **settings
-        )
-        self._store(result)
+        del settings["batch_size"]
+        result = self._run(type(self)._function, images, goal, targeted=self.targeted, **settings)
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 

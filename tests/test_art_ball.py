@@ -79,6 +79,7 @@ OTHER_VALUES: dict[str, Any] = {
     "start": "uniform", "temperature": 2.0, "keep_samples": False,
 }  # fmt: skip
 INVALID: list[tuple[str, Any, str]] = [
+    ("probe", 1, "probe must be True or False, got 1"),
     ("norm", "l0", "norm must be"), ("eps", None, "got None"), ("eps", -1, "eps must be > 0"),
     ("eps", 8, "8/255"), ("eps_step", 0, "step_size must"), ("eps_step", "far", "step_size must be a number"),
     ("momentum", 1, "momentum must lie in [0, 1), got 1"), ("targeted", "no", "targeted must be True or False"),
@@ -137,7 +138,7 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     names = dict(CORE_NAMES)
     if shell is FrankWolfe:
         del names["max_iter"]
-    wanted = {names.get(name, name): value for name, value in values.items() if name != "verbose"}
+    wanted = {names.get(name, name): value for name, value in values.items() if name not in ("verbose", "probe")}
     assert torch.equal(given.pop("mask"), torch.ones(8, 8))
     assert given == {**wanted, "norm": "l2", "clip_values": (0.0, 1.0), "callback": None}
     theirs = set(inspect.signature(CORE[shell]).parameters)
@@ -339,7 +340,8 @@ def test_black_box_attack_on_probabilities(kind, sample, digits_net):
     attack = quick(FrankWolfeBlackBox, estimator, outputs="probabilities", eps=0.2, delta=0.05)
     x_adv = attack.generate(x, y)
     result = attack.last_result
-    assert sum(seen) == int(result.queries.sum())
+    assert sum(seen) == int((result.queries + result.wasted_rows).sum())
+    assert result.wasted_rows.tolist() == [3] * 8 + [0] * (len(result) - 8)  # the probe's
     assert int(result.queries.max()) <= 150
     assert max(seen) <= 32
     assert np.array_equal(probabilities(x_adv).argmax(1) != y, result.success.numpy())

@@ -42,7 +42,7 @@ def rays(classifier: Any, **options: Any) -> Any:
 
 OTHER_VALUES: dict[str, Any] = {
     "eps": 0.2, "max_queries": 7, "norm": 2, "batch_size": 5, "early_stop": False, "tol": 0.01, "hierarchical": False,
-    "speculate": True, "targeted": True, "seed": 3, "verbose": False,
+    "speculate": True, "targeted": True, "seed": 3, "verbose": False, "probe": False,
 }  # fmt: skip
 INVALID: list[tuple[str, Any, str]] = [
     ("eps", 0, "eps must be > 0"), ("eps", -0.1, "eps must be > 0"), ("eps", np.nan, "eps must be > 0"),
@@ -57,6 +57,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("hierarchical", None, "hierarchical must be True or False"), ("targeted", "no", "targeted must be True or False"),
     ("verbose", 1, "verbose must be True or False"), ("seed", 1.5, "seed must be an integer"),
     ("seed", "a", "seed must be an integer"), ("seed", 1 << 63, "seed must fit a signed 64-bit integer"),
+    ("probe", 1, "probe must be True or False, got 1"),
 ]  # fmt: skip
 
 
@@ -82,7 +83,8 @@ def test_every_constructor_argument_is_an_attack_parameter(classifier):
 def test_every_parameter_reaches_the_search(classifier, sample, spy_on):
     given = spy_on("art_ext.attacks.rays.rays")
     RayS(classifier, **{**OTHER_VALUES, "targeted": False}).generate(*sample)
-    wanted = {name: value for name, value in OTHER_VALUES.items() if name not in ("targeted", "verbose", "norm")}
+    own = ("targeted", "verbose", "norm", "probe")
+    wanted = {name: value for name, value in OTHER_VALUES.items() if name not in own}
     assert {**given, **wanted, "norm": "l2", "clip_values": (0.0, 1.0)} == given
 
 
@@ -235,7 +237,7 @@ def test_copies_of_an_attack(make, classifier, sample, tmp_path, monkeypatch):
 
 
 def test_run_equals_generate_and_last_result_keeps_it(make, classifier, sample):
-    attack = make(classifier, seed=5)
+    attack = make(classifier, seed=5, probe=False)  # the rows of the probe are those of the first call only
     assert attack.last_result is None
     x_adv = attack.generate(*sample)
     first = attack.last_result

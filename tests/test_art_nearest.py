@@ -42,9 +42,10 @@ OTHER_VALUES: dict[str, Any] = {
     "initial_const": 2.0, "batch_size": 5, "decision_rule": "L2", "verbose": False, "abort_early": False,
     "norm": np.inf, "eps": 0.3, "outputs": "probabilities", "max_queries": 70, "seed": 3, "resize": {0: 4, 5: 8},
     "importance": 2, "nb_parallel": 3, "variable_h": 0.01, "solver": "newton", "use_tanh": True, "reset_adam": False,
-    "abort_window": 2,
+    "abort_window": 2, "probe": False,
 }  # fmt: skip
 INVALID: list[tuple[str, Any, str]] = [
+    ("probe", 1, "probe must be True or False, got 1"),
     ("confidence", -1, "confidence must be a finite number >= 0, got -1"), ("targeted", "no", "targeted must be True"),
     ("learning_rate", 0, "step_size must be > 0, got 0"), ("binary_search_steps", 0, "search_steps must be an integer"),
     ("max_iter", 2.5, "max_iter must be an integer >= 1, got 2.5"),
@@ -126,7 +127,7 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     monkeypatch.setattr(shell, "_function", staticmethod(spy))
     values = {name: OTHER_VALUES[name] for name in arguments(shell)}
     shell(classifier, **values).generate(*sample, mask=np.ones((8, 8)))
-    wanted = {CORE_NAMES.get(name, name): value for name, value in values.items() if name != "verbose"}
+    wanted = {CORE_NAMES.get(name, name): value for name, value in values.items() if name not in ("verbose", "probe")}
     assert torch.equal(given.pop("mask"), torch.ones(8, 8))
     assert given == {**wanted, "norm": "linf", "clip_values": (0.0, 1.0), "callback": None}
     theirs = set(inspect.signature(CORE[shell]).parameters)
@@ -272,7 +273,8 @@ def test_zoo_over_a_black_box_of_probabilities(sample, digits_net):
     )  # fmt: skip
     x_adv = attack.generate(x, y)
     result = attack.last_result
-    assert sum(seen) == int(result.queries.sum())
+    assert sum(seen) == int((result.queries + result.wasted_rows).sum())
+    assert result.wasted_rows.tolist() == [3] * 8 + [0] * (len(result) - 8)  # the probe's
     assert max(seen) <= 40
     assert np.array_equal(probabilities(x_adv).argmax(1) != y, result.success.numpy())
     assert int((result.success & ~result.already_adversarial).sum()) >= 5

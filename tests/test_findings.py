@@ -245,7 +245,9 @@ class TestProbe:
         assert found.classes is None
         assert "zero_gradients" not in found.facts
 
-    @pytest.mark.parametrize(("gradients", "repeat", "rows"), [(False, False, 40), (False, True, 56), (True, True, 96)])
+    @pytest.mark.parametrize(
+        ("gradients", "repeat", "rows"), [(False, False, 40), (False, True, 72), (True, True, 112)]
+    )
     def test_costs_what_it_says(
         self, gradients: bool, repeat: bool, rows: int, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:

@@ -289,11 +289,13 @@ def test_the_row_is_counted_over_all_batches() -> None:
 def test_labels_of_any_type(dtype: torch.dtype, binary: Any) -> None:
     network, x, y = binary
     plain = core.rays(network, x, y, eps=0.1, max_queries=100, seed=0)
+
+    def answers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return (network(rows)[:, 0] > 0).to(dtype).reshape(shape)
+
     for shape in ((-1,), (-1, 1)):
-        result = core.rays(
-            lambda rows, shape=shape: (network(rows)[:, 0] > 0).to(dtype).reshape(shape), x, y, eps=0.1,
-            max_queries=100, seed=0, outputs="labels",
-        )  # fmt: skip
+        model = functools.partial(answers, shape=shape)
+        result = core.rays(model, x, y, eps=0.1, max_queries=100, seed=0, outputs="labels")
         assert torch.equal(result.x_adv, plain.x_adv)
         assert torch.equal(result.queries, plain.queries)
 

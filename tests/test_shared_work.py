@@ -94,7 +94,7 @@ class TestGoingOn:
         again = run(tmp_path / "run")
         hook.remove()
         pd.testing.assert_frame_equal(again.records, first.records)
-        assert len(asked) == 2 * 5 + 1, "only the clean pass: a look and a gradient for each chunk, and one repeated"
+        assert len(asked) == 2 * 5 + 3, "the clean pass only: a look and a gradient for each chunk, one batch repeated"
         pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records)
 
     def test_a_seed_that_was_drawn_stays(self, tmp_path: Path, run: Any) -> None:

@@ -85,7 +85,7 @@ def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
     given = spy_on("art_ext.adapters.torchattacks.rays")
     options = {"eps": 0.2, "max_queries": 7, "early_stop": False, "tol": 0.01, "hierarchical": False,
                "speculate": True, "batch_size": 5}  # fmt: skip
-    assert {"model", "norm", *options} == set(inspect.signature(RayS).parameters)
+    assert {"model", "norm", "probe", *options} == set(inspect.signature(RayS).parameters)
     RayS(digits_net, norm="L2", **options)(*sample)
     assert {**given, **options, "norm": "l2"} == given
 

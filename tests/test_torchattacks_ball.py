@@ -65,7 +65,7 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     assert all(value != arguments[name].default for name, value in values.items())
     shell(digits_net, **values)(*sample)
     names = {**CORE_NAMES, "steps": "max_iter" if shell is FW else "num_steps"}
-    wanted = {names.get(name, name): value for name, value in values.items()}
+    wanted = {names.get(name, name): value for name, value in values.items() if name != "probe"}
     assert given == {**wanted, "norm": "l2", "targeted": False, "device": torch.device("cpu")}
     theirs = set(inspect.signature(CORE[shell]).parameters)
     assert set(given) <= theirs
@@ -151,7 +151,9 @@ def test_last_result_counts_what_the_model_saw(shell, sample, digits_net):
     assert attack.last_result is None
     adversarial = attack(*sample)
     result = attack.last_result
-    assert seen == {"rows": int(result.queries.sum()), "slopes": int(result.gradients.sum())}
+    rows = int((result.queries + result.wasted_rows).sum())
+    assert seen == {"rows": rows, "slopes": int(result.gradients.sum())}
+    assert result.wasted_rows.tolist() == [3] * 8 + [0] * 6  # the probe's
     assert (seen["slopes"] > 0) == (shell is not FWBlack)
     adversarial.zero_()  # the tensor belongs to the caller
     assert float(result.x_adv.abs().max()) > 0

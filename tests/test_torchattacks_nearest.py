@@ -29,7 +29,7 @@ OTHER_VALUES: dict[str, Any] = {
     "kappa": 1.0, "lr": 0.02, "binary_search_steps": 3, "max_iterations": 7, "abort_early": False, "beta": 0.0,
     "initial_const": 2.0, "decision_rule": "L2", "norm": "Linf", "eps": 0.3, "max_queries": 70, "batch_size": 5,
     "n_coordinates": 3, "h": 0.01, "solver": "newton", "use_tanh": True, "resize": {0: 4, 5: 8}, "importance": 2,
-    "reset_adam": False, "abort_window": 2, "seed": 3,
+    "reset_adam": False, "abort_window": 2, "seed": 3, "probe": False,
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     values = {name: OTHER_VALUES[name] for name in defaults}
     assert all(value != defaults[name] for name, value in values.items())
     shell(digits_net, **values)(*sample)
+    del values["probe"]
     assert given == {**in_core(values), "norm": "linf", "targeted": False, "device": torch.device("cpu")}
     theirs = set(inspect.signature(CORE[shell]).parameters)
     assert set(given) <= theirs

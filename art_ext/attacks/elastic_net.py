@@ -26,7 +26,7 @@ class ElasticNetPyTorch(FunctionAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "confidence", "targeted", "learning_rate", "binary_search_steps", "max_iter",
         "beta", "initial_const", "batch_size", "decision_rule", "verbose", "abort_early", "norm", "eps", "outputs",
-        "max_queries", "seed",
+        "max_queries", "seed", "probe",
     ]  # fmt: skip
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(ead)
@@ -51,6 +51,7 @@ class ElasticNetPyTorch(FunctionAttack):
         outputs: str = "logits",
         max_queries: int | None = None,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -74,10 +75,12 @@ class ElasticNetPyTorch(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``; ART does not say.
             max_queries: most predictions per sample, the clean check included; None for no limit.
             seed: recorded only; this attack draws no random number.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             classifier, confidence=confidence, targeted=targeted, learning_rate=learning_rate,
             binary_search_steps=binary_search_steps, max_iter=max_iter, beta=beta, initial_const=initial_const,
             batch_size=batch_size, decision_rule=decision_rule, verbose=verbose, abort_early=abort_early, norm=norm,
-            eps=eps, outputs=outputs, max_queries=max_queries, seed=seed,
+            eps=eps, outputs=outputs, max_queries=max_queries, seed=seed, probe=probe,
         )  # fmt: skip

@@ -93,6 +93,16 @@ class EstimatorModel(nn.Module):
                 return _Detour.apply(rows, self._predict, self._class_gradient)
         return _as_tensor(self._predict(_as_array(rows)), rows)
 
+    @staticmethod
+    def check_clean_outputs(scores: Tensor) -> None:
+        """Raise ValueError if no score (N, K) of two clean samples or more tells one class from another."""
+        if scores.dim() == 2 and len(scores) >= 2 and bool((scores == scores[:, :1]).all()):
+            raise ValueError(
+                f"the estimator gives all {scores.shape[1]} classes the same score, for each of {len(scores)} samples. "
+                "ART's BlackBoxClassifier copies a single column to all classes: let its predict function return one "
+                "column per class, such as np.stack([1 - p, p], axis=1)"
+            )
+
     def _predict(self, x: np.ndarray) -> np.ndarray:
         predictions: np.ndarray = self.estimator.predict(x, batch_size=len(x))
         return predictions

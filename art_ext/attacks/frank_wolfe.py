@@ -26,7 +26,7 @@ class FrankWolfe(BallAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "norm", "eps", "eps_step", "momentum", "max_iter", "targeted", "schedule",
         "momentum_init", "box", "loss", "outputs", "stop_on_success", "on_failure", "max_queries", "batch_size", "seed",
-        "verbose",
+        "verbose", "probe",
     ]  # fmt: skip
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(frank_wolfe)
@@ -51,6 +51,7 @@ class FrankWolfe(BallAttack):
         batch_size: int = 32,
         seed: int | None = None,
         verbose: bool = True,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -75,12 +76,14 @@ class FrankWolfe(BallAttack):
             batch_size: most rows in one prediction.
             seed: recorded only; this attack draws no random number.
             verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             estimator, norm=norm, eps=eps, eps_step=eps_step, momentum=momentum, max_iter=max_iter, targeted=targeted,
             schedule=schedule, momentum_init=momentum_init, box=box, loss=loss, outputs=outputs,
             stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries, batch_size=batch_size,
-            seed=seed, verbose=verbose,
+            seed=seed, verbose=verbose, probe=probe,
         )  # fmt: skip
 
 
@@ -98,7 +101,7 @@ class FrankWolfeBlackBox(BallAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "norm", "eps", "eps_step", "momentum", "max_queries", "targeted", "nb_directions",
         "delta", "sensing", "clip_probes", "schedule", "momentum_init", "box", "loss", "outputs", "stop_on_success",
-        "on_failure", "batch_size", "seed", "verbose",
+        "on_failure", "batch_size", "seed", "verbose", "probe",
     ]  # fmt: skip
     _function = staticmethod(frank_wolfe_black_box)
     _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size", "nb_directions": "num_directions"}
@@ -127,6 +130,7 @@ class FrankWolfeBlackBox(BallAttack):
         batch_size: int = 32,
         seed: int | None = None,
         verbose: bool = True,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -155,10 +159,13 @@ class FrankWolfeBlackBox(BallAttack):
             batch_size: most rows in one prediction.
             seed: of the random directions; None draws one, which ``last_result`` records.
             verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             estimator, norm=norm, eps=eps, eps_step=eps_step, momentum=momentum, max_queries=max_queries,
             targeted=targeted, nb_directions=nb_directions, delta=delta, sensing=sensing, clip_probes=clip_probes,
             schedule=schedule, momentum_init=momentum_init, box=box, loss=loss, outputs=outputs,
             stop_on_success=stop_on_success, on_failure=on_failure, batch_size=batch_size, seed=seed, verbose=verbose,
+            probe=probe,
         )  # fmt: skip

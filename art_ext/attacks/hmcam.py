@@ -29,7 +29,7 @@ class HMCAM(BallAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "norm", "eps", "eps_step", "max_iter", "nb_samples", "beta1", "beta2", "targeted",
         "step_rule", "start", "temperature", "keep_samples", "loss", "outputs", "stop_on_success", "on_failure",
-        "max_queries", "batch_size", "seed", "verbose",
+        "max_queries", "batch_size", "seed", "verbose", "probe",
     ]  # fmt: skip
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(hmcam)
@@ -61,6 +61,7 @@ class HMCAM(BallAttack):
         batch_size: int = 32,
         seed: int | None = None,
         verbose: bool = True,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -87,12 +88,15 @@ class HMCAM(BallAttack):
             batch_size: most rows in one prediction.
             seed: of the Metropolis-Hastings tests and the random start; None draws one, which ``last_result`` records.
             verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             estimator, norm=norm, eps=eps, eps_step=eps_step, max_iter=max_iter, nb_samples=nb_samples, beta1=beta1,
             beta2=beta2, targeted=targeted, step_rule=step_rule, start=start, temperature=temperature,
             keep_samples=keep_samples, loss=loss, outputs=outputs, stop_on_success=stop_on_success,
             on_failure=on_failure, max_queries=max_queries, batch_size=batch_size, seed=seed, verbose=verbose,
+            probe=probe,
         )  # fmt: skip
 
 
@@ -108,6 +112,7 @@ class AIFGSM(BallAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "norm", "eps", "eps_step", "max_iter", "beta1", "beta2", "targeted", "step_rule",
         "start", "loss", "outputs", "stop_on_success", "on_failure", "max_queries", "batch_size", "seed", "verbose",
+        "probe",
     ]  # fmt: skip
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(ai_fgsm)
@@ -133,6 +138,7 @@ class AIFGSM(BallAttack):
         batch_size: int = 32,
         seed: int | None = None,
         verbose: bool = True,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -156,10 +162,12 @@ class AIFGSM(BallAttack):
             batch_size: most rows in one prediction.
             seed: of the random start; None draws one, which ``last_result`` records.
             verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             estimator, norm=norm, eps=eps, eps_step=eps_step, max_iter=max_iter, beta1=beta1, beta2=beta2,
             targeted=targeted, step_rule=step_rule, start=start, loss=loss, outputs=outputs,
             stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries, batch_size=batch_size,
-            seed=seed, verbose=verbose,
+            seed=seed, verbose=verbose, probe=probe,
         )  # fmt: skip

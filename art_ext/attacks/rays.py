@@ -28,7 +28,7 @@ class RayS(CoreAttack):
 
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "eps", "max_queries", "norm", "batch_size", "early_stop", "tol", "hierarchical",
-        "speculate", "targeted", "seed", "verbose",
+        "speculate", "targeted", "seed", "verbose", "probe",
     ]  # fmt: skip
     _generate_keywords = ("mask", "x_adv_init")
     _switches = ("targeted", "verbose", "early_stop", "hierarchical")
@@ -47,6 +47,7 @@ class RayS(CoreAttack):
         speculate: bool | str = "auto",
         targeted: bool = False,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -63,10 +64,13 @@ class RayS(CoreAttack):
             speculate: ask questions ahead to fill small batches; ``"auto"`` never does behind an ART estimator.
             targeted: reach y instead of leaving it; ``generate`` then needs ``x_adv_init`` of these classes.
             seed: recorded only; RayS draws no random number.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             estimator, eps=eps, max_queries=max_queries, norm=norm, batch_size=batch_size, early_stop=early_stop,
             verbose=verbose, tol=tol, hierarchical=hierarchical, speculate=speculate, targeted=targeted, seed=seed,
+            probe=probe,
         )  # fmt: skip
 
     def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:

@@ -18,6 +18,7 @@ from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import CheckedKeywords
+from art_ext.core.probe import ModelProbe, ProbeOnce
 from art_ext.core.result import AttackResult, Progress
 
 logger = logging.getLogger("art_ext")
@@ -82,6 +83,7 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
 
     def __init__(self, estimator: BaseEstimator, **parameters: Any) -> None:
         super().__init__(estimator=estimator)
+        self._probe_once = ProbeOnce()
         for name, value in parameters.items():
             setattr(self, name, value)
         self._last_result: AttackResult | None = None
@@ -126,10 +128,22 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
                 bar.update(int(progress.finished.sum()))
 
             callback = None if bar.disable else advance  # what nobody sees is not computed
-            result = self._attack(EstimatorModel(self.estimator), inputs, labels, callback=callback, **options)
+            model = EstimatorModel(self.estimator)
+            found = self._probe(model, inputs)
+            result = self._attack(model, inputs, labels, callback=callback, **options)
+            result = result if found is None else found.charge(result)
         self._last_result = result
         logger.info("Success rate of %s: %.2f%%", type(self).__name__, 100 * float(result.success.float().mean()))
         return result
+
+    def _probe(self, model: EstimatorModel, x: Tensor) -> ModelProbe | None:
+        """Test the estimator's answers for chance and for dependence on the batch, in the first call on it."""
+        if not self.probe:
+            return None
+        return self._probe_once(
+            self.estimator, model, x, outputs=getattr(self, "outputs", "logits"), batch_size=self.batch_size,
+            clip_values=tuple(self.estimator.clip_values),
+        )  # fmt: skip
 
     def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
         raise NotImplementedError
@@ -152,7 +166,7 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
                 "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from the data would make "
                 "results depend on the batch"
             )
-        for name in self._switches:
+        for name in (*self._switches, "probe"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         # the rest is the core's to check: an attack on no sample asks the model nothing
@@ -177,7 +191,8 @@ class FunctionAttack(CoreAttack):
 
     def _attack(self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
         settings = {self._core_names.get(name, name): getattr(self, name) for name in self.attack_params}
-        del settings["verbose"]
+        for name in ("verbose", "probe"):
+            del settings[name]
         settings["norm"] = norm_name(self.norm)
         settings["clip_values"] = tuple(self.estimator.clip_values)
         return type(self)._function(model, x, labels, **{**settings, **options})

@@ -11,6 +11,7 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 
+from art_ext.attacks.estimator import EstimatorModel
 from art_ext.attacks.shell import FunctionAttack
 from art_ext.core.attacks import zoo
 from art_ext.core.geometry import free_coordinates
@@ -32,7 +33,7 @@ class ZooPyTorch(FunctionAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "confidence", "targeted", "learning_rate", "max_iter", "binary_search_steps",
         "initial_const", "abort_early", "resize", "importance", "nb_parallel", "batch_size", "variable_h", "verbose",
-        "solver", "use_tanh", "reset_adam", "abort_window", "norm", "eps", "outputs", "max_queries", "seed",
+        "solver", "use_tanh", "reset_adam", "abort_window", "norm", "eps", "outputs", "max_queries", "seed", "probe",
     ]  # fmt: skip
     _switches = ("targeted", "verbose", "use_tanh", "reset_adam")
     _function = staticmethod(zoo)
@@ -66,6 +67,7 @@ class ZooPyTorch(FunctionAttack):
         outputs: str = "logits",
         max_queries: int | None = None,
         seed: int | None = None,
+        probe: bool = True,
     ) -> None:
         """Create the attack.
 
@@ -102,6 +104,8 @@ class ZooPyTorch(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``; ART does not say.
             max_queries: most predictions per sample, the clean check included; None for no limit.
             seed: of the draws of coordinates; None draws one, which ``last_result`` records.
+            probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
+                depend on chance or on the batch, and log a warning if they do; False asks nothing.
         """
         super().__init__(
             classifier, confidence=confidence, targeted=targeted, learning_rate=learning_rate, max_iter=max_iter,
@@ -109,6 +113,7 @@ class ZooPyTorch(FunctionAttack):
             resize=resize, importance=importance, nb_parallel=nb_parallel, batch_size=batch_size,
             variable_h=variable_h, verbose=verbose, solver=solver, use_tanh=use_tanh, reset_adam=reset_adam,
             abort_window=abort_window, norm=norm, eps=eps, outputs=outputs, max_queries=max_queries, seed=seed,
+            probe=probe,
         )  # fmt: skip
 
     def _attack(self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
@@ -138,3 +143,7 @@ class _ChannelsLast(nn.Module):
         """(R, K) scores of rows (R, C, H, W)."""
         scores: Tensor = self.model(rows.movedim(1, -1))
         return scores
+
+    def check_clean_outputs(self, scores: Tensor) -> None:
+        """The check of the model inside."""
+        EstimatorModel.check_clean_outputs(scores)

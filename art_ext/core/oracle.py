@@ -153,11 +153,16 @@ class LabelOracle:
     def check_clean(self, outputs: Tensor) -> None:
         """Check the outputs for all clean inputs (N, *S).
 
+        A model may bring a check of its own, ``check_clean_outputs``, which gets the same outputs.
+
         Raises:
             ValueError: if the model returns NaN, or probabilities outside [0, 1]; the message names the first sample.
         """
         self.check_known(outputs, torch.arange(len(outputs), device=self.device))
         self.reader.check_clean(outputs)
+        own_check = getattr(self.model, "check_clean_outputs", None)
+        if own_check is not None:
+            own_check(outputs)
 
     def check_known(self, outputs: Tensor, index: Tensor) -> None:
         """Refuse NaN among the outputs for the clean inputs of the samples in index (R,)."""

@@ -31,8 +31,8 @@ class Finding:
 
     Attributes:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``, ``"randomised"``,
-            ``"probabilities"``, ``"zero-gradients"``, ``"range"``, ``"training-mode"``, ``"eps-unit"`` or
-            ``"autoattack:<flag>"``.
+            ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``, ``"range"``, ``"training-mode"``,
+            ``"eps-unit"`` or ``"autoattack:<flag>"``.
         model: the model that it concerns; empty if it concerns the data or the settings, and so all models.
         attack: the one attack that it concerns, if it is one.
         eps: radius, if it depends on one.
@@ -224,6 +224,24 @@ def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, 
         found.append(_counted(
             "randomised", model, message, len(randomised), repeated, **_placed(randomised, ids)
         ))  # fmt: skip
+    dependent = [index for part in parts for index in part.get("batch_dependent", ())]
+    if dependent:
+        message = (
+            "the answers change with the other samples of a batch, as with BatchNorm without running statistics, "
+            "centring by the batch or attention over it: verdicts hold for the batch that they were found in. Make the "
+            "model treat its rows independently"
+        )
+        repeated = sum(part["repeated"] for part in parts)
+        found.append(_counted(
+            "batch-dependent", model, message, len(dependent), repeated, **_placed(dependent, ids)
+        ))  # fmt: skip
+    unequal = sum(part.get("unnormalised", 0) for part in parts)
+    if unequal:
+        message = (
+            "the probabilities do not sum to 1, as those of independent sigmoids: losses take them for the "
+            "probabilities of classes that exclude each other. Hand over the logits"
+        )
+        found.append(_counted("probabilities", model, message, unequal, sum(part["samples"] for part in parts)))
     samples, vectors = (sum(part[key] for part in parts) for key in ("samples", "probabilities"))
     if 2 * vectors > samples:  # a row of logits may be one by chance
         message = (

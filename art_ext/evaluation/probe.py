@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.losses import in_simplex, logits_of, margin
+from art_ext.core.losses import logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model
+from art_ext.core.outputs import sums_differ
+from art_ext.core.probe import probe_model
 from art_ext.core.problem import admit
 from art_ext.evaluation.panel import Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
-REPEAT_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +27,13 @@ class Probe:
         classes: how many classes the model tells apart; None if it returns labels only.
         facts: fit for JSON; positions count from the beginning of the data set. Keys:
             ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's output, or None;
-            ``training``: whether a module was handed over in
-            training mode; ``lowest`` and ``highest`` value of the samples; ``probabilities``: rows that are probability
-            vectors although logits were announced; ``repeated``: samples that were evaluated twice, and ``randomised``:
-            the positions of those whose two answers differ; ``differentiated``: correctly classified samples whose
-            gradient was asked for, ``zero_gradients``: the positions of those where it is zero everywhere, and
-            ``not_differentiable``: why there is none, or None.
+            ``training``: whether a module was handed over in training mode; ``lowest`` and ``highest`` value of the
+            samples; ``probabilities``: rows that look like probabilities although logits were announced;
+            ``unnormalised``: rows of probabilities that do not sum to 1;
+            ``repeated``: samples that were evaluated again, ``randomised``: the positions of those whose two answers
+            differ, and ``batch_dependent``: the positions of those whose answer differs in other company;
+            ``differentiated``: correctly classified samples whose gradient was asked for, ``zero_gradients``: the
+            positions of those where it is zero everywhere, and ``not_differentiable``: why there is none, or None.
     """
 
     labels: Tensor
@@ -54,8 +56,9 @@ def probe(
 ) -> Probe:
     """Ask a model about the clean samples, before and outside of any attack.
 
-    Costs one forward per sample, one more for those of the first batch if ``repeat``, and one more with a backward for
-    every sample if ``gradients``. Modules are evaluated in eval mode and left as they were.
+    Costs one forward per sample, two more for those of the first batch if ``repeat`` (one if they are fewer than four),
+    and one more with a backward for every sample if ``gradients``. Modules are evaluated in eval mode and left as they
+    were.
 
     Args:
         model: what is going to be attacked.
@@ -64,7 +67,7 @@ def probe(
         settings: of the evaluation.
         gradients: whether an attack will ask for them.
         start: position of the first sample in the data set.
-        repeat: whether to evaluate the first batch a second time.
+        repeat: whether to evaluate the first batch again, together and in other company.
 
     Raises:
         TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a model that returns
@@ -76,7 +79,10 @@ def probe(
             admitted = admit(oracle, x)[0]
             labels = oracle.clean_labels(admitted)
         answers, part = oracle.answers, admitted[: settings.batch_size if repeat else 0]
-        differing = _differing(model, part, answers[: len(part)], settings)
+        again = probe_model(
+            model, part, outputs=settings.outputs, clip_values=settings.clip_values, batch_size=settings.batch_size,
+            device=settings.device, samples=len(part), first=answers[: len(part)],
+        )  # fmt: skip
     except ValueError as error:  # its sample numbers count from the first one here
         raise ValueError(f"{error} (counted from sample {start})" if start else error) from error
     except (RuntimeError, TypeError, IndexError, AssertionError) as error:  # what networks say to another shape
@@ -86,8 +92,9 @@ def probe(
     facts: dict[str, Any] = {
         "samples": len(x), "start": start, "training": training, "classes": oracle.num_classes,
         "lowest": float(admitted.min()), "highest": float(admitted.max()),
-        "probabilities": int(in_simplex(answers).sum()) if settings.outputs == "logits" else 0,
-        "repeated": len(part), "randomised": _positions(differing, start),
+        **_doubtful_rows(oracle, answers),
+        "repeated": len(part), "randomised": _positions(again.randomised, start),
+        "batch_dependent": _positions(again.batch_dependent, start),
     }  # fmt: skip
     if gradients and settings.outputs != "labels":
         facts |= _gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
@@ -102,26 +109,17 @@ def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Setting
     )  # fmt: skip
 
 
+def _doubtful_rows(oracle: LabelOracle, answers: Tensor) -> dict[str, int]:
+    """How many rows of logits look like probabilities, and how many of probabilities do not sum to 1."""
+    kind, reader = oracle.outputs, oracle.reader
+    return {
+        "probabilities": int(reader.like_probabilities(answers).sum()) if kind == "logits" else 0,
+        "unnormalised": int(sums_differ(answers, reader.output_dtype).sum()) if kind == "probabilities" else 0,
+    }
+
+
 def _positions(flags: Tensor, start: int) -> list[int]:
     return (flags.nonzero().flatten() + start).tolist()
-
-
-def _differing(model: Model, x: Tensor, first: Tensor, settings: Settings) -> Tensor:
-    """(R,) bool, the samples of one batch to which the model now says something else than at first.
-
-    Scores differ if the class does, or any of them by more than ``REPEAT_TOLERANCE`` of its row's range.
-    """
-    if not len(x):
-        return torch.zeros(0, dtype=torch.bool)
-    with make_oracle(_CleanOracle, model, len(x), settings) as oracle:
-        oracle.clean_labels(x)
-    again = oracle.answers
-    other = oracle.predict(again) != oracle.predict(first)
-    if settings.outputs == "labels":
-        return other
-    spread = first.amax(dim=1) - first.amin(dim=1)
-    change = torch.where(first == again, 0.0, (first - again).abs()).amax(dim=1)  # infinity less itself is NaN
-    return other | ((change != 0) & ~(change <= REPEAT_TOLERANCE * spread))
 
 
 def _gradient_facts(

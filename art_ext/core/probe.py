@@ -1,0 +1,204 @@
+"""Test if the answers of a model depend on chance, or on the other rows of a call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.calling import HALF_TYPES
+from art_ext.core.geometry import ClipValues
+from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.outputs import predicted_classes
+from art_ext.core.problem import admit
+from art_ext.core.result import AttackResult
+
+logger = logging.getLogger("art_ext")
+
+SAMPLES = 8
+COMPANY = 4  # samples from which on the company of each can be changed
+TOLERANCE = 1e-4  # largest change of a score that counts as rounding, as a share of its row's range
+EPSILONS = 8  # the same of half types, and of the largest score, in machine epsilons
+
+
+@dataclass(frozen=True, eq=False)
+class ModelProbe:
+    """The outcome of :func:`probe_model` for S samples.
+
+    Attributes:
+        randomised: (S,) bool: the answer changed when the same batch was asked again.
+        batch_dependent: (S,) bool: the answer changed with the other samples of the batch, and not by chance.
+        largest_change: the largest change of a score, as a share of the range of its row; of labels, 1 if one changed.
+        rows: how many rows the probe sent through the model.
+        rows_of_sample: (S,) int64, the same by sample.
+    """
+
+    randomised: Tensor
+    batch_dependent: Tensor
+    largest_change: float
+    rows: int
+    rows_of_sample: Tensor
+
+    def charge(self, result: AttackResult) -> AttackResult:
+        """The result with the rows of the probe in ``wasted_rows`` of its first S samples."""
+        wasted = result.wasted_rows.clone()
+        wasted[: len(self.rows_of_sample)] += self.rows_of_sample.to(wasted.device)
+        return replace(result, wasted_rows=wasted)
+
+    def warn(self) -> None:
+        """Log a warning for each kind of dependence that was found."""
+        count = len(self.randomised)
+        for flags, message in ((self.randomised, RANDOMISED), (self.batch_dependent, BATCH_DEPENDENT)):
+            if bool(flags.any()):
+                logger.warning("%d of %d samples: %s", int(flags.sum()), count, message)
+
+
+RANDOMISED = (
+    "the model gives the same samples other answers when it is asked again. A success may be one lucky draw: attack "
+    "the average over many draws (EoT), and do not rely on rays, zoo and other search attacks"
+)
+BATCH_DEPENDENT = (
+    "the model's answers change with the other samples of a batch, as with BatchNorm without running statistics, "
+    "centring by the batch or attention over it. Verdicts hold for the batch that they were found in: make the model "
+    "treat its rows independently"
+)
+
+
+def probe_model(
+    model: Model,
+    x: Tensor,
+    *,
+    outputs: str = "logits",
+    clip_values: ClipValues | None = (0.0, 1.0),
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    samples: int = SAMPLES,
+    first: Tensor | None = None,
+) -> ModelProbe:
+    """Ask a model about the first samples of x: together, together again, and in other company.
+
+    The other company are the two halves of a permutation. Fewer than four samples are asked twice only. Scores differ
+    if one changes by more than 1e-4 of its row's range (8 machine epsilons for half types), labels if they change.
+    The random streams of PyTorch are put back as they were. Modules run in eval mode.
+
+    Args:
+        model: an ``nn.Module``, or a callable from (R, *S) to scores or labels.
+        x: (N, *S) inputs in the box.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        clip_values: the box (lower, upper).
+        batch_size: most rows in one call of the model. With 1, no sample has company.
+        device: where inputs go for models without parameters.
+        samples: most samples that are asked.
+        first: answers to these samples that are known from a call of the same rows; the first call is left out then.
+
+    Raises:
+        TypeError, ValueError: if x leaves the box, or the model's outputs do not fit.
+    """
+    part = x[:samples]
+    oracle = _AnsweringOracle(
+        model, len(part), outputs=outputs, batch_size=batch_size, clip_values=clip_values, device=device,
+        default_device=x.device,
+    )  # fmt: skip
+    part, _ = admit(oracle, part)
+    count = len(part)
+    everything = torch.arange(count, device=oracle.device)
+    nothing = torch.zeros(count, dtype=torch.bool, device=oracle.device)
+    if not count:
+        return ModelProbe(nothing, nothing, 0.0, 0, oracle.queries)
+    with oracle, _same_streams(oracle.device):
+        known = oracle.answers(part, everything) if first is None else first.to(oracle.device)
+        randomised, change = _changes(oracle, known, oracle.answers(part, everything))
+        other = nothing
+        if count >= COMPANY:
+            halves = (everything[::2], everything[1::2])
+            answers = torch.cat([oracle.answers(part[half], half) for half in halves])
+            order = torch.cat(halves)
+            other, moved = _changes(oracle, known, answers[order.argsort()])
+            change = max(change, moved)
+    if outputs == "labels" and bool(randomised.any()):
+        other = nothing  # random labels agree by chance, and differ the third time
+    asked = oracle.queries + oracle.wasted_rows
+    return ModelProbe(randomised, other & ~randomised, change, int(asked.sum()), asked)
+
+
+class _AnsweringOracle(LabelOracle):
+    """Gives scores and labels alike."""
+
+    def answers(self, rows: Tensor, index: Tensor) -> Tensor:
+        """(R, classes) scores or (R,) labels of rows (R, *S), one query each."""
+        self._charge(index, False)
+        return self._forward(rows, index).clone()  # a model may return the same memory again
+
+
+def _changes(oracle: LabelOracle, first: Tensor, again: Tensor) -> tuple[Tensor, float]:
+    """(S,) bool: samples whose answer differs; and the largest change, as ``ModelProbe`` has it."""
+    if oracle.outputs == "labels":
+        differ = predicted_classes(first, "labels") != predicted_classes(again, "labels")
+        return differ, float(differ.any())
+    share = _tolerance(oracle)
+    first, again = first.float(), again.float()
+    equal = (first == again) | (first.isnan() & again.isnan())  # infinity less itself is NaN
+    change = torch.where(equal, 0.0, (first - again).abs()).nan_to_num(nan=torch.inf).amax(dim=1)
+    finite = first.isfinite()
+    highest = first.masked_fill(~finite, -torch.inf).amax(dim=1)
+    lowest = first.masked_fill(~finite, torch.inf).amin(dim=1)
+    spread = (highest - lowest).clamp_min(0)
+    # where two scores nearly tie, their rounding is not small beside their difference
+    rounding = EPSILONS * torch.finfo(torch.float32).eps * first.masked_fill(~finite, 0).abs().amax()
+    largest = torch.where(change == 0, 0.0, change / spread)
+    return change > share * spread + rounding, float(largest.amax())
+
+
+def _tolerance(oracle: LabelOracle) -> float:
+    """The share of a row's range that rounding may change, by the types that the model computes in."""
+    types = {oracle.reader.output_dtype}
+    if isinstance(oracle.model, nn.Module):
+        types |= {parameter.dtype for parameter in oracle.model.parameters()}
+    return max([TOLERANCE, *(EPSILONS * torch.finfo(one).eps for one in types if one in HALF_TYPES)])
+
+
+@contextmanager
+def _same_streams(device: torch.device) -> Iterator[None]:
+    """Put PyTorch's random streams back, so that an attack draws the same numbers with a probe and without."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+class ProbeOnce:
+    """Probes each model once, for an attack object that is called many times.
+
+    A copy of it has probed nothing yet.
+    """
+
+    def __init__(self) -> None:
+        self._owners: list[Callable[[], Any]] = []
+
+    def __call__(self, owner: object, model: Model, x: Tensor, **options: Any) -> ModelProbe | None:
+        """Probe the model of an owner and log what was found; None if it was probed before, or there is no sample.
+
+        Args:
+            owner: what tells one model from another.
+            model: what is asked.
+            x, **options: as for ``probe_model``.
+        """
+        if not len(x) or any(known() is owner for known in self._owners):
+            return None
+        found = probe_model(model, x, **options)
+        try:
+            self._owners.append(ref(owner))
+        except TypeError:  # an object without weak references
+            self._owners.append(lambda: owner)
+        found.warn()
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._owners = []
