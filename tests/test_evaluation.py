@@ -291,7 +291,7 @@ class TestFolder:
         run(tmp_path / "run")
         before = (tmp_path / "run" / "records.parquet").read_bytes()
         broken = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
-        with pytest.raises(ValueError, match=r"another run \(models.linear.class: .*; models.linear.state"):
+        with pytest.raises(ValueError, match=r"another run \(class of the model: .*; weights of the model: other"):
             run(tmp_path / "run", models={"linear": broken})
         with pytest.raises(ValueError, match="model fails on samples of shape"):
             run(tmp_path / "run", models={"linear": broken}, overwrite=True)

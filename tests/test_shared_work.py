@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -21,6 +21,7 @@ from art_ext.core import attacks as core_attacks
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import Attack, Watcher, evaluate, load_images, load_run, merge, read_records, read_run, report
+from art_ext.evaluation.differences import differences
 from art_ext.evaluation.folder import CHUNKS, open_run
 
 EPS = (0.05, 0.1)
@@ -166,11 +167,13 @@ class TestAnotherConfiguration:
         ("changed", "named"),
         [
             ({"max_queries": 41}, "max_queries: 40 there, 41 here"),
-            ({"eps": (0.05,)}, r"eps: \[0.05, 0.1\] there, \[0.05\] here"),
+            ({"eps": (0.05,)}, "eps: 0.05, 0.1 there, 0.05 here"),
+            ({"attacks": ("rays",), "attack_args": None}, "attacks: pgd, rays there, rays here"),
+            ({"attacks": ("pgd", "nes")}, "attacks: pgd, rays there, pgd, nes here"),
             ({"attack_args": {"pgd": {"num_steps": 5}}}, "attack_args.pgd.num_steps: 4 there, 5 here"),
-            ({"mode": "independent"}, 'mode: "cascade" there, "independent" here'),
+            ({"mode": "independent"}, "mode: cascade there, independent here"),
             ({"seed": 1}, "seed: 0 there, 1 here"),
-            ({"chunk_size": 10}, "plan.chunk_size: 9 there, 10 here"),
+            ({"chunk_size": 10}, "chunk_size: 9 there, 10 here"),
         ],
     )
     def test_is_refused_with_the_differences(
@@ -178,8 +181,10 @@ class TestAnotherConfiguration:
     ) -> None:
         interrupted(run, tmp_path / "run", 30)
         before = content(tmp_path / "run")
-        with pytest.raises(ValueError, match=f"holds another run .*{named}"):
+        with pytest.raises(ValueError, match=f"holds another run .*{named}") as refused:
             run(tmp_path / "run", **changed)
+        assert "searches" not in str(refused.value)
+        assert "plan." not in str(refused.value)
         assert content(tmp_path / "run") == before
 
     def test_other_weights_or_samples(
@@ -187,13 +192,19 @@ class TestAnotherConfiguration:
     ) -> None:
         run(tmp_path / "run")
         other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-        with pytest.raises(ValueError, match=r"holds another run \(models.model.state\)"):
+        with pytest.raises(ValueError, match=r"holds another run \(weights of the model: other values there\): choose"):
             run(tmp_path / "run", models=other)
+        with pytest.raises(ValueError, match=r"holds another run \(model: model there, mine here\)"):
+            run(tmp_path / "run", models={"mine": linear_net})
+        with pytest.raises(ValueError, match=r"holds another run \(number of samples: 40 there, 30 here\)"):
+            run(tmp_path / "run", data=data.first(30))
+        with pytest.raises(ValueError, match=r"another run \(class of the model: Sequential there, Linear here; "):
+            run(tmp_path / "run", models=nn.Linear(64, 10))
         x = data.x.clone()
         x[3, 0, 0, 0] = 0.5
-        with pytest.raises(ValueError, match=r"holds another run \(data\)"):
+        with pytest.raises(ValueError, match=r"holds another run \(data: other samples or labels there\)"):
             run(tmp_path / "run", data=replace(data, x=x))
-        with pytest.raises(ValueError, match=r"holds another run \(data\)"):
+        with pytest.raises(ValueError, match=r"holds another run \(data: other samples or labels there\)"):
             run(tmp_path / "run", data=replace(data, y=(data.y + 1) % 10))
 
     def test_a_callable_that_answers_otherwise(self, tmp_path: Path, run: Any, linear_net: nn.Module) -> None:
@@ -446,3 +457,43 @@ def test_flags_of_an_attack_become_warnings(tmp_path: Path, run: Any) -> None:
     assert len(list((tmp_path / "run" / CHUNKS).glob("000-*.json"))) == 5, "one for each chunk"
     assert again.warnings == outcome.warnings
     assert [one["kind"] for one in read_run(tmp_path / "run")["warnings"]] == ["autoattack:dynamic"]  # type: ignore[index]
+
+
+class TestDifferences:
+    """In the words of the options; how the work is cut is nobody's word."""
+
+    RUN: ClassVar[dict[str, Any]] = {
+        "arguments": {"command": "evaluate", "models": ["a", "b"], "samples": 9, "n": 9, "path": "x"},
+        "identity": {"models": {"a": {"class": "Net", "state": "1"}, "b": {"class": "Net", "state": "2"}}, "data": "3"},
+        "plan": {"samples": 9, "chunk_size": 4, "searches": [1]},
+    }  # fmt: skip
+
+    def changed(self, part: str, **values: Any) -> dict[str, Any]:
+        return {**self.RUN, part: {**self.RUN[part], **values}}
+
+    def test_none_between_a_run_and_itself_wherever_things_lie(self) -> None:
+        assert differences(self.RUN, self.RUN) == []
+        assert differences(self.changed("arguments", path="elsewhere", weights="there"), self.RUN) == []
+
+    @pytest.mark.parametrize(
+        ("part", "values", "phrases"),
+        [
+            ("arguments", {"command": "demo", "seed": 3}, ["command: evaluate there, demo here"]),
+            ("arguments", {"attack_args": {"pgd": {"tol": 3}}}, ["attack_args.pgd.tol: none there, 3 here"]),
+            ("arguments", {"seed": 3}, ["seed: none there, 3 here"]),
+            ("arguments", {"model": "m" * 80}, ["model: another value there"]),
+            ("identity", {"art-ext": "9"}, ["version of art-ext: none there, 9 here"]),
+            ("identity", {"data": "4"}, ["data: other samples or labels there"]),
+            ("plan", {"samples": 8}, ["number of samples: 9 there, 8 here"]),
+            ("plan", {"chunk_size": 8}, ["chunk_size: 4 there, 8 here"]),
+            ("plan", {"searches": [2]}, ["attacks: they are cut into other searches"]),
+        ],
+    )
+    def test_each_has_a_phrase(self, part: str, values: dict[str, Any], phrases: list[str]) -> None:
+        assert differences(self.changed(part, **values), self.RUN) == phrases
+
+    def test_of_several_models_the_one_that_differs_is_named(self) -> None:
+        models = {"a": {"class": "Net", "state": "1"}, "b": {"class": "Other", "state": "5"}}
+        assert differences(self.changed("identity", models=models), self.RUN) == [
+            "class of b: Net there, Other here", "weights of b: other values there",
+        ]  # fmt: skip

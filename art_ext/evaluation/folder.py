@@ -12,12 +12,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.geometry import DISTORTIONS
+from art_ext.evaluation.differences import differences
 from art_ext.files import write_atomically
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ COLUMNS = (
     "wasted_rows", "seconds",
 )  # fmt: skip
 COLUMNS_OF_FORMAT_4 = tuple(name for name in COLUMNS if name not in ("nearest_distance", *DISTORTIONS))
-COMPARED = ("arguments", "identity", "plan")  # of run.json: what must agree before two runs are the same
-PLACES = ("arguments.weights", "arguments.path")  # where model and data lie; the identity says what they hold
 
 
 def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -100,22 +99,6 @@ def plan(samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple
         "samples": samples, "chunk_size": chunk_size,
         "searches": [{"model": model, "attack": attack, "radii": list(radii)} for model, attack, radii in searches],
     }  # fmt: skip
-
-
-def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """The dotted names of what differs between the compared parts of two ``run.json``."""
-    return [name for part in COMPARED for name in _differing(given.get(part), found.get(part), part)]
-
-
-def _differing(given: Any, found: Any, name: str) -> Iterator[str]:
-    if isinstance(given, dict) and isinstance(found, dict):
-        for key in sorted({*given, *found}):
-            yield from _differing(given.get(key), found.get(key), f"{name}.{key}")
-    elif given != found and name not in PLACES:
-        short = name.removeprefix("arguments.").removeprefix("identity.")
-        values = [json.dumps(value, ensure_ascii=False) for value in (found, given)]
-        readable = all(len(value) < 60 for value in values)
-        yield f"{short}: {values[0]} there, {values[1]} here" if readable else short
 
 
 def parquet_of(rows: pd.DataFrame) -> bytes:

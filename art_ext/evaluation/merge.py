@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from art_ext.evaluation.differences import differences
 from art_ext.evaluation.finish import Outcome, finish
-from art_ext.evaluation.folder import CHUNKS, RunFolder, Unit, chunk_name, differences, open_run
+from art_ext.evaluation.folder import CHUNKS, RunFolder, Unit, chunk_name, open_run
 from art_ext.evaluation.records import require_report
 from art_ext.files import write_atomically
 

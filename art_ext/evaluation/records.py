@@ -26,7 +26,7 @@ from art_ext.evaluation.folder import (
     read_run,
     upgraded,
 )
-from art_ext.evaluation.table import Row, summarise
+from art_ext.evaluation.table import Row, counted, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,8 +112,9 @@ def _complete(folder: str | os.PathLike[str]) -> RunFolder:
     if existing.run.get("state") != "complete":
         missing = sum(not existing.holds(unit) for unit in existing.units())
         raise ValueError(
-            f"the run in {folder} is not complete, {missing} of {len(existing.units())} units are missing: "
-            "run the same command again, or unite its shards with art-ext merge"
+            f"the run in {folder} is not complete: {missing} of {counted(len(existing.units()), 'unit')} of the work "
+            f"{'is' if missing == 1 else 'are'} missing, each one attack on one model over one chunk of the samples. "
+            "Run the same command again, or unite its shards with art-ext merge"
         )
     return existing
 

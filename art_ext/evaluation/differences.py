@@ -1,0 +1,103 @@
+"""Differences between two runs, in the words of the options and of what they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from art_ext.evaluation.table import radius
+
+PARTS = ("arguments", "identity", "plan")  # of run.json: what must agree for two runs to be the same
+PLACES = ("weights", "path")  # where model and data lie: the identity tells what they hold
+LONGEST = 60  # letters of a value that a message shows
+
+
+def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What differs between two runs, one phrase for each difference; none for the same run.
+
+    Args:
+        given: the content of ``run.json`` here, plain as JSON holds it.
+        found: the same of the run there.
+    """
+    if all(_compared(given, part) == _compared(found, part) for part in PARTS):
+        return []
+    commands = [*_phrase("command", *(_part(run, "arguments").get("command") for run in (given, found)))]
+    if commands:  # then nothing else compares
+        return commands
+    phrases = [
+        *_of_samples(given, found), *_of_models(given, found), *_of_arguments(given, found),
+        *_phrase("version of art-ext", *(_part(run, "identity").get("art-ext") for run in (given, found))),
+    ]  # fmt: skip
+    if not phrases:
+        sizes = (_part(run, "plan").get("chunk_size") for run in (given, found))
+        phrases = [*_phrase("chunk_size", *sizes)] or ["attacks: they are cut into other searches"]
+    return list(dict.fromkeys(phrases))
+
+
+def _part(run: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return dict(run.get(part) or {})
+
+
+def _compared(run: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return {key: value for key, value in _part(run, part).items() if part != "arguments" or key not in PLACES}
+
+
+def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Samples that differ in their number, or else in themselves or their labels."""
+    number = [*_phrase("number of samples", *(_part(run, "plan").get("samples") for run in (given, found)))]
+    yield from number
+    if not number and _part(given, "identity").get("data") != _part(found, "identity").get("data"):
+        yield "data: other samples or labels there"
+
+
+def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Models that differ in their names, or else in their class or weights."""
+    here, there = (_part(_part(run, "identity"), "models") for run in (given, found))
+    names = [*_phrase("model", list(here), list(there))]
+    yield from names
+    for name in () if names else here:
+        own = name if len(here) > 1 else "the model"
+        yield from _phrase(f"class of {own}", here[name].get("class"), there[name].get("class"))
+        if here[name].get("state") != there[name].get("state"):
+            yield f"weights of {own}: other values there"
+
+
+def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Options that differ; those that say what the samples and models are called are covered by these."""
+    here, there = (_leaves(_compared(run, "arguments")) for run in (given, found))
+    for name in dict.fromkeys([*here, *there]):
+        if name not in ("models", "samples", "n"):
+            yield from _phrase(name, here.get(name), there.get(name))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dicts under dotted names."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        elif value != {}:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _phrase(name: str, here: Any, there: Any) -> Iterator[str]:
+    """One phrase if the values differ."""
+    if here == there:
+        return
+    texts = [_written(name, value) for value in (there, here)]
+    if max(map(len, texts)) > LONGEST:
+        yield f"{name}: another value there"
+    else:
+        yield f"{name}: {texts[0]} there, {texts[1]} here"
+
+
+def _written(name: str, value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if name == "eps" and isinstance(value, list):
+        return ", ".join(map(radius, value))
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
