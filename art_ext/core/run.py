@@ -78,9 +78,14 @@ def spelled_out(options: type) -> Callable[[Function], Function]:
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
         shared = [
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default if field.default_factory is MISSING else field.default_factory(),
+                annotation=field.type,
+            )
             for field in fields(options)
-            if field.default is not MISSING and field.name not in signature.parameters
+            if field.name not in signature.parameters
         ]
         function.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
         return checked_keywords(any_norm(function))
