@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from art_ext.core import metrics
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.networks import NetworkInUseError, frozen_eval, in_use
+from art_ext.core.oracle import GradientOracle
+from art_ext.data import load_data
 
 
 class Waiting(nn.Module):
@@ -128,3 +131,152 @@ def test_one_thread_may_nest(digits_net):
     with frozen_eval(digits_net), in_use(digits_net), frozen_eval(nn.Sequential(digits_net)):
         assert not any(parameter.requires_grad for parameter in digits_net.parameters())
     assert all(parameter.requires_grad for parameter in digits_net.parameters())
+
+
+# ---- dtypes
+
+HALVES = (torch.float16, torch.bfloat16)
+DTYPES = (*HALVES, torch.float64)
+
+
+@pytest.fixture
+def as_dtype(digits_net):
+    return lambda dtype: copy.deepcopy(digits_net).to(dtype)
+
+
+def confirm(network, dtype, result, y):
+    """Every verdict is what the network says to the float32 tensor that came back."""
+    said = torch.cat([network(row.to(dtype)) for row in result.x_adv.split(1)]).argmax(1)
+    assert torch.equal(said != y, result.success)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_networks_are_as_robust_as_float32(digits_net, as_dtype, dtype):
+    data = load_data("digits").first(200)
+    exact, half = (
+        metrics.robust_accuracy(pgd(network, data.x, data.y, eps=0.1, num_steps=40, seed=0))
+        for network in (digits_net, as_dtype(dtype))
+    )
+    assert 0.02 < exact < 0.98
+    assert abs(exact - half) <= 0.02
+
+
+def test_tiny_gradients_of_a_float16_pass_are_lifted(linear_net, digits):
+    """The slopes of this loss, 2e-8, are 0 in float16."""
+
+    def slope(model):
+        oracle = GradientOracle(model, 4)
+        with oracle:
+            found = oracle.gradient(digits[0][:4], torch.arange(4), lambda z, i: 2e-8 * (z[:, 1] - z[:, 0]))
+        return found.gradient
+
+    exact = slope(linear_net)
+    half = copy.deepcopy(linear_net).half()
+    close = 0.01 * float(exact.abs().max())
+    assert close > 1e-11
+    torch.testing.assert_close(slope(half), exact, rtol=0, atol=close)
+    torch.testing.assert_close(slope(lambda rows: half(rows.half())), exact, rtol=0, atol=close)
+    torch.testing.assert_close(slope(Ensemble([half, linear_net])), exact, rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_defences_of_art_before_a_network_of_another_dtype(digits, as_dtype, dtype):
+    from art.defences.postprocessor import ReverseSigmoid
+    from art.defences.preprocessor import FeatureSqueezing
+    from art.estimators.classification import PyTorchClassifier
+
+    import art_ext.attacks
+
+    x, y = digits[0][:6], digits[1][:6]
+    settings = {"plain": {}, "normalised": {"preprocessing": (0.5, 2.0)},
+                "numpy": {"preprocessing_defences": FeatureSqueezing(clip_values=(0, 1), bit_depth=4)},
+                "postprocessed": {"postprocessing_defences": ReverseSigmoid(beta=0.1, gamma=0.1)}}  # fmt: skip
+    for name, setting in settings.items():
+        network = as_dtype(dtype)
+        classifier = PyTorchClassifier(
+            network, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu", **setting
+        )
+        for shell in ("RayS", "HMCAM"):
+            keywords = {"max_iter": 5} if shell == "HMCAM" else {}
+            attack = getattr(art_ext.attacks, shell)(classifier, eps=0.2, max_queries=40, verbose=False, **keywords)
+            result = attack.run(x.numpy(), y.numpy())
+            assert bool(result.success.any()), (name, shell)
+            if name == "plain":
+                confirm(network, dtype, result, y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_torchattacks_normalises_before_a_network_of_another_dtype(digits, as_dtype, dtype):
+    import art_ext.torchattacks
+
+    x, y = digits[0][:6], digits[1][:6]
+    network = as_dtype(dtype)
+    attack = art_ext.torchattacks.FW(network, eps=0.2, steps=5)
+    attack.set_normalization_used(mean=[0.5], std=[0.5])
+    attack.set_mode_targeted_least_likely(quiet=True)
+    given = 2 * x - 1
+    moved = attack(given, y)
+    assert moved.dtype == torch.float32
+    assert torch.equal(given, 2 * x - 1)
+    attack.set_mode_default()
+    moved = attack(given, y)
+    said = torch.cat([network(row.to(dtype)) for row in moved.split(1)]).argmax(1)
+    assert torch.equal(said != y, attack.last_result.success)
+
+
+def test_an_ensemble_of_three_dtypes(digits, as_dtype):
+    x, y = digits[0][:6], digits[1][:6]
+    networks = [as_dtype(dtype) for dtype in (torch.float16, torch.float32, torch.float64)]
+    for average in ("logits", "probabilities", "losses"):
+        model = Ensemble(networks, average=average)
+        result = pgd(model, x, y, eps=0.15, num_steps=10)
+        with torch.no_grad():
+            said = torch.cat([model(row) for row in result.x_adv.split(1)]).argmax(1)
+        assert torch.equal(said != y, result.success)
+        assert bool(result.success.any())
+    networks[0].float()  # members may change their dtype later
+    assert len(pgd(model, x, y, eps=0.15, num_steps=2)) == 6
+
+
+def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as_dtype):
+    from art_ext.evaluation.panel import Settings
+    from art_ext.evaluation.peers import peer_attack
+
+    x, y = digits[0][:6], digits[1][:6]
+    settings = Settings(
+        eps=(0.2,), max_queries=100, norm="linf", early_stop=True, outputs="logits", clip_values=(0.0, 1.0),
+        batch_size=64, device=None, seed=0,
+    )  # fmt: skip
+    for dtype in DTYPES:
+        network = as_dtype(dtype)
+        for name in ("torchattacks:PGD", "art:ProjectedGradientDescent"):
+            attack = peer_attack(name, {})
+            result = attack.run(network, x, y, 0.2, settings, lambda progress: None)
+            confirm(network, dtype, result, y)
+            assert bool(result.success.any())
+        assert metrics.perturbation_stability(network, x, result.x_adv) < 1
+        assert metrics.local_lipschitz(network, x, eps=0.1, num_steps=2).mean > 0
+        assert metrics.transfer_success(result.x_adv, x, y, network).share > 0
+
+
+@pytest.mark.parametrize("recipe", ["natural", "pgd", "trades", "free", "atcd", "cat", "backward-smoothing", "war"])
+def test_a_double_network_trains_as_a_float32_one(recipe, digits):
+    from art_ext.core.training import RECIPES, make_recipe, train
+
+    assert recipe in RECIPES
+    x, y = digits
+
+    def run(dtype):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).to(dtype)
+        settings = {} if recipe == "natural" else {"eps": 0.1}
+        method = make_recipe(recipe, **settings, **({"zeta": 5.0} if recipe == "war" else {}))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        return train(
+            network, (x, y), method, updates=8, batch_size=20, optimizer=optimizer, progress=False, validation=8
+        )
+
+    double, single = run(torch.float64), run(torch.float32)
+    assert {parameter.dtype for parameter in double.model.parameters()} == {torch.float64}
+    assert double.forwards == single.forwards
+    torch.testing.assert_close(double.losses.float(), single.losses, rtol=2e-2, atol=2e-2)
