@@ -48,6 +48,54 @@ SIGNS = {
 }
 
 
+OF_VERSION = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # their DLR losses divide by a difference of the third and fourth score
+TARGETED = {"apgd-t": "apgd_targeted", "fab-t": "fab"}  # by the attack, the object that holds its number of targets
+
+
+def check_classes_for(attacks: Sequence[str], classes: int) -> None:
+    """Raise ValueError if one of the attacks does not exist for a model of so many classes.
+
+    Args:
+        attacks: names of AutoAttack's attacks, of which ``OF_VERSION`` has those of a version.
+        classes: of the model.
+    """
+    failing = [name for name in attacks if classes < LEAST_CLASSES.get(name, 2)]
+    if failing:
+        least = max(LEAST_CLASSES[name] for name in failing)
+        raise ValueError(
+            f"AutoAttack's {' and '.join(failing)} need a model of at least {least} classes, since their DLR losses "
+            f'compare that many scores, got {classes}: use version="custom", attacks=("apgd-ce", "fab", "square"), '
+            "which run there, or --panel standard"
+        )
+
+
+def fit_targets(adversary: Any, attacks: Sequence[str], classes: int) -> list[str]:
+    """Let the targeted attacks take no more targets than there are wrong classes.
+
+    Args:
+        adversary: the package's object; what it holds is changed.
+        attacks: what it is going to run.
+        classes: of the model.
+
+    Returns:
+        What was changed, in a sentence for each attack.
+    """
+    changes = []
+    for name, part in TARGETED.items():
+        asked = getattr(adversary, part).n_target_classes
+        if name in attacks and asked > classes - 1:
+            getattr(adversary, part).n_target_classes = classes - 1
+            changes.append(
+                f"{name} takes {classes - 1} targets instead of {asked}: the model has {classes} classes"
+            )
+    return changes
+
+
 @dataclass(frozen=True)
 class Package:
     """One of the two packages: its class under git's signature, and its module of checks."""

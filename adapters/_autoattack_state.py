@@ -32,12 +32,14 @@ class Chunk:
             sample, -1 where it stands.
         names: of the attacks, in their order.
         heard: what the package's checks complained of, by the name of the flag.
+        deviations: where the run is not as the package's authors publish it.
     """
 
     result: AttackResult
     broken_by: Tensor
     names: tuple[str, ...]
     heard: dict[str, str]
+    deviations: tuple[str, ...] = ()
 
 
 class StateFolder:
@@ -82,6 +84,7 @@ class StateFolder:
 
         tensors = {name: getattr(chunk.result, name) for name in _TENSORS} | {"broken_by": chunk.broken_by}
         facts = {"run": self._digest, "names": json.dumps(chunk.names), "heard": json.dumps(chunk.heard)}
+        facts["deviations"] = json.dumps(chunk.deviations)
         content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts)
         write_atomically(self.file(number), content)
 
@@ -101,6 +104,7 @@ class StateFolder:
                 facts = content.metadata() or {}
                 tensors = {name: content.get_tensor(name) for name in (*_TENSORS, "broken_by")}
             names, heard = tuple(json.loads(facts["names"])), json.loads(facts["heard"])
+            deviations = tuple(json.loads(facts.get("deviations", "[]")))
             fits = tensors["x_adv"].shape == x.shape and all(len(one) == len(x) for one in tensors.values())
         except Exception as error:  # safetensors raises a class of its own, the rest of what it is read by
             raise ValueError(
@@ -114,7 +118,7 @@ class StateFolder:
         # of x as the attack admitted it; chunks of earlier versions hold no lengths
         lengths = distortions(moved["x_adv"], x.clamp(0.0, 1.0))
         facts_of_all["lengths"] = measured(lengths, moved["success"], norm, x.device)["lengths"]
-        return Chunk(AttackResult(**moved, **facts_of_all), broken_by, names, heard)
+        return Chunk(AttackResult(**moved, **facts_of_all), broken_by, names, heard, deviations)
 
 
 def describe_model(model: Model) -> str:

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters._autoattack_package import SIGNS, Flag, Package, find_package, heard_in, listening
+from art_ext.adapters._autoattack_package import (
+    SIGNS,
+    Flag,
+    Package,
+    check_classes_for,
+    find_package,
+    fit_targets,
+    heard_in,
+    listening,
+)  # fmt: skip
 from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
 from art_ext.adapters.foreign import Counted, Verdict, fenced
 from art_ext.core.checks import check_choice, check_count
@@ -43,11 +52,14 @@ class AutoAttackResult(AttackResult):
             the first. Attacks of ``then`` come last.
         broken_by: (N,) int64, the position in accuracies of what broke the sample, 0 for the clean check; -1 where it
             stands.
+        deviations: where the run is not AutoAttack as its authors publish it, in a sentence each: fewer targets for a
+            model of fewer than 10 classes, and the settings of ``adjust``.
     """
 
     flags: tuple[Flag, ...] = ()
     accuracies: dict[str, float] = field(default_factory=dict)
     broken_by: Tensor | None = None
+    deviations: tuple[str, ...] = ()
 
 
 @checked_keywords
@@ -83,6 +95,9 @@ def run_autoattack(
     check of each outcome included. The package does not say whose row it sends, so the rows of an attack are spread
     evenly over the samples of the chunk that it runs on.
 
+    For K < 10 classes, ``apgd-t`` and ``fab-t`` take K - 1 targets, since the package fails with its 9. For 2 or 3
+    classes ``apgd-t`` does not exist, and for 2 ``apgd-dlr`` does not.
+
     Args:
         model: an ``nn.Module`` or a callable from images (R, C, H, W) to (R, K) scores.
         x: (N, C, H, W) images in [0, 1].
@@ -111,8 +126,9 @@ def run_autoattack(
 
     Raises:
         ImportError: if the package is not installed.
-        ValueError: naming what was given and what was wanted; for a state_dir of another configuration, naming the
-            differences; for a damaged chunk, naming the file; for a package that fails, with what it had warned of.
+        ValueError: naming what was given and what was wanted; before any attack for a model of too few classes, naming
+            what runs there; for a state_dir of another configuration, naming the differences; for a damaged chunk,
+            naming the file; for a package that fails, with what it had warned of.
 
     References:
         Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -121,7 +137,7 @@ def run_autoattack(
     if tuple(clip_values) != (0, 1):
         raise ValueError(f"AutoAttack knows no box but clip_values=(0, 1), got {clip_values}")
     plan = _Plan(
-        model=model, eps=eps, norm=norm, version=version, attacks=_listed(attacks), adjust=adjust or {},
+        model=model, eps=eps, norm=norm, version=version, attacks=listed_attacks(attacks), adjust=adjust or {},
         then=_named(then), outputs=outputs, batch_size=batch_size, seed=resolve_seed(seed), device=device,
         package=find_package(backend),
     )  # fmt: skip
@@ -152,7 +168,8 @@ def _tell_of_all(tell: Callback, start: int, progress: Progress) -> None:
     tell(Progress(**given | {"index": progress.index + start}))
 
 
-def _listed(attacks: str | Sequence[str] | None) -> tuple[str, ...]:
+def listed_attacks(attacks: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names that a text separates by commas, or a sequence holds."""
     names = attacks.split(",") if isinstance(attacks, str) else attacks or ()
     return tuple(str(name).strip() for name in names)
 
@@ -254,6 +271,7 @@ class _Plan:
         with oracle:
             adversary = self._adversary(network.eval(), oracle.device, samples)
             problem = pose(oracle, samples, box, y, None)
+            deviations = self._fit(adversary, oracle.num_classes)
             verdict = Verdict("AutoAttack", oracle, problem, self.norm, self.eps, callback)
             broken_by = torch.where(verdict.already, 0, -1)
             heard: dict[str, str] = {}
@@ -272,7 +290,19 @@ class _Plan:
                     hit = verdict.check(moved, index)
                 broken_by[index[hit]] = number
                 verdict.tell(number, index, finished=hit | (number == len(names)))
-        return Chunk(verdict.result(x.device, self.seed), broken_by.to(x.device), tuple(names), heard)
+        return Chunk(verdict.result(x.device, self.seed), broken_by.to(x.device), tuple(names), heard, deviations)
+
+    def _fit(self, adversary: Any, classes: int | None) -> tuple[str, ...]:
+        """Adapt the package's object to the number of classes, and say where it is not as published then."""
+        changes = [
+            f"{part}.{name} = {value}, by adjust"
+            for part, settings in self.adjust.items()
+            for name, value in settings.items()
+        ]
+        if classes is not None:  # known once the model was asked
+            check_classes_for(adversary.attacks_to_run, classes)
+            changes += fit_targets(adversary, adversary.attacks_to_run, classes)
+        return tuple(changes)
 
     def _adversary(self, network: nn.Module, device: torch.device, x: Tensor) -> Any:
         """The package's object, adjusted."""
@@ -345,5 +375,8 @@ class _Plan:
         if self.version == "rand":
             unseen["randomised"] = "not checked by version='rand'"
         flags = [Flag(name, name in heard, heard.get(name, unseen.get(name, ""))) for name in SIGNS]
+        deviations = tuple(dict.fromkeys(one for chunk in chunks for one in chunk.deviations))
         own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
-        return AutoAttackResult(**own, flags=tuple(flags), accuracies=accuracies, broken_by=broken_by)
+        return AutoAttackResult(
+            **own, flags=tuple(flags), accuracies=accuracies, broken_by=broken_by, deviations=deviations
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from art_ext.arguments import parse_share
+from art_ext.errors import describe, is_plain
 
 if TYPE_CHECKING:
     from art_ext.evaluation.table import Verdict
@@ -57,7 +59,7 @@ def judge(found: Sequence[Verdict], least: float | None) -> None:
 def explained(go_on: str = "run the same command again") -> Iterator[None]:
     """Turn what ends a command early into one line on stderr.
 
-    Bad arguments, bad input and missing extras end with exit code 2, Ctrl-C with 130.
+    Errors end with exit code 2, Ctrl-C with 130. ART_EXT_TRACEBACK=1 in the environment shows the whole traceback too.
 
     Args:
         go_on: how to go on after Ctrl-C.
@@ -67,8 +69,17 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo(f"interrupted: to go on, {go_on}", err=True)
         raise typer.Exit(130) from error
-    except (ValueError, ImportError, OSError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # the model, the factory and the data are the user's: anything may come out of them
+        shown = os.environ.get("ART_EXT_TRACEBACK") == "1"
+        if shown:
+            traceback.print_exception(error)
+        # an OSError of Python itself names the file, and says enough
+        plain = is_plain(error) or isinstance(error, (ImportError, OSError))
+        message = " ".join(str(error).split()) if plain else describe(error)
+        hint = "" if plain or shown else " (ART_EXT_TRACEBACK=1 shows where)"
+        typer.echo(f"error: {message}{hint}", err=True)
         raise typer.Exit(2) from error
 
 

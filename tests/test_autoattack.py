@@ -25,6 +25,8 @@ from art_ext.adapters.autoattack import AutoAttackResult, run_autoattack
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.geometry import distances
 from art_ext.core.result import Progress
+from art_ext.data import Dataset
+from art_ext.evaluation import Watcher, evaluate
 
 EPS = 0.06
 SMALL = {
@@ -517,10 +519,110 @@ class TestRefusals:
     def test_a_package_that_fails_says_what_it_had_warned_of(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:
-        x, y = digits[0][digits[1] < 2], digits[1][digits[1] < 2]
-        model = Wrapped(linear_net, after=lambda z: z[:, :2])
-        with pytest.raises(ValueError, match=r"pyautoattack fails in apgd-dlr: IndexError.*had warned: with only 2"):
+        x, y = digits[0][digits[1] < 3], digits[1][digits[1] < 3]
+        asked = 0
+
+        def fail_late(scores: Tensor) -> Tensor:
+            nonlocal asked
+            asked += 1
+            if asked > 12:
+                raise IndexError("no such luck")
+            return scores[:, :3]
+
+        model = Wrapped(linear_net, after=fail_late)
+        with pytest.raises(ValueError, match=r"pyautoattack fails in apgd-dlr: IndexError.*had warned: with only 3"):
             run(model, x, y, attacks=("apgd-dlr",))
+
+
+class TestFewClasses:
+    """AutoAttack's defaults aim at 9 wrong classes, and its DLR losses compare three or four scores."""
+
+    @staticmethod
+    def reduced(net: nn.Module, data: tuple[Tensor, Tensor], classes: int) -> tuple[Wrapped, Tensor, Tensor]:
+        kept = data[1] < classes
+        return Wrapped(net, after=lambda scores: scores[:, :classes]), data[0][kept], data[1][kept]
+
+    @pytest.mark.parametrize(("classes", "norm"), [(4, "linf"), (8, "linf"), (10, "linf"), (5, "l1")])
+    def test_as_many_targets_as_there_are_wrong_classes(
+        self, classes: int, norm: str, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
+        model, x, y = self.reduced(linear_net, digits, classes)
+        few = {"apgd": {"n_iter": 5}, "apgd_targeted": {"n_iter": 3}, "fab": {"n_iter": 3}, "square": {"n_queries": 9}}
+        eps = EPS if norm == "linf" else 1.0
+        result = run(model, x, y, eps=eps, norm=norm, version="standard", attacks=None, adjust=few)
+        asked = {"apgd-t": 9 if norm == "linf" else 5, "fab-t": 9}
+        fewer = [
+            f"{name} takes {classes - 1} targets instead of {count}: the model has {classes} classes"
+            for name, count in asked.items()
+            if count > classes - 1
+        ]
+        settings = [f"{part}.{key} = {value}, by adjust" for part, given in few.items() for key, value in given.items()]
+        assert result.deviations == (*settings, *fewer)
+        assert list(result.accuracies) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
+        assert "classes" not in raised(result)
+        assert result.accuracies["square"] < result.accuracies["clean"]
+        moved = model(result.x_adv).argmax(dim=1)
+        assert torch.equal(moved != y, result.success)
+
+    def test_deviations_survive_a_stop(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path
+    ) -> None:
+        model, x, y = self.reduced(linear_net, digits, 6)
+        options: dict[str, Any] = {"attacks": ("fab-t",), "adjust": {"fab": {"n_iter": 2}}, "state_dir": tmp_path}
+        first = run(model, x, y, **options)
+        assert first.deviations[1:] == ("fab-t takes 5 targets instead of 9: the model has 6 classes",)
+        assert run(model, x, y, **options).deviations == first.deviations
+
+    @pytest.mark.parametrize(
+        ("classes", "options", "names", "least"),
+        [
+            (2, {"version": "standard", "attacks": None}, "apgd-t", 4),
+            (3, {"version": "standard", "attacks": None}, "apgd-t", 4),
+            (2, {"version": "plus", "attacks": None}, "apgd-dlr and apgd-t", 4),
+            (2, {"version": "rand", "attacks": None}, "apgd-dlr", 3),
+            (3, {"attacks": "apgd-ce, apgd-t"}, "apgd-t", 4),
+        ],
+    )
+    def test_too_few_are_refused_after_the_clean_check(
+        self, classes: int, options: Any, names: str, least: int, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
+        model, x, y = self.reduced(linear_net, digits, classes)
+        message = (
+            rf"{names} need a model of at least {least} classes, .* got {classes}: use version=\"custom\", "
+            r'attacks=\("apgd-ce", "fab", "square"\), which run there, or --panel standard'
+        )
+        with pytest.raises(ValueError, match=message):
+            run(model, x, y, adjust={}, **options)
+        assert model.rows == len(x)
+
+    @pytest.mark.parametrize("classes", [2, 3])
+    def test_the_remedy_runs(self, classes: int, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+        model, x, y = self.reduced(linear_net, digits, classes)
+        result = run(model, x, y, eps=0.3, attacks=("apgd-ce", "fab", "square"))
+        assert result.accuracies["square"] < result.accuracies["clean"]
+        assert bool((model(result.x_adv[result.success]).argmax(dim=1) != y[result.success]).all())
+
+    def test_a_panel_is_refused_before_its_first_member(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path
+    ) -> None:
+        model, x, y = self.reduced(linear_net, digits, 3)
+        started = []
+
+        class Heard(Watcher):
+            def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+                started.append(attack)
+
+        data = Dataset("three", x, y, None)
+        with pytest.raises(ValueError, match=r"apgd-t need a model of at least 4 classes.*or --panel standard"):
+            evaluate(model, data, tmp_path / "run", eps=EPS, attacks=["pgd", "AutoAttack"], watcher=Heard())
+        assert started == []
+        given = {"autoattack": {"version": "custom", "attacks": ("apgd-ce", "square"), "adjust": SMALL}}
+        outcome = evaluate(
+            model, data, tmp_path / "run", eps=EPS, attacks=["fgsm", "AutoAttack"], attack_args=given, watcher=Heard()
+        )
+        assert started == ["fgsm", "autoattack"]
+        protocol = " ".join(json.loads((outcome.folder / "run.json").read_text())["protocol"])
+        assert "apgd-t and fab-t aim at min(9, K - 1) of a model's K classes" in protocol
 
     def test_no_package(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch

@@ -348,7 +348,7 @@ class TestProbe:
             (lambda x: torch.full((len(x), 10), math.nan), r"NaN for the clean input, first in sample 0 \(counted"),
             (lambda x: x, r"must return \(rows, classes\) logits.* got shape \(16, 1, 8, 8\).* \(counted from"),
             (lambda x: x.flatten(1)[:, :3], "labels must be below 3, the model's width, got 9$"),
-            (lambda x: x[:, 3], r"the model fails on samples of shape \(1, 8, 8\): index 3 is out of bounds"),
+            (lambda x: x[:, 3], r"model fails on samples of shape \(1, 8, 8\): IndexError: index 3 is out of bounds"),
             (nn.Linear(9, 10), r"the model fails on samples of shape \(1, 8, 8\): "),
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from pathlib import Path
@@ -22,7 +23,7 @@ from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import checked_keywords
 from art_ext.core.metrics import local_lipschitz, perturbation_stability
-from art_ext.core.training import RECIPES
+from art_ext.core.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.adbd import ADBD
@@ -172,6 +173,14 @@ class TestArgumentNames:
     def test_art_trainers(self, name: str, classifier: PyTorchClassifier) -> None:
         with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'epz' .did you mean 'eps'"):
             getattr(art_trainers, name)(classifier, epz=0.1)
+
+    @pytest.mark.parametrize("function", [train, measure_zeta])
+    def test_every_field_of_the_training_options_is_a_keyword(self, function: Any) -> None:
+        shown = inspect.signature(function).parameters
+        assert {one.name for one in dataclasses.fields(TrainingOptions)} <= set(shown)
+        assert shown["schedule_args"].default == {}
+        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got .*did you mean 'schedule_args'"):
+            function(Linear(), (X, X), "natural", schedule_arg={})
 
     def test_a_function_of_any_keyword_stays_as_it_is(self) -> None:
         def function(**anything: int) -> int:

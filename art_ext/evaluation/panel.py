@@ -97,6 +97,8 @@ class Attack:
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
         checks_first: whether a run on no samples makes all its checks and never asks the model.
         asks: what it asks of the model: ``"labels"``, ``"scores"``, ``"gradients"``, or ``"unknown"``.
+        check_classes: raises ValueError if the attack does not exist for a model of so many classes; None if it exists
+            for any.
         rounds: about how many queries a sample costs that holds out, where ``max_queries`` does not say.
     """
 
@@ -112,6 +114,7 @@ class Attack:
     checks_first: bool = False
     asks: str = "unknown"
     rounds: int = 1
+    check_classes: Callable[[int], None] | None = None
 
     def cost(self, settings: Settings) -> int:
         """About how many queries a sample costs that holds out."""

@@ -6,6 +6,7 @@ sum is exact. Peers end by their own settings: ``max_queries`` does not bind the
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import io
@@ -73,7 +74,8 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
 
 def _autoattack(arguments: Mapping[str, Any]) -> Attack:
     """AutoAttack; its flags travel on its result."""
-    from art_ext.adapters.autoattack import run_autoattack
+    from art_ext.adapters._autoattack_package import OF_VERSION, check_classes_for
+    from art_ext.adapters.autoattack import listed_attacks, run_autoattack
 
     own = ("version", "attacks", "adjust", "backend")
     check_arguments("autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own})
@@ -85,11 +87,15 @@ def _autoattack(arguments: Mapping[str, Any]) -> Attack:
             callback=callback, **arguments,
         )  # fmt: skip
 
+    version = arguments.get("version", "standard")
+    runs = listed_attacks(arguments.get("attacks")) or OF_VERSION.get(str(version), ())
     return Attack(
         "autoattack", run, nearest=False, arguments=arguments, checks_first=True,
+        check_classes=functools.partial(check_classes_for, runs),
         about="AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags what makes its "
         "numbers doubtful. A wrapper counts the rows of each attack; they are spread evenly over the samples that it "
-        "runs on. Our clean check before and our check of each outcome are one query each.",
+        "runs on. Our clean check before and our check of each outcome are one query each. Its apgd-t and fab-t aim "
+        "at min(9, K - 1) of a model's K classes (in L1, apgd-t at min(5, K - 1)).",
         no_targets="AutoAttack aims at every class by itself",
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from art_ext.core.oracle import GradientOracle, LabelOracle, Model
 from art_ext.core.outputs import sums_differ
 from art_ext.core.probe import probe_model
 from art_ext.core.problem import admit
+from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.panel import Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
@@ -84,9 +85,11 @@ def probe(
             device=settings.device, samples=len(part), first=answers[: len(part)],
         )  # fmt: skip
     except ValueError as error:  # its sample numbers count from the first one here
+        if not is_plain(error):
+            raise UserCodeError(f"the model fails on the clean samples: {describe(error)}") from error
         raise ValueError(f"{error} (counted from sample {start})" if start else error) from error
-    except (RuntimeError, TypeError, IndexError, AssertionError) as error:  # what networks say to another shape
-        raise ValueError(f"the model fails on samples of shape {tuple(x.shape[1:])}: {error}") from error
+    except Exception as error:  # the model is the user's
+        raise UserCodeError(f"the model fails on samples of shape {tuple(x.shape[1:])}: {describe(error)}") from error
     if oracle.num_classes is not None and int(y.max()) >= oracle.num_classes:
         raise ValueError(f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}")
     facts: dict[str, Any] = {
@@ -138,8 +141,8 @@ def _gradient_facts(
         zero = right & (found.gradient == 0).flatten(1).all(dim=1)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError) as error:  # no graph from the input to the scores
-        reason = str(error)
+    except Exception as error:  # no graph from the input to the scores, or a model that works on arrays only
+        reason = describe(error)
     return {
         "differentiated": int(right.sum()), "zero_gradients": _positions(zero, start), "not_differentiable": reason,
     }  # fmt: skip

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from art_ext import __version__
 from art_ext.core import geometry
+from art_ext.core.checks import listed
 from art_ext.core.geometry import DISTORTIONS, within_ball
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
+from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.examples import choose, keep_images
 from art_ext.evaluation.finish import Outcome, finish
 from art_ext.evaluation.folder import RunFolder, Unit, plan, unit_name
@@ -96,11 +98,31 @@ class Work:
                 self.clean[name][chunk] = found.labels
                 facts[number][name] = found.facts
                 classes = found.classes or classes
+            self._check_members(name, classes, [by_model[name] for by_model in facts.values()])
             known = len(self.data.class_names or ())  # of a model that returns labels only
             self._aim(name, model, classes or max(known, int(self.data.y.max()) + 1))
             right = ~self._wrong(name)[self.mine]
             self.watcher.clean(name, geometry.exact_mean(right))
         return facts
+
+    def _check_members(self, name: str, classes: int, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Raise ValueError if an attack of the panel cannot run on a model, before any of them runs.
+
+        Args:
+            name: of the model.
+            classes: how many it tells apart; 0 if it returns labels only.
+            facts: of the chunks, as ``probe`` gives them.
+        """
+        reason = next((part["not_differentiable"] for part in facts if part.get("not_differentiable")), None)
+        if reason is not None:
+            members = listed(attack.name for attack in self.panel if attack.asks == "gradients")
+            raise ValueError(
+                f"{members} follow gradients, and the model {name!r} gives none ({reason}). Attacks that need no "
+                "gradients: --panel black-box, or --attack rays"
+            )
+        for attack in self.panel:
+            if attack.check_classes is not None and classes:
+                attack.check_classes(classes)
 
     def _aim(self, name: str, model: Model, classes: int) -> None:
         """The targets; least likely classes cost one more forward each, outside of any attack."""
@@ -197,7 +219,10 @@ class Work:
         x, goal = self.data.x[chunk], goals[chunk]
         tally.begin(chunk, index)
         begun = time.perf_counter()
-        found = [attack.run(model, x[index], goal[index], eps, self.settings, tally)] if len(index) else []
+        try:
+            found = [attack.run(model, x[index], goal[index], eps, self.settings, tally)] if len(index) else []
+        except Exception as error:  # the model is the user's, and an external attack may fail in any way
+            raise _failure(attack.name, name, error) from error
         seconds = time.perf_counter() - begun
         whole = len(index) == len(x)
         result = found[0] if whole else self._with_left_out(name, chunk, index, eps, found, attack.nearest)
@@ -327,6 +352,14 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
             [name, index[broken_by.cpu() == number].tolist()] for number, name in enumerate(names, start=1)
         ]
     return facts
+
+
+def _failure(attack: str, model: str, error: Exception) -> ValueError:
+    """What is said of an attack that ended with an error."""
+    if is_plain(error):
+        message = describe(error)
+        return ValueError(message if attack in message else f"{attack}: {message}")
+    return UserCodeError(f"{attack} fails on the model {model!r}: {describe(error)}")
 
 
 def _versions() -> dict[str, str]:

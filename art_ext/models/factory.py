@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from art_ext.core.checks import nearest
+from art_ext.errors import UserCodeError
 
 
 def resolve_factory(
@@ -85,9 +86,9 @@ def _import_file(file: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise ValueError(f"the model's file {file} fails on import: {type(error).__name__}: {error}") from error
+        raise UserCodeError(f"the model's file {file} fails on import: {_told(error)}") from error
     return module
 
 
@@ -96,13 +97,18 @@ def _import_module(name: str) -> ModuleType:
     importlib.invalidate_caches()  # the module may have been written a moment ago
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise ValueError(
                 f"the model's module must be installed or lie in the current folder, got {name!r}: no module named "
                 f"{error.name!r} (current folder: {Path.cwd()}; a file is given with its ending .py)"
             ) from error
-        raise ValueError(f"the model's module {name!r} fails on import: {type(error).__name__}: {error}") from error
+        raise UserCodeError(f"the model's module {name!r} fails on import: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """Type and message of what the user's code raised."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _find(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
@@ -134,8 +140,8 @@ def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, object]) 
             raise ValueError(f"{spec!r} takes the arguments {signature}, got {arguments}: {error}{hint}") from error
     try:
         model = factory(**arguments)
-    except Exception as error:
-        raise ValueError(f"{spec!r} with arguments {arguments} fails: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserCodeError(f"{spec!r} with arguments {arguments} fails: {_told(error)}") from error
     if not callable(model):
         raise ValueError(f"{spec!r} must return a model or another callable, got {type(model).__name__}")
     return model

@@ -230,7 +230,6 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
         ({"validation_eps": -0.1, "validation": 4}, "validation_eps must be a finite number >= 0, got -0.1"),
         ({"validation_eps": 8.0, "validation": 4}, "eps must not exceed the box width 1"),
         ({"clip_values": (1, 0)}, "lower < upper"),
-        ({"epoch": 3}, r"got 'epoch' \(did you mean 'epochs'\?\)"),
         ({"drop_last": 1}, "drop_last must be True or False, got 1"),
         ({"drop_last": True, "batch_size": 21}, "batch_size must be at most 20, .*got 21"),
         ({"freeze_eval_modules": "no"}, "freeze_eval_modules must be True or False, got 'no'"),

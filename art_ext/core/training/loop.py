@@ -26,7 +26,6 @@ from art_ext.core.training.environment import accelerated, own_random_streams, s
 from art_ext.core.training.folder import RunFolder
 from art_ext.core.training.history import EpochEnd, Row, write_history
 from art_ext.core.training.modes import frozen_modules, log_frozen, set_training
-from art_ext.core.training.naming import construct
 from art_ext.core.training.options import ROUNDING, TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
@@ -95,7 +94,7 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     method = make_recipe(recipe) if isinstance(recipe, str) else recipe
     if not isinstance(method, Recipe):
         raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
-    wanted = construct("function", {"train": TrainingOptions}, "train", options)
+    wanted = TrainingOptions(**options)
     check_no_inference_tensor(model)
     with (
         in_use(model),

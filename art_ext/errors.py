@@ -1,0 +1,25 @@
+"""Errors of code that is not ours, told in one line with the cause chained."""
+
+from __future__ import annotations
+
+import traceback
+
+
+class UserCodeError(ValueError):
+    """A model, a factory or another toolkit failed; ``__cause__`` is what it raised."""
+
+
+def is_plain(error: BaseException) -> bool:
+    """Return whether this package raised the error itself, in words for its user."""
+    if isinstance(error, UserCodeError) or not isinstance(error, (ValueError, ImportError, OSError)):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not frames or str(frames[-1].f_globals.get("__name__")).startswith("art_ext.")
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's message in one line, with its type in front unless the words are ours."""
+    message = " ".join(str(error).split())
+    if isinstance(error, UserCodeError) or is_plain(error):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
