@@ -55,11 +55,15 @@ class _Folder:
     def oracle(self, kind: type[Any], model: nn.Module, count: int) -> Any:
         return kind(model, count, batch_size=self.batch_size, device=self.device)
 
-    def logits(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(R, K) of rows (R, *S), on the CPU."""
+    def ask(self, model: nn.Module, x: Tensor) -> tuple[Tensor, ScoreOracle]:
+        """(R, K) logits of rows (R, *S), on the CPU, and the oracle that was asked."""
         with self.oracle(ScoreOracle, model, len(x)) as oracle:
             rows = x.to(oracle.device)
-            return oracle.scores(rows, torch.arange(len(x), device=oracle.device)).cpu()
+            return oracle.scores(rows, torch.arange(len(x), device=oracle.device)).cpu(), oracle
+
+    def logits(self, model: nn.Module, x: Tensor) -> Tensor:
+        """(R, K) of rows (R, *S), on the CPU."""
+        return self.ask(model, x)[0]
 
 
 def check_submission(
@@ -286,7 +290,9 @@ def _agreement(what: str, wrong: Tensor, recorded: Tensor) -> tuple[bool, str]:
 
 def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     """Scores are logits, not probabilities."""
-    outputs = folder.logits(model, folder.evidence["x"])
+    outputs, oracle = folder.ask(model, folder.evidence["x"])
+    if oracle.reader.single_column:
+        return False, "the model returns one column, RobustBench wants one logit for each class"
     if not bool(outputs.isfinite().all()):
         return False, "the model returns NaN or infinity"
     simplex = bool(in_simplex(outputs).all())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -70,3 +72,8 @@ class Recorder:
     def sizes(self) -> list[int]:
         """How many rows each call had."""
         return [len(rows) for rows in self.rows]
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings that were logged, without lines of a lower level."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
