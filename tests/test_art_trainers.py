@@ -33,7 +33,14 @@ from art_ext.trainers.classifier import ClassifierNetwork
 
 EPS = 0.1
 TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {
-    "CAT": ({"nb_replays": 2, "max_iter": 3, "alpha": 0.05}, Cat(eps=EPS, num_replays=2, num_steps=3, alpha=0.05)),
+    "CAT": (
+        {"nb_replays": 2, "max_iter": 3, "alpha": 0.05, "eps_step": 0.03},
+        Cat(eps=EPS, num_replays=2, num_steps=3, alpha=0.05, step_size=0.03),
+    ),
+    "ATCD, its test": (
+        {"shared_test": False, "temperature": 2.0, "kinetic": True},
+        Atcd(eps=EPS, shared_test=False, temperature=2.0, kinetic=True),
+    ),
     "ATCD": ({"order": "fresh", "lam": 3.0}, Atcd(eps=EPS, order="fresh", lam=3.0)),
     "BackwardSmoothing": (
         {"eps_step": 0.08, "max_iter": 2, "points": 2, "norm": 2, "boxed_start": False},
@@ -123,7 +130,7 @@ def estimator(module=None, kind=PyTorchClassifier, **options):
 
 
 def trainer(name="BackwardSmoothing", classifier=None, **options):
-    kind = getattr(trainers, f"AdversarialTrainer{name}PyTorch")
+    kind = getattr(trainers, f"AdversarialTrainer{name.partition(',')[0]}PyTorch")
     classifier = estimator() if classifier is None else classifier
     return kind(classifier, **{"eps": EPS, "seed": 4, "verbose": False, **options})
 
@@ -145,6 +152,25 @@ def fitted(data, name="BackwardSmoothing", classifier=None, **options):
 # ---------------------------------------------------------------------------------------------- the core's computation
 
 
+def test_a_budget_of_passes_takes_the_place_of_epochs(data):
+    batches = [(data[0][at : at + 25], data[1][at : at + 25]) for at in range(0, 100, 25)]
+    for fit in (lambda one, **length: one.fit(*data, batch_size=25, **length),
+                lambda one, **length: one.fit_generator(batches, **length)):  # fmt: skip
+        shell = trainer("CAT", nb_replays=2, max_iter=1)
+        fit(shell, passes=14.0)  # 1 forward and 2 backwards an update, two updates of each minibatch
+        assert (shell.last_result.forwards, shell.last_result.backwards) == (4 * 100 + 50, 8 * 100 + 100)
+        with pytest.raises(ValueError, match="pass one of nb_epochs and passes, got nb_epochs=2 and passes=14"):
+            fit(shell, nb_epochs=2, passes=14.0)
+        with pytest.raises(ValueError, match=r"passes must be at least 0\.75, the rows of one weight update"):
+            fit(shell, passes=0.5)
+
+
+def test_twenty_epochs_are_the_default(data):
+    shell = trainer("CAT", nb_replays=1, max_iter=1)
+    shell.fit(data[0][:10], data[1][:10])
+    assert len(shell.history) == 20
+
+
 @pytest.mark.parametrize("kind", [digits_cnn, TwoModes])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_weights_and_history_are_those_of_the_core(data, name, kind):
@@ -164,7 +190,7 @@ def test_weights_and_history_are_those_of_the_core(data, name, kind):
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_defaults_are_the_recipes(name):
-    kind = getattr(trainers, f"AdversarialTrainer{name}PyTorch")
+    kind = getattr(trainers, f"AdversarialTrainer{name.partition(',')[0]}PyTorch")
     recipe = kind(estimator(), verbose=False).recipe
     assert recipe.settings() == type(TRAINERS[name][1])().settings()
 
@@ -576,7 +602,8 @@ def test_bad_generators_are_refused(data):
 
 
 def test_the_names_of_the_package():
-    assert sorted(trainers.__all__) == sorted(f"AdversarialTrainer{name}PyTorch" for name in TRAINERS)
+    kinds = [name for name in TRAINERS if "," not in name]
+    assert sorted(trainers.__all__) == sorted(f"AdversarialTrainer{name}PyTorch" for name in kinds)
     assert AdversarialTrainerBackwardSmoothingPyTorch.fit is AdversarialTrainerWARPyTorch.fit  # written once
 
 

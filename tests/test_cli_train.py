@@ -81,6 +81,9 @@ class TestConfiguration:
             {"recipe": "pgd", "data": "mnist", "schedule": "piecewise",
              "schedule_args": "milestones=(3,4.5),factor=1/9"},
             {"recipe": "pgd", "data": "digits", "recipe_args": {"norm": "l2", "tolerance": 1}, "eps": 1},
+            {"recipe": "pgd", "data": "digits", "recipe_args": "tolerance={0: 0, 40: 1, 70: none},num_steps=3",
+             "passes": "81/2"},
+            {"recipe": "trades", "data": "digits", "recipe_args": {"tolerance": {0: 0, 5: 2}}},
         ],
     )  # fmt: skip
     def test_its_file_gives_it_back(self, tmp_path: Path, given: Given) -> None:
@@ -114,6 +117,12 @@ class TestConfiguration:
         same = resolve({"recipe": "free", "recipe_args": "step_size=.01"}, file)
         assert (same.recipe_args, same.model_args) == ({"step_size": 0.01}, {"depth": "10"})
         assert (same.schedule_args, same.epochs) == ({"factor": 0.2}, 3)
+        length = resolve({"recipe": "free", "passes": 30}, file)
+        assert (length.epochs, length.passes) == (None, 30.0)
+        file.write_text('recipe = "pgd"\ndata = "digits"\npasses = 50\nrecipe_args.tolerance = {0 = 0, 2 = 1}\n')
+        found = resolve({}, file)
+        assert (found.passes, found.equivalent_epochs) == (50.0, None)
+        assert found.make_recipe().settings()["tolerance"] == {0: 0, 2: 1}
         file.write_text("recipe_args.num_steps = 4")
         assert resolve({"recipe": "pgd", "data": "digits"}, file).recipe_args == {"num_steps": 4}, "the file names none"
 
@@ -131,6 +140,9 @@ class TestConfiguration:
         given = {"recipe": "free", "data": "mnist"}
         for length, passes in (({}, 20 / 8), ({"epochs": 5}, 5), ({"recipe_args": "num_replays=4"}, 20 / 4)):
             assert resolve({**given, **length}).eps_warmup_epochs == pytest.approx(passes / 5)
+        # 2 rows for an update of each sample, 8 updates of each minibatch
+        assert resolve({**given, "passes": 40}).eps_warmup_epochs == pytest.approx(40 / 16 / 5)
+        assert resolve({**given, "recipe": "pgd", "passes": 44}).eps_warmup_epochs == pytest.approx(44 / 22 / 5)
         assert resolve({**given, "updates": 50}).eps_warmup_epochs == 0
         assert resolve({**given, "eps_warmup_epochs": 0}).eps_warmup_epochs == 0
         assert resolve({**given, "recipe": "natural"}).eps_warmup_epochs == 0
@@ -463,6 +475,35 @@ def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(command: list[obje
     assert not (tmp_path / "run" / "run.json").exists()
     last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
     assert load_checkpoint(last)["losses"].isfinite().all()
+
+
+def test_a_budget_of_passes(command: list[object], tmp_path: Path) -> None:
+    place = command.index("--epochs")
+    asked = [*command[:place], "--passes", "9.5", *command[place + 2 :]]
+    assert call(*asked).exit_code == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (run["forwards"], run["backwards"]) == (2 * 2 * 50, 2 * 2 * 50)  # of the fifty samples that are not held out
+    assert "passes = 9.5" in (tmp_path / "run" / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--passes", "3.99"], "passes must be at least 4, the rows of one weight update per training sample, got 3.9"),
+        (["--passes", "0"], "passes must be > 0, got 0.0"),
+        (["--passes", "8", "--epochs", "2"], "pass one of epochs, updates, equivalent_epochs, passes, got"),
+        (["--passes", "8", "--recipe-args", "tolerance={1: 0}"], "begins at epoch 0, got {1: 0}"),
+    ],
+)
+def test_a_budget_or_a_schedule_that_makes_no_sense(
+    options: list[str], message: str, command: list[object], tmp_path: Path
+) -> None:
+    place = command.index("--epochs")
+    result = call(*command[:place], *command[place + 2 :], *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

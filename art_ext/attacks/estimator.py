@@ -16,7 +16,7 @@ from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from art_ext.core.calling import outside_inference_mode
+from art_ext.core.calling import ModelCall, outside_inference_mode
 
 # what ``Booster.predict`` returns for these is a row of probabilities, or whole class indices
 _BOOSTER_OBJECTIVES = ("multi:softprob", "multi:softmax", "binary:hinge")
@@ -57,6 +57,8 @@ class EstimatorModel(nn.Module):
     mode: ART itself leaves it in eval mode.
     """
 
+    copies_rows = True
+
     def __init__(self, estimator: BaseEstimator) -> None:
         super().__init__()
         self.estimator = estimator
@@ -76,6 +78,7 @@ class EstimatorModel(nn.Module):
                 for step in estimator.preprocessing_operations
             )
         )
+        self.call = ModelCall(self._last_output, self.networks if self.has_network else None)
         # ART gives the model no other way to say where it lives if it has no parameters
         with outside_inference_mode():
             place = torch.empty(0, device=getattr(estimator, "device", "cpu"))
@@ -84,14 +87,27 @@ class EstimatorModel(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(R, K) scores of rows (R, *S)."""
         if self.keeps_tensors:
-            scores: Tensor = self.estimator._predict_framework(rows)[0]
-            return scores
+            return self._through_framework(rows)
+        if self.has_network and self.call.wants_other_dtype(rows):
+            return self._through_network(rows)  # ART's ``predict`` would hand over arrays of float32
         if rows.requires_grad and torch.is_grad_enabled():
             if self.has_network:
                 return self._through_network(rows)
             if isinstance(self.estimator, ClassGradientsMixin):
                 return _Detour.apply(rows, self._predict, self._class_gradient)
-        return _as_tensor(self._predict(_as_array(rows)), rows)
+        return _as_tensor(self._predict(_as_array(rows).copy()), rows)
+
+    def _last_output(self, inputs: Tensor) -> Tensor:
+        """What ART takes for the scores of preprocessed inputs."""
+        scores: Tensor = self.estimator._model.eval()(inputs)[-1]
+        return scores
+
+    def _through_framework(self, rows: Tensor) -> Tensor:
+        """What ``PyTorchClassifier._predict_framework`` does."""
+        inputs = rows
+        if self.estimator.preprocessing_operations:  # which may work in place
+            inputs = self.estimator._apply_preprocessing(rows.clone(), y=None, fit=False, no_grad=False)[0]
+        return self.call(inputs)
 
     @staticmethod
     def check_clean_outputs(scores: Tensor) -> None:
@@ -130,10 +146,12 @@ class EstimatorModel(nn.Module):
         inputs = rows
         if estimator.preprocessing_operations:
             inputs = _Detour.apply(rows, preprocess, estimator._apply_preprocessing_gradient)
-        scores: Tensor = estimator._model.eval()(inputs)[-1].to(torch.float32)
+        scores = self.call(inputs)
         if estimator.postprocessing_defences:
             scores = _Detour.apply(
-                scores, lambda values: estimator._apply_postprocessing(preds=values, fit=False), lambda _, slope: slope
+                scores.to(torch.float32),
+                lambda values: estimator._apply_postprocessing(preds=values, fit=False),
+                lambda _, slope: slope,
             )
         return scores
 

@@ -56,7 +56,7 @@ class ModelCall:
     multiplied by ``HALF_SCALE`` at the outputs and divided by it at the rows.
 
     A wrapper that calls the model inside in this way, and says so with ``copies_rows = True``, gets the rows as they
-    are. Its ``call``, if it has one, is that ``ModelCall``.
+    are. What the model inside refused is found by the wrapper's ``call``, that ``ModelCall``.
 
     Args:
         model: a network, or any callable of a batch.
@@ -64,6 +64,7 @@ class ModelCall:
 
     Attributes:
         output_dtype: of the latest outputs, before they were widened; None before the first call.
+        cast: the dtype that the network gets rows in, as its last call decided; None for their own.
         refused_rows: rows that the model refused since this was last set to 0.
     """
 
@@ -72,10 +73,11 @@ class ModelCall:
         self.output_dtype: torch.dtype | None = None
         self.refused_rows = 0
         self._copies = getattr(model, "copies_rows", False)
-        self._inner: ModelCall | None = getattr(model, "call", None) if self._copies else None
+        modules = model.modules() if isinstance(model, nn.Module) else ()
+        self._inner = [call for call in (getattr(one, "call", None) for one in modules) if isinstance(call, ModelCall)]
         self._reference = floating_reference(model if network is None else network)
         self._decided_for: torch.dtype | None = None
-        self._cast: torch.dtype | None = None
+        self.cast: torch.dtype | None = None
         self._in_half: bool | None = None  # known after the first call
 
     def __call__(self, rows: Tensor, *, fresh: bool = False) -> Tensor:
@@ -86,22 +88,26 @@ class ModelCall:
             fresh: whether the model may write into these very rows.
         """
         if self._copies:
-            return self._pass_on(rows)
+            outputs = self.model(rows)
+        else:
+            outputs = self._copied(rows, fresh)
+        for inner in self._inner:
+            self.output_dtype = inner.output_dtype
+            self.refused_rows += inner.refused_rows
+            inner.refused_rows = 0
+        return outputs
+
+    def _copied(self, rows: Tensor, fresh: bool) -> Tensor:
         own = None if self._reference is None else self._reference.dtype
         if own is None or own == rows.dtype:
             return self._ask(rows, None, fresh)
         if own != self._decided_for:
             return self._decide(rows, own)
-        return self._ask(rows, self._cast, fresh)
+        return self._ask(rows, self.cast, fresh)
 
-    def _pass_on(self, rows: Tensor) -> Tensor:
-        """What a wrapper that copies by itself says."""
-        outputs = self.model(rows)
-        if self._inner is not None:
-            self.output_dtype = self._inner.output_dtype
-            self.refused_rows += self._inner.refused_rows
-            self._inner.refused_rows = 0
-        return outputs
+    def wants_other_dtype(self, rows: Tensor) -> bool:
+        """True if the network's own dtype is not that of the rows. It may take them all the same."""
+        return self._reference is not None and self._reference.dtype != rows.dtype
 
     def _decide(self, rows: Tensor, own: torch.dtype) -> Tensor:
         """The first call: in the rows' dtype and, if the network refuses that, in its own."""
@@ -112,9 +118,9 @@ class ModelCall:
         except Exception:  # a network may refuse in any way
             self.refused_rows += len(rows)
             outputs = self._ask(rows, own, False)
-            self._cast = own
+            self.cast = own
         else:
-            self._cast = None
+            self.cast = None
         self._decided_for = own
         return outputs
 

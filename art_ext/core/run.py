@@ -77,16 +77,15 @@ def spelled_out(options: type) -> Callable[[Function], Function]:
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        defaults = {
-            field.name: field.default if field.default_factory is MISSING else field.default_factory()
-            for field in fields(options)
-        }
         shared = [
             inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=defaults[field.name], annotation=field.type
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default if field.default_factory is MISSING else field.default_factory(),
+                annotation=field.type,
             )
             for field in fields(options)
-            if defaults[field.name] is not MISSING and field.name not in signature.parameters
+            if field.name not in signature.parameters
         ]
         function.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
         return checked_keywords(any_norm(function))

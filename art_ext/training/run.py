@@ -23,6 +23,7 @@ from art_ext.core.training.batches import check_drop_last
 from art_ext.core.training.checkpoints import checkpoints
 from art_ext.core.training.folder import CHECKPOINTS
 from art_ext.core.training.modes import frozen_modules
+from art_ext.core.training.options import updates_within
 from art_ext.core.training.trial import check_one_row
 from art_ext.core.training.validation import hold_out
 from art_ext.data import Dataset, load_data
@@ -189,6 +190,9 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     if configuration.validation:
         (kept, _), _ = hold_out(data.y, data.y, configuration.validation, configuration.seed)
     check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
+    if configuration.passes is not None:
+        first = min(configuration.batch_size, len(kept))
+        updates_within(configuration.passes, recipe, [first], len(kept))
     box = Box.of(configuration.clip_values, data.x.shape[1:], data.x.device)
     check_ball(_norm(recipe), configuration.eps, box)
     recipe.check(box)

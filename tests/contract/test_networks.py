@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -48,3 +50,42 @@ def test_a_network_made_in_inference_mode_is_named(attack, few):
         made = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(ValueError, match=r"made outside of torch.inference_mode\(\), got '.*1.weight' made inside"):
         attack.run(made, *few)
+
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_network_of_another_dtype_confirms_every_verdict(attack, counting, few, digits_net, dtype):
+    network = copy.deepcopy(digits_net).to(dtype)
+    counter = counting(network)
+    result = attack.run(counter, *few, max_queries=60)
+    assert result.x_adv.dtype == torch.float32
+    predictions = torch.cat([network(row.to(dtype)) for row in result.x_adv.split(1)]).argmax(1)
+    assert torch.equal(predictions != few[1], result.success)
+    assert int((result.queries + result.wasted_rows).sum()) == counter.rows
+    if attack.kind.name == "zoo" and dtype != torch.float64:
+        return  # its differences over h = 1e-4 vanish in the rounding of halves
+    reference = attack.run(digits_net, *few, max_queries=60)
+    assert abs(int(result.success.sum()) - int(reference.success.sum())) <= 2
+
+
+class Casting(nn.Module):
+    """A network that casts by itself; its parameters are not float32, but it takes float32 rows."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.seen = set()
+
+    def forward(self, rows):
+        self.seen.add(rows.dtype)
+        return self.network(rows.half())
+
+
+def test_a_network_that_takes_float32_gets_float32(attack, few, digits_net):
+    network = Casting(copy.deepcopy(digits_net).half())
+    result = attack.run(network, *few, max_queries=30)
+    assert network.seen == {torch.float32}
+    predictions = torch.cat([network(row) for row in result.x_adv.split(1)]).argmax(1)
+    assert torch.equal(predictions != few[1], result.success)

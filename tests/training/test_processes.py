@@ -93,11 +93,19 @@ def test_losses_and_weights_are_those_of_one_process(recipe: str, folder: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loader", "uneven", "averaged"])
+@pytest.mark.parametrize("name", ["loader", "uneven", "averaged", "passes"])
 def test_other_runs_are_those_of_one_process(name: str, folder: Path) -> None:
     one, other = results(folder, 1, name), results(folder, 2, name)
     check_close(one[0], other[0])
     check_same_history(one[1], other[1])
+
+
+@pytest.mark.slow
+def test_a_budget_of_passes_holds_over_both_processes(folder: Path) -> None:
+    for processes in (1, 2):
+        run = results(folder, processes, "passes")[1]
+        spent = (run["forwards"] + run["backwards"]) / 101
+        assert 61.3 - 6 * 24 / 101 < spent <= 61.3
 
 
 @pytest.mark.slow

@@ -154,6 +154,27 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("every", [None, 3])
+@pytest.mark.parametrize("passes", [40.0, 54.0])
+def test_stopped_with_a_budget_of_passes(
+    passes: float, every: int | None, samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moves of half the box on steep losses: rows are rejected and sent again, so the run ends before its plan."""
+
+    def go(**options: Any) -> TrainingResult:
+        recipe = Atcd(eps=0.5, num_replays=2, num_steps=1)
+        return train(
+            build(), samples, recipe, passes=passes, batch_size=16, learning_rate=1.0, checkpoint_every=every, **options
+        )
+
+    whole, _ = check_stopped_and_resumed(go, tmp_path, monkeypatch, 2)
+    assert any(row["acceptance"] < 1 for row in whole.history)
+    assert passes - 4 * 16 / 40 < (whole.forwards + whole.backwards) / 40 <= passes
+    again = go(checkpoint_dir=tmp_path / "whole", resume=True)
+    assert again.updates == whole.updates
+    assert len(again.history) == len(whole.history)
+
+
+@pytest.mark.parametrize("every", [None, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_stopped_with(
     name: str, every: int | None, samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from art_ext.core.training import Pgd, train
+from art_ext.core.training import Pgd, TrainingOptions, train
 from art_ext.core.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.core.training.recipes import Natural
 
@@ -237,6 +239,14 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
     refused(message, **options)
+
+
+def test_every_option_is_a_keyword() -> None:
+    shown = inspect.signature(train).parameters
+    assert {one.name for one in dataclasses.fields(TrainingOptions)} <= set(shown)
+    assert shown["schedule_args"].default == {}
+    result = train(build(), DATA, "natural", epochs=1, schedule="cyclic", schedule_args={"peak": 0.4})
+    assert result.updates == 1
 
 
 @pytest.mark.parametrize("recipe", ["pgd", "trades", "free", "atcd", "backward-smoothing", "war"])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.calling import HALF_SCALE, finite_or_zero, ordinary
+from art_ext.core.calling import HALF_SCALE, ModelCall, finite_or_zero, ordinary, widened
 from art_ext.core.geometry import Ball, Box, exact_dtype
+from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
 from art_ext.core.training.modes import crafting_mode, settled_norms
@@ -43,6 +44,7 @@ class Engine:
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
         self.forwards = self.backwards = 0
         self.reader = OutputReader("logits")
+        self._rows_dtype: torch.dtype | None = None  # known after the first call
 
     def place(self, x: Tensor) -> Tensor:
         """Inputs where the network is, in the layout of its memory."""
@@ -50,11 +52,27 @@ class Engine:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
 
     def call(self, network: nn.Module, rows: Tensor) -> Tensor:
-        """(r, C) logits in float32, counted."""
+        """(r, C) logits, at least in float32, counted."""
         self.forwards += len(rows)
+        if self._rows_dtype is None:
+            self._rows_dtype = self._try_dtype(rows.detach())
         with self.accelerator.autocast():
-            logits: Tensor = network(rows.clone())  # a network may work in place on what it is given
-        return self._read(logits, len(rows)).float()
+            # a copy, because a network may work in place on what it is given
+            logits: Tensor = network(rows.to(self._rows_dtype, copy=True))
+        return widened(self._read(logits, len(rows)))
+
+    def _try_dtype(self, rows: Tensor) -> torch.dtype:
+        """The dtype in which the network takes rows (r, *S).
+
+        A network with parameters of another dtype is tried without a trace, and without a count:
+        in eval mode, where it draws no random number.
+        """
+        call = ModelCall(self.plain)
+        if not call.wants_other_dtype(rows):
+            return rows.dtype
+        with frozen_eval(self.plain), torch.no_grad(), self.accelerator.autocast():
+            call(rows)
+        return call.cast or rows.dtype
 
     def _read(self, answer: object, rows: int) -> Tensor:
         """(r, C) logits of what the network returned.
