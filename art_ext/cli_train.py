@@ -91,6 +91,13 @@ def train(  # every parameter is read from the context: None where it was not gi
         int | None, _measure(metavar="QUERIES", help="Measure RayS too, with so many queries a sample.")
     ] = None,
     test_n: Annotated[int | None, _measure(help="Measure on the first so many test samples.")] = None,
+    pgd_steps: Annotated[
+        int | None, _measure(help="Steps of PGD for the figures (default 20).")
+    ] = None,
+    pgd_step_size: Annotated[
+        str | None,
+        _measure(help="Their length, such as 2/255, the papers' (default 2.5 eps / steps)."),
+    ] = None,
     device: Annotated[str | None, _machine(help="Such as cpu or cuda (default a GPU where there is one).")] = None,
     precision: Annotated[str | None, _machine(help="Of autocast: no, bf16 or fp16 (default no).")] = None,
     channels_last: Annotated[

@@ -11,7 +11,7 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.arguments import parse_arguments, parse_number, parse_numbers, read_toml, read_value
-from art_ext.core.checks import check_choice, check_count, nearest
+from art_ext.core.checks import check_choice, check_count, check_positive, nearest
 from art_ext.core.training import RECIPES, Recipe, TrainingOptions, make_recipe
 from art_ext.core.training.augmentation import AUGMENTATIONS
 from art_ext.data.classes import CLASS_ORDERS
@@ -47,6 +47,7 @@ class Configuration:
         tensorboard: log to TensorBoard, in the run folder.
         rays: queries per sample of the RayS figures; 0 leaves them out.
         test_n: the first so many test samples; None takes all.
+        pgd_steps, pgd_step_size: of PGD for the figures; None takes ``2.5 eps / pgd_steps``.
     """
 
     recipe: str
@@ -91,13 +92,17 @@ class Configuration:
     tensorboard: bool = False
     rays: int = 0
     test_n: int | None = None
+    pgd_steps: int = 20
+    pgd_step_size: float | None = None
 
     def __post_init__(self) -> None:
         check_network(self.model)
-        for name, least in (("n", 1), ("test_n", 1), ("rays", 0)):
+        for name, least in (("n", 1), ("test_n", 1), ("rays", 0), ("pgd_steps", 1)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least)
         check_choice("class_order", self.class_order, CLASS_ORDERS)
+        if self.pgd_step_size is not None:
+            check_positive("pgd_step_size", self.pgd_step_size)
         check_choice("augmentation", self.augmentation, ("none", *AUGMENTATIONS))
         self.make_recipe()
         TrainingOptions(**self.options())

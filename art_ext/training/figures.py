@@ -1,4 +1,4 @@
-"""The figures of a trained network on test data: clean, under PGD-20 and, if asked, under RayS; and their table."""
+"""The figures of a trained network on test data: clean, under PGD and, if asked, under RayS; and their table."""
 
 from __future__ import annotations
 
@@ -14,33 +14,44 @@ from art_ext.core.geometry import ClipValues
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy
 from art_ext.data import Dataset
 
-PGD_STEPS = 20
+PGD_STEPS = 20  # unless the configuration says otherwise
 SEED = 0  # of PGD's random start: the same for all runs, so that their figures can be compared
-HEAD = ("weights", "epoch", "clean acc.", "PGD-20", "RayS", "ADBD", "mean queries", "forwards", "backwards", "minutes")
+HEAD = ("weights", "epoch", "clean acc.", "PGD-{steps}", "RayS", "ADBD", "mean queries", "forwards", "backwards", "minutes")
 
 
 def measure(
-    model: nn.Module, data: Dataset, *, eps: float, norm: str, clip_values: ClipValues, queries: int
+    model: nn.Module,
+    data: Dataset,
+    *,
+    eps: float,
+    norm: str,
+    clip_values: ClipValues,
+    queries: int,
+    pgd_steps: int = PGD_STEPS,
+    pgd_step_size: float | None = None,
 ) -> dict[str, Any]:
     """Shares of the samples that are classified correctly, as JSON knows them.
 
-    PGD takes 20 steps of ``2.5 eps / 20`` from one point drawn uniformly from the ball, without restarts; a sample
-    counts as broken if any of its iterates, the starting point included, is misclassified.
+    PGD starts from one point drawn uniformly from the ball, without restarts. It succeeds on a sample if any of its
+    iterates, the starting point included, is misclassified.
 
     Args:
         model: the network, on any device.
         data: test samples; all of them are used.
         eps, norm, clip_values: the ball and the box.
         queries: of RayS for each sample, which then searches to its end; 0 leaves it out.
+        pgd_steps: steps of PGD.
+        pgd_step_size: length of each in the units of x; None takes ``2.5 eps / pgd_steps``.
 
     Returns:
-        ``clean``, ``pgd20`` and ``rays``: None, or a dict of ``robust_accuracy``, ``adbd``, ``left_out`` (samples
+        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of ``robust_accuracy``, ``adbd``, ``left_out`` (samples
         without any adversarial, which are not in the ADBD), ``mean_queries`` and ``median_queries`` until success;
         None in place of means of nothing.
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
-    result = pgd(model, data.x, data.y, num_steps=PGD_STEPS, stop_on_success=True, **shared)
-    found: dict[str, Any] = {"clean": clean_accuracy(result), "pgd20": robust_accuracy(result), "rays": None}
+    length = step_size(eps, pgd_steps, pgd_step_size)
+    result = pgd(model, data.x, data.y, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared)
+    found: dict[str, Any] = {"clean": clean_accuracy(result), f"pgd{pgd_steps}": robust_accuracy(result), "rays": None}
     if queries:
         result = rays(model, data.x, data.y, max_queries=queries, early_stop=False, **shared)
         boundary, spent = adbd(result), query_statistics(result)
@@ -49,6 +60,11 @@ def measure(
             "mean_queries": _known(spent.mean), "median_queries": _known(spent.median),
         }  # fmt: skip
     return found
+
+
+def step_size(eps: float, steps: int, given: float | None) -> float:
+    """The length of PGD's steps: the one given, or ``2.5 eps / steps``."""
+    return 2.5 * eps / steps if given is None else given
 
 
 def measure_weights(
@@ -65,15 +81,16 @@ def measure_weights(
 
 def to_text(run: Mapping[str, Any]) -> str:
     """The table of a run's figures: final and best weights, and what it took to come to them."""
-    rows = [_row(name, run[name]) for name in ("final", "best") if run[name] is not None]
-    lines = [HEAD, ("---", *("---:",) * (len(HEAD) - 1)), *rows]
+    steps = run["pgd"]["steps"]
+    rows = [_row(name, run[name], steps) for name in ("final", "best") if run[name] is not None]
+    lines = [tuple(title.format(steps=steps) for title in HEAD), ("---", *("---:",) * (len(HEAD) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:
     queried = one["rays"] or {"robust_accuracy": None, "adbd": None, "mean_queries": None}
     return (
-        name, str(one["epoch"]), _share(one["clean"]), _share(one["pgd20"]), _share(queried["robust_accuracy"]),
+        name, str(one["epoch"]), _share(one["clean"]), _share(one[f"pgd{steps}"]), _share(queried["robust_accuracy"]),
         _number(queried["adbd"], ".4f"), _number(queried["mean_queries"], ".1f"), f"{one['forwards']:,}",
         f"{one['backwards']:,}", f"{one['seconds'] / 60:.1f}",
     )  # fmt: skip

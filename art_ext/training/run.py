@@ -30,13 +30,13 @@ from art_ext.data import Dataset, load_data
 from art_ext.files import write_atomically
 from art_ext.models import load_weights
 from art_ext.training.configuration import Configuration, resolve
-from art_ext.training.figures import PGD_STEPS, SEED, measure, measure_weights
+from art_ext.training.figures import PGD_STEPS, SEED, measure, measure_weights, step_size
 from art_ext.training.networks import make_network
 from art_ext.training.requirements import require_training
 
 TOOL = "art-ext train"
 CONFIGURATION, RUN = "config.toml", "run.json"
-FIGURES = ("rays", "test_n")  # change the figures, not the weights
+FIGURES = ("rays", "test_n", "pgd_steps", "pgd_step_size")  # change the figures, not the weights
 AROUND = ("device", "tensorboard", "checkpoint_every")  # change neither
 
 Say = Callable[[str], None]
@@ -59,7 +59,7 @@ def run_training(
         configuration: what to do.
         out: the run folder; new or empty, or, with ``resume``, that of the same run.
         resume: go on from the newest checkpoint. A finished run is not trained again; its figures are measured again
-            only where others are asked for (``rays``, ``test_n``).
+            only where others are asked for (``rays``, ``test_n``, ``pgd_steps``, ``pgd_step_size``).
         progress: show a bar.
         say: is told what happens, a line at a time.
 
@@ -141,7 +141,9 @@ def check_folder(folder: Path, wanted: Configuration, resume: bool) -> dict[str,
 
 def _figures(configuration: Configuration) -> dict[str, Any]:
     """What the figures were measured by, apart from the weights."""
-    return {name: getattr(configuration, name) for name in FIGURES}
+    found = {name: getattr(configuration, name) for name in FIGURES}
+    usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}  # runs of earlier versions say nothing of these
+    return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -237,8 +239,10 @@ def _record(
     """The content of ``run.json``."""
     settings: dict[str, Any] = {
         "eps": configuration.eps, "norm": _norm(recipe), "clip_values": configuration.clip_values,
-        "queries": configuration.rays,
+        "queries": configuration.rays, "pgd_steps": configuration.pgd_steps,
+        "pgd_step_size": configuration.pgd_step_size,
     }  # fmt: skip
+    length = step_size(configuration.eps, configuration.pgd_steps, configuration.pgd_step_size)
     final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
     best = None
     if result.best is not None and result.best_epoch is not None:
@@ -250,7 +254,7 @@ def _record(
         "seed": configuration.seed, "updates": result.updates, "seconds": result.seconds,
         "forwards": result.forwards, "backwards": result.backwards, "test_samples": len(test),
         "eps": configuration.eps, "norm": _norm(recipe),
-        "pgd": {"steps": PGD_STEPS, "step_size": 2.5 * configuration.eps / PGD_STEPS, "starts": 1, "seed": SEED},
+        "pgd": {"steps": configuration.pgd_steps, "step_size": length, "starts": 1, "seed": SEED},
         "figures": _figures(configuration), "final": final, "best": best,
     }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Trains in child processes that are killed at seeded moments and resumed, until a run is through.
 
 A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER JSON, the latter a
-list of cases {"name", "recipe", "arguments", "options", "kills", "seed"}; each case is trained into FOLDER/NAME/whole
+list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is trained into FOLDER/NAME/whole
 without a kill and into FOLDER/NAME/killed with them. What happened is printed as JSON.
 """
 
@@ -38,12 +38,35 @@ def build() -> nn.Module:
     )
 
 
+class Unused(nn.Module):
+    """A network with a frozen BatchNorm and a layer that no output depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = build()
+        self.projection = nn.Linear(36, 5)
+        self.body[1].eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(x)
+        return logits
+
+
+def unusual() -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and a plateau scheduler that follows a column which soon stops to rise."""
+    model = Unused()
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, mode="max")
+    return model, {"optimizer": optimizer, "schedule": schedule}
+
+
 def run(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor]) -> None:
     """Train, or go on with it."""
     torch.set_num_threads(1)
+    model, more = unusual() if case["unusual"] else (build(), {})
     result = train(
-        build(), data, make_recipe(case["recipe"], **case["arguments"]), batch_size=32, validation=21,
-        validation_steps=2, checkpoint_dir=folder, resume=True, **case["options"],
+        model, data, make_recipe(case["recipe"], **case["arguments"]), batch_size=32, validation=21,
+        validation_steps=2, checkpoint_dir=folder, resume=True, **case["options"], **more,
     )  # fmt: skip
     write_atomically(folder / "losses", safetensors.torch.save({"losses": result.losses}))
 

@@ -46,6 +46,33 @@ def build() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 3))
 
 
+class Unusual(nn.Module):
+    """A network with a frozen BatchNorm and a layer that no output depends on, kept from pretraining."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten())
+        self.projection = nn.Linear(36, 5)
+        self.head = nn.Linear(36, 3)
+        norm = self.body[1]
+        norm.running_mean.uniform_(-0.5, 0.5)
+        norm.running_var.uniform_(0.5, 2.0)
+        norm.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+def unusual() -> dict[str, Any]:
+    """The network, and a plateau scheduler that soon halves its rate."""
+    model = Unusual()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, mode="max")
+    return {"model": model, "optimizer": optimizer, "schedule": schedule}
+
+
 def samples(count: int) -> tuple[Tensor, Tensor]:
     """(count, 1, 8, 8) images of three classes."""
     generator = torch.Generator().manual_seed(1)
@@ -55,10 +82,12 @@ def samples(count: int) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def go(root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, **options: Any) -> TrainingResult:
+def go(
+    root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, model: nn.Module | None = None, **options: Any
+) -> TrainingResult:
     arguments = {} if recipe == "natural" else {"eps": eps, **RECIPES[recipe]}
     result = train(
-        build(), data, make_recipe(recipe, **arguments), **{"batch_size": 24, "learning_rate": 0.05, **options}
+        model or build(), data, make_recipe(recipe, **arguments), **{"batch_size": 24, "learning_rate": 0.05, **options}
     )
     process, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if process == 0:
@@ -84,6 +113,7 @@ def whole(root: Path) -> None:
     data = samples(101)  # minibatches of 24, and a last one of 5: an uneven share for two
     for recipe in RECIPES:
         go(root, recipe, data, recipe, updates=20, validation_data=samples(33))
+        go(root, f"unusual-{recipe}", data, recipe, updates=20, validation_data=samples(33), **unusual())
     loader = list(zip(data[0].split(25), data[1].split(25), strict=True))[:4]
     go(root, "loader", loader, "free", updates=20)
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)

@@ -156,3 +156,18 @@ def test_a_loss_that_is_not_finite_ends_both_processes(tmp_path: Path) -> None:
     outcome = launch(script, timeout=120)
     assert outcome.returncode != 0
     assert "not finite" in outcome.stderr or "the loss is" in outcome.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", WORK.RECIPES)
+def test_frozen_and_unused_layers_and_a_plateau_scheduler(recipe: str, folder: Path) -> None:
+    """The right value of a16, for every recipe."""
+    one, other = results(folder, 1, f"unusual-{recipe}"), results(folder, 2, f"unusual-{recipe}")
+    check_close(one[0], other[0])
+    check_same_history(one[1], other[1])
+    begin = WORK.Unusual().state_dict()
+    for name, value in begin.items():
+        changes = not name.startswith("projection") and "running" not in name and "num_batches" not in name
+        assert torch.equal(one[0][name], value) != changes, name
+    assert one[1]["history"][-1]["learning_rate"] < 0.05
+    assert [row["learning_rate"] for row in one[1]["history"]] == [row["learning_rate"] for row in other[1]["history"]]

@@ -55,15 +55,24 @@ def kill_and_compare(folder: Path, cases: list[dict[str, Any]], timeout: float) 
     return places
 
 
-def case(recipe: str, options: dict[str, Any], kills: int, **arguments: Any) -> dict[str, Any]:
+def case(
+    recipe: str, options: dict[str, Any], kills: int, unusual: bool = False, **arguments: Any
+) -> dict[str, Any]:
+    """A run to kill; ``unusual`` has a frozen BatchNorm, an unused layer and a plateau scheduler."""
     return {
-        "name": recipe + "-".join(options), "recipe": recipe, "arguments": {"eps": 0.1, **arguments},
-        "options": options, "kills": kills, "seed": len(recipe) + kills,
+        "name": recipe + "-".join(options) + "-unusual" * unusual, "recipe": recipe,
+        "arguments": {"eps": 0.1, **arguments}, "options": options, "kills": kills,
+        "seed": len(recipe) + kills, "unusual": unusual,
     }  # fmt: skip
 
 
 def test_killed_a_few_times(tmp_path: Path) -> None:
-    places = kill_and_compare(tmp_path, [case("free", {**MANY_SAVES, "epochs": 4}, 3, num_replays=2)], 120)
+    options = {**MANY_SAVES, "epochs": 4}
+    cases = [case("free", options, 3, num_replays=2), case("free", options, 3, unusual=True, num_replays=2)]
+    places = kill_and_compare(tmp_path, cases, 240)
+    for folder in ("whole", "killed"):
+        rates = {row["learning_rate"] for row in rows(tmp_path / cases[1]["name"] / folder)}
+        assert min(rates) < 0.02  # the scheduler is at work
     assert len(places) > 1  # while training, and inside a save
 
 
@@ -77,8 +86,10 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("war", {**SIX_SAVES, **long}, 10, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3),
         case("war", {**MANY_SAVES, **long}, 10, num_steps=2, zeta=20.0, hold_epochs=2.5),
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
+        case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
+        case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),
     ]
-    places = kill_and_compare(tmp_path, cases, 500)
+    places = kill_and_compare(tmp_path, cases, 900)
     assert len(places) == 6  # while training, and at every place of a save
 
 

@@ -48,6 +48,7 @@ class TensorBatches:
 
     Attributes:
         largest_label: of all.
+        example: (r, *S) one or two samples.
 
     Raises:
         ValueError: if there is no sample, or labels do not fit.
@@ -64,6 +65,7 @@ class TensorBatches:
         check_classes("y", y, len(x))
         self.x, self.y, self.batch_size, self.seed = x.to(torch.float32), y.to(x.device, torch.int64), batch_size, seed
         self.largest_label = int(y.max())
+        self.example = self.x[:2]
         self.drop_last = drop_last
         check_drop_last(len(x), batch_size, drop_last)
 
@@ -128,6 +130,7 @@ class LoaderBatches:
     Attributes:
         shape, box: of a sample; what ``clip_values`` say for it.
         largest_label: so far.
+        example: (r, *S) one or two samples.
 
     Raises:
         ValueError: if it has no length, is empty, or gives something else than pairs.
@@ -150,7 +153,7 @@ class LoaderBatches:
         x, _ = self._pair(first, 0)
         self.shape = x.shape[1:]
         self.box = Box.of(clip_values, self.shape, x.device)
-        self._admit(first, 0)  # before anything is written
+        self.example = self._admit(first, 0)[0][:2].clone()  # before anything is written
 
     @staticmethod
     def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from art_ext.core.calling import ordinary, outside_inference_mode
+from art_ext.core.checks import listed
 from art_ext.core.geometry import Box
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
 from art_ext.core.run import spelled_out
@@ -30,7 +31,7 @@ from art_ext.core.training.options import ROUNDING, TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
 from art_ext.core.training.stepping import call_step, check_metric, metric_of, wants_metric
-from art_ext.core.training.trial import check_one_row, refuse_one_row
+from art_ext.core.training.trial import check_one_row, refuse_one_row, unused_parameters
 from art_ext.core.training.validation import Validation, hold_out, make_validation
 
 if TYPE_CHECKING:
@@ -138,11 +139,10 @@ class _Run:
         self.optimizer = options.make_optimizer(model)  # what it refuses, it refuses before anything is written
         self.frozen = frozen_modules(model) if options.freeze_eval_modules else {}
         if isinstance(self.batches, TensorBatches):
-            x = self.batches.x
             check_one_row(
                 model,
-                x[:1],
-                samples=len(x),
+                self.batches.example[:1],
+                samples=self.batches.samples(),
                 batch_size=options.batch_size,
                 drop_last=options.drop_last,
                 processes=processes,
@@ -205,6 +205,7 @@ class _Run:
         average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
         self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
+        self._tell_of_unused()
         wrapped = self.accelerator.prepare_model(plain, device_placement=False)
         self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         if self.rate is not None:
@@ -214,6 +215,22 @@ class _Run:
         self.engine = Engine(
             self.accelerator, plain, wrapped, own, device, options.channels_last, self.frozen.values()
         )
+
+    def _tell_of_unused(self) -> None:
+        """Let several processes wait for no gradient of parameters that no output depends on.
+
+        Looking for such parameters in every update takes time, so it is done only for networks that
+        have some.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        from accelerate import DistributedDataParallelKwargs
+
+        unused = unused_parameters(self.model, self.batches.example, self.frozen)
+        count = torch.tensor([len(unused)], device=self.accelerator.device)
+        if int(self.accelerator.reduce(count, reduction="sum")):
+            logger.info("no output depends on these parameters, which stay as they are: %s", listed(unused))
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
 
     # -------------------------------------------------------------------------------------------------------- train
 

@@ -66,10 +66,33 @@ def _failure(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> Exception
     """The error of a training forward of rows (r, *S); None if there is none."""
     with trial_copy(model, frozen) as network, torch.no_grad():
         try:
-            ModelCall(network)(rows.to(model_device(model, None, rows.device)))
+            ModelCall(network)(_placed(rows, model))
         except Exception as error:
             return error
     return None
+
+
+def _placed(rows: Tensor, model: nn.Module) -> Tensor:
+    return rows.to(model_device(model, None, rows.device))
+
+
+def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> list[str]:
+    """Names of the parameters that ask for a gradient and get none from the outputs in train mode.
+
+    Empty if the network fails on the rows (r, *S): the run itself reports that.
+    """
+    with trial_copy(model, frozen) as network, torch.enable_grad():
+        named = {
+            name: parameter
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
+        }
+        try:
+            outputs = ModelCall(network)(_placed(rows, model)).float().sum()
+            found = torch.autograd.grad(outputs, list(named.values()), allow_unused=True)
+        except Exception:
+            return []
+    return [name for name, gradient in zip(named, found, strict=True) if gradient is None]
 
 
 @contextmanager
