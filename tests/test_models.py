@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections import OrderedDict
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -185,8 +187,10 @@ def test_saving_handles_tied_weights_and_keeps_the_old_file_when_it_fails(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["tied.safetensors"]
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "net"])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.model.", "model.model."]
+)
 def test_torch_files_load_plain_wrapped_and_from_data_parallel(tmp_path, wrapper, prefix):
     model, copy = tiny(), tiny()
     state = OrderedDict((prefix + name, tensor) for name, tensor in model.state_dict().items())
@@ -200,6 +204,58 @@ def test_prefix_stays_for_a_model_that_has_it(tmp_path):
     save_weights(parallel, tmp_path / "net.safetensors")
     assert equal(load_weights(nn.DataParallel(tiny()), tmp_path / "net.safetensors"), parallel)
     assert equal(load_weights(tiny(), tmp_path / "net.safetensors"), parallel.module)
+
+
+def test_what_wrappers_add_is_taken_off_whichever_they_are(tmp_path):
+    """The state dicts that torch's own wrappers make, in several nestings; and a wrapper around the model to fill."""
+
+    class Lightning(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)
+
+    def averaged(model):
+        return torch.optim.swa_utils.AveragedModel(model)
+
+    wrappers = {
+        "compiled": torch.compile,
+        "averaged": averaged,
+        "parallel": nn.DataParallel,
+        "lightning": Lightning,
+        "compiled and averaged": lambda model: averaged(torch.compile(model)),
+        "averaged and parallel": lambda model: nn.DataParallel(averaged(model)),
+        "compiled parts": lambda model: nn.Sequential(*map(torch.compile, model)),
+        "lightning, compiled": lambda model: torch.compile(Lightning(nn.DataParallel(model))),
+    }
+    source = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    nn.init.normal_(source[0].weight)
+    for name, wrap in wrappers.items():
+        file = tmp_path / "net.pt"
+        torch.save({"net": {"state_dict": wrap(deepcopy(source)).state_dict()}, "acc": 95.2}, file)
+        plain = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+        assert equal(load_weights(plain, file), source), name
+        if "averaged" not in name:
+            save_weights(source, tmp_path / "net.safetensors")
+            inner = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+            load_weights(wrap(inner), tmp_path / "net.safetensors")
+            assert equal(inner, source), name
+
+
+def test_a_model_keeps_parts_of_its_own_that_are_called_like_a_wrapper(tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.module, self.n_averaged = nn.Linear(2, 2), nn.Linear(2, 2), nn.Parameter(torch.ones(1))
+
+    first, second = Own(), Own()
+    torch.save(first.state_dict(), tmp_path / "net.pt")
+    assert equal(load_weights(second, tmp_path / "net.pt"), first)
+    torch.save({f"module.{name}": value for name, value in Own().state_dict().items()}, tmp_path / "net.pt")
+    load_weights(second, tmp_path / "net.pt")
+    assert not equal(second, first)
 
 
 def test_old_batch_norm_without_a_counter_loads(tmp_path):
@@ -245,6 +301,46 @@ def test_checkpoint_with_code_is_refused_and_not_run(tmp_path):
     assert not marker.exists()
     torch.load(tmp_path / "net.pt", weights_only=False)
     assert marker.exists()  # the payload does work
+
+
+class Settings:
+    """A class of the user's own in a checkpoint."""
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.float64(93.1), "numpy.float64"),
+        (np.float32(93.1), "numpy.float32"),
+        (np.int64(3), "numpy.int64"),
+        (np.bool_(True), "numpy.bool"),
+        (np.zeros(3), "numpy.ndarray"),
+        (argparse.Namespace(lr=0.1), "argparse.Namespace"),
+        (Path("x"), "Posix"),
+        (Settings(), "test_models.Settings"),
+        (tiny(), "torch.nn.modules.linear.Linear"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_types_in_a_checkpoint_are_named_with_the_remedy(tmp_path, value, name, legacy):
+    """The right value of a13."""
+    content = {"state_dict": tiny().state_dict(), "extra": [value]}
+    torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"float\(value\) or vars\(args\), or the weights alone") as caught:
+        load_weights(tiny(), tmp_path / "net.pt")
+    if not (legacy and name.startswith("torch.nn")):  # torch names the first type only in its older format
+        assert name in str(caught.value)
+    assert "add_safe_globals" not in str(caught.value)
+    assert "weights_only=False" not in str(caught.value)
+
+
+def test_all_other_types_are_listed(tmp_path):
+    extra = {"best": np.float64(1.0), "args": argparse.Namespace(), "n": np.int64(2)}
+    content = {"state_dict": tiny().state_dict(), **extra}
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"it holds numpy\.float64, numpy\.int64, argparse\.Namespace, which"):
+        load_weights(tiny(), tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,17 +12,21 @@ from torch import Tensor, nn
 
 from art_ext.core.checks import listed
 from art_ext.files import write_state_dict
+from art_ext.models.foreign import foreign_types
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIX = "module."  # what DataParallel puts in front of every name
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "model.")  # of DataParallel and AveragedModel, and of Lightning modules
+_COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")  # torch.compile puts it in front of a part's names
+_COUNTER = "n_averaged"  # of AveragedModel
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Fill the model from a safetensors file or a ``torch.save`` file and return it; nothing in the file is executed.
 
-    The file holds a state dict, or one under "state_dict", "model_state_dict" or "model"; the ``module.`` prefix of
-    DataParallel is taken off. Every name and shape must fit: a model is filled entirely or left as it was.
-    Mode, device and dtype of the model stay as they are.
+    The file holds a state dict, or one under "state_dict", "model_state_dict", "model" or "net". The prefixes
+    ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.`` (Lightning) are taken off in any nesting,
+    or added for a model that has them; the counter ``n_averaged`` of AveragedModel is left out. Every name and shape
+    must fit: a model is filled entirely or left as it was. Mode, device and dtype of the model stay as they are.
 
     Args:
         model: the network to fill.
@@ -29,15 +34,15 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
     Raises:
         ValueError: if there is no such file, if it is no checkpoint (a web page or a Git-LFS pointer is named as such),
-            if it holds more than tensors, or if names or shapes do not fit.
+            if it holds other types than tensors and plain containers (they are named), or if names or shapes do not
+            fit.
     """
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"weights must name a checkpoint file, got {file}, which does not exist or is a folder")
     state = _without_wrapper(read_tensors(file), file)
     expected = model.state_dict()
-    if state.keys().isdisjoint(expected) and all(name.startswith(_PREFIX) for name in state):
-        state = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    state = _under_names_of(expected, state)
     _check_fit(state, expected, file)
     model.load_state_dict(state)
     return model
@@ -69,6 +74,14 @@ def read_tensors(file: Path) -> object:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
+        foreign = foreign_types(file, str(error))
+        if foreign:
+            raise ValueError(
+                f"{file} must be a safetensors file, or a torch.save file of nothing but tensors and plain containers, "
+                f"but it holds {listed(foreign)}, which is not unpickled. In the program that writes the file, save "
+                "plain values in their place, such as float(value) or vars(args), or the weights alone: "
+                "torch.save(model.state_dict(), FILE)"
+            ) from error
         raise ValueError(
             f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code in it is refused; "
             f"save model.state_dict() instead of the model), but torch.load(weights_only=True) says: "
@@ -93,11 +106,11 @@ def _explain_impostor(head: bytes, file: Path) -> None:
 
 def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
     """Return the state dict itself."""
-    if isinstance(content, Mapping):
-        for wrapper in _WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                content = content[wrapper]
-                break
+    while isinstance(content, Mapping):
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} must hold a state dict, got {type(content).__name__} (empty or not a mapping)")
     odd = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
@@ -107,6 +120,32 @@ def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
             f"but these entries are no tensors: {listed(map(str, odd))}"
         )
     return dict(content)
+
+
+def _under_names_of(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict under the names of the model, as far as wrappers alone make the difference."""
+    counted = any(name.split(".")[-1] == _COUNTER for name in expected)
+    kept = {
+        name: tensor
+        for name, tensor in state.items()
+        if counted or name.split(".")[-1] != _COUNTER
+    }
+    theirs = dict(zip(_bare(kept), kept.values(), strict=True))
+    ours = dict(zip(_bare(expected), expected, strict=True))
+    if len(theirs.keys() & ours.keys()) <= len(kept.keys() & expected.keys()):
+        return kept
+    return {ours.get(name, name): tensor for name, tensor in theirs.items()}
+
+
+def _bare(names: Iterable[str]) -> list[str]:
+    """The names without what wrappers put in front of all of them."""
+    bare = [_COMPILED.sub("", name) for name in names]
+    while bare:
+        common = [one for one in _PREFIXES if all(name.startswith(one) for name in bare)]
+        if not common:
+            break
+        bare = [name.removeprefix(common[0]) for name in bare]
+    return bare
 
 
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:

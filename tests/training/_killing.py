@@ -1,8 +1,8 @@
 """Trains in child processes that are killed at seeded moments and resumed, until a run is through.
 
 A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER JSON, the latter a
-list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is trained into FOLDER/NAME/whole
-without a kill and into FOLDER/NAME/killed with them. What happened is printed as JSON.
+list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is trained into
+FOLDER/NAME/whole without a kill and into FOLDER/NAME/killed with them. What happened is printed as JSON.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def whole(root: Path) -> None:
     data = samples(101)  # minibatches of 24, and a last one of 5: an uneven share for two
     for recipe in RECIPES:
         go(root, recipe, data, recipe, updates=20, validation_data=samples(33))
-        go(root, f"unusual-{recipe}", data, recipe, updates=20, validation_data=samples(33), **unusual())
+        go(root, f"unusual-{recipe}", data, recipe, epochs=3, validation_data=samples(33), **unusual())
     loader = list(zip(data[0].split(25), data[1].split(25), strict=True))[:4]
     go(root, "loader", loader, "free", updates=20)
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)

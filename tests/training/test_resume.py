@@ -88,6 +88,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
         case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),
+        case("war", {**MANY_SAVES, **long}, 10, unusual=True, num_steps=2, zeta=20.0),
     ]
     places = kill_and_compare(tmp_path, cases, 900)
     assert len(places) == 6  # while training, and at every place of a save

@@ -1,0 +1,84 @@
+"""Names of the types in a torch.save file that torch does not unpickle; the file is only read."""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+_OLD_FILE_PICKLES = 4  # magic number, version, machine, and then the content
+_SCALAR, _ARRAY = "multiarray.scalar", "multiarray._reconstruct"  # how NumPy pickles itself
+_HELPERS = ("numpy.dtype", "numpy.ndarray", "_codecs.encode")  # of the two
+
+
+def foreign_types(file: Path, error: str) -> list[str]:
+    """Names of the types, such as ``numpy.float64``; none if the file was refused for another reason.
+
+    Args:
+        file: of ``torch.save``, which ``torch.load(weights_only=True)`` refused.
+        error: the message of the refusal, which names the first type.
+    """
+    first = re.search(r"Unsupported global: GLOBAL (\S+)", error)
+    if first is None:
+        return []
+    try:
+        names = sorted(get_unsafe_globals_in_checkpoint(str(file)))
+    except Exception:  # a file of the older format
+        names = []
+    names = [first[1], *(name for name in names if name != first[1])]
+    found: dict[str, None] = {}
+    for name in names:
+        if name.endswith(_SCALAR):
+            found.update(dict.fromkeys(_numpy_scalars(file)))
+        elif name.endswith(_ARRAY):
+            found["numpy.ndarray"] = None
+        elif name not in _HELPERS:
+            found[name] = None
+    return list(found)
+
+
+def _numpy_scalars(file: Path) -> list[str]:
+    """Names of the NumPy types whose codes stand in the file."""
+    found: dict[str, None] = {}
+    places: set[Any] = set()  # where the class numpy.dtype is remembered
+    awaited = False  # the code comes after the class
+    before = ""
+    for operation, argument, _ in _operations(file):
+        name = operation.name
+        if name == "GLOBAL":
+            awaited = argument == "numpy dtype"
+        elif name in ("BINPUT", "LONG_BINPUT") and awaited and before == "GLOBAL":
+            places.add(argument)
+        elif name in ("BINGET", "LONG_BINGET") and argument in places:
+            awaited = True
+        elif awaited and isinstance(argument, str):
+            found[_name_of(argument)] = None
+            awaited = False
+        before = name
+    return list(found) or ["numpy.generic"]
+
+
+def _name_of(code: str) -> str:
+    try:
+        return f"numpy.{np.dtype(code).name}"
+    except TypeError:
+        return "numpy.generic"
+
+
+def _operations(file: Path) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """The pickle operations of a torch.save file; none of them is carried out."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):
+                    yield from pickletools.genops(archive.read(name))
+        return
+    with file.open("rb") as stream:
+        for _ in range(_OLD_FILE_PICKLES):
+            yield from pickletools.genops(stream)
