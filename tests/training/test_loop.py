@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import inspect
 import json
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_ext.core.training import EpochEnd, Free, Pgd, train
+from art_ext.core.training import EpochEnd, Free, Pgd, TrainingOptions, train
 from art_ext.core.training.engine import Step
 from art_ext.core.training.recipes import BallRecipe, Cost
 
@@ -185,6 +186,14 @@ def rates_of(samples: Samples, **options: Any) -> list[float]:
 )  # fmt: skip
 def test_rates_that_the_optimiser_uses(options: dict[str, Any], factor: Any, samples: Samples) -> None:
     assert rates_of(samples, **options) == pytest.approx([0.5 * factor(update / 3) for update in range(12)])
+
+
+def test_every_option_is_a_keyword_of_train(samples: Samples) -> None:
+    """Also those with a default that is made anew, such as ``schedule_args``."""
+    own = set(inspect.signature(train).parameters) - {"model", "data", "recipe"}
+    assert own == {field.name for field in fields(TrainingOptions)}
+    with pytest.raises(TypeError, match="did you mean 'schedule_args'"):
+        train(build(), samples, "natural", epochs=1, schedule_arg={})
 
 
 def test_history_names_the_last_rate_of_an_epoch(samples: Samples) -> None:
