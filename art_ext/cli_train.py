@@ -30,7 +30,9 @@ _machine = partial(typer.Option, rich_help_panel="Machine")
 
 def train(  # every parameter is read from the context: None where it was not given
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Run folder: new or empty, or that of the same run with --resume.")],
+    out: Annotated[
+        Path, typer.Option(help="Run folder: new or empty, or an earlier one with --resume or --overwrite.")
+    ],
     recipe: Annotated[str | None, typer.Option(help=RECIPE)] = None,
     data: Annotated[str | None, typer.Option(help="digits, mnist, cifar10, or a path with both splits.")] = None,
     model: Annotated[str | None, typer.Option(help=MODEL)] = None,
@@ -46,6 +48,9 @@ def train(  # every parameter is read from the context: None where it was not gi
     config: Annotated[Path | None, typer.Option(help=CONFIG)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew in the folder of an earlier run.")
     ] = False,
     quiet: Quiet = False,
     epochs: Annotated[int | None, _length(help="Passes over the data.")] = None,
@@ -112,20 +117,27 @@ def train(  # every parameter is read from the context: None where it was not gi
     ] = None,
 ) -> None:
     """Train a robust network by the method of a paper, and measure it."""
-    own = ("out", "config", "resume", "quiet")
+    own = ("out", "config", "resume", "overwrite", "quiet")
     given = {name: value for name, value in context.params.items() if name not in own and value is not None}
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
         from art_ext.evaluation.table import counted, radius
         from art_ext.training import resolve, run_training
         from art_ext.training.figures import to_text
-        from art_ext.training.run import CONFIGURATION
+        from art_ext.training.folder import CONFIGURATION
 
         if resume and config is None and not {"recipe", "data"} & set(given) and (out / CONFIGURATION).is_file():
             config = out / CONFIGURATION  # nothing has to be said again
         main = int(os.environ.get("RANK", "0")) == 0
         tells = main and not quiet
         _listen(main, tells)
-        run = run_training(resolve(given, config), out, resume=resume, progress=tells, say=_say if tells else None)
+        run = run_training(
+            resolve(given, config),
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=tells,
+            say=_say if tells else None,
+        )
         _leave_group()
         if run is None:  # not the main process
             return

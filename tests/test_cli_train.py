@@ -194,7 +194,9 @@ class TestConfiguration:
 
     def test_every_setting_has_an_option(self) -> None:
         options = set(inspect.signature(cli_train.train).parameters)
-        assert options - {one.name for one in fields(Configuration)} == {"context", "out", "config", "resume", "quiet"}
+        assert options - {one.name for one in fields(Configuration)} == {
+            "context", "out", "config", "resume", "overwrite", "quiet",
+        }  # fmt: skip
         assert {one.name for one in fields(Configuration)} < options
         of_the_loop = {one.name for one in fields(TrainingOptions)}
         no_option = {
@@ -295,7 +297,63 @@ def test_the_figures_are_those_of_the_weights_that_lie_there(command: list[objec
         assert 0 < said[name]["pgd20"] < said[name]["clean"], "numbers that could differ"
 
 
+def test_steps_of_pgd_for_the_figures(command: list[object], tmp_path: Path) -> None:
+    settings = ["--eps", 0.1, "--epochs", 6, "--learning-rate", 0.01, "--batch-size", 5, "--test-n", 30]
+    first = call(*command, *settings, "--pgd-steps", 3, "--pgd-step-size", "1/50")
+    assert first.exit_code == 0, first.output
+    folder, test = tmp_path / "run", load_data("digits").first(30)
+    said = json.loads((folder / "run.json").read_text())
+    assert said["pgd"] == {"steps": 3, "step_size": 0.02, "starts": 1, "seed": 0}
+    model = load_weights(digits_cnn(), folder / "model.safetensors").eval()
+    attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=3, step_size=0.02, seed=0)
+    assert said["final"]["pgd3"] == robust_accuracy(attacked)
+    assert "pgd20" not in said["final"]
+    assert "| PGD-3 |" in first.stdout
+    before = content(folder)
+    again = call("train", "--resume", "--out", folder, "--pgd-steps", 7, "--quiet")
+    assert again.exit_code == 0, again.output
+    said = json.loads((folder / "run.json").read_text())
+    assert said["pgd"] == {"steps": 7, "step_size": 0.02, "starts": 1, "seed": 0}
+    attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=7, step_size=0.02, seed=0)
+    assert said["final"]["pgd7"] == robust_accuracy(attacked)
+    assert content(folder)["model.safetensors"] == before["model.safetensors"]
+    plain = run.step_size(0.1, 20, None)
+    assert plain == pytest.approx(0.0125)
+
+
+def test_frozen_modules_and_the_last_minibatch_of_a_file(command: list[object], own_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def net(frozen=True):\n"
+        "    norm = nn.BatchNorm1d(8)\n"
+        "    norm.train(not frozen)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), norm, nn.ReLU(), nn.Linear(8, 10))\n"
+    )
+    asked = [*command, "--data", own_data, "--eps", 0.1, "--model", f"{tmp_path / 'nets.py'}:net", "--n", 33]
+    asked += ["--validation", 0, "--batch-size", 16, "--test-n", 10]
+
+    def mean(name: str) -> torch.Tensor:
+        return load_file(tmp_path / name / "model.safetensors")["2.running_mean"]
+
+    done = call(*asked, "--out", tmp_path / "frozen")
+    assert done.exit_code == 0, done.output
+    assert not mean("frozen").any()
+    refused = call(*asked, "--no-freeze-eval-modules", "--out", tmp_path / "refused")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "fails on a minibatch of one row" in refused.stderr
+    assert "pass drop_last=True" in refused.stderr
+    assert not (tmp_path / "refused").exists()
+    done = call(*asked, "--no-freeze-eval-modules", "--drop-last", "--out", tmp_path / "dropped")
+    assert done.exit_code == 0, done.output
+    assert mean("dropped").any()
+    assert json.loads((tmp_path / "dropped" / "run.json").read_text())["updates"] == 4
+    none = call(*asked, "--drop-last", "--batch-size", 34, "--out", tmp_path / "none")
+    assert (none.exit_code, "drop_last leaves no minibatch" in none.stderr) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
 def test_quiet_prints_the_table_and_nothing_else(command: list[object], tmp_path: Path) -> None:
+    command += ["--test-n", 9]  # too few for a warning of chance level
     quiet = call(*command)
     assert (quiet.exit_code, quiet.stderr) == (0, "")
     head, rule, final, _ = quiet.stdout.splitlines()
@@ -306,7 +364,8 @@ def test_quiet_prints_the_table_and_nothing_else(command: list[object], tmp_path
     assert cells["clean acc."] == f"{100 * said['clean']:.1f} %"
     assert cells["PGD-20"] == f"{100 * said['pgd20']:.1f} %"
     assert (cells["forwards"], cells["backwards"]) == ("200", "200")
-    told = call(*command[:-1], "--out", tmp_path / "told")
+    command.remove("--quiet")
+    told = call(*command, "--out", tmp_path / "told")
     assert told.stdout.startswith(quiet.stdout.split(" forwards")[0])
     assert told.stdout.splitlines()[-1].endswith(f"run: {tmp_path / 'told'}")
     assert "fast: 100%" in told.stderr, "the bar"
@@ -447,6 +506,54 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_run_is_replaced_when_asked(command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(*command, "--seed", 1).exit_code == 0
+    folder, other = tmp_path / "run", tmp_path / "other"
+    (folder / "notes.txt").write_text("mine")
+    before = content(folder)
+    refused = call(*command)
+    assert "or replace that run with --overwrite" in refused.stderr
+    assert content(folder) == before
+    # what is refused before the training leaves the earlier run alone
+    assert call(*command, "--overwrite", "--data", "nowhere", "--eps", 0.1).exit_code == 2
+    assert call(*command, "--overwrite", "--resume").exit_code == 2
+    assert content(folder) == before
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train", stop)
+        assert call(*command, "--overwrite").exit_code != 0
+    kept = {name: text for name, text in before.items() if name != "notes.txt"}
+    assert content(folder / ".previous-run") == kept, "until the new run is complete"
+    done = call(*command, "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert call(*command, "--out", other).exit_code == 0
+    assert {path.name for path in folder.iterdir()} == {*FILES, "notes.txt"}
+    for name in ("model.safetensors", "best.safetensors", "config.toml", "training.json"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes() != before[name]
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert call(*command, "--overwrite", "--out", tmp_path / "new").exit_code == 0, "a new folder will do"
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "model.safetensors", "config.toml", "checkpoints"])
+def test_foreign_files_are_not_replaced(command: list[object], tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text('colour = "mine"')
+    done = call(*command, "--overwrite")
+    assert (done.exit_code, "holds other files" in done.stderr) == (2, True)
+    # a configuration of the user's own does not make the other files ours
+    if name != "config.toml":
+        (tmp_path / "run" / "config.toml").write_text('recipe = "pgd"\ndata = "digits"\n')
+        before = content(tmp_path / "run")
+        done = call(*command, "--overwrite")
+        assert (done.exit_code == 2) == (name != "thesis.tex")
+        assert (f"holds {name}, but not of a run of art-ext train" in done.stderr) == (name != "thesis.tex")
+        assert (tmp_path / "run" / name).read_text() == 'colour = "mine"'
+        assert (content(tmp_path / "run") == before) == (name != "thesis.tex")
+
+
 @pytest.mark.parametrize("resume", [[], ["--resume"]])
 @pytest.mark.parametrize("name", ["thesis.tex", "model.safetensors", "config.toml", "run.json"])
 def test_foreign_files_are_left_alone(command: list[object], tmp_path: Path, resume: list[str], name: str) -> None:
@@ -528,12 +635,15 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
         (["--data", "nowhere"], "model must be given for data of your own"),
         (["--data", "nowhere", "--model", "digits-cnn", "--eps", "0.1"], "'nowhere'"),
         (["--model", "mnist-conv2"], "the model fails on inputs of shape (2, 1, 8, 8)"),
-        (["--model", "torch.nn:Flatten", "--model-args", "start_dim=0"], "must return (2, classes) logits"),
-        (["--model", "torch.nn:Linear", "--model-args", "in_features=8,out_features=3"], "(2, classes) logits"),
+        (["--model", "torch.nn:Flatten", "--model-args", "start_dim=0"], "must return (rows, classes) logits"),
+        (["--model", "torch.nn:Linear", "--model-args", "in_features=8,out_features=3"], "(rows, classes) logits"),
         (["--weights", "nowhere.pt"], "weights must name a checkpoint file"),
         (["--n", "0"], "n must be an integer >= 1"),
         (["--test-n", "0"], "test_n must be an integer >= 1"),
         (["--rays", "-1"], "rays must be an integer >= 0"),
+        (["--pgd-steps", "0"], "pgd_steps must be an integer >= 1"),
+        (["--pgd-step-size", "0"], "pgd_step_size must be > 0"),
+        (["--pgd-step-size", "two"], "pgd_step_size must hold numbers or fractions"),
         (["--validation", "70"], "leaves samples on both sides, got 70.0 of 60"),
         (["--augmentation", "mixup"], "augmentation must be one of 'none', 'crop_flip'"),
         (["--optimizer", "lion"], "optimizer must be one of"),

@@ -16,7 +16,10 @@ from art_ext.data import Dataset
 
 PGD_STEPS = 20  # unless the configuration says otherwise
 SEED = 0  # of PGD's random start: the same for all runs, so that their figures can be compared
-HEAD = ("weights", "epoch", "clean acc.", "PGD-{steps}", "RayS", "ADBD", "mean queries", "forwards", "backwards", "minutes")
+HEAD = (
+    "weights", "epoch", "clean acc.", "PGD-{steps}", "RayS", "ADBD", "mean queries", "forwards", "backwards",
+    "minutes",
+)  # fmt: skip
 
 
 def measure(
@@ -44,9 +47,9 @@ def measure(
         pgd_step_size: length of each in the units of x; None takes ``2.5 eps / pgd_steps``.
 
     Returns:
-        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of ``robust_accuracy``, ``adbd``, ``left_out`` (samples
-        without any adversarial, which are not in the ADBD), ``mean_queries`` and ``median_queries`` until success;
-        None in place of means of nothing.
+        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of ``robust_accuracy``,
+        ``adbd``, ``left_out`` (samples without any adversarial, which are not in the ADBD), ``mean_queries`` and
+        ``median_queries`` until success; None in place of means of nothing.
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)

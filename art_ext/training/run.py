@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.core.training.batches import check_drop_last
-from art_ext.core.training.checkpoints import checkpoints
-from art_ext.core.training.folder import CHECKPOINTS
 from art_ext.core.training.modes import frozen_modules
 from art_ext.core.training.options import updates_within
 from art_ext.core.training.trial import check_one_row
@@ -29,15 +26,19 @@ from art_ext.core.training.validation import hold_out
 from art_ext.data import Dataset, load_data
 from art_ext.files import write_atomically
 from art_ext.models import load_weights
-from art_ext.training.configuration import Configuration, resolve
-from art_ext.training.figures import PGD_STEPS, SEED, measure, measure_weights, step_size
+from art_ext.training.configuration import Configuration
+from art_ext.training.figures import SEED, measure, measure_weights, step_size
+from art_ext.training.folder import (
+    CONFIGURATION,
+    RUN,
+    TOOL,
+    check_folder,
+    drop_previous,
+    figure_settings,
+    put_aside,
+)
 from art_ext.training.networks import make_network
 from art_ext.training.requirements import require_training
-
-TOOL = "art-ext train"
-CONFIGURATION, RUN = "config.toml", "run.json"
-FIGURES = ("rays", "test_n", "pgd_steps", "pgd_step_size")  # change the figures, not the weights
-AROUND = ("device", "tensorboard", "checkpoint_every")  # change neither
 
 Say = Callable[[str], None]
 
@@ -47,6 +48,7 @@ def run_training(
     out: str | os.PathLike[str],
     *,
     resume: bool = False,
+    overwrite: bool = False,
     progress: bool = False,
     say: Say | None = None,
 ) -> dict[str, Any] | None:
@@ -57,9 +59,12 @@ def run_training(
 
     Args:
         configuration: what to do.
-        out: the run folder; new or empty, or, with ``resume``, that of the same run.
+        out: the run folder; new or empty, or, with ``resume``, that of the same run, or, with ``overwrite``, that
+            of any run of art-ext train.
         resume: go on from the newest checkpoint. A finished run is not trained again; its figures are measured again
             only where others are asked for (``rays``, ``test_n``, ``pgd_steps``, ``pgd_step_size``).
+        overwrite: begin anew. An earlier run is kept in the hidden folder ``.previous-run`` until this one is
+            complete; files of other origin stay.
         progress: show a bar.
         say: is told what happens, a line at a time.
 
@@ -73,7 +78,7 @@ def run_training(
     """
     folder, say = Path(out), say or (lambda line: None)
     main = int(os.environ.get("RANK", "0")) == 0  # of torchrun; Accelerate's own comes only with the training
-    finished = check_folder(folder, configuration, resume)
+    finished = check_folder(folder, configuration, resume, overwrite)
     if finished is not None:
         return finished if main else None
     require_training(configuration.tensorboard)
@@ -88,6 +93,8 @@ def run_training(
     classes = _check_fit(configuration, recipe, model, data, test)
     if main:  # the others wait for it where Accelerate makes the group, so none of them writes before
         folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            put_aside(folder)
         write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
         weights = sum(parameter.numel() for parameter in model.parameters())
         say(f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model}, {weights:,} weights")
@@ -102,57 +109,8 @@ def run_training(
     run["warnings"] = _warnings(run, test, classes)
     content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(folder / RUN, content.encode())
+    drop_previous(folder)
     return run
-
-
-# ----------------------------------------------------------------------------------------------------------- the folder
-
-
-def check_folder(folder: Path, wanted: Configuration, resume: bool) -> dict[str, Any] | None:
-    """Refuse a folder that this run must not write into; the content of ``run.json`` if there is nothing left to do.
-
-    Raises:
-        ValueError: for a file, other files, another configuration (the differences are named), or this very run, begun,
-            without ``resume``.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must name a folder, got the file {folder}")
-    held = [path.name for path in folder.iterdir()] if folder.exists() else []
-    if all(name.startswith(".") and name.endswith(".tmp") for name in held):  # of a start that was killed
-        return None
-    try:
-        found = resolve({}, folder / CONFIGURATION)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"out must be a new or empty folder, or that of a run of art-ext train, but {folder} holds other files: "
-            "choose another folder"
-        ) from error
-    ours = {one.name: (getattr(found, one.name), getattr(wanted, one.name)) for one in fields(Configuration)}
-    differ = {name: pair for name, pair in ours.items() if pair[0] != pair[1] and name not in (*FIGURES, *AROUND)}
-    if differ:
-        listed = "; ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items())
-        raise ValueError(f"{folder} holds a run of another configuration ({listed}): choose another folder")
-    finished = read_run(folder)
-    if not resume and (finished is not None or checkpoints(folder / CHECKPOINTS)):
-        raise ValueError(f"{folder} holds this very run: --resume goes on with it, or shows its figures")
-    # by run.json, not by config.toml, which is written first when other figures are asked for
-    return finished if finished is not None and finished.get("figures") == _figures(wanted) else None
-
-
-def _figures(configuration: Configuration) -> dict[str, Any]:
-    """What the figures were measured by, apart from the weights."""
-    found = {name: getattr(configuration, name) for name in FIGURES}
-    usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}  # runs of earlier versions say nothing of these
-    return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
-
-
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of the ``run.json`` of a finished training; None if there is none."""
-    try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
 
 
 # ------------------------------------------------------------------------------------------------------------- checks
@@ -255,7 +213,7 @@ def _record(
         "forwards": result.forwards, "backwards": result.backwards, "test_samples": len(test),
         "eps": configuration.eps, "norm": _norm(recipe),
         "pgd": {"steps": configuration.pgd_steps, "step_size": length, "starts": 1, "seed": SEED},
-        "figures": _figures(configuration), "final": final, "best": best,
+        "figures": figure_settings(configuration), "final": final, "best": best,
     }  # fmt: skip
 
 

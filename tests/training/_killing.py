@@ -30,7 +30,7 @@ from art_ext.files import write_atomically
 PLACES = ("update", "torn tensors", "before the rename", "after the rename", "half pruned", "before the history")
 
 
-def build() -> nn.Module:
+def build() -> nn.Sequential:
     """A network with BatchNorm and dropout: both have a state of their own."""
     torch.manual_seed(0)
     return nn.Sequential(

@@ -52,12 +52,12 @@ class Unusual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten())
+        norm = nn.BatchNorm2d(4)
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), norm, nn.Tanh(), nn.Flatten())
         self.projection = nn.Linear(36, 5)
         self.head = nn.Linear(36, 3)
-        norm = self.body[1]
-        norm.running_mean.uniform_(-0.5, 0.5)
-        norm.running_var.uniform_(0.5, 2.0)
+        for name, low, high in (("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0)):
+            norm.get_buffer(name).uniform_(low, high)
         norm.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def samples(count: int) -> tuple[Tensor, Tensor]:
 
 
 def go(
-    root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, model: nn.Module | None = None, **options: Any
+    root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, model: Any = None, **options: Any
 ) -> TrainingResult:
     arguments = {} if recipe == "natural" else {"eps": eps, **RECIPES[recipe]}
     result = train(
