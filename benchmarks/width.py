@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from art_ext.arguments import parse_arguments
+from art_ext.arguments import parse_arguments, read_value
 from art_ext.benchmarks.common import print_versions
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import clean_accuracy, local_lipschitz, perturbation_stability, robust_accuracy
@@ -57,7 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     print_versions()
     images, test = load_data("mnist", split="train").first(options.images), load_data("mnist").first(1000)
-    data, recipe = (images.x, images.y), {"eps": options.eps, "num_steps": 5}
+    data = images.x, images.y
+    recipe: dict[str, Any] = {"eps": options.eps, "num_steps": 5}
     common: dict[str, Any] = {
         "epochs": options.epochs, "optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.0,
         "schedule": "piecewise", "eps_warmup_epochs": 1.0,
@@ -75,9 +76,8 @@ def main() -> None:
         for width in widths:
             recipes = {} if width == widths[0] else {f"fixed={LAMBDA:g}": fixed}
             for text in options.war:
-                recipes[f"{text}, zeta {zeta:.2f}"] = War(
-                    zeta=zeta, **recipe, **parse_arguments(text, "war")
-                )
+                read: dict[str, Any] = {name: read_value(one) for name, one in parse_arguments(text, "war").items()}
+                recipes[f"{text}, zeta {zeta:.2f}"] = War(zeta=zeta, **recipe, **read)
             for name, one in recipes.items():
                 model = network(width, seed)
                 last = train(model, data, one, seed=seed, **common).history[-1]
