@@ -237,6 +237,9 @@ class AIFGSM(BallAttack):
         seed (int): of the random start; None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
             batch, and log a warning if they do; False asks nothing. (Default: True)
+        n_restarts (int): trajectories from so many random points, of which the best example of each image comes back;
+            above 1 it needs start='uniform'. (Default: 1)
+        keep_samples (bool): keep the end of each trajectory in ``last_result.samples``. (Default: False)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -249,6 +252,7 @@ class AIFGSM(BallAttack):
     """
 
     _function = staticmethod(ai_fgsm)
+    _core_names: ClassVar[dict[str, str]] = {**BallAttack._core_names, "n_restarts": "num_restarts"}
 
     def __init__(
         self,
@@ -268,9 +272,11 @@ class AIFGSM(BallAttack):
         batch_size: int = 256,
         seed: int | None = None,
         probe: bool = True,
+        n_restarts: int = 1,
+        keep_samples: bool = False,
     ) -> None:
         super().__init__(
             model, norm=norm, eps=eps, alpha=alpha, steps=steps, beta1=beta1, beta2=beta2, step_rule=step_rule,
             start=start, loss=loss, stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries,
-            batch_size=batch_size, seed=seed, probe=probe,
+            batch_size=batch_size, seed=seed, probe=probe, n_restarts=n_restarts, keep_samples=keep_samples,
         )  # fmt: skip

@@ -68,7 +68,7 @@ def print_peers(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
     torchattacks = import_module("torchattacks")
     print("| attack | steps | rows per call | ours / torchattacks | ours, ms per image | theirs |")
     print("|---|---|---|---|---|---|")
-    peers = {"PGD": (pgd, torchattacks.PGD), "MI-FGSM": (mi_fgsm, torchattacks.MIFGSM)}
+    peers: dict[str, tuple[Any, Any]] = {"PGD": (pgd, torchattacks.PGD), "MI-FGSM": (mi_fgsm, torchattacks.MIFGSM)}
     for steps in (10, 40):
         for name, (attack, peer) in peers.items():
             theirs = functools.partial(peer(model, eps=EPS, alpha=2 / 255, steps=steps), x, y)

@@ -189,7 +189,7 @@ class TestAllOrNothing:
         assert own.share == pytest.approx(float(fools[attacked].double().mean()))
 
     def test_refuses_a_result_without_a_chain(self):
-        with pytest.raises(ValueError, match="wanted a result with samples: pass that of an attack that draws a chain"):
+        with pytest.raises(ValueError, match="result must have samples, got none: pass that of hmcam, or of pgd"):
             all_or_nothing_success(chain(STATES, samples=None), X, Y, Threshold())
 
 
@@ -298,7 +298,7 @@ class TestDiversity:
             pgd(linear_net, x[:4], y[:4], eps=0.1, num_steps=2, seed=0),
             hmcam(linear_net, x[:4], y[:4], eps=0.1, num_steps=2, seed=0, keep_samples=False),
         ):
-            with pytest.raises(ValueError, match="wanted a result with samples"):
+            with pytest.raises(ValueError, match="result must have samples, got none"):
                 diversity(result)
 
 

@@ -112,11 +112,13 @@ class AIFGSM(BallAttack):
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params, "norm", "eps", "eps_step", "max_iter", "beta1", "beta2", "targeted", "step_rule",
         "start", "loss", "outputs", "stop_on_success", "on_failure", "max_queries", "batch_size", "seed", "verbose",
-        "probe",
+        "probe", "nb_random_init", "keep_samples",
     ]  # fmt: skip
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(ai_fgsm)
-    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size", "max_iter": "num_steps"}
+    _core_names: ClassVar[dict[str, str]] = {
+        "eps_step": "step_size", "max_iter": "num_steps", "nb_random_init": "num_restarts",
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -139,6 +141,8 @@ class AIFGSM(BallAttack):
         seed: int | None = None,
         verbose: bool = True,
         probe: bool = True,
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
     ) -> None:
         """Create the attack.
 
@@ -164,10 +168,14 @@ class AIFGSM(BallAttack):
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight samples, if its answers
                 depend on chance or on the batch, and log a warning if they do; False asks nothing.
+            nb_random_init: trajectories from so many random points, of which the best example of each sample comes
+                back; above 1 it needs ``start="uniform"``.
+            keep_samples: keep the end of each trajectory in ``last_result.samples``.
         """
         super().__init__(
             estimator, norm=norm, eps=eps, eps_step=eps_step, max_iter=max_iter, beta1=beta1, beta2=beta2,
             targeted=targeted, step_rule=step_rule, start=start, loss=loss, outputs=outputs,
             stop_on_success=stop_on_success, on_failure=on_failure, max_queries=max_queries, batch_size=batch_size,
             seed=seed, verbose=verbose, probe=probe,
+            nb_random_init=nb_random_init, keep_samples=keep_samples,
         )  # fmt: skip

@@ -24,13 +24,15 @@ NORMALISERS = ("none", "l1", "mean")
 STEP_RULES = ("sign", "adaptive", "corrected")
 STARTS = ("input", "uniform")
 START_BLOCK = 1 << 40  # of the samples' streams; the other draws of a chain lie far below
+PHASES = 1 << 20  # blocks of one restart, two for each phase
 
 
-def random_start(run: BallRun, block: int = START_BLOCK) -> Tensor:
-    """A point (R, D) drawn uniformly from the ball of each live sample and clipped to the box; blocks block, block + 1.
+def random_start(run: BallRun, restart: int = 0, phase: int = 0) -> Tensor:
+    """A point (R, D) drawn uniformly from the ball of each live sample and clipped to the box.
 
-    Masked coordinates stay where they are.
+    Each restart and phase has two blocks of its own in the samples' streams. Masked coordinates stay where they are.
     """
+    block = START_BLOCK + restart * PHASES + 2 * phase
     offset = uniform_in_ball(run.norm, run.radius, run.seed, run.ids[run.index], block, run.x.shape[1])
     return run.feasible(run.x + run.masked(offset))
 
@@ -83,18 +85,19 @@ class Rule:
         check_choice("step_rule", self.step_rule, STEP_RULES)
         check_choice("start", self.start, STARTS)
 
-    def begin(self, run: BallRun) -> tuple[Look, Tensor]:
+    def begin(self, run: BallRun, restart: int = 0) -> tuple[Look, Tensor]:
         """The look at the live samples' starting points (R, D), and these points.
 
-        Another start than the input costs a query of its own.
+        Another start than the input costs a query of its own. The first trajectory begins with the clean check.
         """
         if self.start == "input":
             look = run.open(differentiate=run.remaining > 1, last=run.remaining == 1)
             return look, run.x
-        look = run.open(differentiate=False, last=run.remaining == 1)
-        if not run.remaining or not len(run.index):
-            return look, run.x
-        rows = random_start(run)
+        if restart == 0:
+            look = run.open(differentiate=False, last=run.remaining == 1)
+            if not run.remaining or not len(run.index):
+                return look, run.x
+        rows = random_start(run, restart)
         further = run.remaining > 1
         look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
         return look, rows if stay is None else rows[stay]

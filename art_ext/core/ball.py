@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from art_ext.core.geometry import (
 )
 from art_ext.core.losses import Loss, make_gain
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
+from art_ext.core.restarts import Outcomes
 from art_ext.core.result import AttackResult, Progress
 from art_ext.core.run import Run, RunKeywords, RunOptions
 from art_ext.core.run import spelled_out as spell
@@ -88,12 +90,14 @@ class BallRun(Run):
 
     A method calls ``open`` once, then, until no sample is live, ``look`` at the next iterates and ``drop`` those that
     are done. The forward that a gradient needs is at the same time the check of its iterate, so nothing is asked twice,
-    the clean check included.
+    the clean check included. A method that makes several trajectories runs each inside the loop of ``trajectories``.
 
     Attributes:
         norm, radius: the ball to stay in; the radius leaves room for rounding.
         gain: the loss to ascend.
         spent: queries charged to each live sample so far; the same for all of them.
+        losses: (R,) at the last iterates, of which several trajectories report the one of highest loss; a method
+            replaces it together with ``rows``.
     """
 
     eps: float  # never None here
@@ -121,6 +125,10 @@ class BallRun(Run):
         self.held = self.rows = self.samples
         self.met = self.already
         self.spent = 0
+        self._count, self._number = 1, 0
+        self._outcomes: Outcomes | None = None  # from here, only with several trajectories
+        self.hit = self.fooled
+        self.losses = self.held_losses = self.samples.new_full(self.goal.shape, torch.nan)
         self._trace: dict[str, Tensor] = {}
 
     @property
@@ -128,6 +136,41 @@ class BallRun(Run):
         """Queries that each live sample may still ask."""
         limit = self.options.max_queries
         return torch.iinfo(torch.int64).max if limit is None else limit - self.spent
+
+    def trajectories(self, count: int, *, keep_ends: bool = False) -> Iterator[int]:
+        """Numbers of trajectories from 0, each of which the caller runs until its ``drop(last=True)``.
+
+        Samples that ``stop_on_success`` lets leave do not take part in later ones; of all others the best outcome
+        counts. The loop ends early when no sample is left or the budget is spent.
+
+        Args:
+            count: of the trajectories.
+            keep_ends: whether ``result`` reports the end of each.
+        """
+        self._count = count
+        if count > 1 or keep_ends:
+            self._outcomes = Outcomes(self.samples, count, keep_ends)
+        for number in range(count):
+            self._number = number
+            self._begin_trajectory()
+            yield number
+            if not len(self.index):
+                return
+
+    def _begin_trajectory(self) -> None:
+        """Forget what the trajectory before succeeded with; its outcome is in ``x_adv``."""
+        if self._outcomes is None:
+            return
+        self.hit = torch.zeros_like(self.index, dtype=torch.bool)
+        self.held = self.x_adv[self.index]
+        self.held_losses = self.samples.new_full((len(self.index),), torch.nan)
+        self.losses = self.held_losses
+
+    def ascend_another_loss(self, gain: Loss) -> None:
+        """Ascend this loss from the next trajectory on, whose values say nothing about those of the last one."""
+        self.gain = gain
+        if self._outcomes is not None:
+            self._outcomes.forget_losses()
 
     def feasible(self, rows: Tensor) -> Tensor:
         """Rows (R, D) brought to the box first and to the ball second, which moves no coordinate away from x.
@@ -179,6 +222,10 @@ class BallRun(Run):
         self.met = met.index_select(0, self.index)
         self.rows = rows
         self.held = torch.where(self.met.unsqueeze(1), rows, self.held)
+        if self._outcomes is not None:
+            self.hit = self.hit | self.met
+            self.losses = losses
+            self.held_losses = torch.where(self.met, losses, self.held_losses)
         self.fooled.index_copy_(0, self.index, self.fooled.index_select(0, self.index) | self.met)
         since = self.first.index_select(0, self.index)
         self.first.index_copy_(0, self.index, torch.where((since < 0) & self.met, self.spent, since))
@@ -189,25 +236,49 @@ class BallRun(Run):
 
         Args:
             look: at the iterates of the live samples.
-            last: whether the method ends here.
+            last: whether the trajectory ends here. If another one follows, the samples stay for it.
             chain: (R, D) states of a chain to show to the callback.
 
         Returns:
             the look at the samples that stay, and their positions (R',) among the live ones, with which a method
             selects from its own state; None instead if all stay.
         """
-        leave = torch.full_like(self.met, last)
+        further = self._number + 1 < self._count and self.remaining > 0
+        leave = torch.full_like(self.met, last and not further)
         if self.options.stop_on_success:
             leave = leave | self.met
         self._tell(leave, chain)
         if not last and not (self.options.stop_on_success and bool(leave.any())):
             return look, None
-        done = leave.nonzero().squeeze(1)
-        fallback = self.rows if self.options.on_failure == "last" else self.x
-        kept = self.fooled.index_select(0, self.index).unsqueeze(1)
-        self.x_adv[self.index[done]] = torch.where(kept, self.held, fallback)[done]
+        self._settle(torch.ones_like(leave) if last else leave)
         stay = (~leave).nonzero().squeeze(1)
         return self._keep(look, stay), stay
+
+    def _settle(self, ended: Tensor) -> None:
+        """Enter the outcome of the live samples whose trajectory has ended, (R,) bool, into ``x_adv``."""
+        done = ended.nonzero().squeeze(1)
+        index = self.index[done]
+        fallback = self.rows if self.options.on_failure == "last" else self.x
+        if self._outcomes is None:
+            kept = self.fooled.index_select(0, self.index).unsqueeze(1)
+            self.x_adv[index] = torch.where(kept, self.held, fallback)[done]
+            return
+        hit = self.hit[done]
+        succeeded = hit.unsqueeze(1)
+        held = self.held[done]
+        ends = torch.where(succeeded, held, self.rows[done])
+        losses = torch.where(hit, self.held_losses[done], self.losses[done])
+        better = self._outcomes.enter(
+            self._number, index, ends, hit, self._verified(held, self.x[done]), losses
+        )
+        outcome = torch.where(succeeded, held, fallback[done])
+        self.x_adv[index] = torch.where(better.unsqueeze(1), outcome, self.x_adv[index])
+
+    def _verified(self, rows: Tensor, x: Tensor) -> Tensor:
+        """(r,) bool, whether rows (r, D) are legal perturbations of x (r, D)."""
+        shaped = rows.view(-1, *self.shape[1:])
+        length = distances(shaped, x.view_as(shaped), self.norm)
+        return self.box.contains(shaped) & within_ball(length, self.eps)
 
     def hold(self, rows: Tensor, mask: Tensor) -> None:
         """Report rows (R, D) where mask (R,) holds, rather than the last iterate that succeeded; before ``drop``."""
@@ -222,7 +293,12 @@ class BallRun(Run):
         self._trace[name][step, self.index] = values.to(torch.float32)
 
     def result(self, chain: Tensor | None = None) -> AttackResult:
-        """The outcome; chain (S, N, D) are the states of a method that draws several."""
+        """The outcome; chain (S, N, D) are the states of a method that draws several.
+
+        None reports the ends of the trajectories, if they were kept.
+        """
+        if chain is None and self._outcomes is not None:
+            chain = self._outcomes.ends
         lengths = distortions(self.x_adv, self.samples)
         inside = within_ball(lengths[:, DISTORTIONS.index(self.norm)], self.eps)
         hit = self.fooled & self.box.contains(self.x_adv.view(self.shape)) & inside
@@ -249,6 +325,10 @@ class BallRun(Run):
             return look
         self.select(stay)
         self.held, self.rows, self.met = self.held[stay], self.rows[stay], self.met[stay]
+        if self._outcomes is not None:
+            self.hit, self.losses, self.held_losses = (
+                kept[stay] for kept in (self.hit, self.losses, self.held_losses)
+            )
         gradient = None if look.gradient is None else look.gradient[stay]
         return Look(look.losses[stay], gradient, look.met[stay])
 

@@ -258,7 +258,9 @@ def _rounds(values: Mapping[str, Any]) -> int:
 _NO_TARGETS = {
     "rays": "the search needs a starting image of the target class for every sample (x_init of the Python function)",
 }
-_LENGTHS = ("num_steps", "max_iter", "num_targets", "num_transitions", "search_steps")  # of loops inside each other
+_LENGTHS = (  # of loops inside each other
+    "num_steps", "max_iter", "num_targets", "num_transitions", "num_restarts", "search_steps",
+)  # fmt: skip
 _QUERY_ATTACKS = ("rays", "frank_wolfe_black_box", "nes", "zoo")  # the others end by a number of steps
 _OURS = {
     "rays": "RayS asks for predicted labels only and searches the sign direction with the nearest decision boundary; "

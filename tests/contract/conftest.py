@@ -57,6 +57,7 @@ class Kind:
         ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside the ball or not.
         targets: whether it reaches given classes from the input alone.
         units: settings that scale with x, and the power of its unit.
+        variant: what tells it from another kind of the same attack.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Kind:
     ball: bool = True
     targets: bool = True
     units: dict[str, int] = field(default_factory=dict)
+    variant: str = ""
 
 
 ENDLESS = 1000  # more rounds than any budget here allows
@@ -104,6 +106,7 @@ KINDS = [
     Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
     Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
     Kind("auto_pgd", settings={"num_steps": 6}, rounds=(1,) * 7, draws=True),
+    Kind("pgd", settings={"num_steps": 3, "num_restarts": 2}, rounds=(1,) * 8, draws=True, variant="-restarts"),
     Kind(
         "ead", {"art": "ElasticNetPyTorch", "torchattacks": "EAD"}, SEARCH,
         {"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.1, "beta": 0.01},
@@ -205,7 +208,7 @@ EVERY = [Shelled(kind, shell) for kind in KINDS for shell in SHELLS if shell == 
 
 
 def named(shelled: Shelled) -> str:
-    return f"{shelled.kind.name}-{shelled.shell}"
+    return f"{shelled.kind.name}{shelled.kind.variant}-{shelled.shell}"
 
 
 def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from art_ext.core.ascent import START_BLOCK, random_start
+from art_ext.core.ascent import random_start
 from art_ext.core.ball import BallRun, Look, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.oracle import Judge, Model
+from art_ext.core.restarts import check_restarts
 from art_ext.core.result import AttackResult
 from art_ext.core.run import RunKeywords
 
@@ -49,6 +50,8 @@ def auto_pgd(
     num_targets: int = 0,
     max_queries: int | None = None,
     stop_on_success: bool = True,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
     **options: Unpack[Keywords],
 ) -> AttackResult:
     """Ascend the loss within a ball by momentum steps that halve, sample by sample, where they bring no progress.
@@ -83,13 +86,19 @@ def auto_pgd(
             misclassification is a success.
         max_queries: most forward rows per sample, the clean check included; None for no limit.
         stop_on_success: a sample leaves at its first success.
+        num_restarts: R, ascents from R random points, in each phase. The first one is that of ``num_restarts=1``. Of a
+            phase the best outcome of each sample counts: a success before a failure, then the higher loss. A later
+            phase, which ascends another loss, wins over an earlier one with the same outcome.
+        keep_samples: return the end of each ascent in ``samples`` (R, N, *S), or (m R, N, *S), phase by phase: the last
+            iterate that succeeded, or the point of highest loss. A sample that left early repeats its last end.
         **options: the keywords of ``art_ext.core.ball.Options``. The last iterate, which ``on_failure="last"`` shows,
             is here the point of highest loss.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the start and T iterates,
         each of which is at the same time the forward of the next gradient. Without a success these are ``T + 2``
-        queries and T gradients, or ``1 + m (T + 1)`` and ``m T``; 1 and 0 for rows wrong from the start.
+        queries and T gradients, or ``1 + m R (T + 1)`` and ``m R T`` with m targets and R restarts; 1 and 0 for rows
+        wrong from the start.
 
     Raises:
         ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
@@ -103,6 +112,7 @@ def auto_pgd(
     """
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
+    check_restarts(num_restarts)
     _check_targets(num_targets, loss, options)
     if loss is None:
         loss = "margin" if num_targets else "ce"
@@ -112,11 +122,11 @@ def auto_pgd(
     )  # fmt: skip
     with run.oracle:
         run.open(differentiate=False, last=run.remaining == 1)
-        phases = run.phases()
-        for phase in range(phases):
-            if num_targets:
+        for number in run.trajectories(run.phases() * num_restarts, keep_ends=keep_samples):
+            phase, restart = divmod(number, num_restarts)
+            if num_targets and not restart:
                 run.aim(phase)
-            _climb(run, num_steps, START_BLOCK + 2 * phase, final=phase + 1 == phases)
+            _climb(run, num_steps, restart, phase)
     return run.result()
 
 
@@ -169,21 +179,21 @@ class Rivals(BallRun):
         def gain(outputs: Tensor, index: Tensor) -> Tensor:
             return logits_of(outputs, self.outputs).gather(1, pairs.index_select(0, index)).diff(dim=1).squeeze(1)
 
-        self.gain = gain
+        self.ascend_another_loss(gain)
 
 
-def _climb(run: Rivals, num_steps: int, block: int, final: bool) -> None:
-    """One ascent of T steps from a random start; ``final`` if none follows."""
+def _climb(run: Rivals, num_steps: int, restart: int, phase: int) -> None:
+    """One ascent of T steps from a random start."""
     if not len(run.index):
         return
-    rows = random_start(run, block)
+    rows = random_start(run, restart, phase)
     path = SparsePath(run, num_steps) if run.norm == "l1" else Path(run, num_steps)
     for step in range(num_steps + 1):
         further = step < num_steps and run.remaining > 1
         look = run.look(rows, differentiate=further)
         path.note(rows, look)
-        run.rows = path.state.best
-        _, stay = run.drop(look, last=not further and (final or not run.remaining))
+        run.rows, run.losses = path.state.best, path.state.best_loss
+        _, stay = run.drop(look, last=not further)
         if not further or not len(run.index):
             return
         path.select(stay)

@@ -11,6 +11,7 @@ from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
 from art_ext.core.oracle import Model
+from art_ext.core.restarts import check_restarts
 from art_ext.core.result import AttackResult
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def sign_gradient(
     delta: float = 1e-7,
     delta_inside: bool = False,
     grad_scale: float = 1.0,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
     **options: Unpack[Keywords],
 ) -> AttackResult:
     """Ascend the loss within a ball by steps put together from named parts.
@@ -56,12 +59,18 @@ def sign_gradient(
         step_size: alpha, in the units of x; None takes ``2.5 eps / T``.
         momentum_rule, normaliser, step_rule, start, decay, beta1, beta2, delta, delta_inside, grad_scale: the parts,
             as ``art_ext.core.ascent.Rule`` explains them.
+        num_restarts: R, trajectories from R random points; needs ``start="uniform"``. The first one is that of
+            ``num_restarts=1``. The best outcome of each sample is reported: a success before a failure, then the higher
+            loss. Samples that ``stop_on_success`` lets leave take part in no further restart.
+        keep_samples: return the end of each restart in ``samples`` (R, N, *S): its last iterate that succeeded, or the
+            last one. A sample that left early repeats its last end.
         **options: the keywords of ``art_ext.core.ball.Options``. By default a success does not stop a sample: the last
             iterate that succeeded is reported.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one check per iterate, the starting point
-        included where it is not the input. ``gradients`` counts the steps, 0 for rows wrong from the start.
+        included where it is not the input. These are ``1 + T`` queries from the input, and ``1 + R (T + 1)`` from
+        random points. ``gradients`` counts the steps, R T in all, 0 for rows wrong from the start.
 
     Raises:
         ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
@@ -78,18 +87,20 @@ def sign_gradient(
         momentum_rule=momentum_rule, normaliser=normaliser, step_rule=step_rule, start=start, decay=decay,
         beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside, grad_scale=grad_scale,
     )  # fmt: skip
+    check_restarts(num_restarts, start)
     run = BallRun(model, x, y, eps=eps, norm=norm, options=Options(**options))
     with run.oracle:
-        look, rows = rule.begin(run)
-        path = Trajectory(rule, run)
-        for step in range(num_steps):
-            if not len(run.index):
-                break
-            further = step + 1 < num_steps and run.remaining > 1
-            rows = path.step(rows, look.ascent())
-            look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
-            path.select(stay)
-            rows = rows if stay is None else rows[stay]
+        for restart in run.trajectories(num_restarts, keep_ends=keep_samples):
+            look, rows = rule.begin(run, restart)
+            path = Trajectory(rule, run)
+            for step in range(num_steps):
+                if not len(run.index):
+                    break
+                further = step + 1 < num_steps and run.remaining > 1
+                rows = path.step(rows, look.ascent())
+                look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
+                path.select(stay)
+                rows = rows if stay is None else rows[stay]
     return run.result()
 
 
@@ -143,18 +154,22 @@ def pgd(
     norm: str = "linf",
     num_steps: int = 40,
     step_size: float | None = None,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
     **options: Unpack[Keywords],
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
-    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``2.5 eps / T``.
+    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``2.5 eps / T``. R restarts
+    cost ``1 + R (T + 1)`` queries and R T gradients a sample.
 
     References:
         Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
     """
     return sign_gradient(
-        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, start="uniform", **options
-    )
+        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, start="uniform",
+        num_restarts=num_restarts, keep_samples=keep_samples, **options,
+    )  # fmt: skip
 
 
 @spelled_out
@@ -197,6 +212,8 @@ def m_pgd(
     step_size: float | None = None,
     decay: float = 1.0,
     normaliser: str = "l1",
+    num_restarts: int = 1,
+    keep_samples: bool = False,
     **options: Unpack[Keywords],
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
@@ -210,7 +227,8 @@ def m_pgd(
     """
     return sign_gradient(
         model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, momentum_rule="accumulated",
-        normaliser=normaliser, start="uniform", decay=decay, **options,
+        normaliser=normaliser, start="uniform", decay=decay, num_restarts=num_restarts, keep_samples=keep_samples,
+        **options,
     )  # fmt: skip
 
 
@@ -232,6 +250,8 @@ def ai_fgsm(
     delta: float = 1e-7,
     delta_inside: bool = False,
     grad_scale: float = 1.0,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
     **options: Unpack[Keywords],
 ) -> AttackResult:
     """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory, without Metropolis-Hastings.
@@ -248,7 +268,7 @@ def ai_fgsm(
     return sign_gradient(
         model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=step_size, momentum_rule="average",
         step_rule=step_rule, start=start, beta1=beta1, beta2=beta2, delta=delta, delta_inside=delta_inside,
-        grad_scale=grad_scale, **options,
+        grad_scale=grad_scale, num_restarts=num_restarts, keep_samples=keep_samples, **options,
     )  # fmt: skip
 
 

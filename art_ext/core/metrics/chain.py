@@ -15,7 +15,8 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.calling import outside_inference_mode
-from art_ext.core.geometry import distances, exact_mean
+from art_ext.core.checks import check_choice
+from art_ext.core.geometry import NORMS, distances, exact_mean
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import check_classes
 from art_ext.core.result import AttackResult
@@ -162,24 +163,30 @@ def diversity(
     result: AttackResult,
     model: Model | None = None,
     *,
+    norm: str | None = None,
     outputs: str = "logits",
     batch_size: int = 256,
     device: torch.device | str | None = None,
 ) -> Diversity:
-    """How different the states of a chain are: ``2 / (S (S - 1)) sum_{s < r} ||x'_s - x'_r||_p``, and their classes.
+    """How different the states of a chain, or the ends of restarts, are, and how many classes they have.
+
+    The distance is ``2 / (S (S - 1)) sum_{s < r} ||x'_s - x'_r||_p``.
 
     Args:
-        result: of an attack that draws a chain.
+        result: of an attack that draws a chain, or one with ``keep_samples=True``.
         model: what to count the distinct predicted classes with; None counts none.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances; None takes the result's.
         outputs, batch_size, device: as for ``transfer_success``.
 
     Raises:
-        ValueError: for results without a chain.
+        ValueError: for results without samples, or an unknown norm.
     """
+    norm = result.norm if norm is None else norm
+    check_choice("norm", norm, NORMS)
     states = _chain(result)
     total = torch.zeros(states.shape[1], dtype=geometry.exact_dtype(torch.device("cpu")))
     for first, second in combinations(states, 2):  # one pair at a time: all at once need S times the chain's memory
-        total += distances(first, second, result.norm).cpu()
+        total += distances(first, second, norm).cpu()
     pairs = math.comb(len(states), 2)
     distance = total / pairs if pairs else torch.full_like(total, math.nan)
     attacked = ~result.already_adversarial.cpu()
@@ -209,7 +216,10 @@ def acceptance_rate(result: AttackResult) -> float:
 def _chain(result: AttackResult) -> Tensor:
     """The states (S, N, *S) of a result that has them."""
     if result.samples is None:
-        raise ValueError("wanted a result with samples: pass that of an attack that draws a chain, as hmcam")
+        raise ValueError(
+            "result must have samples, got none: pass that of hmcam, or of pgd, m_pgd, auto_pgd or ai_fgsm with "
+            "keep_samples=True"
+        )
     return result.samples
 
 
