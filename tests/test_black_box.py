@@ -449,3 +449,34 @@ def test_settings_of_the_step_are_refused_by_name():
     ):
         with pytest.raises(ValueError, match=message):
             frank_wolfe_black_box(waves(12), samples(), eps=0.1, **keywords)
+
+
+class TestTrace:
+    def test_gap_and_loss_of_the_estimated_gradient(self):
+        """On a linear loss the estimate along many directions comes near the slope, and the gap near its dual norm."""
+        direction = torch.linspace(-1.0, 1.0, 16)
+
+        def model(rows):
+            return torch.stack([-(rows * direction).sum(1), (rows * direction).sum(1)], dim=1)
+
+        x, y = torch.full((6, 16), 0.5), torch.zeros(6, dtype=torch.int64)
+        result = frank_wolfe_black_box(
+            model, x, y, eps=0.1, loss="margin", step_size=0.5, momentum=0.0, num_directions=400, schedule="constant",
+            max_queries=1 + 3 * 801, criterion=never, on_failure="last", seed=0,
+        )  # fmt: skip
+        gap, loss = result.trace["gap"], result.trace["loss"]
+        assert gap.shape == loss.shape == (3, 6)
+        slope = 2 * direction.abs().sum()
+        wanted = torch.tensor([0.1, 0.05, 0.025])[:, None] * slope
+        torch.testing.assert_close(gap, wanted.expand(3, 6), rtol=0.15, atol=0)
+        torch.testing.assert_close(loss[0], -2 * (x * direction).sum(1), rtol=0, atol=1e-5)
+        assert bool((loss[1:] < loss[:-1]).all()), "f falls"
+
+    def test_samples_that_leave_are_nan_from_then_on(self, digits, digits_net):
+        x, y = digits
+        result = frank_wolfe_black_box(digits_net, x, y, eps=0.2, num_directions=5, max_queries=200, seed=0)
+        steps = ((result.queries - 1) // 11).clamp(min=0)
+        assert result.trace["gap"].shape == result.trace["loss"].shape == (18, 40)
+        for name in ("gap", "loss"):
+            assert torch.equal((~result.trace[name].isnan()).sum(0), steps)
+        assert bool((result.trace["gap"][~result.trace["gap"].isnan()] >= -1e-6).all())

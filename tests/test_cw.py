@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -16,8 +18,8 @@ def other_best(scores, y):
 
 
 @pytest.mark.parametrize("clip_values", [(0.0, 1.0), (-3.0, 2.0)])
-@pytest.mark.parametrize("kappa", [0.0, 1.5])
-def test_iterates_are_those_of_torch(clip_values, kappa, digits, digits_net):
+@pytest.mark.parametrize(("kappa", "beta"), [(0.0, 0.0), (1.5, 0.0), (0.0, 0.3)])
+def test_iterates_are_those_of_torch(clip_values, kappa, beta, digits, digits_net):
     """``torch.optim.Adam`` on w, for inputs off the edges of the box, where its small constant plays no part."""
     low, high = clip_values
     y = digits[1][:5]
@@ -31,10 +33,11 @@ def test_iterates_are_those_of_torch(clip_values, kappa, digits, digits_net):
     recorder = Recorder(model)
     cw(
         recorder, x, y, confidence=kappa, initial_const=const, step_size=0.02, max_iter=steps, search_steps=1,
-        abort_early=False, clip_values=clip_values,
+        abort_early=False, clip_values=clip_values, beta=beta,
     )  # fmt: skip
     assert len(recorder.rows) == steps + 1
     w = torch.atanh(2 * (x - low) / (high - low) - 1).requires_grad_(True)
+    start = w.detach().clone()
     optimiser = torch.optim.Adam([w], lr=0.02)
     for k in range(steps):
         image = low + (high - low) * (torch.tanh(w) + 1) / 2
@@ -42,6 +45,7 @@ def test_iterates_are_those_of_torch(clip_values, kappa, digits, digits_net):
         scores = model(image)
         hinge = functional.relu(scores.gather(1, y[:, None]).squeeze(1) - other_best(scores, y) + kappa)
         loss = (const * hinge + ((image - x) ** 2).flatten(1).sum(1)).sum()
+        loss = loss + beta * ((image - x) * (w.detach() - start).sign()).sum()  # the L1 term, 0 at the start
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -124,3 +128,42 @@ def test_confidence_buys_margin_with_distance(targeted, digits, digits_net):
         margins.append(float(margin.mean()))
     assert lengths == sorted(lengths)
     assert margins == sorted(margins)
+
+
+# ---- the L1 term
+
+
+def test_without_the_l1_term_nothing_changes(digits, digits_net):
+    x, y = digits[0][:6], digits[1][:6]
+    settings = {"max_iter": 20, "search_steps": 2, "initial_const": 1.0, "step_size": 0.05}
+    plain, zero = cw(digits_net, x, y, **settings), cw(digits_net, x, y, beta=0.0, **settings)
+    assert torch.equal(plain.x_adv, zero.x_adv)
+    torch.testing.assert_close(plain.value[plain.success], plain.distortions()["l2"][plain.success].square().float())
+
+
+def test_the_rule_goes_by_the_elastic_net(digits, digits_net):
+    x, y = digits[0][:6], digits[1][:6]
+    settings = {"max_iter": 40, "search_steps": 3, "initial_const": 1.0, "step_size": 0.05}
+    found = cw(digits_net, x, y, beta=0.05, **settings)
+    won, lengths = found.success & ~found.already_adversarial, found.distortions()
+    elastic = (0.05 * lengths["l1"] + lengths["l2"].square()).float()
+    assert int(won.sum()) >= 4
+    torch.testing.assert_close(found.value[won], elastic[won], rtol=1e-4, atol=0)
+    for bad in (-1.0, math.nan, "1"):
+        with pytest.raises(ValueError, match="beta must be"):
+            cw(digits_net, x, y, beta=bad)
+
+
+def test_several_hundred_iterations_from_the_edge_of_the_box():
+    """Pixels at 0 lie at atanh(.9999995) in w: fifty iterations hardly move them, eight hundred do."""
+
+    def model(rows):
+        return torch.stack([0 * rows[:, 0] + 2.0, 4 * rows.sum(1) + 1.0], dim=1)
+
+    x, y = torch.zeros(2, 8), torch.tensor([0, 0])
+    settings = {"search_steps": 1, "initial_const": 10.0, "abort_early": False}
+    shares = [
+        float(cw(model, x, y, max_iter=steps, **settings).success.float().mean())
+        for steps in (50, 800)
+    ]
+    assert shares == [0.0, 1.0]

@@ -84,18 +84,19 @@ def test_pixels_that_did_not_move_are_the_very_same(beta, digits, digits_net):
     assert int(still.float().mean()) > {1e-3: 15, 1e-2: 25, 5e-2: 40}[beta]
 
 
-def test_momentum_and_rate_are_those_of_the_authors():
+@pytest.mark.parametrize(("momentum", "above", "below"), [("program", 1, 4), ("print", 0, 3)])
+def test_momentum_and_rate_are_those_of_the_authors(momentum, above, below):
     """In one dimension, by hand: no shrinkage, a constant slope, no box in reach."""
     recorder = Recorder(lambda rows: torch.stack([10 - rows[:, 0], 0 * rows[:, 0]], dim=1))
     total = 8
     ead(
         recorder, torch.tensor([[1.0]]), torch.tensor([0]), beta=0.0, step_size=0.1, initial_const=2.0,
-        max_iter=total, search_steps=1, clip_values=(-100.0, 100.0), **WHOLE,
+        max_iter=total, search_steps=1, clip_values=(-100.0, 100.0), momentum=momentum, **WHOLE,
     )  # fmt: skip
     x = y = 1.0
     for k in range(total):
         new = y - 0.1 * math.sqrt(1 - k / total) * (2.0 * -1.0 + 2 * (y - 1.0))
-        y, x = new + (k + 1) / (k + 4) * (new - x), new
+        y, x = new + (k + above) / (k + below) * (new - x), new
         assert float(recorder.iterates[k]) == pytest.approx(x, abs=1e-5)
         if k + 1 < total:
             # the clean check comes first, and its slope serves the first step
@@ -298,3 +299,15 @@ def test_confidence_buys_margin_with_distance(digits, digits_net):
 def test_what_makes_no_sense_is_refused(options, message, digits, digits_net):
     with pytest.raises(ValueError, match=message):
         ead(digits_net, *digits, **options)
+
+
+def test_the_programs_momentum_is_the_default(digits, digits_net):
+    x, y = digits[0][:4], digits[1][:4]
+    settings = {"max_iter": 10, "search_steps": 2, "initial_const": 1.0}
+    default, program, printed = (
+        ead(digits_net, x, y, **settings, **more) for more in ({}, {"momentum": "program"}, {"momentum": "print"})
+    )
+    assert torch.equal(default.x_adv, program.x_adv)
+    assert not torch.equal(default.x_adv, printed.x_adv)
+    with pytest.raises(ValueError, match="momentum must be one of 'program', 'print', got 'none'"):
+        ead(digits_net, x, y, momentum="none")

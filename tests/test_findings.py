@@ -20,7 +20,8 @@ from art_ext.core.attacks import pgd, rays
 from art_ext.core.metrics import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
-from art_ext.data import load_data
+from art_ext.data import Dataset, load_data
+from art_ext.evaluation import evaluate, plots
 from art_ext.evaluation.findings import Finding, findings, to_json
 from art_ext.evaluation.panel import Settings
 from art_ext.evaluation.probe import probe
@@ -443,3 +444,54 @@ def test_third_party_checkpoints(checkpoint: str, art_ext_data: Path) -> None:
     assert doubt.interval == wilson(len(only), 200)
     if kind == "falsely-robust":
         assert set(only) >= {92, 118, 175}
+
+
+class TestFewIterations:
+    """Attacks in tanh space whose start lies at infinity, and that are too short to leave it."""
+
+    def run(self, tmp_path: Path, x: torch.Tensor, attack: str, **arguments: Any) -> list[str]:
+        weight = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+
+        def net(rows: torch.Tensor) -> torch.Tensor:
+            return (rows.flatten(1).unsqueeze(2) * weight).sum(dim=1)
+
+        data = Dataset("toy", x, net(x).argmax(dim=1))
+        budget = arguments.pop("budget", 20)
+        outcome = evaluate(
+            {"net": net}, data, tmp_path / "run", eps=1.0, norm="l2", attacks=(attack,), max_queries=budget,
+            attack_args={attack: {"search_steps": 1, **arguments}},
+        )  # fmt: skip
+        found = [one for one in outcome.warnings if one.kind == "few-iterations"]
+        assert all((one.model, one.attack, one.level) == ("", attack, "warning") for one in found)
+        return [one.message for one in found]
+
+    @pytest.fixture(autouse=True)
+    def _no_plots(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plots, "draw", lambda loaded: [])
+
+    @pytest.mark.parametrize(
+        ("attack", "arguments", "iterations"),
+        [
+            ("cw", {"max_iter": 399}, 399),
+            ("cw", {"max_iter": 1000, "max_queries": 30}, 30),
+            ("cw", {"max_iter": 400}, None),
+            ("zoo", {"max_iter": 2, "use_tanh": True, "coordinates": 2}, 2),
+            ("zoo", {"max_iter": 500, "use_tanh": True, "coordinates": 2}, 4),
+            ("zoo", {"max_iter": 2, "coordinates": 2}, None),
+            ("ead", {"max_iter": 2}, None),
+        ],
+    )
+    def test_too_short_at_the_edge_of_the_box(
+        self, tmp_path: Path, attack: str, arguments: dict[str, Any], iterations: int | None
+    ) -> None:
+        messages = self.run(tmp_path, load_data("digits").first(3).x, attack, **arguments)
+        assert len(messages) == (iterations is not None)
+        for message in messages:
+            assert f"and makes at most {iterations} iterations there: it needs several hundred" in message
+            assert "Give it max_iter >= 400" in message
+
+    @pytest.mark.parametrize(("share", "warned"), [(0.009, False), (0.02, True)])
+    def test_from_one_in_a_hundred_values_on(self, tmp_path: Path, share: float, warned: bool) -> None:
+        x = torch.full((16, 1, 8, 8), 0.5) + 0.3 * torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        x.view(-1)[: int(share * x.numel())] = 0.0
+        assert bool(self.run(tmp_path, x, "cw", max_iter=5)) == warned

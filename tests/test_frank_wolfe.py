@@ -597,3 +597,72 @@ class TestBadInput:
         x = samples()
         with pytest.raises(ValueError, match="NaN for the clean input, first in sample 3"):
             frank_wolfe(lambda rows: waves(12)(rows) + torch.where((rows == x[3])[:, :1], torch.nan, 0), x, eps=0.1)
+
+
+class TestStart:
+    """``x_init``: another x_0 than the input, at the price of a query."""
+
+    def test_iterates_are_those_of_the_algorithm_from_there(self, digits):
+        x, y = digits[0][:5], torch.zeros(5, dtype=torch.int64)
+        start = (x + 0.05).clamp(0, 1)
+        direction = torch.linspace(-1.0, 1.0, 64)
+        recorder = Recorder(linear(direction))
+        result = frank_wolfe(
+            recorder, x, y, eps=0.2, x_init=start, step_size=0.25, momentum=0.0, max_iter=3, criterion=never,
+            on_failure="last",
+        )  # fmt: skip
+        assert torch.equal(recorder.rows[0], x)
+        torch.testing.assert_close(recorder.rows[1], start, rtol=0, atol=1e-7)
+        wanted = start
+        for rows in recorder.rows[2:]:
+            wanted = (wanted + 0.25 * (x + 0.2 * direction.sign().view(1, 8, 8) - wanted)).clamp(0, 1)
+            torch.testing.assert_close(rows, wanted, rtol=0, atol=1e-6)
+        assert len(recorder.rows) == 5
+        assert result.queries.tolist() == [5] * 5
+        assert result.gradients.tolist() == [3] * 5
+
+    def test_the_input_itself_gives_the_run_without_it(self, digits, digits_net):
+        x, y = digits
+        plain = frank_wolfe(digits_net, x, y, eps=0.05)
+        same = frank_wolfe(digits_net, x, y, eps=0.05, x_init=x)
+        assert torch.equal(plain.x_adv, same.x_adv)
+        attacked = ~plain.already_adversarial
+        assert torch.equal(same.queries, plain.queries + attacked)
+        assert torch.equal(same.gradients, plain.gradients)
+
+    def test_a_start_that_succeeds_ends_the_sample(self, digits, digits_net):
+        x, y = digits
+        found = frank_wolfe(digits_net, x, y, eps=0.3)
+        again = frank_wolfe(digits_net, x, y, eps=0.3, x_init=found.x_adv)
+        won = found.success & ~found.already_adversarial
+        assert int(won.sum()) > 10
+        assert again.queries[won].unique().tolist() == again.queries_to_success[won].unique().tolist() == [2]
+        assert again.gradients[won].unique().tolist() == [0]
+
+    @pytest.mark.parametrize(("budget", "queries"), [(1, 1), (2, 2), (3, 3)])
+    def test_the_budget_binds(self, digits, budget, queries):
+        x, y = digits[0][:3], torch.zeros(3, dtype=torch.int64)
+        result = frank_wolfe(
+            linear(torch.linspace(-1.0, 1.0, 64)), x, y, eps=0.2, x_init=x, max_queries=budget, criterion=never
+        )
+        assert result.queries.tolist() == [queries] * 3
+
+    def test_masked_coordinates_take_the_values_of_x(self, digits, digits_net):
+        x, y = digits[0][:6], digits[1][:6]
+        mask = torch.zeros(1, 8, 8)
+        mask[:, :4] = 1
+        result = frank_wolfe(digits_net, x, y, eps=0.2, x_init=(x + 0.1).clamp(0, 1), mask=mask, on_failure="last")
+        assert torch.equal(result.x_adv[:, :, 4:], x[:, :, 4:])
+        assert not torch.equal(result.x_adv[:, :, :4], x[:, :, :4])
+
+    def test_bad_starts_are_refused(self, digits, digits_net):
+        x, y = digits[0][:4], digits[1][:4]
+        far = x.clone()
+        far[2] = 1 - far[2]
+        for bad, message in (
+            (x[:2], r"x_init must be a tensor of x's shape \(4, 1, 8, 8\), got"),
+            (x + 2, "x_init must lie in"),
+            (far, "x_init must lie within eps=0.1 of x in linf, got 1 in sample 2: project it first"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                frank_wolfe(digits_net, x, y, eps=0.1, x_init=bad)

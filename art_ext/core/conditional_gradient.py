@@ -82,6 +82,7 @@ class ConditionalGradient:
         momentum_init: ``"zero"``, or ``"gradient"`` for ``m_{-1} = grad f(x_0)``.
         box: ``"clip"`` or ``"vertex"``.
         steps: T.
+        start: (R, D) x_0; None takes the clean inputs.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class ConditionalGradient:
         momentum_init: str,
         box: str,
         steps: int,
+        start: Tensor | None = None,
     ) -> None:
         self.run, self.momentum, self.momentum_init, self.schedule = run, momentum, momentum_init, schedule
         self.step_size = step_size / math.sqrt(max(1, steps)) if schedule == "inverse_sqrt" else step_size
         self.within_box = box == "vertex"
-        self.x = run.x  # x_0
+        self.x = run.x if start is None else start  # x_0
         self.m: Tensor | None = None
         self.plateau = Plateau(len(self.x), self.x.device)
         self.decaying_since = torch.full((len(self.x),), -1, device=self.x.device)

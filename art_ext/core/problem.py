@@ -113,6 +113,18 @@ def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
     return box.admit(x), box
 
 
+def admit_start(box: Box, x_init: Tensor, x: Tensor) -> Tensor:
+    """Starting points ``x_init``, checked, cast, clamped and sent to the device of x.
+
+    Raises:
+        TypeError, ValueError: for anything but finite float samples of x's shape in the box.
+    """
+    if not isinstance(x_init, Tensor) or x_init.shape != x.shape:
+        shape = getattr(x_init, "shape", type(x_init).__name__)
+        raise ValueError(f"x_init must be a tensor of x's shape {tuple(x.shape)}, got {shape}")
+    return box.admit(x_init.to(x.device), "x_init")
+
+
 def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Tensor | None) -> Problem:
     """Make the clean check (one query per sample) and state the goal: leave y, or reach targets where they are given.
 

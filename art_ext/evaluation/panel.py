@@ -99,6 +99,9 @@ class Attack:
         asks: what it asks of the model: ``"labels"``, ``"scores"``, ``"gradients"``, or ``"unknown"``.
         check_classes: raises ValueError if the attack does not exist for a model of so many classes; None if it exists
             for any.
+        tanh_steps: most iterations of each of its optimisations, if it moves in a space whose edge of the box lies at
+            infinity; None for all other attacks.
+        tanh_cost: queries of such an iteration.
         rounds: about how many queries a sample costs that holds out, where ``max_queries`` does not say.
     """
 
@@ -113,6 +116,8 @@ class Attack:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checks_first: bool = False
     asks: str = "unknown"
+    tanh_steps: int | None = None
+    tanh_cost: int = 1
     rounds: int = 1
     check_classes: Callable[[int], None] | None = None
 
@@ -120,6 +125,13 @@ class Attack:
         """About how many queries a sample costs that holds out."""
         given = self.arguments.get("max_queries")
         return int(given or (settings.max_queries if self.bounded else self.rounds))
+
+    def tanh_iterations(self, settings: Settings) -> int | None:
+        """Most iterations that an optimisation in tanh space gets, by its length and its budget; None elsewhere."""
+        if self.tanh_steps is None:
+            return None
+        budget = self.arguments.get("max_queries") or (settings.max_queries if self.bounded else None)
+        return self.tanh_steps if budget is None else min(self.tanh_steps, int(budget) // self.tanh_cost)
 
     def searches(self, settings: Settings) -> list[tuple[float, ...]]:
         """The runs that the settings ask for: each with the radii it serves, the last being the one it is given."""
@@ -245,8 +257,18 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         nearest=nearest, minimises=nearest and "early_stop" not in parameters,
         no_targets=why_not, arguments=arguments, checks_first=True,
         asks="labels" if name == "rays" else "scores" if bounded else "gradients",
-        rounds=_rounds({**parameters, **arguments}),
+        rounds=_rounds({**parameters, **arguments}), **_tanh(name, {**parameters, **arguments}),
     )  # fmt: skip
+
+
+def _tanh(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``Attack`` on tanh space; a value that makes no sense is left to the attack's own check."""
+    steps, coordinates = values.get("max_iter"), values.get("coordinates", 0)
+    if not (name == "cw" or (name == "zoo" and values["use_tanh"])):
+        return {}
+    if not isinstance(steps, int) or not isinstance(coordinates, int):
+        return {}
+    return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
 
 
 def _rounds(values: Mapping[str, Any]) -> int:

@@ -29,7 +29,8 @@ class Probe:
         facts: fit for JSON; positions count from the beginning of the data set. Keys:
             ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's output, or None;
             ``training``: whether a module was handed over in training mode; ``lowest`` and ``highest`` value of the
-            samples; ``probabilities``: rows that look like probabilities although logits were announced;
+            samples; ``values``: the number of these, and ``on_box``: the number on the edge of the box;
+            ``probabilities``: rows that look like probabilities although logits were announced;
             ``unnormalised``: rows of probabilities that do not sum to 1;
             ``repeated``: samples that were evaluated again, ``randomised``: the positions of those whose two answers
             differ, and ``batch_dependent``: the positions of those whose answer differs in other company;
@@ -92,9 +93,11 @@ def probe(
         raise UserCodeError(f"the model fails on samples of shape {tuple(x.shape[1:])}: {describe(error)}") from error
     if oracle.num_classes is not None and int(y.max()) >= oracle.num_classes:
         raise ValueError(f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}")
+    lower, upper = settings.clip_values
     facts: dict[str, Any] = {
         "samples": len(x), "start": start, "training": training, "classes": oracle.num_classes,
         "lowest": float(admitted.min()), "highest": float(admitted.max()),
+        "values": admitted.numel(), "on_box": int(((admitted == lower) | (admitted == upper)).sum()),
         **_doubtful_rows(oracle, answers),
         "repeated": len(part), "randomised": _positions(again.randomised, start),
         "batch_dependent": _positions(again.batch_dependent, start),

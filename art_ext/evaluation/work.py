@@ -183,7 +183,7 @@ class Work:
                 attack.name: {
                     "nearest": attack.nearest, "stops_early": attack.stops_early, "minimises": attack.minimises,
                     "asks": attack.asks,
-                    "arguments": dict(attack.arguments),
+                    "arguments": dict(attack.arguments), **_tanh_iterations(attack, self.settings),
                 }
                 for attack in self.panel
             },
@@ -360,6 +360,12 @@ def _failure(attack: str, model: str, error: Exception) -> ValueError:
         message = describe(error)
         return ValueError(message if attack in message else f"{attack}: {message}")
     return UserCodeError(f"{attack} fails on the model {model!r}: {describe(error)}")
+
+
+def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:
+    """What ``run.json`` says of an attack in tanh space; nothing of others."""
+    most = attack.tanh_iterations(settings)
+    return {} if most is None else {"tanh_iterations": most}
 
 
 def _versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 DECISION_RULES = ("EN", "L1", "L2")
+MOMENTA = {"program": (1, 4), "print": (0, 3)}  # a and b of zeta_k = (k + a) / (k + b)
 
 
 @spelled_out
@@ -41,6 +42,7 @@ def ead(
     search_steps: int = 9,
     initial_const: float = 1e-3,
     decision_rule: str = "EN",
+    momentum: str = "program",
     abort_early: bool | str = True,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
@@ -55,11 +57,12 @@ def ead(
     c is searched per sample, each time from x itself. With ``beta=0`` it is projected accelerated descent on the
     objective of C&W.
 
-    Where we leave the print for the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``, and the threshold is beta itself,
-    not ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published numbers depend on
-    both. Where we leave that program: an optimisation is given up per sample, not per batch, and by default not once it
-    has met the goal (its last iterations shrink the perturbation most, while the loss hardly falls); and a failure
-    returns the input, not a grey image.
+    Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"``
+    takes the paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so that the L1 weight
+    that a step applies is ``beta / alpha_k``; published numbers depend on both. Where we leave that program: an
+    optimisation is given up per sample, not per batch, and by default not once it has met the goal (its last
+    iterations shrink the perturbation most, while the loss hardly falls); and a failure returns the input, not a
+    grey image.
 
     Args:
         model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
@@ -75,6 +78,8 @@ def ead(
         initial_const: the first c.
         decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2`` (``"EN"``), of least L1
             (``"L1"``) or of least L2 (``"L2"``) distortion.
+        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``; ``"print"``, ``k/(k+3)``, which starts
+            without momentum.
         abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations, stands still: True,
             unless it has met the goal by then; ``"always"``, as the authors' program; False, never.
         targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each sample. ``"best"``: the
@@ -107,6 +112,7 @@ def ead(
     check_not_negative("beta", beta)
     check_positive("step_size", step_size)
     check_choice("decision_rule", decision_rule, DECISION_RULES)
+    check_choice("momentum", momentum, tuple(MOMENTA))
     ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
     run = NearestRun(
         model, x, y, eps=eps, norm=norm, confidence=confidence,
@@ -117,7 +123,7 @@ def ead(
         search = ConstantSearch(
             run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
         )  # fmt: skip
-        path = _Fista(run, search, slope, beta, step_size)
+        path = _Fista(run, search, slope, beta, step_size, MOMENTA[momentum])
         while len(run.index):
             path.advance()
             met, hinge, _ = run.look(path.x, run.hinge, differentiate=False)
@@ -143,8 +149,15 @@ class _Fista:
     """
 
     def __init__(
-        self, run: NearestRun, search: ConstantSearch, slope: Tensor | None, beta: float, step_size: float
+        self,
+        run: NearestRun,
+        search: ConstantSearch,
+        slope: Tensor | None,
+        beta: float,
+        step_size: float,
+        momentum: tuple[int, int],
     ) -> None:
+        self.momentum = momentum
         self.run, self.search, self.beta, self.step_size = run, search, beta, step_size
         self.x = self.ahead = run.x
         self.first_slope = torch.zeros_like(run.x) if slope is None else slope  # of the hinge, at the clean input
@@ -170,7 +183,8 @@ class _Fista:
         # y - alpha (c grad f + 2 (y - x_0)), as an offset from x_0
         offset = (self.ahead - self.run.x) * (1 - 2 * rate) - self._slope() * (rate * self.search.weight)
         new = self.run.clip(self.run.x + functional.softshrink(offset, self.beta))
-        self.ahead = new + (k + 1) / (k + 4) * (new - self.x)
+        above, below = self.momentum
+        self.ahead = new + (k + above) / (k + below) * (new - self.x)
         self.x = new
 
     def _slope(self) -> Tensor:

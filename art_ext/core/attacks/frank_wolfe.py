@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
+from art_ext.core.ball import BallRun, Look, Options, SharedKeywords, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
 from art_ext.core.conditional_gradient import ConditionalGradient, check_step
+from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import Model
+from art_ext.core.problem import admit_start
 from art_ext.core.result import AttackResult
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def frank_wolfe(
     schedule: str = "constant",
     momentum_init: str = "zero",
     box: str = "clip",
+    x_init: Tensor | None = None,
     max_queries: int | None = None,
     stop_on_success: bool = True,
     **options: Unpack[SharedKeywords],
@@ -65,19 +69,21 @@ def frank_wolfe(
         box: ``"clip"`` clips each step to the box, as the authors do; ``"vertex"`` takes the vertex of the intersection
             of ball and box, so that the gap in the trace is that of the problem solved. In L1 take ``"vertex"``: the
             ball's own vertices lie far outside the box, and clipping leaves little of them.
+        x_init: (N, *S) x_0, in the box and within eps of x, checked for one query each; masked coordinates take x's
+            values. None starts at x.
         max_queries: most forward rows per sample, the clean check included; None for no limit.
         stop_on_success: a sample leaves at its first success.
         **options: the keywords of ``art_ext.core.ball.Options``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate, which is at the
-        same time the forward of the next gradient. ``gradients`` counts the iterations, 0 for rows wrong from the
-        start. ``trace["gap"]`` and ``trace["loss"]`` (T, N) hold the Frank-Wolfe gap ``max_v <v - x_t, -grad f(x_t)>``
-        and f at each x_t from which a step was taken.
+        same time the forward of the next gradient; with ``x_init`` one more for its check. ``gradients`` counts the
+        iterations, 0 for rows wrong from the start. ``trace["gap"]`` and ``trace["loss"]`` (T, N) hold the
+        Frank-Wolfe gap ``max_v <v - x_t, -grad f(x_t)>`` and f at each x_t from which a step was taken.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or a model without gradients.
+        ValueError: for arguments that make no sense, x or x_init outside the box, x_init outside the ball, NaN in x or
+            in the clean outputs, labels beyond the model's width, or a model without gradients.
         TypeError: if x is not a floating point tensor.
 
     References:
@@ -91,12 +97,17 @@ def frank_wolfe(
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
     )  # fmt: skip
     run.trace(max_iter, "gap", "loss")
-    steps = min(max_iter, run.remaining - 1)
+    start = None if x_init is None else _start(run, x_init)
+    steps = min(max_iter, run.remaining - (1 if start is None else 2))
     with run.oracle:
-        look = run.open(differentiate=steps > 0, last=steps == 0)
+        if start is None:
+            look = run.open(differentiate=steps > 0, last=steps == 0)
+            rows = run.x
+        else:
+            look, rows = _begin_at(run, start, further=steps > 0)
         method = ConditionalGradient(
             run, step_size=step_size, momentum=momentum, schedule=schedule, momentum_init=momentum_init, box=box,
-            steps=max_iter,
+            steps=max_iter, start=rows,
         )  # fmt: skip
         for step in range(steps):
             if not len(run.index):
@@ -108,3 +119,39 @@ def frank_wolfe(
             look, stay = run.drop(run.look(method.step(slope, losses), differentiate=further), last=not further)
             method.select(stay)
     return run.result()
+
+
+def _start(run: BallRun, x_init: Tensor) -> Tensor:
+    """(N, D) the starting points, in ball and box.
+
+    Raises:
+        TypeError, ValueError: for points of another shape, outside the box or outside the ball.
+    """
+    rows = admit_start(run.box, x_init, run.samples.view(run.shape)).flatten(1)
+    if run.free is not None:
+        rows = torch.where(run.free != 0, rows, run.samples)
+    length = distances(rows, run.samples, run.norm)
+    outside = ~within_ball(length, run.eps)
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0])
+        raise ValueError(
+            f"x_init must lie within eps={run.eps:g} of x in {run.norm}, got {float(length[first]):g} in sample "
+            f"{first}: project it first"
+        )
+    return run.feasible(rows)
+
+
+def _begin_at(run: BallRun, start: Tensor, *, further: bool) -> tuple[Look, Tensor]:
+    """The look at the starting points (N, D) of the samples that are not adversarial already, and these points.
+
+    Args:
+        run: the samples; this makes their clean check.
+        start: the points.
+        further: whether a step follows.
+    """
+    look = run.open(differentiate=False, last=run.remaining == 1)
+    if not len(run.index):
+        return look, run.x
+    rows = start[run.index]
+    look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
+    return look, rows if stay is None else rows[stay]

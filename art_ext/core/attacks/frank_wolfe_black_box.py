@@ -73,7 +73,8 @@ def frank_wolfe_black_box(
 
     Returns:
         An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``: the clean check, the probes and the
-        check of each iterate.
+        check of each iterate. ``trace["gap"]`` and ``trace["loss"]`` (T, N), T being the iterations that the budget
+        allows, hold the Frank-Wolfe gap of the estimated gradient and f at each x_t from which a step was taken.
 
     Raises:
         ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
@@ -94,6 +95,7 @@ def frank_wolfe_black_box(
         run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
     )
     steps = (max_queries - 1) // (estimate.cost + 1)
+    run.trace(steps, "gap", "loss")
     with run.oracle:
         look = run.open(differentiate=False, last=steps == 0)
         method = ConditionalGradient(
@@ -104,8 +106,9 @@ def frank_wolfe_black_box(
             if not len(run.index):
                 break
             ascent, _ = estimate(method.x)
-            look, stay = run.drop(
-                run.look(method.step(-ascent, -look.losses), differentiate=False), last=step + 1 == steps
-            )
+            slope, losses = -ascent, -look.losses  # of f, which is minimised
+            run.record("gap", step, method.gap(slope))
+            run.record("loss", step, losses)
+            look, stay = run.drop(run.look(method.step(slope, losses), differentiate=False), last=step + 1 == steps)
             method.select(stay)
     return run.result()

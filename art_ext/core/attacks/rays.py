@@ -11,7 +11,7 @@ from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
 from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import LabelOracle, Model
-from art_ext.core.problem import admit, check_classes, check_ids, check_samples, pose
+from art_ext.core.problem import admit, admit_start, check_classes, check_ids, check_samples, pose
 from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import resolve_seed
 
@@ -118,7 +118,7 @@ def rays(
     check_classes("y", y, len(x))
     check_classes("targets", targets, len(x))
     check_ids(sample_ids, len(x))
-    start = None if x_init is None else box.admit(_like("x_init", x_init, samples), "x_init")
+    start = None if x_init is None else admit_start(box, x_init, samples)
     free = None if mask is None else free_coordinates(mask, samples)
     seed = resolve_seed(seed)
     with oracle:
@@ -150,13 +150,6 @@ def _check_targets(targets: Tensor | None, x_init: Tensor | None) -> None:
             "targeted RayS needs x_init, one input of the target class per sample: from sign images alone the search "
             "hardly ever meets a given class (its authors do not support targets)"
         )
-
-
-def _like(name: str, value: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(value, Tensor) or value.shape != x.shape:
-        shape = getattr(value, "shape", type(value).__name__)
-        raise ValueError(f"{name} must be a tensor of x's shape {tuple(x.shape)}, got {shape}")
-    return value.to(x.device)
 
 
 def _speculates(speculate: str | bool, model: Model, device: torch.device) -> bool:
