@@ -411,7 +411,8 @@ def attacked(attack: str, result: AttackResult, index: tuple[int, ...], ids: Ten
     """The records of 200 images of which those at the index were attacked, and the others stood."""
     rows = pd.DataFrame({
         "index": range(200), "id": ids.numpy(), "model": "net", "attack": attack, "eps": 0.3, "attacked": True,
-        "success": False, "already_adversarial": False, "gradients": 0, "label": 0, "clean_prediction": 0,
+        "success": False, "already_adversarial": False, "gradients": 0,
+        "label": np.arange(200) % 10, "clean_prediction": np.arange(200) % 10,
     })  # fmt: skip
     for name in ("success", "gradients"):
         rows.loc[list(index), name] = getattr(result, name).numpy()
