@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from art_ext.core.calling import ModelCall, outside_inference_mode
+from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.networks import frozen_eval
@@ -32,6 +33,18 @@ class Logits(nn.Module):
         """(R, K) logits of rows in [0, 1]."""
         logits: Tensor = self.get_logits(rows)
         return logits
+
+
+class EnsembleOfLosses(Ensemble):
+    """The attack's ensemble that averages losses, for rows that the attack may normalise first."""
+
+    def __init__(self, attack: CoreAttack, ensemble: Ensemble) -> None:
+        super().__init__(ensemble.members, ensemble.weights, average="losses", outputs=ensemble.outputs)
+        self.prepare = attack.prepare
+
+    def member_logits(self, rows: Tensor) -> list[Tensor]:
+        """K logits (R, classes) of rows in [0, 1]."""
+        return super().member_logits(self.prepare(rows))
 
 
 def class_indices(labels: Tensor | None) -> Tensor | None:
@@ -68,9 +81,12 @@ class CoreAttack(CheckedKeywords, Attack):
 
     def get_logits(self, inputs: Tensor, labels: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
         """Outputs of the model for inputs, which are normalised first where that is set."""
-        if self._normalization_applied is False:
-            inputs = self.normalize(inputs)
-        return self.call(inputs)
+        return self.call(self.prepare(inputs))
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Return the inputs, normalised where ``set_normalization_used`` asks for it."""
+        normalised: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        return normalised
 
     @property
     def last_result(self) -> AttackResult | None:
@@ -84,7 +100,8 @@ class CoreAttack(CheckedKeywords, Attack):
 
     def _run(self, function: Callable[..., AttackResult], images: Tensor, *args: Any, **options: Any) -> AttackResult:
         """Call a core function on the model, and keep its result; in the first call on a model, probe it."""
-        model = Logits(self)
+        whole = isinstance(self.model, Ensemble) and self.model.average == "losses"
+        model = EnsembleOfLosses(self, self.model) if whole else Logits(self)
         found = None
         if self.probe:
             found = self._probe_once(self.model, model, images, batch_size=self.batch_size, device=self.device)

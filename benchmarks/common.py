@@ -27,6 +27,7 @@ from art_ext.models import (
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "mnist_conv2_fast_pgd": (mnist_two_conv, "mnist"),
     "mnist_smallcnn_standard": (mnist_small_cnn, "mnist"),
+    "mnist_smallcnn_bn_rays_nat": (lambda: mnist_small_cnn(batch_norm=True), "mnist"),
     "mnist_conv2_kw_0.1": (mnist_two_conv, "mnist"),
     "mnist_lenet5_advertorch_nat": (mnist_lenet5, "mnist"),
     "mnist_carlini_cnn_fw": (lambda: mnist_small_cnn(mean=0.5), "mnist"),

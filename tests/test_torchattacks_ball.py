@@ -12,6 +12,7 @@ from torch import nn
 
 from art_ext.adapters.torchattacks import AIFGSM, FW, HMCAM, FWBlack
 from art_ext.core import attacks as core
+from art_ext.core.ensemble import Ensemble
 
 EPS = 0.2  # with it some samples reach their targets, and some do not
 QUICK: dict[type, dict[str, Any]] = {
@@ -179,3 +180,63 @@ def test_the_same_numbers_as_the_core(shell, sample, digits_net):
     assert torch.equal(attack.last_result.queries, want.queries)
     if shell is HMCAM:
         assert torch.equal(attack.last_result.samples, want.samples)
+
+
+class TestEnsembles:
+    """An ensemble that averages losses has no single output; the shell hands it to the core as it is."""
+
+    @staticmethod
+    def members() -> list[nn.Module]:
+        nets: list[nn.Module] = []
+        for seed in (1, 2):
+            generator = torch.Generator().manual_seed(seed)
+            net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            net[1].weight.data = torch.randn(10, 64, generator=generator)
+            nets.append(net)
+        return nets
+
+    @pytest.mark.parametrize("average", ["losses", "logits", "probabilities"])
+    @pytest.mark.parametrize("shell", [HMCAM, AIFGSM, FW])
+    def test_as_in_the_core(self, shell, average, sample):
+        ensemble = Ensemble(self.members(), [0.7, 0.3], average=average)
+        attack = quick(shell, ensemble)
+        labels = ensemble(sample[0]).argmax(dim=1)
+        crafted = attack(sample[0], labels)
+        options = {name: value for name, value in QUICK[shell].items() if name != "steps"}
+        steps = "max_iter" if shell is FW else "num_steps"
+        given = {"eps": EPS, steps: QUICK[shell]["steps"], **options}
+        if shell is not FW:
+            given |= {"step_size": 5e-3, "on_failure": "last"}
+        else:
+            given |= {"on_failure": "last"}
+        expected = CORE[shell](ensemble, *(sample[0], labels), **given)
+        assert torch.equal(crafted, expected.x_adv)
+        assert torch.equal(attack.last_result.queries, expected.queries)
+        assert bool(attack.last_result.success.any())
+
+    def test_normalised_first(self, sample):
+        members = self.members()
+        inside = Ensemble([nn.Sequential(Scale(), net) for net in members], average="losses")
+        outside = quick(HMCAM, Ensemble(members, average="losses"))
+        outside.set_normalization_used(mean=[0.25], std=[0.5])
+        within = quick(HMCAM, inside)
+        labels = inside(sample[0]).argmax(dim=1)
+        crafted = outside((sample[0] - 0.25) / 0.5, labels)  # as torchattacks wants it then, and gives it back
+        assert torch.allclose(0.5 * crafted + 0.25, within(sample[0], labels), atol=1e-6)
+        assert torch.equal(outside.last_result.success, within.last_result.success)
+
+    def test_targets_and_callables(self, sample):
+        members = self.members()
+        attack = quick(HMCAM, Ensemble([members[0], lambda rows: members[1](rows)], average="losses"))
+        attack.set_mode_targeted_by_label(quiet=True)
+        attack(sample[0], torch.zeros(14, dtype=torch.int64))
+        assert attack.last_result is not None
+        moved = Ensemble(members, average="losses")(attack.last_result.x_adv).argmax(dim=1)
+        assert torch.equal(moved == 0, attack.last_result.success)
+
+
+class Scale(nn.Module):
+    """The normalisation of the test as a layer."""
+
+    def forward(self, rows):
+        return (rows - 0.25) / 0.5

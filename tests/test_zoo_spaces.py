@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from art_ext.arguments import parse_attack_arguments
 from art_ext.core.attack_space import ScaledImage
 from art_ext.core.attacks import zoo
 from art_ext.core.attacks._zoo_descent import Descent, Schedule
 from art_ext.core.nearest import NearestOptions, NearestRun
 from art_ext.core.oracle import ScoreOracle
+from art_ext.evaluation.panel import Settings, find_attack
 
 WIDE = (-4.0, 4.0)  # a box that no attack of these tests reaches
 QUIET = {"abort_early": False, "seed": 0}
@@ -273,3 +277,22 @@ class TestDraws:
     def test_shares_need_a_scaled_image(self):
         with pytest.raises(ValueError, match="importance needs resize"):
             zoo(flat, images(1), importance=True)
+
+    @pytest.mark.parametrize("resize", [4, (4,), {0: 4}])
+    def test_one_size_is_never_enlarged(self, resize: Any) -> None:
+        with pytest.raises(ValueError, match=r"importance=True takes .* which one size never is: got resize=.*4"):
+            zoo(flat, images(1), resize=resize, importance=True)
+        options: dict[str, Any] = {"max_iter": 2, "search_steps": 1, "coordinates": 1, **QUIET}
+        zoo(flat, images(1), resize=resize, importance=2, **options)
+        zoo(flat, images(1), resize=(4, 8), importance=True, **options)
+
+    def test_sizes_by_iteration_on_the_command_line(self) -> None:
+        text = "zoo.resize={0: 4, 5: 8},zoo.importance=true,zoo.max_iter=2"
+        arguments = parse_attack_arguments(text)["zoo"]
+        assert arguments == {"resize": {0: 4, 5: 8}, "importance": True, "max_iter": 2}
+        settings = Settings((2.0,), 300, "l2", True, "logits", (0.0, 1.0), 8, None, 0)
+        find_attack("zoo", arguments).check(flat, images(1), torch.zeros(1, dtype=torch.int64), settings)
+        for one in ("{0: 4}", "4"):
+            bad = parse_attack_arguments(f"zoo.resize={one},zoo.importance=true")["zoo"]
+            with pytest.raises(ValueError, match=r"zoo: importance=True takes .* got resize="):
+                find_attack("zoo", bad).check(flat, images(1), torch.zeros(1, dtype=torch.int64), settings)

@@ -85,7 +85,8 @@ def zoo(
             iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges the space then, and a sequence of
             sides wherever a sample's loss stands still. None moves the pixels themselves.
         importance: draw coordinates in proportion to the largest change so far in each of 8 x 8 regions, whenever the
-            space has been enlarged; a number n > 1 also every n iterations. One draw in a hundred stays uniform.
+            space has been enlarged, so that True needs several sizes; a number n > 1 also every n iterations. One draw
+            in a hundred stays uniform.
         reset_adam: forget the moments of Adam at the first success of an optimisation.
         abort_early: give a sample's optimisation up where its loss stands still: ``"always"``, True: unless it has met
             the goal by then, or False: never.
@@ -122,6 +123,11 @@ def zoo(
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
     )  # fmt: skip
     schedule = Schedule.of(resize, x.shape[1:])
+    if importance is True and len(schedule.sides) == 1:
+        raise ValueError(
+            "importance=True takes the shares of the draws when the space is enlarged, which one size never is: got "
+            f"resize={resize!r}. Take several sizes, such as resize=(8, 16), or importance=n for every n iterations"
+        )
     path = Descent(
         run, schedule, solver=solver, step_size=step_size, coordinates=coordinates, h=h, use_tanh=use_tanh,
         importance=importance, reset_adam=reset_adam,
