@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,6 +32,7 @@ from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.core.result_file import read_fields
 from art_ext.core.streams import resolve_seed
 
 __all__ = ["AutoAttackResult", "Flag", "run_autoattack"]
@@ -60,6 +62,13 @@ class AutoAttackResult(AttackResult):
     accuracies: dict[str, float] = field(default_factory=dict)
     broken_by: Tensor | None = None
     deviations: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> AutoAttackResult:
+        """Read a result that ``save`` wrote, as ``AttackResult.load`` does."""
+        found = read_fields(path, cls)
+        flags = tuple(Flag(**flag) for flag in found.pop("flags"))
+        return cls(**found, flags=flags)
 
 
 @checked_keywords

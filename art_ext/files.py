@@ -32,15 +32,17 @@ def write_atomically(target: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_state_dict(target: Path, state: Mapping[str, Tensor]) -> None:
-    """Put tensors under their names into a safetensors file, whole at any moment.
+def write_state_dict(
+    target: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Put tensors under their names, and texts, into a safetensors file, whole at any moment.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
     from safetensors.torch import save
 
-    write_atomically(target, save(plain_tensors(state)))
+    write_atomically(target, save(plain_tensors(state), metadata))
 
 
 def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from art_ext.core import metrics
-from art_ext.core.attacks import pgd, rays
+from art_ext.core.attacks import fgsm, hmcam, pgd, rays
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.networks import NetworkInUseError, frozen_eval, in_use
 from art_ext.core.oracle import GradientOracle
@@ -280,3 +280,91 @@ def test_a_double_network_trains_as_a_float32_one(recipe, digits):
     assert {parameter.dtype for parameter in double.model.parameters()} == {torch.float64}
     assert double.forwards == single.forwards
     torch.testing.assert_close(double.losses.float(), single.losses, rtol=2e-2, atol=2e-2)
+
+
+# ---- ScriptModules, int8 layers, labels of other types, boxes per feature
+
+
+@pytest.fixture
+def linear_digits(linear_net, digits):
+    return linear_net, digits[0][:8], linear_net(digits[0][:8]).argmax(1)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, *DTYPES], ids=str)
+@pytest.mark.parametrize("wrap", [lambda frozen: frozen, nn.Sequential], ids=["itself", "inside"])
+def test_frozen_script_modules(linear_digits, dtype, wrap):
+    network, x, y = linear_digits
+    frozen = torch.jit.freeze(torch.jit.script(copy.deepcopy(network).to(dtype).eval()))
+    model = wrap(frozen)
+    for attack in (lambda: rays(model, x, y, eps=0.1, max_queries=40), lambda: pgd(model, x, y, eps=0.1)):
+        result = attack()
+        said = torch.cat([frozen(row.to(dtype)) for row in result.x_adv.split(1)]).argmax(1)
+        assert torch.equal(said != y, result.success)
+        assert bool(result.success.any())
+        assert not hasattr(frozen, "training"), "it had no mode before"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_int8_layers_have_no_gradient(linear_digits):
+    network, x, y = linear_digits
+    int8 = torch.ao.quantization.quantize_dynamic(copy.deepcopy(network), {nn.Linear}, dtype=torch.qint8)
+    message = r"output does not depend on the input through autograd, as with int8 layers.*rays, nes"
+    models = {
+        "int8": int8,
+        "behind a float layer": nn.Sequential(nn.Identity(), int8),
+        "detached": lambda rows: network(rows.detach()),
+        "beside a parameter": lambda rows: network(rows.detach()) + torch.zeros(10, requires_grad=True),
+    }
+    for name, model in models.items():
+        for attack in (pgd, hmcam):
+            with pytest.raises(ValueError, match=message):
+                attack(model, x, y, eps=0.1)
+        assert len(rays(model, x, y, eps=0.1, max_queries=5)) == 8, name
+    with pytest.raises(ValueError, match="the loss does not depend on the input through autograd"):
+        pgd(network, x, y, eps=0.1, loss=lambda z, index: z.detach()[:, 0])
+
+
+LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+@pytest.mark.parametrize("dtype", LABELS, ids=str)
+def test_labels_of_any_integer_type(linear_digits, dtype):
+    network, x, y = linear_digits
+    wanted = pgd(network, x, y, eps=0.1, seed=0)
+    given = y.to(dtype)
+    assert torch.equal(pgd(network, x, given, eps=0.1, seed=0).x_adv, wanted.x_adv)
+    goal = (y + 1) % 10
+    aimed = pgd(network, x, given, targets=goal.to(dtype), eps=0.1, seed=0)
+    assert torch.equal(aimed.x_adv, pgd(network, x, targets=goal, eps=0.1, seed=0).x_adv)
+    assert torch.equal(rays(network, x, given, max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv)
+    assert metrics.transfer_success(wanted.x_adv, x, given, network).share == success_share(wanted)
+
+
+def success_share(result):
+    return float(result.success.double().mean())
+
+
+def test_labels_of_two_classes_may_be_bool(digits):
+    x = digits[0][:8]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    y = network(x).argmax(1)
+    for attack in (pgd, fgsm):
+        assert torch.equal(attack(network, x, y.bool(), eps=0.1).success, attack(network, x, y, eps=0.1).success)
+    assert torch.equal(rays(network, x, y.bool(), max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv)
+    negative = -1 - 0 * y.to(torch.int8)
+    with pytest.raises(ValueError, match=r"y must hold class indices >= 0, got -1"):
+        rays(network, x, negative, max_queries=30)
+
+
+def test_a_box_per_feature_names_the_first_features_without_width(linear_digits):
+    network, x, y = linear_digits
+    lower, upper = torch.zeros(1, 8, 8), torch.ones(1, 8, 8)
+    upper[0, 2, 3:7] = 0.0
+    with pytest.raises(ValueError, match=r"got \(0, 0\) in feature \(0, 2, 3\), .* and 1 more"):
+        pgd(network, x, y, eps=0.1, clip_values=(lower, upper))
+    flat = torch.tensor([0.0, 0.5, 1.0])
+    with pytest.raises(ValueError, match=r"everywhere, got \(0\.5, 0\.5\) in feature 1, \(1, 0\.5\) in feature 2$"):
+        rays(lambda rows: rows, torch.zeros(2, 3), clip_values=(flat, 0.5))
+    with pytest.raises(ValueError, match=r"got \(0, inf\) in feature 0"):
+        rays(lambda rows: rows, torch.zeros(2, 3), clip_values=(0.0, torch.tensor([torch.inf, 1, 1])))

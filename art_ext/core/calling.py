@@ -43,8 +43,17 @@ def floating_reference(model: object) -> Tensor | None:
     """The first floating-point parameter of a network, else its first floating-point buffer, else None."""
     if not isinstance(model, nn.Module):
         return None
-    tensors = chain(model.parameters(), model.buffers())
+    tensors = chain(model.parameters(), model.buffers(), _frozen_constants(model))
     return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _frozen_constants(model: nn.Module) -> Iterator[Tensor]:
+    """The parameters of ScriptModules that ``torch.jit.freeze`` made constants of their graphs."""
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule) and not hasattr(module, "training"):
+            for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
+                if node.hasAttribute("value") and node.kindOf("value") == "t":
+                    yield node.t("value")
 
 
 class ModelCall:

@@ -58,8 +58,10 @@ class Box:
                 ) from error
             bounds.append(bound)
         lower, upper = bounds
-        if not bool((lower < upper).all() & lower.isfinite().all() & upper.isfinite().all()):
-            raise ValueError(f"clip_values must be finite with lower < upper everywhere, got {clip_values!r}")
+        wrong = ~((lower < upper) & lower.isfinite() & upper.isfinite())
+        if bool(wrong.any()):
+            given = repr(clip_values) if not wrong.dim() else _first_wrong(lower, upper, sample_shape)
+            raise ValueError(f"clip_values must be finite with lower < upper everywhere, got {given}")
         return Box(lower, upper)
 
     @property
@@ -114,6 +116,19 @@ class Box:
                 "Put normalisation inside the model or set clip_values."
             )
         return clamped
+
+
+def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: int = 3) -> str:
+    """The first features whose bounds do not fit, and how many there are."""
+    lower, upper = lower.expand(sample_shape), upper.expand(sample_shape)
+    places = (~((lower < upper) & lower.isfinite() & upper.isfinite())).nonzero().tolist()
+    named = [
+        f"({float(lower[tuple(place)]):g}, {float(upper[tuple(place)]):g}) in feature "
+        f"{place[0] if len(place) == 1 else tuple(place)}"
+        for place in places[:shown]
+    ]
+    more = f" and {len(places) - shown} more" if len(places) > shown else ""
+    return ", ".join(named) + more
 
 
 def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:

@@ -344,9 +344,20 @@ class GradientOracle(ScoreOracle):
             self.gradients.index_add_(0, index, chosen)
             losses = _one_per_row(lose(loss, index), len(rows))
             if not losses.requires_grad:
-                raise ValueError("the loss does not depend on the input through autograd; use a black-box attack")
-            (gradient,) = torch.autograd.grad(losses, leaf, grad_outputs=chosen.to(losses.dtype))
+                raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
+            slopes = chosen.to(losses.dtype)
+            (gradient,) = torch.autograd.grad(losses, leaf, grad_outputs=slopes, allow_unused=True)
+            if gradient is None:
+                raise ValueError(_NO_GRADIENT)
         return Differentiated(output.detach(), losses.detach(), gradient)
+
+
+_BLACK_BOX = "take a black-box attack: rays, nes, frank_wolfe_black_box or zoo"
+_NO_GRADIENT = (
+    "the model's output does not depend on the input through autograd, as with int8 layers, NumPy or torch.no_grad() "
+    f"inside: {_BLACK_BOX}"
+)
+_NO_GRADIENT_OF_LOSS = f"the loss does not depend on the input through autograd: {_BLACK_BOX}"
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:

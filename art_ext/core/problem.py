@@ -36,13 +36,13 @@ def check_classes(name: str, labels: Tensor | None, count: int) -> None:
     """
     if labels is None:
         return
-    if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"{name} must be a tensor of integer class indices, got {kind}")
     if labels.shape != (count,):
         raise ValueError(f"{name} must have shape ({count},), one class per sample of x, got {tuple(labels.shape)}")
-    if count and int(labels.min()) < 0:
-        raise ValueError(f"{name} must hold class indices >= 0, got {int(labels.min())}")
+    if count and int(labels.to(torch.int64).min()) < 0:
+        raise ValueError(f"{name} must hold class indices >= 0, got {int(labels.to(torch.int64).min())}")
 
 
 def check_ids(sample_ids: Tensor | None, count: int) -> None:

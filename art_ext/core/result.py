@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.geometry import DISTORTIONS
+from art_ext.core.result_file import read_fields, write_result
+
+Self = TypeVar("Self", bound="AttackResult")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,24 @@ class AttackResult:
                 "or measure with art_ext.core.geometry.distortions(x_adv, x)"
             )
         return dict(zip(DISTORTIONS, self.lengths.unbind(dim=1), strict=True))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all fields to a safetensors file, for ``load``. What is no tensor is JSON in its metadata.
+
+        Raises:
+            OSError: if the folder does not exist or cannot be written.
+        """
+        write_result(self, path)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """Read a result that ``save`` wrote. Its tensors are on the CPU. Nothing is unpickled.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if ``save`` did not write it.
+        """
+        return cls(**read_fields(path, cls))
 
     @staticmethod
     def cat(results: Sequence[AttackResult]) -> AttackResult:

@@ -89,3 +89,32 @@ def test_a_network_that_takes_float32_gets_float32(attack, few, digits_net):
     assert network.seen == {torch.float32}
     predictions = torch.cat([network(row) for row in result.x_adv.split(1)]).argmax(1)
     assert torch.equal(predictions != few[1], result.success)
+
+
+def test_no_grad_changes_nothing(attack, check_same, few, digits_net):
+    with torch.no_grad():
+        inside = attack.run(digits_net, *few, max_queries=40)
+        assert not torch.is_grad_enabled()
+    check_same(inside, attack.run(digits_net, *few, max_queries=40))
+
+
+class OneColumn(nn.Module):
+    """Whether a digit is below five, as one logit."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows):
+        scores = self.network(rows)
+        return scores[:, 5:].amax(dim=1, keepdim=True) - scores[:, :5].amax(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool], ids=str)
+def test_one_column_and_labels_of_other_types(attack, few, digits_net, dtype):
+    x, y = few[0], (few[1] > 4).to(dtype)
+    network = OneColumn(digits_net)
+    result = attack.run(network, x, y, eps=0.3)
+    said = torch.cat([network(row) for row in result.x_adv.split(1)]).flatten() > 0
+    assert torch.equal(said != y.bool(), result.success)
+    assert int(result.success.sum()) > int(result.already_adversarial.sum())

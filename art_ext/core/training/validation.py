@@ -97,7 +97,7 @@ def make_validation(
     if eps:
         check_ball(norm, eps, box)
     x = Box.of(options.clip_values, shape, x.device).admit(x, "x of validation_data")
-    return Validation(x, y.to(x.device), eps, norm, options.validation_steps, options.clip_values)
+    return Validation(x, y.to(x.device, torch.int64), eps, norm, options.validation_steps, options.clip_values)
 
 
 def hold_out(x: Tensor, y: Tensor, amount: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
