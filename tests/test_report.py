@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation import Attack, evaluate, pictures, plots, records, report
 from art_ext.evaluation.canvas import STYLE, Canvas
 from art_ext.evaluation.examples import Examples, Found, choose
-from art_ext.evaluation.table import broken, summarise, to_text, verdicts
+from art_ext.evaluation.table import broken, radius, summarise, to_text, verdicts
 from art_ext.evaluation.together import name_apart, notes
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
@@ -201,6 +203,22 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(plots, "to_png", keep)
     return figures
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_names_of_close_eps_do_not_overlap(make_run: Any, drawn: list[Any], models: int) -> None:
+    radii = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.3)
+    own = {attack: {eps: {1} for eps in radii} for attack in ("x", "y", "z")}
+    with rc_context(STYLE):
+        plots.draw([make_run({f"m{number}": own for number in range(models)})])
+    figure = drawn[0]
+    assert len(figure.axes) == models
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent(renderer) for text in (*axes.texts, axes.title)]
+        assert [text.get_text() for text in axes.texts] == [f"eps = {radius(eps)}" for eps in radii]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 @pytest.mark.parametrize("most", [2, 7, 40, 1500, 200_000])

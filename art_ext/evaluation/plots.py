@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.evaluation.canvas import SOFT, STYLE, Canvas, label_plainly, to_png
+from art_ext.evaluation.canvas import STYLE, Canvas, label_plainly, to_png
 from art_ext.evaluation.records import PLOTS
 from art_ext.evaluation.table import NORMS, Row, Verdict, in_cascade, radius, stopped_early, verdicts, with_given
 from art_ext.evaluation.together import comparable, describe, models_of
@@ -98,13 +98,7 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
             for verdict in verdicts(one.records, one.run):
                 own = canvas.looks[verdict.model, next(iter(one.run["attacks"]))]["color"]
                 marks.worst(verdict, own if canvas.shared else INK)
-    for axes in dict.fromkeys(canvas.axes.values()):
-        for eps in sorted({eps for one in group for eps in one.run["settings"]["eps"]}):
-            axes.axvline(eps, color="#8a9099", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-            axes.annotate(
-                f"eps = {radius(eps)}", (eps, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4),
-                textcoords="offset points", fontsize=8.5, color=SOFT, ha="center",
-            )  # fmt: skip
+    canvas.mark({f"eps = {radius(eps)}": eps for one in group for eps in one.run["settings"]["eps"]}, right)
     norm = NORMS[group[0].run["settings"]["norm"]]
     canvas.set(
         xlim=(0, right), ylim=(0, 101), ylabel="robust accuracy (%)", xlabel=f"radius ({norm}, units of the input)"
