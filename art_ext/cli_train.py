@@ -110,7 +110,7 @@ def train(  # every parameter is read from the context: None where it was not gi
     ] = None,
     compile: Annotated[bool | None, _machine("--compile/--no-compile", help="Run under torch.compile.")] = None,
     tensorboard: Annotated[
-        bool | None, _machine("--tensorboard/--no-tensorboard", help="Log to TensorBoard too.")
+        bool | None, _machine("--tensorboard/--no-tensorboard", help="Log to TensorBoard too, in OUT/art_ext.")
     ] = None,
     checkpoint_every: Annotated[
         int | None, _machine(help="Weight updates between checkpoints (default an epoch's).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -461,6 +462,30 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
     done = call("doctor")
     assert done.exit_code == 1
     assert isinstance(done.exception, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments", "how"),
+    [
+        ("art_ext.evaluation.demo", "run_demo", "demo --out x", "run the same command again: the demo begins anew"),
+        ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
+        ("art_ext.evaluation.records", "load_run", "report x", "run the same command again"),
+        ("art_ext.evaluation.records", "load_run", "compare x y", "run the same command again"),
+        ("art_ext.adapters.robustbench", "check_submission", "submit --check x", "run the same command again"),
+        ("art_ext.training", "run_training", "train --recipe pgd --data digits --out x",
+         "run the same command with --resume: checkpoints lie in x"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_ends_every_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, module: str, function: str, arguments: str, how: str
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module(module), function, interrupted)
+    done = call(*arguments.split())
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == f"interrupted: to go on, {how}\n"
 
 
 def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -713,7 +713,7 @@ def test_tensorboard(command: list[object], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     done = call(*command, "--tensorboard")
     assert done.exit_code == 0, done.output
-    assert list((tmp_path / "run").glob("**/events.out.tfevents.*"))
+    assert list((tmp_path / "run" / "art_ext").glob("events.out.tfevents.*")), "the folder that the documentation names"
     assert call("train", "--resume", "--out", tmp_path / "run", "--quiet").stdout == done.stdout
 
 

@@ -44,7 +44,7 @@ class Configuration:
         augmentation: ``"none"`` or ``"crop_flip"``.
         ema: decay of an average of the weights; 0 for none.
         device: where to train; None takes a GPU where torch finds one.
-        tensorboard: log to TensorBoard, in the run folder.
+        tensorboard: log to TensorBoard too, in the folder ``art_ext`` of the run folder.
         rays: queries per sample of the RayS figures; 0 leaves them out.
         test_n: the first so many test samples; None takes all.
         pgd_steps, pgd_step_size: of PGD for the figures; None takes ``2.5 eps / pgd_steps``.
