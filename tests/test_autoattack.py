@@ -624,6 +624,17 @@ class TestFewClasses:
         protocol = " ".join(json.loads((outcome.folder / "run.json").read_text())["protocol"])
         assert "apgd-t and fab-t aim at min(9, K - 1) of a model's K classes" in protocol
 
+    @pytest.mark.parametrize("name", ["torchattacks:APGDT", "torchattacks:AutoAttack"])
+    def test_the_same_attacks_of_torchattacks(
+        self, name: str, linear_net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path
+    ) -> None:
+        pytest.importorskip("torchattacks")
+        model, x, y = self.reduced(linear_net, digits, 3)
+        message = rf"{name} needs a model of at least 4 classes, .* got 3: use torchattacks:APGD and .*--panel standard"
+        with pytest.raises(ValueError, match=message):
+            evaluate(model, Dataset("three", x, y, None), tmp_path / "run", eps=EPS, attacks=["pgd", name])
+        assert not (tmp_path / "run").exists()
+
     def test_no_package(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:

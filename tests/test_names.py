@@ -132,6 +132,11 @@ class TestArgumentNames:
                 attack(Linear(), X, **{"eps": 0.1, wrong: 1})
             assert str(caught.value).endswith(f"(did you mean '{known}'?)")
 
+    @pytest.mark.parametrize("name", ["pgd", "m_pgd", "auto_pgd", "sign_gradient"])
+    def test_restarts(self, name: str) -> None:
+        with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'num_restart' .did you mean 'num_restarts'"):
+            getattr(attacks, name)(Linear(), X, eps=0.1, num_restart=5)
+
     def test_what_resembles_nothing_lists_everything(self) -> None:
         message = r"pgd\(\) got an unexpected keyword argument 'qqqqqq': it takes model, x, y, eps, norm, .*seed"
         with pytest.raises(TypeError, match=message):

@@ -58,6 +58,7 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     parameters = parameters_of(kind)
     check_arguments(name, arguments, parameters)
     aims = toolkit.aims(parameters)
+    compares_four = prefix == "torchattacks" and kind_name in ("APGDT", "AutoAttack")
 
     def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
         return _Run(name, toolkit, kind, arguments, model, x, eps, settings, callback).result(goal)
@@ -69,7 +70,17 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
         "call, since a peer does not say whose row it is. Our clean check before and our check of the outcome after "
         "are one query each.",
         no_targets="" if aims else f"{name} has no parameter 'targeted'",
+        check_classes=functools.partial(_check_four_classes, name) if compares_four else None,
     )  # fmt: skip
+
+
+def _check_four_classes(name: str, classes: int) -> None:
+    """Raise ValueError for a model of fewer than 4 classes, for whose scores there is no targeted DLR loss."""
+    if classes < 4:
+        raise ValueError(
+            f"{name} needs a model of at least 4 classes, since its DLR loss compares the third and fourth score, got "
+            f"{classes}: use torchattacks:APGD and torchattacks:FAB, or --panel standard"
+        )
 
 
 def _autoattack(arguments: Mapping[str, Any]) -> Attack:
