@@ -159,6 +159,15 @@ class TestConfiguration:
         assert resolve({**given, "data": "digits"}).recipe_args == {}
         assert resolve({**given, "recipe": "pgd"}).recipe_args == {}
 
+    def test_the_network_with_dropout_drops_half_in_training(self) -> None:
+        given = {"recipe": "pgd", "data": "mnist", "model": "mnist-smallcnn"}
+        assert resolve(given).model_args == {"dropout": "0.5"}
+        found = resolve({**given, "model_args": "dropout=0,batch_norm=True"}).model_args
+        assert found == {"dropout": "0", "batch_norm": "True"}
+        assert resolve({**given, "model": "mnist-conv2"}).model_args == {}
+        network = make_network("mnist-smallcnn", resolve(given).model_args, 0)
+        assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.5]
+
     def test_another_optimiser_does_not_get_the_rate_of_the_tables(self) -> None:
         given = {"recipe": "pgd", "data": "digits"}
         assert [resolve({**given, "optimizer": name}).learning_rate for name in ("adam", "sgd", "adamw")] == [

@@ -121,6 +121,33 @@ def test_digits_cnn_learns_the_digits():
     assert sum(parameter.numel() for parameter in model.parameters()) == 21_546
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dropout_of_the_small_network_changes_training_only(batch_norm):
+    torch.manual_seed(0)
+    plain = mnist_small_cnn(batch_norm)
+    torch.manual_seed(0)
+    dropping = mnist_small_cnn(batch_norm, dropout=0.5)
+    assert list(dropping.state_dict()) == list(plain.state_dict())
+    assert equal(dropping, plain), "the same weights by the same seed"
+    assert [name for name, _ in dropping.named_children()] == [name for name, _ in plain.named_children()]
+    x = torch.rand(3, 1, 28, 28)
+    assert torch.equal(dropping.eval()(x), plain.eval()(x))
+    seen = []
+    linear = [layer for layer in dropping.modules() if isinstance(layer, nn.Linear)][1]
+    linear.register_forward_pre_hook(lambda layer, rows: seen.append(rows[0]))
+    dropping.train()(x)
+    first = next(layer for layer in plain.modules() if isinstance(layer, nn.Linear))
+    before = []
+    first.register_forward_hook(lambda layer, rows, out: before.append(out.relu()))
+    if not batch_norm:  # whose minibatch statistics would differ from the running ones
+        plain(x)
+        kept = seen[0] != 0
+        torch.testing.assert_close(seen[0][kept], 2 * before[0][kept])
+        assert 0.2 < float((~kept)[before[0] > 0].float().mean()) < 0.8
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\), got 1.0"):
+        mnist_small_cnn(dropout=1.0)
+
+
 # --- published checkpoints
 
 MNIST_CHECKPOINTS = {  # README's clean accuracy in % on all 10,000 test images

@@ -72,6 +72,48 @@ def test_lipschitz_constant_of_a_scaled_input_layer_scales(linear, images):
     assert local_lipschitz(linear, images, eps=0.1, seed=0).mean < 1e-2 * flat
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_lipschitz_constant_of_the_cross_entropy(linear, images, own):
+    eps, steps, length = 0.2, 4, 0.1
+    weight = linear[1].weight.detach()
+    ball = Ball(images, eps, "linf", Box.of((0, 1), images.shape[1:], images.device))
+    rows, largest = ball.into(ball.draw(5, fingerprint(images), 0)), torch.zeros(len(images))
+    with torch.no_grad():
+        y = linear(images).argmax(1) if own else torch.tensor([0, 1, 2, 0, 1, 2, 0])
+        for _ in range(steps):
+            # of a linear model: grad CE(q, y) = W^T (q - one_hot(y))
+            gradient = (linear(rows).softmax(1) - nn.functional.one_hot(y, 3)) @ weight
+            largest = torch.maximum(largest, gradient.abs().sum(1))
+            rows = ball.step(rows, gradient.view_as(rows), length)
+    settings = {"eps": eps, "num_steps": steps, "step_size": length, "seed": 5, "loss": "ce"}
+    found = local_lipschitz(linear, images, y=None if own else y.to(torch.int32), **settings)
+    torch.testing.assert_close(found.values, largest, rtol=1e-4, atol=1e-6)
+    assert found.mean != local_lipschitz(linear, images, **{**settings, "loss": "kl"}).mean
+
+
+def test_lipschitz_constants_do_not_depend_on_the_batch(linear, images):
+    """The authors log the sum over a batch; here each sample has its own constant."""
+    for loss in ("kl", "ce"):
+        whole = local_lipschitz(linear, images, eps=0.1, seed=0, loss=loss)
+        parts = [local_lipschitz(linear, part, eps=0.1, seed=0, loss=loss).values for part in images.split(3)]
+        torch.testing.assert_close(whole.values, torch.cat(parts))
+        assert whole.mean == pytest.approx(float(whole.values.mean()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hinge"}, "loss must be one of 'kl', 'ce', got 'hinge'"),
+        ({"y": torch.zeros(7, dtype=torch.int64)}, "y belongs to loss='ce'"),
+        ({"loss": "ce", "y": torch.zeros(6, dtype=torch.int64)}, r"y must have shape \(7,\)"),
+        ({"loss": "ce", "y": torch.full((7,), 3)}, "y must hold class indices below 3, the model's width, got 3"),
+    ],
+)
+def test_lipschitz_refuses_bad_losses(linear, images, options, message):
+    with pytest.raises(ValueError, match=message):
+        local_lipschitz(linear, images, eps=0.1, **options)
+
+
 def test_lipschitz_refuses_bad_arguments(linear, images):
     with pytest.raises(ValueError, match="eps must not exceed the box width"):
         local_lipschitz(linear, images, eps=8)
@@ -91,3 +133,27 @@ def test_callbacks_measure_the_network_they_are_shown(linear, images):
     # misclassified samples are attacked too, and their last iterate is compared
     assert stability in {k / len(images) for k in range(len(images))}
     assert not torch.equal(before, y)
+
+
+def test_stability_of_true_and_of_own_labels(linear, images):
+    """An attack on the true label does not leave the prediction of a sample that is misclassified."""
+    with torch.no_grad():
+        own = linear(images).argmax(1)
+    y = (own + 1) % 3  # all are misclassified
+    end = EpochEnd(linear, 1, {})
+
+    def stability(labels, goal):
+        found = TrackStability(images, goal, eps=0.4, num_steps=5, labels=labels)(end)["stability"]
+        attacked = pgd(
+            linear, images, y if labels == "true" else own, eps=0.4, num_steps=5, seed=0, on_failure="last",
+            criterion=lambda outputs, index: index < 0,
+        )  # fmt: skip
+        assert found == perturbation_stability(linear, images, attacked.x_adv)
+        return found
+
+    assert stability("own", None) == stability("own", y) < stability("true", y)
+    assert TrackStability(images, own, eps=0.4, num_steps=5)(end)["stability"] == stability("own", None)
+    with pytest.raises(ValueError, match="labels must be one of 'true', 'own', got 'mine'"):
+        TrackStability(images, y, eps=0.1, labels="mine")
+    with pytest.raises(ValueError, match=r"y must hold the true labels, got None: pass labels='own'"):
+        TrackStability(images, None, eps=0.1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from art_ext.core.checks import check_flag
+from art_ext.core.checks import check_flag, check_share
 from art_ext.models.layers import normalized
 
 
@@ -64,23 +64,28 @@ def mnist_two_conv(
 
 
 def mnist_small_cnn(
-    batch_norm: bool = False, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
+    batch_norm: bool = False,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Return Carlini and Wagner's MNIST network, untrained; TRADES, DDN, RayS and Frank-Wolfe attack it.
 
     Four 3x3 convolutions without padding (32, 32, 64, 64 channels), a 2x2 maximum after the second and the fourth,
-    then 200, 200 and 10 units; (N, 1, 28, 28) in [0, 1] -> (N, 10). The dropout between the fully connected layers
-    is left out: it has no weights and does nothing when a network is attacked.
+    then 200, 200 and 10 units; (N, 1, 28, 28) in [0, 1] -> (N, 10).
 
     Args:
         batch_norm: put a BatchNorm between each convolution and its ReLU, as RayS' authors do.
         mean: subtracted from the image (0.5 for the Frank-Wolfe paper's weights), and
         std: divided by, before the first layer.
+        dropout: share of the first 200 units that is dropped in training, 0.5 in the authors' programs. It has no
+            weights, changes no name in the state dict, and does nothing when the network is attacked.
 
     Raises:
-        ValueError: if batch_norm is not a bool: the text "false" would count as true.
+        ValueError: if batch_norm is not a bool (the text "false" would count as true), or dropout not in [0, 1).
     """
     check_flag("batch_norm", batch_norm)
+    check_share("dropout", dropout)
     layers: list[nn.Module] = []
     inputs = 1
     for place, outputs in enumerate((32, 32, 64, 64)):
@@ -91,7 +96,8 @@ def mnist_small_cnn(
         if place in (1, 3):
             layers.append(nn.MaxPool2d(2))
         inputs = outputs
-    layers += [nn.Flatten(), nn.Linear(64 * 4 * 4, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)]
+    hidden = nn.Sequential(nn.ReLU(), nn.Dropout(dropout)) if dropout else nn.ReLU()
+    layers += [nn.Flatten(), nn.Linear(64 * 4 * 4, 200), hidden, nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)]
     return normalized(layers, mean, std)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from art_ext.core.training import make_recipe
 from art_ext.core.training.options import LENGTHS
 
+MODEL_ARGS = {"mnist-smallcnn": {"dropout": "0.5"}}  # as the authors train it; text, as all arguments of a factory
 OTHER_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # for an optimiser that is not the table's
 
 
@@ -76,6 +77,8 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
             "model must be given for data of your own, as a short name, FILE.py:FACTORY or MODULE:FACTORY, "
             f"got none for {values['data']!r}"
         )
+    if found["model"] in MODEL_ARGS:
+        found["model_args"] = {**MODEL_ARGS[found["model"]], **found.get("model_args", {})}
     if found["recipe"] in own.recipe_args:
         found["recipe_args"] = {**own.recipe_args[found["recipe"]], **found.get("recipe_args", {})}
     _fill_radius(found, own)

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from art_ext.core.calling import outside_inference_mode
-from art_ext.core.checks import check_count, check_positive
+from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import Ball, ClipValues, check_ball, exact_mean, row_norms
 from art_ext.core.keywords import any_norm, checked_keywords
-from art_ext.core.losses import logits_of
+from art_ext.core.losses import Loss, logits_of
 from art_ext.core.metrics.chain import predictions
 from art_ext.core.oracle import GradientOracle, Model
-from art_ext.core.problem import admit
+from art_ext.core.problem import admit, check_classes, check_width
 from art_ext.core.streams import fingerprint
+
+LOSSES = ("kl", "ce")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +84,22 @@ def local_lipschitz(
     norm: str = "linf",
     num_steps: int = 10,
     step_size: float | None = None,
+    loss: str = "kl",
+    y: Tensor | None = None,
     outputs: str = "logits",
     clip_values: ClipValues = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> LocalLipschitz:
-    """The largest input gradient that an attack meets: ``max_t ||grad_{x_t} KL(p(x) || p(x_t))||_1`` for each sample.
+    """The largest L1 norm of the loss' input gradient along an attack, for each sample.
 
-    x_t are the iterates of a projected ascent of the same divergence, from a point drawn uniformly from the ball. (The
-    authors' program sums the batch's gradients before it takes the norm of each; ours are each sample's own.)
+    ``max_t ||grad_{x_t} L(x_t)||_1`` with L the divergence ``KL(p(x) || p(x_t))``, or the
+    cross-entropy. x_t are the iterates of a projected ascent of L, from a point drawn uniformly from
+    the ball.
+
+    The authors' program takes each sample's own norm too. It logs the sum of these over a batch,
+    which is the batch size times the mean.
 
     Args:
         model: an ``nn.Module`` or a differentiable callable.
@@ -100,6 +108,8 @@ def local_lipschitz(
         norm: of the ball; the gradient is measured in L1 whatever it is, the dual of L-inf.
         num_steps: iterates, each of which costs one forward and one backward.
         step_size: in the units of x; None takes ``2.5 eps / num_steps``.
+        loss: L, ``"kl"`` or, for networks that TRADES did not train, ``"ce"``.
+        y: (N,) classes of ``"ce"``; None takes the model's predictions.
         outputs, clip_values, batch_size, device: as for the attacks.
         seed: of the starting points.
 
@@ -108,6 +118,11 @@ def local_lipschitz(
     """
     check_count("num_steps", num_steps)
     check_positive("eps", eps)
+    check_choice("loss", loss, LOSSES)
+    if y is not None:
+        if loss == "kl":
+            raise ValueError("y belongs to loss='ce'; the divergence needs no classes")
+        check_classes("y", y, len(x))
     oracle = GradientOracle(
         model, len(x), outputs=outputs, batch_size=batch_size, clip_values=clip_values, device=device,
         default_device=x.device,
@@ -122,14 +137,31 @@ def local_lipschitz(
     ball = Ball(x, eps, norm, box)
     rows = ball.into(ball.draw(seed, fingerprint(x), 0))
     with oracle:
-        clean = log_softmax(logits_of(oracle.scores(x, index), outputs), dim=1)
-
-        def divergence(answers: Tensor, owner: Tensor) -> Tensor:
-            log_q = log_softmax(logits_of(answers, outputs), dim=1)
-            return kl_div(log_q, clean[owner], reduction="none", log_target=True).sum(dim=1)
-
+        clean = oracle.scores(x, index)
+        if y is not None:
+            check_width("y", y, oracle)
+        ascended = _divergence(clean, outputs) if loss == "kl" else _cross_entropy(clean, y, outputs)
         for _ in range(num_steps):
-            gradient = oracle.gradient(rows, index, divergence).gradient
+            gradient = oracle.gradient(rows, index, ascended).gradient
             largest = torch.maximum(largest, row_norms(gradient, "l1"))
             rows = ball.step(rows, gradient, length)
     return LocalLipschitz(exact_mean(largest), largest.cpu())
+
+
+def _divergence(clean: Tensor, outputs: str) -> Loss:
+    """``KL(p(x) || p(x_t))`` of the clean outputs (N, K) and those of an iterate."""
+    log_p = log_softmax(logits_of(clean, outputs), dim=1)
+
+    def divergence(answers: Tensor, owner: Tensor) -> Tensor:
+        log_q = log_softmax(logits_of(answers, outputs), dim=1)
+        return kl_div(log_q, log_p[owner], reduction="none", log_target=True).sum(dim=1)
+
+    return divergence
+
+
+def _cross_entropy(clean: Tensor, y: Tensor | None, outputs: str) -> Loss:
+    """The cross-entropy of the classes y (N,), or of those that the clean outputs (N, K) predict."""
+    labels = clean.argmax(dim=1) if y is None else y.to(clean.device, torch.int64)
+    return lambda answers, owner: cross_entropy(
+        logits_of(answers, outputs), labels[owner], reduction="none"
+    )

@@ -5,7 +5,8 @@ A schedule is a function of the fractional epoch t in [0, T): it has no state, s
 References:
     Rice, Wong, Kolter, "Overfitting in adversarially robust deep learning", ICML 2020 (piecewise).
     Wong, Rice, Kolter, "Fast is better than free", ICLR 2020 (cyclic).
-    Chen, "Machine Learning in adversarial environments" (dissertation), 2021, chapter 5 (halving).
+    Chen, "Evaluating and Understanding Adversarial Robustness in Deep Learning" (dissertation), 2021, chapter 5
+    (halving).
     Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021 (warm-up).
 """
 
