@@ -113,7 +113,9 @@ def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> 
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Mean and spread over the seeds."""
+    """Mean and spread over the seeds, and the robust accuracy of each."""
+    if not rows:
+        return
     attacks = [key for key in rows[0] if key.startswith("pgd")]
     columns = [
         "recipe",
@@ -152,6 +154,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--test-images", type=int, default=3000)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--show", action="store_true", help="print what --out holds of it, and run nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/robust_training.jsonl"))
     return parser
 
@@ -178,6 +181,8 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
         for seed in map(int, options.seeds.split(",")):
             key = {**common, "recipe": name, "arguments": dict(given), "seed": seed}
             found = [row for row in done if all(row.get(part) == value for part, value in key.items())]
+            if not found and options.show:
+                continue
             if not found:
                 start = time.perf_counter()
                 found = [run(key, images, test, options.device)]
