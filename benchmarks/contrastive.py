@@ -21,6 +21,7 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
     ("free", {}),
     ("cat", {}),  # (T, K) = (4, 2), without the test
     ("atcd", {}),  # the same with the test
+    ("atcd", {"shared_test": False}),
     *((name, variation) for name in ("cat", "atcd") for variation in VARIATIONS),
 ]
 
