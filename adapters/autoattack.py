@@ -25,6 +25,7 @@ from art_ext.adapters._autoattack_package import (
 )  # fmt: skip
 from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
 from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, attainable_radius, check_ball, exact_mean
 from art_ext.core.identity import describe_samples
@@ -73,6 +74,7 @@ class AutoAttackResult(AttackResult):
 
 @checked_keywords
 @any_norm
+@outside_inference_mode()
 def run_autoattack(
     model: Model,
     x: Tensor,

@@ -16,6 +16,7 @@ from art_ext.adapters.robustbench_evidence import Evidence
 from art_ext.adapters.robustbench_info import NORMS, write_model_info
 from art_ext.adapters.robustbench_submission import Metadata, Source, submission
 from art_ext.adapters.robustbench_zoo import load_zoo_model
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import exact_mean
 from art_ext.core.networks import frozen_eval
@@ -72,6 +73,7 @@ class Evaluation:
         yield self.robust_accuracy
 
 
+@outside_inference_mode()
 def evaluate(
     model: nn.Module,
     dataset: str = "cifar10",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.keywords import any_norm, checked_keywords
 from art_ext.core.oracle import Model
@@ -24,6 +25,7 @@ from art_ext.evaluation.work import Work
 
 @checked_keywords
 @any_norm
+@outside_inference_mode()
 def evaluate(
     models: Model | Mapping[str, Model],
     data: Dataset,
