@@ -438,6 +438,65 @@ def test_global_random_streams_are_untouched(data, kind):
     assert random.getstate() == before[2]
 
 
+# ---------------------------------------------------------------------------------- networks and schedulers as they are
+
+
+def test_a_classifier_that_has_predicted_trains_like_a_new_one(data):
+    """ART's ``predict`` leaves the whole network in eval mode, which is no wish to freeze it."""
+    asked = estimator(network(TwoModes))
+    asked.predict(data[0][:4])
+    assert not any(module.training for module in asked.model.modules())
+    assert_same_weights(fitted(data, classifier=asked), fitted(data, classifier=estimator(network(TwoModes))))
+    assert not any(module.training for module in asked.model.modules())
+
+
+@pytest.mark.parametrize("predicts", [False, True])
+def test_frozen_normalisation_keeps_its_statistics(data, predicts):
+    def statistics(**options):
+        classifier = estimator(network(TwoModes))
+        norm = classifier.model.features[1]
+        norm.requires_grad_(False).eval()
+        if predicts:
+            classifier.predict(data[0][:4])
+        return fitted(data, classifier=classifier, **options).features[1].running_mean
+
+    assert not statistics().any()
+    assert statistics(freeze_eval_modules=False).any()
+
+
+@pytest.mark.parametrize("metric", [None, "loss", "validation_clean"])
+def test_a_plateau_scheduler_follows_a_column(data, metric):
+    shell = trainer(classifier=estimator(network(TwoModes)))
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(shell.classifier.optimizer, mode="max", patience=0)
+    options = {} if metric is None else {"schedule_metric": metric}
+    shell.fit(*data, validation_data=data, nb_epochs=3, batch_size=32, scheduler=plateau, **options)
+    assert plateau.best == max(row[metric or "validation_loss"] for row in shell.history)
+    module = network(TwoModes)
+    optimizer = sgd(module)
+    twin = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0)
+    tensors = tuple(map(torch.from_numpy, data))
+    result = train(
+        module, tensors, shell.recipe, epochs=3, batch_size=32, seed=4, optimizer=optimizer, schedule=twin,
+        validation_data=tensors, **options,
+    )  # fmt: skip
+    assert_same_weights(shell.classifier.model, module)
+    assert [row["learning_rate"] for row in shell.history] == [row["learning_rate"] for row in result.history]
+    if metric is None:
+        assert shell.history[-1]["learning_rate"] < 0.05
+
+
+def test_the_last_minibatch_may_be_left_out(data):
+    shell = trainer(classifier=estimator(network(TwoModes)))
+    shell.fit(*data, nb_epochs=2, batch_size=33, drop_last=True)
+    assert shell.last_result.updates == 6
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    shell = trainer(classifier=estimator(flat))
+    with pytest.raises(ValueError, match=r"minibatch of one row .*pass drop_last=True, .*\(1 of 100 samples\)"):
+        shell.fit(*data, nb_epochs=1, batch_size=33)
+    with pytest.raises(ValueError, match="a loader drops its own last batch"):
+        shell.fit_generator(minibatches(data), nb_epochs=1, drop_last=True)
+
+
 # -------------------------------------------------------------------------------------------------- history and folder
 
 
