@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 from art_ext.adapters.autoattack import AutoAttackResult, run_autoattack
 from art_ext.core.geometry import distances
 from art_ext.core.result import AttackResult
-from art_ext.evaluation import Settings
+from art_ext.data import Dataset
+from art_ext.evaluation import Settings, evaluate, plots
 from art_ext.evaluation.panel import find_attack
 from art_ext.evaluation.peers import peer_attack
 
@@ -80,6 +83,30 @@ class TestFoolbox:
         assert float(length.max()) <= RADII[norm] + 1e-6
         assert torch.equal(found.success, found.distance.isfinite())
         assert torch.equal(found.x_adv[~found.success], x[~found.success])
+
+    @pytest.mark.parametrize(
+        ("name", "minimises"),
+        [("DDNAttack", True), ("LInfFMNAttack", True), ("L2CarliniWagnerAttack", True), ("LinfPGD", False),
+         ("L1FastGradientAttack", False)],
+    )  # fmt: skip
+    def test_minimum_norm_attacks_are_known(self, name: str, minimises: bool) -> None:
+        assert peer_attack(f"foolbox:{name}", {}).minimises == minimises
+
+    def test_the_distortions_of_a_minimum_norm_attack_are_shown(
+        self, tmp_path: Path, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plots, "draw", lambda loaded: [])
+        data = Dataset("digits", digits[0], digits[1])
+        outcome = evaluate(
+            linear_net, data, tmp_path / "run", eps=(0.5, 1.5), norm="l2", attacks=("foolbox:DDNAttack", "pgd"),
+            attack_args={"foolbox:DDNAttack": {"steps": 20}, "pgd": {"num_steps": 3, "step_size": 0.5}},
+        )  # fmt: skip
+        shown = {(row.attack, row.eps): row.mean_l2 for row in outcome.rows}
+        won = outcome.records.query("attack == 'foolbox:DDNAttack' and eps == 1.5 and success")
+        won = won[~won["already_adversarial"]]
+        assert shown["foolbox:DDNAttack", 1.5] == pytest.approx(won["l2"].mean(), rel=1e-6)
+        assert (won["l2"] <= 1.5 + 1e-6).all()
+        assert {key for key, mean in shown.items() if not math.isnan(mean)} == {("foolbox:DDNAttack", 1.5)}
 
     def test_it_is_what_foolbox_itself_does(
         self, foolbox: Any, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
