@@ -271,3 +271,10 @@ class TestNames:
         configuration = resolve({"recipe": "pgd", "data": "Digits"})
         assert configuration.data == "digits"
         assert configuration.model == "digits-cnn"
+
+    @pytest.mark.parametrize("spelling", ["Linf", "inf", "linf"])
+    def test_the_radius_of_the_data_serves_every_spelling_of_linf(self, spelling: str) -> None:
+        configuration = resolve({"recipe": "pgd", "data": "digits", "recipe_args": {"norm": spelling}})
+        assert configuration.eps == resolve({"recipe": "pgd", "data": "digits"}).eps
+        with pytest.raises(ValueError, match=r"eps must be given for .* norms other than linf, got .* l2"):
+            resolve({"recipe": "pgd", "data": "digits", "recipe_args": {"norm": 2}})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from art_ext.core.geometry import norm_name
 from art_ext.core.training import make_recipe
 from art_ext.core.training.options import LENGTHS
 
@@ -90,7 +91,7 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
 def _fill_radius(found: dict[str, Any], own: DataDefaults) -> None:
     if "eps" in found:
         return
-    norm = found.get("recipe_args", {}).get("norm", "linf")
+    norm = norm_name(found.get("recipe_args", {}).get("norm", "linf"))
     if own.eps is None or norm != "linf":
         raise ValueError(
             "eps must be given for data of your own and for norms other than linf, "
