@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from collections.abc import Callable
@@ -237,6 +238,21 @@ def test_a_loss_that_is_not_a_number_is_below_every_other() -> None:
     assert found.samples is not None
     assert not bool(found.success.any())
     assert torch.equal(found.x_adv, found.samples[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("name", "options"), [("pgd", {}), ("auto_pgd", {}), ("auto_pgd", {"num_targets": 2})])
+def test_networks_of_another_dtype(
+    name: str, options: dict[str, Any], dtype: torch.dtype, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = digits
+    model = copy.deepcopy(digits_net).to(dtype)
+    for stop in (False, True):
+        found = run(name, model, x, y, **options, num_restarts=2, keep_samples=True, stop_on_success=stop)
+        assert int(found.success.sum()) > 0
+        with torch.no_grad():
+            wrong = model(found.x_adv.to(dtype)).argmax(1) != y
+        assert bool(wrong[found.success].all())
 
 
 # ----------------------------------------------------------------------------------------------- what else depends on

@@ -60,7 +60,7 @@ class Outcomes:
         if self.ends is not None:
             self.ends[number:, index] = rows
         rank = success.to(torch.int8) + (success & verified).to(torch.int8)
-        losses = losses.nan_to_num(nan=-torch.inf)
+        losses = losses.to(self._losses.dtype).nan_to_num(nan=-torch.inf)
         best = self._rank[index]
         better = (rank > best) | ((rank == best) & ~(losses <= self._losses[index]))
         self._rank[index] = torch.where(better, rank, best)
