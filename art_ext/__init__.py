@@ -5,12 +5,9 @@ Importing the package costs nothing: no toolkit is imported before the part that
 
 from __future__ import annotations
 
-import logging
 from importlib import metadata
 
 __all__ = ["__version__"]
-
-logging.getLogger("art_ext").addHandler(logging.NullHandler())
 
 try:
     __version__ = metadata.version("art-ext")

@@ -69,6 +69,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    # an evaluation shows its warnings itself: without a handler, Python would print those of each attack as well
+    logging.getLogger("art_ext").addHandler(logging.NullHandler())
     app()
 
 

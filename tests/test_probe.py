@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -296,6 +298,22 @@ def test_black_boxes_are_probed(digits_net: nn.Module, digits: Any, caplog: pyte
     attack = art_shells.RayS(classifier, max_queries=9, verbose=False)
     attack.generate(digits[0].numpy(), digits[1].numpy())
     assert "other answers when it is asked again" in caplog.text
+
+
+def test_warnings_are_seen_without_any_set_up() -> None:
+    code = """
+import torch
+from art_ext.torchattacks import FW
+
+class Noise(torch.nn.Module):
+    def forward(self, rows):
+        return rows + torch.rand(len(rows), 4)
+
+attack = FW(torch.nn.Sequential(torch.nn.Flatten(), Noise()), steps=1)
+attack(torch.rand(8, 1, 2, 2), torch.zeros(8).long())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "8 of 8 samples: the model gives the same samples other answers" in done.stderr
 
 
 def test_a_probe_is_charged_to_the_first_samples(digits_net: nn.Module, digits: Any) -> None:
