@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.data import load_data
 from art_ext.evaluation import demo, peers, read_run
 from art_ext.evaluation.demo import run_demo, train_digits
+from art_ext.evaluation.folder import FORMAT
 from art_ext.training import requirements
 
 
@@ -85,7 +87,7 @@ def test_replaces_only_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(40))
     mine = tmp_path / "mine" / "run.json"
     mine.parent.mkdir()
-    mine.write_text('{"tool": "art-ext", "format": 4, "arguments": {"command": "evaluate"}}')
+    mine.write_text(json.dumps({"tool": "art-ext", "format": FORMAT, "arguments": {"command": "evaluate"}}))
     before = mine.read_bytes()
     with pytest.raises(ValueError, match="holds another run"):
         run_demo(mine.parent)

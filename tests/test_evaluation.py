@@ -379,9 +379,9 @@ class TestWatcher:
 
         few = find_attack("rays", {"max_queries": 12}, "few")
         options: dict[str, Any] = {"early_stop": early_stop, "mode": mode, "eps": (0.01, 0.02, 0.03)}
-        rows = run(tmp_path / "run", attacks=(few, "rays", "fgsm", "i_fgm"), watcher=Listener(), **options).rows
+        rows = run(tmp_path / "run", attacks=("fgsm", few, "rays", "i_fgm"), watcher=Listener(), **options).rows
         table = {(row.attack, row.eps): row.robust_accuracy for row in rows}
-        assert len({table["few", 0.01], table["few", 0.03], table["rays", 0.03]}) == 3, "or it would show nothing"
+        assert table["fgsm", 0.01] > table["fgsm", 0.03], "or it would show nothing"
         assert {key: bar[-1] for key, bar in bars.items()} == pytest.approx({key: table[key] for key in bars})
         assert all(bar == sorted(bar, reverse=True) for bar in bars.values())
 
