@@ -483,3 +483,19 @@ def test_callbacks_are_shown_samples_not_rows(few, model):
     for progress in seen:
         nearest = nearest.scatter_reduce(0, progress.index, progress.distance, "amin")
     assert torch.equal(nearest, result.nearest_distance)
+
+
+def test_distortions_and_all_examples_survive_a_file(few, model, tmp_path):
+    x, y, _ = few
+    result = run("ead", model, x, y, targets="all", eps=2.0)
+    result.save(tmp_path / "result.safetensors")
+    kept = AttackResult.load(tmp_path / "result.safetensors")
+    for name, lengths in result.distortions().items():
+        assert torch.equal(kept.distortions()[name], lengths)
+    assert torch.equal(kept.nearest_distance, result.nearest_distance)
+    assert torch.equal(kept.samples, result.samples)
+    for name in ("target", "success"):
+        assert torch.equal(kept.trace[name], result.trace[name])
+        assert kept.trace[name].dtype == result.trace[name].dtype
+    for case in ("best", "average", "worst"):
+        assert torch.equal(case_distortions(kept, x, case)["l1"], case_distortions(result, x, case)["l1"])
