@@ -22,7 +22,13 @@ from art_ext.core import attacks
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import checked_keywords
-from art_ext.core.metrics import local_lipschitz, perturbation_stability
+from art_ext.core.metrics import (
+    all_or_nothing_success,
+    diversity,
+    local_lipschitz,
+    perturbation_stability,
+    transfer_success,
+)  # fmt: skip
 from art_ext.core.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
@@ -88,6 +94,13 @@ class TestNorms:
         assert torch.equal(found[0], found[1])
         assert torch.equal(found[0], found[2])
 
+    def test_diversity(self) -> None:
+        result = attacks.hmcam(Linear(), X, eps=0.1, num_transitions=2, num_steps=2, seed=0)
+        first, *others = [diversity(result, norm=norm).distance for norm in ("l2", "L2", "2")]
+        assert all(torch.equal(first, other) for other in others)
+        with pytest.raises(ValueError, match="norm must be one of"):
+            diversity(result, norm="l3")
+
     def test_recipes(self) -> None:
         for spelling, name in ANY_NORM:
             assert RECIPES["pgd"](norm=spelling).norm == name  # type: ignore[attr-defined,call-arg]
@@ -144,7 +157,8 @@ class TestArgumentNames:
 
     @pytest.mark.parametrize(("function", "wrong", "known"), [
         (local_lipschitz, "num_step", "num_steps"), (perturbation_stability, "batchsize", "batch_size"),
-        (run_autoattack, "versio", "version"), (evaluate, "attack", "attacks"),
+        (transfer_success, "batchsize", "batch_size"), (all_or_nothing_success, "output", "outputs"),
+        (diversity, "norms", "norm"), (run_autoattack, "versio", "version"), (evaluate, "attack", "attacks"),
     ])  # fmt: skip
     def test_other_functions(self, function: Any, wrong: str, known: str) -> None:
         with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got .* '{wrong}' .did you mean '{known}'"):

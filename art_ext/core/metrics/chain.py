@@ -15,8 +15,8 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.calling import outside_inference_mode
-from art_ext.core.checks import check_choice
-from art_ext.core.geometry import NORMS, distances, exact_mean
+from art_ext.core.geometry import distances, exact_mean, norm_name
+from art_ext.core.keywords import checked_keywords
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import check_classes
 from art_ext.core.result import AttackResult
@@ -74,6 +74,7 @@ class Diversity:
     classes: Tensor | None
 
 
+@checked_keywords
 @outside_inference_mode()
 def transfer_success(
     examples: Tensor,
@@ -113,6 +114,7 @@ def transfer_success(
     return _rate(hits.to(geometry.exact_dtype(hits.device)).mean(dim=(0, 1)), counted)
 
 
+@checked_keywords
 @outside_inference_mode()
 def all_or_nothing_success(
     result: AttackResult,
@@ -158,6 +160,7 @@ def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
     return PairedInterval(mean, mean - reach, mean + reach, len(d))
 
 
+@checked_keywords
 @outside_inference_mode()
 def diversity(
     result: AttackResult,
@@ -175,14 +178,13 @@ def diversity(
     Args:
         result: of an attack that draws a chain, or one with ``keep_samples=True``.
         model: what to count the distinct predicted classes with; None counts none.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances; None takes the result's.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances, in any usual spelling; None takes the result's.
         outputs, batch_size, device: as for ``transfer_success``.
 
     Raises:
         ValueError: for results without samples, or an unknown norm.
     """
-    norm = result.norm if norm is None else norm
-    check_choice("norm", norm, NORMS)
+    norm = result.norm if norm is None else norm_name(norm)
     states = _chain(result)
     total = torch.zeros(states.shape[1], dtype=geometry.exact_dtype(torch.device("cpu")))
     for first, second in combinations(states, 2):  # one pair at a time: all at once need S times the chain's memory
