@@ -265,7 +265,7 @@ class _Run:
         return sum(int(row["epoch_updates"]) for row in self.history)
 
     def _room(self, rows: int) -> tuple[bool, bool]:
-        """Whether the budget of ``passes`` has room for an update of so many rows, and for all rows sent again."""
+        """Return if the budget of ``passes`` has room for an update of so many rows, and to send all of them again."""
         if self.budget is None:
             return True, True
         left = self.budget - sum(self._ledger())
