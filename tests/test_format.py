@@ -72,7 +72,7 @@ def test_the_numbers_are_those_of_the_present_format(both: tuple[Path, Path]) ->
     assert old.records.loc[searching, "distance"].isna().all(), "x_adv was not measured"
     assert np.array_equal(old.records.loc[~searching, "distance"], new.records.loc[~searching, "distance"])
     assert old.records["l2"].isna().all()
-    norms = {f"mean_{name}": math.nan for name in NEWER[1:]}
+    norms: dict[str, Any] = {f"mean_{name}": math.nan for name in NEWER[1:]}
     for one, other in zip(new.rows, old.rows, strict=True):
         assert repr(replace(other, seconds=0.0)) == repr(replace(one, seconds=0.0, **norms))
     assert {row.attack for row in new.rows if not math.isnan(row.mean_l2)} == {"i_fgm"}
