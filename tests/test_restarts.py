@@ -394,6 +394,8 @@ def test_the_shells_make_the_restarts_of_the_core(digits_net: nn.Module, digits:
         verbose=False,
     )  # fmt: skip
     assert np.array_equal(attack.generate(x.numpy(), y.numpy()), core.x_adv.numpy())
+    assert attack.last_result is not None
+    assert attack.last_result.samples is not None
     assert torch.equal(attack.last_result.samples, core.samples)
     with pytest.raises(ValueError, match="num_restarts must be 1 with start='input'"):
         torchattacks.AIFGSM(digits_net, n_restarts=2)(x, y)
