@@ -69,7 +69,8 @@ class AutoAttackResult(AttackResult):
         """Read a result that ``save`` wrote, as ``AttackResult.load`` does."""
         found = read_fields(path, cls)
         flags = tuple(Flag(**flag) for flag in found.pop("flags"))
-        return cls(**found, flags=flags)
+        deviations = tuple(found.pop("deviations"))  # JSON holds lists
+        return cls(**found, flags=flags, deviations=deviations)
 
 
 @checked_keywords

@@ -51,7 +51,7 @@ CORE: dict[type, Any] = {
 }  # fmt: skip
 CORE_NAMES = {
     "max_iter": "num_steps", "eps_step": "step_size", "nb_samples": "num_transitions",
-    "nb_directions": "num_directions",
+    "nb_directions": "num_directions", "nb_random_init": "num_restarts",
 }  # fmt: skip
 
 
@@ -76,9 +76,10 @@ OTHER_VALUES: dict[str, Any] = {
     "schedule": "inverse_sqrt", "momentum_init": "gradient", "box": "vertex", "outputs": "probabilities",
     "on_failure": "input", "max_queries": 70, "batch_size": 5, "seed": 3, "verbose": False, "nb_directions": 3,
     "delta": 0.02, "sensing": "sphere", "nb_samples": 3, "beta1": 0.5, "beta2": 0.9, "step_rule": "corrected",
-    "start": "uniform", "temperature": 2.0, "keep_samples": False,
+    "start": "uniform", "temperature": 2.0, "nb_random_init": 3,
 }  # fmt: skip
 INVALID: list[tuple[str, Any, str]] = [
+    ("nb_random_init", 0, "num_restarts must be an integer >= 1, got 0"),
     ("probe", 1, "probe must be True or False, got 1"),
     ("norm", "l0", "norm must be"), ("eps", None, "got None"), ("eps", -1, "eps must be > 0"),
     ("eps", 8, "8/255"), ("eps_step", 0, "step_size must"), ("eps_step", "far", "step_size must be a number"),
@@ -145,7 +146,7 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     # what belongs to a run, and what only imitates the authors' program, is the core's alone
     assert theirs - set(given) - {"model", "x", "y", "mask"} <= {
         "targets", "criterion", "sample_ids", "device", "pad_rows", "delta", "delta_inside", "grad_scale", "kinetic",
-        "continue_from",
+        "continue_from", "x_init",
     }  # fmt: skip
     assert set(given) <= theirs
 

@@ -132,7 +132,12 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     assert given == {**wanted, "norm": "linf", "clip_values": (0.0, 1.0), "callback": None}
     theirs = set(inspect.signature(CORE[shell]).parameters)
     assert set(given) <= theirs
-    assert theirs - set(given) - {"model", "x", "y", "mask"} == {"targets", "sample_ids", "device", "pad_rows"}
+    assert theirs - set(given) - {"model", "x", "y", "mask", "momentum"} == {
+        "targets",
+        "sample_ids",
+        "device",
+        "pad_rows",
+    }
 
 
 @pytest.mark.parametrize(("name", "value", "message"), INVALID)

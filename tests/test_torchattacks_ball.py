@@ -22,12 +22,18 @@ QUICK: dict[type, dict[str, Any]] = {
 CORE: dict[type, Any] = {
     FW: core.frank_wolfe, FWBlack: core.frank_wolfe_black_box, HMCAM: core.hmcam, AIFGSM: core.ai_fgsm,
 }  # fmt: skip
-CORE_NAMES = {"alpha": "step_size", "n_samples": "num_transitions", "n_directions": "num_directions"}
+CORE_NAMES = {
+    "alpha": "step_size",
+    "n_samples": "num_transitions",
+    "n_directions": "num_directions",
+    "n_restarts": "num_restarts",
+}
 OTHER_VALUES: dict[str, Any] = {
     "norm": "L2", "eps": 0.3, "alpha": 0.25, "steps": 7, "momentum": 0.5, "schedule": "inverse_sqrt",
     "momentum_init": "gradient", "box": "vertex", "loss": "margin", "on_failure": "input", "max_queries": 70,
     "batch_size": 5, "n_directions": 3, "delta": 0.02, "sensing": "sphere", "n_samples": 3, "beta1": 0.5, "beta2": 0.9,
     "step_rule": "corrected", "start": "uniform", "temperature": 2.0, "seed": 3,
+    "n_restarts": 3,
 }  # fmt: skip
 
 
@@ -73,7 +79,7 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     # torchattacks has no masks, lives in [0, 1] and wants logits; the rest belongs to a run, or only imitates a program
     assert theirs - set(given) - {"model", "x", "y"} <= {
         "targets", "criterion", "mask", "clip_values", "outputs", "sample_ids", "callback", "pad_rows", "delta",
-        "delta_inside", "grad_scale", "kinetic", "continue_from", *({"seed"} if shell is FW else ()),
+        "delta_inside", "grad_scale", "kinetic", "continue_from", "x_init", *({"seed"} if shell is FW else ()),
     }  # fmt: skip
 
 

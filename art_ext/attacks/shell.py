@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
+from art_ext.core.checks import check_flag
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.probe import ModelProbe, ProbeOnce
@@ -167,8 +168,7 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
                 "results depend on the batch"
             )
         for name in (*self._switches, "probe"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            check_flag(name, getattr(self, name))
         # the rest is the core's to check: an attack on no sample asks the model nothing
         nothing = torch.empty(0, *self._sample_shape())
         labels = torch.empty(0, dtype=torch.int64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_choice, check_positive
+from art_ext.core.checks import check_choice, check_flag, check_positive
 from art_ext.core.geometry import (
     DISTORTIONS,
     attainable_radius,
@@ -147,6 +147,7 @@ class BallRun(Run):
             count: of the trajectories.
             keep_ends: whether ``result`` reports the end of each.
         """
+        check_flag("keep_samples", keep_ends)
         self._count = count
         if count > 1 or keep_ends:
             self._outcomes = Outcomes(self.samples, count, keep_ends)

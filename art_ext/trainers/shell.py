@@ -12,7 +12,7 @@ from art.data_generators import DataGenerator
 from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext.core.checks import check_count, nearest
+from art_ext.core.checks import check_count, check_flag, nearest
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.core.training.options import Callback
@@ -39,8 +39,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         check_classifier(type(self), classifier)
         super().__init__(classifier)
         check_count("seed", seed, least=0)
-        if not isinstance(verbose, bool):
-            raise ValueError(f"verbose must be True or False, got {verbose!r}")
+        check_flag("verbose", verbose)
         self.recipe = self._recipe(**{_CORE_NAMES.get(name, name): value for name, value in parameters.items()})
         self.seed, self.verbose = seed, verbose
         self._last_result: TrainingResult | None = None

@@ -291,8 +291,11 @@ def test_bad_samples(attack, digits, digits_net):
     broken[5, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity first in sample 5"):
         attack.run(digits_net, broken, y)
-    with pytest.raises(TypeError, match="255"):
-        attack.run(digits_net, (x * 255).to(torch.uint8), y)
+    raw = (x * 255).to(torch.uint8)
+    # through ART integers are numbers in clip_values; elsewhere they are refused
+    error, message = (ValueError, "max=255") if attack.shell == "art" else (TypeError, "/ 255")
+    with pytest.raises(error, match=message):
+        attack.run(digits_net, raw, y)
     double = attack.run(digits_net, x.double(), y, max_queries=5)
     assert double.x_adv.dtype == torch.float32
 
@@ -327,7 +330,7 @@ def test_bad_models(attack, digits):
 
     with pytest.raises(ValueError, match="NaN for the clean input, first in sample 6"):
         attack.run(Returns(nan_for_the_sixth), x, y)
-    with pytest.raises(ValueError, match=r"or one column for two classes, got shape \(40, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"or one column for two classes, got shape \(\d+, 1, 2\)"):
         attack.run(Returns(lambda rows: torch.zeros(len(rows), 1, 2)), x, y)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive
+from art_ext.core.checks import check_choice, check_count, check_flag, check_not_negative, check_positive
 from art_ext.core.training.engine import Ball, Gain, Step
 from art_ext.core.training.objectives import one_hot, soft_cross_entropy
 from art_ext.core.training.recipes.base import BallRecipe, Cost
@@ -105,8 +105,7 @@ class Atcd(BallRecipe):
         if self.norm != "linf":
             raise ValueError(f"the chain's steps are those of norm='linf', got {self.norm!r}")
         for name in ("momentum", "metropolis", "shared_test", "kinetic"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            check_flag(name, getattr(self, name))
 
     @property
     def replays(self) -> int:

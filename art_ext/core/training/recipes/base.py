@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from art_ext.core.checks import check_choice, check_count, check_not_negative, check_positive
+from art_ext.core.checks import check_choice, check_count, check_flag, check_not_negative, check_positive
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.training.engine import Step
 from art_ext.core.training.modes import BN_MODES
@@ -117,9 +117,7 @@ class BallRecipe(Recipe):
         check_not_negative("eps", self.eps)
         object.__setattr__(self, "norm", norm_name(self.norm))
         check_choice("bn_mode", self.bn_mode, BN_MODES)
-        boxed_start = getattr(self, "boxed_start", True)
-        if not isinstance(boxed_start, bool):
-            raise ValueError(f"boxed_start must be True or False, got {boxed_start!r}")
+        check_flag("boxed_start", getattr(self, "boxed_start", True))
         if getattr(self, "step_size", None) is not None:
             check_positive("step_size", self.step_size)  # type: ignore[attr-defined]
         if hasattr(self, "num_steps"):
