@@ -117,7 +117,7 @@ def whole(root: Path) -> None:
     loader = list(zip(data[0].split(25), data[1].split(25), strict=True))[:4]
     go(root, "loader", loader, "free", updates=20)
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)
-    go(root, "passes", data, "atcd", eps=0.5, passes=61.3, learning_rate=1.0)
+    go(root, "passes", data, "atcd", passes=25.3)
     go(root, "left-out", samples(25), "natural", epochs=3)
     go(root, "averaged", data, "pgd", epochs=2, ema=0.8, warmup_epochs=1, eps_warmup_epochs=1, label_smoothing=0.1)
 

@@ -105,7 +105,7 @@ def test_a_budget_of_passes_holds_over_both_processes(folder: Path) -> None:
     for processes in (1, 2):
         run = results(folder, processes, "passes")[1]
         spent = (run["forwards"] + run["backwards"]) / 101
-        assert 61.3 - 6 * 24 / 101 < spent <= 61.3
+        assert 25.3 - 6 * 24 / 101 < spent <= 25.3
 
 
 @pytest.mark.slow
