@@ -182,8 +182,11 @@ def test_equal_scores_of_one_sample_say_nothing(sample: Any) -> None:
     classifier = BlackBoxClassifier(predict, (1, 8, 8), 2, clip_values=(0, 1))
     attack = art_shells.RayS(classifier, max_queries=5, verbose=False)
     attack.generate(sample[0][:1].numpy() * 0 + 1, np.zeros(1, int))
+    assert attack.last_result is not None
+    assert attack.last_result.queries.tolist() == [5]
     mixed = torch.cat([sample[0][:1] * 0 + 1, sample[0][:1] * 0 + 0.5])
     attack.generate(mixed.numpy(), np.zeros(2, int))
+    assert attack.last_result.already_adversarial.tolist() == [False, False]
 
 
 # ---- torchattacks

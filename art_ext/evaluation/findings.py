@@ -213,30 +213,29 @@ def _missed(
     return _counted(kind, model, message, len(missed), samples, **where, **_placed(missed, ids), **more)
 
 
+_UNSTEADY = {  # by kind, the messages for answers that change; the facts of the probe have the same names
+    "randomised": (
+        "the same samples, evaluated twice, got different answers: attacks must average over the randomness (EoT), "
+        "and results of RayS, ZOO and other search attacks do not hold"
+    ),
+    "batch-dependent": (
+        "the answers change with the other samples of a batch, as with BatchNorm without running statistics, "
+        "centring by the batch or attention over it: verdicts hold for the batch that they were found in. Make the "
+        "model treat its rows independently"
+    ),
+}
+
+
 def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
     """What the probes of one model's chunks found."""
     found = []
-    randomised = [index for part in parts for index in part["randomised"]]
-    if randomised:
-        message = (
-            "the same samples, evaluated twice, got different answers: attacks must average over the randomness (EoT), "
-            "and results of RayS, ZOO and other search attacks do not hold"
-        )
-        repeated = sum(part["repeated"] for part in parts)
-        found.append(_counted(
-            "randomised", model, message, len(randomised), repeated, **_placed(randomised, ids)
-        ))  # fmt: skip
-    dependent = [index for part in parts for index in part.get("batch_dependent", ())]
-    if dependent:
-        message = (
-            "the answers change with the other samples of a batch, as with BatchNorm without running statistics, "
-            "centring by the batch or attention over it: verdicts hold for the batch that they were found in. Make the "
-            "model treat its rows independently"
-        )
-        repeated = sum(part["repeated"] for part in parts)
-        found.append(_counted(
-            "batch-dependent", model, message, len(dependent), repeated, **_placed(dependent, ids)
-        ))  # fmt: skip
+    repeated = sum(part["repeated"] for part in parts)
+    for kind, message in _UNSTEADY.items():
+        fact = kind.replace("-", "_")
+        changed = [index for part in parts for index in part.get(fact, ())]
+        if changed:
+            place = _placed(changed, ids)
+            found.append(_counted(kind, model, message, len(changed), repeated, **place))
     unequal = sum(part.get("unnormalised", 0) for part in parts)
     if unequal:
         message = (

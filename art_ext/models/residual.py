@@ -22,6 +22,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from art_ext.core.checks import check_flag
 from art_ext.models.layers import Normalize
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -106,7 +107,8 @@ def preact_resnet18(
         ValueError: as :func:`resnet18`, and if a switch is not a bool.
     """
     _check_counts(num_classes=num_classes, width=width)
-    _check_switches(final_norm=final_norm, shared_preactivation=shared_preactivation)
+    check_flag("final_norm", final_norm)
+    check_flag("shared_preactivation", shared_preactivation)
     make_activation = _activation(activation)
     block = partial(_PreActivationBlock, activation=make_activation, shared=shared_preactivation)
     layers: dict[str, nn.Module] = {"conv1": _convolution(3, width), **_four_stages(block, width)}
@@ -292,10 +294,3 @@ def _check_counts(**counts: object) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {count!r}")
-
-
-def _check_switches(**switches: object) -> None:
-    """Refuse anything but bools: the text "false" would count as true."""
-    for name, switch in switches.items():
-        if not isinstance(switch, bool):
-            raise ValueError(f"{name} must be True or False, got {switch!r}")
