@@ -1,4 +1,5 @@
 """Package list for the mapped folders; everything else is in pyproject.toml."""
+
 import pathlib
 
 from setuptools import find_packages, setup

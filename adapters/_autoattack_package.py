@@ -25,9 +25,9 @@ class Flag:
     """One of AutoAttack's own checks of whether its numbers can be trusted.
 
     Attributes:
-        name: ``"randomised"``, ``"probabilities"`` (instead of logits), ``"zero-gradients"``, ``"square-better"`` (than
-            the attacks that follow gradients), ``"dynamic"`` (the model differentiates while it predicts) or
-            ``"classes"`` (too few for the attacks).
+        name: ``"randomised"``, ``"probabilities"`` (instead of logits), ``"zero-gradients"``,
+            ``"square-better"`` (than the attacks that follow gradients), ``"dynamic"`` (the model
+            differentiates while it predicts) or ``"classes"`` (too few for the attacks).
         raised: whether the package complained.
         detail: what it said first, or why it did not look.
     """
@@ -53,8 +53,10 @@ OF_VERSION = {
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
 }
-LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # their DLR losses divide by a difference of the third and fourth score
-TARGETED = {"apgd-t": "apgd_targeted", "fab-t": "fab"}  # by the attack, the object that holds its number of targets
+# their DLR losses divide by a difference of the third and fourth score
+LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
+# by the attack, the object that holds its number of targets
+TARGETED = {"apgd-t": "apgd_targeted", "fab-t": "fab"}
 
 
 def check_classes_for(attacks: Sequence[str], classes: int) -> None:
@@ -68,8 +70,10 @@ def check_classes_for(attacks: Sequence[str], classes: int) -> None:
     if failing:
         least = max(LEAST_CLASSES[name] for name in failing)
         raise ValueError(
-            f"AutoAttack's {' and '.join(failing)} need a model of at least {least} classes, since their DLR losses "
-            f'compare that many scores, got {classes}: use version="custom", attacks=("apgd-ce", "fab", "square"), '
+            f"AutoAttack's {' and '.join(failing)} need a model of at least {least} classes, since"
+            " their DLR losses "
+            f'compare that many scores, got {classes}: use version="custom", attacks=("apgd-ce",'
+            ' "fab", "square"), '
             "which run there, or --panel standard"
         )
 
@@ -91,7 +95,8 @@ def fit_targets(adversary: Any, attacks: Sequence[str], classes: int) -> list[st
         if name in attacks and asked > classes - 1:
             getattr(adversary, part).n_target_classes = classes - 1
             changes.append(
-                f"{name} takes {classes - 1} targets instead of {asked}: the model has {classes} classes"
+                f"{name} takes {classes - 1} targets instead of {asked}: the model has {classes}"
+                " classes"
             )
     return changes
 
@@ -114,7 +119,8 @@ class Package:
 
 
 def find_package(backend: str) -> Package:
-    """The package asked for; of ``"auto"`` git's autoattack if it is installed, otherwise pyautoattack.
+    """The package asked for; of ``"auto"`` git's autoattack if it is installed, otherwise
+    pyautoattack.
 
     Raises:
         ImportError: if it is not installed, saying what brings it.
@@ -122,12 +128,18 @@ def find_package(backend: str) -> Package:
     check_choice("backend", backend, BACKENDS)
     there = [name for name in BACKENDS[1:] if _installed(name)]
     if backend == "auto" and not there:
-        raise ImportError("neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'")
+        raise ImportError(
+            "neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'"
+        )
     name = there[0] if backend == "auto" else backend
     if name not in there:
-        remedy = "pyautoattack" if name == "pyautoattack" else "git+https://github.com/fra31/auto-attack"
+        remedy = (
+            "pyautoattack" if name == "pyautoattack" else "git+https://github.com/fra31/auto-attack"
+        )
         raise ImportError(f"{name} is not installed: pip install {remedy}, or use backend='auto'")
-    module = importlib.import_module("art_ext.adapters._old_autoattack" if name == "pyautoattack" else name)
+    module = importlib.import_module(
+        "art_ext.adapters._old_autoattack" if name == "pyautoattack" else name
+    )
     return Package(name, module.AutoAttack, importlib.import_module(f"{name}.checks"))
 
 
@@ -151,7 +163,8 @@ class _Listener(logging.Handler):
 def listening() -> Iterator[list[str]]:
     """Collect what is logged to ``auto-attack``, warned and printed, and keep it from the terminal.
 
-    The trace function is put back too: the check for dynamic models would leave debuggers and coverage switched off.
+    The trace function is put back too: the check for dynamic models would leave debuggers and
+        coverage switched off.
     """
     lines: list[str] = []
     printed = io.StringIO()

@@ -18,8 +18,16 @@ from art_ext.core.result import AttackResult, measured
 from art_ext.files import check_configuration, write_atomically
 
 RUN = "autoattack.json"
-_TENSORS = ("x_adv", "success", "already_adversarial", "distance", "queries", "queries_to_success", "gradients",
-            "wasted_rows")  # fmt: skip
+_TENSORS = (
+    "x_adv",
+    "success",
+    "already_adversarial",
+    "distance",
+    "queries",
+    "queries_to_success",
+    "gradients",
+    "wasted_rows",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +36,8 @@ class Chunk:
 
     Attributes:
         result: of the samples.
-        broken_by: (n,) int64, 0 where the model erred without an attack, the attack's number from 1 where one broke the
-            sample, -1 where it stands.
+        broken_by: (n,) int64, 0 where the model erred without an attack, the attack's number from 1
+            where one broke the sample, -1 where it stands.
         names: of the attacks, in their order.
         heard: what the package's checks complained of, by the name of the flag.
         deviations: where the run is not as the package's authors publish it.
@@ -50,7 +58,8 @@ class StateFolder:
         identity: what decides the outcome, as JSON can hold it.
 
     Raises:
-        ValueError: if the folder holds a run of another identity, naming the differences, or is none.
+        ValueError: if the folder holds a run of another identity, naming the differences, or is
+            none.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -63,7 +72,9 @@ class StateFolder:
         if file.is_file():
             check_configuration(file, wanted, "say what its chunks are of")
         elif any(folder.glob("chunk-*.safetensors")):
-            raise ValueError(f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir")
+            raise ValueError(
+                f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir"
+            )
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(wanted, indent=1).encode())
@@ -82,14 +93,23 @@ class StateFolder:
         """
         from safetensors.torch import save
 
-        tensors = {name: getattr(chunk.result, name) for name in _TENSORS} | {"broken_by": chunk.broken_by}
-        facts = {"run": self._digest, "names": json.dumps(chunk.names), "heard": json.dumps(chunk.heard)}
+        tensors = {name: getattr(chunk.result, name) for name in _TENSORS} | {
+            "broken_by": chunk.broken_by
+        }
+        facts = {
+            "run": self._digest,
+            "names": json.dumps(chunk.names),
+            "heard": json.dumps(chunk.heard),
+        }
         facts["deviations"] = json.dumps(chunk.deviations)
-        content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts)
+        content = save(
+            {name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts
+        )
         write_atomically(self.file(number), content)
 
     def read(self, number: int, x: Tensor, norm: str, eps: float, seed: int) -> Chunk | None:
-        """The outcome of the chunk with the samples x (n, *S), on their device; None if it is not finished.
+        """The outcome of the chunk with the samples x (n, *S), on their device; None if it is not
+        finished.
 
         Raises:
             ValueError: naming the file, if it is damaged or of another run.
@@ -105,16 +125,28 @@ class StateFolder:
                 tensors = {name: content.get_tensor(name) for name in (*_TENSORS, "broken_by")}
             names, heard = tuple(json.loads(facts["names"])), json.loads(facts["heard"])
             deviations = tuple(json.loads(facts.get("deviations", "[]")))
-            fits = tensors["x_adv"].shape == x.shape and all(len(one) == len(x) for one in tensors.values())
-        except Exception as error:  # safetensors raises a class of its own, the rest of what it is read by
+            fits = tensors["x_adv"].shape == x.shape and all(
+                len(one) == len(x) for one in tensors.values()
+            )
+        except Exception as error:
+            # safetensors raises a class of its own, the rest of what it is read by
             raise ValueError(
-                f"{file} is damaged ({type(error).__name__}: {error}): delete it, and this chunk is computed again"
+                f"{file} is damaged ({type(error).__name__}: {error}): delete it, and this chunk is"
+                " computed again"
             ) from error
         if facts.get("run") != self._digest or not fits:
-            raise ValueError(f"{file} is of another run: delete it, and this chunk is computed again")
+            raise ValueError(
+                f"{file} is of another run: delete it, and this chunk is computed again"
+            )
         moved = {name: one.to(x.device) for name, one in tensors.items()}
         broken_by = moved.pop("broken_by")
-        facts_of_all: dict[str, Any] = {"x_nearest": None, "norm": norm, "eps": eps, "seed": seed, "early_stop": False}
+        facts_of_all: dict[str, Any] = {
+            "x_nearest": None,
+            "norm": norm,
+            "eps": eps,
+            "seed": seed,
+            "early_stop": False,
+        }
         # of x as the attack admitted it; chunks of earlier versions hold no lengths
         lengths = distortions(moved["x_adv"], x.clamp(0.0, 1.0))
         facts_of_all["lengths"] = measured(lengths, moved["success"], norm, x.device)["lengths"]

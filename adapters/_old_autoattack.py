@@ -1,4 +1,5 @@
-"""AutoAttack under the signature of the git package ``autoattack``, on top of the PyPI package ``pyautoattack``.
+"""AutoAttack under the signature of the git package ``autoattack``, on top of the PyPI package
+``pyautoattack``.
 
 Imported by :mod:`art_ext.adapters.robustbench` only where no real ``autoattack`` is installed.
 """
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 class AutoAttack(pyautoattack.AutoAttack):
     """The ensemble of parameter-free attacks, called as ``autoattack.AutoAttack`` is.
 
-    Progress goes to the logger ``auto-attack``, where pyautoattack writes it. A ``state_path`` left by an earlier call
-    cannot be resumed: neither package can.
+    Progress goes to the logger ``auto-attack``, where pyautoattack writes it. A ``state_path`` left
+    by an earlier call cannot be resumed: neither package can.
 
     References:
-        Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", 2020.
+        Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks", 2020.
     """
 
     def __init__(
@@ -39,13 +40,26 @@ class AutoAttack(pyautoattack.AutoAttack):
         log_path: str | Path | None = None,
     ) -> None:
         if is_tf_model:
-            raise ValueError("is_tf_model must be False, got True: pyautoattack attacks PyTorch models only")
+            raise ValueError(
+                "is_tf_model must be False, got True: pyautoattack attacks PyTorch models only"
+            )
         if log_path is not None:
-            raise ValueError(f"log_path must be None, got {log_path}: add a handler to the logger 'auto-attack'")
+            raise ValueError(
+                f"log_path must be None, got {log_path}: add a handler to the logger 'auto-attack'"
+            )
         attacks = list(attacks_to_run)
-        super().__init__(model, attacks=attacks or None, device=device, eps=eps, norm=norm, seed=seed, version=version)
+        super().__init__(
+            model,
+            attacks=attacks or None,
+            device=device,
+            eps=eps,
+            norm=norm,
+            seed=seed,
+            version=version,
+        )
         self.verbose = verbose
-        if version == "custom":  # pyautoattack keeps None, but callers may append to the list before they run it
+        # pyautoattack keeps None, but callers may append to the list before they run it
+        if version == "custom":
             self.attacks_to_run = attacks
 
     def run_standard_evaluation(
@@ -66,13 +80,17 @@ class AutoAttack(pyautoattack.AutoAttack):
             state_path: file in which pyautoattack records what it has done.
 
         Returns:
-            (N, C, H, W) images, adversarial where an attack succeeded, and (N,) labels if asked for.
+            (N, C, H, W) images, adversarial where an attack succeeded, and (N,) labels if asked
+            for.
         """
         trace = sys.gettrace()
         try:
-            adversarial, labels = super().run_standard_evaluation(x_orig, y_orig, batch_size=bs, state_path=state_path)
+            adversarial, labels = super().run_standard_evaluation(
+                x_orig, y_orig, batch_size=bs, state_path=state_path
+            )
         finally:
-            sys.settrace(trace)  # its check for dynamic defences switches off debuggers and coverage
+            # its check for dynamic defences switches off debuggers and coverage
+            sys.settrace(trace)
         return (adversarial, labels) if return_labels else adversarial
 
     def run_standard_evaluation_individual(

@@ -1,7 +1,8 @@
 """RobustBench as it comes from PyPI, made importable.
 
-RobustBench 1.1.1 imports ``autoattack``, but the dependency that its metadata installs is called ``pyautoattack`` and
-has another signature. The bridge lasts as long as one import: site-packages is not touched, no name stays behind.
+RobustBench 1.1.1 imports ``autoattack``, but the dependency that its metadata installs is called
+``pyautoattack`` and has another signature. The bridge lasts as long as one import: site-packages is
+not touched, no name stays behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from types import ModuleType
 
 @contextmanager
 def autoattack_bridge() -> Iterator[None]:
-    """Let ``import autoattack`` find pyautoattack under autoattack's old signature inside the ``with`` block.
+    """Let ``import autoattack`` find pyautoattack under autoattack's old signature inside the
+    ``with`` block.
 
     A real ``autoattack``, where one is installed, is left alone.
 
@@ -31,7 +33,9 @@ def autoattack_bridge() -> Iterator[None]:
 
         from art_ext.adapters._old_autoattack import AutoAttack
     except ImportError as error:
-        raise ImportError("neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'") from error
+        raise ImportError(
+            "neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'"
+        ) from error
     package, state = ModuleType("autoattack"), ModuleType("autoattack.state")
     vars(state).update(EvaluationState=EvaluationState)
     vars(package).update(AutoAttack=AutoAttack, state=state)
@@ -50,14 +54,16 @@ def import_robustbench() -> ModuleType:
         The module ``robustbench``, which ``import robustbench`` finds from then on.
 
     Raises:
-        ImportError: if RobustBench or something it imports is missing, or if ``robustbench`` is the stub that
-            torchattacks' wheel installs under that name; the message says what to do.
+        ImportError: if RobustBench or something it imports is missing, or if ``robustbench`` is the
+            stub that torchattacks' wheel installs under that name; the message says what to do.
     """
     with autoattack_bridge():
         try:
             module = importlib.import_module("robustbench")
         except ImportError as error:
-            raise ImportError(f"RobustBench cannot be imported ({error}): `art-ext doctor` explains why") from error
+            raise ImportError(
+                f"RobustBench cannot be imported ({error}): `art-ext doctor` explains why"
+            ) from error
     if not hasattr(module, "benchmark"):
         raise ImportError(
             f"{module.__file__} is not RobustBench but the stub in torchattacks' wheel: "

@@ -1,4 +1,6 @@
-"""AutoAttack in one call, over either of its packages, resumable, its outcome checked by us and its flags as data."""
+"""AutoAttack in one call, over either of its packages, resumable, its outcome checked by us and
+its flags as data.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from art_ext.adapters._autoattack_package import (
     fit_targets,
     heard_in,
     listening,
-)  # fmt: skip
+)
 from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
 from art_ext.adapters.foreign import Counted, Verdict, fenced
 from art_ext.core.calling import outside_inference_mode
@@ -51,12 +53,12 @@ class AutoAttackResult(AttackResult):
 
     Attributes:
         flags: all six, raised or not.
-        accuracies: share of samples that stand, by the name of the attack: after it and all before it; ``"clean"`` is
-            the first. Attacks of ``then`` come last.
-        broken_by: (N,) int64, the position in accuracies of what broke the sample, 0 for the clean check; -1 where it
-            stands.
-        deviations: where the run is not AutoAttack as its authors publish it, in a sentence each: fewer targets for a
-            model of fewer than 10 classes, and the settings of ``adjust``.
+        accuracies: share of samples that stand, by the name of the attack: after it and all before
+            it; ``"clean"`` is the first. Attacks of ``then`` come last.
+        broken_by: (N,) int64, the position in accuracies of what broke the sample, 0 for the clean
+            check; -1 where it stands.
+        deviations: where the run is not AutoAttack as its authors publish it, in a sentence each:
+            fewer targets for a model of fewer than 10 classes, and the settings of ``adjust``.
     """
 
     flags: tuple[Flag, ...] = ()
@@ -99,16 +101,17 @@ def run_autoattack(
 ) -> AutoAttackResult:
     """Find ``x'`` that the model misclassifies with ``||x' - x|| <= eps`` in [0, 1], by AutoAttack.
 
-    The samples are cut into chunks. In each, every attack runs on the samples that stand after those before it, from
-    the same seed. A success is what our own check finds: misclassified, inside ball and box. The package is given the
-    radius at which rounding to float32 keeps within eps + 1e-6: a little less than eps in L2 and L1.
+    The samples are cut into chunks. In each, every attack runs on the samples that stand after
+    those before it, from the same seed. A success is what our own check finds: misclassified,
+    inside ball and box. The package is given the radius at which rounding to float32 keeps within
+    eps + 1e-6: a little less than eps in L2 and L1.
 
-    Every row that goes through the model is a query, those of the package's own checks and our clean check and our
-    check of each outcome included. The package does not say whose row it sends, so the rows of an attack are spread
-    evenly over the samples of the chunk that it runs on.
+    Every row that goes through the model is a query, those of the package's own checks and our
+    clean check and our check of each outcome included. The package does not say whose row it sends,
+    so the rows of an attack are spread evenly over the samples of the chunk that it runs on.
 
-    For K < 10 classes, ``apgd-t`` and ``fab-t`` take K - 1 targets, since the package fails with its 9. For 2 or 3
-    classes ``apgd-t`` does not exist, and for 2 ``apgd-dlr`` does not.
+    For K < 10 classes, ``apgd-t`` and ``fab-t`` take K - 1 targets, since the package fails with
+    its 9. For 2 or 3 classes ``apgd-t`` does not exist, and for 2 ``apgd-dlr`` does not.
 
     Args:
         model: an ``nn.Module`` or a callable from images (R, C, H, W) to (R, K) scores.
@@ -116,21 +119,27 @@ def run_autoattack(
         y: (N,) class indices.
         eps: radius of the ball in the units of x, such as 8/255.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        version: ``"standard"``, ``"plus"``, ``"rand"`` (for randomised models), or ``"custom"`` with attacks.
+        version: ``"standard"``, ``"plus"``, ``"rand"`` (for randomised models), or ``"custom"``
+            with attacks.
         attacks: of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square; a text separates them by commas.
-        adjust: settings of the package's attack objects, ``{"apgd": {"n_iter": 20}}``; what is not AutoAttack's own
-            setting makes a number that must not be called AutoAttack's.
-        then: attacks ``(model, x, y) -> AttackResult`` that run on what stands after AutoAttack, such as a
-            ``functools.partial`` of ours with the same norm and eps; or pairs of name and attack.
+        adjust: settings of the package's attack objects, ``{"apgd": {"n_iter": 20}}``; what is not
+            AutoAttack's own setting makes a number that must not be called AutoAttack's.
+        then: attacks ``(model, x, y) -> AttackResult`` that run on what stands after AutoAttack,
+            such as a ``functools.partial`` of ours with the same norm and eps; or pairs of name and
+            attack.
         outputs: ``"logits"`` or ``"probabilities"``, whose logarithms are attacked.
         clip_values: the box; AutoAttack knows [0, 1] only.
-        batch_size: most rows in one call of the model. The package seeds each batch: its outcome depends on it.
+        batch_size: most rows in one call of the model. The package seeds each batch: its outcome
+            depends on it.
         chunk_size: samples attacked together, and kept together in state_dir.
-        seed: keys the package's random numbers; None draws one. The global random streams stay as they were.
+        seed: keys the package's random numbers; None draws one. The global random streams stay as
+            they were.
         device: where inputs go for models without parameters.
-        backend: ``"autoattack"``, ``"pyautoattack"``, or ``"auto"``, the first of these that is installed.
-        state_dir: a folder for finished chunks, each written atomically. The same call with the same folder goes on
-            where it was stopped, and returns what a call without a stop returns.
+        backend: ``"autoattack"``, ``"pyautoattack"``, or ``"auto"``, the first of these that is
+            installed.
+        state_dir: a folder for finished chunks, each written atomically. The same call with the
+            same folder goes on where it was stopped, and returns what a call without a stop
+            returns.
         callback: is told after each attack of each chunk.
 
     Returns:
@@ -138,24 +147,36 @@ def run_autoattack(
 
     Raises:
         ImportError: if the package is not installed.
-        ValueError: naming what was given and what was wanted; before any attack for a model of too few classes, naming
-            what runs there; for a state_dir of another configuration, naming the differences; for a damaged chunk,
-            naming the file; for a package that fails, with what it had warned of.
+        ValueError: naming what was given and what was wanted; before any attack for a model of too
+            few classes, naming what runs there; for a state_dir of another configuration, naming
+            the differences; for a damaged chunk, naming the file; for a package that fails, with
+            what it had warned of.
 
     References:
-        Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", 2020.
+        Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks", 2020.
     """
     if tuple(clip_values) != (0, 1):
         raise ValueError(f"AutoAttack knows no box but clip_values=(0, 1), got {clip_values}")
     plan = _Plan(
-        model=model, eps=eps, norm=norm, version=version, attacks=listed_attacks(attacks), adjust=adjust or {},
-        then=_named(then), outputs=outputs, batch_size=batch_size, seed=resolve_seed(seed), device=device,
+        model=model,
+        eps=eps,
+        norm=norm,
+        version=version,
+        attacks=listed_attacks(attacks),
+        adjust=adjust or {},
+        then=_named(then),
+        outputs=outputs,
+        batch_size=batch_size,
+        seed=resolve_seed(seed),
+        device=device,
         package=find_package(backend),
-    )  # fmt: skip
+    )
     check_count("chunk_size", chunk_size)
     plan.check(x, y)
-    folder = None if state_dir is None else StateFolder(Path(state_dir), plan.identity(x, y, chunk_size))
+    folder = (
+        None if state_dir is None else StateFolder(Path(state_dir), plan.identity(x, y, chunk_size))
+    )
     tell = callback or (lambda progress: None)
     chunks = []
     for number, start in enumerate(range(0, max(len(x), 1), chunk_size)):
@@ -167,7 +188,9 @@ def run_autoattack(
             except ValueError as error:
                 if len(x) <= chunk_size:
                     raise
-                raise ValueError(f"in the chunk that begins with sample {start}: {error}") from error
+                raise ValueError(
+                    f"in the chunk that begins with sample {start}: {error}"
+                ) from error
             if folder:
                 folder.write(number, chunk)
         chunks.append(chunk)
@@ -194,8 +217,8 @@ def _named(then: Sequence[Follower | tuple[str, Follower]]) -> dict[str, Followe
         name = one[0] if isinstance(one, tuple) else getattr(_function(attack), "__name__", "")
         if not callable(attack) or not name or name in (*named, *ATTACKS, "clean"):
             raise ValueError(
-                f"then must hold attacks with names of their own, or pairs (name, attack), got {one!r} "
-                f"beside {', '.join(named) or 'AutoAttack'}"
+                "then must hold attacks with names of their own, or pairs (name, attack), got"
+                f" {one!r} beside {', '.join(named) or 'AutoAttack'}"
             )
         named[name] = attack
     return named
@@ -209,7 +232,11 @@ def _described(attack: Any) -> str:
     """An attack by its function's name and the arguments fixed in advance."""
     function = _function(attack)
     named = function if hasattr(function, "__qualname__") else type(function)
-    fixed = f"{attack.args} {sorted(attack.keywords.items())}" if isinstance(attack, functools.partial) else ""
+    fixed = (
+        f"{attack.args} {sorted(attack.keywords.items())}"
+        if isinstance(attack, functools.partial)
+        else ""
+    )
     return f"{named.__module__}.{named.__qualname__} {fixed}".strip()
 
 
@@ -231,18 +258,25 @@ class _Plan:
     package: Package
 
     def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what AutoAttack or an attack after it cannot work with, before the model is asked."""
+        """Refuse what AutoAttack or an attack after it cannot work with, before the model is
+        asked.
+        """
         check_samples(x)
         if x.dim() != 4:
-            raise ValueError(f"x must be images of shape (N, C, H, W) for AutoAttack, got {tuple(x.shape)}")
+            raise ValueError(
+                f"x must be images of shape (N, C, H, W) for AutoAttack, got {tuple(x.shape)}"
+            )
         if y is None:
-            raise ValueError("y must be given: AutoAttack attacks the samples that the model gets right, got None")
+            raise ValueError(
+                "y must be given: AutoAttack attacks the samples that the model gets right, got"
+                " None"
+            )
         check_classes("y", y, len(x))
         check_choice("version", self.version, VERSIONS)
         if (self.version == "custom") != bool(self.attacks):
             raise ValueError(
-                f"attacks must be given with version='custom', and only then, got version={self.version!r} "
-                f"and attacks={self.attacks}"
+                "attacks must be given with version='custom', and only then, got"
+                f" version={self.version!r} and attacks={self.attacks}"
             )
         for name in self.attacks:
             check_choice("each of attacks", name, ATTACKS)
@@ -257,20 +291,32 @@ class _Plan:
     def identity(self, x: Tensor, y: Tensor, chunk_size: int) -> dict[str, Any]:
         """What decides the outcome."""
         return {
-            "tool": "art-ext autoattack", "package": f"{self.package.name} {self.package.version}",
-            "model": describe_model(self.model), "outputs": self.outputs, "data": describe_samples(x, y),
-            "norm": self.norm, "eps": self.eps, "version": self.version, "attacks": self.attacks,
+            "tool": "art-ext autoattack",
+            "package": f"{self.package.name} {self.package.version}",
+            "model": describe_model(self.model),
+            "outputs": self.outputs,
+            "data": describe_samples(x, y),
+            "norm": self.norm,
+            "eps": self.eps,
+            "version": self.version,
+            "attacks": self.attacks,
             "adjust": {part: dict(settings) for part, settings in self.adjust.items()},
-            "then": [[name, _described(attack)] for name, attack in self.then.items()],  # a list, since order counts
+            # a list, since order counts
+            "then": [[name, _described(attack)] for name, attack in self.then.items()],
             "seed": self.seed,
-            "batch_size": self.batch_size, "chunk_size": chunk_size,
-        }  # fmt: skip
+            "batch_size": self.batch_size,
+            "chunk_size": chunk_size,
+        }
 
     def _oracle(self, x: Tensor) -> ScoreOracle:
         return ScoreOracle(
-            self.model, len(x), outputs=self.outputs, batch_size=self.batch_size, device=self.device,
+            self.model,
+            len(x),
+            outputs=self.outputs,
+            batch_size=self.batch_size,
+            device=self.device,
             default_device=x.device,
-        )  # fmt: skip
+        )
 
     def _box(self, x: Tensor) -> Box:
         return Box.of((0.0, 1.0), x.shape[1:], torch.device("cpu"))
@@ -295,17 +341,27 @@ class _Plan:
                 if name in self.then:
                     hit = self._after(name, verdict, index)
                 else:
-                    moved, complaints = self._attack(adversary, name, problem.x[index], problem.goal[index])
+                    moved, complaints = self._attack(
+                        adversary, name, problem.x[index], problem.goal[index]
+                    )
                     heard = complaints | heard
                     network.eval()  # an attack may leave the model in the mode of training
                     network.charge(oracle, index)
                     hit = verdict.check(moved, index)
                 broken_by[index[hit]] = number
                 verdict.tell(number, index, finished=hit | (number == len(names)))
-        return Chunk(verdict.result(x.device, self.seed), broken_by.to(x.device), tuple(names), heard, deviations)
+        return Chunk(
+            verdict.result(x.device, self.seed),
+            broken_by.to(x.device),
+            tuple(names),
+            heard,
+            deviations,
+        )
 
     def _fit(self, adversary: Any, classes: int | None) -> tuple[str, ...]:
-        """Adapt the package's object to the number of classes, and say where it is not as published then."""
+        """Adapt the package's object to the number of classes, and say where it is not as
+        published then.
+        """
         changes = [
             f"{part}.{name} = {value}, by adjust"
             for part, settings in self.adjust.items()
@@ -321,22 +377,40 @@ class _Plan:
         radius = attainable_radius(self.norm, self.eps, self._box(x), math.prod(x.shape[1:]))
         with listening():
             adversary = self.package.kind(
-                network, norm=self.norm.capitalize(), eps=radius, seed=self.seed, verbose=False,
-                attacks_to_run=list(self.attacks), version=self.version, device=device,
-            )  # fmt: skip
+                network,
+                norm=self.norm.capitalize(),
+                eps=radius,
+                seed=self.seed,
+                verbose=False,
+                attacks_to_run=list(self.attacks),
+                version=self.version,
+                device=device,
+            )
         for part, settings in self.adjust.items():
             if part not in _PARTS or not isinstance(settings, Mapping):
-                raise ValueError(f"adjust must hold settings of {', '.join(_PARTS)}, got {part!r}: {settings!r}")
+                raise ValueError(
+                    f"adjust must hold settings of {', '.join(_PARTS)}, got {part!r}: {settings!r}"
+                )
             for name, value in settings.items():
-                if not hasattr(getattr(adversary, part), name) or not isinstance(value, int | float):
-                    raise ValueError(f"adjust must hold numbers that the attack has, got {part}.{name}: {value!r}")
+                if not hasattr(getattr(adversary, part), name) or not isinstance(
+                    value, int | float
+                ):
+                    raise ValueError(
+                        f"adjust must hold numbers that the attack has, got {part}.{name}:"
+                        f" {value!r}"
+                    )
                 setattr(getattr(adversary, part), name, value)
         return adversary
 
-    def _attack(self, adversary: Any, name: str, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, str]]:
-        """What one of the package's attacks makes of x (M, *S), and what the package complained of."""
+    def _attack(
+        self, adversary: Any, name: str, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, dict[str, str]]:
+        """What one of the package's attacks makes of x (M, *S), and what the package complained
+        of.
+        """
         adversary.attacks_to_run = [name]
-        counters = self.package.checks.funcs  # of the whole process: an earlier model's calls must not count for this
+        # of the whole process: an earlier model's calls must not count for this
+        counters = self.package.checks.funcs
         counters.update(dict.fromkeys(counters, 0))
         try:
             with fenced(self.seed), listening() as lines:
@@ -362,7 +436,9 @@ class _Plan:
     def _follow(self, name: str, attack: Follower, x: Tensor, y: Tensor) -> AttackResult:
         result = attack(self.model, x, y)
         if not isinstance(result, AttackResult):
-            raise ValueError(f"{name} of then must return an AttackResult, got {type(result).__name__}")
+            raise ValueError(
+                f"{name} of then must return an AttackResult, got {type(result).__name__}"
+            )
         if result.norm != self.norm or result.eps is None or not math.isclose(result.eps, self.eps):
             raise ValueError(
                 f"{name} of then must fill the same ball, norm={self.norm!r} and eps={self.eps}, "
@@ -375,20 +451,32 @@ class _Plan:
         result = AttackResult.cat([chunk.result for chunk in chunks])
         broken_by = torch.cat([chunk.broken_by for chunk in chunks])
         names = ["clean", *chunks[0].names]
-        stands = [exact_mean((broken_by < 0) | (broken_by > number)) for number in range(len(names))]
+        stands = [
+            exact_mean((broken_by < 0) | (broken_by > number)) for number in range(len(names))
+        ]
         accuracies = dict(zip(names, stands, strict=True))
         heard: dict[str, str] = {}
         for chunk in chunks:
             heard = chunk.heard | heard
         with listening() as lines:
-            self.package.checks.check_square_sr({name: accuracies[name] for name in names[: -len(self.then) or None]})
+            self.package.checks.check_square_sr(
+                {name: accuracies[name] for name in names[: -len(self.then) or None]}
+            )
         heard |= heard_in(lines)
-        unseen = dict.fromkeys(SIGNS, "not checked: no sample to attack") if bool((broken_by == 0).all()) else {}
+        unseen = (
+            dict.fromkeys(SIGNS, "not checked: no sample to attack")
+            if bool((broken_by == 0).all())
+            else {}
+        )
         if self.version == "rand":
             unseen["randomised"] = "not checked by version='rand'"
         flags = [Flag(name, name in heard, heard.get(name, unseen.get(name, ""))) for name in SIGNS]
         deviations = tuple(dict.fromkeys(one for chunk in chunks for one in chunk.deviations))
         own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
         return AutoAttackResult(
-            **own, flags=tuple(flags), accuracies=accuracies, broken_by=broken_by, deviations=deviations
+            **own,
+            flags=tuple(flags),
+            accuracies=accuracies,
+            broken_by=broken_by,
+            deviations=deviations,
         )

@@ -1,4 +1,6 @@
-"""What a toolkit's own attack is run in: its rows are counted, its randomness fenced, its outcome checked by us."""
+"""What a toolkit's own attack is run in: its rows are counted, its randomness fenced, its
+outcome checked by us.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class Counted(nn.Module):
         self.forwards += len(rows) + self._call.refused_rows
         self._call.refused_rows = 0
         outputs = read_outputs(answer, len(rows), self.outputs)
-        if self.outputs == "probabilities":  # up to a constant per row, which no loss of logits sees
+        # up to a constant per row, which no loss of logits sees
+        if self.outputs == "probabilities":
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         if outputs.requires_grad:
             count = len(rows)
@@ -56,7 +59,9 @@ class Counted(nn.Module):
         return outputs
 
     def charge(self, oracle: LabelOracle, index: Tensor) -> None:
-        """Spread the rows so far evenly over the samples in index (M,), and begin anew; their sum is exact."""
+        """Spread the rows so far evenly over the samples in index (M,), and begin anew; their
+        sum is exact.
+        """
         oracle.queries[index] += _shares(self.forwards, index)
         oracle.gradients[index] += _shares(self.backwards, index)
         self.forwards = self.backwards = 0
@@ -72,7 +77,8 @@ def _shares(total: int, index: Tensor) -> Tensor:
 def fenced(seed: int) -> Iterator[None]:
     """Seed the global random streams, which toolkits draw from, and put them back as they were.
 
-    Every call of a toolkit begins with the same seed: what it does to a batch does not depend on the batches before.
+    Every call of a toolkit begins with the same seed: what it does to a batch does not depend on
+        the batches before.
     """
     seed = (seed ^ seed >> 32) % (1 << 32)  # these generators read no more than 32 bits
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the toolkits' stream, not ours
@@ -103,7 +109,13 @@ class Verdict:
     """
 
     def __init__(
-        self, name: str, oracle: LabelOracle, problem: Problem, norm: str, eps: float, callback: Callback
+        self,
+        name: str,
+        oracle: LabelOracle,
+        problem: Problem,
+        norm: str,
+        eps: float,
+        callback: Callback,
     ) -> None:
         self.name = name
         self.oracle = oracle
@@ -122,7 +134,8 @@ class Verdict:
         return (~self.success).nonzero().squeeze(1)
 
     def check(self, moved: Tensor, index: Tensor) -> Tensor:
-        """(M,) bool, which rows of moved (M, *S) fool the model inside ball and box; these are kept.
+        """(M,) bool, which rows of moved (M, *S) fool the model inside ball and box; these are
+        kept.
 
         Args:
             moved: what the attack made of the samples.
@@ -133,7 +146,9 @@ class Verdict:
         """
         x = self.problem.x[index]
         if moved.shape != x.shape:
-            raise ValueError(f"{self.name} must return the shape {tuple(x.shape)}, got {tuple(moved.shape)}")
+            raise ValueError(
+                f"{self.name} must return the shape {tuple(x.shape)}, got {tuple(moved.shape)}"
+            )
         if not len(index):
             return torch.zeros_like(index, dtype=torch.bool)
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
@@ -146,18 +161,29 @@ class Verdict:
         return hit
 
     def tell(self, step: int, index: Tensor, finished: Tensor) -> None:
-        """Let the callback know of the samples in index (M,), and which of them are finished (M,)."""
+        """Let the callback know of the samples in index (M,), and which of them are finished
+        (M,).
+        """
         queries = self.oracle.queries[index]
-        self.callback(Progress(step, index, self._distance[index], queries, finished, self.success[index]))
+        self.callback(
+            Progress(step, index, self._distance[index], queries, finished, self.success[index])
+        )
 
     def result(self, home: torch.device, seed: int) -> AttackResult:
         """The outcome, its tensors sent home."""
         oracle = self.oracle
         return AttackResult(
-            x_adv=self._x_adv.to(home), success=self.success.to(home), already_adversarial=self.already.to(home),
-            x_nearest=None, queries=oracle.queries.to(home),
+            x_adv=self._x_adv.to(home),
+            success=self.success.to(home),
+            already_adversarial=self.already.to(home),
+            x_nearest=None,
+            queries=oracle.queries.to(home),
             queries_to_success=torch.where(self.success, oracle.queries, -1).to(home),
-            gradients=oracle.gradients.to(home), wasted_rows=oracle.wasted_rows.to(home), norm=self.norm, eps=self.eps,
-            seed=seed, early_stop=False,
+            gradients=oracle.gradients.to(home),
+            wasted_rows=oracle.wasted_rows.to(home),
+            norm=self.norm,
+            eps=self.eps,
+            seed=seed,
+            early_stop=False,
             **measured(distortions(self._x_adv, self.problem.x), self.success, self.norm, home),
-        )  # fmt: skip
+        )

@@ -1,4 +1,6 @@
-"""RobustBench: its import bridged, its models from local files, its evaluation on our data, and what it is sent."""
+"""RobustBench: its import bridged, its models from local files, its evaluation on our data, and
+what it is sent.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ class Evaluation:
         threat_model: ``"Linf"`` or ``"L2"``.
         eps: radius in the units of x.
         version: of AutoAttack.
-        result: of AutoAttack, with the adversarial images, the accuracy after each attack, and its flags.
+        result: of AutoAttack, with the adversarial images, the accuracy after each attack, and its
+            flags.
     """
 
     clean_accuracy: float
@@ -90,25 +93,32 @@ def evaluate(
     seed: int = 0,
     **options: Any,
 ) -> Evaluation:
-    """Clean and robust accuracy as RobustBench's ``benchmark`` measures them: AutoAttack on the first test samples.
+    """Clean and robust accuracy as RobustBench's ``benchmark`` measures them: AutoAttack on the
+    first test samples.
 
-    Unlike there, data come from local files or from tensors, nothing is downloaded or written, the model is neither
-    moved nor left in another mode: one in training mode is evaluated in eval mode, with a warning.
+    Unlike there, data come from local files or from tensors, nothing is downloaded or written, the
+    model is neither moved nor left in another mode: one in training mode is evaluated in eval mode,
+    with a warning.
 
     Args:
         model: from (R, *S) in [0, 1] to (R, K) logits.
-        dataset: a name or path, as ``load_data`` takes it; with x and y, what the report calls them.
+        dataset: a name or path, as ``load_data`` takes it; with x and y, what the report calls
+            them.
         threat_model: ``"Linf"`` or ``"L2"``; corruptions are not measured here.
         eps: radius in the units of x.
-        n_examples: the first so many samples, or all where there are fewer; the result tells how many.
-        data_dir: where to look for a named data set; without it, the folder in the environment variable ART_EXT_DATA.
+        n_examples: the first so many samples, or all where there are fewer; the result tells how
+            many.
+        data_dir: where to look for a named data set; without it, the folder in the environment
+            variable ART_EXT_DATA.
         x: (N, *S) in [0, 1], in place of the files.
         y: (N,) int64, their classes.
         batch_size: most rows in one model call.
         device: where inputs go, for models without parameters.
-        version: of AutoAttack: ``"standard"``, ``"plus"``, ``"rand"`` or ``"custom"`` (with ``attacks=[...]``).
+        version: of AutoAttack: ``"standard"``, ``"plus"``, ``"rand"`` or ``"custom"`` (with
+            ``attacks=[...]``).
         seed: of AutoAttack.
-        **options: passed on to :func:`art_ext.adapters.autoattack.run_autoattack`, such as ``state_dir``.
+        **options: passed on to :func:`art_ext.adapters.autoattack.run_autoattack`, such as
+            ``state_dir``.
 
     Raises:
         ValueError: for values that make no sense, and data that are not found.
@@ -126,16 +136,31 @@ def evaluate(
     from art_ext.adapters.autoattack import run_autoattack
 
     if isinstance(model, nn.Module) and model.training:
-        logger.warning("the model is in training mode: it is evaluated in eval mode, and put back afterwards")
+        logger.warning(
+            "the model is in training mode: it is evaluated in eval mode, and put back afterwards"
+        )
     x, y = x[:n_examples], y[:n_examples]
     with frozen_eval(model):
         result = run_autoattack(
-            model, x, y, norm=NORMS[threat_model], eps=eps, version=version, seed=seed, batch_size=batch_size,
-            device=device, **options,
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            norm=NORMS[threat_model],
+            eps=eps,
+            version=version,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            **options,
+        )
     wrong = result.already_adversarial
     return Evaluation(
         clean_accuracy=exact_mean(~wrong),
         robust_accuracy=exact_mean(~(wrong | result.success)),
-        dataset=dataset, samples=len(x), threat_model=threat_model, eps=eps, version=version, result=result,
-    )  # fmt: skip
+        dataset=dataset,
+        samples=len(x),
+        threat_model=threat_model,
+        eps=eps,
+        version=version,
+        result=result,
+    )

@@ -1,4 +1,6 @@
-"""Look at a submission folder as RobustBench's maintainers would, and recompute a sample of its numbers."""
+"""Look at a submission folder as RobustBench's maintainers would, and recompute a sample of its
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 from art_ext.models import resolve_factory
 
-FLIPS = 0.02  # share of verdicts that other kernels' rounding may change; adversarials lie close to the boundary
+# share of verdicts that other kernels' rounding may change; adversarials lie close to the boundary
+FLIPS = 0.02
 REPEATED = 1e-4  # of a row's range of logits, AutoAttack's own threshold for randomised models
 
 
@@ -73,19 +76,22 @@ def check_submission(
     device: torch.device | str | None = None,
     batch_size: int = 250,
 ) -> list[Check]:
-    """Check a folder that :func:`submission` made: that it is whole, that RobustBench can load and attack the model,
-    and that the numbers follow from the records and come out again on a sample.
+    """Check a folder that :func:`submission` made: that it is whole, that RobustBench can load and
+    attack the model, and that the numbers follow from the records and come out again on a sample.
 
-    This runs the model's Python file, as whoever takes the submission must. Checkpoints are read as tensors only.
+    This runs the model's Python file, as whoever takes the submission must. Checkpoints are read as
+    tensors only.
 
     Args:
         folder: of the submission.
-        model_dir: where the zoo's checkpoints lie, for an external evaluation without a model of its own.
+        model_dir: where the zoo's checkpoints lie, for an external evaluation without a model of
+            its own.
         device: where to put the model.
         batch_size: most rows in one model call.
 
     Returns:
-        What was looked at, in order. A check is not made (ok None) if what it needs is missing or failed before it.
+        What was looked at, in order. A check is not made (ok None) if what it needs is missing or
+        failed before it.
 
     Raises:
         ValueError: if it is no submission folder.
@@ -115,11 +121,22 @@ def _open(path: Path, device: torch.device | str | None, batch_size: int) -> _Fo
         facts = json.loads((path / SUBMISSION).read_text(encoding="utf-8"))
         evidence = load_file(path / EVIDENCE)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{path} must be a folder made by art-ext submit, but reading it fails: {error}") from error
-    if not isinstance(facts, dict) or facts.get("tool") != "art-ext" or facts.get("kind") not in KINDS:
-        raise ValueError(f"{path / SUBMISSION} must be written by art-ext submit, got something else")
+        raise ValueError(
+            f"{path} must be a folder made by art-ext submit, but reading it fails: {error}"
+        ) from error
+    if (
+        not isinstance(facts, dict)
+        or facts.get("tool") != "art-ext"
+        or facts.get("kind") not in KINDS
+    ):
+        raise ValueError(
+            f"{path / SUBMISSION} must be written by art-ext submit, got something else"
+        )
     if facts.get("format") != FORMAT:
-        raise ValueError(f"{path} is a submission of format {facts.get('format')}, wanted {FORMAT}: make it again")
+        raise ValueError(
+            f"{path} is a submission of format {facts.get('format')}, wanted {FORMAT}: make it"
+            " again"
+        )
     return _Folder(path, facts, evidence, device, batch_size)
 
 
@@ -131,7 +148,7 @@ def _guarded(name: str, look: Callable[[], tuple[bool | None, str]]) -> Check:
         return Check(name, False, " ".join(f"{type(error).__name__}: {error}".split()))
 
 
-# ------------------------------------------------------------------------------------------------------------- papers
+# --- papers ---
 
 
 def _weights(folder: _Folder) -> tuple[bool, str]:
@@ -156,10 +173,15 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 def _numbers(folder: _Folder) -> tuple[bool, str]:
     """The accuracies are those of the verdicts."""
     counted = {name: exact_mean(~folder.evidence[flag]) for name, flag in _VERDICTS.items()}
-    wrong = [f"{name} {folder.facts[name]} instead of {share}" for name, share in counted.items()
-             if abs(folder.facts[name] - share) > 1e-9]  # fmt: skip
+    wrong = [
+        f"{name} {folder.facts[name]} instead of {share}"
+        for name, share in counted.items()
+        if abs(folder.facts[name] - share) > 1e-9
+    ]
     if len(folder.evidence["wrong"]) != folder.facts["samples"]:
-        wrong.append(f"{len(folder.evidence['wrong'])} verdicts for {folder.facts['samples']} samples")
+        wrong.append(
+            f"{len(folder.evidence['wrong'])} verdicts for {folder.facts['samples']} samples"
+        )
     return not wrong, "; ".join(wrong) or "the accuracies are those of the records' verdicts"
 
 
@@ -181,24 +203,44 @@ def _model_info(folder: _Folder) -> tuple[bool, str]:
     file = folder.path / "model_info" / dataset / facts["threat_model"] / f"{name}.json"
     info = json.loads(file.read_text(encoding="utf-8"))
     wrong = problems_of(info)
-    wanted = {"clean_acc": "clean_accuracy", "reported": "robust_accuracy", "autoattack_acc": "autoattack_accuracy"}
+    wanted = {
+        "clean_acc": "clean_accuracy",
+        "reported": "robust_accuracy",
+        "autoattack_acc": "autoattack_accuracy",
+    }
     for key, name in wanted.items():
         claimed = None if facts[name] is None else format_percent(facts[name])
         if info.get(key) != claimed:
             wrong.append(f"{key} is {info.get(key)} instead of {claimed}")
-    return not wrong, "; ".join(wrong) or f"{file.relative_to(folder.path)} fits RobustBench's schema"
+    return (
+        not wrong,
+        "; ".join(wrong) or f"{file.relative_to(folder.path)} fits RobustBench's schema",
+    )
 
 
 def _images(folder: _Folder) -> tuple[bool, str]:
-    """The tensor to hand in: as many images as claimed, in the box, and among them those of the sample."""
+    """The tensor to hand in: as many images as claimed, in the box, and among them those of the
+    sample.
+    """
     images = torch.load(folder.path / IMAGES, map_location="cpu", weights_only=True)
     index, facts = folder.evidence["index"], folder.facts
     wanted = (facts["samples"], *folder.evidence["x"].shape[1:])
-    if not isinstance(images, Tensor) or images.dtype != torch.float32 or tuple(images.shape) != wanted:
-        given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+    if (
+        not isinstance(images, Tensor)
+        or images.dtype != torch.float32
+        or tuple(images.shape) != wanted
+    ):
+        given = (
+            f"{images.dtype} {tuple(images.shape)}"
+            if isinstance(images, Tensor)
+            else type(images).__name__
+        )
         return False, f"{IMAGES} must be float32 of shape {wanted}, got {given}"
     if not bool(((images >= 0) & (images <= 1)).all()):
-        return False, f"{IMAGES} must lie in [0, 1], got {float(images.min())} to {float(images.max())}"
+        return (
+            False,
+            f"{IMAGES} must lie in [0, 1], got {float(images.min())} to {float(images.max())}",
+        )
     if not torch.equal(images[index], folder.evidence["x_adv"]):
         return False, f"{IMAGES} differs from the sample of it in {EVIDENCE}"
     part = "" if facts["samples"] == facts["full"] else f", of a test set of {facts['full']}"
@@ -213,7 +255,9 @@ def _data(folder: _Folder) -> tuple[bool | None, str]:
     place, classes = details.get("data"), details.get("classes")
     order = details.get("class_order", "numeric")
     try:
-        data = load_data(place or folder.facts["metadata"]["dataset"], class_order=order, classes=classes)
+        data = load_data(
+            place or folder.facts["metadata"]["dataset"], class_order=order, classes=classes
+        )
         data = data.first(folder.facts["samples"])
     except (ValueError, OSError, ImportError) as error:
         return None, f"the data are not at hand: {error}"
@@ -223,46 +267,59 @@ def _data(folder: _Folder) -> tuple[bool | None, str]:
     return True, f"the samples are the first {len(data)} of {place}"
 
 
-# -------------------------------------------------------------------------------------------------------------- model
+# --- model ---
 
 
-def _load(folder: _Folder, model_dir: str | os.PathLike[str], loaded: list[nn.Module]) -> tuple[bool | None, str]:
+def _load(
+    folder: _Folder, model_dir: str | os.PathLike[str], loaded: list[nn.Module]
+) -> tuple[bool | None, str]:
     """Make the model from the file handed in, and fill it as RobustBench fills its own."""
     facts = folder.facts
     if facts["model"] is None:
         try:
             model = load_zoo_model(
-                facts["metadata"]["name"], facts["metadata"]["dataset"], facts["threat_model"], model_dir=model_dir
+                facts["metadata"]["name"],
+                facts["metadata"]["dataset"],
+                facts["threat_model"],
+                model_dir=model_dir,
             )
         except (ValueError, ImportError) as error:
             return None, f"no model was handed in, and the zoo's is not at hand: {error}"
     else:
         source = facts["model"]
-        made = resolve_factory(f"{folder.path / source['file']}:{source['factory']}", source["arguments"])
+        made = resolve_factory(
+            f"{folder.path / source['file']}:{source['factory']}", source["arguments"]
+        )
         if not isinstance(made, nn.Module):
             return False, f"{source['factory']} must make an nn.Module, got {type(made).__name__}"
         state = torch.load(folder.path / WEIGHTS[1], map_location="cpu", weights_only=True)
         made.load_state_dict(_as_robustbench_names(state))
         model = made
     loaded.append(model.eval() if folder.device is None else model.eval().to(folder.device))
-    return True, "loads with RobustBench's treatment of names" if facts["model"] else "is the zoo's own"
+    return True, (
+        "loads with RobustBench's treatment of names" if facts["model"] else "is the zoo's own"
+    )
 
 
 def _as_robustbench_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict after RobustBench's ``rm_substr_from_state_dict``.
 
-    It takes the first characters off every name that has "module." or "model." anywhere in it: a network that holds its
-    layers under ``self.model`` loses them.
+    It takes the first characters off every name that has "module." or "model." anywhere in it: a
+    network that holds its layers under ``self.model`` loses them.
     """
     for prefix in ("module.", "model."):
-        state = {name[len(prefix):] if prefix in name else name: one for name, one in state.items()}
+        state = {
+            name[len(prefix) :] if prefix in name else name: one for name, one in state.items()
+        }
     return dict(state)
 
 
 def _clean(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     """The clean verdicts come out again."""
     evidence = folder.evidence
-    wrong = folder.logits(model, evidence["x"]).argmax(dim=1) != evidence["labels"][evidence["index"]]
+    wrong = (
+        folder.logits(model, evidence["x"]).argmax(dim=1) != evidence["labels"][evidence["index"]]
+    )
     return _agreement("clean accuracy", wrong, evidence["wrong"][evidence["index"]])
 
 
@@ -273,10 +330,19 @@ def _robust(folder: _Folder, model: nn.Module) -> tuple[bool | None, str]:
         return None, "the run kept no adversarial images: evaluate with --save-images"
     x, x_adv = evidence["x"], evidence["x_adv"]
     box = Box.of((0.0, 1.0), x.shape[1:], x.device)
-    outside = ~(within_ball(distances(x_adv, x, NORMS[facts["threat_model"]]), facts["eps"]) & box.contains(x_adv))
+    outside = ~(
+        within_ball(distances(x_adv, x, NORMS[facts["threat_model"]]), facts["eps"])
+        & box.contains(x_adv)
+    )
     if bool(outside.any()):
         first = int(evidence["index"][outside][0])
-        return False, f"{int(outside.sum())} of {len(x)} images leave the ball or the box, first sample {first}"
+        return (
+            False,
+            (
+                f"{int(outside.sum())} of {len(x)} images leave the ball or the box, first sample"
+                f" {first}"
+            ),
+        )
     wrong = folder.logits(model, x_adv).argmax(dim=1) != evidence["labels"][evidence["index"]]
     return _agreement("robust accuracy", wrong, evidence["fallen"][evidence["index"]])
 
@@ -284,7 +350,10 @@ def _robust(folder: _Folder, model: nn.Module) -> tuple[bool | None, str]:
 def _agreement(what: str, wrong: Tensor, recorded: Tensor) -> tuple[bool, str]:
     differing = wrong != recorded
     share = exact_mean(~wrong)
-    detail = f"{what} {share:.1%} on {len(wrong)} samples; {int(differing.sum())} verdicts differ from the records"
+    detail = (
+        f"{what} {share:.1%} on {len(wrong)} samples; {int(differing.sum())} verdicts differ from"
+        " the records"
+    )
     return exact_mean(differing) <= FLIPS, detail
 
 
@@ -296,7 +365,14 @@ def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     if not bool(outputs.isfinite().all()):
         return False, "the model returns NaN or infinity"
     simplex = bool(in_simplex(outputs).all())
-    return not simplex, "the model returns probabilities, logits are wanted" if simplex else "the model returns logits"
+    return (
+        not simplex,
+        (
+            "the model returns probabilities, logits are wanted"
+            if simplex
+            else "the model returns logits"
+        ),
+    )
 
 
 def _deterministic(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
@@ -312,7 +388,9 @@ def _gradients(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     x, y = folder.evidence["x"], folder.evidence["labels"][folder.evidence["index"]]
     with folder.oracle(GradientOracle, model, len(x)) as oracle:
         rows, labels = x.to(oracle.device), y.to(oracle.device)
-        found = oracle.gradient(rows, torch.arange(len(x), device=oracle.device), lambda z, i: margin(z, labels[i]))
+        found = oracle.gradient(
+            rows, torch.arange(len(x), device=oracle.device), lambda z, i: margin(z, labels[i])
+        )
     zero = int((found.gradient == 0).flatten(1).all(dim=1).sum())
     return not zero, f"the input gradient is zero for {zero} of {len(x)} samples"
 
@@ -328,8 +406,16 @@ def _no_search(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
 
 _CLAIMS = ("**Model identifier", "**Threat Model", "**eps", "**Clean accuracy", "**Robust accuracy")
 _VERDICTS = {"clean_accuracy": "wrong", "robust_accuracy": "fallen"}
-_PAPERS: dict[str, Callable[[_Folder], tuple[bool | None, str]]] = {"numbers": _numbers, "issue": _issue, "data": _data}
+_PAPERS: dict[str, Callable[[_Folder], tuple[bool | None, str]]] = {
+    "numbers": _numbers,
+    "issue": _issue,
+    "data": _data,
+}
 _MODEL: dict[str, Callable[[_Folder, nn.Module], tuple[bool | None, str]]] = {
-    "clean accuracy": _clean, "robust accuracy": _robust, "logits": _logits, "deterministic": _deterministic,
-    "input gradients": _gradients, "no optimisation": _no_search,
-}  # fmt: skip
+    "clean accuracy": _clean,
+    "robust accuracy": _robust,
+    "logits": _logits,
+    "deterministic": _deterministic,
+    "input gradients": _gradients,
+    "no optimisation": _no_search,
+}

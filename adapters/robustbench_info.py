@@ -13,17 +13,31 @@ from typing import Any
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.files import write_atomically
 
-FULL = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}  # images in each leaderboard's test set
-NORMS = {"Linf": "linf", "L2": "l2"}  # the leaderboards that attacks are measured on, and our names of their norms
+# images in each leaderboard's test set
+FULL = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
+# the leaderboards that attacks are measured on, and our names of their norms
+NORMS = {"Linf": "linf", "L2": "l2"}
 IDENTIFIER = re.compile(r"[A-Z][A-Za-z-]*(19|20)\d\d[A-Z][A-Za-z0-9-]*(_[\w.-]+)?")
 # what a file of these leaderboards holds: always, and where there is something to say
 ALWAYS: dict[str, type] = {
-    "link": str, "name": str, "authors": str, "additional_data": bool, "number_forward_passes": int, "dataset": str,
-    "venue": str, "architecture": str, "eps": str, "clean_acc": str, "reported": str,
-}  # fmt: skip
+    "link": str,
+    "name": str,
+    "authors": str,
+    "additional_data": bool,
+    "number_forward_passes": int,
+    "dataset": str,
+    "venue": str,
+    "architecture": str,
+    "eps": str,
+    "clean_acc": str,
+    "reported": str,
+}
 SOMETIMES: dict[str, type] = {
-    "autoattack_acc": str, "external": str, "footnote": str, "unreliable": bool,
-}  # fmt: skip
+    "autoattack_acc": str,
+    "external": str,
+    "footnote": str,
+    "unreliable": bool,
+}
 PERCENTAGES = ("clean_acc", "reported", "autoattack_acc", "external")
 
 
@@ -41,7 +55,11 @@ def format_eps(eps: float) -> str:
     if float(short) == eps:
         return short
     steps = round(eps * 255)
-    return f"{steps}/255" if steps and math.isclose(eps, steps / 255, rel_tol=1e-6) else repr(float(eps))
+    return (
+        f"{steps}/255"
+        if steps and math.isclose(eps, steps / 255, rel_tol=1e-6)
+        else repr(float(eps))
+    )
 
 
 def check_identifier(name: str) -> None:
@@ -52,13 +70,15 @@ def check_identifier(name: str) -> None:
     """
     if not isinstance(name, str) or IDENTIFIER.fullmatch(name) is None:
         raise ValueError(
-            "a model id must be <Name><Year><FirstWordOfTitle>, such as Wong2020Fast or Wang2023Better_WRN-28-10, "
-            f"got {name!r}"
+            "a model id must be <Name><Year><FirstWordOfTitle>, such as Wong2020Fast or"
+            f" Wang2023Better_WRN-28-10, got {name!r}"
         )
 
 
 def problems_of(info: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the content of a model_info file, as sentences; none if it fits RobustBench's schema."""
+    """What is wrong with the content of a model_info file, as sentences; none if it fits
+    RobustBench's schema.
+    """
     found = [f"{name} is missing" for name in ALWAYS if name not in info]
     for name, value in info.items():
         wanted = ALWAYS.get(name) or SOMETIMES.get(name)
@@ -67,7 +87,9 @@ def problems_of(info: Mapping[str, Any]) -> list[str]:
         elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             found.append(f"{name} must be {wanted.__name__}, got {value!r}")
         elif name in PERCENTAGES and not _is_percentage(value):
-            found.append(f"{name} must be a percentage with two decimals such as '53.42', got {value!r}")
+            found.append(
+                f"{name} must be a percentage with two decimals such as '53.42', got {value!r}"
+            )
     if info.get("dataset") not in FULL:
         found.append(f"dataset must be one of {', '.join(FULL)}, got {info.get('dataset')!r}")
     return found
@@ -99,10 +121,11 @@ def write_model_info(
     unreliable: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write ``model_info/<dataset>/<threat_model>/<identifier>.json`` below a folder, in RobustBench's schema.
+    """Write ``model_info/<dataset>/<threat_model>/<identifier>.json`` below a folder, in
+    RobustBench's schema.
 
-    Accuracies go in as shares and come out as text in percent ("53.42"), the radius as "8/255". What was not measured
-    is left out: RobustBench's table takes the key itself for a number.
+    Accuracies go in as shares and come out as text in percent ("53.42"), the radius as "8/255".
+    What was not measured is left out: RobustBench's table takes the key itself for a number.
 
     Args:
         folder: in which ``model_info`` lies or is made.
@@ -134,13 +157,21 @@ def write_model_info(
     check_count("number_forward_passes", number_forward_passes)
     accuracies = {"autoattack_acc": autoattack_accuracy, "external": external}
     info = {
-        "link": link, "name": title, "authors": authors, "additional_data": additional_data,
-        "number_forward_passes": number_forward_passes, "dataset": dataset, "venue": venue,
-        "architecture": architecture, "eps": format_eps(eps), "clean_acc": format_percent(clean_accuracy),
+        "link": link,
+        "name": title,
+        "authors": authors,
+        "additional_data": additional_data,
+        "number_forward_passes": number_forward_passes,
+        "dataset": dataset,
+        "venue": venue,
+        "architecture": architecture,
+        "eps": format_eps(eps),
+        "clean_acc": format_percent(clean_accuracy),
         "reported": format_percent(reported),
         **{name: format_percent(share) for name, share in accuracies.items() if share is not None},
-        "footnote": footnote, "unreliable": unreliable,
-    }  # fmt: skip
+        "footnote": footnote,
+        "unreliable": unreliable,
+    }
     wrong = problems_of(info)
     if wrong:
         raise ValueError(f"model_info of {identifier}: {'; '.join(wrong)}")

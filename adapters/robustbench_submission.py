@@ -1,4 +1,6 @@
-"""A folder to hand in to RobustBench: model, numbers, log, and the text of the issue to open there."""
+"""A folder to hand in to RobustBench: model, numbers, log, and the text of the issue to open
+there.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Metadata:
     """What the records cannot know.
 
     Attributes:
-        name: the model's id, ``<Name><Year><FirstWordOfTitle>``; of an external evaluation, that in the model zoo.
+        name: the model's id, ``<Name><Year><FirstWordOfTitle>``; of an external evaluation, that in
+            the model zoo.
         dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
         authors: of the paper or, of an external evaluation, of the evaluation.
         paper_title, paper_link, venue: of the paper.
@@ -72,7 +75,9 @@ class Metadata:
         """
         check_choice("dataset", self.dataset, tuple(FULL))
         check_identifier(self.name)
-        needed = ("authors",) if external else ("authors", "paper_title", "paper_link", "architecture")
+        needed = (
+            ("authors",) if external else ("authors", "paper_title", "paper_link", "architecture")
+        )
         missing = [name for name in needed if not getattr(self, name).strip()]
         if not external and self.additional_data is None:
             missing.append("additional_data")
@@ -82,7 +87,8 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Source:
-    """The user's model: a Python file of its own, the function in it that makes the network, and its arguments.
+    """The user's model: a Python file of its own, the function in it that makes the network, and
+    its arguments.
 
     Attributes:
         model: the network with its weights.
@@ -107,64 +113,106 @@ def submission(
     allow_partial: bool = False,
     sample: int = 200,
 ) -> Path:
-    """Make a folder for RobustBench: a new model, or with ``external`` an evaluation of a model that it has.
+    """Make a folder for RobustBench: a new model, or with ``external`` an evaluation of a model
+    that it has.
 
-    It holds ``issue.md`` (the text of the issue), ``submission.json``, ``log.txt`` (what was run, with what, and what
-    each attack broke), ``evidence.safetensors`` (labels and verdicts of all samples, and some samples themselves with
-    their adversarials); for a model its file, ``model.safetensors``, ``model.pt`` (its state dict) and its model_info
-    file; for an external evaluation ``adversarial_images.pt``. All accuracies are counted from the evidence.
+    It holds ``issue.md`` (the text of the issue), ``submission.json``, ``log.txt`` (what was run,
+    with what, and what each attack broke), ``evidence.safetensors`` (labels and verdicts of all
+    samples, and some samples themselves with their adversarials); for a model its file,
+    ``model.safetensors``, ``model.pt`` (its state dict) and its model_info file; for an external
+    evaluation ``adversarial_images.pt``. All accuracies are counted from the evidence.
 
     Args:
         out: the folder, new or empty; it appears when it is complete.
         metadata: what the records cannot know.
         evidence: what was measured.
-        source: the model; may be left out of an external evaluation, which is then checked against the zoo's model.
+        source: the model; may be left out of an external evaluation, which is then checked against
+            the zoo's model.
         external: an evaluation of a model in RobustBench's zoo.
         allow_partial: accept fewer samples than the full test set.
         sample: how many samples to put into the folder for its check.
 
     Raises:
-        ValueError: if something is missing, the test set is not complete, or the folder has other files in it.
+        ValueError: if something is missing, the test set is not complete, or the folder has other
+            files in it.
     """
     target = Path(out)
     check_count("sample", sample)
     metadata.check(external)
     full, samples, shape = FULL[metadata.dataset], len(evidence.x), tuple(evidence.x.shape[1:])
     if metadata.dataset.startswith("cifar") and shape != (3, 32, 32):
-        raise ValueError(f"images of {metadata.dataset} have shape (3, 32, 32), got {shape}: wrong dataset?")
+        raise ValueError(
+            f"images of {metadata.dataset} have shape (3, 32, 32), got {shape}: wrong dataset?"
+        )
     if samples > full or (samples < full and not allow_partial):
         raise ValueError(
-            f"the leaderboard of {metadata.dataset} wants the full test set, {full} images, got {samples}: evaluate "
-            "all of them, or accept fewer with allow_partial (--allow-partial)"
+            f"the leaderboard of {metadata.dataset} wants the full test set, {full} images, got"
+            f" {samples}: evaluate all of them, or accept fewer with allow_partial"
+            " (--allow-partial)"
         )
     if external and evidence.images is None:
-        raise ValueError("an external evaluation hands in its adversarial images: evaluate with save_images=True")
+        raise ValueError(
+            "an external evaluation hands in its adversarial images: evaluate with save_images=True"
+        )
     if source is None and not external:
-        raise ValueError("a new model must be handed in with its file and weights, got none (--model FILE.py:FACTORY)")
+        raise ValueError(
+            "a new model must be handed in with its file and weights, got none (--model"
+            " FILE.py:FACTORY)"
+        )
     if source is not None and (source.file.suffix != ".py" or not source.file.is_file()):
-        raise ValueError(f"the model must come from a Python file, which is handed in, got {source.file}")
+        raise ValueError(
+            f"the model must come from a Python file, which is handed in, got {source.file}"
+        )
     with _appearing(target) as folder:
-        _write(folder, _describe(metadata, evidence, source, external), metadata, evidence, source, sample)
+        _write(
+            folder,
+            _describe(metadata, evidence, source, external),
+            metadata,
+            evidence,
+            source,
+            sample,
+        )
     return target
 
 
-def _describe(metadata: Metadata, evidence: Evidence, source: Source | None, external: bool) -> dict[str, Any]:
+def _describe(
+    metadata: Metadata, evidence: Evidence, source: Source | None, external: bool
+) -> dict[str, Any]:
     """The content of submission.json."""
     return {
-        "tool": "art-ext", "version": __version__, "format": FORMAT, "kind": KINDS[external],
-        "metadata": asdict(metadata), "threat_model": evidence.norm.capitalize(),
-        "norm": evidence.norm, "eps": evidence.eps, "samples": len(evidence.x), "full": FULL[metadata.dataset],
-        "model": source and {
-            "file": source.file.name, "factory": source.factory, "arguments": dict(source.arguments),
-        },
-        "clean_accuracy": evidence.clean_accuracy, "robust_accuracy": evidence.robust_accuracy,
-        "autoattack_accuracy": evidence.autoattack_accuracy, "accuracies": evidence.accuracies,
+        "tool": "art-ext",
+        "version": __version__,
+        "format": FORMAT,
+        "kind": KINDS[external],
+        "metadata": asdict(metadata),
+        "threat_model": evidence.norm.capitalize(),
+        "norm": evidence.norm,
+        "eps": evidence.eps,
+        "samples": len(evidence.x),
+        "full": FULL[metadata.dataset],
+        "model": (
+            source
+            and {
+                "file": source.file.name,
+                "factory": source.factory,
+                "arguments": dict(source.arguments),
+            }
+        ),
+        "clean_accuracy": evidence.clean_accuracy,
+        "robust_accuracy": evidence.robust_accuracy,
+        "autoattack_accuracy": evidence.autoattack_accuracy,
+        "accuracies": evidence.accuracies,
         "details": dict(evidence.details),
-    }  # fmt: skip
+    }
 
 
 def _write(
-    folder: Path, facts: dict[str, Any], metadata: Metadata, evidence: Evidence, source: Source | None, sample: int
+    folder: Path,
+    facts: dict[str, Any],
+    metadata: Metadata,
+    evidence: Evidence,
+    source: Source | None,
+    sample: int,
 ) -> None:
     write_state_dict(folder / EVIDENCE, evidence.sample(sample))
     if source is not None:
@@ -176,19 +224,35 @@ def _write(
         _write_tensors(folder / IMAGES, evidence.images)
     else:
         reported, autoattack = evidence.robust_accuracy, evidence.autoattack_accuracy
-        part = "" if facts["samples"] == facts["full"] else f"Measured on the first {facts['samples']} test images."
+        part = (
+            ""
+            if facts["samples"] == facts["full"]
+            else f"Measured on the first {facts['samples']} test images."
+        )
         write_model_info(
-            folder, metadata.name, title=metadata.paper_title, link=metadata.paper_link, authors=metadata.authors,
-            architecture=metadata.architecture, additional_data=bool(metadata.additional_data), eps=evidence.eps,
-            clean_accuracy=evidence.clean_accuracy, reported=reported, autoattack_accuracy=autoattack,
+            folder,
+            metadata.name,
+            title=metadata.paper_title,
+            link=metadata.paper_link,
+            authors=metadata.authors,
+            architecture=metadata.architecture,
+            additional_data=bool(metadata.additional_data),
+            eps=evidence.eps,
+            clean_accuracy=evidence.clean_accuracy,
+            reported=reported,
+            autoattack_accuracy=autoattack,
             external=reported if autoattack is not None and reported < autoattack else None,
-            dataset=metadata.dataset, threat_model=facts["threat_model"], venue=metadata.venue,
-            number_forward_passes=metadata.forward_passes, footnote=f"{metadata.footnote} {part}".strip(),
-        )  # fmt: skip
+            dataset=metadata.dataset,
+            threat_model=facts["threat_model"],
+            venue=metadata.venue,
+            number_forward_passes=metadata.forward_passes,
+            footnote=f"{metadata.footnote} {part}".strip(),
+        )
     texts = {
-        ISSUE: issue_of(facts), LOG: log_of(facts, evidence),
+        ISSUE: issue_of(facts),
+        LOG: log_of(facts, evidence),
         SUBMISSION: json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    }  # fmt: skip
+    }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
 
@@ -207,7 +271,9 @@ def _appearing(target: Path) -> Iterator[Path]:
         ValueError: if the target is there and not an empty folder.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"out must be a new or empty folder, got {target}: nothing in it is overwritten")
+        raise ValueError(
+            f"out must be a new or empty folder, got {target}: nothing in it is overwritten"
+        )
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")

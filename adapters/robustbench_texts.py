@@ -1,4 +1,6 @@
-"""What people read of a submission: the text of the issue to open at RobustBench, in its form, and the log."""
+"""What people read of a submission: the text of the issue to open at RobustBench, in its form,
+and the log.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,19 @@ def one_line(value: Any) -> str:
 
 def robust_claim(facts: Mapping[str, Any]) -> str:
     """The robust accuracy in percent, and on how many images, if not on all."""
-    part = "" if facts["samples"] == facts["full"] else f" (first {facts['samples']} of {facts['full']} test images)"
+    part = (
+        ""
+        if facts["samples"] == facts["full"]
+        else f" (first {facts['samples']} of {facts['full']} test images)"
+    )
     return f"{format_percent(facts['robust_accuracy'])}%{part}"
 
 
 def _method(facts: Mapping[str, Any], said: Mapping[str, str]) -> str:
     attacks = ", ".join(name for name in facts["accuracies"] if name != "clean")
-    measured = f"{attacks}; worst case over all, measured with art-ext {facts['version']}, log attached"
+    measured = (
+        f"{attacks}; worst case over all, measured with art-ext {facts['version']}, log attached"
+    )
     return f"{said['method']} {measured}".strip()
 
 
@@ -42,9 +50,12 @@ def _model_issue(facts: Mapping[str, Any], said: Mapping[str, str]) -> str:
     def box(ticked: bool) -> str:
         return "[x]" if ticked else "[ ]"
 
-    here = "https://github.com/RobustBench/robustbench/tree/master/robustbench/model_zoo/architectures"
+    here = (
+        "https://github.com/RobustBench/robustbench/tree/master/robustbench/model_zoo/architectures"
+    )
     where = said["url"] or f"(insert the URL of {facts['model']['file']} and {WEIGHTS[1]})"
     own = said["license"] if said["license"] not in ("", "MIT") else ""
+    mit = said["license"] == "MIT"
     return f"""[New Model] {said["name"]}
 
 # Paper Information
@@ -71,7 +82,7 @@ def _model_issue(facts: Mapping[str, Any], said: Mapping[str, str]) -> str:
 - {box(facts["metadata"]["model_zoo"])} I want to add my models to the Model Zoo (check if true)
 - {box(facts["metadata"]["new_architecture"])} I use an architecture that is **not** included among
   those [here]({here}) (check if true).
-- {box(said["license"] == "MIT")} I agree to release my model(s) under MIT license (check if true) **OR**
+- {box(mit)} I agree to release my model(s) under MIT license (check if true) **OR**
 - {box(bool(own))} I want my models to be released under a custom license, located here:
   {own or "(custom license URL here)"}
 """
@@ -96,15 +107,23 @@ def log_of(facts: Mapping[str, Any], evidence: Evidence) -> str:
     """The text of the log: what was run, with what, and what each attack broke."""
     details = facts["details"]
     lines = [
-        f"{facts['metadata']['name']} on {facts['metadata']['dataset']}, {facts['threat_model']}, "
-        f"eps {format_eps(facts['eps'])}, {facts['samples']} of {facts['full']} test images", "",
+        (
+            f"{facts['metadata']['name']} on {facts['metadata']['dataset']},"
+            f" {facts['threat_model']}, eps {format_eps(facts['eps'])}, {facts['samples']} of"
+            f" {facts['full']} test images"
+        ),
+        "",
         f"{'attack':32} {'given':>7} {'broke':>7} {'accuracy after it and all before it':>37}",
-        f"{'(clean)':32} {facts['samples']:7d} {int(evidence.wrong.sum()):7d} {facts['accuracies']['clean']:36.2%}",
-    ]  # fmt: skip
+        (
+            f"{'(clean)':32} {facts['samples']:7d} {int(evidence.wrong.sum()):7d}"
+            f" {facts['accuracies']['clean']:36.2%}"
+        ),
+    ]
     for name, broken in evidence.broken.items():
         new = int((broken & ~evidence.wrong).sum())
         lines.append(
-            f"{name:32} {int(evidence.attacked[name].sum()):7d} {new:7d} {facts['accuracies'][name]:36.2%}"
+            f"{name:32} {int(evidence.attacked[name].sum()):7d} {new:7d}"
+            f" {facts['accuracies'][name]:36.2%}"
         )
     low, high = wilson(int((~evidence.fallen).sum()), facts["samples"])
     interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
@@ -115,10 +134,15 @@ def log_of(facts: Mapping[str, Any], evidence: Evidence) -> str:
         if value in ([], {}):
             continue
         if isinstance(value, list):
-            said = (entry["message"] if isinstance(entry, Mapping) and "message" in entry else entry for entry in value)
+            said = (
+                entry["message"] if isinstance(entry, Mapping) and "message" in entry else entry
+                for entry in value
+            )
             lines += ["", f"{title}:", *(f"  {one_line(entry)}" for entry in said)]
         elif isinstance(value, Mapping):
-            entries = (f"  {key}: {json.dumps(entry, ensure_ascii=False)}" for key, entry in value.items())
+            entries = (
+                f"  {key}: {json.dumps(entry, ensure_ascii=False)}" for key, entry in value.items()
+            )
             lines += ["", f"{title}:", *entries]
         else:
             lines.append(f"{title}: {value}")

@@ -31,24 +31,28 @@ def load_zoo_model(
     download: bool = False,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A model of RobustBench's zoo in eval mode, from checkpoints in ``<model_dir>/<dataset>/<threat_model>``.
+    """A model of RobustBench's zoo in eval mode, from checkpoints in
+    ``<model_dir>/<dataset>/<threat_model>``.
 
-    Architecture and treatment of the checkpoint are those of RobustBench's own ``load_model``, which runs here with its
-    reading and downloading replaced. The file is ``<name>.pt`` or ``<name>.safetensors``; for an ensemble there is one
-    for each member, ``<name>_m0.pt`` and so on (RobustBench itself calls them ``<name>.pt_m0.pt``).
+    Architecture and treatment of the checkpoint are those of RobustBench's own ``load_model``,
+    which runs here with its reading and downloading replaced. The file is ``<name>.pt`` or
+    ``<name>.safetensors``; for an ensemble there is one for each member, ``<name>_m0.pt`` and so on
+    (RobustBench itself calls them ``<name>.pt_m0.pt``).
 
     Args:
         name: as in the model zoo, such as ``"Wong2020Fast"``.
         dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
         threat_model: ``"Linf"``, ``"L2"``, ``"corruptions"`` or ``"corruptions_3d"``.
         model_dir: the folder of all checkpoints.
-        trust_checkpoint: unpickle a file that holds more than tensors, which runs whatever code is in it.
+        trust_checkpoint: unpickle a file that holds more than tensors, which runs whatever code is
+            in it.
         download: let RobustBench fetch what is missing; without it the network is never used.
         device: where to put the model.
 
     Raises:
-        ValueError: for an unknown name (similar ones are named), a missing file (with the places looked at and where to
-            get it), a web page in place of a checkpoint, a pickle that is not trusted, and weights that do not fit.
+        ValueError: for an unknown name (similar ones are named), a missing file (with the places
+            looked at and where to get it), a web page in place of a checkpoint, a pickle that is
+            not trusted, and weights that do not fit.
         ImportError: if RobustBench cannot be imported.
     """
     import_robustbench()
@@ -62,19 +66,25 @@ def load_zoo_model(
     load_model = _with_globals(utils.load_model, _replacements(utils, files, read))
     try:
         model = load_model(name, model_dir, dataset, threat_model)
-    except (RuntimeError, KeyError, AttributeError, TypeError) as error:  # of load_state_dict, and of its preparation
+    except (RuntimeError, KeyError, AttributeError, TypeError) as error:
+        # of load_state_dict, and of its preparation
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{', '.join(map(str, files.values()))} does not fit {name}: {said}") from error
+        raise ValueError(
+            f"{', '.join(map(str, files.values()))} does not fit {name}: {said}"
+        ) from error
     return model if device is None else model.to(device)
 
 
 class _Zoo:
     """One model of the zoo: where its checkpoints lie, and where they come from."""
 
-    def __init__(self, utils: ModuleType, name: str, dataset: str, threat_model: str, model_dir: Path) -> None:
+    def __init__(
+        self, utils: ModuleType, name: str, dataset: str, threat_model: str, model_dir: Path
+    ) -> None:
         check_choice("dataset", dataset, tuple(one.value for one in utils.BenchmarkDataset))
         check_choice("threat_model", threat_model, tuple(one.value for one in utils.ThreatModel))
-        threat = threat_model.replace("_3d", "")  # the zoo has one list for both kinds of corruptions
+        # the zoo has one list for both kinds of corruptions
+        threat = threat_model.replace("_3d", "")
         self.name, self.folder = name, model_dir / dataset / threat
         shelves = utils.all_models[utils.BenchmarkDataset(dataset)]
         models = shelves.get(utils.ThreatModel(threat), {})
@@ -100,7 +110,10 @@ class _Zoo:
         if not self.has_file:
             if download:
                 return {}
-            raise ValueError(f"{self.name} has no checkpoint file: torchvision downloads it, with download=True only")
+            raise ValueError(
+                f"{self.name} has no checkpoint file: torchvision downloads it, with download=True"
+                " only"
+            )
         found = {}
         for number, place in enumerate(self.places):
             stem = self.name if place.name == f"{self.name}.pt" else f"{self.name}_m{number}"
@@ -110,8 +123,9 @@ class _Zoo:
                 found[place] = there
             elif not download:
                 raise ValueError(
-                    f"{self.name} needs its checkpoint, looked for {', '.join(map(str, dict.fromkeys(looked)))}: put "
-                    f"it there from {self.origin(place)}, or allow the network with download=True"
+                    f"{self.name} needs its checkpoint, looked for"
+                    f" {', '.join(map(str, dict.fromkeys(looked)))}: put it there from"
+                    f" {self.origin(place)}, or allow the network with download=True"
                 )
         return found
 
@@ -133,8 +147,13 @@ def _unknown(utils: ModuleType, name: str, models: Mapping[str, Any], shelf: str
     if elsewhere:
         return f"{name} is no model of ({shelf}), but one of ({'), ('.join(elsewhere)})"
     by_lower = {known.lower(): known for known in models}
-    near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=5, cutoff=0.5)]
-    return f"name must be a model of RobustBench's zoo ({shelf}), got {name!r}; similar: {', '.join(near) or 'none'}"
+    near = [
+        by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=5, cutoff=0.5)
+    ]
+    return (
+        f"name must be a model of RobustBench's zoo ({shelf}), got {name!r}; similar:"
+        f" {', '.join(near) or 'none'}"
+    )
 
 
 def _read(file: Path, origin: str, trust: bool) -> Any:
@@ -148,7 +167,8 @@ def _read(file: Path, origin: str, trust: bool) -> Any:
             raise ValueError(f"{error}; it comes from {origin}") from error
         if not trust:
             raise ValueError(
-                f"{error}. If you trust its origin, trust_checkpoint=True unpickles it, which runs the code in it"
+                f"{error}. If you trust its origin, trust_checkpoint=True unpickles it, which runs"
+                " the code in it"
             ) from error
     try:
         return torch.load(file, map_location="cpu", weights_only=False)  # as the caller asked
@@ -156,7 +176,9 @@ def _read(file: Path, origin: str, trust: bool) -> Any:
         raise ValueError(f"{file} cannot be unpickled: {type(error).__name__}: {error}") from error
 
 
-def _replacements(utils: ModuleType, files: Mapping[Path, Path], read: Callable[[Path], Any]) -> dict[str, Any]:
+def _replacements(
+    utils: ModuleType, files: Mapping[Path, Path], read: Callable[[Path], Any]
+) -> dict[str, Any]:
     """What RobustBench's ``load_model`` finds under these names in place of its own."""
 
     def load(path: str | os.PathLike[str], map_location: object = None) -> Any:
@@ -183,5 +205,8 @@ def _replacements(utils: ModuleType, files: Mapping[Path, Path], read: Callable[
 def _with_globals(function: FunctionType, replacements: Mapping[str, Any]) -> Callable[..., Any]:
     """The same function in a namespace of its own, so that the module stays as it is."""
     return FunctionType(
-        function.__code__, {**function.__globals__, **replacements}, function.__name__, function.__defaults__
+        function.__code__,
+        {**function.__globals__, **replacements},
+        function.__name__,
+        function.__defaults__,
     )

@@ -1,4 +1,6 @@
-"""Our attacks as torchattacks ``Attack`` subclasses: tensors in and out, every argument but the model defaulted."""
+"""Our attacks as torchattacks ``Attack`` subclasses: tensors in and out, every argument but the
+model defaulted.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,23 @@ from art_ext.adapters.torchattacks_shell import CoreAttack, class_indices
 from art_ext.core.attacks import rays
 from art_ext.core.geometry import norm_name
 
-__all__ = ["AIFGSM", "ATTACKS", "EAD", "FW", "HMCAM", "ZOO", "FWBlack", "RayS", "Registration", "register"]
+__all__ = [
+    "AIFGSM",
+    "ATTACKS",
+    "EAD",
+    "FW",
+    "HMCAM",
+    "ZOO",
+    "FWBlack",
+    "RayS",
+    "Registration",
+    "register",
+]
 
 
 class RayS(CoreAttack):
-    r"""RayS (Chen and Gu, 2020): a hard-label attack that searches sign directions for the nearest decision boundary.
+    r"""RayS (Chen and Gu, 2020): a hard-label attack that searches sign directions for the nearest
+    decision boundary.
 
     Distance measure: Linf, L2 or L1. See ``art_ext.core.attacks.rays`` for the method.
 
@@ -31,8 +45,9 @@ class RayS(CoreAttack):
         hierarchical (bool): flip blocks of signs; False flips single pixels. (Default: True)
         speculate (bool or 'auto'): ask ahead to fill small batches. (Default: 'auto', on a GPU)
         batch_size (int): most rows in one model call. (Default: 256)
-        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend on chance or on the
-            batch, and log a warning if they do; False asks nothing. (Default: True)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
+            on chance or on the batch, and log a warning if they do; False asks nothing. (Default:
+            True)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -67,15 +82,23 @@ class RayS(CoreAttack):
         self.hierarchical = hierarchical
         self.speculate = speculate
         self.batch_size = batch_size
-        self.supported_mode = ["default"]  # a target needs a starting image, which torchattacks has no argument for
+        # a target needs a starting image, which torchattacks has no argument for
+        self.supported_mode = ["default"]
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Adversarial images for (N, ...) images in [0, 1]."""
         result = self._run(
-            rays, images.to(self.device), class_indices(labels),
-            eps=self.eps, max_queries=self.max_queries, norm=norm_name(self.norm), tol=self.tol,
-            early_stop=self.early_stop, hierarchical=self.hierarchical, speculate=self.speculate,
-        )  # fmt: skip
+            rays,
+            images.to(self.device),
+            class_indices(labels),
+            eps=self.eps,
+            max_queries=self.max_queries,
+            norm=norm_name(self.norm),
+            tol=self.tol,
+            early_stop=self.early_stop,
+            hierarchical=self.hierarchical,
+            speculate=self.speculate,
+        )
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
 
 
@@ -84,7 +107,9 @@ ATTACKS: dict[str, type[CoreAttack]] = {shell.__name__: shell for shell in SHELL
 
 
 class Registration:
-    """Our shells put into the torchattacks module; ``undo()``, or leaving a ``with`` block, takes them out again."""
+    """Our shells put into the torchattacks module; ``undo()``, or leaving a ``with`` block,
+    takes them out again.
+    """
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
@@ -100,22 +125,31 @@ class Registration:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.undo()
 
 
 def register() -> Registration:
-    """Make ``torchattacks.RayS`` and its siblings available in torchattacks itself, until ``undo()``.
+    """Make ``torchattacks.RayS`` and its siblings available in torchattacks itself, until
+    ``undo()``.
 
     Registering twice does nothing the second time.
 
     Raises:
-        RuntimeError: if torchattacks has a different attack of one of these names; nothing is changed then.
+        RuntimeError: if torchattacks has a different attack of one of these names; nothing is
+            changed then.
     """
-    clashes = [name for name, shell in ATTACKS.items() if getattr(torchattacks, name, shell) is not shell]
+    clashes = [
+        name for name, shell in ATTACKS.items() if getattr(torchattacks, name, shell) is not shell
+    ]
     if clashes:
-        raise RuntimeError(f"torchattacks {torchattacks.__version__} already has {', '.join(clashes)} of its own")
+        raise RuntimeError(
+            f"torchattacks {torchattacks.__version__} already has {', '.join(clashes)} of its own"
+        )
     added = [name for name in ATTACKS if not hasattr(torchattacks, name)]
     for name in added:
         setattr(torchattacks, name, ATTACKS[name])

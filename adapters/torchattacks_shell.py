@@ -19,7 +19,9 @@ from art_ext.core.result import AttackResult
 
 
 class Logits(nn.Module):
-    """The attack's ``get_logits`` as a module that holds the user's model, so that the oracle can keep its modes."""
+    """The attack's ``get_logits`` as a module that holds the user's model, so that the oracle
+    can keep its modes.
+    """
 
     copies_rows = True
 
@@ -39,7 +41,9 @@ class EnsembleOfLosses(Ensemble):
     """The attack's ensemble that averages losses, for rows that the attack may normalise first."""
 
     def __init__(self, attack: CoreAttack, ensemble: Ensemble) -> None:
-        super().__init__(ensemble.members, ensemble.weights, average="losses", outputs=ensemble.outputs)
+        super().__init__(
+            ensemble.members, ensemble.weights, average="losses", outputs=ensemble.outputs
+        )
         self.prepare = attack.prepare
 
     def member_logits(self, rows: Tensor) -> list[Tensor]:
@@ -57,8 +61,8 @@ def class_indices(labels: Tensor | None) -> Tensor | None:
 class CoreAttack(CheckedKeywords, Attack):
     """Base of the torchattacks shells.
 
-    The model always runs in eval mode, and each submodule gets its own mode back; torchattacks itself would switch the
-    whole network, frozen layers included, to training mode.
+    The model always runs in eval mode, and each submodule gets its own mode back; torchattacks
+    itself would switch the whole network, frozen layers included, to training mode.
     """
 
     def __init__(self, name: str, model: nn.Module, probe: bool) -> None:
@@ -79,44 +83,62 @@ class CoreAttack(CheckedKeywords, Attack):
             object.__setattr__(self, "_call", call)
         return call
 
-    def get_logits(self, inputs: Tensor, labels: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    def get_logits(
+        self, inputs: Tensor, labels: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Outputs of the model for inputs, which are normalised first where that is set."""
         return self.call(self.prepare(inputs))
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Return the inputs, normalised where ``set_normalization_used`` asks for it."""
-        normalised: Tensor = self.normalize(inputs) if self._normalization_applied is False else inputs
+        normalised: Tensor = (
+            self.normalize(inputs) if self._normalization_applied is False else inputs
+        )
         return normalised
 
     @property
     def last_result(self) -> AttackResult | None:
-        """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None before the first."""
+        """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None
+        before the first.
+        """
         return self._last_result
 
     def _store(self, result: AttackResult | None) -> None:
-        # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps on the GPU, would
-        # stay until the garbage collector runs
+        # torchattacks' __setattr__ ties every value into a reference cycle: an old result, perhaps
+        # on the GPU, would stay until the garbage collector runs
         object.__setattr__(self, "_last_result", result)
 
-    def _run(self, function: Callable[..., AttackResult], images: Tensor, *args: Any, **options: Any) -> AttackResult:
-        """Call a core function on the model, and keep its result; in the first call on a model, probe it."""
+    def _run(
+        self, function: Callable[..., AttackResult], images: Tensor, *args: Any, **options: Any
+    ) -> AttackResult:
+        """Call a core function on the model, and keep its result; in the first call on a model,
+        probe it.
+        """
         whole = isinstance(self.model, Ensemble) and self.model.average == "losses"
         model = EnsembleOfLosses(self, self.model) if whole else Logits(self)
         found = None
         if self.probe:
-            found = self._probe_once(self.model, model, images, batch_size=self.batch_size, device=self.device)
-        result = function(model, images, *args, batch_size=self.batch_size, device=self.device, **options)
+            found = self._probe_once(
+                self.model, model, images, batch_size=self.batch_size, device=self.device
+            )
+        result = function(
+            model, images, *args, batch_size=self.batch_size, device=self.device, **options
+        )
         result = result if found is None else found.charge(result)
         self._store(result)
         return result
 
     def get_output_with_eval_nograd(self, inputs: Tensor) -> Tensor:
-        """(N, K) logits, from which torchattacks chooses targets; one column is read as two classes."""
+        """(N, K) logits, from which torchattacks chooses targets; one column is read as two
+        classes.
+        """
         return read_outputs(super().get_output_with_eval_nograd(inputs), len(inputs), "logits")
 
     @outside_inference_mode()
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an error."""
+        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an
+        error.
+        """
         applied = self._normalization_applied
         try:
             adversarial: Tensor = super().__call__(*args, **kwargs)
@@ -134,8 +156,8 @@ class CoreAttack(CheckedKeywords, Attack):
 class FunctionAttack(CoreAttack):
     """Base of the shells whose arguments are those of a core function but for their names.
 
-    All of torchattacks' targeted modes work; what a mode asks of the model to choose its targets is not among the
-    counts of ``last_result``.
+    All of torchattacks' targeted modes work; what a mode asks of the model to choose its targets is
+    not among the counts of ``last_result``.
     """
 
     _function: ClassVar[Callable[..., AttackResult]]
@@ -152,9 +174,12 @@ class FunctionAttack(CoreAttack):
         """Adversarial images for (N, ...) images in [0, 1]."""
         images, goal = images.to(self.device), class_indices(labels)
         if self.targeted:
-            with frozen_eval(self.model):  # torchattacks' own way would switch a training model's frozen layers
+            # torchattacks' own way would switch a training model's frozen layers
+            with frozen_eval(self.model):
                 goal = self.get_target_label(images, goal)
-        settings = {self._core_names.get(name, name): getattr(self, name) for name in self._arguments}
+        settings = {
+            self._core_names.get(name, name): getattr(self, name) for name in self._arguments
+        }
         settings["norm"] = norm_name(self.norm)
         del settings["batch_size"]
         result = self._run(type(self)._function, images, goal, targeted=self.targeted, **settings)

@@ -1,4 +1,6 @@
-"""Values given as text on the command line or in a configuration file: read, and never evaluated."""
+"""Values given as text on the command line or in a configuration file: read, and never
+evaluated.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def parse_number(name: str, text: str) -> float:
     except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{name} must hold numbers or fractions such as 0.1 or 8/255, got {text!r}")
+        raise ValueError(
+            f"{name} must hold numbers or fractions such as 0.1 or 8/255, got {text!r}"
+        )
     return value
 
 
@@ -40,7 +44,10 @@ def parse_share(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a share from 0 to 1, or a percentage with its sign such as 50%, got {text!r}")
+        raise ValueError(
+            f"{name} must be a share from 0 to 1, or a percentage with its sign such as 50%, got"
+            f" {text!r}"
+        )
     return value
 
 
@@ -56,7 +63,8 @@ def parse_numbers(name: str, text: str) -> list[float]:
 def parse_arguments(
     text: str, option: str = "model-args", form: str = "key", key: str = r"[A-Za-z_]\w*"
 ) -> dict[str, str]:
-    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays in it.
+    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays
+    in it.
 
     Args:
         text: what was given.
@@ -73,7 +81,9 @@ def parse_arguments(
     pairs = [re.fullmatch(rf"\s*({key})=(.*)", part, re.DOTALL) for part in parts]
     found = {pair[1]: pair[2].strip() for pair in pairs if pair}
     if len(found) != len(pairs):
-        raise ValueError(f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}")
+        raise ValueError(
+            f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}"
+        )
     return found
 
 
@@ -87,13 +97,16 @@ def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
     for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
         name, _, own = key.rpartition(".")
         if not name or not own:
-            raise ValueError(f"attack-args must be name.key=value,name.key=value, got {key}={value}")
+            raise ValueError(
+                f"attack-args must be name.key=value,name.key=value, got {key}={value}"
+            )
         found.setdefault(name, {})[own] = parse_value(value)
     return found
 
 
 def parse_value(text: str) -> object:
-    """A number, a fraction such as 8/255, true, false, none, or a bracket of these; anything else stays text.
+    """A number, a fraction such as 8/255, true, false, none, or a bracket of these; anything else
+    stays text.
 
     ``{0: 7, 5: 14}`` is a dict, ``(1, 2)`` and ``[1, 2]`` are tuples.
 
@@ -117,7 +130,9 @@ def parse_value(text: str) -> object:
 
 
 def read_value(value: object) -> object:
-    """A value of a configuration file: text and keys are read as on the command line, and a list becomes a tuple."""
+    """A value of a configuration file: text and keys are read as on the command line, and a list
+    becomes a tuple.
+    """
     if isinstance(value, str):
         return parse_value(value)
     if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
 """The command line: ``art-ext evaluate`` and its siblings.
 
-Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2 bad arguments or
-input, 130 interrupted by Ctrl-C. 1 says that a check failed: ``--fail-under``, ``submit``, or a problem that ``doctor``
-found.
+Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2
+bad arguments or input, 130 interrupted by Ctrl-C. 1 says that a check failed: ``--fail-under``,
+``submit``, or a problem that ``doctor`` found.
 """
 
 from __future__ import annotations
@@ -38,29 +38,37 @@ if TYPE_CHECKING:
     from art_ext.evaluation import Outcome, Watcher
 
 PANEL = (
-    "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps, Frank-Wolfe, RayS: what stands "
-    "beside AutoAttack), black-box, paper, or a TOML file."
+    "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps, Frank-Wolfe,"
+    " RayS: what stands beside AutoAttack), black-box, paper, or a TOML file."
 )
 MODE = (
-    "cascade: each attack gets only what those before it did not break; independent: each gets all samples. By default "
-    "as the panel says, and independent for --attack."
+    "cascade: each attack gets only what those before it did not break; independent: each gets all"
+    " samples. By default as the panel says, and independent for --attack."
 )
-CHUNK = "Most samples between two writes to the disk; by default twice the batch size, less for shards."
-SHARD = "i/n, such as 0/4: work on every n-th chunk only, from the i-th on; art-ext merge unites the folders."
+CHUNK = (
+    "Most samples between two writes to the disk; by default twice the batch size, less for shards."
+)
+SHARD = (
+    "i/n, such as 0/4: work on every n-th chunk only, from the i-th on; art-ext merge unites the"
+    " folders."
+)
 EARLY_STOP = (
-    "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD, the whole curve). "
-    "By default a single eps stops early, and one search serves several."
+    "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD,"
+    " the whole curve). By default a single eps stops early, and one search serves several."
 )
 ATTACK = (
-    "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm, fgsm, i_fgsm, "
-    "mi_fgsm, pgd, auto_pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's: torchattacks:PGD, art:SquareAttack, "
-    "foolbox:LinfPGD, autoattack. Without a panel, rays."
+    "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm,"
+    " fgsm, i_fgsm, mi_fgsm, pgd, auto_pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's:"
+    " torchattacks:PGD, art:SquareAttack, foolbox:LinfPGD, autoattack. Without a panel, rays."
 )
 NAME = "What to call the model in table and report; by default its checkpoint or its factory."
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 
 app = typer.Typer(
-    help="How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and RobustBench.",
+    help=(
+        "How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and"
+        " RobustBench."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,7 +77,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    # an evaluation shows its warnings itself: without a handler, Python would print those of each attack as well
+    # an evaluation shows its warnings itself: without a handler, Python would print those of each
+    # attack as well
     logging.getLogger("art_ext").addHandler(logging.NullHandler())
     app()
 
@@ -83,7 +92,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -91,7 +103,9 @@ def _options(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the report; replaces an earlier demo.")] = Path("runs/demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the report; replaces an earlier demo.")
+    ] = Path("runs/demo"),
     quiet: Quiet = False,
     seed: Seed = 0,
 ) -> None:
@@ -106,42 +120,68 @@ def demo(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="FILE.py:FACTORY or MODULE:FACTORY; the factory is called.")],
-    data: Annotated[str, typer.Option(help="digits, mnist, cifar10, or a path (.npz, .npy, a folder).")],
-    out: Annotated[Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")],
+    model: Annotated[
+        str, typer.Option(help="FILE.py:FACTORY or MODULE:FACTORY; the factory is called.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, cifar10, or a path (.npz, .npy, a folder).")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the report: new, empty, or of an earlier run alike.")
+    ],
     class_order: ClassOrder = None,
     classes: ClassFile = None,
-    model_args: Annotated[str, typer.Option(help="Arguments of the factory: key=value,key=value.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")] = None,
+    model_args: Annotated[
+        str, typer.Option(help="Arguments of the factory: key=value,key=value.")
+    ] = "",
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint: safetensors, or torch.save of tensors.")
+    ] = None,
     attack: Annotated[str | None, typer.Option(help=ATTACK)] = None,
     panel: Annotated[str | None, typer.Option(help=PANEL)] = None,
     mode: Annotated[str | None, typer.Option(help=MODE)] = None,
-    attack_args: Annotated[str, typer.Option(help="Arguments of the attacks: name.key=value,name.key=value.")] = "",
-    targeted: Annotated[str | None, typer.Option(help="Targets: random, least-likely, or one class index.")] = None,
-    eps: Annotated[str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")] = "8/255",
+    attack_args: Annotated[
+        str, typer.Option(help="Arguments of the attacks: name.key=value,name.key=value.")
+    ] = "",
+    targeted: Annotated[
+        str | None, typer.Option(help="Targets: random, least-likely, or one class index.")
+    ] = None,
+    eps: Annotated[
+        str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")
+    ] = "8/255",
     max_queries: Annotated[
         int, typer.Option(help="Most queries per sample: rays, nes, frank_wolfe_black_box, zoo.")
     ] = 10_000,
     n: Annotated[int, typer.Option("--n", help="Take the first n samples.")] = 1000,
-    norm: Annotated[str, typer.Option(help="How eps and distances are measured: linf, l2 or l1.")] = "linf",
-    early_stop: Annotated[bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)] = None,
-    outputs: Annotated[str, typer.Option(help="What the model returns: logits, probabilities or labels.")] = "logits",
+    norm: Annotated[
+        str, typer.Option(help="How eps and distances are measured: linf, l2 or l1.")
+    ] = "linf",
+    early_stop: Annotated[
+        bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)
+    ] = None,
+    outputs: Annotated[
+        str, typer.Option(help="What the model returns: logits, probabilities or labels.")
+    ] = "logits",
     clip_values: Annotated[str, typer.Option(help="The box: lower,upper.")] = "0,1",
     batch_size: Annotated[int, typer.Option(help="Most rows in one model call.")] = 256,
     chunk_size: Annotated[int | None, typer.Option(help=CHUNK)] = None,
     shard: Annotated[str | None, typer.Option(help=SHARD)] = None,
-    save_images: Annotated[bool, typer.Option("--save-images", help="Keep every adversarial image.")] = False,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Keep every adversarial image.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help=NAME)] = None,
     fail_under: FailUnder = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, also beside other files.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew, also beside other files.")
+    ] = False,
 ) -> None:
     """Attack your own model and write a report: table, plots, and a record of every sample.
 
-    A run that was killed goes on when the same command is given again. Under torchrun or accelerate launch the
-    processes share the work.
+    A run that was killed goes on when the same command is given again. Under torchrun or accelerate
+    launch the processes share the work.
     """
     with explained(f"run the same command again: what is finished lies in {out}"):
         least = parse_fail_under(fail_under)
@@ -160,20 +200,43 @@ def evaluate(
 
         require_report()  # before anything that takes time
         arguments = {
-            "command": "evaluate", "model": model, "model_args": factory_arguments,
-            "weights": None if weights is None else str(weights), "path": data, "n": n,
-            "class_order": class_order or "numeric", "classes": classes,
-        }  # fmt: skip
+            "command": "evaluate",
+            "model": model,
+            "model_args": factory_arguments,
+            "weights": None if weights is None else str(weights),
+            "path": data,
+            "n": n,
+            "class_order": class_order or "numeric",
+            "classes": classes,
+        }
         samples = load_data(data, class_order=class_order or "numeric", classes=classes).first(n)
         models = {name or _name(model, weights): _model(model, factory_arguments, weights, device)}
         with _watcher(quiet) as watcher:
             outcome = run(
-                models, samples, out, eps=radii, attacks=attacks, panel=panel, mode=mode,
-                attack_args=attack_arguments, targeted=parse_target(targeted), max_queries=max_queries, norm=norm,
-                early_stop=early_stop, outputs=outputs, clip_values=(box[0], box[1]), batch_size=batch_size,
-                chunk_size=chunk_size, shard=part, save_images=save_images, device=device, seed=seed,
-                arguments=arguments, overwrite=overwrite, watcher=watcher,
-            )  # fmt: skip
+                models,
+                samples,
+                out,
+                eps=radii,
+                attacks=attacks,
+                panel=panel,
+                mode=mode,
+                attack_args=attack_arguments,
+                targeted=parse_target(targeted),
+                max_queries=max_queries,
+                norm=norm,
+                early_stop=early_stop,
+                outputs=outputs,
+                clip_values=(box[0], box[1]),
+                batch_size=batch_size,
+                chunk_size=chunk_size,
+                shard=part,
+                save_images=save_images,
+                device=device,
+                seed=seed,
+                arguments=arguments,
+                overwrite=overwrite,
+                watcher=watcher,
+            )
         _show(outcome, quiet, least)
 
 
@@ -222,7 +285,9 @@ def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: s
     model = resolve_factory(spec, arguments)
     if not isinstance(model, nn.Module):
         if weights is not None:
-            raise ValueError(f"weights need an nn.Module, but {spec!r} made a {type(model).__name__}")
+            raise ValueError(
+                f"weights need an nn.Module, but {spec!r} made a {type(model).__name__}"
+            )
         return model
     if weights is not None:
         load_weights(model, weights)
@@ -230,18 +295,24 @@ def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: s
         try:
             model.to(device)
         except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
-            raise ValueError(f"device must be one that this machine has, got {device!r}: {error}") from error
+            raise ValueError(
+                f"device must be one that this machine has, got {device!r}: {error}"
+            ) from error
     return model
 
 
 def _name(spec: str, weights: Path | None) -> str:
-    """What the report calls the model: its checkpoint, which differs where factories are shared, or its factory."""
+    """What the report calls the model: its checkpoint, which differs where factories are shared,
+    or its factory.
+    """
     return weights.stem if weights is not None else spec.rpartition(":")[2]
 
 
 @contextmanager
 def _watcher(quiet: bool) -> Iterator[Watcher]:
-    """What shows the progress: nothing, or clean accuracies and a bar. Warnings are shown either way."""
+    """What shows the progress: nothing, or clean accuracies and a bar. Warnings are shown either
+    way.
+    """
     from art_ext.evaluation import Watcher
     from art_ext.evaluation.table import counted, radius
 
@@ -286,15 +357,18 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
 
 
 def _show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
-    """Print what an evaluation found; exit with 1 if that is below what ``--fail-under`` asks for."""
+    """Print what an evaluation found; exit with 1 if that is below what ``--fail-under`` asks
+    for.
+    """
     from art_ext.evaluation.table import counted, to_text
     from art_ext.evaluation.verdict import lines
 
     if outcome.missing:
         verb = "is" if outcome.missing == 1 else "are"
         typer.echo(
-            f"{outcome.folder}: {counted(outcome.missing, 'unit')} of the work {verb} missing, so there is no report "
-            "yet. A unit is one attack on one model over one chunk of the samples"
+            f"{outcome.folder}: {counted(outcome.missing, 'unit')} of the work {verb} missing, so"
+            " there is no report yet. A unit is one attack on one model over one chunk of the"
+            " samples"
         )
         if least is not None:
             typer.echo("fail-under: not judged while parts of the work are missing", err=True)

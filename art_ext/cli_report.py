@@ -9,15 +9,22 @@ import typer
 
 from art_ext.cli_shared import FailUnder, explained, judge, parse_fail_under
 
-Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")]
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")
+]
 
 
 def report(
     folders: Folders,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report: new, empty, or of an earlier one. Several runs need it.")
+        Path | None,
+        typer.Option(
+            help="Folder of the report: new, empty, or of an earlier one. Several runs need it."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")
+    ] = False,
     fail_under: FailUnder = None,
 ) -> None:
     """Write the report of a run anew, or one report that compares several runs."""
@@ -40,7 +47,10 @@ def report(
         target.mkdir(parents=True, exist_ok=True)
         write_report(target, loaded)
         typer.echo(f"report: {target / REPORT}")
-        judge([verdict for one in name_apart(loaded) for verdict in verdicts(one.records, one.run)], least)
+        judge(
+            [verdict for one in name_apart(loaded) for verdict in verdicts(one.records, one.run)],
+            least,
+        )
 
 
 def _check(out: Path, overwrite: bool) -> None:
@@ -60,13 +70,14 @@ def _check(out: Path, overwrite: bool) -> None:
     ours = {REPORT, *TABLES, WARNINGS}
     stems = tuple(Path(name).stem for name in PLOTS)
     foreign = sorted(
-        path.name for path in out.iterdir()
+        path.name
+        for path in out.iterdir()
         if path.name not in ours and not (path.suffix == ".png" and path.name.startswith(stems))
-    )  # fmt: skip
+    )
     if foreign:
         raise ValueError(
-            f"out must be a new or empty folder, or that of an earlier report, but {out} holds {foreign[0]}: choose "
-            "another folder, or allow it with --overwrite"
+            f"out must be a new or empty folder, or that of an earlier report, but {out} holds"
+            f" {foreign[0]}: choose another folder, or allow it with --overwrite"
         )
 
 
@@ -74,9 +85,14 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another on the same samples.")],
     out: Annotated[
-        Path | None, typer.Option(help="Keep the comparison: all disagreements as .csv, or everything as .json.")
+        Path | None,
+        typer.Option(
+            help="Keep the comparison: all disagreements as .csv, or everything as .json."
+        ),
     ] = None,
-    most: Annotated[int, typer.Option("--most", min=0, help="Print at most so many disagreements.")] = 50,
+    most: Annotated[
+        int, typer.Option("--most", min=0, help="Print at most so many disagreements.")
+    ] = 50,
 ) -> None:
     """List the samples on which two runs disagree."""
     with explained():

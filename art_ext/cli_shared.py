@@ -18,18 +18,26 @@ if TYPE_CHECKING:
     from art_ext.evaluation.table import Verdict
 
 CLASS_ORDER = (
-    "Order of class folders: numeric (whole numbers by value, the default) or text (as torchvision sorts them)."
+    "Order of class folders: numeric (whole numbers by value, the default) or text (as torchvision"
+    " sorts them)."
 )
-CLASSES = "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line."
+CLASSES = (
+    "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line."
+)
 
 ClassOrder = Annotated[str | None, typer.Option(help=CLASS_ORDER)]
 ClassFile = Annotated[str | None, typer.Option(metavar="FILE", help=CLASSES)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and warnings only: no progress, no infos.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print results and warnings only: no progress, no infos.")
+]
 FailUnder = Annotated[
     str | None,
     typer.Option(
         metavar="SHARE",
-        help="Exit with 1 if the worst case at the largest eps is below this share (0.5) or percentage (50%).",
+        help=(
+            "Exit with 1 if the worst case at the largest eps is below this share (0.5) or"
+            " percentage (50%)."
+        ),
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
@@ -45,7 +53,9 @@ def parse_fail_under(text: str | None) -> float | None:
 
 
 def judge(found: Sequence[Verdict], least: float | None) -> None:
-    """Exit with 1 if the worst case of a model is below what ``--fail-under`` asks for, and say so on stderr."""
+    """Exit with 1 if the worst case of a model is below what ``--fail-under`` asks for, and say
+    so on stderr.
+    """
     from art_ext.evaluation.verdict import below
 
     failed = [] if least is None else below(found, least)
@@ -59,7 +69,8 @@ def judge(found: Sequence[Verdict], least: float | None) -> None:
 def explained(go_on: str = "run the same command again") -> Iterator[None]:
     """Turn what ends a command early into one line on stderr.
 
-    Errors end with exit code 2, Ctrl-C with 130. ART_EXT_TRACEBACK=1 in the environment shows the whole traceback too.
+    Errors end with exit code 2, Ctrl-C with 130. ART_EXT_TRACEBACK=1 in the environment shows the
+    whole traceback too.
 
     Args:
         go_on: how to go on after Ctrl-C.
@@ -71,7 +82,8 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
         raise typer.Exit(130) from error
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:  # the model, the factory and the data are the user's: anything may come out of them
+    except Exception as error:
+        # the model, the factory and the data are the user's: anything may come out of them
         shown = os.environ.get("ART_EXT_TRACEBACK") == "1"
         if shown:
             traceback.print_exception(error)
@@ -83,8 +95,11 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def share_of_work(shard: str | None, device: str | None) -> tuple[tuple[int, int] | None, str | None]:
-    """What this process works on, (i, n), and where: as ``--shard i/n`` says, or its rank under torchrun.
+def share_of_work(
+    shard: str | None, device: str | None
+) -> tuple[tuple[int, int] | None, str | None]:
+    """What this process works on, (i, n), and where: as ``--shard i/n`` says, or its rank under
+    torchrun.
 
     Under torchrun, or ``accelerate launch``, the device cuda is the GPU of the local rank.
 
@@ -94,9 +109,14 @@ def share_of_work(shard: str | None, device: str | None) -> tuple[tuple[int, int
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         if shard is not None:
-            raise ValueError("shard must not be given under torchrun: its processes share the work by their ranks")
+            raise ValueError(
+                "shard must not be given under torchrun: its processes share the work by their"
+                " ranks"
+            )
         local = os.environ.get("LOCAL_RANK")
-        return (int(os.environ["RANK"]), world), f"cuda:{local}" if device == "cuda" and local else device
+        return (int(os.environ["RANK"]), world), (
+            f"cuda:{local}" if device == "cuda" and local else device
+        )
     if shard is None:
         return None, device
     found = re.fullmatch(r"(\d+)/(\d+)", shard)

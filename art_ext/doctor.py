@@ -1,7 +1,9 @@
-"""Look at the installation and explain what is wrong with it, without importing the toolkits it looks at.
+"""Look at the installation and explain what is wrong with it, without importing the toolkits it
+looks at.
 
-Most of the traps come from packages that overwrite, rename or lack each other's files while ``pip check`` says nothing.
-Nothing is printed here: ``art-ext doctor`` shows what :func:`diagnose` returns.
+Most of the traps come from packages that overwrite, rename or lack each other's files while ``pip
+check`` says nothing. Nothing is printed here: ``art-ext doctor`` shows what :func:`diagnose`
+returns.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ MAPPED = ("adapters", "benchmarks")
 REQUIREMENT = re.compile(  # name[extras] (comparisons); extra == "..."
     r"""(?P<name>[\w.-]+)(\[.*?\])?(?P<specifier>[^;]*)(;.*extra\s*==\s*["'](?P<extra>[\w-]+))?"""
 )
-PYTHON_MARKER = re.compile(r"""python_version\s*(?P<symbol>[<>=!]=?)\s*["'](?P<version>[\d.]+)["']""")
+PYTHON_MARKER = re.compile(
+    r"""python_version\s*(?P<symbol>[<>=!]=?)\s*["'](?P<version>[\d.]+)["']"""
+)
 REPAIR_ROBUSTBENCH = "pip install --no-deps --force-reinstall robustbench==1.1.1"
 COMPARISONS = {
     ">=": operator.ge,
@@ -45,8 +49,8 @@ class Finding:
 
     Attributes:
         name: what was looked at, a package or a trap.
-        status: ``"ok"``; ``"info"`` for something optional that is missing or worth knowing; ``"problem"`` for
-            something that will fail.
+        status: ``"ok"``; ``"info"`` for something optional that is missing or worth knowing;
+            ``"problem"`` for something that will fail.
         detail: what was found, one sentence.
         remedy: what to do about it, usually a command; empty where nothing needs doing.
     """
@@ -59,7 +63,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Requirement:
-    """One line of our own metadata: a package, the versions it may have, and the extra that asks for it."""
+    """One line of our own metadata: a package, the versions it may have, and the extra that asks
+    for it.
+    """
 
     name: str
     specifier: str
@@ -75,15 +81,24 @@ def diagnose() -> list[Finding]:
     Returns:
         Findings in the order in which they should be read: what we need, then what is optional.
     """
-    findings = [*_own_requirements(), *(_mapped_folder(name, Path(__file__).parent) for name in MAPPED)]
+    findings = [
+        *_own_requirements(),
+        *(_mapped_folder(name, Path(__file__).parent) for name in MAPPED),
+    ]
     findings += [_foreign_package(name) for name in MAPPED if find_spec(name) is not None]
-    findings += [_extra("train"), _extra("report"), _extra("torchattacks"), _torchvision(), _robustbench()]
+    findings += [
+        _extra("train"),
+        _extra("report"),
+        _extra("torchattacks"),
+        _torchvision(),
+        _robustbench(),
+    ]
     if _version("robustbench") is not None:
         findings += [_pkg_resources(), _autoattack()]
     return [*findings, _decision_based_baselines(), _numpy_defences(), _multiprocess()]
 
 
-# ---------------------------------------------------------------------------------------------------- versions
+# --- versions ---
 
 
 def _version(distribution: str) -> str | None:
@@ -104,20 +119,27 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _satisfies(version: str, specifier: str) -> bool:
-    """Whether a version fulfils comparisons such as ``>=1.20,<1.21``; pre-releases count as their release.
+    """Whether a version fulfils comparisons such as ``>=1.20,<1.21``; pre-releases count as their
+    release.
 
-    The package `packaging` knows the full grammar, but the base installation does not bring it, and our own metadata
-    uses no more than this.
+    The package `packaging` knows the full grammar, but the base installation does not bring it, and
+    our own metadata uses no more than this.
     """
     clauses = re.findall(r"(>=|<=|==|!=|>|<)\s*([\d.]+)", specifier)
-    return all(COMPARISONS[symbol](_release(version), _release(wanted)) for symbol, wanted in clauses)
+    return all(
+        COMPARISONS[symbol](_release(version), _release(wanted)) for symbol, wanted in clauses
+    )
 
 
 def _requirements() -> list[_Requirement]:
-    """What our own metadata asks of this Python; raises PackageNotFoundError if the source tree was never installed."""
+    """What our own metadata asks of this Python; raises PackageNotFoundError if the source tree
+    was never installed.
+    """
     lines = [line for line in metadata.requires(DISTRIBUTION) or [] if _concerns_this_python(line)]
     parts = [match.groupdict() for match in map(REQUIREMENT.match, lines) if match is not None]
-    return [_Requirement(part["name"], part["specifier"].strip(" ()"), part["extra"]) for part in parts]
+    return [
+        _Requirement(part["name"], part["specifier"].strip(" ()"), part["extra"]) for part in parts
+    ]
 
 
 def _concerns_this_python(line: str) -> bool:
@@ -138,7 +160,11 @@ def _own_requirements() -> list[Finding]:
     wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
     fits = _satisfies(platform.python_version(), wanted)
     remedy = "" if fits else f"use a Python {wanted}"
-    findings.append(Finding("Python", "ok" if fits else "problem", f"{platform.python_version()} ({wanted})", remedy))
+    findings.append(
+        Finding(
+            "Python", "ok" if fits else "problem", f"{platform.python_version()} ({wanted})", remedy
+        )
+    )
     for requirement in needed:
         version = _version(requirement.name)
         fits = version is not None and _satisfies(version, requirement.specifier)
@@ -151,26 +177,39 @@ def _own_requirements() -> list[Finding]:
 def _extra(extra: str) -> Finding:
     """Whether everything that an extra asks for is installed, in versions that fit."""
     try:
-        requirements = [requirement for requirement in _requirements() if requirement.extra == extra]
+        requirements = [
+            requirement for requirement in _requirements() if requirement.extra == extra
+        ]
     except metadata.PackageNotFoundError:
         return Finding(extra, "info", "not checked: art-ext is not installed")
     versions = {requirement: _version(requirement.name) for requirement in requirements}
-    missing = ", ".join(requirement.name for requirement, version in versions.items() if version is None)
+    missing = ", ".join(
+        requirement.name for requirement, version in versions.items() if version is None
+    )
     if missing:
-        return Finding(extra, "info", f"optional, not installed: {missing}", f"pip install 'art-ext[{extra}]'")
-    unfit = [wanted for wanted, version in versions.items() if not _satisfies(str(version), wanted.specifier)]
+        return Finding(
+            extra, "info", f"optional, not installed: {missing}", f"pip install 'art-ext[{extra}]'"
+        )
+    unfit = [
+        wanted
+        for wanted, version in versions.items()
+        if not _satisfies(str(version), wanted.specifier)
+    ]
     detail = ", ".join(f"{requirement.name} {version}" for requirement, version in versions.items())
     if unfit:
         command = " ".join(f'"{requirement}"' for requirement in unfit)
-        return Finding(extra, "problem", f"{detail}: does not fit {command}", f"pip install {command}")
+        return Finding(
+            extra, "problem", f"{detail}: does not fit {command}", f"pip install {command}"
+        )
     return Finding(extra, "ok", detail)
 
 
-# ----------------------------------------------------------------------------------------------- our own folders
+# --- our own folders ---
 
 
 def _mapped_folder(name: str, package: Path) -> Finding:
-    """Whether ``art_ext.adapters`` (or ``benchmarks``) is ours, and its symbolic link sound in a source checkout.
+    """Whether ``art_ext.adapters`` (or ``benchmarks``) is ours, and its symbolic link sound in a
+    source checkout.
 
     Args:
         name: ``"adapters"`` or ``"benchmarks"``.
@@ -179,8 +218,16 @@ def _mapped_folder(name: str, package: Path) -> Finding:
     title, link, beside = f"art_ext.{name}", package / name, package.parent / name
     in_checkout = (package.parent / "pyproject.toml").is_file() and beside.is_dir()
     if in_checkout and not (link.is_symlink() and link.resolve() == beside.resolve()):
-        detail = f"art_ext/{name} must be a symbolic link to ../{name}, or mypy and import-linter overlook that folder"
-        return Finding(title, "problem", detail, "git config core.symlinks true, then check the repository out again")
+        detail = (
+            f"art_ext/{name} must be a symbolic link to ../{name}, or mypy and import-linter"
+            " overlook that folder"
+        )
+        return Finding(
+            title,
+            "problem",
+            detail,
+            "git config core.symlinks true, then check the repository out again",
+        )
     spec = find_spec(title)
     origin = spec.origin if spec is not None else None
     if origin is None or Path(origin).resolve().parent not in {link.resolve(), beside.resolve()}:
@@ -190,20 +237,31 @@ def _mapped_folder(name: str, package: Path) -> Finding:
 
 
 def _foreign_package(name: str) -> Finding:
-    """A top-level package with the name of one of our folders: ours is ``art_ext.<name>``, so the two do not clash."""
+    """A top-level package with the name of one of our folders: ours is ``art_ext.<name>``, so
+    the two do not clash.
+    """
     spec = find_spec(name)
     origin = spec.origin if spec is not None else None
-    if origin is not None and Path(origin).resolve().parent == (Path(__file__).parent / name).resolve():
+    if (
+        origin is not None
+        and Path(origin).resolve().parent == (Path(__file__).parent / name).resolve()
+    ):
         detail = f"the root of the repository is on sys.path: a bare `import {name}` is refused"
         return Finding(name, "info", detail, f"import art_ext.{name}, or start Python elsewhere")
-    return Finding(name, "info", f"another project's {name} can be imported; ours is art_ext.{name}, no conflict")
+    return Finding(
+        name,
+        "info",
+        f"another project's {name} can be imported; ours is art_ext.{name}, no conflict",
+    )
 
 
-# ------------------------------------------------------------------------------------------------ other toolkits
+# --- other toolkits ---
 
 
 def _torchvision() -> Finding:
-    """Whether torchvision loads beside this torch; its operators are compiled against one release."""
+    """Whether torchvision loads beside this torch; its operators are compiled against one
+    release.
+    """
     version = _version("torchvision")
     if version is None:
         detail = "optional, not installed; torchattacks and RobustBench need it"
@@ -213,56 +271,98 @@ def _torchvision() -> Finding:
         importlib.import_module("torch").ops.torchvision.nms  # noqa: B018
     except Exception as error:  # whatever a half-built extension raises is the finding
         detail = f"torchvision {version} does not load beside torch {_version('torch')}: {error}"
-        remedy = "pip install --upgrade torch torchvision, both from one index (no CPU build beside a CUDA build)"
+        remedy = (
+            "pip install --upgrade torch torchvision, both from one index (no CPU build beside a"
+            " CUDA build)"
+        )
         return Finding("torchvision", "problem", detail, remedy)
     return Finding("torchvision", "ok", f"{version} loads beside torch {_version('torch')}")
 
 
 def _compared_files(distribution: metadata.Distribution, package: str) -> dict[str, bool]:
-    """Recorded files of a package: whether their content differs from the recorded hash, or they are gone.
+    """Recorded files of a package: whether their content differs from the recorded hash, or they
+    are gone.
 
-    Reads RECORD itself, because from Python 3.12 on ``Distribution.files`` leaves out files that are gone.
+    Reads RECORD itself, because from Python 3.12 on ``Distribution.files`` leaves out files that
+    are gone.
     """
     rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
-    recorded = {row[0]: row[1] for row in rows if len(row) == 3 and row[0].startswith(f"{package}/") and row[1]}
-    return {path: _digest(Path(str(distribution.locate_file(path)))) != digest for path, digest in recorded.items()}
+    recorded = {
+        row[0]: row[1]
+        for row in rows
+        if len(row) == 3 and row[0].startswith(f"{package}/") and row[1]
+    }
+    return {
+        path: _digest(Path(str(distribution.locate_file(path)))) != digest
+        for path, digest in recorded.items()
+    }
 
 
 def _digest(path: Path) -> str:
-    """Hash of a file as RECORD has it, URL-safe base64 without padding; empty if there is no such file."""
+    """Hash of a file as RECORD has it, URL-safe base64 without padding; empty if there is no
+    such file.
+    """
     if not path.is_file():
         return ""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+    return (
+        "sha256="
+        + base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+    )
 
 
 def _culprits(package: str, changed: list[str]) -> list[str]:
-    """Other distributions that claim the changed files of a package and recorded what lies on the disk now."""
+    """Other distributions that claim the changed files of a package and recorded what lies on
+    the disk now.
+    """
     others = sorted(set(metadata.packages_distributions().get(package, [])) - {package})
     claims = {name: _compared_files(metadata.distribution(name), package) for name in others}
-    return [f"{name} {_version(name)}" for name in others if any(claims[name].get(path) is False for path in changed)]
+    return [
+        f"{name} {_version(name)}"
+        for name in others
+        if any(claims[name].get(path) is False for path in changed)
+    ]
 
 
 def _robustbench() -> Finding:
-    """Whether the package ``robustbench`` is RobustBench itself: torchattacks' wheel carries a stub of that name."""
+    """Whether the package ``robustbench`` is RobustBench itself: torchattacks' wheel carries a
+    stub of that name.
+    """
     name = "robustbench"
     if _version(name) is None:
-        stub = " (the folder of that name is the stub in torchattacks' wheel)" if find_spec(name) is not None else ""
-        remedy = "pip install 'art-ext[robustbench]', after torchattacks and in a command of its own"
+        stub = (
+            " (the folder of that name is the stub in torchattacks' wheel)"
+            if find_spec(name) is not None
+            else ""
+        )
+        remedy = (
+            "pip install 'art-ext[robustbench]', after torchattacks and in a command of its own"
+        )
         return Finding(name, "info", f"optional, not installed{stub}", remedy)
     distribution = metadata.distribution(name)
     differs = _compared_files(distribution, name)
     changed = [path for path in differs if differs[path]]
     if changed:
-        culprits = " and ".join(_culprits(name, changed)) or "something (uninstalling torchattacks does it)"
+        culprits = (
+            " and ".join(_culprits(name, changed))
+            or "something (uninstalling torchattacks does it)"
+        )
         some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         detail = f"{culprits} overwrote or removed {len(changed)} of RobustBench's files ({some})"
         return Finding(name, "problem", detail, REPAIR_ROBUSTBENCH)
     spec, installed = find_spec(name), Path(str(distribution.locate_file(name))).resolve()
     if spec is None or Path(str(spec.origin)).resolve().parent != installed:
-        detail = f"{distribution.version} is installed, but `import {name}` finds {spec and spec.origin}"
-        return Finding(name, "info", detail, "leave that folder, unless it is a checkout of RobustBench")
+        detail = (
+            f"{distribution.version} is installed, but `import {name}` finds {spec and spec.origin}"
+        )
+        return Finding(
+            name, "info", detail, "leave that folder, unless it is a checkout of RobustBench"
+        )
     versions = _extra(name)
-    return versions if versions.status == "problem" else Finding(name, "ok", f"{distribution.version}, its own files")
+    return (
+        versions
+        if versions.status == "problem"
+        else Finding(name, "ok", f"{distribution.version}, its own files")
+    )
 
 
 def _pkg_resources() -> Finding:
@@ -275,7 +375,9 @@ def _pkg_resources() -> Finding:
 
 
 def _autoattack() -> Finding:
-    """RobustBench imports ``autoattack``, while its dependency installs ``pyautoattack`` with another signature."""
+    """RobustBench imports ``autoattack``, while its dependency installs ``pyautoattack`` with
+    another signature.
+    """
     if find_spec("autoattack") is not None:
         return Finding("autoattack", "ok", "the package that RobustBench imports is installed")
     version = _version("pyautoattack")
@@ -283,10 +385,12 @@ def _autoattack() -> Finding:
         detail = "RobustBench imports autoattack, and neither it nor pyautoattack is installed"
         return Finding("autoattack", "problem", detail, 'pip install "pyautoattack>=0.2,<0.3"')
     detail = (
-        f"RobustBench imports autoattack, but its dependency installs pyautoattack ({version}), whose signature "
-        "differs: a bare `import robustbench` fails"
+        f"RobustBench imports autoattack, but its dependency installs pyautoattack ({version}),"
+        " whose signature differs: a bare `import robustbench` fails"
     )
-    remedy = "import it with art_ext.adapters.robustbench.import_robustbench(), which bridges the two"
+    remedy = (
+        "import it with art_ext.adapters.robustbench.import_robustbench(), which bridges the two"
+    )
     return Finding("autoattack", "info", detail, remedy)
 
 
@@ -295,26 +399,41 @@ def _decision_based_baselines() -> Finding:
     name, version = "ART's HopSkipJump and BoundaryAttack", _version("numpy")
     if version is None or _release(version) < (2,):
         return Finding(name, "ok", f"run with numpy {version}")
-    detail = f"fail on PyTorch models with numpy {version} (double images for float weights); our attacks do not"
-    return Finding(name, "info", detail, 'compare with them in an environment of their own: pip install "numpy<2"')
+    detail = (
+        f"fail on PyTorch models with numpy {version} (double images for float weights); our"
+        " attacks do not"
+    )
+    return Finding(
+        name,
+        "info",
+        detail,
+        'compare with them in an environment of their own: pip install "numpy<2"',
+    )
 
 
 def _numpy_defences() -> Finding:
-    """ART's numpy defences that answer in float64 under numpy 2, which the network of a PyTorchClassifier refuses."""
+    """ART's numpy defences that answer in float64 under numpy 2, which the network of a
+    PyTorchClassifier refuses.
+    """
     name, version = "ART's numpy preprocessing defences", _version("numpy")
     if version is None or _release(version) < (2,):
         return Finding(name, "ok", f"run with numpy {version}")
     detail = (
-        f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a PyTorchClassifier with "
-        "float32 weights fails; our attacks ask that predict"
+        f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a"
+        " PyTorchClassifier with float32 weights fails; our attacks ask that predict"
     )
-    remedy = 'begin the network with a layer that returns x.float(), or pip install "numpy<2" in its own environment'
+    remedy = (
+        'begin the network with a layer that returns x.float(), or pip install "numpy<2" in its own'
+        " environment"
+    )
     return Finding(name, "info", detail, remedy)
 
 
 def _multiprocess() -> Finding:
     """ART's AutoAttack imports multiprocess, which ART does not declare."""
     if find_spec("multiprocess") is None:
-        detail = "optional, not installed; ART's AutoAttack imports multiprocess without declaring it"
+        detail = (
+            "optional, not installed; ART's AutoAttack imports multiprocess without declaring it"
+        )
         return Finding("multiprocess", "info", detail, "pip install multiprocess")
     return Finding("multiprocess", "ok", f"{_version('multiprocess')}, for ART's AutoAttack")

@@ -11,7 +11,9 @@ class UserCodeError(ValueError):
 
 def is_plain(error: BaseException) -> bool:
     """Return whether this package raised the error itself, in words for its user."""
-    if isinstance(error, UserCodeError) or not isinstance(error, (ValueError, ImportError, OSError)):
+    if isinstance(error, UserCodeError) or not isinstance(
+        error, (ValueError, ImportError, OSError)
+    ):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return not frames or str(frames[-1].f_globals.get("__name__")).startswith("art_ext.")

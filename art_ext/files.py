@@ -48,8 +48,8 @@ def write_state_dict(
 def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors on the CPU, each in memory of its own.
 
-    safetensors refuses tensors that share memory, as tied weights do, and torch saves all of the memory that a view is
-    a part of.
+    safetensors refuses tensors that share memory, as tied weights do, and torch saves all of the
+    memory that a view is a part of.
     """
     return {name: one.detach().cpu().contiguous().clone() for name, one in state.items()}
 
@@ -78,7 +78,9 @@ def check_configuration(
         if found.get(name) != asked.get(name)
     ]
     if differences:
-        raise ValueError(f"{file.parent} holds a run of another configuration ({'; '.join(differences)})")
+        raise ValueError(
+            f"{file.parent} holds a run of another configuration ({'; '.join(differences)})"
+        )
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

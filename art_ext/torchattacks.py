@@ -14,7 +14,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torchattacks":
         raise
-    raise ImportError("art_ext.torchattacks needs torchattacks: pip install 'art-ext[torchattacks]'") from error
+    raise ImportError(
+        "art_ext.torchattacks needs torchattacks: pip install 'art-ext[torchattacks]'"
+    ) from error
 
 from art_ext.adapters.torchattacks import ATTACKS
 
@@ -23,8 +25,11 @@ __all__ = [*(name for name in _torchattacks.__all__ if name not in ATTACKS), *AT
 
 def __getattr__(name: str) -> Any:
     """Our shells by name, everything else from torchattacks."""
-    if name == "__path__":  # with it `import art_ext.torchattacks.attacks` would load every class a second time
-        raise AttributeError("art_ext.torchattacks is no package: import submodules from torchattacks itself")
+    # with it `import art_ext.torchattacks.attacks` would load every class a second time
+    if name == "__path__":
+        raise AttributeError(
+            "art_ext.torchattacks is no package: import submodules from torchattacks itself"
+        )
     return ATTACKS[name] if name in ATTACKS else getattr(_torchattacks, name)
 
 

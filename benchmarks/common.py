@@ -37,7 +37,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 class Meter(nn.Module):
-    """Notes the rows of each call of a model, whether it was differentiated, and the time spent inside."""
+    """Notes the rows of each call of a model, whether it was differentiated, and the time spent
+    inside.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -58,7 +60,9 @@ class Meter(nn.Module):
 
 
 def network(name: str) -> tuple[nn.Module, str]:
-    """A network with third-party weights where ART_EXT_DATA names their folder, random weights otherwise."""
+    """A network with third-party weights where ART_EXT_DATA names their folder, random weights
+    otherwise.
+    """
     folder = os.environ.get("ART_EXT_DATA")
     torch.manual_seed(0)
     model = NETWORKS[name][0]().eval()
@@ -69,7 +73,9 @@ def network(name: str) -> tuple[nn.Module, str]:
 
 
 def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """A network, images of its kind with their labels (noise without ART_EXT_DATA), and whose weights they are."""
+    """A network, images of its kind with their labels (noise without ART_EXT_DATA), and whose
+    weights they are.
+    """
     model, weights = network(name)
     data_set = NETWORKS[name][1]
     if weights == "random weights":
@@ -83,12 +89,16 @@ def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor
 def right(x: Tensor, y: Tensor, *models: nn.Module) -> Tensor:
     """(N,) bool, the images that every model classifies correctly."""
     with torch.no_grad():
-        verdicts = [torch.cat([model(part).argmax(1) for part in x.split(256)]) == y for model in models]
+        verdicts = [
+            torch.cat([model(part).argmax(1) for part in x.split(256)]) == y for model in models
+        ]
     return torch.stack(verdicts).all(0)
 
 
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:
-    """The first ``count`` test images of a data set that all models classify correctly, and their labels."""
+    """The first ``count`` test images of a data set that all models classify correctly, and
+    their labels.
+    """
     data = load_data(data_set)
     images, labels, found = [], [], 0
     for start in range(0, len(data), 500):
@@ -123,5 +133,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 def print_versions() -> None:
     """One thread, and what ran."""
-    torch.set_num_threads(1)  # a busy neighbour makes barriers between threads cost more than the work
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, one thread, {os.cpu_count()} cores\n")
+    # a busy neighbour makes barriers between threads cost more than the work
+    torch.set_num_threads(1)
+    print(
+        f"torch {torch.__version__}, Python {platform.python_version()}, one thread,"
+        f" {os.cpu_count()} cores\n"
+    )

@@ -1,8 +1,10 @@
-"""Free, CAT and ATCD at equal rows, reading by reading: ``python -m art_ext.benchmarks.contrastive``.
+"""Free, CAT and ATCD at equal rows, reading by reading: ``python -m
+art_ext.benchmarks.contrastive``.
 
 The first 10,000 training images of MNIST (from ART_EXT_DATA), the network and setting of
-``benchmarks.robust_training``, 70 rows forward plus backward per training image, PGD-40 on the first 1,000 test images.
-``--passes``, ``--images``, ``--seeds`` and ``--out`` are those of that benchmark.
+``benchmarks.robust_training``, 70 rows forward plus backward per training image, PGD-40 on the
+first 1,000 test images. ``--passes``, ``--images``, ``--seeds`` and ``--out`` are those of that
+benchmark.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
 def main() -> None:
     """Print the table."""
     parser = arguments(__doc__)
-    parser.set_defaults(passes=70.0, images=10_000, test_images=1000, seeds="0,1", out=Path("runs/contrastive.jsonl"))
+    parser.set_defaults(
+        passes=70.0,
+        images=10_000,
+        test_images=1000,
+        seeds="0,1",
+        out=Path("runs/contrastive.jsonl"),
+    )
     run_all(parser.parse_args(), RUNS)
 
 

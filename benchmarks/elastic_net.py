@@ -1,10 +1,12 @@
-"""EAD beside foolbox, torchattacks and ART, and the thesis' tables: ``python -m art_ext.benchmarks.elastic_net PART``.
+"""EAD beside foolbox, torchattacks and ART, and the thesis' tables: ``python -m
+art_ext.benchmarks.elastic_net PART``.
 
-Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``peers`` and ``converged`` (distortions at equal settings),
-``speed`` (wall time over the bare model and over the peers), ``early`` (whole attacks that give up early), ``beta``
-(Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average and worst case),
-``edge`` (C&W from pixels on the edge of the box).
-Distortions are means over the successes. A peer that is not installed is left out, and said so.
+Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``peers`` and ``converged`` (distortions
+    at equal settings),
+``speed`` (wall time over the bare model and over the peers), ``early`` (whole attacks that give up
+early), ``beta`` (Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average
+and worst case), ``edge`` (C&W from pixels on the edge of the box). Distortions are means over the
+successes. A peer that is not installed is left out, and said so.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import Meter, bare, classified_right, network, print_versions, right, seconds
+from art_ext.benchmarks.common import (
+    Meter,
+    bare,
+    classified_right,
+    network,
+    print_versions,
+    right,
+    seconds,
+)
 from art_ext.core.attacks import cw, ead, i_fgm
 from art_ext.core.geometry import distances
 from art_ext.core.metrics import case_distortions, transfer_success
@@ -41,10 +51,16 @@ def foolbox_peer(rule: str, steps: int, searches: int, beta: float, abort: bool)
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         attack = foolbox.attacks.EADAttack(
-            binary_search_steps=searches, steps=steps, regularization=beta, decision_rule=rule, abort_early=abort
+            binary_search_steps=searches,
+            steps=steps,
+            regularization=beta,
+            decision_rule=rule,
+            abort_early=abort,
         )
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-        adversarial: Tensor = attack(wrapped, x, foolbox.criteria.Misclassification(y), epsilons=None)[0]
+        adversarial: Tensor = attack(
+            wrapped, x, foolbox.criteria.Misclassification(y), epsilons=None
+        )[0]
         return adversarial
 
     return run
@@ -55,7 +71,9 @@ def torchattacks_peer(rule: str, steps: int, searches: int, beta: float, abort: 
     kind = getattr(import_module("torchattacks"), {"EN": "EADEN", "L1": "EADL1"}[rule])
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        attack = kind(model, binary_search_steps=searches, max_iterations=steps, beta=beta, abort_early=abort)
+        attack = kind(
+            model, binary_search_steps=searches, max_iterations=steps, beta=beta, abort_early=abort
+        )
         adversarial: Tensor = attack(x, y)
         return adversarial
 
@@ -69,12 +87,23 @@ def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> 
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         classifier = classifiers.PyTorchClassifier(
-            model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+            model,
+            nn.CrossEntropyLoss(),
+            tuple(x.shape[1:]),
+            10,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
         )
         attack = evasion.ElasticNet(
-            classifier, learning_rate=1e-2, binary_search_steps=searches, max_iter=steps, beta=beta,
-            batch_size=len(x), decision_rule=rule, verbose=False,
-        )  # fmt: skip
+            classifier,
+            learning_rate=1e-2,
+            binary_search_steps=searches,
+            max_iter=steps,
+            beta=beta,
+            batch_size=len(x),
+            decision_rule=rule,
+            verbose=False,
+        )
         return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
     return run
@@ -99,7 +128,12 @@ def ours(rule: str, steps: int, searches: int, beta: float, abort: bool | str) -
     """Our EAD behind the same signature."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        settings: dict[str, Any] = {"max_iter": steps, "search_steps": searches, "beta": beta, "abort_early": abort}
+        settings: dict[str, Any] = {
+            "max_iter": steps,
+            "search_steps": searches,
+            "beta": beta,
+            "abort_early": abort,
+        }
         return ead(model, x, y, decision_rule=rule, **settings).x_adv
 
     return run
@@ -110,23 +144,36 @@ def distortion_row(name: str, model: nn.Module, x: Tensor, y: Tensor, x_adv: Ten
     with torch.no_grad():
         hit = torch.cat([model(part).argmax(1) for part in x_adv.split(256)]) != y
     means = [float(distances(x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")]
-    return f"| {name} | {100 * float(hit.double().mean()):.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
+    return (
+        f"| {name} | {100 * float(hit.double().mean()):.1f} | "
+        + " | ".join(f"{mean:.3f}" for mean in means)
+        + " |"
+    )
 
 
-def print_peers(count: int, steps: int, searches: int, beta: float, rules: list[str], names: list[str]) -> None:
+def print_peers(
+    count: int, steps: int, searches: int, beta: float, rules: list[str], names: list[str]
+) -> None:
     """Distortions at equal settings."""
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", count, model)
     print(f"\n{STANDARD}, {count} images, {searches} x {steps} steps, beta {beta:g}\n")
-    print("| attack | success % | L1 | L2 | L-inf | seconds |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| attack | success % | L1 | L2 | L-inf | seconds |\n|---|---|---|---|---|---|", flush=True
+    )
     found = installed()
     for rule in rules:
         for abort in (False, True):
-            builds = {"ours": ours, **{name: build for name, build in found.items() if name in names}}
+            builds = {
+                "ours": ours,
+                **{name: build for name, build in found.items() if name in names},
+            }
             for name, build in builds.items():
                 if name == "ART" and abort:
                     continue
-                ways: tuple[bool | str, ...] = (True, "always") if abort and name == "ours" else (abort,)
+                ways: tuple[bool | str, ...] = (
+                    (True, "always") if abort and name == "ours" else (abort,)
+                )
                 for way in ways:
                     start = time.perf_counter()
                     x_adv = build(rule, steps, searches, beta, way)(model, x, y)
@@ -136,7 +183,9 @@ def print_peers(count: int, steps: int, searches: int, beta: float, rules: list[
 
 
 def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
-    """Wall time over the bare forward + backward + forward of each step, ours and theirs in turn."""
+    """Wall time over the bare forward + backward + forward of each step, ours and theirs in
+    turn.
+    """
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", rows, model)
     found = installed()
@@ -154,7 +203,9 @@ def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
         meter = Meter(model)
         wall = seconds(functools.partial(attacks["ours"], meter, x, y))
         own.append(wall / seconds(functools.partial(bare, model, x, y, meter.calls)))
-    print(f"\n{STANDARD}, {rows} images all live, {searches} x {steps} steps, medians of {repeats}\n")
+    print(
+        f"\n{STANDARD}, {rows} images all live, {searches} x {steps} steps, medians of {repeats}\n"
+    )
     print("| attack | wall time / bare forward + backward + forward per step |\n|---|---|")
     for name, found_ratios in ratios.items():
         print(f"| {name} | {statistics.median(found_ratios):.3f} |")
@@ -167,22 +218,31 @@ def print_early(rows: int, steps: int, searches: int, repeats: int) -> None:
     x, y = classified_right("mnist", rows, model)
     settings = ("EN", steps, searches, 1e-2)
     attacks = {"ours, always": ours(*settings, "always"), "ours": ours(*settings, True)}
-    attacks |= {name: build(*settings, True) for name, build in installed().items() if name != "ART"}
+    attacks |= {
+        name: build(*settings, True) for name, build in installed().items() if name != "ART"
+    }
     walls: dict[str, list[float]] = {name: [] for name in attacks}
     for _ in range(repeats):
         for name, attack in attacks.items():
             walls[name].append(seconds(functools.partial(attack, model, x, y)))
-    print(f"\n{STANDARD}, {rows} images, {searches} x {steps} steps, EN rule, giving up early, medians of {repeats}\n")
+    print(
+        f"\n{STANDARD}, {rows} images, {searches} x {steps} steps, EN rule, giving up early,"
+        f" medians of {repeats}\n"
+    )
     print("| attack | seconds | ours, always / this |\n|---|---|---|")
     for name, found in walls.items():
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(walls["ours, always"], found, strict=True))
+        ratio = statistics.median(
+            mine / theirs for mine, theirs in zip(walls["ours, always"], found, strict=True)
+        )
         print(f"| {name} | {statistics.median(found):.1f} | {ratio:.3f} |", flush=True)
 
 
 def result_row(name: str, x: Tensor, result: AttackResult) -> str:
     """Success and the mean distances of what the rule chose."""
     hit = result.success & ~result.already_adversarial
-    means = [float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")]
+    means = [
+        float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")
+    ]
     share = 100 * float(result.success.double().mean())
     return f"| {name} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
 
@@ -192,9 +252,18 @@ def print_beta(count: int, steps: int, seed: int) -> None:
     model, _ = network(CARLINI)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}, EN rule\n")
-    print("| beta | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf |\n|---|---|---|---|---|---|", flush=True)
-    thesis = {0.0: "22.63 / 1.953 / .512", 1e-5: "22.6 / 1.98 / .515", 1e-4: "20.98 / 1.951 / .521",
-              1e-3: "17.4 / 2.001 / .594", 1e-2: "13.56 / 2.395 / .852"}  # fmt: skip
+    print(
+        "| beta | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf"
+        " |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
+    thesis = {
+        0.0: "22.63 / 1.953 / .512",
+        1e-5: "22.6 / 1.98 / .515",
+        1e-4: "20.98 / 1.951 / .521",
+        1e-3: "17.4 / 2.001 / .594",
+        1e-2: "13.56 / 2.395 / .852",
+    }
     for beta, theirs in thesis.items():
         result = ead(model, x, y, beta=beta, max_iter=steps, targets="average", seed=seed)
         print(f"{result_row(f'{beta:g}', x, result)} {theirs} |", flush=True)
@@ -205,7 +274,11 @@ def print_table(count: int, steps: int, seed: int) -> None:
     model, _ = network(CARLINI)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}\n")
-    print("| attack | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| attack | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf"
+        " |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
     common: dict[str, Any] = {"targets": "average", "seed": seed}
     grid: dict[str, Any] = {**common, "search": "grid"}
     rows: dict[str, tuple[Callable[[], AttackResult], str]] = {
@@ -226,52 +299,94 @@ def print_table(count: int, steps: int, seed: int) -> None:
 
 
 def print_confidence(count: int, steps: int) -> None:
-    """Table 8's claim: at large kappa EAD transfers better than C&W; untargeted, from one MNIST network to another."""
+    """Table 8's claim: at large kappa EAD transfers better than C&W; untargeted, from one MNIST
+    network to another.
+    """
     source, target = network(CARLINI)[0], network(STANDARD)[0]
     x, y = classified_right("mnist", count, source, target)
     kept = right(x, y, source, target)
-    print(f"\n{CARLINI} -> {STANDARD}, {int(kept.sum())} images, untargeted, 9 x {steps}, EAD with beta .01\n")
-    print("| kappa | attack | white-box % | transfer % | L1 | L2 |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        f"\n{CARLINI} -> {STANDARD}, {int(kept.sum())} images, untargeted, 9 x {steps}, EAD with"
+        " beta .01\n"
+    )
+    print(
+        "| kappa | attack | white-box % | transfer % | L1 | L2 |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
     for kappa in (0.0, 10.0, 20.0, 30.0, 40.0, 50.0):
-        attacks: dict[str, Callable[..., AttackResult]] = {"EAD": functools.partial(ead, beta=1e-2), "C&W": cw}
+        attacks: dict[str, Callable[..., AttackResult]] = {
+            "EAD": functools.partial(ead, beta=1e-2),
+            "C&W": cw,
+        }
         for name, attack in attacks.items():
             result = attack(source, x, y, confidence=kappa, max_iter=steps)
             rate = transfer_success(result.x_adv, x, y, target)
             hit = result.success
-            l1, l2 = (float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2"))
+            l1, l2 = (
+                float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2")
+            )
             white = 100 * float(hit.double().mean())
-            print(f"| {kappa:g} | {name} | {white:.1f} | {100 * rate.share:.1f} | {l1:.2f} | {l2:.2f} |", flush=True)
+            print(
+                f"| {kappa:g} | {name} | {white:.1f} | {100 * rate.share:.1f} | {l1:.2f} |"
+                f" {l2:.2f} |",
+                flush=True,
+            )
 
 
 def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
-    """The best, average and worst case of the EN rule, each metric by itself, and what the best case returns."""
+    """The best, average and worst case of the EN rule, each metric by itself, and what the best
+    case returns.
+    """
     model, _ = network(LENET)
     x, y = classified_right("mnist", count, model)
-    print(f"\n{LENET}, {count} images, {searches} x {steps} from c = .3 (seed {seed}), EN rule, beta .01\n")
+    print(
+        f"\n{LENET}, {count} images, {searches} x {steps} from c = .3 (seed {seed}), EN rule, beta"
+        " .01\n"
+    )
     print("| case | success % | L1 | L2 | L-inf |\n|---|---|---|---|---|", flush=True)
     result = ead(
-        model, x, y, beta=1e-2, max_iter=steps, search_steps=searches, initial_const=0.3, abort_early=False,
-        targets="all", seed=seed,
-    )  # fmt: skip
+        model,
+        x,
+        y,
+        beta=1e-2,
+        max_iter=steps,
+        search_steps=searches,
+        initial_const=0.3,
+        abort_early=False,
+        targets="all",
+        seed=seed,
+    )
     for case in ("best", "average", "worst"):
         found = case_distortions(result, x, case)
         hit = found["success"]
         means = [float(found[norm][hit].mean()) for norm in ("l1", "l2", "linf")]
         share = 100 * float(hit.double().mean())
-        print(f"| {case} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |", flush=True)
-    returned, nearest = (float(values[result.success].mean()) for values in (result.distance, _nearest(result)))
+        print(
+            f"| {case} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
+            flush=True,
+        )
+    returned, nearest = (
+        float(values[result.success].mean()) for values in (result.distance, _nearest(result))
+    )
     print(f"\nbest case, mean L1: returned {returned:.3f}, nearest {nearest:.3f}", flush=True)
 
 
 def print_edge(count: int) -> None:
-    """C&W's success by its number of iterations; most pixels of MNIST lie on the edge of the box."""
+    """C&W's success by its number of iterations; most pixels of MNIST lie on the edge of the
+    box.
+    """
     model, _ = network(LENET)
     x, y = classified_right("mnist", count, model)
     share = 100 * float(((x == 0) | (x == 1)).double().mean())
-    print(f"\n{LENET}, {count} images, {share:.0f} % of the values on the edge of the box, one search, c = 10\n")
+    print(
+        f"\n{LENET}, {count} images, {share:.0f} % of the values on the edge of the box, one"
+        " search, c = 10\n"
+    )
     print("| iterations | success |\n|---|---|", flush=True)
     for steps in (50, 100, 400, 800):
-        result = cw(model, x, y, max_iter=steps, search_steps=1, initial_const=10.0, abort_early=False)
+        result = cw(
+            model, x, y, max_iter=steps, search_steps=1, initial_const=10.0, abort_early=False
+        )
         print(f"| {steps} | {float(result.success.double().mean()):.3f} |", flush=True)
 
 
@@ -286,7 +401,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
-    parser.add_argument("--steps", type=int, default=1000, help="iterations of an optimisation in the thesis' tables")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1000,
+        help="iterations of an optimisation in the thesis' tables",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -295,7 +415,14 @@ def main() -> None:
     print_versions()
     for part in arguments.parts:
         if part == "peers":
-            print_peers(arguments.images or 32, 100, 6, 1e-2, ["EN", "L1"], ["foolbox", "torchattacks", "ART"])
+            print_peers(
+                arguments.images or 32,
+                100,
+                6,
+                1e-2,
+                ["EN", "L1"],
+                ["foolbox", "torchattacks", "ART"],
+            )
         elif part == "converged":
             print_peers(arguments.images or 16, arguments.steps, 9, 1e-2, ["L1"], ["torchattacks"])
         elif part == "speed":

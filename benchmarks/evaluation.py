@@ -1,10 +1,13 @@
-"""What an evaluation costs beside its attacks, what a second process brings, and how long a large report takes.
+"""What an evaluation costs beside its attacks, what a second process brings, and how long a large
+report takes.
 
-    ART_EXT_DATA=... OMP_NUM_THREADS=1 python -m art_ext.benchmarks.evaluation [overhead] [processes] [report]
+    ART_EXT_DATA=... OMP_NUM_THREADS=1 python -m art_ext.benchmarks.evaluation [overhead]
+    [processes] [report]
 
-``overhead``: RayS at 200 queries on a small network, 10,000 images: (run - attack's seconds) / attack's seconds.
-``processes``: the same command line in one process and shared by two, of one thread each; records are compared.
-``report``: a folder of 8 attacks on 10,000 images, loaded, and rendered again.
+``overhead``: RayS at 200 queries on a small network, 10,000 images: (run - attack's seconds) /
+attack's seconds. ``processes``: the same command line in one process and shared by two, of one
+thread each; records are compared. ``report``: a folder of 8 attacks on 10,000 images, loaded, and
+rendered again.
 """
 
 from __future__ import annotations
@@ -34,17 +37,25 @@ def overhead(folder: Path, count: int, queries: int) -> str:
     """The share of time that is not the attack's."""
     network, x, y, weights = network_and_images(MODEL, count)
     begun = time.perf_counter()
-    for name in ("pandas", "pyarrow.parquet", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"):
+    for name in (
+        "pandas",
+        "pyarrow.parquet",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "jinja2",
+    ):
         importlib.import_module(name)
     imports = time.perf_counter() - begun
     begun = time.perf_counter()
-    outcome = evaluate(network, Dataset("mnist", x, y), folder, eps=EPS, attacks=("rays",), max_queries=queries)
+    outcome = evaluate(
+        network, Dataset("mnist", x, y), folder, eps=EPS, attacks=("rays",), max_queries=queries
+    )
     whole = time.perf_counter() - begun
     own = float(outcome.records["seconds"].sum())
     return (
-        f"overhead: {MODEL} ({weights}), n = {count}, rays at {queries} queries: run {whole:.1f} s, "
-        f"attack {own:.1f} s, rest / attack {100 * (whole - own) / own:.1f} %, "
-        f"with the imports of pandas, pyarrow, matplotlib and Jinja2 {100 * (whole + imports - own) / own:.1f} %"
+        f"overhead: {MODEL} ({weights}), n = {count}, rays at {queries} queries: run {whole:.1f} s,"
+        f" attack {own:.1f} s, rest / attack {100 * (whole - own) / own:.1f} %, with the imports of"
+        f" pandas, pyarrow, matplotlib and Jinja2 {100 * (whole + imports - own) / own:.1f} %"
     )
 
 
@@ -53,10 +64,25 @@ def processes(folder: Path, count: int, panel: str) -> str:
     import pandas as pd  # here, because its import is measured elsewhere
 
     command = [
-        "-c", "from art_ext.cli import main; main()", "evaluate", "--model", "art_ext.models:mnist_two_conv",
-        "--data", "mnist", "--eps", str(EPS), "--n", str(count), "--panel", panel, "--chunk-size", "128",
-        "--quiet", "--weights", str(Path(os.environ["ART_EXT_DATA"]) / "checkpoints" / f"{MODEL}.safetensors"),
-    ]  # fmt: skip
+        "-c",
+        "from art_ext.cli import main; main()",
+        "evaluate",
+        "--model",
+        "art_ext.models:mnist_two_conv",
+        "--data",
+        "mnist",
+        "--eps",
+        str(EPS),
+        "--n",
+        str(count),
+        "--panel",
+        panel,
+        "--chunk-size",
+        "128",
+        "--quiet",
+        "--weights",
+        str(Path(os.environ["ART_EXT_DATA"]) / "checkpoints" / f"{MODEL}.safetensors"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     seconds = []
     for world in (1, 2):
@@ -64,7 +90,8 @@ def processes(folder: Path, count: int, panel: str) -> str:
         children = [
             subprocess.Popen(
                 [sys.executable, *command, "--out", str(folder / str(world))],
-                env={**environment, "RANK": str(rank), "WORLD_SIZE": str(world)}, stdout=subprocess.DEVNULL,
+                env={**environment, "RANK": str(rank), "WORLD_SIZE": str(world)},
+                stdout=subprocess.DEVNULL,
             )
             for rank in range(world)
         ]
@@ -75,8 +102,8 @@ def processes(folder: Path, count: int, panel: str) -> str:
     one, two = (read_records(folder / str(world)).drop(columns="seconds") for world in (1, 2))
     pd.testing.assert_frame_equal(one, two)
     return (
-        f"processes: {MODEL}, n = {count}, panel {panel}: one {seconds[0]:.1f} s, two {seconds[1]:.1f} s, "
-        f"ratio {seconds[0] / seconds[1]:.2f}; records equal"
+        f"processes: {MODEL}, n = {count}, panel {panel}: one {seconds[0]:.1f} s, two"
+        f" {seconds[1]:.1f} s, ratio {seconds[0] / seconds[1]:.2f}; records equal"
     )
 
 
@@ -85,9 +112,14 @@ def report(folder: Path, count: int) -> str:
     network, x, y, _ = network_and_images(MODEL, count)
     small = {name: {"num_steps": 4} for name in ("i_fgsm", "mi_fgsm", "m_pgd", "pgd", "ai_fgsm")}
     evaluate(
-        network, Dataset("mnist", x, y), folder, eps=EPS, attacks=CHEAP, max_queries=60,
+        network,
+        Dataset("mnist", x, y),
+        folder,
+        eps=EPS,
+        attacks=CHEAP,
+        max_queries=60,
         attack_args={**small, "frank_wolfe": {"max_iter": 4}},
-    )  # fmt: skip
+    )
     begun = time.perf_counter()
     loaded = load_run(folder)
     read = time.perf_counter() - begun
@@ -95,8 +127,8 @@ def report(folder: Path, count: int) -> str:
     whole = time.perf_counter() - begun
     size = (folder / "index.html").stat().st_size / 2**20
     return (
-        f"report: {len(loaded.records):,} records of {len(CHEAP)} attacks: loaded in {read:.2f} s, loaded and "
-        f"rendered in {whole:.2f} s, {size:.2f} MiB of HTML"
+        f"report: {len(loaded.records):,} records of {len(CHEAP)} attacks: loaded in {read:.2f} s,"
+        f" loaded and rendered in {whole:.2f} s, {size:.2f} MiB of HTML"
     )
 
 

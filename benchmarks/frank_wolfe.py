@@ -1,7 +1,9 @@
-"""The Frank-Wolfe paper's MNIST tables on its own network: ``python -m art_ext.benchmarks.frank_wolfe``.
+"""The Frank-Wolfe paper's MNIST tables on its own network: ``python -m
+art_ext.benchmarks.frank_wolfe``.
 
-Needs ART_EXT_DATA with MNIST and ``mnist_carlini_cnn_fw``. Every image is attacked towards the next class, within
-L-inf radius 0.3. An iteration is one gradient; distortion is the mean L-inf distance over the successes.
+Needs ART_EXT_DATA with MNIST and ``mnist_carlini_cnn_fw``. Every image is attacked towards the next
+class, within L-inf radius 0.3. An iteration is one gradient; distortion is the mean L-inf distance
+over the successes.
 """
 
 from __future__ import annotations
@@ -27,13 +29,22 @@ ITERATIONS = 200
 def line(name: str, step: float, result: AttackResult) -> str:
     """One row of the white-box table."""
     hit = result.success & ~result.already_adversarial
-    iterations, distance = result.gradients[hit].double().mean(), result.distance[hit].double().mean()
-    return f"| {name} | {step:g} | {100 * success_rate(result):.1f} | {iterations:.2f} | {distance:.4f} |"
+    iterations, distance = (
+        result.gradients[hit].double().mean(),
+        result.distance[hit].double().mean(),
+    )
+    return (
+        f"| {name} | {step:g} | {100 * success_rate(result):.1f} | {iterations:.2f} |"
+        f" {distance:.4f} |"
+    )
 
 
 def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     """Table 2.1: Frank-Wolfe, and the sign-gradient methods at each step size."""
-    print(f"White-box, {len(x)} images (paper: FGSM 21.5, PGD 100/6.2/.277, MI-FGSM 100/4.0/.279, FW 100/3.3/.256)\n")
+    print(
+        f"White-box, {len(x)} images (paper: FGSM 21.5, PGD 100/6.2/.277, MI-FGSM 100/4.0/.279, FW"
+        " 100/3.3/.256)\n"
+    )
     print("| attack | step | success % | iterations | distortion |\n|---|---|---|---|---|")
     common: dict[str, Any] = {"eps": EPS, "targeted": True, "stop_on_success": True}
     print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))
@@ -47,14 +58,22 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     }
     for name, attack in peers.items():
         for step in STEPS:
-            result = attack(model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common)
+            result = attack(
+                model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common
+            )
             print(line(name, step, result), flush=True)
 
 
 def black_box(model: nn.Module, x: Tensor, targets: Tensor, budget: int) -> None:
     """Table 2.3: Frank-Wolfe with estimated gradients against NES-PGD, every check charged."""
-    print(f"\nBlack-box, {len(x)} images, at most {budget} queries (paper: FW 99.9/1144.4, NES 96.8/5349.0)\n")
-    print("| attack | settings | success % | mean queries, all | successes only |\n|---|---|---|---|---|")
+    print(
+        f"\nBlack-box, {len(x)} images, at most {budget} queries (paper: FW 99.9/1144.4, NES"
+        " 96.8/5349.0)\n"
+    )
+    print(
+        "| attack | settings | success % | mean queries, all | successes only"
+        " |\n|---|---|---|---|---|"
+    )
     runs: list[tuple[str, str, AttackResult]] = []
 
     def show(name: str, settings: str, result: AttackResult) -> None:

@@ -1,8 +1,9 @@
-"""Gradient and score attacks beside the bare model and torchattacks: ``python -m art_ext.benchmarks.gradient``.
+"""Gradient and score attacks beside the bare model and torchattacks: ``python -m
+art_ext.benchmarks.gradient``.
 
-Every figure is a ratio of times measured in one run, in turn; medians are printed. All images count as correctly
-classified, and no attack stops at a success, so that every row stays live. Weights are third-party ones where
-ART_EXT_DATA names their folder, random ones otherwise, which costs the same.
+Every figure is a ratio of times measured in one run, in turn; medians are printed. All images count
+as correctly classified, and no attack stops at a success, so that every row stays live. Weights are
+third-party ones where ART_EXT_DATA names their folder, random ones otherwise, which costs the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import Meter, bare, network_and_images, print_versions, seconds
-from art_ext.core.attacks import ai_fgsm, frank_wolfe, frank_wolfe_black_box, hmcam, i_fgsm, mi_fgsm, nes, pgd
+from art_ext.core.attacks import (
+    ai_fgsm,
+    frank_wolfe,
+    frank_wolfe_black_box,
+    hmcam,
+    i_fgsm,
+    mi_fgsm,
+    nes,
+    pgd,
+)
 
 EPS = 8 / 255
 Run = Callable[[nn.Module, Tensor, Tensor], object]
@@ -28,7 +38,9 @@ Run = Callable[[nn.Module, Tensor, Tensor], object]
 def ours(steps: int, directions: int) -> dict[str, Run]:
     """Our attacks at equal numbers of steps, all rows live to the end."""
     common: dict[str, Any] = {"eps": EPS, "stop_on_success": False, "seed": 0, "batch_size": 256}
-    boxed = functools.partial(frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common)
+    boxed = functools.partial(
+        frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common
+    )
     return {
         "i_fgsm": functools.partial(i_fgsm, num_steps=steps, **common),
         "pgd": functools.partial(pgd, num_steps=steps, **common),
@@ -37,13 +49,18 @@ def ours(steps: int, directions: int) -> dict[str, Run]:
         "hmcam": functools.partial(hmcam, num_steps=steps // 2, **common),
         "frank_wolfe": functools.partial(frank_wolfe, max_iter=steps, **common),
         "frank_wolfe_black_box": functools.partial(boxed, num_directions=directions),
-        "nes": functools.partial(nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common),
+        "nes": functools.partial(
+            nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common
+        ),
     }
 
 
 def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int) -> None:
     """Wall time of each attack over the bare forwards and backwards of the same shapes."""
-    print("| attack | wall time / bare | own ms per call | calls | of these differentiated |\n|---|---|---|---|---|")
+    print(
+        "| attack | wall time / bare | own ms per call | calls | of these differentiated"
+        " |\n|---|---|---|---|---|"
+    )
     for name, attack in ours(steps, 25).items():
         rows = slice(0, 8 if name in ("frank_wolfe_black_box", "nes") else len(x))
         attack(model, x[:2], y[:2])  # warm up
@@ -52,7 +69,9 @@ def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int
             meter = Meter(model)
             wall = seconds(functools.partial(attack, meter, x[rows], y[rows]))
             many = x.repeat(-(-max(meter.sizes) // len(x)), 1, 1, 1)
-            plain = seconds(functools.partial(bare, model, many, y.repeat(len(many) // len(x)), meter.calls))
+            plain = seconds(
+                functools.partial(bare, model, many, y.repeat(len(many) // len(x)), meter.calls)
+            )
             ratios.append(wall / plain)
             own.append(1e3 * (wall - plain) / len(meter.calls))
         backwards = sum(differentiated for _, differentiated in meter.calls)
@@ -68,18 +87,36 @@ def print_peers(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
     torchattacks = import_module("torchattacks")
     print("| attack | steps | rows per call | ours / torchattacks | ours, ms per image | theirs |")
     print("|---|---|---|---|---|---|")
-    peers: dict[str, tuple[Any, Any]] = {"PGD": (pgd, torchattacks.PGD), "MI-FGSM": (mi_fgsm, torchattacks.MIFGSM)}
+    peers: dict[str, tuple[Any, Any]] = {
+        "PGD": (pgd, torchattacks.PGD),
+        "MI-FGSM": (mi_fgsm, torchattacks.MIFGSM),
+    }
     for steps in (10, 40):
         for name, (attack, peer) in peers.items():
             theirs = functools.partial(peer(model, eps=EPS, alpha=2 / 255, steps=steps), x, y)
-            settings: dict[str, Any] = {"eps": EPS, "num_steps": steps, "step_size": 2 / 255, "on_failure": "last"}
-            # theirs takes the batch as it comes; ours cuts it, and on a CPU smaller calls stay in the cache
-            mine = {size: functools.partial(attack, model, x, y, batch_size=size, **settings) for size in (len(x), 32)}
+            settings: dict[str, Any] = {
+                "eps": EPS,
+                "num_steps": steps,
+                "step_size": 2 / 255,
+                "on_failure": "last",
+            }
+            # theirs takes the batch as it comes; ours cuts it, and on a CPU smaller calls stay in
+            # the cache
+            mine = {
+                size: functools.partial(attack, model, x, y, batch_size=size, **settings)
+                for size in (len(x), 32)
+            }
             times = [[seconds(theirs), *map(seconds, mine.values())] for _ in range(repeats)]
             for column, size in enumerate(mine, start=1):
                 ratio = statistics.median(row[column] / row[0] for row in times)
-                left, right = (1e3 * statistics.median(row[which] for row in times) / len(x) for which in (column, 0))
-                print(f"| {name} | {steps} | {size} | {ratio:.3f} | {left:.1f} | {right:.1f} |", flush=True)
+                left, right = (
+                    1e3 * statistics.median(row[which] for row in times) / len(x)
+                    for which in (column, 0)
+                )
+                print(
+                    f"| {name} | {steps} | {size} | {ratio:.3f} | {left:.1f} | {right:.1f} |",
+                    flush=True,
+                )
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""What RayS costs beside the bare model, and what speculation saves: ``python -m art_ext.benchmarks.rays``.
+"""What RayS costs beside the bare model, and what speculation saves: ``python -m
+art_ext.benchmarks.rays``.
 
-Every figure is a ratio, or a difference, of times measured in one run, repeated in turn; medians are printed. The
-networks carry third-party weights where ART_EXT_DATA names their folder, random weights otherwise: for the cost it does
-not matter, for the number of calls it does, and the table says which.
+Every figure is a ratio, or a difference, of times measured in one run, repeated in turn; medians
+are printed. The networks carry third-party weights where ART_EXT_DATA names their folder, random
+weights otherwise: for the cost it does not matter, for the number of calls it does, and the table
+says which.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ import time
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import Meter, classified_right, network, network_and_images, print_versions
+from art_ext.benchmarks.common import (
+    Meter,
+    classified_right,
+    network,
+    network_and_images,
+    print_versions,
+)
 from art_ext.core.attacks import rays
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
@@ -26,7 +34,9 @@ RADII = {"mnist_conv2_fast_pgd": 0.3, "mnist_smallcnn_standard": 0.3, "cifar_res
 
 
 def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float, float, int]:
-    """Ratio of wall time to the bare forwards of the same shapes, own milliseconds per call, number of calls."""
+    """Ratio of wall time to the bare forwards of the same shapes, own milliseconds per call,
+    number of calls.
+    """
     ratios, own = [], []
     with torch.no_grad():
         model(x)  # warm up
@@ -52,22 +62,37 @@ def print_costs(repeats: int) -> None:
         for live in (64, 256):
             model, x, _, weights = network_and_images(name, live)
             ratio, own, calls = cost(model, x, 40 if name.startswith("cifar") else 150, repeats)
-            print(f"| {name} ({weights}) | {live} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True)
+            print(
+                f"| {name} ({weights}) | {live} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True
+            )
     for live in (8, 64, 256):
-        ratio, own, calls = cost(digits_cnn().eval(), load_data("digits").first(live).x, 400, repeats)
-        print(f"| digits_cnn (random weights) | {live} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True)
+        ratio, own, calls = cost(
+            digits_cnn().eval(), load_data("digits").first(live).x, 400, repeats
+        )
+        print(
+            f"| digits_cnn (random weights) | {live} | {ratio:.3f} | {own:.3f} | {calls} |",
+            flush=True,
+        )
 
 
 def print_speculation(queries: int) -> None:
     """The table of model calls with and without speculation, on eight images."""
-    print("| model | images | calls, sequential | calls, speculative | ratio | charged queries equal | rows in vain |")
+    print(
+        "| model | images | calls, sequential | calls, speculative | ratio | charged queries equal"
+        " | rows in vain |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, eps in RADII.items():
         model, x, _, weights = network_and_images(name, 8)
         runs = []
         for speculate in (False, True):
             meter = Meter(model)
-            runs.append((rays(meter, x, eps=eps, max_queries=queries, speculate=speculate), len(meter.sizes)))
+            runs.append(
+                (
+                    rays(meter, x, eps=eps, max_queries=queries, speculate=speculate),
+                    len(meter.sizes),
+                )
+            )
         (plain, calls), (ahead, fewer) = runs
         equal = torch.equal(plain.queries, ahead.queries)
         print(
@@ -78,23 +103,29 @@ def print_speculation(queries: int) -> None:
 
 
 def print_table_31(count: int) -> None:
-    """The dissertation's Table 3.1 on MNIST: RayS within .3 on its authors' own network, naturally trained.
+    """The dissertation's Table 3.1 on MNIST: RayS within .3 on its authors' own network, naturally
+    trained.
 
-    The table does not count the clean check. The paper has 107.0 / 47 / 100 over the whole test set.
+    The table does not count the clean check. The paper has 107.0 / 47 / 100 over the whole test
+    set.
     """
     name = "mnist_smallcnn_bn_rays_nat"
     model, weights = network(name)
     print("| network | images, classified right | mean queries | median | successes | paper |")
     print("|---|---|---|---|---|---|")
     if weights == "random weights":
-        print(f"| {name} | not measured: ART_EXT_DATA does not name the folder of the weights | | | | |")
+        print(
+            f"| {name} | not measured: ART_EXT_DATA does not name the folder of the weights | |"
+            " | | |"
+        )
         return
     x, y = classified_right("mnist", count, model)
     result = rays(model, x, y, eps=0.3, max_queries=10_000)
     queries = (result.queries[result.success] - 1).double()
     print(
-        f"| {name} ({weights}) | {len(x)} | {float(queries.mean()):.1f} | {float(queries.median()):.0f} "
-        f"| {100 * float(result.success.double().mean()):.1f} % | 107.0 / 47 / 100 % |",
+        f"| {name} ({weights}) | {len(x)} | {float(queries.mean()):.1f} |"
+        f" {float(queries.median()):.0f} | {100 * float(result.success.double().mean()):.1f} % |"
+        " 107.0 / 47 / 100 % |",
         flush=True,
     )
 
@@ -106,7 +137,10 @@ def print_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rays(model, x, eps=0.01, max_queries=30)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"10,000 x 3x32x32: {(peak - before) / 1e6:.2f} GB beside {before / 1e6:.2f} GB of torch, model and inputs")
+    print(
+        f"10,000 x 3x32x32: {(peak - before) / 1e6:.2f} GB beside {before / 1e6:.2f} GB of torch,"
+        " model and inputs"
+    )
 
 
 def main() -> None:

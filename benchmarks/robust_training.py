@@ -1,16 +1,20 @@
-"""Robust accuracy of every recipe at equal rows: ``python -m art_ext.benchmarks.robust_training --passes 40``.
+"""Robust accuracy of every recipe at equal rows: ``python -m art_ext.benchmarks.robust_training
+--passes 40``.
 
-MNIST (from ART_EXT_DATA): 16 and 32 channels, 100 units, eps .3, PGD-40 with steps of .01 on the first test images. The
-radius grows from 0 over the first tenth of a run.
+MNIST (from ART_EXT_DATA): 16 and 32 channels, 100 units, eps .3, PGD-40 with steps of .01 on the
+first test images. The radius grows from 0 over the first tenth of a run.
 
-``--passes`` is the budget of each run: rows forward plus rows backward per training image, as they are counted.
-``--paper-epochs`` takes a budget as the papers count instead, which is no equal cost. Natural training spends one such
-epoch on an update of the training images, PGD training K + 1, Backward Smoothing 4 (its clean forwards come on top),
-Free 1, and CAT and ATCD K. The table prints the rows that were sent, as multiples of the training images.
+``--passes`` is the budget of each run: rows forward plus rows backward per training image, as they
+are counted. ``--paper-epochs`` takes a budget as the papers count instead, which is no equal cost.
+Natural training spends one such epoch on an update of the training images, PGD training K + 1,
+Backward Smoothing 4 (its clean forwards come on top), Free 1, and CAT and ATCD K. The table prints
+the rows that were sent, as multiples of the training images.
 
-CIFAR-10 (``--data cifar10``, for a GPU): PreActResNet-18, eps 8/255, bf16, PGD-20 and PGD-100 with steps of 2/255.
+CIFAR-10 (``--data cifar10``, for a GPU): PreActResNet-18, eps 8/255, bf16, PGD-20 and PGD-100 with
+steps of 2/255.
 
-Each line is printed, and appended to ``--out`` as JSON, as soon as its run ends; what is in the file is not run again.
+Each line is printed, and appended to ``--out`` as JSON, as soon as its run ends; what is in the
+file is not run again.
 """
 
 from __future__ import annotations
@@ -37,7 +41,9 @@ from art_ext.models import mnist_two_conv, preact_resnet18
 
 @dataclass(frozen=True)
 class Setting:
-    """A data set with its network, radius, attacks (steps by step size) and keywords of ``train``."""
+    """A data set with its network, radius, attacks (steps by step size) and keywords of
+    ``train``.
+    """
 
     network: Any
     eps: float
@@ -47,16 +53,32 @@ class Setting:
 
 SETTINGS = {
     "mnist": Setting(
-        mnist_two_conv, 0.3, {40: 0.01},
-        {"optimizer": "adam", "learning_rate": 5e-3, "weight_decay": 0.0, "schedule": "cyclic",
-         "schedule_args": {"peak": 0.4}},
+        mnist_two_conv,
+        0.3,
+        {40: 0.01},
+        {
+            "optimizer": "adam",
+            "learning_rate": 5e-3,
+            "weight_decay": 0.0,
+            "schedule": "cyclic",
+            "schedule_args": {"peak": 0.4},
+        },
     ),
     "cifar10": Setting(
-        preact_resnet18, 8 / 255, {20: 2 / 255, 100: 2 / 255},
-        {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4, "schedule": "cyclic",
-         "augmentation": "crop_flip", "precision": "bf16", "channels_last": True},
+        preact_resnet18,
+        8 / 255,
+        {20: 2 / 255, 100: 2 / 255},
+        {
+            "optimizer": "sgd",
+            "learning_rate": 0.2,
+            "weight_decay": 5e-4,
+            "schedule": "cyclic",
+            "augmentation": "crop_flip",
+            "precision": "bf16",
+            "channels_last": True,
+        },
     ),
-}  # fmt: skip
+}
 BATCH = 128
 RECIPE_NAMES = ("natural", "pgd", "free", "atcd", "cat", "backward-smoothing", "fast")
 
@@ -77,7 +99,9 @@ def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
     return recipe.cost().backwards
 
 
-def length_of(recipe: Recipe, name: str, given: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
+def length_of(
+    recipe: Recipe, name: str, given: Mapping[str, Any], key: Mapping[str, Any]
+) -> dict[str, Any]:
     """The length of a run, and the radius' warm-up over its first tenth."""
     batches = -(-key["images"] // BATCH)
     if key["count"] == "passes":
@@ -90,25 +114,49 @@ def length_of(recipe: Recipe, name: str, given: Mapping[str, Any], key: Mapping[
 def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> dict[str, Any]:
     """Train one network and attack it; the key says which."""
     setting, name, seed = SETTINGS[key["data"]], key["recipe"], key["seed"]
-    given = dict(key["arguments"]) if name == "natural" else {"eps": setting.eps, **key["arguments"]}
+    given = (
+        dict(key["arguments"]) if name == "natural" else {"eps": setting.eps, **key["arguments"]}
+    )
     model = network(setting, seed).to(device)
     recipe = make_recipe(name, **given)
     result: TrainingResult = train(
-        model, (images.x.to(device), images.y.to(device)), recipe, seed=seed, batch_size=BATCH,
-        **length_of(recipe, name, given, key), **setting.options,
-    )  # fmt: skip
+        model,
+        (images.x.to(device), images.y.to(device)),
+        recipe,
+        seed=seed,
+        batch_size=BATCH,
+        **length_of(recipe, name, given, key),
+        **setting.options,
+    )
     model.eval()
     row = {
-        **key, "updates": result.updates, "forwards": result.forwards / len(images),
-        "backwards": result.backwards / len(images), "minutes": result.seconds / 60,
-        "logs": {key: value for key, value in result.history[-1].items() if key in ("lambda", "ratio", "acceptance")},
-    }  # fmt: skip
+        **key,
+        "updates": result.updates,
+        "forwards": result.forwards / len(images),
+        "backwards": result.backwards / len(images),
+        "minutes": result.seconds / 60,
+        "logs": {
+            key: value
+            for key, value in result.history[-1].items()
+            if key in ("lambda", "ratio", "acceptance")
+        },
+    }
     for steps, size in setting.attacks.items():
         attacked = pgd(
-            model, test.x.to(device), test.y.to(device), eps=setting.eps, num_steps=steps, step_size=size, seed=0,
-            stop_on_success=True, batch_size=512,
-        )  # fmt: skip
-        row["clean"], row[f"pgd{steps}"] = 100 * clean_accuracy(attacked), 100 * robust_accuracy(attacked)
+            model,
+            test.x.to(device),
+            test.y.to(device),
+            eps=setting.eps,
+            num_steps=steps,
+            step_size=size,
+            seed=0,
+            stop_on_success=True,
+            batch_size=512,
+        )
+        row["clean"], row[f"pgd{steps}"] = (
+            100 * clean_accuracy(attacked),
+            100 * robust_accuracy(attacked),
+        )
     return row
 
 
@@ -147,14 +195,20 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     """Options of this benchmark and of others that run lists of recipes."""
     parser = argparse.ArgumentParser(description=description)
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--passes", type=float, help="rows forward plus backward per training image (default 40)")
+    budget.add_argument(
+        "--passes", type=float, help="rows forward plus backward per training image (default 40)"
+    )
     budget.add_argument("--paper-epochs", type=float, help="as the papers count; no equal cost")
     parser.add_argument("--data", choices=SETTINGS, default="mnist")
-    parser.add_argument("--images", type=int, help="the first so many training images (default all)")
+    parser.add_argument(
+        "--images", type=int, help="the first so many training images (default all)"
+    )
     parser.add_argument("--test-images", type=int, default=3000)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--show", action="store_true", help="print what --out holds of it, and run nothing")
+    parser.add_argument(
+        "--show", action="store_true", help="print what --out holds of it, and run nothing"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/robust_training.jsonl"))
     return parser
 
@@ -172,15 +226,28 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
         "images": len(images),
         "test_images": len(test),
     }
-    what = "paper epochs, whose costs differ" if by_paper else "rows forward plus backward per training image"
-    print(f"Robust accuracy at {common['budget']:g} {what}; {len(images)} training images of {options.data}\n")
+    what = (
+        "paper epochs, whose costs differ"
+        if by_paper
+        else "rows forward plus backward per training image"
+    )
+    print(
+        f"Robust accuracy at {common['budget']:g} {what}; {len(images)} training images of"
+        f" {options.data}\n"
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    done = (
+        [json.loads(line) for line in options.out.read_text().splitlines()]
+        if options.out.exists()
+        else []
+    )
     wanted = []
     for name, given in runs:
         for seed in map(int, options.seeds.split(",")):
             key = {**common, "recipe": name, "arguments": dict(given), "seed": seed}
-            found = [row for row in done if all(row.get(part) == value for part, value in key.items())]
+            found = [
+                row for row in done if all(row.get(part) == value for part, value in key.items())
+            ]
             if not found and options.show:
                 continue
             if not found:
@@ -189,7 +256,11 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
                 done.append(found[0])
                 with options.out.open("a") as file:
                     file.write(json.dumps(found[0]) + "\n")
-                print(f"{name} seed {seed}: {json.dumps(found[0])} ({time.perf_counter() - start:.0f} s)", flush=True)
+                print(
+                    f"{name} seed {seed}: {json.dumps(found[0])}"
+                    f" ({time.perf_counter() - start:.0f} s)",
+                    flush=True,
+                )
             wanted.append(found[0])
     print_table(wanted)
 

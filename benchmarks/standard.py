@@ -1,8 +1,11 @@
-"""The standard panel beside AutoAttack standard, image by image: ``python -m art_ext.benchmarks.standard``.
+"""The standard panel beside AutoAttack standard, image by image: ``python -m
+art_ext.benchmarks.standard``.
 
-Both run in this one process on one thread: first the members of the panel, each on the survivors of those before, then
-one call of AutoAttack's standard version from the wheel pyautoattack. Times are processor times, which a busy neighbour
-changes little; wall times are printed too. Networks and images come from the folder that ART_EXT_DATA names.
+Both run in this one process on one thread: first the members of the panel, each on the survivors of
+    those before, then
+one call of AutoAttack's standard version from the wheel pyautoattack. Times are processor times,
+which a busy neighbour changes little; wall times are printed too. Networks and images come from the
+folder that ART_EXT_DATA names.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ class Stage:
 
     def row(self) -> str:
         """Of the table."""
-        return f"| {self.name} | {100 * self.robust:.1f} % | {self.processor:.1f} | {self.wall:.1f} |"
+        return (
+            f"| {self.name} | {100 * self.robust:.1f} % | {self.processor:.1f} | {self.wall:.1f} |"
+        )
 
 
 class Clock:
@@ -66,7 +71,9 @@ def network(name: str) -> nn.Module:
     path = Path(os.environ["ART_EXT_DATA"]) / "architectures.py"
     spec = importlib.util.spec_from_file_location("architectures", path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"ART_EXT_DATA must name a folder with architectures.py, got {path.parent}")
+        raise ValueError(
+            f"ART_EXT_DATA must name a folder with architectures.py, got {path.parent}"
+        )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     model: nn.Module = module.load(name)
@@ -80,7 +87,9 @@ def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor
     clock, stages = Clock(), []
     for attack in PANELS["standard"].attacks():
         left = (~broken).nonzero().squeeze(1)
-        broken[left] = attack.run(model, x[left], y[left], eps, settings, lambda progress: None).success
+        broken[left] = attack.run(
+            model, x[left], y[left], eps, settings, lambda progress: None
+        ).success
         stages.append(Stage(attack.name, float((~broken).double().mean()), *clock.read()))
         print(stages[-1].row(), flush=True)
     return broken, stages
@@ -97,13 +106,19 @@ class Listener(logging.Handler):
         """Read one line."""
         words = record.getMessage().split()
         if words[:3] == ["robust", "accuracy", "after"]:
-            self.stages.append(Stage(words[3].rstrip(":"), float(words[4].rstrip("%")) / 100, *self.clock.read()))
+            self.stages.append(
+                Stage(words[3].rstrip(":"), float(words[4].rstrip("%")) / 100, *self.clock.read())
+            )
             print(self.stages[-1].row(), flush=True)
 
 
-def run_autoattack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, list[Stage]]:
+def run_autoattack(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float
+) -> tuple[Tensor, list[Stage]]:
     """The same of AutoAttack."""
-    theirs: Any = import_module("pyautoattack").AutoAttack(model, norm="Linf", eps=eps, seed=0, version="standard")
+    theirs: Any = import_module("pyautoattack").AutoAttack(
+        model, norm="Linf", eps=eps, seed=0, version="standard"
+    )
     log, listener = logging.getLogger("auto-attack"), Listener()
     log.addHandler(listener)
     log.setLevel(logging.DEBUG)
@@ -128,11 +143,18 @@ def compare(name: str, count: int) -> None:
     """One network: the stages of both, the ratio of their times, and the pairs."""
     data_set, eps = NETWORKS[name]
     model, data = network(name), load_data(data_set).first(count)
-    print(f"\n{name}, L-inf {eps:.4g}, the first {count} images, {int(right(data.x, data.y, model).sum())} right\n")
+    print(
+        f"\n{name}, L-inf {eps:.4g}, the first {count} images,"
+        f" {int(right(data.x, data.y, model).sum())} right\n"
+    )
     print("| | robust accuracy after it | processor seconds | wall seconds |\n|---|---|---|---|")
-    (ours, mine), (theirs, peers) = (run(model, data.x, data.y, eps) for run in (run_ours, run_autoattack))
-    print(f"\nours / AutoAttack: {total(mine, 'processor') / total(peers, 'processor'):.3f} of the processor time, "
-          f"{total(mine, 'wall') / total(peers, 'wall'):.3f} of the wall time\n")  # fmt: skip
+    (ours, mine), (theirs, peers) = (
+        run(model, data.x, data.y, eps) for run in (run_ours, run_autoattack)
+    )
+    print(
+        f"\nours / AutoAttack: {total(mine, 'processor') / total(peers, 'processor'):.3f} of the"
+        f" processor time, {total(mine, 'wall') / total(peers, 'wall'):.3f} of the wall time\n"
+    )
     print_pairs(ours, theirs)
 
 

@@ -1,10 +1,12 @@
-"""The time of a weight update beside its bare passes and ART's trainers: ``python -m art_ext.benchmarks.training``.
+"""The time of a weight update beside its bare passes and ART's trainers: ``python -m
+art_ext.benchmarks.training``.
 
-Bare passes are the forwards and backwards that a recipe needs, of the same rows in the same modes, with parameter
-gradients where the weights are updated and without where inputs are, and nothing else: no noise, no projection, no
-optimiser. All times of a row come from one run, in turn; medians of ratios are printed, with their spread (smallest to
-largest), and the ratio of the fastest of both, which a busy machine disturbs least. Weights and images are random,
-which costs the same as trained ones.
+Bare passes are the forwards and backwards that a recipe needs, of the same rows in the same modes,
+with parameter gradients where the weights are updated and without where inputs are, and nothing
+else: no noise, no projection, no optimiser. All times of a row come from one run, in turn; medians
+of ratios are printed, with their spread (smallest to largest), and the ratio of the fastest of
+both, which a busy machine disturbs least. Weights and images are random, which costs the same as
+trained ones.
 
 A last line compares ATCD's two tests in turn: with ``shared_test`` over without.
 """
@@ -32,7 +34,9 @@ EPS = 0.1
 
 
 class Plain(nn.Module):
-    """A network as one module: ART's TRADES trainer takes the first output of a Sequential's layers for its last."""
+    """A network as one module: ART's TRADES trainer takes the first output of a Sequential's
+    layers for its last.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -46,7 +50,8 @@ class Plain(nn.Module):
 
 @dataclass(frozen=True)
 class Passes:
-    """What one update needs: forwards without a graph, passes for input gradients, and rows of the weights' backward.
+    """What one update needs: forwards without a graph, passes for input gradients, and rows of the
+    weights' backward.
 
     Attributes:
         asked: forwards without a graph, in eval mode.
@@ -75,8 +80,12 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
 }
 
 
-def bare(model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes, separate: bool) -> None:
-    """The passes of one update for each batch; ``separate``: the shared backward is one of its own."""
+def bare(
+    model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes, separate: bool
+) -> None:
+    """The passes of one update for each batch; ``separate``: the shared backward is one of its
+    own.
+    """
     for x, y in batches:
         with frozen_eval(model):
             for _ in range(passes.asked):
@@ -95,14 +104,26 @@ def bare(model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes,
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, batch: int) -> float:
-    """Seconds of so many updates of our loop, the end of the epoch included; setting up takes 20 ms more."""
+    """Seconds of so many updates of our loop, the end of the epoch included; setting up takes 20
+    ms more.
+    """
     return train(
-        model, (x, y), recipe, updates=updates, batch_size=batch, learning_rate=1e-3, weight_decay=0.0
+        model,
+        (x, y),
+        recipe,
+        updates=updates,
+        batch_size=batch,
+        learning_rate=1e-3,
+        weight_decay=0.0,
     ).seconds
 
 
-def shared_over_apart(network: Callable[[], nn.Module], x: Tensor, y: Tensor, batch: int, repeats: int) -> str:
-    """The time of ATCD's update with the shared test over that with a test of its own, both in turn."""
+def shared_over_apart(
+    network: Callable[[], nn.Module], x: Tensor, y: Tensor, batch: int, repeats: int
+) -> str:
+    """The time of ATCD's update with the shared test over that with a test of its own, both in
+    turn.
+    """
     updates, model = len(x) // batch, network()
     recipes = [make_recipe("atcd", eps=EPS, shared_test=shared) for shared in (True, False)]
     ratios = []
@@ -113,40 +134,71 @@ def shared_over_apart(network: Callable[[], nn.Module], x: Tensor, y: Tensor, ba
     return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
 
 
-def art_trainer(name: str, model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Callable[[], object]:
+def art_trainer(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int
+) -> Callable[[], object]:
     """One epoch of ART's trainer on the same network."""
     from art.attacks.evasion import ProjectedGradientDescent
     from art.defences.trainer import AdversarialTrainerMadryPGD, AdversarialTrainerTRADESPyTorch
     from art.estimators.classification import PyTorchClassifier
 
     classifier = PyTorchClassifier(
-        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9),
-        clip_values=(0.0, 1.0), device_type="cpu",
-    )  # fmt: skip
+        model,
+        nn.CrossEntropyLoss(),
+        tuple(x.shape[1:]),
+        10,
+        torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9),
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
     images, labels = x.numpy(), functional.one_hot(y, 10).numpy()
     length = 2.5 * EPS / steps
     if name == "pgd":
         trainer = AdversarialTrainerMadryPGD(
-            classifier, nb_epochs=1, batch_size=batch, eps=EPS, eps_step=length, max_iter=steps, num_random_init=1
+            classifier,
+            nb_epochs=1,
+            batch_size=batch,
+            eps=EPS,
+            eps_step=length,
+            max_iter=steps,
+            num_random_init=1,
         )
         return lambda: trainer.fit(images, labels)
     attack = ProjectedGradientDescent(
-        classifier, eps=EPS, eps_step=length, max_iter=steps, num_random_init=1, batch_size=batch, verbose=False
+        classifier,
+        eps=EPS,
+        eps_step=length,
+        max_iter=steps,
+        num_random_init=1,
+        batch_size=batch,
+        verbose=False,
     )
     trades = AdversarialTrainerTRADESPyTorch(classifier, attack, beta=6.0)
     return lambda: trades.fit(images, labels, nb_epochs=1, batch_size=batch)
 
 
 def measure(
-    label: str, network: Callable[[], nn.Module], shape: tuple[int, ...], batch: int, updates: int, repeats: int,
+    label: str,
+    network: Callable[[], nn.Module],
+    shape: tuple[int, ...],
+    batch: int,
+    updates: int,
+    repeats: int,
     names: list[str],
-) -> None:  # fmt: skip
+) -> None:
     """One row for each recipe."""
     torch.manual_seed(0)
     x, y = torch.rand(batch * updates, *shape), torch.randint(0, 10, (batch * updates,))
     batches = list(zip(x.split(batch), y.split(batch), strict=True))
     print(f"{label}, batches of {batch}, {updates} updates, {repeats} repeats\n")
-    columns = ("recipe", "ms per update", "ours / bare", "fastest / fastest", "ART / bare", "ours / ART")
+    columns = (
+        "recipe",
+        "ms per update",
+        "ours / bare",
+        "fastest / fastest",
+        "ART / bare",
+        "ours / ART",
+    )
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in names:
         arguments, passes = RECIPES[name]
@@ -165,10 +217,15 @@ def measure(
         cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
         cells.append(f"{min(one for one, _ in mine) / min(floor for _, floor in mine):.3f}")
         if theirs:
-            cells.append(f"{statistics.median(t / floor for t, (_, floor) in zip(theirs, mine, strict=True)):.3f}")
-            cells.append(f"{statistics.median(one / t for t, (one, _) in zip(theirs, mine, strict=True)):.3f}")
+            pairs = list(zip(theirs, mine, strict=True))
+            cells.append(f"{statistics.median(t / floor for t, (_, floor) in pairs):.3f}")
+            cells.append(f"{statistics.median(one / t for t, (one, _) in pairs):.3f}")
         print(f"| {name} | {' | '.join(cells + ['-'] * (5 - len(cells)))} |", flush=True)
-    print(f"\natcd, shared test over a test apart: {shared_over_apart(network, x, y, batch, repeats)}\n", flush=True)
+    print(
+        "\natcd, shared test over a test apart:"
+        f" {shared_over_apart(network, x, y, batch, repeats)}\n",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -181,9 +238,19 @@ def main() -> None:
     logging.disable(logging.WARNING)
     print_versions()
     names = [name for name in options.recipes.split(",") if name in RECIPES]
-    measure("16 and 32 channels, MNIST", mnist_two_conv, (1, 28, 28), 128, options.updates, options.repeats, names)
+    measure(
+        "16 and 32 channels, MNIST",
+        mnist_two_conv,
+        (1, 28, 28),
+        128,
+        options.updates,
+        options.repeats,
+        names,
+    )
     narrow, few = functools.partial(preact_resnet18, width=16), max(1, options.updates // 5)
-    measure("PreActResNet-18 of width 16, CIFAR", narrow, (3, 32, 32), 32, few, options.repeats, names)
+    measure(
+        "PreActResNet-18 of width 16, CIFAR", narrow, (3, 32, 32), 32, few, options.repeats, names
+    )
 
 
 if __name__ == "__main__":

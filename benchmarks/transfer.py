@@ -1,9 +1,11 @@
-"""Transfer of the sign-gradient family between two CIFAR ResNets: ``python -m art_ext.benchmarks.transfer``.
+"""Transfer of the sign-gradient family between two CIFAR ResNets: ``python -m
+art_ext.benchmarks.transfer``.
 
-Needs ART_EXT_DATA with CIFAR-10, ``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Counted are the test images that
-both networks classify correctly; an attack on one network succeeds on the other if its outcome fools it too. Beside it
-stands the measure of the HMCAM authors' program: the share of all test images whose prediction on the target changes,
-attacked with the predictions of the source as labels. M-PGD runs with steps of eps / 10 and of eps.
+Needs ART_EXT_DATA with CIFAR-10, ``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Counted are the
+test images that both networks classify correctly; an attack on one network succeeds on the other if
+its outcome fools it too. Beside it stands the measure of the HMCAM authors' program: the share of
+all test images whose prediction on the target changes, attacked with the predictions of the source
+as labels. M-PGD runs with steps of eps / 10 and of eps.
 """
 
 from __future__ import annotations
@@ -60,14 +62,19 @@ def direction(source: str, target: str, count: int, steps: int, eps: float, seed
     for name, attack in attacks(steps, eps).items():
         start = time.perf_counter()
         # where the source is right its answer is the label, so that one run serves both measures
-        result = attack(models[source], data.x, answers, eps=eps, seed=seed, batch_size=128, on_failure="last")
+        result = attack(
+            models[source], data.x, answers, eps=eps, seed=seed, batch_size=128, on_failure="last"
+        )
         seconds = time.perf_counter() - start
         rate = transfers[name] = transfer_success(result.x_adv[kept], x, y, models[target])
         changed = 100 * float((predictions(models[target], result.x_adv) != before).double().mean())
         against = "-"
         if name not in ("FGSM", "PGD"):
             paired = paired_interval(rate, transfers["PGD"])
-            against = f"{100 * paired.difference:+.1f} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
+            against = (
+                f"{100 * paired.difference:+.1f} [{100 * paired.low:+.1f},"
+                f" {100 * paired.high:+.1f}]"
+            )
         white = 100 * float(result.success[kept].double().mean())
         shown = f"{white:.1f} | {100 * rate.share:.1f} | {against} | {changed:.1f} | {seconds:.0f}"
         print(f"| {name} | {shown} |", flush=True)
@@ -88,7 +95,14 @@ def main() -> None:
     print_versions()
     for source, target in (MODELS, MODELS[::-1]):
         if arguments.source in (None, source):
-            direction(source, target, arguments.count, arguments.steps, arguments.eps / 255, arguments.seed)
+            direction(
+                source,
+                target,
+                arguments.count,
+                arguments.steps,
+                arguments.eps / 255,
+                arguments.seed,
+            )
 
 
 if __name__ == "__main__":

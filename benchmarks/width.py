@@ -1,11 +1,13 @@
 """Effect of a network's width on robust training: ``python -m art_ext.benchmarks.width``.
 
-On a part of MNIST (from ART_EXT_DATA). zeta is measured on the thinnest network at lambda = 6. Then each width is
-trained at that fixed lambda, and with WAR by each of its rules for lambda, whose lambda is the mean over the last
-epoch. The table shows clean accuracy, PGD-20, perturbation stability and the local Lipschitz constant on the first
-1,000 test images. On the thinnest network a rule that works comes back to lambda = 6.
+On a part of MNIST (from ART_EXT_DATA). zeta is measured on the thinnest network at lambda = 6. Then
+each width is trained at that fixed lambda, and with WAR by each of its rules for lambda, whose
+lambda is the mean over the last epoch. The table shows clean accuracy, PGD-20, perturbation
+stability and the local Lipschitz constant on the first 1,000 test images. On the thinnest network a
+rule that works comes back to lambda = 6.
 
-``--war`` takes arguments of the recipe, a group for each row: ``--war rule=log rule=printed,lambda_0=6,hold_epochs=1``.
+``--war`` takes arguments of the recipe, a group for each row: ``--war rule=log
+rule=printed,lambda_0=6,hold_epochs=1``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from torch import nn
 from art_ext.arguments import parse_arguments, read_value
 from art_ext.benchmarks.common import print_versions
 from art_ext.core.attacks import pgd
-from art_ext.core.metrics import clean_accuracy, local_lipschitz, perturbation_stability, robust_accuracy
+from art_ext.core.metrics import (
+    clean_accuracy,
+    local_lipschitz,
+    perturbation_stability,
+    robust_accuracy,
+)
 from art_ext.core.training import War, measure_zeta, train
 from art_ext.core.training.callbacks import never
 from art_ext.data import Dataset, load_data
@@ -39,8 +46,14 @@ def measured(model: nn.Module, test: Dataset, eps: float) -> str:
     """Clean accuracy, PGD-20, stability and Lipschitz constant, as cells of a table."""
     model.eval()
     result = pgd(model, test.x, test.y, eps=eps, num_steps=20, seed=0, on_failure="last")
-    moved = pgd(model, test.x, test.y, eps=eps, num_steps=20, seed=0, on_failure="last", criterion=never).x_adv
-    shares = (clean_accuracy(result), robust_accuracy(result), perturbation_stability(model, test.x, moved))
+    moved = pgd(
+        model, test.x, test.y, eps=eps, num_steps=20, seed=0, on_failure="last", criterion=never
+    ).x_adv
+    shares = (
+        clean_accuracy(result),
+        robust_accuracy(result),
+        perturbation_stability(model, test.x, moved),
+    )
     lipschitz = local_lipschitz(model, test.x, eps=eps).mean
     return " | ".join([*(f"{100 * share:.1f}" for share in shares), f"{lipschitz:.3f}"])
 
@@ -53,19 +66,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--eps", type=float, default=0.2)
-    parser.add_argument("--war", nargs="+", default=["rule=log", "rule=printed"], metavar="ARGUMENTS")
+    parser.add_argument(
+        "--war", nargs="+", default=["rule=log", "rule=printed"], metavar="ARGUMENTS"
+    )
     options = parser.parse_args()
     print_versions()
-    images, test = load_data("mnist", split="train").first(options.images), load_data("mnist").first(1000)
+    images, test = (
+        load_data("mnist", split="train").first(options.images),
+        load_data("mnist").first(1000),
+    )
     data = images.x, images.y
     recipe: dict[str, Any] = {"eps": options.eps, "num_steps": 5}
     common: dict[str, Any] = {
-        "epochs": options.epochs, "optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.0,
-        "schedule": "piecewise", "eps_warmup_epochs": 1.0,
-    }  # fmt: skip
+        "epochs": options.epochs,
+        "optimizer": "adam",
+        "learning_rate": 4e-3,
+        "weight_decay": 0.0,
+        "schedule": "piecewise",
+        "eps_warmup_epochs": 1.0,
+    }
     widths = [int(width) for width in options.widths.split(",")]
     fixed = War(fixed=LAMBDA, **recipe)
-    print(f"MNIST, {options.images} images, eps {options.eps}, {options.epochs} epochs, 1000 test images\n")
+    print(
+        f"MNIST, {options.images} images, eps {options.eps}, {options.epochs} epochs, 1000 test"
+        " images\n"
+    )
     print("| seed | width | WAR | lambda | clean % | PGD-20 % | stability % | Lipschitz |")
     print("|---|---|---|---|---|---|---|---|")
     for seed in map(int, options.seeds.split(",")):
@@ -76,7 +101,9 @@ def main() -> None:
         for width in widths:
             recipes = {} if width == widths[0] else {f"fixed={LAMBDA:g}": fixed}
             for text in options.war:
-                read: dict[str, Any] = {name: read_value(one) for name, one in parse_arguments(text, "war").items()}
+                read: dict[str, Any] = {
+                    name: read_value(one) for name, one in parse_arguments(text, "war").items()
+                }
                 recipes[f"{text}, zeta {zeta:.2f}"] = War(zeta=zeta, **recipe, **read)
             for name, one in recipes.items():
                 model = network(width, seed)

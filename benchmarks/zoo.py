@@ -1,8 +1,11 @@
-"""ZOO beside EAD, its bare forwards and ART, and its techniques on and off: ``python -m art_ext.benchmarks.zoo PART``.
+"""ZOO beside EAD, its bare forwards and ART, and its techniques on and off: ``python -m
+art_ext.benchmarks.zoo PART``.
 
-Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``quality`` (against EAD with beta 0), ``paper`` (a few images
-in the thesis' setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model calls), ``techniques``
-(hierarchy, importance sampling, reset of Adam, on a network of 224 x 224 pixels), ``memory`` (peak for 16 such images).
+Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``quality`` (against EAD with beta 0),
+    ``paper`` (a few images
+in the thesis' setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model
+calls), ``techniques`` (hierarchy, importance sampling, reset of Adam, on a network of 224 x 224
+pixels), ``memory`` (peak for 16 such images).
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.benchmarks.common import Meter, bare, classified_right, network, print_versions, seconds
+from art_ext.benchmarks.common import (
+    Meter,
+    bare,
+    classified_right,
+    network,
+    print_versions,
+    seconds,
+)
 from art_ext.core.attacks import ead, zoo
 from art_ext.core.result import AttackResult
 
@@ -34,7 +44,10 @@ def summary(name: str, result: AttackResult, took: float) -> str:
     """One row: success, mean L2, queries, time."""
     hit = result.success & ~result.already_adversarial
     mean = float(result.distance[hit].double().mean())
-    share, queries = 100 * float(result.success.double().mean()), float(result.queries.double().mean())
+    share, queries = (
+        100 * float(result.success.double().mean()),
+        float(result.queries.double().mean()),
+    )
     return f"| {name} | {share:.1f} | {mean:.3f} | {queries:.0f} | {took:.0f} |"
 
 
@@ -43,14 +56,19 @@ def print_quality(count: int, steps: int) -> None:
     model, _ = network(CERTIFIED)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CERTIFIED}, {count} images, untargeted, seed 0\n")
-    print("| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|",
+        flush=True,
+    )
     results: dict[str, AttackResult] = {}
     # from c = .01 a search of five steps would end where it first succeeds, at 100
     common: dict[str, Any] = {"max_iter": steps, "search_steps": 5, "initial_const": 1.0, "seed": 0}
     for name, attack in {
         "EAD, beta 0, 9 x 1000": functools.partial(ead, beta=0.0, decision_rule="L2", norm="l2"),
         f"ZOO-Adam, 5 x {steps}": functools.partial(zoo, **common),
-        f"ZOO-Newton, h .01, 5 x {steps}": functools.partial(zoo, solver="newton", h=1e-2, **common),
+        f"ZOO-Newton, h .01, 5 x {steps}": functools.partial(
+            zoo, solver="newton", h=1e-2, **common
+        ),
     }.items():
         start = time.perf_counter()
         results[name] = attack(model, x, y)
@@ -59,7 +77,11 @@ def print_quality(count: int, steps: int) -> None:
     for name, result in others:
         both = white.success & result.success
         ratio = float(result.distance[both].double().mean() / white.distance[both].double().mean())
-        print(f"\n{name}: mean L2 on {int(both.sum())} common successes is {ratio:.3f} times that of EAD", flush=True)
+        print(
+            f"\n{name}: mean L2 on {int(both.sum())} common successes is {ratio:.3f} times that"
+            " of EAD",
+            flush=True,
+        )
 
 
 def print_paper(count: int, steps: int, searches: int) -> None:
@@ -67,12 +89,20 @@ def print_paper(count: int, steps: int, searches: int) -> None:
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", count, model)
     print(
-        f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from 1 (.01), compared every 100\n"
+        f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from 1 (.01),"
+        " compared every 100\n"
     )
-    print("| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|",
+        flush=True,
+    )
     common: dict[str, Any] = {
-        "max_iter": steps, "search_steps": searches, "initial_const": 1.0, "abort_window": 100, "seed": 0,
-    }  # fmt: skip
+        "max_iter": steps,
+        "search_steps": searches,
+        "initial_const": 1.0,
+        "abort_window": 100,
+        "seed": 0,
+    }
     settings: dict[str, dict[str, Any]] = {
         "untargeted, Adam (thesis: 100 / 1.4955)": {},
         "untargeted, Newton, h .01 (100 / 1.51502)": {"solver": "newton", "h": 1e-2},
@@ -86,22 +116,41 @@ def print_paper(count: int, steps: int, searches: int) -> None:
 
 def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, int, float]:
     """Model calls, rows and seconds of ART's ZooAttack for one search of so many iterations."""
-    classifiers, evasion = import_module("art.estimators.classification"), import_module("art.attacks.evasion")
+    classifiers, evasion = (
+        import_module("art.estimators.classification"),
+        import_module("art.attacks.evasion"),
+    )
     meter = Meter(model)
     classifier = classifiers.PyTorchClassifier(
-        meter, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+        meter,
+        nn.CrossEntropyLoss(),
+        tuple(x.shape[1:]),
+        10,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
     )
     attack = evasion.ZooAttack(
-        classifier, max_iter=steps, binary_search_steps=1, abort_early=False, use_resize=False, use_importance=False,
-        nb_parallel=128, batch_size=1, verbose=False,
-    )  # fmt: skip
+        classifier,
+        max_iter=steps,
+        binary_search_steps=1,
+        abort_early=False,
+        use_resize=False,
+        use_importance=False,
+        nb_parallel=128,
+        batch_size=1,
+        verbose=False,
+    )
     wall = seconds(lambda: attack.generate(x.numpy(), y.numpy()))
     return len(meter.calls), sum(meter.sizes), wall
 
 
 def print_speed(rows: int, steps: int, repeats: int) -> None:
     """Wall time over the bare forwards, and model calls beside ART's."""
-    print("\n| network | images | wall time / bare forwards | model calls | rows |\n|---|---|---|---|---|", flush=True)
+    print(
+        "\n| network | images | wall time / bare forwards | model calls | rows"
+        " |\n|---|---|---|---|---|",
+        flush=True,
+    )
     for name in (STANDARD, CERTIFIED):
         model, _ = network(name)
         x, y = classified_right("mnist", rows, model)
@@ -114,12 +163,19 @@ def print_speed(rows: int, steps: int, repeats: int) -> None:
             many = x.repeat(-(-max(meter.sizes) // len(x)), 1, 1, 1)
             ratios.append(wall / seconds(functools.partial(bare, model, many, y, meter.calls)))
         sizes = meter.sizes
-        print(f"| {name} | {rows} | {statistics.median(ratios):.3f} | {len(sizes)} | {sum(sizes)} |", flush=True)
+        print(
+            f"| {name} | {rows} | {statistics.median(ratios):.3f} | {len(sizes)} | {sum(sizes)} |",
+            flush=True,
+        )
     if find_spec("art") is None:
         print("ART is not installed: no comparison with it")
         return
     calls, theirs, wall = art_calls(model, x, y, steps)
-    print(f"\nART on {name}, {rows} images, {steps} iterations: {calls} calls, {theirs} rows, {wall:.1f} s", flush=True)
+    print(
+        f"\nART on {name}, {rows} images, {steps} iterations: {calls} calls, {theirs} rows,"
+        f" {wall:.1f} s",
+        flush=True,
+    )
 
 
 class Enlarged(nn.Module):
@@ -146,9 +202,14 @@ def print_techniques(count: int, steps: int) -> None:
     """Each technique of the thesis left out, as in its Table 3; one search with a fixed c."""
     model, x, y = enlarged(count)
     print(
-        f"\n{STANDARD} behind an 8 x 8 mean: {tuple(x.shape[1:])}, {count} images, random targets, {steps} iterations\n"
+        f"\n{STANDARD} behind an 8 x 8 mean: {tuple(x.shape[1:])}, {count} images, random targets,"
+        f" {steps} iterations\n"
     )
-    print("| ZOO-Adam | success % | first success, queries | mean L2 | seconds |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| ZOO-Adam | success % | first success, queries | mean L2 | seconds"
+        " |\n|---|---|---|---|---|",
+        flush=True,
+    )
     growth = {0: 28, steps // 4: 56, steps // 2: 112}
     full: dict[str, Any] = {"resize": growth, "importance": True, "reset_adam": True}
     for name, options in {
@@ -158,38 +219,70 @@ def print_techniques(count: int, steps: int) -> None:
         "no importance sampling": {**full, "importance": False},
         "importance every 50 iterations": {**full, "importance": 50},
         "no reset of Adam": {**full, "reset_adam": False},
-        "growth on a plateau": {**full, "resize": list(growth.values()), "abort_window": max(1, steps // 20)},
+        "growth on a plateau": {
+            **full,
+            "resize": list(growth.values()),
+            "abort_window": max(1, steps // 20),
+        },
     }.items():
         start = time.perf_counter()
         result = zoo(
-            model, x, y, targets="average", max_iter=steps, search_steps=1, initial_const=200.0, step_size=0.1,
-            coordinates=64, abort_early=False, seed=0, batch_size=64, **options,
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            targets="average",
+            max_iter=steps,
+            search_steps=1,
+            initial_const=200.0,
+            step_size=0.1,
+            coordinates=64,
+            abort_early=False,
+            seed=0,
+            batch_size=64,
+            **options,
+        )
         hit = result.success & ~result.already_adversarial
         first = float(result.queries_to_success[hit].double().mean())
         took = time.perf_counter() - start
-        share, mean = 100 * float(result.success.double().mean()), float(result.distance[hit].double().mean())
+        share, mean = (
+            100 * float(result.success.double().mean()),
+            float(result.distance[hit].double().mean()),
+        )
         print(f"| {name} | {share:.1f} | {first:.0f} | {mean:.3f} | {took:.0f} |", flush=True)
 
 
 def print_memory(count: int) -> None:
-    """Peak memory of a few iterations of 16 images with three channels in the pixel space and in a scaled one."""
+    """Peak memory of a few iterations of 16 images with three channels in the pixel space and in
+    a scaled one.
+    """
     x = torch.rand(count, 3, 224, 224)
     model = nn.Sequential(nn.AvgPool2d(SCALE), nn.Flatten(), nn.Linear(3 * 28 * 28, 10)).eval()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for resize in ({0: 32, 2: 64, 4: 128}, None):
-        zoo(model, x, None, max_iter=6, search_steps=1, resize=resize, importance=bool(resize), batch_size=64, seed=0)
+        zoo(
+            model,
+            x,
+            None,
+            max_iter=6,
+            search_steps=1,
+            resize=resize,
+            importance=bool(resize),
+            batch_size=64,
+            seed=0,
+        )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(
-            f"{count} images of 3 x 224 x 224, resize {resize}: peak {peak / 2**20:.2f} GiB, before "
-            f"{before / 2**20:.2f}"
+            f"{count} images of 3 x 224 x 224, resize {resize}: peak {peak / 2**20:.2f} GiB, before"
+            f" {before / 2**20:.2f}"
         )
 
 
 def main() -> None:
     """Print the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=["quality", "paper", "speed", "techniques", "memory"])
+    parser.add_argument(
+        "parts", nargs="+", choices=["quality", "paper", "speed", "techniques", "memory"]
+    )
     parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
     parser.add_argument("--steps", type=int, default=0, help="0 takes the iterations of each table")
     parser.add_argument("--searches", type=int, default=5)

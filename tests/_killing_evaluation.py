@@ -1,7 +1,10 @@
-"""Evaluates in child processes that are killed at seeded moments and started again, until a run is through.
+"""Evaluates in child processes that are killed at seeded moments and started again, until a run is
+through.
 
-A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER KILLS SEED. The run is
-made into FOLDER/whole without a kill and into FOLDER/killed with them; what happened is printed as JSON.
+A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER
+    KILLS SEED. The run is
+made into FOLDER/whole without a kill and into FOLDER/killed with them; what happened is printed as
+JSON.
 """
 
 from __future__ import annotations
@@ -27,9 +30,15 @@ from art_ext.evaluation import evaluate, report, watching
 from art_ext.evaluation.panels import Member, Panel
 
 PLACES = ("attack", "torn file", "before the rename", "after the rename", "clock")
-PANEL = Panel("small", "cascade", (
-    Member("pgd", {"num_steps": 4}), Member("frank_wolfe", {"max_iter": 4}), Member("rays", {"max_queries": 60}),
-))  # fmt: skip
+PANEL = Panel(
+    "small",
+    "cascade",
+    (
+        Member("pgd", {"num_steps": 4}),
+        Member("frank_wolfe", {"max_iter": 4}),
+        Member("rays", {"max_queries": 60}),
+    ),
+)
 
 
 class Centroids(nn.Module):
@@ -38,7 +47,9 @@ class Centroids(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         train = load_data("digits", split="train")
-        means = torch.stack([train.x[train.y == label].flatten(1).mean(dim=0) for label in range(10)])
+        means = torch.stack(
+            [train.x[train.y == label].flatten(1).mean(dim=0) for label in range(10)]
+        )
         self.weight, self.bias = nn.Parameter(2 * means), nn.Parameter(-means.square().sum(dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +60,16 @@ def run(folder: Path) -> None:
     """The evaluation; the same call begins it and goes on with it."""
     torch.set_num_threads(1)
     data = load_data("digits").first(60)
-    evaluate(Centroids(), data, folder, panel=PANEL, eps=(0.1, 0.2), early_stop=True, chunk_size=15, batch_size=15)
+    evaluate(
+        Centroids(),
+        data,
+        folder,
+        panel=PANEL,
+        eps=(0.1, 0.2),
+        early_stop=True,
+        chunk_size=15,
+        batch_size=15,
+    )
 
 
 def die() -> None:

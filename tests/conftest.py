@@ -55,7 +55,9 @@ def digits_net(_trained: tuple[nn.Module, nn.Module]) -> nn.Module:
 
 @pytest.fixture
 def linear_net(_trained: tuple[nn.Module, nn.Module]) -> nn.Module:
-    """A linear model trained on digits: it computes row by row, and its optimum has a closed form."""
+    """A linear model trained on digits: it computes row by row, and its optimum has a closed
+    form.
+    """
     return _trained[1]
 
 
@@ -69,7 +71,9 @@ def labels(linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> Tensor:
 
 @pytest.fixture
 def spy_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
-    """Watches a shell's ``rays`` by its dotted name: the dict that comes back holds the keywords of its last call."""
+    """Watches a shell's ``rays`` by its dotted name: the dict that comes back holds the keywords
+    of its last call.
+    """
 
     def watch(name: str) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -102,7 +106,8 @@ def sample(digits: tuple[Tensor, Tensor]) -> tuple[Any, Any]:
 @pytest.fixture
 def classifier(digits_net: nn.Module) -> Any:
     """The digits network as ART's estimator."""
-    from art.estimators.classification import PyTorchClassifier  # seconds, which other tests need not wait for
+    # seconds, which other tests need not wait for
+    from art.estimators.classification import PyTorchClassifier
 
     return PyTorchClassifier(
         digits_net, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu"
@@ -110,24 +115,49 @@ def classifier(digits_net: nn.Module) -> Any:
 
 
 ART_SHELLS: dict[str, dict[str, Any]] = {
-    "RayS": {}, "FrankWolfe": {"max_iter": 8}, "FrankWolfeBlackBox": {"nb_directions": 6}, "HMCAM": {"max_iter": 4},
+    "RayS": {},
+    "FrankWolfe": {"max_iter": 8},
+    "FrankWolfeBlackBox": {"nb_directions": 6},
+    "HMCAM": {"max_iter": 4},
     "AIFGSM": {"max_iter": 8},
-    "ElasticNetPyTorch": {"norm": np.inf, "max_iter": 8, "binary_search_steps": 2, "initial_const": 1.0,
-                          "learning_rate": 0.1, "beta": 0.01, "eps": 0.25},
-    "ZooPyTorch": {"norm": np.inf, "max_iter": 8, "binary_search_steps": 2, "initial_const": 2.0,
-                   "learning_rate": 0.3, "nb_parallel": 6, "eps": 0.45},
-}  # fmt: skip
+    "ElasticNetPyTorch": {
+        "norm": np.inf,
+        "max_iter": 8,
+        "binary_search_steps": 2,
+        "initial_const": 1.0,
+        "learning_rate": 0.1,
+        "beta": 0.01,
+        "eps": 0.25,
+    },
+    "ZooPyTorch": {
+        "norm": np.inf,
+        "max_iter": 8,
+        "binary_search_steps": 2,
+        "initial_const": 2.0,
+        "learning_rate": 0.3,
+        "nb_parallel": 6,
+        "eps": 0.45,
+    },
+}
 
 
 @pytest.fixture(params=ART_SHELLS)
 def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Builds every ART shell in turn, quick and with a seed; its radius and budget separate the samples."""
+    """Builds every ART shell in turn, quick and with a seed; its radius and budget separate the
+    samples.
+    """
 
     def build(classifier: Any, **options: Any) -> Any:
         import art_ext.attacks
 
         shell = getattr(art_ext.attacks, request.param)
-        settings = {"eps": 0.15, "max_queries": 120, "verbose": False, "seed": 0, **ART_SHELLS[request.param]}
+        settings = {
+            "eps": 0.15,
+            "max_queries": 120,
+            "verbose": False,
+            "seed": 0,
+            **ART_SHELLS[request.param],
+        }
         return shell(classifier, **{**settings, **options})
 
     return build
@@ -135,16 +165,29 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def make_run() -> Callable[..., Any]:
-    """Builds a complete run in memory from the positions that each attack breaks, by model, attack and eps."""
+    """Builds a complete run in memory from the positions that each attack breaks, by model,
+    attack and eps.
+    """
     return _loaded_run
 
 
 def _loaded_run(
-    broken: dict[str, dict[str, dict[float, set[int]]]], *, samples: int = 10, wrong: dict[str, set[int]] | None = None,
-    mode: str = "independent", name: str = "run", nearest: tuple[str, ...] = (), labels: list[int] | None = None,
-    ids: list[int] | None = None, warnings: tuple[dict[str, Any], ...] = (), examples: Any = None,
-    class_names: list[str] | None = None, data: str = "digits", targeted: str | None = None, norm: str = "linf",
-) -> Any:  # fmt: skip
+    broken: dict[str, dict[str, dict[float, set[int]]]],
+    *,
+    samples: int = 10,
+    wrong: dict[str, set[int]] | None = None,
+    mode: str = "independent",
+    name: str = "run",
+    nearest: tuple[str, ...] = (),
+    labels: list[int] | None = None,
+    ids: list[int] | None = None,
+    warnings: tuple[dict[str, Any], ...] = (),
+    examples: Any = None,
+    class_names: list[str] | None = None,
+    data: str = "digits",
+    targeted: str | None = None,
+    norm: str = "linf",
+) -> Any:
     """Half of eps is the distance of what was broken; 7 queries until then of 10 in all."""
     import pandas as pd
 
@@ -160,30 +203,60 @@ def _loaded_run(
         fallen: dict[float, Any] = {}
         for attack, radii in attacks.items():
             for eps, positions in sorted(radii.items()):
-                before = clean | np.any([hit for radius, hit in fallen.items() if radius <= eps] or [clean], axis=0)
+                before = clean | np.any(
+                    [hit for radius, hit in fallen.items() if radius <= eps] or [clean], axis=0
+                )
                 given = ~before if mode == "cascade" else np.ones(samples, dtype=bool)
                 hit = np.isin(index, sorted(positions)) & given & ~clean
                 far = np.where(clean, 0.0, np.where(hit, eps / 2, np.inf))
                 fallen[eps] = fallen.get(eps, clean) | hit
-                blocks.append(pd.DataFrame({
-                    "index": index, "id": np.array(ids or index + 1000), "model": model, "attack": attack, "eps": eps,
-                    "label": label, "target": -1, "clean_prediction": np.where(clean, label + 1, label),
-                    "attacked": given, "success": hit, "already_adversarial": clean,
-                    "distance": far, "nearest_distance": far if attack in nearest else np.nan,
-                    **dict.fromkeys(("l0", "l1", "l2", "linf"), far), "queries": np.where(given, 10, 0),
-                    "queries_to_success": np.where(hit, 7, -1), "gradients": 0, "wasted_rows": 0, "seconds": 0.25,
-                }))  # fmt: skip
+                blocks.append(
+                    pd.DataFrame(
+                        {
+                            "index": index,
+                            "id": np.array(ids or index + 1000),
+                            "model": model,
+                            "attack": attack,
+                            "eps": eps,
+                            "label": label,
+                            "target": -1,
+                            "clean_prediction": np.where(clean, label + 1, label),
+                            "attacked": given,
+                            "success": hit,
+                            "already_adversarial": clean,
+                            "distance": far,
+                            "nearest_distance": far if attack in nearest else np.nan,
+                            **dict.fromkeys(("l0", "l1", "l2", "linf"), far),
+                            "queries": np.where(given, 10, 0),
+                            "queries_to_success": np.where(hit, 7, -1),
+                            "gradients": 0,
+                            "wasted_rows": 0,
+                            "seconds": 0.25,
+                        }
+                    )
+                )
     records = pd.concat(blocks, ignore_index=True)
     names = list(dict.fromkeys(records["attack"]))
     run = {
-        "arguments": {"seed": 0}, "panel": {"name": "custom", "mode": mode},
+        "arguments": {"seed": 0},
+        "panel": {"name": "custom", "mode": mode},
         "settings": {
-            "eps": sorted({float(eps) for eps in records["eps"]}), "norm": norm, "early_stop": False,
-            "targeted": targeted, "clip_values": [0.0, 1.0],
+            "eps": sorted({float(eps) for eps in records["eps"]}),
+            "norm": norm,
+            "early_stop": False,
+            "targeted": targeted,
+            "clip_values": [0.0, 1.0],
         },
-        "attacks": {attack: {"nearest": attack in nearest, "stops_early": attack in nearest} for attack in names},
+        "attacks": {
+            attack: {"nearest": attack in nearest, "stops_early": attack in nearest}
+            for attack in names
+        },
         "data": {"name": data, "samples": samples, "shape": [1, 2, 2], "class_names": class_names},
-        "clean_accuracy": accuracy, "protocol": ["As it was run."], "versions": {"python": "3"}, "started": "today",
-        "seconds": 1.5, "warnings": list(warnings),
-    }  # fmt: skip
+        "clean_accuracy": accuracy,
+        "protocol": ["As it was run."],
+        "versions": {"python": "3"},
+        "started": "today",
+        "seconds": 1.5,
+        "warnings": list(warnings),
+    }
     return LoadedRun(Path(name), run, records, summarise(records, run), examples)

@@ -1,4 +1,6 @@
-"""RayS as an ART attack: every kind of classifier, ART's own callers, labels, samples and masks in every guise."""
+"""RayS as an ART attack: every kind of classifier, ART's own callers, labels, samples and masks
+in every guise.
+"""
 
 from __future__ import annotations
 
@@ -55,13 +57,17 @@ class Float(nn.Module):
 
 
 class OwnPredict(PyTorchClassifier):
-    """What ART's randomized smoothing does: the network is asked in another way than ``PyTorchClassifier`` asks it."""
+    """What ART's randomized smoothing does: the network is asked in another way than
+    ``PyTorchClassifier`` asks it.
+    """
 
     def predict(self, x, **kwargs):
         return np.roll(super().predict(x, **kwargs), 1, axis=1)
 
 
-def pytorch(network: nn.Module, kind: type = PyTorchClassifier, **options: Any) -> PyTorchClassifier:
+def pytorch(
+    network: nn.Module, kind: type = PyTorchClassifier, **options: Any
+) -> PyTorchClassifier:
     options = {"clip_values": (0.0, 1.0), "device_type": "cpu", **options}
     return kind(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, **options)
 
@@ -76,14 +82,20 @@ def scores(network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     return predict
 
 
-# classifier over a network -> whether it is asked with tensors, and whether it answers otherwise than the network
+# classifier over a network -> whether it is asked with tensors, and whether it answers otherwise
+# than the network
 KINDS: dict[str, tuple[Callable[[nn.Module], Any], bool, bool]] = {
     "pytorch": (pytorch, True, False),
     "subclass": (lambda net: pytorch(net, type("Plain", (PyTorchClassifier,), {})), True, False),
-    "pytorch preprocessing": (lambda net: pytorch(net, preprocessing_defences=Binary()), True, True),
+    "pytorch preprocessing": (
+        lambda net: pytorch(net, preprocessing_defences=Binary()),
+        True,
+        True,
+    ),
     "numpy preprocessing": (
         lambda net: pytorch(
-            nn.Sequential(Float(), net), preprocessing_defences=FeatureSqueezing(clip_values=(0, 1), bit_depth=1)
+            nn.Sequential(Float(), net),
+            preprocessing_defences=FeatureSqueezing(clip_values=(0, 1), bit_depth=1),
         ),
         False,
         True,
@@ -91,11 +103,17 @@ KINDS: dict[str, tuple[Callable[[nn.Module], Any], bool, bool]] = {
     "postprocessing": (lambda net: pytorch(net, postprocessing_defences=NextClass()), False, True),
     "own predict": (lambda net: pytorch(net, OwnPredict), False, True),
     "ensemble": (
-        lambda net: EnsembleClassifier([pytorch(net), pytorch(net)], clip_values=(0, 1), channels_first=True),
+        lambda net: EnsembleClassifier(
+            [pytorch(net), pytorch(net)], clip_values=(0, 1), channels_first=True
+        ),
         False,
         False,
     ),
-    "black box": (lambda net: BlackBoxClassifier(scores(net), (1, 8, 8), 10, clip_values=(0, 1)), False, False),
+    "black box": (
+        lambda net: BlackBoxClassifier(scores(net), (1, 8, 8), 10, clip_values=(0, 1)),
+        False,
+        False,
+    ),
     "black box network": (
         lambda net: BlackBoxClassifierNeuralNetwork(scores(net), (1, 8, 8), 10, clip_values=(0, 1)),
         False,
@@ -108,8 +126,12 @@ def rays(classifier: Any, **options: Any) -> Any:
     return RayS(classifier, **{"eps": EPS, "max_queries": BUDGET, "verbose": False, **options})
 
 
-def check_verdicts(classifier: Any, attack: Any, x: np.ndarray, x_adv: np.ndarray, labels: np.ndarray) -> None:
-    """The verdicts are those of ``classifier.predict`` on what came back, and both kinds of verdict occur."""
+def check_verdicts(
+    classifier: Any, attack: Any, x: np.ndarray, x_adv: np.ndarray, labels: np.ndarray
+) -> None:
+    """The verdicts are those of ``classifier.predict`` on what came back, and both kinds of
+    verdict occur.
+    """
     result = attack.last_result
     success, already = result.success.numpy(), result.already_adversarial.numpy()
     assert np.array_equal(classifier.predict(x_adv).argmax(1) != labels, success)
@@ -131,13 +153,16 @@ def test_verdicts_are_the_classifiers_own(kind, sample, digits_net):
     predicted = classifier.predict(x).argmax(1)
     assert differs == bool((predicted != pytorch(digits_net).predict(x).argmax(1)).any())
     attack = rays(classifier)
-    check_verdicts(classifier, attack, x, attack.generate(x), predicted)  # a missing y is what the classifier says
+    # a missing y is what the classifier says
+    check_verdicts(classifier, attack, x, attack.generate(x), predicted)
     labels = np.concatenate([(predicted[:2] + 1) % 10, predicted[2:]])
     check_verdicts(classifier, attack, x, attack.generate(x, labels), labels)
     assert attack.last_result.already_adversarial.numpy().tolist() == [True] * 2 + [False] * 12
 
 
-@pytest.mark.parametrize("model", [LogisticRegression(max_iter=500), DecisionTreeClassifier(), LinearSVC()])
+@pytest.mark.parametrize(
+    "model", [LogisticRegression(max_iter=500), DecisionTreeClassifier(), LinearSVC()]
+)
 def test_scikit_learn_on_tabular_rows(model):
     x, y = load_iris(return_X_y=True)
     model.set_params(random_state=0).fit(x, y)
@@ -196,9 +221,13 @@ def test_inside_adversarial_accuracy(make, classifier, sample):
     y = np.concatenate([(y[:2] + 1) % 10, y[2:]])
     fell = make(classifier).run(x).success.numpy()
     assert 0 < fell.mean() < 1
-    assert adversarial_accuracy(classifier, x, attack_crafter=attack) == pytest.approx(1 - fell.mean())
+    assert adversarial_accuracy(classifier, x, attack_crafter=attack) == pytest.approx(
+        1 - fell.mean()
+    )
     right = classifier.predict(x).argmax(1) == y
-    assert adversarial_accuracy(classifier, x, y, attack_crafter=attack) == pytest.approx(1 - fell[right].mean())
+    assert adversarial_accuracy(classifier, x, y, attack_crafter=attack) == pytest.approx(
+        1 - fell[right].mean()
+    )
 
 
 def test_inside_arts_auto_attack(classifier, sample):
@@ -213,7 +242,9 @@ def test_inside_arts_auto_attack(classifier, sample):
     assert np.array_equal(classifier.predict(x_adv).argmax(1) != y, alone.success.numpy())
     assert np.array_equal(x_adv[right], alone.x_adv.numpy()[right])
     # its targeted round cannot give starting points: RayS explains itself and AutoAttack goes on
-    again = AutoAttack(classifier, eps=EPS, attacks=[rays(classifier)], targeted=True).generate(x, y)
+    again = AutoAttack(classifier, eps=EPS, attacks=[rays(classifier)], targeted=True).generate(
+        x, y
+    )
     assert np.array_equal(again, x_adv)
 
 
@@ -224,15 +255,26 @@ def test_labels_as_indices_column_one_hot_and_list(make, classifier, sample):
     x, y = sample
     y = np.concatenate([(y[:2] + 1) % 10, y[2:]])
     want = make(classifier).generate(x, y)
-    assert not np.array_equal(want, make(classifier).generate(x)), "the labels make no difference: nothing is tested"
-    for labels in (y[:, None], np.eye(10)[y], np.eye(10, dtype=np.int64)[y], y.astype(np.float32), y.tolist()):
+    assert not np.array_equal(want, make(classifier).generate(x)), (
+        "the labels make no difference: nothing is tested"
+    )
+    for labels in (
+        y[:, None],
+        np.eye(10)[y],
+        np.eye(10, dtype=np.int64)[y],
+        y.astype(np.float32),
+        y.tolist(),
+    ):
         assert np.array_equal(make(classifier).generate(x, labels), want)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda y: y[:3], r"y must have shape \(14,\), \(14, 1\) or, one-hot, \(14, 10\), got \(3,\)"),
+        (
+            lambda y: y[:3],
+            r"y must have shape \(14,\), \(14, 1\) or, one-hot, \(14, 10\), got \(3,\)",
+        ),
         (lambda y: np.eye(11)[y], r"got \(14, 11\)"),
         (lambda y: y[:, None, None], r"got \(14, 1, 1\)"),
         (lambda y: y + 0.5, "integer class indices"),
@@ -251,7 +293,15 @@ def test_samples_in_every_guise(make, classifier, sample):
     frozen = x.astype(np.float64)
     frozen.flags.writeable = False
     mirrored = np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-    guises = (frozen, x.tolist(), mirrored, np.asfortranarray(x), x.astype(">f4"), x.astype(np.float16), x.astype("g"))
+    guises = (
+        frozen,
+        x.tolist(),
+        mirrored,
+        np.asfortranarray(x),
+        x.astype(">f4"),
+        x.astype(np.float16),
+        x.astype("g"),
+    )
     for guise in guises:
         x_adv = make(classifier).generate(guise, y)
         assert x_adv.dtype == np.float32
@@ -268,7 +318,15 @@ def test_masks_in_every_guise(make, classifier, sample):
     assert np.array_equal(want[..., ~rows], x[..., ~rows])
     assert not np.array_equal(want, x)
     full = np.broadcast_to(rows, x.shape)
-    for mask in (rows, rows[:, :1], full, full[:1], full.astype(np.float64), 0.5 * rows, rows.astype(int).tolist()):
+    for mask in (
+        rows,
+        rows[:, :1],
+        full,
+        full[:1],
+        full.astype(np.float64),
+        0.5 * rows,
+        rows.astype(int).tolist(),
+    ):
         assert np.array_equal(make(classifier, **options).generate(x, y, mask=mask), want)
     chosen = (np.arange(14) % 2).reshape(14, 1, 1, 1)
     x_adv = make(classifier, **options).generate(x, y, mask=chosen)
@@ -277,7 +335,8 @@ def test_masks_in_every_guise(make, classifier, sample):
 
 
 @pytest.mark.parametrize(
-    ("mask", "message"), [(-np.ones((8, 8)), "no negative value"), (np.ones((5, 1, 8, 8)), "must broadcast to x's")]
+    ("mask", "message"),
+    [(-np.ones((8, 8)), "no negative value"), (np.ones((5, 1, 8, 8)), "must broadcast to x's")],
 )
 def test_bad_masks(make, classifier, sample, mask, message):
     with pytest.raises(ValueError, match=message):
@@ -300,6 +359,8 @@ def test_a_predict_function_that_overwrites_its_input(sample, digits_net):
         return scores(digits_net)((x + 1) / 2)
 
     x, y = sample
-    want = rays(BlackBoxClassifier(scores(digits_net), (1, 8, 8), 10, clip_values=(0, 1))).generate(x, y)
+    want = rays(BlackBoxClassifier(scores(digits_net), (1, 8, 8), 10, clip_values=(0, 1))).generate(
+        x, y
+    )
     classifier = BlackBoxClassifier(careless, (1, 8, 8), 10, clip_values=(0, 1), preprocessing=None)
     assert np.array_equal(rays(classifier).generate(x, y), want)

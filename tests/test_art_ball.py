@@ -1,4 +1,6 @@
-"""The ART attacks within a given ball: parameters, what they need of an estimator, gradients through its defences."""
+"""The ART attacks within a given ball: parameters, what they need of an estimator, gradients
+through its defences.
+"""
 
 from __future__ import annotations
 
@@ -35,24 +37,33 @@ from art_ext.core import attacks as core
 EPS = 0.1  # separates the samples: some fall, some do not
 
 
-def pytorch(network: nn.Module, kind: type = PyTorchClassifier, **options: Any) -> PyTorchClassifier:
+def pytorch(
+    network: nn.Module, kind: type = PyTorchClassifier, **options: Any
+) -> PyTorchClassifier:
     options = {"clip_values": (0.0, 1.0), "device_type": "cpu", **options}
     return kind(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, **options)
 
 
 QUICK: dict[type, dict[str, Any]] = {
-    FrankWolfe: {"max_iter": 8}, FrankWolfeBlackBox: {"nb_directions": 6, "max_queries": 150}, HMCAM: {"max_iter": 4},
+    FrankWolfe: {"max_iter": 8},
+    FrankWolfeBlackBox: {"nb_directions": 6, "max_queries": 150},
+    HMCAM: {"max_iter": 4},
     AIFGSM: {"max_iter": 8},
-}  # fmt: skip
+}
 WHITE_BOX = [FrankWolfe, HMCAM, AIFGSM]
 CORE: dict[type, Any] = {
-    FrankWolfe: core.frank_wolfe, FrankWolfeBlackBox: core.frank_wolfe_black_box, HMCAM: core.hmcam,
+    FrankWolfe: core.frank_wolfe,
+    FrankWolfeBlackBox: core.frank_wolfe_black_box,
+    HMCAM: core.hmcam,
     AIFGSM: core.ai_fgsm,
-}  # fmt: skip
+}
 CORE_NAMES = {
-    "max_iter": "num_steps", "eps_step": "step_size", "nb_samples": "num_transitions",
-    "nb_directions": "num_directions", "nb_random_init": "num_restarts",
-}  # fmt: skip
+    "max_iter": "num_steps",
+    "eps_step": "step_size",
+    "nb_samples": "num_transitions",
+    "nb_directions": "num_directions",
+    "nb_random_init": "num_restarts",
+}
 
 
 @pytest.fixture(params=QUICK, ids=lambda shell: shell.__name__)
@@ -72,38 +83,76 @@ def quick(shell: Any, estimator: Any, **options: Any) -> Any:
 # ---- parameters
 
 OTHER_VALUES: dict[str, Any] = {
-    "norm": 2, "eps": 0.2, "eps_step": 0.25, "momentum": 0.5, "max_iter": 7, "targeted": True, "loss": "margin",
-    "schedule": "inverse_sqrt", "momentum_init": "gradient", "box": "vertex", "outputs": "probabilities",
-    "on_failure": "input", "max_queries": 70, "batch_size": 5, "seed": 3, "verbose": False, "nb_directions": 3,
-    "delta": 0.02, "sensing": "sphere", "nb_samples": 3, "beta1": 0.5, "beta2": 0.9, "step_rule": "corrected",
-    "start": "uniform", "temperature": 2.0, "nb_random_init": 3,
-}  # fmt: skip
+    "norm": 2,
+    "eps": 0.2,
+    "eps_step": 0.25,
+    "momentum": 0.5,
+    "max_iter": 7,
+    "targeted": True,
+    "loss": "margin",
+    "schedule": "inverse_sqrt",
+    "momentum_init": "gradient",
+    "box": "vertex",
+    "outputs": "probabilities",
+    "on_failure": "input",
+    "max_queries": 70,
+    "batch_size": 5,
+    "seed": 3,
+    "verbose": False,
+    "nb_directions": 3,
+    "delta": 0.02,
+    "sensing": "sphere",
+    "nb_samples": 3,
+    "beta1": 0.5,
+    "beta2": 0.9,
+    "step_rule": "corrected",
+    "start": "uniform",
+    "temperature": 2.0,
+    "nb_random_init": 3,
+}
 INVALID: list[tuple[str, Any, str]] = [
     ("nb_random_init", 0, "num_restarts must be an integer >= 1, got 0"),
     ("probe", 1, "probe must be True or False, got 1"),
-    ("norm", "l0", "norm must be"), ("eps", None, "got None"), ("eps", -1, "eps must be > 0"),
-    ("eps", 8, "8/255"), ("eps_step", 0, "step_size must"), ("eps_step", "far", "step_size must be a number"),
-    ("momentum", 1, "momentum must lie in [0, 1), got 1"), ("targeted", "no", "targeted must be True or False"),
-    ("schedule", "cosine", "schedule must be one of"), ("momentum_init", None, "momentum_init must be"),
-    ("box", "none", "box must be"), ("loss", "mse", "loss must be one of"),
-    ("outputs", "scores", "outputs must be one of"), ("outputs", "labels", "this attack needs scores"),
+    ("norm", "l0", "norm must be"),
+    ("eps", None, "got None"),
+    ("eps", -1, "eps must be > 0"),
+    ("eps", 8, "8/255"),
+    ("eps_step", 0, "step_size must"),
+    ("eps_step", "far", "step_size must be a number"),
+    ("momentum", 1, "momentum must lie in [0, 1), got 1"),
+    ("targeted", "no", "targeted must be True or False"),
+    ("schedule", "cosine", "schedule must be one of"),
+    ("momentum_init", None, "momentum_init must be"),
+    ("box", "none", "box must be"),
+    ("loss", "mse", "loss must be one of"),
+    ("outputs", "scores", "outputs must be one of"),
+    ("outputs", "labels", "this attack needs scores"),
     ("stop_on_success", 1, "stop_on_success must be True or False, got 1"),
     ("on_failure", "first", "on_failure must be"),
-    ("max_queries", 0, "max_queries must be an integer >= 1, got 0"), ("batch_size", 2.5, "batch_size must be"),
-    ("seed", "a", "seed must be an integer"), ("verbose", 1, "verbose must be True or False"),
-    ("nb_directions", 0, "num_directions must be an integer >= 1, got 0"), ("delta", 0, "delta must be > 0"),
-    ("sensing", "sobol", "sensing must be one of"), ("nb_samples", 0, "num_transitions must be an integer >= 1"),
-    ("beta1", 1.0, "beta1 must lie in [0, 1), got 1.0"), ("beta2", -0.1, "beta2 must lie in [0, 1)"),
-    ("step_rule", "newton", "step_rule must be one of"), ("start", "zero", "start must be one of"),
-    ("temperature", 0, "temperature must be > 0"), ("keep_samples", "yes", "keep_samples must be True or False"),
+    ("max_queries", 0, "max_queries must be an integer >= 1, got 0"),
+    ("batch_size", 2.5, "batch_size must be"),
+    ("seed", "a", "seed must be an integer"),
+    ("verbose", 1, "verbose must be True or False"),
+    ("nb_directions", 0, "num_directions must be an integer >= 1, got 0"),
+    ("delta", 0, "delta must be > 0"),
+    ("sensing", "sobol", "sensing must be one of"),
+    ("nb_samples", 0, "num_transitions must be an integer >= 1"),
+    ("beta1", 1.0, "beta1 must lie in [0, 1), got 1.0"),
+    ("beta2", -0.1, "beta2 must lie in [0, 1)"),
+    ("step_rule", "newton", "step_rule must be one of"),
+    ("start", "zero", "start must be one of"),
+    ("temperature", 0, "temperature must be > 0"),
+    ("keep_samples", "yes", "keep_samples must be True or False"),
     ("clip_probes", 0, "clip_probes must be True or False, got 0"),
     ("max_iter", 0, "must be an integer >= 1, got 0"),
-]  # fmt: skip
+]
 
 
 def arguments(shell: type) -> dict[str, Any]:
     """Names and defaults of what the constructor takes, less the estimator."""
-    found = {name: argument.default for name, argument in inspect.signature(shell).parameters.items()}
+    found = {
+        name: argument.default for name, argument in inspect.signature(shell).parameters.items()
+    }
     assert next(iter(found)) == "estimator"
     return {name: default for name, default in found.items() if name != "estimator"}
 
@@ -117,7 +166,8 @@ def test_every_constructor_argument_is_an_attack_parameter(shell, classifier):
     assert shell.attack_params == list(defaults)
     attack = shell(classifier)
     assert parameters(attack) == defaults
-    others = {name: OTHER_VALUES.get(name, not defaults[name]) for name in defaults}  # the rest are switches
+    # the rest are switches
+    others = {name: OTHER_VALUES.get(name, not defaults[name]) for name in defaults}
     for name, value in others.items():
         attack.set_params(**{name: value})
         assert getattr(attack, name) == value != defaults[name]
@@ -134,26 +184,43 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
         return core.fgsm(model, x, y, eps=0.1)
 
     monkeypatch.setattr(shell, "_function", staticmethod(spy))
-    values = {name: OTHER_VALUES.get(name, not default) for name, default in arguments(shell).items()}
+    values = {
+        name: OTHER_VALUES.get(name, not default) for name, default in arguments(shell).items()
+    }
     shell(classifier, **values).generate(*sample, mask=np.ones((8, 8)))
     names = dict(CORE_NAMES)
     if shell is FrankWolfe:
         del names["max_iter"]
-    wanted = {names.get(name, name): value for name, value in values.items() if name not in ("verbose", "probe")}
+    wanted = {
+        names.get(name, name): value
+        for name, value in values.items()
+        if name not in ("verbose", "probe")
+    }
     assert torch.equal(given.pop("mask"), torch.ones(8, 8))
     assert given == {**wanted, "norm": "l2", "clip_values": (0.0, 1.0), "callback": None}
     theirs = set(inspect.signature(CORE[shell]).parameters)
     # what belongs to a run, and what only imitates the authors' program, is the core's alone
     assert theirs - set(given) - {"model", "x", "y", "mask"} <= {
-        "targets", "criterion", "sample_ids", "device", "pad_rows", "delta", "delta_inside", "grad_scale", "kinetic",
-        "continue_from", "x_init",
-    }  # fmt: skip
+        "targets",
+        "criterion",
+        "sample_ids",
+        "device",
+        "pad_rows",
+        "delta",
+        "delta_inside",
+        "grad_scale",
+        "kinetic",
+        "continue_from",
+        "x_init",
+    }
     assert set(given) <= theirs
 
 
 @pytest.mark.parametrize(("name", "value", "message"), INVALID)
 def test_a_bad_value_is_refused_and_the_old_one_stays(shell, classifier, name, value, message):
-    assert {name for name, _, _ in INVALID} >= set(arguments(shell)), "a parameter without a test of its bad values"
+    assert {name for name, _, _ in INVALID} >= set(arguments(shell)), (
+        "a parameter without a test of its bad values"
+    )
     if name not in arguments(shell):
         return
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -235,7 +302,9 @@ def squeezing() -> FeatureSqueezing:
 
 def ensemble(network: nn.Module) -> EnsembleClassifier:
     members = [pytorch(network), pytorch(nn.Sequential(network, Halve()))]
-    return EnsembleClassifier(members, classifier_weights=[0.5, 0.5], clip_values=(0, 1), channels_first=True)
+    return EnsembleClassifier(
+        members, classifier_weights=[0.5, 0.5], clip_values=(0, 1), channels_first=True
+    )
 
 
 class Halve(nn.Module):
@@ -243,11 +312,20 @@ class Halve(nn.Module):
         return x / 2
 
 
-# estimator over a network -> the network's input as a function of x, for the gradient by hand; scores times a factor
+# estimator over a network -> the network's input as a function of x, for the gradient by hand;
+# scores times a factor
 KINDS: dict[str, tuple[Any, Any, float]] = {
     "pytorch": (pytorch, lambda x: x, 1),
-    "standardised": (lambda net: pytorch(net, preprocessing=(0.25, 0.5)), lambda x: (x - 0.25) / 0.5, 1),
-    "pytorch preprocessing": (lambda net: pytorch(net, preprocessing_defences=Invert()), lambda x: 1 - x, 1),
+    "standardised": (
+        lambda net: pytorch(net, preprocessing=(0.25, 0.5)),
+        lambda x: (x - 0.25) / 0.5,
+        1,
+    ),
+    "pytorch preprocessing": (
+        lambda net: pytorch(net, preprocessing_defences=Invert()),
+        lambda x: 1 - x,
+        1,
+    ),
     "estimated pytorch preprocessing": (
         lambda net: pytorch(net, preprocessing_defences=Round()),
         lambda x: x + ((x * 8).round() / 8 - x).detach(),
@@ -259,16 +337,32 @@ KINDS: dict[str, tuple[Any, Any, float]] = {
         1,
     ),
     "squeezed and standardised": (
-        lambda net: pytorch(nn.Sequential(Float(), net), preprocessing_defences=squeezing(), preprocessing=(0.25, 0.5)),
+        lambda net: pytorch(
+            nn.Sequential(Float(), net),
+            preprocessing_defences=squeezing(),
+            preprocessing=(0.25, 0.5),
+        ),
         lambda x: (x + ((x * 7).round() / 7 - x).detach() - 0.25) / 0.5,
         1,
     ),
     "smoothed": (
-        lambda net: pytorch(net, preprocessing_defences=SpatialSmoothing(window_size=3, channels_first=True)),
-        lambda x: x + (torch.from_numpy(SpatialSmoothing(3, channels_first=True)(x.detach().numpy())[0]) - x).detach(),
+        lambda net: pytorch(
+            net, preprocessing_defences=SpatialSmoothing(window_size=3, channels_first=True)
+        ),
+        lambda x: (
+            x
+            + (
+                torch.from_numpy(SpatialSmoothing(3, channels_first=True)(x.detach().numpy())[0])
+                - x
+            ).detach()
+        ),
         1,
     ),
-    "postprocessing": (lambda net: pytorch(net, postprocessing_defences=Rounded(decimals=3)), lambda x: x, 1),
+    "postprocessing": (
+        lambda net: pytorch(net, postprocessing_defences=Rounded(decimals=3)),
+        lambda x: x,
+        1,
+    ),
     "own predict": (lambda net: pytorch(net, Scaled), lambda x: x, 2),
     "ensemble": (ensemble, lambda x: x, 0.75),
 }
@@ -304,7 +398,9 @@ def test_verdicts_are_the_estimators_own(white_box, kind, sample, digits_net):
     assert success.any()
     labels = np.concatenate([(predicted[:2] + 1) % 10, predicted[2:]])
     x_adv = attack.generate(x, labels)
-    assert np.array_equal(estimator.predict(x_adv).argmax(1) != labels, attack.last_result.success.numpy())
+    assert np.array_equal(
+        estimator.predict(x_adv).argmax(1) != labels, attack.last_result.success.numpy()
+    )
     assert attack.last_result.already_adversarial.numpy().tolist() == [True] * 2 + [False] * 12
 
 
@@ -347,7 +443,8 @@ def test_black_box_attack_on_probabilities(kind, sample, digits_net):
     assert max(seen) <= 32
     assert np.array_equal(probabilities(x_adv).argmax(1) != y, result.success.numpy())
     assert 0 < int(result.success.sum()) < 14
-    logits = quick(FrankWolfeBlackBox, pytorch(digits_net), eps=0.2, delta=0.05).run(x, y)  # the same loss
+    # the same loss
+    logits = quick(FrankWolfeBlackBox, pytorch(digits_net), eps=0.2, delta=0.05).run(x, y)
     assert torch.equal(logits.success, result.success)
 
 
@@ -384,7 +481,9 @@ def test_one_step_on_logistic_regression_is_the_fast_gradient_sign_method(iris, 
     assert np.abs(x_adv[live] - stepped[live]).max() <= 1e-6
     assert np.array_equal(x_adv[~live], x[~live])
     predicted = estimator.predict(x_adv).argmax(1)
-    assert np.array_equal(predicted == goal if targeted else predicted != goal, result.success.numpy())
+    assert np.array_equal(
+        predicted == goal if targeted else predicted != goal, result.success.numpy()
+    )
     assert result.gradients.tolist() == live.astype(int).tolist()
 
 
@@ -400,7 +499,9 @@ def test_every_attack_on_logistic_regression(iris, shell):
 
 def test_one_hot_answers_are_refused_with_the_reason(shell):
     x, y = load_iris(return_X_y=True)
-    estimator = SklearnClassifier(LinearSVC(random_state=0).fit(x, y), clip_values=(x.min(), x.max()))
+    estimator = SklearnClassifier(
+        LinearSVC(random_state=0).fit(x, y), clip_values=(x.min(), x.max())
+    )
     with pytest.raises(ValueError, match="one-hot rows, which carry no score"):
         quick(shell, estimator, outputs="probabilities").generate(x[::10], y[::10])
 
@@ -419,7 +520,9 @@ def test_targets(shell, classifier, sample):
     assert np.array_equal(result.already_adversarial.numpy(), targets == predicted)
     assert bool((result.success & ~result.already_adversarial).any())
     assert np.array_equal(attack.generate(x, targets), x_adv)
-    with pytest.raises(ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"
+    ):
         attack.generate(x)
 
 
@@ -431,7 +534,9 @@ def test_the_chain(classifier, sample):
     assert chain.shape == (3, 14, 1, 8, 8)
     assert np.abs(chain.astype(np.float64) - x).max() <= EPS + 1e-6
     found = attack.last_result.success.numpy()
-    assert (x_adv[found] == chain[:, found]).all(axis=(2, 3, 4)).any(axis=0).all(), "what is reported is a state"
+    assert (x_adv[found] == chain[:, found]).all(axis=(2, 3, 4)).any(axis=0).all(), (
+        "what is reported is a state"
+    )
     kept = quick(HMCAM, classifier, nb_samples=3, keep_samples=False)
     assert np.array_equal(kept.generate(x, y), x_adv)
     assert kept.last_result.samples is None

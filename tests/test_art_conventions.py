@@ -41,24 +41,50 @@ def rays(classifier: Any, **options: Any) -> Any:
 # ---- parameters
 
 OTHER_VALUES: dict[str, Any] = {
-    "eps": 0.2, "max_queries": 7, "norm": 2, "batch_size": 5, "early_stop": False, "tol": 0.01, "hierarchical": False,
-    "speculate": True, "targeted": True, "seed": 3, "verbose": False, "probe": False,
-}  # fmt: skip
+    "eps": 0.2,
+    "max_queries": 7,
+    "norm": 2,
+    "batch_size": 5,
+    "early_stop": False,
+    "tol": 0.01,
+    "hierarchical": False,
+    "speculate": True,
+    "targeted": True,
+    "seed": 3,
+    "verbose": False,
+    "probe": False,
+}
 INVALID: list[tuple[str, Any, str]] = [
-    ("eps", 0, "eps must be > 0"), ("eps", -0.1, "eps must be > 0"), ("eps", np.nan, "eps must be > 0"),
-    ("eps", 8, "8/255"), ("eps", "8/255", "eps must be a number, got '8/255'"), ("eps", True, "must be a number"),
-    ("max_queries", 0, "must be an integer >= 1"), ("max_queries", 10.5, "must be an integer >= 1"),
-    ("max_queries", None, "must be an integer >= 1"), ("batch_size", 0, "must be an integer >= 1"),
-    ("batch_size", "64", "must be an integer >= 1"), ("norm", 3, "norm must be one of 'linf', 'l2', 'l1', got 3"),
-    ("norm", "l0", "norm must be"), ("norm", None, "norm must be"), ("norm", [2], "norm must be"),
-    ("norm", True, "norm must be"), ("tol", 0, "tol must be > 0"), ("tol", "fine", "tol must be a number"),
-    ("tol", None, "tol must be a number"), ("speculate", "yes", "speculate must be 'auto', True or False, got 'yes'"),
-    ("speculate", None, "speculate must be"), ("early_stop", 1, "early_stop must be True or False, got 1"),
-    ("hierarchical", None, "hierarchical must be True or False"), ("targeted", "no", "targeted must be True or False"),
-    ("verbose", 1, "verbose must be True or False"), ("seed", 1.5, "seed must be an integer"),
-    ("seed", "a", "seed must be an integer"), ("seed", 1 << 63, "seed must fit a signed 64-bit integer"),
+    ("eps", 0, "eps must be > 0"),
+    ("eps", -0.1, "eps must be > 0"),
+    ("eps", np.nan, "eps must be > 0"),
+    ("eps", 8, "8/255"),
+    ("eps", "8/255", "eps must be a number, got '8/255'"),
+    ("eps", True, "must be a number"),
+    ("max_queries", 0, "must be an integer >= 1"),
+    ("max_queries", 10.5, "must be an integer >= 1"),
+    ("max_queries", None, "must be an integer >= 1"),
+    ("batch_size", 0, "must be an integer >= 1"),
+    ("batch_size", "64", "must be an integer >= 1"),
+    ("norm", 3, "norm must be one of 'linf', 'l2', 'l1', got 3"),
+    ("norm", "l0", "norm must be"),
+    ("norm", None, "norm must be"),
+    ("norm", [2], "norm must be"),
+    ("norm", True, "norm must be"),
+    ("tol", 0, "tol must be > 0"),
+    ("tol", "fine", "tol must be a number"),
+    ("tol", None, "tol must be a number"),
+    ("speculate", "yes", "speculate must be 'auto', True or False, got 'yes'"),
+    ("speculate", None, "speculate must be"),
+    ("early_stop", 1, "early_stop must be True or False, got 1"),
+    ("hierarchical", None, "hierarchical must be True or False"),
+    ("targeted", "no", "targeted must be True or False"),
+    ("verbose", 1, "verbose must be True or False"),
+    ("seed", 1.5, "seed must be an integer"),
+    ("seed", "a", "seed must be an integer"),
+    ("seed", 1 << 63, "seed must fit a signed 64-bit integer"),
     ("probe", 1, "probe must be True or False, got 1"),
-]  # fmt: skip
+]
 
 
 def parameters(attack: Any) -> dict[str, Any]:
@@ -69,8 +95,12 @@ def test_every_constructor_argument_is_an_attack_parameter(classifier):
     arguments = list(inspect.signature(RayS).parameters)
     assert arguments[0] == "estimator"
     assert sorted(RayS.attack_params) == sorted(arguments[1:]) == sorted(OTHER_VALUES)
-    assert {name for name, _, _ in INVALID} == set(OTHER_VALUES), "a parameter without a test of its bad values"
-    defaults = {name: argument.default for name, argument in inspect.signature(RayS).parameters.items()}
+    assert {name for name, _, _ in INVALID} == set(OTHER_VALUES), (
+        "a parameter without a test of its bad values"
+    )
+    defaults = {
+        name: argument.default for name, argument in inspect.signature(RayS).parameters.items()
+    }
     attack = RayS(classifier)
     assert {"estimator": inspect.Parameter.empty, **parameters(attack)} == defaults
     for name, value in OTHER_VALUES.items():
@@ -110,7 +140,8 @@ def test_an_unknown_parameter_is_refused_and_nothing_changes(make, classifier):
 
 
 @pytest.mark.parametrize(
-    ("norm", "core"), [(np.inf, "linf"), ("inf", "linf"), ("Linf", "linf"), (2, "l2"), (2.0, "l2"), ("1", "l1")]
+    ("norm", "core"),
+    [(np.inf, "linf"), ("inf", "linf"), ("Linf", "linf"), (2, "l2"), (2.0, "l2"), ("1", "l1")],
 )
 def test_arts_names_of_the_norms(make, classifier, sample, norm, core):
     assert make(classifier, norm=norm, max_queries=1).run(sample[0]).norm == core
@@ -130,10 +161,14 @@ def test_wrong_estimators(digits_net):
         RayS(pytorch(digits_net, clip_values=(0, np.inf)))
 
 
-def test_unknown_keywords_of_generate_are_ignored_with_a_word_in_the_log(make, classifier, sample, caplog):
+def test_unknown_keywords_of_generate_are_ignored_with_a_word_in_the_log(
+    make, classifier, sample, caplog
+):
     want = make(classifier).generate(*sample)
     with caplog.at_level(logging.DEBUG, logger="art_ext"):
-        assert np.array_equal(make(classifier).generate(*sample, x_init=sample[0], resume=True), want)
+        assert np.array_equal(
+            make(classifier).generate(*sample, x_init=sample[0], resume=True), want
+        )
     records = [record for record in caplog.records if record.levelno == logging.DEBUG]
     assert [record.getMessage() for record in records] == [
         f"{type(make(classifier)).__name__} ignores the keywords resume, x_init"
@@ -157,16 +192,22 @@ def test_targets(classifier, sample):
     assert np.array_equal(x_adv[~success], x[~success])
     assert (success & reachable).sum() >= 5
     assert not success.all()
-    assert bool(attack.last_result.nearest_distance.isfinite().all()), "every starting point is of its target class"
+    assert bool(attack.last_result.nearest_distance.isfinite().all()), (
+        "every starting point is of its target class"
+    )
 
 
 def test_targets_without_what_they_need(classifier, sample):
     attack = rays(classifier, targeted=True)
-    with pytest.raises(ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"
+    ):
         attack.generate(sample[0], x_adv_init=sample[0])
     with pytest.raises(ValueError, match=r"targeted RayS needs generate\(\.\.\., x_adv_init"):
         attack.generate(*sample, x_init=sample[0])
-    with pytest.raises(ValueError, match=r"x_adv_init must have x's shape \(14, 1, 8, 8\), got \(3, 1, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"x_adv_init must have x's shape \(14, 1, 8, 8\), got \(3, 1, 8, 8\)"
+    ):
         attack.generate(*sample, x_adv_init=sample[0][:3])
     assert attack.last_result is None
 
@@ -186,9 +227,13 @@ def test_training_modes_come_back(make, kind, sample, digits_net):
             return x
 
     network = nn.Sequential(copy.deepcopy(digits_net), nn.BatchNorm1d(10), Breaks())
-    classifier: Any = pytorch(network, postprocessing_defences=[Rounded(decimals=4)] if kind == "numpy" else None)
+    classifier: Any = pytorch(
+        network, postprocessing_defences=[Rounded(decimals=4)] if kind == "numpy" else None
+    )
     if kind == "ensemble":
-        classifier = EnsembleClassifier([classifier, pytorch(network)], clip_values=(0, 1), channels_first=True)
+        classifier = EnsembleClassifier(
+            [classifier, pytorch(network)], clip_values=(0, 1), channels_first=True
+        )
     wrappers = [one._model for one in getattr(classifier, "classifiers", [classifier])]
     for wrapper in wrappers:
         wrapper.train()
@@ -223,7 +268,8 @@ def test_only_a_terminal_sees_a_bar(make, classifier, sample, capfd, monkeypatch
 
 
 def test_copies_of_an_attack(make, classifier, sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "ART_DATA_PATH", str(tmp_path))  # ART writes the weights there to copy a classifier
+    # ART writes the weights there to copy a classifier
+    monkeypatch.setattr(config, "ART_DATA_PATH", str(tmp_path))
     attack = make(classifier)
     x_adv = attack.generate(*sample)
     twin = copy.deepcopy(attack)
@@ -237,7 +283,8 @@ def test_copies_of_an_attack(make, classifier, sample, tmp_path, monkeypatch):
 
 
 def test_run_equals_generate_and_last_result_keeps_it(make, classifier, sample):
-    attack = make(classifier, seed=5, probe=False)  # the rows of the probe are those of the first call only
+    # the rows of the probe are those of the first call only
+    attack = make(classifier, seed=5, probe=False)
     assert attack.last_result is None
     x_adv = attack.generate(*sample)
     first = attack.last_result

@@ -1,4 +1,6 @@
-"""What ART's estimators do in their own ways: integer arrays, labels of their own, boosters, float64 defences."""
+"""What ART's estimators do in their own ways: integer arrays, labels of their own, boosters,
+float64 defences.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,13 @@ ATTACKS: dict[str, Any] = {
         c, learning_rate=2.0, initial_const=1e3, max_iter=10, binary_search_steps=2, verbose=False
     ),
     "zoo": lambda c: ZooPyTorch(
-        c, learning_rate=20.0, initial_const=1e3, max_iter=10, binary_search_steps=1, nb_parallel=64, seed=0,
+        c,
+        learning_rate=20.0,
+        initial_const=1e3,
+        max_iter=10,
+        binary_search_steps=1,
+        nb_parallel=64,
+        seed=0,
         verbose=False,
     ),
 }
@@ -72,11 +80,15 @@ def network() -> nn.Module:
 def wrapped(network: nn.Module) -> PyTorchClassifier:
     optimizer = torch.optim.SGD(network.parameters(), 1e-4)
     loss = nn.CrossEntropyLoss()
-    return PyTorchClassifier(network, loss, (1, 8, 8), 10, optimizer=optimizer, clip_values=(0, 255))
+    return PyTorchClassifier(
+        network, loss, (1, 8, 8), 10, optimizer=optimizer, clip_values=(0, 255)
+    )
 
 
 class TestIntegers:
-    """Integers and bool are numbers in ``clip_values``: the result is that of the same numbers as floats."""
+    """Integers and bool are numbers in ``clip_values``: the result is that of the same numbers
+    as floats.
+    """
 
     @pytest.mark.parametrize(("name", "kind"), KINDS)
     def test_every_shell(self, name: str, kind: Any, network: nn.Module) -> None:
@@ -96,12 +108,16 @@ class TestIntegers:
         for options in ({"mask": mask}, {"mask": mask.astype(bool)}, {"x_adv_init": start}):
             given = ATTACKS["rays"](wrapped(network)).generate(x, DIGITS.target[:6], **options)
             floats = {key: value.astype(np.float32) for key, value in options.items()}
-            expected = ATTACKS["rays"](wrapped(network)).generate(x.astype(np.float32), DIGITS.target[:6], **floats)
+            expected = ATTACKS["rays"](wrapped(network)).generate(
+                x.astype(np.float32), DIGITS.target[:6], **floats
+            )
             assert np.array_equal(given, expected)
 
     def test_values_outside_the_box_are_still_refused(self, network: nn.Module) -> None:
         with pytest.raises(ValueError, match=r"x must lie in \[0, 255\]; got min=0, max=300"):
-            ATTACKS["rays"](wrapped(network)).generate(np.full((2, 1, 8, 8), [[[[300]]], [[[0]]]]), np.zeros(2, int))
+            ATTACKS["rays"](wrapped(network)).generate(
+                np.full((2, 1, 8, 8), [[[[300]]], [[[0]]]]), np.zeros(2, int)
+            )
 
     @pytest.mark.parametrize("kind", [np.uint8, np.int64])
     def test_trainers(self, kind: Any) -> None:
@@ -119,13 +135,18 @@ class TestIntegers:
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [
-        (torch.uint8, r"got torch.uint8; for 8-bit images pass x.float\(\) / 255 with clip_values=\(0, 1\)"),
+        (
+            torch.uint8,
+            r"got torch.uint8; for 8-bit images pass x.float\(\) / 255 with clip_values=\(0, 1\)",
+        ),
         (torch.int64, r"got torch.int64; pass x.float\(\), with clip_values in the same units"),
         (torch.int16, r"got torch.int16; pass x.float\(\), with"),
         (torch.bool, r"got torch.bool; pass x.float\(\), with"),
     ],
 )
-def test_the_core_speaks_of_255_only_to_bytes(kind: torch.dtype, wanted: str, network: nn.Module) -> None:
+def test_the_core_speaks_of_255_only_to_bytes(
+    kind: torch.dtype, wanted: str, network: nn.Module
+) -> None:
     x = torch.ones(2, 1, 8, 8, dtype=kind)
     with pytest.raises(TypeError, match=wanted):
         pgd(network, x, torch.zeros(2, dtype=torch.int64), eps=0.1)
@@ -144,7 +165,9 @@ MODELS: dict[str, Any] = {
 
 
 class TestClassesOfScikitLearn:
-    """The scores of an estimator are in the order of ``classes_``, whatever the labels are called."""
+    """The scores of an estimator are in the order of ``classes_``, whatever the labels are
+    called.
+    """
 
     @pytest.mark.parametrize("name", MODELS)
     @pytest.mark.parametrize(
@@ -158,11 +181,17 @@ class TestClassesOfScikitLearn:
     def test_labels_that_are_no_positions(self, name: str, label: Any, shown: str) -> None:
         y = label(DIGITS.target)
         model = MODELS[name]().fit(FLAT, y)
-        right = (model.predict(FLAT) == y).nonzero()[0][:8]  # in this batch the largest label may be missing
-        attack = RayS(SklearnClassifier(model, clip_values=(0, 1)), eps=0.01, max_queries=20, verbose=False)
+        # in this batch the largest label may be missing
+        right = (model.predict(FLAT) == y).nonzero()[0][:8]
+        attack = RayS(
+            SklearnClassifier(model, clip_values=(0, 1)), eps=0.01, max_queries=20, verbose=False
+        )
         x, labels = FLAT[right], y[right]
         for given in (labels, labels[:, None]):
-            with pytest.raises(ValueError, match=rf"in the order of classes_ = {shown}: pass one-hot rows in this ord"):
+            with pytest.raises(
+                ValueError,
+                match=rf"in the order of classes_ = {shown}: pass one-hot rows in this ord",
+            ):
                 attack.generate(x, given)
         with pytest.raises(ValueError, match="in the order of classes_"):
             ADBD(max_queries=20, verbose=False).evaluate(attack.estimator, x, labels)
@@ -175,14 +204,18 @@ class TestClassesOfScikitLearn:
     def test_labels_that_are_positions(self, kind: Any) -> None:
         y = (DIGITS.target % 2).astype(kind)
         model = RandomForestClassifier(20, random_state=0).fit(FLAT, y)
-        attack = RayS(SklearnClassifier(model, clip_values=(0, 1)), eps=0.01, max_queries=20, verbose=False)
+        attack = RayS(
+            SklearnClassifier(model, clip_values=(0, 1)), eps=0.01, max_queries=20, verbose=False
+        )
         assert not bool(attack.run(FLAT[:8], y[:8]).already_adversarial.any())
 
     def test_targets_are_labels_too(self) -> None:
         y = DIGITS.target % 3 + 1
         model = LogisticRegression(max_iter=200).fit(FLAT, y)
         classifier = SklearnClassifier(model, clip_values=(0, 1))
-        attack = FrankWolfe(classifier, eps=0.5, targeted=True, outputs="probabilities", verbose=False)
+        attack = FrankWolfe(
+            classifier, eps=0.5, targeted=True, outputs="probabilities", verbose=False
+        )
         target = y[:8] % 3 + 1
         with pytest.raises(ValueError, match=r"classes_ = \[1, 2, 3\]"):
             attack.generate(FLAT[:8], target)
@@ -195,23 +228,32 @@ class TestXGBoost:
 
     MESSAGE = "booster with objective '{}' to whole numbers, .* wrap an XGBClassifier instead of the Booster"
 
-    @pytest.mark.parametrize("objective", ["binary:logistic", "binary:logitraw", "reg:logistic", "reg:squarederror"])
+    @pytest.mark.parametrize(
+        "objective", ["binary:logistic", "binary:logitraw", "reg:logistic", "reg:squarederror"]
+    )
     def test_boosters_of_one_number(self, objective: str) -> None:
         xgboost = pytest.importorskip("xgboost")
-        booster = xgboost.train({"objective": objective}, xgboost.DMatrix(FLAT, label=DIGITS.target % 2), 3)
+        booster = xgboost.train(
+            {"objective": objective}, xgboost.DMatrix(FLAT, label=DIGITS.target % 2), 3
+        )
         classifier = XGBoostClassifier(booster, clip_values=(0, 1), nb_features=64, nb_classes=2)
         with pytest.raises(ValueError, match=self.MESSAGE.format(objective)):
             RayS(classifier, verbose=False)
 
     @pytest.mark.parametrize(
-        ("objective", "classes"), [("multi:softprob", 10), ("multi:softmax", 10), ("binary:hinge", 2)]
+        ("objective", "classes"),
+        [("multi:softprob", 10), ("multi:softmax", 10), ("binary:hinge", 2)],
     )
     def test_boosters_that_art_reads_right(self, objective: str, classes: int) -> None:
         xgboost = pytest.importorskip("xgboost")
         y = DIGITS.target % classes
         more = {} if classes == 2 else {"num_class": classes}
-        booster = xgboost.train({"objective": objective, **more}, xgboost.DMatrix(FLAT, label=y), 10)
-        classifier = XGBoostClassifier(booster, clip_values=(0, 1), nb_features=64, nb_classes=classes)
+        booster = xgboost.train(
+            {"objective": objective, **more}, xgboost.DMatrix(FLAT, label=y), 10
+        )
+        classifier = XGBoostClassifier(
+            booster, clip_values=(0, 1), nb_features=64, nb_classes=classes
+        )
         attack = RayS(classifier, eps=0.05, max_queries=20, verbose=False)
         assert float(attack.run(FLAT[:40], y[:40]).already_adversarial.double().mean()) <= 0.15
 
@@ -219,15 +261,23 @@ class TestXGBoost:
         xgboost = pytest.importorskip("xgboost")
         y = DIGITS.target % 2
         classifier = XGBoostClassifier(
-            xgboost.XGBClassifier(n_estimators=10).fit(FLAT, y), clip_values=(0, 1), nb_features=64, nb_classes=2
+            xgboost.XGBClassifier(n_estimators=10).fit(FLAT, y),
+            clip_values=(0, 1),
+            nb_features=64,
+            nb_classes=2,
         )
         attack = RayS(classifier, eps=0.05, max_queries=20, verbose=False)
         assert float(attack.run(FLAT[:40], y[:40]).already_adversarial.double().mean()) <= 0.05
 
-    @pytest.mark.parametrize(("objective", "classes", "fails"), [
-        ("binary:logistic", 0, True), ("reg:squarederror", 0, True), ("reg:squarederror", 3, False),
-        ("multi:softprob", 3, False),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("objective", "classes", "fails"),
+        [
+            ("binary:logistic", 0, True),
+            ("reg:squarederror", 0, True),
+            ("reg:squarederror", 3, False),
+            ("multi:softprob", 3, False),
+        ],
+    )
     def test_without_xgboost(
         self, objective: str, classes: int, fails: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -244,7 +294,9 @@ class TestXGBoost:
         module = types.ModuleType("xgboost")
         module.Booster, module.XGBClassifier = Booster, type("XGBClassifier", (), {})  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "xgboost", module)
-        classifier = XGBoostClassifier(Booster(), clip_values=(0, 1), nb_features=64, nb_classes=max(2, classes))
+        classifier = XGBoostClassifier(
+            Booster(), clip_values=(0, 1), nb_features=64, nb_classes=max(2, classes)
+        )
         if fails:
             with pytest.raises(ValueError, match=self.MESSAGE.format(objective)):
                 RayS(classifier, verbose=False)
@@ -257,16 +309,27 @@ def test_numpy_defences_fail_in_art_itself(network: nn.Module) -> None:
     """The trap that doctor and the page name; it is ART's own ``predict`` that fails."""
     defence = FeatureSqueezing(clip_values=(0, 255), bit_depth=4)
     classifier = PyTorchClassifier(
-        network, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 255), preprocessing_defences=defence
+        network,
+        nn.CrossEntropyLoss(),
+        (1, 8, 8),
+        10,
+        clip_values=(0, 255),
+        preprocessing_defences=defence,
     )
     with pytest.raises(RuntimeError, match="dtype"):
         classifier.predict(np.zeros((2, 1, 8, 8), np.float32))
 
 
-@pytest.mark.parametrize(("version", "status"), [("1.26.4", "ok"), ("2.0.0", "info"), ("2.4.6", "info")])
-def test_doctor_tells_of_numpy_defences(version: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "status"), [("1.26.4", "ok"), ("2.0.0", "info"), ("2.4.6", "info")]
+)
+def test_doctor_tells_of_numpy_defences(
+    version: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: version if name == "numpy" else real(name))
-    (finding,) = [one for one in doctor.diagnose() if one.name == "ART's numpy preprocessing defences"]
+    (finding,) = [
+        one for one in doctor.diagnose() if one.name == "ART's numpy preprocessing defences"
+    ]
     assert finding.status == status
     assert ("FeatureSqueezing" in finding.detail) == (status == "info")

@@ -1,4 +1,6 @@
-"""ElasticNetPyTorch and ZooPyTorch: parameters, the core's numbers, every kind of classifier and of box."""
+"""ElasticNetPyTorch and ZooPyTorch: parameters, the core's numbers, every kind of classifier and
+of box.
+"""
 
 from __future__ import annotations
 
@@ -27,41 +29,85 @@ from art_ext.attacks import ElasticNetPyTorch, ZooPyTorch
 from art_ext.core import attacks as core
 
 QUICK: dict[type, dict[str, Any]] = {
-    ElasticNetPyTorch: {"max_iter": 10, "binary_search_steps": 2, "initial_const": 1.0, "learning_rate": 0.1,
-                        "beta": 0.01},
-    ZooPyTorch: {"max_iter": 10, "binary_search_steps": 2, "initial_const": 2.0, "learning_rate": 0.3,
-                 "nb_parallel": 6},
-}  # fmt: skip
+    ElasticNetPyTorch: {
+        "max_iter": 10,
+        "binary_search_steps": 2,
+        "initial_const": 1.0,
+        "learning_rate": 0.1,
+        "beta": 0.01,
+    },
+    ZooPyTorch: {
+        "max_iter": 10,
+        "binary_search_steps": 2,
+        "initial_const": 2.0,
+        "learning_rate": 0.3,
+        "nb_parallel": 6,
+    },
+}
 CORE: dict[type, Any] = {ElasticNetPyTorch: core.ead, ZooPyTorch: core.zoo}
 CORE_NAMES = {
-    "learning_rate": "step_size", "binary_search_steps": "search_steps", "nb_parallel": "coordinates",
+    "learning_rate": "step_size",
+    "binary_search_steps": "search_steps",
+    "nb_parallel": "coordinates",
     "variable_h": "h",
-}  # fmt: skip
+}
 OTHER_VALUES: dict[str, Any] = {
-    "confidence": 1.0, "targeted": True, "learning_rate": 0.02, "binary_search_steps": 3, "max_iter": 7, "beta": 0.0,
-    "initial_const": 2.0, "batch_size": 5, "decision_rule": "L2", "verbose": False, "abort_early": False,
-    "norm": np.inf, "eps": 0.3, "outputs": "probabilities", "max_queries": 70, "seed": 3, "resize": {0: 4, 5: 8},
-    "importance": 2, "nb_parallel": 3, "variable_h": 0.01, "solver": "newton", "use_tanh": True, "reset_adam": False,
-    "abort_window": 2, "probe": False,
-}  # fmt: skip
+    "confidence": 1.0,
+    "targeted": True,
+    "learning_rate": 0.02,
+    "binary_search_steps": 3,
+    "max_iter": 7,
+    "beta": 0.0,
+    "initial_const": 2.0,
+    "batch_size": 5,
+    "decision_rule": "L2",
+    "verbose": False,
+    "abort_early": False,
+    "norm": np.inf,
+    "eps": 0.3,
+    "outputs": "probabilities",
+    "max_queries": 70,
+    "seed": 3,
+    "resize": {0: 4, 5: 8},
+    "importance": 2,
+    "nb_parallel": 3,
+    "variable_h": 0.01,
+    "solver": "newton",
+    "use_tanh": True,
+    "reset_adam": False,
+    "abort_window": 2,
+    "probe": False,
+}
 INVALID: list[tuple[str, Any, str]] = [
     ("probe", 1, "probe must be True or False, got 1"),
-    ("confidence", -1, "confidence must be a finite number >= 0, got -1"), ("targeted", "no", "targeted must be True"),
-    ("learning_rate", 0, "step_size must be > 0, got 0"), ("binary_search_steps", 0, "search_steps must be an integer"),
+    ("confidence", -1, "confidence must be a finite number >= 0, got -1"),
+    ("targeted", "no", "targeted must be True"),
+    ("learning_rate", 0, "step_size must be > 0, got 0"),
+    ("binary_search_steps", 0, "search_steps must be an integer"),
     ("max_iter", 2.5, "max_iter must be an integer >= 1, got 2.5"),
     ("beta", -0.1, "beta must be a finite number >= 0, got -0.1"),
-    ("initial_const", 0, "initial_const must be > 0"), ("batch_size", 0, "batch_size must be an integer >= 1"),
+    ("initial_const", 0, "initial_const must be > 0"),
+    ("batch_size", 0, "batch_size must be an integer >= 1"),
     ("decision_rule", "L0", "decision_rule must be one of 'EN', 'L1', 'L2', got 'L0'"),
-    ("verbose", 1, "verbose must be True or False, got 1"), ("abort_early", 2, "abort_early must be"),
-    ("norm", "l0", "norm must be"), ("eps", 0, "eps must be > 0"), ("outputs", "scores", "outputs must be one of"),
-    ("outputs", "labels", "this attack needs scores"), ("max_queries", 0, "max_queries must be an integer >= 1"),
-    ("seed", "a", "seed must be an integer"), ("resize", 9, "ascending sides of at most the image's 8, got 9"),
-    ("resize", True, "resize must be an integer >= 1, got True"), ("importance", True, "importance needs resize"),
-    ("importance", 0.5, "importance must be an integer >= 1"), ("nb_parallel", 0, "coordinates must be an integer"),
-    ("variable_h", 0, "h must be > 0"), ("solver", "sgd", "solver must be one of"),
-    ("use_tanh", None, "use_tanh must be True or False, got None"), ("reset_adam", 0, "reset_adam must be True or"),
+    ("verbose", 1, "verbose must be True or False, got 1"),
+    ("abort_early", 2, "abort_early must be"),
+    ("norm", "l0", "norm must be"),
+    ("eps", 0, "eps must be > 0"),
+    ("outputs", "scores", "outputs must be one of"),
+    ("outputs", "labels", "this attack needs scores"),
+    ("max_queries", 0, "max_queries must be an integer >= 1"),
+    ("seed", "a", "seed must be an integer"),
+    ("resize", 9, "ascending sides of at most the image's 8, got 9"),
+    ("resize", True, "resize must be an integer >= 1, got True"),
+    ("importance", True, "importance needs resize"),
+    ("importance", 0.5, "importance must be an integer >= 1"),
+    ("nb_parallel", 0, "coordinates must be an integer"),
+    ("variable_h", 0, "h must be > 0"),
+    ("solver", "sgd", "solver must be one of"),
+    ("use_tanh", None, "use_tanh must be True or False, got None"),
+    ("reset_adam", 0, "reset_adam must be True or"),
     ("abort_window", 0, "abort_window must be an integer >= 1"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(params=QUICK, ids=lambda shell: shell.__name__)
@@ -73,7 +119,9 @@ def quick(shell: Any, estimator: Any, **options: Any) -> Any:
     return shell(estimator, **{"verbose": False, "seed": 0, **QUICK[shell], **options})
 
 
-def pytorch(network: nn.Module, shape: tuple[int, ...] = (1, 8, 8), **options: Any) -> PyTorchClassifier:
+def pytorch(
+    network: nn.Module, shape: tuple[int, ...] = (1, 8, 8), **options: Any
+) -> PyTorchClassifier:
     options = {"clip_values": (0.0, 1.0), "device_type": "cpu", **options}
     return PyTorchClassifier(network, nn.CrossEntropyLoss(), shape, 10, **options)
 
@@ -85,7 +133,9 @@ def in_core(shell: Any, **options: Any) -> dict[str, Any]:
 
 def arguments(shell: type) -> dict[str, Any]:
     """Names and defaults of what the constructor takes, less the classifier."""
-    found = {name: argument.default for name, argument in inspect.signature(shell).parameters.items()}
+    found = {
+        name: argument.default for name, argument in inspect.signature(shell).parameters.items()
+    }
     assert next(iter(found)) == "classifier"
     return {name: default for name, default in found.items() if name != "classifier"}
 
@@ -96,7 +146,15 @@ def parameters(attack: Any) -> dict[str, Any]:
 
 def check_equal(result: Any, want: Any) -> None:
     """Both results agree in every bit."""
-    for name in ("x_adv", "success", "distance", "x_nearest", "queries", "queries_to_success", "gradients"):
+    for name in (
+        "x_adv",
+        "success",
+        "distance",
+        "x_nearest",
+        "queries",
+        "queries_to_success",
+        "gradients",
+    ):
         assert torch.equal(getattr(result, name), getattr(want, name)), name
 
 
@@ -127,7 +185,11 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     monkeypatch.setattr(shell, "_function", staticmethod(spy))
     values = {name: OTHER_VALUES[name] for name in arguments(shell)}
     shell(classifier, **values).generate(*sample, mask=np.ones((8, 8)))
-    wanted = {CORE_NAMES.get(name, name): value for name, value in values.items() if name not in ("verbose", "probe")}
+    wanted = {
+        CORE_NAMES.get(name, name): value
+        for name, value in values.items()
+        if name not in ("verbose", "probe")
+    }
     assert torch.equal(given.pop("mask"), torch.ones(8, 8))
     assert given == {**wanted, "norm": "linf", "clip_values": (0.0, 1.0), "callback": None}
     theirs = set(inspect.signature(CORE[shell]).parameters)
@@ -142,7 +204,9 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
 
 @pytest.mark.parametrize(("name", "value", "message"), INVALID)
 def test_a_bad_value_is_refused_and_the_old_one_stays(shell, classifier, name, value, message):
-    assert {name for name, _, _ in INVALID} >= set(arguments(shell)), "a parameter without a test of its bad values"
+    assert {name for name, _, _ in INVALID} >= set(arguments(shell)), (
+        "a parameter without a test of its bad values"
+    )
     if name not in arguments(shell):
         return
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -168,11 +232,15 @@ def test_checking_parameters_asks_the_model_nothing(shell):
     ("shell", "theirs", "ours"),
     [
         (ElasticNetPyTorch, ElasticNet, {"batch_size"}),
-        # with 10 iterations and one c of .001 hardly any sample falls; batch_size counts rows, not samples
-        (ZooPyTorch, ZooAttack, {"max_iter", "binary_search_steps", "initial_const", "abort_early",
-                                                     "batch_size"}),
+        # with 10 iterations and one c of .001 hardly any sample falls; batch_size counts rows, not
+        # samples
+        (
+            ZooPyTorch,
+            ZooAttack,
+            {"max_iter", "binary_search_steps", "initial_const", "abort_early", "batch_size"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_arts_own_names_order_and_defaults(shell, theirs, ours):
     renamed = {
         "use_resize": "resize",
@@ -188,13 +256,20 @@ def test_arts_own_names_order_and_defaults(shell, theirs, ours):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"norm": np.inf, "eps": 0.3, "confidence": 0.5}, {"abort_early": False, "max_queries": 20}, {"batch_size": 5}],
+    [
+        {},
+        {"norm": np.inf, "eps": 0.3, "confidence": 0.5},
+        {"abort_early": False, "max_queries": 20},
+        {"batch_size": 5},
+    ],
 )
 def test_the_same_numbers_as_the_core(shell, classifier, digits_net, sample, options):
     attack = quick(shell, classifier, **options)
     x_adv = attack.generate(*sample)
     norm = {"norm": "linf"} if "norm" in options else {}
-    want = CORE[shell](digits_net, *map(torch.from_numpy, sample), **in_core(shell, **{**options, **norm}))
+    want = CORE[shell](
+        digits_net, *map(torch.from_numpy, sample), **in_core(shell, **{**options, **norm})
+    )
     check_equal(attack.last_result, want)
     assert np.array_equal(x_adv, want.x_adv.numpy())
     assert attack.last_result.norm == want.norm
@@ -228,7 +303,8 @@ def test_other_boxes(shell, sample, digits_net, low, width):
     assert low <= x_adv.min() < x_adv.max() <= low + width
     fooled = pytorch(model, clip_values=(low, low + width)).predict(x_adv).argmax(1) != y
     assert np.array_equal(fooled, result.success.numpy())
-    if shell is ElasticNetPyTorch:  # the same steps in other units; ZOO draws other numbers for other samples
+    # the same steps in other units; ZOO draws other numbers for other samples
+    if shell is ElasticNetPyTorch:
         options = {"initial_const": 1.0, "beta": 0.01}
         want = quick(shell, pytorch(digits_net), **options).run(x, y)
         assert torch.equal(result.success, want.success)
@@ -250,7 +326,9 @@ def test_verdicts_are_the_estimators_own(shell, kind, sample, digits_net):
     defence: Any = {
         "standardised": {"preprocessing": (0.25, 0.5)},
         "squeezed": {"preprocessing_defences": FeatureSqueezing(clip_values=(0, 1), bit_depth=3)},
-        "smoothed": {"preprocessing_defences": SpatialSmoothing(window_size=3, channels_first=True)},
+        "smoothed": {
+            "preprocessing_defences": SpatialSmoothing(window_size=3, channels_first=True)
+        },
     }[kind]
     estimator = pytorch(nn.Sequential(Float(), digits_net), **defence)
     # squeezing hides small probes
@@ -273,9 +351,11 @@ def test_zoo_over_a_black_box_of_probabilities(sample, digits_net):
 
     options = {"batch_size": 40, "nb_parallel": 16, "learning_rate": 0.2}
     attack = quick(
-        ZooPyTorch, BlackBoxClassifier(probabilities, (1, 8, 8), 10, clip_values=(0, 1)), outputs="probabilities",
+        ZooPyTorch,
+        BlackBoxClassifier(probabilities, (1, 8, 8), 10, clip_values=(0, 1)),
+        outputs="probabilities",
         **options,
-    )  # fmt: skip
+    )
     x_adv = attack.generate(x, y)
     result = attack.last_result
     assert sum(seen) == int((result.queries + result.wasted_rows).sum())
@@ -284,14 +364,17 @@ def test_zoo_over_a_black_box_of_probabilities(sample, digits_net):
     assert np.array_equal(probabilities(x_adv).argmax(1) != y, result.success.numpy())
     assert int((result.success & ~result.already_adversarial).sum()) >= 5
     assert int(result.gradients.sum()) == 0
-    # margins of logarithms are margins of logits; a verdict may differ where rounding turns a choice
+    # margins of logarithms are margins of logits; a verdict may differ where rounding turns a
+    # choice
     logits = quick(ZooPyTorch, pytorch(digits_net), **options).run(x, y)
     assert abs(int(logits.success.sum()) - int(result.success.sum())) <= 1
 
 
 def test_elastic_net_needs_class_gradients():
     x, y = load_iris(return_X_y=True)
-    tree = SklearnClassifier(DecisionTreeClassifier(max_depth=2, random_state=0).fit(x, y), clip_values=(0, 8))
+    tree = SklearnClassifier(
+        DecisionTreeClassifier(max_depth=2, random_state=0).fit(x, y), clip_values=(0, 8)
+    )
     black_box = BlackBoxClassifier(lambda rows: np.eye(3)[: len(rows)], (4,), 3, clip_values=(0, 8))
     for estimator in (tree, black_box):
         with pytest.raises(EstimatorError, match="ElasticNetPyTorch"):
@@ -313,13 +396,20 @@ def iris():
 def test_one_step_on_logistic_regression_is_a_shrunk_gradient_step(iris):
     model, estimator, x, y = iris
     attack = quick(
-        ElasticNetPyTorch, estimator, outputs="probabilities", max_iter=1, binary_search_steps=1, initial_const=1.0,
-        learning_rate=0.25, beta=0.1,
-    )  # fmt: skip
+        ElasticNetPyTorch,
+        estimator,
+        outputs="probabilities",
+        max_iter=1,
+        binary_search_steps=1,
+        initial_const=1.0,
+        learning_rate=0.25,
+        beta=0.1,
+    )
     x_adv = attack.generate(x, y)
     scores = x @ model.coef_.T + model.intercept_
     runner_up = np.where(np.eye(3)[y] > 0, -np.inf, scores).argmax(1)
-    step = 0.25 * (model.coef_[runner_up] - model.coef_[y])  # alpha c times the gradient of log p_j - log p_y
+    # alpha c times the gradient of log p_j - log p_y
+    step = 0.25 * (model.coef_[runner_up] - model.coef_[y])
     lower, upper = estimator.clip_values
     moved = np.clip(x + np.sign(step) * np.maximum(np.abs(step) - 0.1, 0), lower, upper)
     fell = attack.last_result.success.numpy()
@@ -332,16 +422,26 @@ def test_one_step_on_logistic_regression_is_a_shrunk_gradient_step(iris):
 
 def test_both_come_near_the_boundary_of_logistic_regression(shell, iris):
     model, estimator, x, y = iris
-    # the distance to the nearest of the planes between y and another class, with no regard to the box
+    # the distance to the nearest of the planes between y and another class, with no regard to the
+    # box
     scores = x @ model.coef_.T + model.intercept_
     gaps = scores[np.arange(len(y)), y][:, None] - scores
     lengths = np.linalg.norm(model.coef_[y][:, None] - model.coef_[None], axis=2)
     bound = np.where(np.eye(3)[y] > 0, np.inf, gaps / np.maximum(lengths, 1e-12)).min(1)
-    options: dict[str, Any] = {"beta": 0.0, "decision_rule": "L2"} if shell is ElasticNetPyTorch else {}
+    options: dict[str, Any] = (
+        {"beta": 0.0, "decision_rule": "L2"} if shell is ElasticNetPyTorch else {}
+    )
     attack = quick(
-        shell, estimator, outputs="probabilities", norm=2, max_iter=60, binary_search_steps=6, initial_const=1.0,
-        learning_rate=0.1, **options,
-    )  # fmt: skip
+        shell,
+        estimator,
+        outputs="probabilities",
+        norm=2,
+        max_iter=60,
+        binary_search_steps=6,
+        initial_const=1.0,
+        learning_rate=0.1,
+        **options,
+    )
     x_adv = attack.generate(x, y)
     assert bool(attack.last_result.success.all())
     ratio = np.linalg.norm(x_adv.astype(np.float64) - x, axis=1) / bound
@@ -361,7 +461,9 @@ def test_targets_one_hot(shell, classifier, sample):
     assert np.array_equal(classifier.predict(x_adv).argmax(1) == targets, result.success.numpy())
     assert bool((result.success & ~result.already_adversarial).any())
     assert np.array_equal(attack.generate(x, targets), x_adv)
-    with pytest.raises(ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"):
+    with pytest.raises(
+        ValueError, match=r"^Target labels `y` need to be provided for a targeted attack\.$"
+    ):
         attack.generate(x)
 
 
@@ -370,7 +472,9 @@ def test_inside_arts_auto_attack(shell, classifier, sample):
     y = np.concatenate([(y[:2] + 1) % 10, y[2:]])
     options = {"norm": np.inf, "eps": 0.25 if shell is ElasticNetPyTorch else 0.85, "max_iter": 20}
     alone = quick(shell, classifier, **options).run(x, y)
-    x_adv = AutoAttack(classifier, eps=options["eps"], attacks=[quick(shell, classifier, **options)]).generate(x, y)
+    x_adv = AutoAttack(
+        classifier, eps=options["eps"], attacks=[quick(shell, classifier, **options)]
+    ).generate(x, y)
     fell = alone.success & ~alone.already_adversarial
     assert 0 < int(fell.sum()) < 12
     assert np.array_equal(classifier.predict(x_adv).argmax(1) != y, alone.success.numpy())
@@ -410,9 +514,15 @@ def test_smaller_images_with_channels_first_and_last(resize):
 
     found = []
     for predict, channels_first in ((first, True), (last, False)):
-        turn = (lambda value: value) if channels_first else (lambda value: np.moveaxis(value, -3, -1))
+        turn = (
+            (lambda value: value) if channels_first else (lambda value: np.moveaxis(value, -3, -1))
+        )
         estimator = BlackBoxClassifierNeuralNetwork(
-            predict, turn(x[0]).shape, 10, channels_first=channels_first, clip_values=(turn(low), turn(high))
+            predict,
+            turn(x[0]).shape,
+            10,
+            channels_first=channels_first,
+            clip_values=(turn(low), turn(high)),
         )
         attack = quick(ZooPyTorch, estimator, resize=resize, norm=2)
         given = turn(x).copy()
@@ -442,6 +552,8 @@ def test_smaller_images_need_images():
 
 def test_an_estimator_that_does_not_know_its_shape(shell, sample, digits_net):
     for shape in ((None, 8, 8), (3, 5)):  # ART never looks at it
-        estimator = pytorch(digits_net, shape, clip_values=(np.zeros((1, 8, 8)), np.ones((1, 8, 8))))
+        estimator = pytorch(
+            digits_net, shape, clip_values=(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+        )
         result = quick(shell, estimator).run(*sample)
         assert bool((result.success & ~result.already_adversarial).any())

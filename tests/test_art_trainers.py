@@ -1,4 +1,6 @@
-"""ART trainers: the core's weights bit for bit, labels and data in every guise, preprocessing, what ART does after."""
+"""ART trainers: the core's weights bit for bit, labels and data in every guise, preprocessing,
+what ART does after.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ from art_ext.core.training import Atcd, BackwardSmoothing, Cat, War, train
 from art_ext.core.training.batches import TensorBatches
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
-from art_ext.trainers import AdversarialTrainerBackwardSmoothingPyTorch, AdversarialTrainerWARPyTorch
+from art_ext.trainers import (
+    AdversarialTrainerBackwardSmoothingPyTorch,
+    AdversarialTrainerWARPyTorch,
+)
 from art_ext.trainers.classifier import ClassifierNetwork
 
 EPS = 0.1
@@ -44,21 +49,42 @@ TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {
     "ATCD": ({"order": "fresh", "lam": 3.0}, Atcd(eps=EPS, order="fresh", lam=3.0)),
     "BackwardSmoothing": (
         {"eps_step": 0.08, "max_iter": 2, "points": 2, "norm": 2, "boxed_start": False},
-        BackwardSmoothing(eps=EPS, step_size=0.08, num_steps=2, points=2, norm="l2", boxed_start=False),
+        BackwardSmoothing(
+            eps=EPS, step_size=0.08, num_steps=2, points=2, norm="l2", boxed_start=False
+        ),
     ),
     "WAR": (
-        {"eps_step": 0.04, "max_iter": 3, "regulariser": "at", "zeta": 5.0, "gain": 0.1, "hold_epochs": 0.5},
-        War(eps=EPS, step_size=0.04, num_steps=3, regulariser="at", zeta=5.0, gain=0.1, hold_epochs=0.5),
+        {
+            "eps_step": 0.04,
+            "max_iter": 3,
+            "regulariser": "at",
+            "zeta": 5.0,
+            "gain": 0.1,
+            "hold_epochs": 0.5,
+        },
+        War(
+            eps=EPS,
+            step_size=0.04,
+            num_steps=3,
+            regulariser="at",
+            zeta=5.0,
+            gain=0.1,
+            hold_epochs=0.5,
+        ),
     ),
 }
 
 
 class TwoModes(nn.Module):
-    """A network that is no ``Sequential``, with BatchNorm and dropout: it is another one in train mode."""
+    """A network that is no ``Sequential``, with BatchNorm and dropout: it is another one in
+    train mode.
+    """
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2))
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2)
+        )
         self.last = nn.Linear(288, 10)
 
     def forward(self, x):
@@ -95,7 +121,9 @@ class Drawn(DataGenerator):
 
 
 class OwnPredict(PyTorchClassifier):
-    """What ART's randomized smoothing does: the network is asked in another way than ``PyTorchClassifier`` asks it."""
+    """What ART's randomized smoothing does: the network is asked in another way than
+    ``PyTorchClassifier`` asks it.
+    """
 
     def predict(self, x, **kwargs):
         return super().predict(x, **kwargs)
@@ -110,7 +138,8 @@ def data():
 
 @pytest.fixture(autouse=True)
 def _art_writes_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "ART_DATA_PATH", str(tmp_path / "art"))  # deepcopy of a classifier writes files
+    # deepcopy of a classifier writes files
+    monkeypatch.setattr(config, "ART_DATA_PATH", str(tmp_path / "art"))
 
 
 def network(kind=digits_cnn, *first):
@@ -125,7 +154,12 @@ def sgd(module):
 
 def estimator(module=None, kind=PyTorchClassifier, **options):
     module = network() if module is None else module
-    settings = {"optimizer": sgd(module), "loss": nn.CrossEntropyLoss(), "clip_values": (0.0, 1.0), **options}
+    settings = {
+        "optimizer": sgd(module),
+        "loss": nn.CrossEntropyLoss(),
+        "clip_values": (0.0, 1.0),
+        **options,
+    }
     return kind(module, input_shape=(1, 8, 8), nb_classes=10, device_type="cpu", **settings)
 
 
@@ -149,19 +183,29 @@ def fitted(data, name="BackwardSmoothing", classifier=None, **options):
     return one.classifier.model
 
 
-# ---------------------------------------------------------------------------------------------- the core's computation
+# --- the core's computation ---
 
 
 def test_a_budget_of_passes_takes_the_place_of_epochs(data):
     batches = [(data[0][at : at + 25], data[1][at : at + 25]) for at in range(0, 100, 25)]
-    for fit in (lambda one, **length: one.fit(*data, batch_size=25, **length),
-                lambda one, **length: one.fit_generator(batches, **length)):  # fmt: skip
+    for fit in (
+        lambda one, **length: one.fit(*data, batch_size=25, **length),
+        lambda one, **length: one.fit_generator(batches, **length),
+    ):
         shell = trainer("CAT", nb_replays=2, max_iter=1)
-        fit(shell, passes=14.0)  # 1 forward and 2 backwards an update, two updates of each minibatch
-        assert (shell.last_result.forwards, shell.last_result.backwards) == (4 * 100 + 50, 8 * 100 + 100)
-        with pytest.raises(ValueError, match="pass one of nb_epochs and passes, got nb_epochs=2 and passes=14"):
+        # 1 forward and 2 backwards an update, two updates of each minibatch
+        fit(shell, passes=14.0)
+        assert (shell.last_result.forwards, shell.last_result.backwards) == (
+            4 * 100 + 50,
+            8 * 100 + 100,
+        )
+        with pytest.raises(
+            ValueError, match="pass one of nb_epochs and passes, got nb_epochs=2 and passes=14"
+        ):
             fit(shell, nb_epochs=2, passes=14.0)
-        with pytest.raises(ValueError, match=r"passes must be at least 0\.75, the rows of one weight update"):
+        with pytest.raises(
+            ValueError, match=r"passes must be at least 0\.75, the rows of one weight update"
+        ):
             fit(shell, passes=0.5)
 
 
@@ -178,7 +222,13 @@ def test_weights_and_history_are_those_of_the_core(data, name, kind):
     shell, module = trainer(name, estimator(network(kind)), **options), network(kind)
     shell.fit(*data, nb_epochs=2, batch_size=32)
     result = train(
-        module, tuple(map(torch.from_numpy, data)), recipe, epochs=2, batch_size=32, seed=4, optimizer=sgd(module)
+        module,
+        tuple(map(torch.from_numpy, data)),
+        recipe,
+        epochs=2,
+        batch_size=32,
+        seed=4,
+        optimizer=sgd(module),
     )
     assert_same_weights(shell.get_classifier().model, module)
     assert torch.equal(shell.last_result.losses, result.losses)
@@ -202,19 +252,23 @@ def test_training_makes_robust():
     for natural in (True, False):
         module = network()
         classifier = estimator(module, optimizer=torch.optim.Adam(module.parameters(), 5e-3))
-        trainer(classifier=classifier, eps=0.0 if natural else 0.15, beta=0.0 if natural else 4.0).fit(
-            *sample, nb_epochs=6, batch_size=50
+        trainer(
+            classifier=classifier, eps=0.0 if natural else 0.15, beta=0.0 if natural else 4.0
+        ).fit(*sample, nb_epochs=6, batch_size=50)
+        attack = ProjectedGradientDescentPyTorch(
+            classifier, eps=0.15, eps_step=0.02, max_iter=10, verbose=False
         )
-        attack = ProjectedGradientDescentPyTorch(classifier, eps=0.15, eps_step=0.02, max_iter=10, verbose=False)
         found = classifier.predict(attack.generate(held.x.numpy(), held.y.numpy())).argmax(axis=1)
         accuracy.append((found == held.y.numpy()).mean())
     assert accuracy[1] > accuracy[0] + 0.2
 
 
-# -------------------------------------------------------------------------------------------------------------- labels
+# --- labels ---
 
 
-@pytest.mark.parametrize("guise", [lambda y: np.eye(10)[y], lambda y: y[:, None], lambda y: y.astype(float), list])
+@pytest.mark.parametrize(
+    "guise", [lambda y: np.eye(10)[y], lambda y: y[:, None], lambda y: y.astype(float), list]
+)
 def test_labels_in_every_guise(data, guise):
     assert_same_weights(fitted((data[0], guise(data[1]))), fitted(data))
 
@@ -232,14 +286,16 @@ def test_inputs_are_not_modified(data):
     np.testing.assert_array_equal(x, data[0])
 
 
-# ----------------------------------------------------------------------------------------------------------- schedules
+# --- schedules ---
 
 
 def test_step_lr_is_stepped_once_an_epoch(data):
     shell = trainer()
     scheduler = torch.optim.lr_scheduler.StepLR(shell.classifier.optimizer, step_size=2, gamma=0.1)
     shell.fit(*data, nb_epochs=4, scheduler=scheduler)
-    np.testing.assert_allclose([row["learning_rate"] for row in shell.history], [0.05, 0.005, 0.005, 0.0005])
+    np.testing.assert_allclose(
+        [row["learning_rate"] for row in shell.history], [0.05, 0.005, 0.005, 0.0005]
+    )
     assert scheduler.last_epoch == 4
 
 
@@ -265,7 +321,7 @@ def test_without_a_schedule_the_rate_stays_what_it_is(data):
     assert shell.history[0]["learning_rate"] == pytest.approx(0.005)
 
 
-# ---------------------------------------------------------------------------------------------------------- generators
+# --- generators ---
 
 
 def minibatches(data, size=25):
@@ -277,7 +333,9 @@ SOURCES = {
     "list": minibatches,
     "numpy": lambda data: NumpyDataGenerator(*data, batch_size=25),
     "loader": lambda data: DataLoader(TensorDataset(*map(torch.from_numpy, data)), 25),
-    "pytorch": lambda data: PyTorchDataGenerator(DataLoader(TensorDataset(*map(torch.from_numpy, data)), 25), 100, 25),
+    "pytorch": lambda data: PyTorchDataGenerator(
+        DataLoader(TensorDataset(*map(torch.from_numpy, data)), 25), 100, 25
+    ),
     "one-hot": lambda data: NumpyDataGenerator(data[0], np.eye(10)[data[1]], batch_size=25),
     "drawn": lambda data: Drawn(minibatches(data)),
 }
@@ -351,7 +409,7 @@ def test_a_shuffling_generator_follows_the_seed(data, kind):
     assert not np.array_equal(one, weights(2)[1][0])
 
 
-# ------------------------------------------------------------------------------------------------------- preprocessing
+# --- preprocessing ---
 
 
 def test_preprocessing_is_a_normalisation_inside_the_network(data):
@@ -376,13 +434,18 @@ def test_gradients_pass_by_arts_estimate(data):
 
 
 def test_each_mode_has_arts_steps(data):
-    fit_only = CutoutPyTorch(4, channels_first=True, apply_fit=True, apply_predict=False, device_type="cpu")
-    wrapped, x = ClassifierNetwork(estimator(preprocessing_defences=fit_only)), torch.from_numpy(data[0][:6])
+    fit_only = CutoutPyTorch(
+        4, channels_first=True, apply_fit=True, apply_predict=False, device_type="cpu"
+    )
+    wrapped, x = (
+        ClassifierNetwork(estimator(preprocessing_defences=fit_only)),
+        torch.from_numpy(data[0][:6]),
+    )
     assert torch.equal(wrapped.eval()(x), wrapped.network(x)[-1])
     assert not torch.equal(wrapped.train()(x), wrapped.network(x)[-1])
 
 
-# --------------------------------------------------------------------------------------------------------------- after
+# --- after ---
 
 
 def test_the_classifier_works_afterwards(data):
@@ -392,7 +455,9 @@ def test_the_classifier_works_afterwards(data):
     with torch.no_grad():
         expected = classifier.model.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_array_equal(classifier.predict(x), expected)
-    np.testing.assert_array_equal(shell.predict(x, batch_size=3).argmax(axis=1), expected.argmax(axis=1))
+    np.testing.assert_array_equal(
+        shell.predict(x, batch_size=3).argmax(axis=1), expected.argmax(axis=1)
+    )
     twin = copy.deepcopy(classifier)
     np.testing.assert_array_equal(twin.predict(x), expected)
     trainer(classifier=twin).fit(*data, nb_epochs=1)
@@ -409,13 +474,20 @@ def test_nothing_stays_on_the_classifier(data, precision):
     classifier = estimator(network(TwoModes))
     classifier.model.features[1].eval()  # frozen by its owner
     modules = [classifier._model, *classifier.model.modules()]
-    before = [(set(vars(module)), module.training, len(module._forward_pre_hooks)) for module in modules]
+    before = [
+        (set(vars(module)), module.training, len(module._forward_pre_hooks)) for module in modules
+    ]
     keys, group = set(vars(classifier)), set(classifier.optimizer.param_groups[0])
     fitted(data, classifier=classifier, precision=precision)
-    assert [(set(vars(module)), module.training, len(module._forward_pre_hooks)) for module in modules] == before
+    assert [
+        (set(vars(module)), module.training, len(module._forward_pre_hooks)) for module in modules
+    ] == before
     assert set(vars(classifier)) == keys
     assert set(classifier.optimizer.param_groups[0]) == group
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in classifier.model.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad
+        for parameter in classifier.model.parameters()
+    )
 
 
 @pytest.mark.parametrize("kind", ["fit", "numpy", "loader", "error"])
@@ -432,13 +504,15 @@ def test_global_random_streams_are_untouched(data, kind):
         with pytest.raises(ValueError, match=r"x of batch 0 must lie in \[0, 1\]"):
             shell.fit_generator([(data[0] * 2, data[1])], nb_epochs=1)
     else:
-        shell.fit_generator(NumpyDataGenerator(*data, batch_size=25, shuffle=True) if kind == "numpy" else loader, 1)
+        shell.fit_generator(
+            NumpyDataGenerator(*data, batch_size=25, shuffle=True) if kind == "numpy" else loader, 1
+        )
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
     assert random.getstate() == before[2]
 
 
-# ---------------------------------------------------------------------------------- networks and schedulers as they are
+# --- networks and schedulers as they are ---
 
 
 def test_a_classifier_that_has_predicted_trains_like_a_new_one(data):
@@ -446,7 +520,9 @@ def test_a_classifier_that_has_predicted_trains_like_a_new_one(data):
     asked = estimator(network(TwoModes))
     asked.predict(data[0][:4])
     assert not any(module.training for module in asked.model.modules())
-    assert_same_weights(fitted(data, classifier=asked), fitted(data, classifier=estimator(network(TwoModes))))
+    assert_same_weights(
+        fitted(data, classifier=asked), fitted(data, classifier=estimator(network(TwoModes)))
+    )
     assert not any(module.training for module in asked.model.modules())
 
 
@@ -467,7 +543,9 @@ def test_frozen_normalisation_keeps_its_statistics(data, predicts):
 @pytest.mark.parametrize("metric", [None, "loss", "validation_clean"])
 def test_a_plateau_scheduler_follows_a_column(data, metric):
     shell = trainer(classifier=estimator(network(TwoModes)))
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(shell.classifier.optimizer, mode="max", patience=0)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        shell.classifier.optimizer, mode="max", patience=0
+    )
     options = {} if metric is None else {"schedule_metric": metric}
     shell.fit(*data, validation_data=data, nb_epochs=3, batch_size=32, scheduler=plateau, **options)
     assert plateau.best == max(row[metric or "validation_loss"] for row in shell.history)
@@ -476,11 +554,21 @@ def test_a_plateau_scheduler_follows_a_column(data, metric):
     twin = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0)
     tensors = tuple(map(torch.from_numpy, data))
     result = train(
-        module, tensors, shell.recipe, epochs=3, batch_size=32, seed=4, optimizer=optimizer, schedule=twin,
-        validation_data=tensors, **options,
-    )  # fmt: skip
+        module,
+        tensors,
+        shell.recipe,
+        epochs=3,
+        batch_size=32,
+        seed=4,
+        optimizer=optimizer,
+        schedule=twin,
+        validation_data=tensors,
+        **options,
+    )
     assert_same_weights(shell.classifier.model, module)
-    assert [row["learning_rate"] for row in shell.history] == [row["learning_rate"] for row in result.history]
+    assert [row["learning_rate"] for row in shell.history] == [
+        row["learning_rate"] for row in result.history
+    ]
     if metric is None:
         assert shell.history[-1]["learning_rate"] < 0.05
 
@@ -491,13 +579,15 @@ def test_the_last_minibatch_may_be_left_out(data):
     assert shell.last_result.updates == 6
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     shell = trainer(classifier=estimator(flat))
-    with pytest.raises(ValueError, match=r"minibatch of one row .*pass drop_last=True, .*\(1 of 100 samples\)"):
+    with pytest.raises(
+        ValueError, match=r"minibatch of one row .*pass drop_last=True, .*\(1 of 100 samples\)"
+    ):
         shell.fit(*data, nb_epochs=1, batch_size=33)
     with pytest.raises(ValueError, match="a loader drops its own last batch"):
         shell.fit_generator(minibatches(data), nb_epochs=1, drop_last=True)
 
 
-# -------------------------------------------------------------------------------------------------- history and folder
+# --- history and folder ---
 
 
 def test_history_validation_and_callbacks(data):
@@ -509,11 +599,20 @@ def test_history_validation_and_callbacks(data):
         return {"art": float((shell.classifier.predict(data[0]).argmax(axis=1) == data[1]).mean())}
 
     one_hot = np.eye(10)[data[1]]
-    shell.fit(*data, validation_data=(data[0], one_hot), nb_epochs=2, callbacks=[accuracy], validation_steps=3)
+    shell.fit(
+        *data,
+        validation_data=(data[0], one_hot),
+        nb_epochs=2,
+        callbacks=[accuracy],
+        validation_steps=3,
+    )
     assert [row["epoch"] for row in shell.history] == [1, 2]
-    assert {"loss", "learning_rate", "lambda", "ratio", "forwards", "backwards"} <= shell.history[0].keys()
+    assert {"loss", "learning_rate", "lambda", "ratio", "forwards", "backwards"} <= shell.history[
+        0
+    ].keys()
     for row in shell.history:
-        assert row["art"] == pytest.approx(row["validation_clean"])  # predict in a callback sees the same network
+        # predict in a callback sees the same network
+        assert row["art"] == pytest.approx(row["validation_clean"])
         assert row["validation_robust"] <= row["validation_clean"]
     assert shell.last_result.best.keys() == shell.classifier.model.state_dict().keys()
     shell.fit(*data, nb_epochs=1)
@@ -532,7 +631,9 @@ def test_resumes_to_the_same_weights(data, tmp_path, source):
 
     def run(stop=None, **options):
         shell = trainer("WAR", estimator(preprocessing=(0.3, 0.4)), max_iter=2)
-        scheduler = torch.optim.lr_scheduler.StepLR(shell.classifier.optimizer, step_size=1, gamma=0.5)
+        scheduler = torch.optim.lr_scheduler.StepLR(
+            shell.classifier.optimizer, step_size=1, gamma=0.5
+        )
 
         def interrupt(end):
             if end.epoch == stop:
@@ -553,16 +654,19 @@ def test_resumes_to_the_same_weights(data, tmp_path, source):
     from safetensors.torch import load_file
 
     module = network()
-    module.load_state_dict(load_file(folder / "model.safetensors"))  # under the names of the user's module
+    # under the names of the user's module
+    module.load_state_dict(load_file(folder / "model.safetensors"))
     assert_same_weights(module, resumed)
 
 
-# -------------------------------------------------------------------------------------------------------------- errors
+# --- errors ---
 
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_other_estimators_are_refused(name):
-    black_box = BlackBoxClassifier(lambda x: np.eye(10)[:1].repeat(len(x), 0), (1, 8, 8), 10, clip_values=(0, 1))
+    black_box = BlackBoxClassifier(
+        lambda x: np.eye(10)[:1].repeat(len(x), 0), (1, 8, 8), 10, clip_values=(0, 1)
+    )
     for given in (black_box, digits_cnn()):
         with pytest.raises(EstimatorError, match="PyTorchClassifier"):
             trainer(name, given)
@@ -576,8 +680,14 @@ def test_other_estimators_are_refused(name):
         ({"loss": nn.NLLLoss()}, r"must be torch.nn.CrossEntropyLoss\(\) of logits, got NLLLoss"),
         ({"loss": nn.CrossEntropyLoss(weight=torch.ones(10))}, "without class weights"),
         ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, r"fit\(label_smoothing=...\)"),
-        ({"preprocessing_defences": FeatureSqueezing((0, 1))}, "written in PyTorch .* got FeatureSqueezing"),
-        ({"preprocessing_defences": MixupPyTorch(10, device_type="cpu")}, "got MixupPyTorch, which mixes labels"),
+        (
+            {"preprocessing_defences": FeatureSqueezing((0, 1))},
+            "written in PyTorch .* got FeatureSqueezing",
+        ),
+        (
+            {"preprocessing_defences": MixupPyTorch(10, device_type="cpu")},
+            "got MixupPyTorch, which mixes labels",
+        ),
         ({"kind": OwnPredict}, "OwnPredict predicts in a way of its own"),
     ],
 )
@@ -618,14 +728,23 @@ class WantsRate:
         ({"y": np.full(100, 0.5)}, "integer class indices"),
         ({"x": np.full((100, 1, 8, 8), 255.0)}, r"x must lie in \[0, 1\]"),
         ({"scheduler": 3}, "scheduler must have .step"),
-        ({"scheduler": WantsRate()}, r"must take no argument, 'metrics' or 'epoch', but WantsRate.step.. needs 'rate'"),
-        ({"schedule_metric": "loss"}, "schedule_metric belongs to a schedule whose .step.. takes a metric"),
+        (
+            {"scheduler": WantsRate()},
+            r"must take no argument, 'metrics' or 'epoch', but WantsRate.step.. needs 'rate'",
+        ),
+        (
+            {"schedule_metric": "loss"},
+            "schedule_metric belongs to a schedule whose .step.. takes a metric",
+        ),
         ({"drop_last": True, "batch_size": 101}, "batch_size must be at most 100, .*got 101"),
         ({"label_smothing": 0.1}, "no keyword 'label_smothing' .did you mean 'label_smoothing'?"),
         ({"optimizer": "adam"}, "no keyword 'optimizer'"),
         ({"resume": True}, "resume and trackers need a checkpoint_dir"),
         ({"nb_epochs": 0}, "epochs must be an integer >= 1, got 0"),
-        ({"validation_data": (np.zeros((2, 1, 8, 8)), [1, 11])}, "y of validation_data must hold class indices"),
+        (
+            {"validation_data": (np.zeros((2, 1, 8, 8)), [1, 11])},
+            "y of validation_data must hold class indices",
+        ),
     ],
 )
 def test_bad_fits_are_refused_before_a_weight_changes(data, change, match):
@@ -663,12 +782,17 @@ def test_bad_generators_are_refused(data):
 def test_the_names_of_the_package():
     kinds = [name for name in TRAINERS if "," not in name]
     assert sorted(trainers.__all__) == sorted(f"AdversarialTrainer{name}PyTorch" for name in kinds)
-    assert AdversarialTrainerBackwardSmoothingPyTorch.fit is AdversarialTrainerWARPyTorch.fit  # written once
+    # written once
+    assert AdversarialTrainerBackwardSmoothingPyTorch.fit is AdversarialTrainerWARPyTorch.fit
 
 
 def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     page = (Path(__file__).parents[1] / "docs/hosts/art.md").read_text(encoding="utf-8")
-    (example,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "art_ext.trainers" in text]
+    (example,) = [
+        text
+        for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        if "art_ext.trainers" in text
+    ]
     (tmp_path / "example.py").write_text(example)
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():

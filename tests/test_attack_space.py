@@ -8,7 +8,14 @@ from torch.nn import functional
 
 from art_ext.core.attack_space import Coordinates, ScaledImage
 
-SHAPES = [((1, 8, 8), 4), ((3, 12, 12), 12), ((3, 12, 20), 7), ((2, 9, 6), 1), ((1, 28, 28), 14), ((3, 33, 20), 8)]
+SHAPES = [
+    ((1, 8, 8), 4),
+    ((3, 12, 12), 12),
+    ((3, 12, 20), 7),
+    ((2, 9, 6), 1),
+    ((1, 28, 28), 14),
+    ((3, 33, 20), 8),
+]
 CPU = torch.device("cpu")
 
 
@@ -33,7 +40,10 @@ class TestCoordinates:
 
     def test_an_amount_is_added_at_one_coordinate(self):
         rows = torch.zeros(3, 6)
-        assert Coordinates(6).add_(rows, torch.tensor([0, 5, 2]), torch.tensor([1.0, -2.0, 0.5])) is rows
+        assert (
+            Coordinates(6).add_(rows, torch.tensor([0, 5, 2]), torch.tensor([1.0, -2.0, 0.5]))
+            is rows
+        )
         assert rows.nonzero().tolist() == [[0, 0], [1, 5], [2, 2]]
         assert rows[rows != 0].tolist() == [1.0, -2.0, 0.5]
 
@@ -78,21 +88,33 @@ class TestScaledImage:
         space = ScaledImage(shape, side, CPU)
         y, z = noise(5, space.size), noise(5, features(shape), seed=1)
         left = (space.scale_up(y).double() * z).sum(1)
-        torch.testing.assert_close(left, (y.double() * space.transposed(z)).sum(1), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(
+            left, (y.double() * space.transposed(z)).sum(1), rtol=1e-4, atol=1e-3
+        )
 
     def test_the_squared_transpose_is_a_diagonal(self, shape, side):
         """diag(D^T diag(b) D), also for a negative b."""
         space = ScaledImage(shape, side, CPU)
         bend, weights = noise(3, features(shape)), matrix(space, shape)
-        wanted = torch.stack([(weights.T @ torch.diag(one.double()) @ weights).diagonal() for one in bend])
-        torch.testing.assert_close(space.transposed_squared(bend).double(), wanted, rtol=1e-4, atol=1e-4)
+        wanted = torch.stack(
+            [(weights.T @ torch.diag(one.double()) @ weights).diagonal() for one in bend]
+        )
+        torch.testing.assert_close(
+            space.transposed_squared(bend).double(), wanted, rtol=1e-4, atol=1e-4
+        )
 
     def test_a_row_does_not_depend_on_its_neighbours(self, shape, side):
         space = ScaledImage(shape, side, CPU)
         y, z = noise(9, space.size), noise(9, features(shape))
-        for function, rows in ((space.scale_up, y), (space.transposed, z), (space.transposed_squared, z)):
+        for function, rows in (
+            (space.scale_up, y),
+            (space.transposed, z),
+            (space.transposed_squared, z),
+        ):
             for chosen in ([8, 3, 0], [1], [5, 4, 3, 2]):
-                assert torch.equal(function(rows[chosen]), function(rows)[chosen]), function.__name__
+                assert torch.equal(function(rows[chosen]), function(rows)[chosen]), (
+                    function.__name__
+                )
 
 
 class TestGrowth:
@@ -100,12 +122,16 @@ class TestGrowth:
 
     def test_noise_is_carried_over_bilinearly(self):
         y = noise(4, self.SMALL.size)
-        wanted = functional.interpolate(y.view(4, 3, 10, 10), size=25, mode="bilinear", align_corners=False)
+        wanted = functional.interpolate(
+            y.view(4, 3, 10, 10), size=25, mode="bilinear", align_corners=False
+        )
         torch.testing.assert_close(self.SMALL.to_size(y, self.LARGE), wanted.flatten(1))
 
     def test_a_constant_change_of_the_image_stays_what_it_is(self):
         y = torch.full((1, self.SMALL.size), -0.2)
-        torch.testing.assert_close(self.LARGE.scale_up(self.SMALL.to_size(y, self.LARGE)), self.SMALL.scale_up(y))
+        torch.testing.assert_close(
+            self.LARGE.scale_up(self.SMALL.to_size(y, self.LARGE)), self.SMALL.scale_up(y)
+        )
 
     def test_shares_sum_to_one(self):
         shares = self.SMALL.importance(noise(4, self.SMALL.size), self.LARGE)

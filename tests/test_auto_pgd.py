@@ -54,7 +54,11 @@ def textbook(model, x, label, start, eps, steps, norm="linf"):
     for k in range(1, steps + 1):
         direction = gradient.sign() if norm == "linf" else gradient / gradient.norm()
         z = into(current + eta * direction, x, eps, norm)
-        moved = z if k == 1 else into(current + 0.75 * (z - current) + 0.25 * (current - previous), x, eps, norm)
+        moved = (
+            z
+            if k == 1
+            else into(current + 0.75 * (z - current) + 0.25 * (current - previous), x, eps, norm)
+        )
         etas.append(eta)
         iterates.append(moved)
         previous, current = current, moved
@@ -89,18 +93,34 @@ class TestTextbook:
         assert len(mine) == steps + 1
         halved = []
         for sample in range(len(x)):
-            iterates, etas = textbook(WAVES, x[sample], y[sample], mine[0, sample], EPS[norm], steps, norm)
-            tolerance = 2e-5 if norm == "linf" else 5e-4  # where a loss hardly rises, rounding decides
-            torch.testing.assert_close(mine[1:, sample], torch.stack(iterates), rtol=0, atol=tolerance)
+            iterates, etas = textbook(
+                WAVES, x[sample], y[sample], mine[0, sample], EPS[norm], steps, norm
+            )
+            # where a loss hardly rises, rounding decides
+            tolerance = 2e-5 if norm == "linf" else 5e-4
+            torch.testing.assert_close(
+                mine[1:, sample], torch.stack(iterates), rtol=0, atol=tolerance
+            )
             halved.append(len(set(etas)) - 1)
-        assert len(set(halved)) > 1, "the samples' step sizes must go their own ways, or the test says little"
+        assert len(set(halved)) > 1, (
+            "the samples' step sizes must go their own ways, or the test says little"
+        )
 
     def test_start_is_the_streams_and_one_per_phase(self):
         x, y = inputs(WAVES)
         calls = []
         for order in (torch.arange(16), torch.arange(16).flip(0)):
             spy = Recorder(WAVES)
-            auto_pgd(spy, x[order], y[order], eps=0.1, num_steps=2, num_targets=2, stop_on_success=False, seed=3)
+            auto_pgd(
+                spy,
+                x[order],
+                y[order],
+                eps=0.1,
+                num_steps=2,
+                num_targets=2,
+                stop_on_success=False,
+                seed=3,
+            )
             assert len(spy.rows) == 1 + 2 * 3
             calls.append([rows[order.argsort()] for rows in spy.rows])
         for one, other in zip(*calls, strict=True):
@@ -112,14 +132,19 @@ class TestTextbook:
 
 
 class TestSteps:
-    """One coordinate between 0.1 and 0.9, and a loss whose values and slopes are written down, look by look."""
+    """One coordinate between 0.1 and 0.9, and a loss whose values and slopes are written down,
+    look by look.
+    """
 
     EPS = 0.4
 
     def path(self, values, slopes):
-        """(T + 1, N) the iterates, where the loss of sample n at iterate t is ``values[n][t]`` and its slope
-        ``slopes[n][t]``."""
-        values, slopes = torch.tensor(values, dtype=torch.float32), torch.tensor(slopes, dtype=torch.float32)
+        """(T + 1, N) the iterates, where the loss of sample n at iterate t is ``values[n][t]`` and
+        its slope ``slopes[n][t]``."""
+        values, slopes = (
+            torch.tensor(values, dtype=torch.float32),
+            torch.tensor(slopes, dtype=torch.float32),
+        )
         count, steps, t = len(values), values.shape[1] - 1, -2
 
         def loss(outputs, index):
@@ -130,9 +155,15 @@ class TestSteps:
 
         spy = Recorder(lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1))
         auto_pgd(
-            spy, torch.full((count, 1), 0.5), torch.zeros(count, dtype=torch.int64), eps=self.EPS, num_steps=steps,
-            loss=loss, criterion=never, seed=0,
-        )  # fmt: skip
+            spy,
+            torch.full((count, 1), 0.5),
+            torch.zeros(count, dtype=torch.int64),
+            eps=self.EPS,
+            num_steps=steps,
+            loss=loss,
+            criterion=never,
+            seed=0,
+        )
         return torch.stack(spy.rows[1:]).squeeze(2)
 
     def step(self, current, previous, eta, slope):
@@ -151,7 +182,9 @@ class TestSteps:
         for mark in marks:
             eta /= 2
             before = flat[0] if mark - 1 in marks else flat[mark - 1]
-            assert float(flat[mark + 1]) == pytest.approx(float(self.step(flat[0], before, eta, 1.0)), abs=1e-6)
+            assert float(flat[mark + 1]) == pytest.approx(
+                float(self.step(flat[0], before, eta, 1.0)), abs=1e-6
+            )
 
     def test_no_new_maximum_halves_the_step_if_the_last_checkpoint_did_not(self):
         # nearly every step ascends, but never above the start
@@ -162,7 +195,9 @@ class TestSteps:
             wanted = self.step(found[0], found[mark - 1], eta, 1.0)
             assert float(found[mark + 1]) == pytest.approx(float(wanted), abs=1e-6)
         for mark in (41, 70, 87, 99):
-            wanted = self.step(found[mark], found[mark - 1], eta if mark == 99 else 2 * self.EPS, 1.0)
+            wanted = self.step(
+                found[mark], found[mark - 1], eta if mark == 99 else 2 * self.EPS, 1.0
+            )
             assert float(found[mark + 1]) == pytest.approx(float(wanted), abs=1e-6)
 
     def test_a_failure_may_show_the_point_of_highest_loss(self):
@@ -188,7 +223,9 @@ class TestClosedForm:
         x = 0.5 + 0.02 * torch.randn(40, 12, generator=generator).clamp(-3, 3)
         model, eps = linear(weight), {"linf": 0.006, "l2": 0.02, "l1": 0.03}[norm]
         y = model(x).argmax(1)
-        result = auto_pgd(model, x, y, eps=eps, norm=norm, num_steps=60, on_failure="last", seed=0, **options)
+        result = auto_pgd(
+            model, x, y, eps=eps, norm=norm, num_steps=60, on_failure="last", seed=0, **options
+        )
         margin = ((x - 0.5) @ weight).abs()
         dual = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[norm]
         assert torch.equal(result.success, margin < eps * dual)
@@ -198,12 +235,21 @@ class TestClosedForm:
         torch.testing.assert_close(gained, (eps * dual).expand_as(gained), rtol=2e-3, atol=0)
 
     def test_l1_optimum_fills_the_box_along_the_largest_weights(self):
-        """From 0 in [0, 1] with radius 2.5: two coordinates go all the way, and the third half of it."""
+        """From 0 in [0, 1] with radius 2.5: two coordinates go all the way, and the third half
+        of it.
+        """
         weight = torch.tensor([1.0, 5.0, -9.0, 4.0, 3.0, 0.5])
         result = auto_pgd(
-            lambda rows: torch.stack([20 - rows @ weight, rows @ weight - 20], dim=1), torch.zeros(1, 6),
-            torch.tensor([0]), eps=2.5, norm="l1", num_steps=100, loss="margin", on_failure="last", seed=0,
-        )  # fmt: skip
+            lambda rows: torch.stack([20 - rows @ weight, rows @ weight - 20], dim=1),
+            torch.zeros(1, 6),
+            torch.tensor([0]),
+            eps=2.5,
+            norm="l1",
+            num_steps=100,
+            loss="margin",
+            on_failure="last",
+            seed=0,
+        )
         wanted = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.5, 0.0]])
         torch.testing.assert_close(result.x_adv, wanted, rtol=0, atol=5e-3)
 
@@ -211,12 +257,20 @@ class TestClosedForm:
     def test_projection_onto_ball_and_box(self, radius):
         generator = torch.Generator().manual_seed(1)
         delta = torch.randn(200, 30, generator=generator)
-        room = torch.rand(200, 30, generator=generator) * (torch.rand(200, 30, generator=generator) < 0.8)
+        room = torch.rand(200, 30, generator=generator) * (
+            torch.rand(200, 30, generator=generator) < 0.8
+        )
         found = project_l1_box(delta, radius, room)
-        low, high = torch.zeros(200, 1, dtype=torch.float64), delta.abs().amax(1, keepdim=True).double()
+        low, high = (
+            torch.zeros(200, 1, dtype=torch.float64),
+            delta.abs().amax(1, keepdim=True).double(),
+        )
         for _ in range(60):  # the least threshold at which the norm is within the radius
             t = (low + high) / 2
-            outside = torch.minimum((delta.abs() - t).clamp(min=0), room.double()).sum(1, keepdim=True) > radius
+            outside = (
+                torch.minimum((delta.abs() - t).clamp(min=0), room.double()).sum(1, keepdim=True)
+                > radius
+            )
             low, high = torch.where(outside, t, low), torch.where(outside, high, t)
         wanted = delta.sign() * torch.minimum((delta.abs() - high).clamp(min=0), room.double())
         torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
@@ -226,7 +280,9 @@ class TestClosedForm:
     def test_projection_without_a_box_is_that_onto_the_ball(self):
         delta = torch.randn(50, 20, generator=torch.Generator().manual_seed(2))
         free = torch.full_like(delta, 1e6)
-        torch.testing.assert_close(project_l1_box(delta, 2.0, free), project(delta, "l1", 2.0), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            project_l1_box(delta, 2.0, free), project(delta, "l1", 2.0), rtol=0, atol=1e-6
+        )
 
 
 class TestL1:
@@ -235,8 +291,17 @@ class TestL1:
         weight = torch.arange(1.0, 21.0) * torch.tensor([1.0, -1.0]).repeat(10)
         spy = Recorder(linear(weight))
         x = torch.full((1, 20), 0.5)
-        auto_pgd(spy, x, torch.tensor([0]), eps=0.4, norm="l1", num_steps=1, loss=lambda z, index: z[:, 1],
-                 criterion=never, seed=0)  # fmt: skip
+        auto_pgd(
+            spy,
+            x,
+            torch.tensor([0]),
+            eps=0.4,
+            norm="l1",
+            num_steps=1,
+            loss=lambda z, index: z[:, 1],
+            criterion=never,
+            seed=0,
+        )
         start, after = (rows - x for rows in spy.rows[1:])
         wanted = start.clone()
         wanted[0, 16:] += 0.1 * weight[16:].sign()
@@ -251,7 +316,9 @@ class TestL1:
 
 
 class TestTargets:
-    """Four classes of a linear model whose scores at 0.5 are 3, 2, 1, 0: class 0 is left for 2 alone."""
+    """Four classes of a linear model whose scores at 0.5 are 3, 2, 1, 0: class 0 is left for 2
+    alone.
+    """
 
     weight = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -262,9 +329,13 @@ class TestTargets:
         spy = Recorder(self.model)
         x = torch.full((1, 3), 0.5)
         y = torch.tensor([0])
-        result = auto_pgd(spy, x, y, eps=0.05, num_steps=4, num_targets=9, stop_on_success=False, seed=0)
+        result = auto_pgd(
+            spy, x, y, eps=0.05, num_steps=4, num_targets=9, stop_on_success=False, seed=0
+        )
         assert not bool(result.success)
-        assert int(result.queries) == len(spy.rows) == 1 + 3 * 5, "there are three other classes, not nine"
+        assert int(result.queries) == len(spy.rows) == 1 + 3 * 5, (
+            "there are three other classes, not nine"
+        )
         assert int(result.gradients) == 3 * 4
         for phase in range(3):
             start, *rows = torch.cat(spy.rows[1 + 5 * phase : 6 + 5 * phase])
@@ -277,11 +348,14 @@ class TestTargets:
         spy = Recorder(self.model)
         x = torch.full((2, 3), 0.5)
         x[1, 1] = 0.2  # out of reach
-        result = auto_pgd(spy, x, torch.tensor([0, 0]), eps=0.12, num_steps=4, num_targets=3, seed=1)
+        result = auto_pgd(
+            spy, x, torch.tensor([0, 0]), eps=0.12, num_steps=4, num_targets=3, seed=1
+        )
         assert result.success.tolist() == [True, False]
         within = int(result.queries[0])
         assert within == int(result.queries_to_success[0])
-        # class 1 does not come within reach, so that its whole phase was spent, unless the start did it
+        # class 1 does not come within reach, so that its whole phase was spent, unless the start
+        # did it
         starts = [float(calls[0, 1]) > 0.6 for calls in (spy.rows[1], spy.rows[6])]
         assert within > 6 or any(starts)
         assert int(result.queries[1]) == 1 + 3 * 5
@@ -293,7 +367,10 @@ class TestTargets:
             ({"num_targets": -1}, "num_targets must be an integer >= 0, got -1"),
             ({"num_targets": 2.5}, "num_targets must be an integer >= 0, got 2.5"),
             ({"num_targets": 2, "targeted": True}, "num_targets must be 0 in a targeted attack"),
-            ({"num_targets": 2, "targets": torch.ones(16, dtype=torch.int64)}, "num_targets must be 0 in a targeted"),
+            (
+                {"num_targets": 2, "targets": torch.ones(16, dtype=torch.int64)},
+                "num_targets must be 0 in a targeted",
+            ),
             ({"num_targets": 2, "loss": "ce"}, "loss must be 'margin' or None with num_targets"),
             ({"num_targets": 2, "criterion": never}, "criterion must be None with num_targets"),
             ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
@@ -309,9 +386,15 @@ class TestTargets:
         x, y = inputs(WAVES)
         logits = auto_pgd(WAVES, x, y, eps=0.05, num_steps=8, num_targets=2, seed=0)
         probabilities = auto_pgd(
-            lambda rows: WAVES(rows).softmax(1), x, y, eps=0.05, num_steps=8, num_targets=2, outputs="probabilities",
+            lambda rows: WAVES(rows).softmax(1),
+            x,
+            y,
+            eps=0.05,
+            num_steps=8,
+            num_targets=2,
+            outputs="probabilities",
             seed=0,
-        )  # fmt: skip
+        )
         assert torch.equal(logits.success, probabilities.success)
         assert 0 < int(logits.success.sum()) < 16
 
@@ -322,7 +405,9 @@ class TestLedger:
         x, y = inputs(WAVES, 12)
         y[:3] = (y[:3] + 1) % 4  # wrong from the start: they leave at once
         spy = Recorder(WAVES)
-        result = auto_pgd(spy, x, y, eps=0.1, num_steps=5, num_targets=num_targets, stop_on_success=False, seed=0)
+        result = auto_pgd(
+            spy, x, y, eps=0.1, num_steps=5, num_targets=num_targets, stop_on_success=False, seed=0
+        )
         wrong = result.already_adversarial
         assert wrong.tolist() == [True] * 3 + [False] * 9
         assert result.queries[~wrong].unique().tolist() == [1 + phases * 6]
@@ -335,7 +420,13 @@ class TestLedger:
     @pytest.mark.parametrize("budget", [1, 2, 3, 7, 8, 9])
     def test_the_budget_cuts_the_path_and_changes_no_step_before(self, num_targets, budget):
         x, y = inputs(WAVES, 12)
-        options = {"eps": 0.1, "num_steps": 5, "num_targets": num_targets, "stop_on_success": False, "seed": 0}
+        options = {
+            "eps": 0.1,
+            "num_steps": 5,
+            "num_targets": num_targets,
+            "stop_on_success": False,
+            "seed": 0,
+        }
         spies = [Recorder(WAVES), Recorder(WAVES)]
         whole = auto_pgd(spies[0], x, y, **options)
         cut = auto_pgd(spies[1], x, y, max_queries=budget, **options)
@@ -349,8 +440,14 @@ class TestLedger:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_batch_size_and_order_change_nothing(self, norm, num_targets):
         x, y = inputs(WAVES, 20)
-        options = {"eps": EPS[norm] / 4, "norm": norm, "num_steps": 8, "num_targets": num_targets, "on_failure": "last",
-                   "seed": 2}  # fmt: skip
+        options = {
+            "eps": EPS[norm] / 4,
+            "norm": norm,
+            "num_steps": 8,
+            "num_targets": num_targets,
+            "on_failure": "last",
+            "seed": 2,
+        }
         whole = auto_pgd(WAVES, x, y, **options)
         assert 0 < int(whole.success.sum()) < 20
         for size in (1, 7):
@@ -367,10 +464,23 @@ class TestLedger:
         mask[2:9] = 1
         spy = Recorder(WAVES)
         eps = EPS[norm]
-        auto_pgd(spy, x, y, eps=eps, norm=norm, num_steps=10, num_targets=2, mask=mask, stop_on_success=False, seed=0)
+        auto_pgd(
+            spy,
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            num_steps=10,
+            num_targets=2,
+            mask=mask,
+            stop_on_success=False,
+            seed=0,
+        )
         for rows in spy.rows:
             delta = rows.double() - x
-            length = torch.linalg.vector_norm(delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+            length = torch.linalg.vector_norm(
+                delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1
+            )
             assert float(length.max()) <= eps + 1e-6
             assert bool(((rows >= 0) & (rows <= 1)).all())
             assert torch.equal(rows[:, mask == 0], x[:, mask == 0])

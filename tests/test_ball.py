@@ -1,4 +1,6 @@
-"""What every attack within a given ball keeps to on hard inputs: nothing live, odd dtypes, tiny and missing numbers."""
+"""What every attack within a given ball keeps to on hard inputs: nothing live, odd dtypes, tiny
+and missing numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ import torch
 from torch import nn
 
 from art_ext.core import attacks
-from art_ext.core.attacks import fgsm, frank_wolfe, frank_wolfe_black_box, hmcam, nes, pgd, sign_gradient
+from art_ext.core.attacks import (
+    fgsm,
+    frank_wolfe,
+    frank_wolfe_black_box,
+    hmcam,
+    nes,
+    pgd,
+    sign_gradient,
+)
 from art_ext.core.ball import Keywords, Options
 from art_ext.core.geometry import linear_minimiser, row_norms, unit
 from art_ext.core.result import AttackResult
@@ -29,7 +39,9 @@ class TestEvery:
         """Samples that are all wrong cost one query each, and none at all cost nothing."""
         x, y = digits[0][:4], digits[1][:4]
         attack = getattr(attacks, name)
-        for options in ({}, {"start": "uniform"}) if name in ("sign_gradient", "hmcam", "ai_fgsm") else ({},):
+        for options in (
+            ({}, {"start": "uniform"}) if name in ("sign_gradient", "hmcam", "ai_fgsm") else ({},)
+        ):
             wrong = attack(digits_net, x, (y + 1) % 10, eps=0.1, seed=0, **options)
             assert wrong.queries.tolist() == [1] * 4
             assert wrong.gradients.tolist() == [0] * 4
@@ -40,20 +52,32 @@ class TestEvery:
         x, y = digits[0][:6], digits[1][:6]
         shifted = torch.cat([y[:3], (y[3:] + 1) % 10])
         attack = getattr(attacks, name)
-        parts = [attack(digits_net, x[part], shifted[part], eps=0.1, seed=0) for part in (slice(0, 3), slice(3, 6))]
+        parts = [
+            attack(digits_net, x[part], shifted[part], eps=0.1, seed=0)
+            for part in (slice(0, 3), slice(3, 6))
+        ]
         joined = AttackResult.cat(parts)
         assert len(joined) == 6
         if joined.trace is not None:
-            assert all(values.shape[1] == 6 and bool(values[:, 3:].isnan().all()) for values in joined.trace.values())
+            assert all(
+                values.shape[1] == 6 and bool(values[:, 3:].isnan().all())
+                for values in joined.trace.values()
+            )
 
     def test_signature_names_every_option(self, name):
         shown = inspect.signature(getattr(attacks, name)).parameters
-        assert not [parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD]
+        assert not [
+            parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD
+        ]
         assert {field.name for field in fields(Options)} <= set(shown)
 
     @pytest.mark.parametrize(
         ("eps", "message"),
-        [(math.inf, "eps must be finite, got inf"), (None, "eps must be a number"), ("1", "eps must")],
+        [
+            (math.inf, "eps must be finite, got inf"),
+            (None, "eps must be a number"),
+            ("1", "eps must"),
+        ],
     )
     def test_radii_that_are_none(self, name, eps, message, digits, digits_net):
         with pytest.raises(ValueError, match=message):
@@ -89,7 +113,9 @@ def test_unit_vectors_of_any_length(scale):
     direction = torch.tensor([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0]]) * scale
     for norm, length in (("l2", 5.0), ("l1", 7.0)):
         found = unit(direction, norm)
-        assert float(row_norms(found, norm)[0]) == pytest.approx(1, abs=1e-6 if scale > 1e-40 else 0.2)
+        assert float(row_norms(found, norm)[0]) == pytest.approx(
+            1, abs=1e-6 if scale > 1e-40 else 0.2
+        )
         if scale > 1e-40:
             torch.testing.assert_close(found[0], torch.tensor([3.0, -4.0, 0.0]) / length)
         assert found[1].tolist() == [0.0] * 3
@@ -97,14 +123,25 @@ def test_unit_vectors_of_any_length(scale):
 
 @pytest.mark.parametrize("confidence", [40.0, 48.0, 60.0])
 def test_a_confident_model_is_left_by_a_full_step(confidence):
-    """The gradient of cross-entropy there is of the order exp(-confidence), whose square float32 cannot hold."""
+    """The gradient of cross-entropy there is of the order exp(-confidence), whose square float32
+    cannot hold.
+    """
     w = torch.randn(784, generator=torch.Generator().manual_seed(0))
 
     def model(rows):
         return torch.stack([confidence + 0 * rows[:, 0], (rows - 0.5) @ w * 0.1], dim=1)
 
     x = torch.full((1, 784), 0.5)
-    result = frank_wolfe(model, x, torch.tensor([0]), eps=2.0, norm="l2", step_size=1.0, max_iter=1, on_failure="last")
+    result = frank_wolfe(
+        model,
+        x,
+        torch.tensor([0]),
+        eps=2.0,
+        norm="l2",
+        step_size=1.0,
+        max_iter=1,
+        on_failure="last",
+    )
     length = float((result.x_adv.double() - x).norm())
     assert length == pytest.approx(2.0, abs=1e-4)
     assert length <= 2.0 + 1e-6
@@ -120,7 +157,9 @@ def test_l2_vertex_of_ball_and_box_where_slopes_differ_widely(small):
 
 @pytest.mark.parametrize("name", BLACK_BOX)
 def test_probes_outside_the_domain_of_a_model(name, caplog):
-    """Roots of negative pixels are NaN, for one of the two probes at a pixel 0: clipped probes stay in the domain."""
+    """Roots of negative pixels are NaN, for one of the two probes at a pixel 0: clipped probes
+    stay in the domain.
+    """
     w = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     x = torch.rand(6, 12, generator=torch.Generator().manual_seed(1)).clamp(min=0.05)
     x[:, 0] = 0.0
@@ -141,7 +180,10 @@ def test_probes_outside_the_domain_of_a_model(name, caplog):
 
 
 def test_a_criterion_must_answer_for_each_row(digits, digits_net):
-    for answer in (lambda outputs, index: outputs > 0, lambda outputs, index: torch.zeros(len(index))):
+    for answer in (
+        lambda outputs, index: outputs > 0,
+        lambda outputs, index: torch.zeros(len(index)),
+    ):
         with pytest.raises(ValueError, match="criterion must return"):
             fgsm(digits_net, *digits, eps=0.1, criterion=answer)
 
@@ -156,7 +198,11 @@ def test_a_zero_head_is_not_taken_for_labels(digits):
 
 def test_one_hot_rows_are_refused(digits):
     with pytest.raises(ValueError, match="one-hot rows, which carry no score"):
-        nes(lambda rows: torch.eye(10)[torch.zeros(len(rows), dtype=torch.int64)], digits[0], eps=0.1)
+        nes(
+            lambda rows: torch.eye(10)[torch.zeros(len(rows), dtype=torch.int64)],
+            digits[0],
+            eps=0.1,
+        )
 
 
 def test_probabilities_that_pass_for_logits_are_noticed(digits, digits_net, caplog):
@@ -182,7 +228,9 @@ def test_models_that_work_in_place_do_not_change_what_is_reported(digits, digits
 
         def forward(self, rows):
             if not rows.requires_grad:
-                return self.network(rows.mul_(1.0).sub_(0.25)) - 0 * rows.add_(0.25).flatten(1)[:, :1]
+                return (
+                    self.network(rows.mul_(1.0).sub_(0.25)) - 0 * rows.add_(0.25).flatten(1)[:, :1]
+                )
             return self.network(rows - 0.25)
 
     before = x.clone()
@@ -195,7 +243,15 @@ def test_hmcam_shows_a_start_that_succeeds(digits, digits_net):
     """A random start that fools at once ends the chain: all its states are that start."""
     x, y = digits
     result = hmcam(
-        digits_net, x, y, eps=0.9, start="uniform", stop_on_success=True, num_steps=2, num_transitions=3, seed=0
+        digits_net,
+        x,
+        y,
+        eps=0.9,
+        start="uniform",
+        stop_on_success=True,
+        num_steps=2,
+        num_transitions=3,
+        seed=0,
     )
     at_once = result.success & (result.queries == 2) & ~result.already_adversarial
     assert bool(at_once.any())

@@ -22,9 +22,13 @@ WIDE = (-4.0, 4.0)  # a box that no ball of these tests reaches
 
 
 def estimates(model, x, *, loss, rounds=1, mask=None, **settings):
-    """The gradient estimates at x, and the sensing vectors (rounds, N, b, D) as the model's rows betray them."""
+    """The gradient estimates at x, and the sensing vectors (rounds, N, b, D) as the model's rows
+    betray them.
+    """
     recorder = Recorder(model)
-    options = Options(loss=loss, criterion=never, seed=0, mask=mask, batch_size=1 << 20, clip_values=WIDE)
+    options = Options(
+        loss=loss, criterion=never, seed=0, mask=mask, batch_size=1 << 20, clip_values=WIDE
+    )
     run = BallRun(recorder, x, None, eps=0.1, norm="linf", options=options, oracle=ScoreOracle)
     estimate = GradientEstimator(run, **settings)
     with run.oracle:
@@ -32,7 +36,9 @@ def estimates(model, x, *, loss, rounds=1, mask=None, **settings):
         found = [estimate(run.x) for _ in range(rounds)]
     shape = (2, len(x), settings["num_directions"], -1)
     probes = [(rows.view(shape) - x[:, None]) / settings["delta"] for rows in recorder.rows[1:]]
-    assert all(torch.allclose(ahead, -back, atol=1e-3) for ahead, back in probes), "the probes come in opposite pairs"
+    assert all(torch.allclose(ahead, -back, atol=1e-3) for ahead, back in probes), (
+        "the probes come in opposite pairs"
+    )
     assert int(run.oracle.queries.sum()) == len(x) * (1 + 2 * rounds * settings["num_directions"])
     return found, torch.stack([ahead for ahead, _ in probes])
 
@@ -45,23 +51,33 @@ class TestEstimate:
 
     @pytest.mark.parametrize("sensing", SENSING)
     def test_a_linear_loss_is_estimated_without_bias(self, sensing):
-        """A coordinate's variance is (||a||^2 + a_i^2) / b with Gaussian directions, and less on the sphere."""
+        """A coordinate's variance is (||a||^2 + a_i^2) / b with Gaussian directions, and less on
+        the sphere.
+        """
         x = samples(6, 8)
         errors = {}
         for count in (25, 10_000):
-            found, _ = estimates(identity, x, loss=self.slope, num_directions=count, delta=0.1, sensing=sensing)
+            found, _ = estimates(
+                identity, x, loss=self.slope, num_directions=count, delta=0.1, sensing=sensing
+            )
             error = found[0][0] - self.A
             deviation = ((self.A.square().sum() + self.A.square()) / count).sqrt()
             assert bool((error.abs() <= 4.5 * deviation).all())
             errors[count] = float(error.square().mean().sqrt())
-        assert 10 < errors[25] / errors[10_000] < 40, "the error falls with the root of b, here by 20"
+        assert 10 < errors[25] / errors[10_000] < 40, (
+            "the error falls with the root of b, here by 20"
+        )
 
     @pytest.mark.parametrize("sensing", SENSING)
     def test_is_algorithm_3_for_the_directions_drawn(self, sensing):
-        """With even parts of the loss cancelled by the pairs: q = 1/b sum_i u_i u_i^T grad f, here grad f = a + 2 x."""
+        """With even parts of the loss cancelled by the pairs: q = 1/b sum_i u_i u_i^T grad f,
+        here grad f = a + 2 x.
+        """
         x = samples(5, 8)
         loss = lambda outputs, index: self.slope(outputs, index) + outputs.square().sum(dim=1)  # noqa: E731
-        (found,), u = estimates(identity, x, loss=loss, num_directions=7, delta=0.1, sensing=sensing)
+        (found,), u = estimates(
+            identity, x, loss=loss, num_directions=7, delta=0.1, sensing=sensing
+        )
         slope = self.A + 2 * x
         wanted = torch.einsum("nbd,nbe,ne->nd", u[0], u[0], slope) / 7
         torch.testing.assert_close(found[0], wanted, rtol=1e-3, atol=1e-3)
@@ -70,7 +86,14 @@ class TestEstimate:
 
     @pytest.mark.parametrize("sensing", SENSING)
     def test_second_moment_of_the_directions_is_the_identity(self, sensing):
-        _, u = estimates(identity, samples(4, 8), loss=self.slope, num_directions=5000, delta=0.5, sensing=sensing)
+        _, u = estimates(
+            identity,
+            samples(4, 8),
+            loss=self.slope,
+            num_directions=5000,
+            delta=0.5,
+            sensing=sensing,
+        )
         rows = u.reshape(-1, 8).double()
         moment = rows.T @ rows / len(rows)
         # entries of u u^T have a variance of 2 on the diagonal and 1 off it, or less on the sphere
@@ -80,8 +103,11 @@ class TestEstimate:
     def test_directions_on_the_sphere_are_as_long_as_the_root_of_their_number(self):
         settings = {"loss": self.slope, "num_directions": 50, "delta": 0.5}
         _, u = estimates(identity, samples(4, 8), sensing="sphere", **settings)
-        torch.testing.assert_close(u.norm(dim=3), torch.full((1, 4, 50), math.sqrt(8)), rtol=1e-5, atol=0)
-        mask = torch.arange(8) < torch.tensor([[1], [3], [8], [0]])  # coordinates that each sample may probe
+        torch.testing.assert_close(
+            u.norm(dim=3), torch.full((1, 4, 50), math.sqrt(8)), rtol=1e-5, atol=0
+        )
+        # coordinates that each sample may probe
+        mask = torch.arange(8) < torch.tensor([[1], [3], [8], [0]])
         _, u = estimates(identity, samples(4, 8), sensing="sphere", mask=mask, **settings)
         wanted = mask.sum(dim=1).sqrt()[None, :, None].expand(1, 4, 50)
         torch.testing.assert_close(u.norm(dim=3), wanted, rtol=1e-5, atol=0)
@@ -91,7 +117,13 @@ class TestEstimate:
 
     def test_rounds_and_samples_have_directions_of_their_own(self):
         _, u = estimates(
-            identity, samples(4, 8), loss=self.slope, rounds=3, num_directions=6, delta=0.5, sensing="gaussian"
+            identity,
+            samples(4, 8),
+            loss=self.slope,
+            rounds=3,
+            num_directions=6,
+            delta=0.5,
+            sensing="gaussian",
         )
         vectors = u.reshape(-1, 8)
         distances = torch.cdist(vectors, vectors) + 9 * torch.eye(len(vectors))
@@ -102,7 +134,9 @@ class TestEstimate:
         model, x, found = waves(12), samples(), []
         for part, batch_size in ((slice(0, 8), 256), (slice(0, 8), 3), (slice(3, 4), 256)):
             options = Options(seed=0, batch_size=batch_size)
-            run = BallRun(model, x[part], None, eps=0.1, norm="linf", options=options, oracle=ScoreOracle)
+            run = BallRun(
+                model, x[part], None, eps=0.1, norm="linf", options=options, oracle=ScoreOracle
+            )
             estimate = GradientEstimator(run, num_directions=5, delta=0.01, sensing=sensing)
             with run.oracle:
                 run.open(differentiate=False)
@@ -151,7 +185,10 @@ class TestStepsOfFrankWolfe:
         replace_estimator(monkeypatch, frank_wolfe_black_box, Exact)
         x, y, rows = samples(), torch.zeros(8, dtype=torch.int64), []
         options = {"eps": 0.4, "norm": norm, "step_size": 0.6, "momentum": 0.8, **options}
-        for attack, steps in ((frank_wolfe, {"max_iter": 20}), (frank_wolfe_black_box, {"max_queries": 21})):
+        for attack, steps in (
+            (frank_wolfe, {"max_iter": 20}),
+            (frank_wolfe_black_box, {"max_queries": 21}),
+        ):
             recorder = Recorder(waves(12))
             result = attack(recorder, x, y, criterion=never, on_failure="last", **options, **steps)
             assert bool((result.queries == 21).all())
@@ -160,7 +197,9 @@ class TestStepsOfFrankWolfe:
         assert all(torch.equal(white, black) for white, black in zip(*rows, strict=True))
 
     def test_the_plateau_begins_where_the_loss_of_the_iterates_is_flat(self, monkeypatch):
-        """gamma until f falls by less than 0.1 % over five iterates from x_1 on, then gamma / sqrt(3), / sqrt(4)."""
+        """gamma until f falls by less than 0.1 % over five iterates from x_1 on, then gamma /
+        sqrt(3), / sqrt(4).
+        """
         t = torch.arange(20.0)
         losses = torch.stack(
             [
@@ -182,13 +221,23 @@ class TestStepsOfFrankWolfe:
         replace_estimator(monkeypatch, frank_wolfe_black_box, Upwards)
         recorder, x, scripted = Recorder(identity), samples(6, 4), iter(-losses)
         frank_wolfe_black_box(
-            recorder, x, eps=1.0, step_size=0.1, schedule="plateau", max_queries=20, criterion=never, clip_values=WIDE,
+            recorder,
+            x,
+            eps=1.0,
+            step_size=0.1,
+            schedule="plateau",
+            max_queries=20,
+            criterion=never,
+            clip_values=WIDE,
             loss=lambda outputs, index: next(scripted),
-        )  # fmt: skip
-        rest = torch.stack([(x + 1 - rows).mean(dim=1) for rows in recorder.rows])  # of the way to the vertex
+        )
+        # of the way to the vertex
+        rest = torch.stack([(x + 1 - rows).mean(dim=1) for rows in recorder.rows])
         rates = 1 - rest[1:] / rest[:-1]
         for column, start in enumerate(starts):
-            wanted = [0.1 if step < start else 0.1 / math.sqrt(3 + step - start) for step in range(19)]
+            wanted = [
+                0.1 if step < start else 0.1 / math.sqrt(3 + step - start) for step in range(19)
+            ]
             assert rates[:, column].tolist() == pytest.approx(wanted, abs=1e-4)
 
     @pytest.mark.parametrize("sensing", SENSING)
@@ -198,22 +247,50 @@ class TestStepsOfFrankWolfe:
         eps = {"linf": 0.2, "l2": 0.6, "l1": 0.9}[norm]
         for steps in (1, 4, 9):
             result = frank_wolfe_black_box(
-                waves(12), x, y, eps=eps, norm=norm, step_size=gamma, num_directions=5, sensing=sensing,
-                schedule="constant", max_queries=1 + 11 * steps, criterion=never, on_failure="last", seed=0,
-            )  # fmt: skip
-            assert float(row_norms((result.x_adv - x).double(), norm).max()) <= eps * (1 - (1 - gamma) ** steps) + 1e-6
+                waves(12),
+                x,
+                y,
+                eps=eps,
+                norm=norm,
+                step_size=gamma,
+                num_directions=5,
+                sensing=sensing,
+                schedule="constant",
+                max_queries=1 + 11 * steps,
+                criterion=never,
+                on_failure="last",
+                seed=0,
+            )
+            assert (
+                float(row_norms((result.x_adv - x).double(), norm).max())
+                <= eps * (1 - (1 - gamma) ** steps) + 1e-6
+            )
             assert bool(((result.x_adv >= 0) & (result.x_adv <= 1)).all())
 
     def test_many_directions_take_the_white_box_step(self):
         """In L2, where the step follows the direction of the estimate continuously."""
         x, y, steps = samples(), torch.zeros(8, dtype=torch.int64), 3
-        options = {"eps": 0.5, "norm": "l2", "criterion": never, "on_failure": "last", "schedule": "constant"}
+        options = {
+            "eps": 0.5,
+            "norm": "l2",
+            "criterion": never,
+            "on_failure": "last",
+            "schedule": "constant",
+        }
         white = frank_wolfe(waves(12), x, y, max_iter=steps, momentum=0.5, **options)
         away = []
         for count in (20, 2000):
             budget = 1 + steps * (2 * count + 1)
             black = frank_wolfe_black_box(
-                waves(12), x, y, num_directions=count, delta=1e-3, max_queries=budget, momentum=0.5, seed=0, **options
+                waves(12),
+                x,
+                y,
+                num_directions=count,
+                delta=1e-3,
+                max_queries=budget,
+                momentum=0.5,
+                seed=0,
+                **options,
             )
             away.append(float((black.x_adv - white.x_adv).norm(dim=1).mean()))
         assert away[1] < 0.05
@@ -223,12 +300,24 @@ class TestStepsOfFrankWolfe:
 class TestStepsOfNES:
     @pytest.mark.parametrize("norm", NORMS)
     def test_step_by_step(self, monkeypatch, norm):
-        """m_t = mu m + (1 - mu) q; x_{t+1} = P(x_t + alpha_t m_t / ||m_t||), sgn(m_t) in L-inf; alpha halved."""
+        """m_t = mu m + (1 - mu) q; x_{t+1} = P(x_t + alpha_t m_t / ||m_t||), sgn(m_t) in L-inf;
+        alpha halved.
+        """
         replace_estimator(monkeypatch, nes, Exact)
         model, x, y = waves(12), samples(), torch.zeros(8, dtype=torch.int64)
         eps, alpha, steps = {"linf": 0.2, "l2": 0.5, "l1": 1.0}[norm], 0.15, 25
         recorder = Recorder(model)
-        nes(recorder, x, y, eps=eps, norm=norm, step_size=alpha, momentum=0.7, max_queries=steps + 1, criterion=never)
+        nes(
+            recorder,
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            step_size=alpha,
+            momentum=0.7,
+            max_queries=steps + 1,
+            criterion=never,
+        )
         assert len(recorder.rows) == steps + 1
         point, m = x, torch.zeros_like(x)
         sizes, windows = torch.full((8, 1), alpha), [[] for _ in range(8)]
@@ -252,14 +341,18 @@ class TestStepsOfNES:
 
             def __call__(self, rows):
                 self.calls += 1
-                gains = torch.tensor([1.0, -1.0]) * self.calls  # the second sample loses ground all the time
+                # the second sample loses ground all the time
+                gains = torch.tensor([1.0, -1.0]) * self.calls
                 return torch.ones_like(rows), gains
 
         replace_estimator(monkeypatch, nes, Falling)
         recorder, x = Recorder(identity), torch.zeros(2, 4)
         x[:, 0] = 0.5
         nes(recorder, x, eps=7.0, step_size=0.04, max_queries=51, criterion=never, clip_values=WIDE)
-        steps = [(after - before).mean(dim=1) for before, after in zip(recorder.rows, recorder.rows[1:], strict=False)]
+        steps = [
+            (after - before).mean(dim=1)
+            for before, after in zip(recorder.rows, recorder.rows[1:], strict=False)
+        ]
         steady, halved = torch.stack(steps).T.tolist()
         assert steady == pytest.approx([0.04] * 50, abs=1e-6)
         wanted = [0.04 * max(0.5 ** ((step + 1) // 5), 1 / 200) for step in range(50)]
@@ -268,14 +361,28 @@ class TestStepsOfNES:
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_every_iterate_lies_in_ball_and_box(self, norm):
-        x, y, eps = samples(), torch.zeros(8, dtype=torch.int64), {"linf": 0.1, "l2": 0.3, "l1": 0.5}[norm]
+        x, y, eps = (
+            samples(),
+            torch.zeros(8, dtype=torch.int64),
+            {"linf": 0.1, "l2": 0.3, "l1": 0.5}[norm],
+        )
         x[:4] = x[:4].round()
         recorder = Recorder(waves(12))
         nes(
-            recorder, x, y, eps=eps, norm=norm, step_size=0.2, num_directions=4, max_queries=82, batch_size=64,
-            criterion=never, seed=0,
-        )  # fmt: skip
-        checks = recorder.rows[::2]  # the clean check, then the 64 probes and the 8 iterates in turn
+            recorder,
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            step_size=0.2,
+            num_directions=4,
+            max_queries=82,
+            batch_size=64,
+            criterion=never,
+            seed=0,
+        )
+        # the clean check, then the 64 probes and the 8 iterates in turn
+        checks = recorder.rows[::2]
         assert len(checks) == 10
         for asked in checks:
             assert float(row_norms((asked - x).double(), norm).max()) <= eps + 1e-6
@@ -291,7 +398,9 @@ class TestLedger:
         y = model(x).argmax(dim=1)
         y[:4] = (y[:4] + 1) % 3  # wrong from the start
         recorder = Recorder(model)
-        result = attack(recorder, x, y, eps=0.05, num_directions=10, max_queries=limit, batch_size=50, seed=0)
+        result = attack(
+            recorder, x, y, eps=0.05, num_directions=10, max_queries=limit, batch_size=50, seed=0
+        )
         assert sum(map(len, recorder.rows)) == int(result.queries.sum())
         assert bool((result.queries <= limit).all())
         assert bool(((result.queries - 1) % 21 == 0).all())
@@ -323,10 +432,17 @@ class TestLedger:
         y = model(x).argmax(dim=1)
         eps = {"linf": 0.15, "l2": 0.4, "l1": 0.8}[norm]
         options = {
-            "eps": eps, "norm": norm, "num_directions": 6, "max_queries": 150, "seed": 0, "on_failure": "last",
+            "eps": eps,
+            "norm": norm,
+            "num_directions": 6,
+            "max_queries": 150,
+            "seed": 0,
+            "on_failure": "last",
             "step_size": 0.3 if attack is frank_wolfe_black_box else eps / 6,
-        }  # fmt: skip
-        together = [attack(model, x, y, batch_size=batch_size, **options) for batch_size in (256, 40, 5)]
+        }
+        together = [
+            attack(model, x, y, batch_size=batch_size, **options) for batch_size in (256, 40, 5)
+        ]
         order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
         shuffled = attack(model, x[order], y[order], **options)
         for other in together[1:]:
@@ -346,9 +462,17 @@ class TestLedger:
         x[:, ~mask] = 0.375
         recorder = Recorder(waves(12))
         result = attack(
-            recorder, x, eps=0.3, mask=mask, sensing=sensing, num_directions=5, max_queries=60, criterion=never,
-            on_failure="last", seed=0,
-        )  # fmt: skip
+            recorder,
+            x,
+            eps=0.3,
+            mask=mask,
+            sensing=sensing,
+            num_directions=5,
+            max_queries=60,
+            criterion=never,
+            on_failure="last",
+            seed=0,
+        )
         for rows in recorder.rows:
             assert bool((rows[:, ~mask] == 0.375).all())
         assert bool((result.x_adv != x)[:, mask].any(dim=1).all())
@@ -357,7 +481,13 @@ class TestLedger:
         x = samples(4)
         mask = torch.rand(4, 12, generator=torch.Generator().manual_seed(2)) < 0.5
         mask[3] = False
-        options = {"eps": 0.3, "num_directions": 5, "max_queries": 60, "criterion": never, "on_failure": "last"}
+        options = {
+            "eps": 0.3,
+            "num_directions": 5,
+            "max_queries": 60,
+            "criterion": never,
+            "on_failure": "last",
+        }
         together = attack(waves(12), x, mask=mask, seed=0, **options)
         for row in range(4):
             one = slice(row, row + 1)
@@ -378,7 +508,9 @@ class TestLedger:
         x = samples(30)
         result = attack(model, x, eps=0.2, num_directions=10, max_queries=400, seed=0)
         assert int(result.success.sum()) > 0
-        assert torch.equal(result.success, model(result.x_adv).argmax(dim=1) != model(x).argmax(dim=1))
+        assert torch.equal(
+            result.success, model(result.x_adv).argmax(dim=1) != model(x).argmax(dim=1)
+        )
         assert bool((result.gradients == 0).all())
         assert not any(asked[:-2])
 
@@ -388,16 +520,29 @@ class TestLedger:
         x, y = digits[0][:12], digits[1][:12]
         label = (y + 1) % 10 if targeted else y
         result = attack(
-            digits_net, x, label, eps=0.4, targeted=targeted, loss=loss, step_size=0.3 if attack is not nes else 0.05,
-            max_queries=2000, seed=0,
-        )  # fmt: skip
+            digits_net,
+            x,
+            label,
+            eps=0.4,
+            targeted=targeted,
+            loss=loss,
+            step_size=0.3 if attack is not nes else 0.05,
+            max_queries=2000,
+            seed=0,
+        )
         assert float(result.success.double().mean()) >= 0.9
         answer = digits_net(result.x_adv).argmax(dim=1)
         assert torch.equal(result.success, (answer == label) if targeted else (answer != label))
         assert bool((result.distance[result.success] <= 0.4 + 1e-6).all())
 
     def test_the_seed_repeats_a_run(self, attack):
-        options = {"eps": 0.2, "num_directions": 5, "max_queries": 60, "criterion": never, "on_failure": "last"}
+        options = {
+            "eps": 0.2,
+            "num_directions": 5,
+            "max_queries": 60,
+            "criterion": never,
+            "on_failure": "last",
+        }
         first = attack(waves(12), samples(), **options)
         again = attack(waves(12), samples(), seed=first.seed, **options)
         other = attack(waves(12), samples(), seed=first.seed + 1, **options)
@@ -435,7 +580,8 @@ class TestLedger:
             return functional.one_hot(waves(12)(rows).argmax(dim=1), 3).float()
 
         with pytest.raises(
-            ValueError, match="one-hot rows, which carry no score: use a hard-label attack such as rays"
+            ValueError,
+            match="one-hot rows, which carry no score: use a hard-label attack such as rays",
         ):
             attack(one_hot, samples(), eps=0.1)
 
@@ -453,7 +599,9 @@ def test_settings_of_the_step_are_refused_by_name():
 
 class TestTrace:
     def test_gap_and_loss_of_the_estimated_gradient(self):
-        """On a linear loss the estimate along many directions comes near the slope, and the gap near its dual norm."""
+        """On a linear loss the estimate along many directions comes near the slope, and the gap
+        near its dual norm.
+        """
         direction = torch.linspace(-1.0, 1.0, 16)
 
         def model(rows):
@@ -461,9 +609,20 @@ class TestTrace:
 
         x, y = torch.full((6, 16), 0.5), torch.zeros(6, dtype=torch.int64)
         result = frank_wolfe_black_box(
-            model, x, y, eps=0.1, loss="margin", step_size=0.5, momentum=0.0, num_directions=400, schedule="constant",
-            max_queries=1 + 3 * 801, criterion=never, on_failure="last", seed=0,
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            eps=0.1,
+            loss="margin",
+            step_size=0.5,
+            momentum=0.0,
+            num_directions=400,
+            schedule="constant",
+            max_queries=1 + 3 * 801,
+            criterion=never,
+            on_failure="last",
+            seed=0,
+        )
         gap, loss = result.trace["gap"], result.trace["loss"]
         assert gap.shape == loss.shape == (3, 6)
         slope = 2 * direction.abs().sum()
@@ -474,7 +633,9 @@ class TestTrace:
 
     def test_samples_that_leave_are_nan_from_then_on(self, digits, digits_net):
         x, y = digits
-        result = frank_wolfe_black_box(digits_net, x, y, eps=0.2, num_directions=5, max_queries=200, seed=0)
+        result = frank_wolfe_black_box(
+            digits_net, x, y, eps=0.2, num_directions=5, max_queries=200, seed=0
+        )
         steps = ((result.queries - 1) // 11).clamp(min=0)
         assert result.trace["gap"].shape == result.trace["loss"].shape == (18, 40)
         for name in ("gap", "loss"):

@@ -17,7 +17,13 @@ QUICK = {
     "ead": {"max_iter": 20, "search_steps": 3, "initial_const": 0.1, "step_size": 0.05},
     "cw": {"max_iter": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
     "i_fgm": {"resolution": 0.01},
-    "zoo": {"max_iter": 20, "search_steps": 2, "initial_const": 10.0, "step_size": 0.3, "coordinates": 8},
+    "zoo": {
+        "max_iter": 20,
+        "search_steps": 2,
+        "initial_const": 10.0,
+        "step_size": 0.3,
+        "coordinates": 8,
+    },
 }
 every = pytest.mark.parametrize("name", QUICK)
 
@@ -35,15 +41,24 @@ def model(linear_net):
 
 @pytest.fixture
 def few(digits, model):
-    """Four digits that the model gets right, their classes, and the nine others of each in order."""
+    """Four digits that the model gets right, their classes, and the nine others of each in
+    order.
+    """
     right = (model(digits[0]).argmax(1) == digits[1]).nonzero().squeeze(1)[:4]
     y = digits[1][right]
-    return digits[0][right], y, torch.stack([torch.tensor([k for k in range(10) if k != own]) for own in y.tolist()])
+    return (
+        digits[0][right],
+        y,
+        torch.stack([torch.tensor([k for k in range(10) if k != own]) for own in y.tolist()]),
+    )
 
 
 def each(name, model, x, others, **options):
     """Every class attacked by itself."""
-    return [run(name, model, x, targets=others[:, place].contiguous(), **options) for place in range(others.shape[1])]
+    return [
+        run(name, model, x, targets=others[:, place].contiguous(), **options)
+        for place in range(others.shape[1])
+    ]
 
 
 def stack(results, part):
@@ -51,7 +66,9 @@ def stack(results, part):
 
 
 def check_case(result, alone, case, x):
-    """The case of attacks on every class by itself: chosen by the attack's own rule, paid for one after another."""
+    """The case of attacks on every class by itself: chosen by the attack's own rule, paid for
+    one after another.
+    """
     queries, rows = stack(alone, "queries"), torch.arange(len(x))
 
     def chosen_by(name):
@@ -74,7 +91,10 @@ def check_case(result, alone, case, x):
     success = stack(alone, "success")
     assert torch.equal(result.success, success.all(1) if case == "worst" else success.any(1))
     # in order of the classes: what the ones before have cost, and then the charge of this one
-    first, clock = [], torch.cat([torch.ones(len(x), 1, dtype=torch.int64), 1 + queries.cumsum(1)[:, :-1]], dim=1)
+    first, clock = (
+        [],
+        torch.cat([torch.ones(len(x), 1, dtype=torch.int64), 1 + queries.cumsum(1)[:, :-1]], dim=1),
+    )
     for sample in range(len(x)):
         met = [
             int(clock[sample, place] + one.queries_to_success[sample])
@@ -113,7 +133,9 @@ def test_within_a_ball_the_best_case_needs_one_class_and_the_worst_all(case, sha
 
 @every
 def test_nothing_is_reached(name, few, model):
-    """No margin is so large: inputs come back, each its own, and the worst case waits for no class."""
+    """No margin is so large: inputs come back, each its own, and the worst case waits for no
+    class.
+    """
     x, y, _ = few
     for case in ("best", "worst", "average"):
         result = run(name, model, x, y, targets=case, confidence=1e4)
@@ -137,9 +159,11 @@ def test_the_value_is_that_of_the_returned_example(name, few, model):
     kept = result.trace["radius"][0] if name == "i_fgm" else result.trace["value"][-1]
     assert torch.equal(result.value, torch.where(found, kept, torch.inf))
     of = {
-        "ead": lambda d: 1e-3 * d["l1"] + d["l2"].square(), "cw": lambda d: d["l2"].square(),
-        "zoo": lambda d: d["l2"].square(), "i_fgm": None,
-    }[name]  # fmt: skip
+        "ead": lambda d: 1e-3 * d["l1"] + d["l2"].square(),
+        "cw": lambda d: d["l2"].square(),
+        "zoo": lambda d: d["l2"].square(),
+        "i_fgm": None,
+    }[name]
     if of is None:
         assert bool((result.distance <= result.value + 1e-6)[found].all())
     else:
@@ -151,8 +175,13 @@ def test_the_rule_and_not_the_nearest_chooses_the_class(few, model):
     """In L-inf the elastic net's best class is not the nearest one of every sample."""
     x, y, others = few
     alone = each("ead", model, x, others, norm="linf", beta=0.05)
-    by_rule, by_distance = stack(alone, "value").argmin(1), stack(alone, "nearest_distance").argmin(1)
-    assert bool((by_rule != by_distance).any()), "both choose the same classes: the test says nothing"
+    by_rule, by_distance = (
+        stack(alone, "value").argmin(1),
+        stack(alone, "nearest_distance").argmin(1),
+    )
+    assert bool((by_rule != by_distance).any()), (
+        "both choose the same classes: the test says nothing"
+    )
     result = run("ead", model, x, y, norm="linf", beta=0.05, targets="best")
     assert torch.equal(model(result.x_adv).argmax(1), others[torch.arange(4), by_rule])
     assert torch.equal(result.nearest_distance, stack(alone, "nearest_distance").amin(1))
@@ -165,7 +194,9 @@ def test_where_the_choice_lies_outside_the_ball_its_stand_in_has_a_value_too(few
     free = run("ead", model, x, targets=target, norm="linf", beta=0.05)
     gap = free.distance - free.nearest_distance
     widest = int(gap.argmax())
-    assert float(gap[widest]) > 1e-3, "the rule's choice is the nearest everywhere: the test says nothing"
+    assert float(gap[widest]) > 1e-3, (
+        "the rule's choice is the nearest everywhere: the test says nothing"
+    )
     eps = float(free.distance[widest] + free.nearest_distance[widest]) / 2
     held = run("ead", model, x, targets=target, norm="linf", beta=0.05, eps=eps)
     found = held.distortions()
@@ -193,7 +224,9 @@ def test_all_holds_every_example_beside_the_best_case(name, few, model):
     best = run(name, model, x, y, targets="best")
     for part in ("x_adv", "distance", "x_nearest", "queries", "success", "value"):
         assert torch.equal(getattr(result, part), getattr(best, part)), part
-    parts = [run(name, model, x[rows], y[rows], targets="all") for rows in (slice(0, 3), slice(3, 4))]
+    parts = [
+        run(name, model, x[rows], y[rows], targets="all") for rows in (slice(0, 3), slice(3, 4))
+    ]
     joined = AttackResult.cat(parts)
     assert torch.equal(joined.samples, result.samples)
     assert torch.equal(joined.trace["target"], result.trace["target"])
@@ -222,8 +255,12 @@ def test_case_distortions_take_each_metric_by_itself(few, model):
         assert torch.equal(best[name], table.amin(0))
         assert torch.equal(worst[name], table.amax(0))
     assert best["success"].tolist() == worst["success"].tolist() == [True] * 4
-    minima = {name: torch.stack([one[name] for one in classes]).argmin(0) for name in ("l1", "linf")}
-    assert bool((minima["l1"] != minima["linf"]).any()), "one class has all minima: the test says nothing"
+    minima = {
+        name: torch.stack([one[name] for one in classes]).argmin(0) for name in ("l1", "linf")
+    }
+    assert bool((minima["l1"] != minima["linf"]).any()), (
+        "one class has all minima: the test says nothing"
+    )
 
 
 def test_case_distortions_of_the_average_case_are_those_of_targets_average(few, model):
@@ -243,15 +280,27 @@ def test_case_distortions_of_the_average_case_are_those_of_targets_average(few, 
 
 
 def test_the_figures_of_the_thesis_on_mnist(art_ext_data):
-    """Each metric from an example of its own; one class by the nearest distance would give 9.439 / 1.818 / .780."""
-    network = load_weights(mnist_lenet5(), art_ext_data / "checkpoints" / "mnist_lenet5_advertorch_nat.safetensors")
+    """Each metric from an example of its own; one class by the nearest distance would give 9.439
+    / 1.818 / .780.
+    """
+    network = load_weights(
+        mnist_lenet5(), art_ext_data / "checkpoints" / "mnist_lenet5_advertorch_nat.safetensors"
+    )
     network.eval()
     data = load_data("mnist", root=art_ext_data).first(40)
     with torch.no_grad():
         right = (network(data.x).argmax(1) == data.y).nonzero().squeeze(1)[:8]
     x, y = data.x[right], data.y[right]
     result = attacks.ead(
-        network, x, y, beta=0.01, max_iter=60, search_steps=3, initial_const=0.3, abort_early=False, targets="all"
+        network,
+        x,
+        y,
+        beta=0.01,
+        max_iter=60,
+        search_steps=3,
+        initial_const=0.3,
+        abort_early=False,
+        targets="all",
     )
     for case, wanted in (("best", (9.21, 1.76, 0.610)), ("worst", (32.7, 3.86, 0.992))):
         found = case_distortions(result, x, case)
@@ -282,10 +331,14 @@ def test_the_worst_case_needs_every_class():
 def test_case_distortions_refuse_what_they_cannot_read(few, model):
     x, y, _ = few
     best = run("i_fgm", model, x, y, targets="best")
-    with pytest.raises(ValueError, match="needs the examples of all classes: run the attack with targets='all'"):
+    with pytest.raises(
+        ValueError, match="needs the examples of all classes: run the attack with targets='all'"
+    ):
         case_distortions(best, x, "best")
     result = run("i_fgm", model, x, y, targets="all")
-    with pytest.raises(ValueError, match="case must be one of 'best', 'average', 'worst', got 'all'"):
+    with pytest.raises(
+        ValueError, match="case must be one of 'best', 'average', 'worst', got 'all'"
+    ):
         case_distortions(result, x, "all")
     with pytest.raises(ValueError, match="x must have the shape of x_adv"):
         case_distortions(result, x[:2], "best")
@@ -298,7 +351,10 @@ def test_case_distortions_refuse_what_they_cannot_read(few, model):
 def test_the_best_case_of_a_wrong_sample_is_the_wrong_class_itself(name, few, model):
     x, y, _ = few
     wrong = torch.cat([(y[:2] + 1) % 10, y[2:]])
-    mixed, right = run(name, model, x, wrong, targets="best"), run(name, model, x[2:], y[2:], targets="best")
+    mixed, right = (
+        run(name, model, x, wrong, targets="best"),
+        run(name, model, x[2:], y[2:], targets="best"),
+    )
     assert mixed.already_adversarial.tolist() == [True] * 2 + [False] * 2
     assert mixed.success[:2].tolist() == [True, True]
     assert mixed.queries[:2].tolist() == mixed.queries_to_success[:2].tolist() == [1, 1]
@@ -320,7 +376,9 @@ def test_the_best_case_of_a_wrong_sample_is_the_wrong_class_itself(name, few, mo
 def test_the_worst_case_of_a_wrong_sample_is_still_the_farthest_class(name, few, model):
     x, y, _ = few
     shifted = (y + 1) % 10
-    others = torch.stack([torch.tensor([k for k in range(10) if k != own]) for own in shifted.tolist()])
+    others = torch.stack(
+        [torch.tensor([k for k in range(10) if k != own]) for own in shifted.tolist()]
+    )
     result = run(name, model, x, shifted, targets="worst")
     check_case(result, each(name, model, x, others), "worst", x)
     assert not bool(result.already_adversarial.any())
@@ -345,14 +403,18 @@ def test_a_wrong_sample_without_the_margin_is_attacked_in_every_class(case):
 def test_failures_get_their_own_input_back():
     """A wrong sample too, for which the margin is out of reach."""
     x = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
-    result = run("ead", lambda rows: rows.flatten(1), x, torch.tensor([0, 0]), targets="best", confidence=5.0)
+    result = run(
+        "ead", lambda rows: rows.flatten(1), x, torch.tensor([0, 0]), targets="best", confidence=5.0
+    )
     assert not bool(result.success.any())
     assert torch.equal(result.x_adv, x)
     assert torch.equal(result.x_nearest, x)
 
 
 def test_of_a_model_that_changes_its_mind_the_first_answer_counts():
-    """It is wrong for the last sample, and right ever after: no other sample's row is taken for that one."""
+    """It is wrong for the last sample, and right ever after: no other sample's row is taken for
+    that one.
+    """
     x, answers = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)), []
 
     def model(rows):
@@ -421,9 +483,16 @@ def test_every_wrong_class_is_as_likely_as_any_other():
     x = torch.rand(3000, 5, generator=torch.Generator().manual_seed(0))
     y = torch.full((3000,), 1)
     result = attacks.i_fgm(
-        lambda rows: rows * 1.0, x, y, targets="average", num_steps=1, norm="linf", max_radius=1.0, resolution=1.0,
+        lambda rows: rows * 1.0,
+        x,
+        y,
+        targets="average",
+        num_steps=1,
+        norm="linf",
+        max_radius=1.0,
+        resolution=1.0,
         seed=0,
-    )  # fmt: skip
+    )
     hit = ~result.already_adversarial
     assert bool(result.success.all())
     reached = result.x_adv.argmax(1)
@@ -431,7 +500,8 @@ def test_every_wrong_class_is_as_likely_as_any_other():
     assert int(counts[1]) == 0
     # 750 each, a standard deviation of 24
     assert bool(((counts[[0, 2, 3, 4]] - 750).abs() < 120).all())
-    assert 400 < int((~hit).sum()) < 800  # a fifth of the drawn classes are what the model says anyway
+    # a fifth of the drawn classes are what the model says anyway
+    assert 400 < int((~hit).sum()) < 800
 
 
 # ---- budgets and labels
@@ -451,7 +521,9 @@ def test_a_budget_is_shared_among_the_classes(name, budget, few, model):
 def test_a_budget_that_reaches_no_class_is_refused(name, few, model):
     x, y, _ = few
     for case, budget, width in (("best", 9, 9), ("worst", 1, 9), ("average", 1, 1)):
-        with pytest.raises(ValueError, match=f"max_queries must be > {width}, one for each class attacked, got"):
+        with pytest.raises(
+            ValueError, match=f"max_queries must be > {width}, one for each class attacked, got"
+        ):
             run(name, model, x, y, targets=case, max_queries=budget)
     for bad in (0, 2.5, True):
         with pytest.raises(ValueError, match="max_queries must be an integer"):
@@ -469,7 +541,9 @@ def test_missing_labels_cost_nothing(name, few, model):
 
 def test_labels_beyond_the_model_are_refused(few, model):
     x, y, _ = few
-    with pytest.raises(ValueError, match="y must hold class indices below 10, the model's width, got 10"):
+    with pytest.raises(
+        ValueError, match="y must hold class indices below 10, the model's width, got 10"
+    ):
         run("ead", model, x, torch.full_like(y, 10), targets="best")
 
 
@@ -498,4 +572,6 @@ def test_distortions_and_all_examples_survive_a_file(few, model, tmp_path):
         assert torch.equal(kept.trace[name], result.trace[name])
         assert kept.trace[name].dtype == result.trace[name].dtype
     for case in ("best", "average", "worst"):
-        assert torch.equal(case_distortions(kept, x, case)["l1"], case_distortions(result, x, case)["l1"])
+        assert torch.equal(
+            case_distortions(kept, x, case)["l1"], case_distortions(result, x, case)["l1"]
+        )

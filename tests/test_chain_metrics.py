@@ -39,29 +39,36 @@ class Threshold(nn.Module):
 
 
 def chain(first, already=None, **changes):
-    """The result of a chain whose states (S, N) differ in their first coordinate; the second is 0.5."""
+    """The result of a chain whose states (S, N) differ in their first coordinate; the second is
+    0.5.
+    """
     states = torch.tensor(first)
     count = states.shape[1]
     samples = torch.stack([states, torch.full_like(states, 0.5)], dim=2)
     zeros = torch.zeros(count, dtype=torch.int64)
     result = AttackResult(
-        x_adv=samples[-1], success=torch.ones(count, dtype=torch.bool),
-        already_adversarial=torch.tensor(already or [False] * count, dtype=torch.bool), distance=torch.zeros(count),
+        x_adv=samples[-1],
+        success=torch.ones(count, dtype=torch.bool),
+        already_adversarial=torch.tensor(already or [False] * count, dtype=torch.bool),
+        distance=torch.zeros(count),
         x_nearest=None,
-        queries=zeros, queries_to_success=zeros, gradients=zeros, wasted_rows=zeros, norm="linf", eps=1.0, seed=0,
-        early_stop=False, samples=samples,
-    )  # fmt: skip
+        queries=zeros,
+        queries_to_success=zeros,
+        gradients=zeros,
+        wasted_rows=zeros,
+        norm="linf",
+        eps=1.0,
+        seed=0,
+        early_stop=False,
+        samples=samples,
+    )
     return replace(result, **changes)
 
 
 # five samples of class 0, three states each
 X = torch.tensor([[0.1, 0.5], [0.1, 0.5], [0.2, 0.5], [0.1, 0.5], [0.1, 0.5]])
 Y = torch.zeros(5, dtype=torch.int64)
-STATES = [
-    [0.3, 0.3, 0.3, 0.1, 0.9],
-    [0.6, 0.1, 0.3, 0.1, 0.9],
-    [0.9, 0.3, 0.3, 0.1, 0.9],
-]  # fmt: skip
+STATES = [[0.3, 0.3, 0.3, 0.1, 0.9], [0.6, 0.1, 0.3, 0.1, 0.9], [0.9, 0.3, 0.3, 0.1, 0.9]]
 
 
 class TestTransfer:
@@ -77,7 +84,8 @@ class TestTransfer:
         assert found.share == pytest.approx(0.8)
 
     def test_only_samples_that_the_model_has_right_before(self):
-        # shifted by -0.1 the third sample is class 1 already; shifted by 0.1 its states 0.3 are class 0
+        # shifted by -0.1 the third sample is class 1 already; shifted by 0.1 its states 0.3 are
+        # class 0
         left = transfer_success(chain(STATES).x_adv, X, Y, Threshold(-0.1))
         assert left.counted.tolist() == [True, True, False, True, True]
         assert (left.share, left.count) == (pytest.approx(3 / 4), 4)
@@ -86,7 +94,9 @@ class TestTransfer:
 
     def test_only_samples_that_were_attacked(self):
         already = torch.tensor([True, False, False, False, True])
-        found = transfer_success(chain(STATES).x_adv, X, Y, Threshold(), already_adversarial=already)
+        found = transfer_success(
+            chain(STATES).x_adv, X, Y, Threshold(), already_adversarial=already
+        )
         assert found.counted.tolist() == [False, True, True, True, False]
         assert (found.share, found.count) == (pytest.approx(2 / 3), 3)
 
@@ -109,7 +119,9 @@ class TestTransfer:
 
         found = transfer_success(chain(STATES).samples, X, Y, broken)
         assert found.rates.tolist() == pytest.approx([2 / 3, 2 / 3, 1, 0, 0])
-        none = transfer_success(chain(STATES).samples, X, Y, lambda rows: Threshold().eval()(rows) * torch.nan)
+        none = transfer_success(
+            chain(STATES).samples, X, Y, lambda rows: Threshold().eval()(rows) * torch.nan
+        )
         assert (none.count, math.isnan(none.share)) == (0, True)
 
     @pytest.mark.parametrize("batch_size", [1, 3, 256])
@@ -125,7 +137,9 @@ class TestTransfer:
         before = result.samples.clone()
         expected = transfer_success(result.samples, X, Y, Threshold())
         asked = X.clone()
-        found = transfer_success(result.samples, asked, Y, labels, outputs="labels", batch_size=batch_size)
+        found = transfer_success(
+            result.samples, asked, Y, labels, outputs="labels", batch_size=batch_size
+        )
         assert torch.equal(found.rates, expected.rates)
         assert torch.equal(found.counted, expected.counted)
         assert torch.equal(result.samples, before)
@@ -139,13 +153,19 @@ class TestTransfer:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"examples": torch.zeros(4, 2)}, r"examples must have shape \(5, 2\), or states of it, got \(1, 4, 2\)"),
+            (
+                {"examples": torch.zeros(4, 2)},
+                r"examples must have shape \(5, 2\), or states of it, got \(1, 4, 2\)",
+            ),
             ({"examples": torch.zeros(3, 5, 3)}, r"examples must have shape \(5, 2\)"),
             ({"models": []}, "models must hold at least one model, got none"),
             ({"models": [3]}, "model must be an nn.Module or a callable"),
             ({"y": torch.zeros(4, dtype=torch.int64)}, "y must have shape"),
             ({"targets": torch.zeros(5)}, "targets must be a tensor of integer class indices"),
-            ({"already_adversarial": torch.zeros(2, dtype=torch.bool)}, r"already_adversarial must have shape \(5,\)"),
+            (
+                {"already_adversarial": torch.zeros(2, dtype=torch.bool)},
+                r"already_adversarial must have shape \(5,\)",
+            ),
         ],
     )
     def test_arguments_that_do_not_fit(self, changes, message):
@@ -163,7 +183,7 @@ class TestAllOrNothing:
     def test_samples_adversarial_already_and_wrong_ones_do_not_count(self):
         found = all_or_nothing_success(
             chain(STATES, already=[True] + [False] * 4), X, Y, [Threshold(), Threshold(-0.1)]
-        )  # fmt: skip
+        )
         assert found.counted.tolist() == [False, True, False, True, True]
         assert found.share == pytest.approx(1 / 3)
 
@@ -177,7 +197,7 @@ class TestAllOrNothing:
         result = hmcam(digits_net, x, y, eps=0.2, num_steps=4, num_transitions=3, seed=0)
         one_by_one = transfer_success(
             result.samples, x, y, linear_net, already_adversarial=result.already_adversarial
-        )  # fmt: skip
+        )
         strict = all_or_nothing_success(result, x, y, linear_net)
         assert strict.count == one_by_one.count > 20
         assert strict.share <= one_by_one.share
@@ -189,14 +209,18 @@ class TestAllOrNothing:
         assert own.share == pytest.approx(float(fools[attacked].double().mean()))
 
     def test_refuses_a_result_without_a_chain(self):
-        with pytest.raises(ValueError, match="result must have samples, got none: pass that of hmcam, or of pgd"):
+        with pytest.raises(
+            ValueError, match="result must have samples, got none: pass that of hmcam, or of pgd"
+        ):
             all_or_nothing_success(chain(STATES, samples=None), X, Y, Threshold())
 
 
 class TestPairedInterval:
     def rate(self, rates, counted=None):
         rates = torch.tensor(rates, dtype=torch.float64)
-        counted = torch.ones(len(rates), dtype=torch.bool) if counted is None else torch.tensor(counted)
+        counted = (
+            torch.ones(len(rates), dtype=torch.bool) if counted is None else torch.tensor(counted)
+        )
         return FoolingRate(float(rates[counted].mean()), int(counted.sum()), rates, counted)
 
     def test_by_hand(self):
@@ -207,7 +231,10 @@ class TestPairedInterval:
         assert found.difference == pytest.approx(0.1)
         assert found.count == 100
         reach = 1.96 * math.sqrt((0.3 - 0.1**2) * 100 / 99) / 10
-        assert (found.low, found.high) == (pytest.approx(0.1 - reach, abs=1e-4), pytest.approx(0.1 + reach, abs=1e-4))
+        assert (found.low, found.high) == (
+            pytest.approx(0.1 - reach, abs=1e-4),
+            pytest.approx(0.1 + reach, abs=1e-4),
+        )
         back = paired_interval(second, first)
         assert (back.low, back.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
 
@@ -252,7 +279,8 @@ class TestPairedInterval:
 class TestDiversity:
     def test_mean_distance_over_the_pairs(self):
         found = diversity(chain(STATES))
-        # the pairs of 0.3, 0.6, 0.9 are 0.3, 0.6 and 0.3 apart; those of 0.3, 0.1, 0.3 are 0.2, 0 and 0.2
+        # the pairs of 0.3, 0.6, 0.9 are 0.3, 0.6 and 0.3 apart; those of 0.3, 0.1, 0.3 are 0.2, 0
+        # and 0.2
         assert found.distance.tolist() == pytest.approx([0.4, 0.4 / 3, 0, 0, 0], abs=1e-6)
         assert found.mean_distance == pytest.approx((0.4 + 0.4 / 3) / 5, abs=1e-6)
         assert found.classes is None
@@ -262,7 +290,9 @@ class TestDiversity:
     def test_in_the_result_s_norm(self, norm, p):
         generator = torch.Generator().manual_seed(0)
         samples = torch.rand(5, 4, 2, 3, generator=generator)
-        found = diversity(chain(STATES, samples=samples, norm=norm, already_adversarial=torch.zeros(4) > 0))
+        found = diversity(
+            chain(STATES, samples=samples, norm=norm, already_adversarial=torch.zeros(4) > 0)
+        )
         for k in range(4):
             pairs = [
                 float(torch.linalg.vector_norm((a - b).double(), ord=p))
@@ -282,8 +312,9 @@ class TestDiversity:
 
     def test_a_row_of_nan_is_no_class(self):
         found = diversity(
-            chain(STATES), lambda rows: torch.where(rows[:, :1] > 0.8, torch.nan, Threshold().eval()(rows))
-        )  # fmt: skip
+            chain(STATES),
+            lambda rows: torch.where(rows[:, :1] > 0.8, torch.nan, Threshold().eval()(rows)),
+        )
         assert found.classes.tolist() == [2, 2, 1, 1, 0]
 
     def test_a_chain_of_one_has_no_pairs(self):
@@ -308,16 +339,27 @@ class TestAcceptance:
         accepted = torch.tensor([[1.0, 0.0, nan, 1.0], [0.0, 0.0, nan, nan], [1.0, 1.0, nan, nan]])
         result = chain(STATES, trace={"accepted": accepted})
         assert acceptance_rate(result) == pytest.approx(4 / 7)
-        assert math.isnan(acceptance_rate(chain(STATES, trace={"accepted": torch.full((2, 4), nan)})))
+        assert math.isnan(
+            acceptance_rate(chain(STATES, trace={"accepted": torch.full((2, 4), nan)}))
+        )
 
     def test_hot_chains_accept_more(self, digits_net, digits):
         x, y = digits
         rates = [
             acceptance_rate(
-                hmcam(digits_net, x, y, eps=0.3, num_steps=1, num_transitions=8, temperature=tau, seed=0)
+                hmcam(
+                    digits_net,
+                    x,
+                    y,
+                    eps=0.3,
+                    num_steps=1,
+                    num_transitions=8,
+                    temperature=tau,
+                    seed=0,
+                )
             )
             for tau in (0.01, 1e6)
-        ]  # fmt: skip
+        ]
         assert 0.5 < rates[0] < 1
         assert rates[1] == 1
 

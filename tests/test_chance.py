@@ -1,4 +1,6 @@
-"""Clean accuracy at chance level and class counts that differ: warnings of evaluations and trainings."""
+"""Clean accuracy at chance level and class counts that differ: warnings of evaluations and
+trainings.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class TestChanceLevel:
     def test_message(self):
         message = chance_warning(5, [10] * 10, 10)
         assert message is not None
-        assert message.startswith("clean accuracy 5.0 % [2.2, 11.2] is not above the chance level of 10.0 %")
+        assert message.startswith(
+            "clean accuracy 5.0 % [2.2, 11.2] is not above the chance level of 10.0 %"
+        )
         for cause in ("order", "weights", "preprocessing"):
             assert cause in message
 
@@ -54,7 +58,9 @@ def kinds(model: Any, data: Dataset, folder: Path, **options: Any) -> dict[str, 
 
 class TestEvaluate:
     def test_right_labels(self, digits_net, tmp_path):
-        assert not {"chance-level", "classes"} & set(kinds(digits_net, load_data("digits").first(100), tmp_path))
+        assert not {"chance-level", "classes"} & set(
+            kinds(digits_net, load_data("digits").first(100), tmp_path)
+        )
 
     @pytest.mark.parametrize("shift", [1, 3, 9])
     def test_shifted_labels(self, digits_net, tmp_path, shift):
@@ -99,7 +105,12 @@ class TestClasses:
 
     def test_without_names_the_labels_tell_from_five_a_class_on(self, tmp_path):
         data = load_data("digits").first(60)
-        for width, samples, warned in ((12, 60, True), (13, 60, False), (12, 59, False), (10, 60, False)):
+        for width, samples, warned in (
+            (12, 60, True),
+            (13, 60, False),
+            (12, 59, False),
+            (10, 60, False),
+        ):
             part = Dataset("unnamed", data.x[:samples], data.y[:samples])
             found = kinds(Widened(data, width), part, tmp_path / f"{width}-{samples}")
             assert ("classes" in found) == warned
@@ -122,7 +133,19 @@ class Widened(nn.Module):
 
 def test_training_prints_it(tmp_path):
     pytest.importorskip("accelerate")
-    command = ["train", "--recipe", "natural", "--data", "digits", "--updates", "1", "--n", "64", "--test-n", "60"]
+    command = [
+        "train",
+        "--recipe",
+        "natural",
+        "--data",
+        "digits",
+        "--updates",
+        "1",
+        "--n",
+        "64",
+        "--test-n",
+        "60",
+    ]
     command += ["--learning-rate", "1e-8", "--validation", "0", "--device", "cpu", "--quiet"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
@@ -132,12 +155,20 @@ def test_training_prints_it(tmp_path):
 
 
 def checkpoints_of(folder: Path) -> list[str]:
-    return sorted(file.stem for file in (folder / "checkpoints").glob("*.safetensors") if "imagenet" not in file.stem)
+    return sorted(
+        file.stem
+        for file in (folder / "checkpoints").glob("*.safetensors")
+        if "imagenet" not in file.stem
+    )
 
 
 def test_third_party_checkpoints(art_ext_data):
-    """Silent on every network with the right labels, raised for each with labels y + 1 modulo 10."""
-    spec = importlib.util.spec_from_file_location("architectures", art_ext_data / "architectures.py")
+    """Silent on every network with the right labels, raised for each with labels y + 1 modulo
+    10.
+    """
+    spec = importlib.util.spec_from_file_location(
+        "architectures", art_ext_data / "architectures.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     architectures = importlib.util.module_from_spec(spec)
@@ -145,10 +176,14 @@ def test_third_party_checkpoints(art_ext_data):
     names = checkpoints_of(art_ext_data)
     assert len(names) == 19
     for name in names:
-        data = load_data(name.split("_")[0].replace("cifar", "cifar10"), root=art_ext_data).first(200)
+        data = load_data(name.split("_")[0].replace("cifar", "cifar10"), root=art_ext_data).first(
+            200
+        )
         with torch.no_grad():
             predicted = architectures.load(name)(data.x).argmax(1)
         for shift, warned in ((0, False), (1, True)):
             labels = (data.y + shift) % 10
             correct = int((predicted == labels).sum())
-            assert (chance_warning(correct, labels.bincount().tolist(), 10) is not None) == warned, name
+            assert (
+                chance_warning(correct, labels.bincount().tolist(), 10) is not None
+            ) == warned, name

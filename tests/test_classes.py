@@ -30,7 +30,10 @@ def make_folders(root: Path, names: list[str], prefix: str = "") -> Path:
 def class_of_folders(data, names: list[str]) -> dict[str, int]:
     """Class index of each folder, told apart by the pixels."""
     positions = (data.x[:, 0, 0, 0] * 255).round().long().tolist()
-    return {names[position]: int(label) for position, label in zip(positions, data.y.tolist(), strict=True)}
+    return {
+        names[position]: int(label)
+        for position, label in zip(positions, data.y.tolist(), strict=True)
+    }
 
 
 NUMBERED = [str(number) for number in range(12)]
@@ -55,7 +58,8 @@ class TestOrder:
         [
             (["0100", "020", "003"], ["003", "020", "0100"]),
             (["1", "2", "10"], ["1", "2", "10"]),
-            (["1", "10", "2", "b"], ["1", "10", "2", "b"]),  # one name is no number, so all are text
+            # one name is no number, so all are text
+            (["1", "10", "2", "b"], ["1", "10", "2", "b"]),
             (["-1", "1", "10", "9"], ["-1", "1", "10", "9"]),
         ],
     )
@@ -74,7 +78,9 @@ class TestOrder:
         assert not caplog.records
 
     def test_unknown_order(self, tmp_path):
-        with pytest.raises(ValueError, match=r"class_order must be one of 'numeric', 'text', got 'natural'"):
+        with pytest.raises(
+            ValueError, match=r"class_order must be one of 'numeric', 'text', got 'natural'"
+        ):
             load_data(make_folders(tmp_path, ["a"]), class_order="natural")
 
 
@@ -83,7 +89,9 @@ MAPPING = {"cat": 0, "ant": 1, "bee": 2}
 FILES = {
     "object.json": json.dumps(MAPPING),
     "list.json": json.dumps(["cat", "ant", "bee"]),
-    "imagenet.json": json.dumps({"0": ["cat", "tabby"], "1": ["ant", "emmet"], "2": ["bee", "bumblebee"]}),
+    "imagenet.json": json.dumps(
+        {"0": ["cat", "tabby"], "1": ["ant", "emmet"], "2": ["bee", "bumblebee"]}
+    ),
     "names.txt": "cat\nant\nbee\n",
     "header.csv": "folder,index\ncat,0\nant,1\nbee,2\n",
     "plain.csv": "bee, 2\ncat, 0\nant, 1\n",
@@ -100,7 +108,10 @@ class TestMapping:
 
     @pytest.mark.parametrize("classes", [MAPPING, ["cat", "ant", "bee"], ("cat", "ant", "bee")])
     def test_objects(self, tmp_path, classes):
-        assert class_of_folders(load_data(make_folders(tmp_path, NAMES), classes=classes), NAMES) == MAPPING
+        assert (
+            class_of_folders(load_data(make_folders(tmp_path, NAMES), classes=classes), NAMES)
+            == MAPPING
+        )
 
     def test_a_part_of_the_classes_keeps_its_indices(self, tmp_path):
         classes = [f"class{index}" for index in range(5)]
@@ -116,13 +127,21 @@ class TestMapping:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("m.json", '{"ant": 0, "bee": 1}', r"m\.json must give an index to every class folder, but lacks 'cat'"),
+            (
+                "m.json",
+                '{"ant": 0, "bee": 1}',
+                r"m\.json must give an index to every class folder, but lacks 'cat'",
+            ),
             ("m.json", '{"ant": 0.5, "bee": 1, "cat": 2}', r"an integer >= 0, got 0\.5 for 'ant'"),
             ("m.json", '{"ant": true, "bee": 1, "cat": 2}', r"an integer >= 0, got True for 'ant'"),
             ("m.json", '{"ant": -1, "bee": 1, "cat": 2}', r"an integer >= 0, got -1 for 'ant'"),
             ("m.json", '{"0": "ant", "1": "bee"}', r"an integer >= 0, got 'ant' for '0'"),
             ("m.json", '{"ant": 0, "ant": 1}', r"each class folder once, got 'ant' twice"),
-            ("m.json", '{"ant": 0, "bee": 0, "cat": 1}', r"class 0 to two folders, 'ant' and 'bee'"),
+            (
+                "m.json",
+                '{"ant": 0, "bee": 0, "cat": 1}',
+                r"class 0 to two folders, 'ant' and 'bee'",
+            ),
             ("m.json", "[1, 2, 3]", r"must name class folders, got 1"),
             ("m.json", "3", r"must hold a JSON object .*, got int"),
             ("m.json", "{}", r"must hold a JSON object .*, got nothing"),
@@ -139,7 +158,9 @@ class TestMapping:
             load_data(make_folders(tmp_path / "images", NAMES), classes=tmp_path / name)
 
     def test_missing_file(self, tmp_path):
-        with pytest.raises(ValueError, match=r"classes must name a file .*absent\.json', which is no file"):
+        with pytest.raises(
+            ValueError, match=r"classes must name a file .*absent\.json', which is no file"
+        ):
             load_data(make_folders(tmp_path, NAMES), classes=tmp_path / "absent.json")
 
     def test_data_without_class_folders(self, tmp_path):
@@ -159,7 +180,9 @@ class TestSplits:
     def test_splits_with_other_folders(self, tmp_path):
         make_folders(tmp_path, ["a", "b", "c"], "train")
         make_folders(tmp_path, ["a", "c"], "test")
-        with pytest.raises(ValueError, match=r"must hold the same class folders, but 'b' is in one of them only"):
+        with pytest.raises(
+            ValueError, match=r"must hold the same class folders, but 'b' is in one of them only"
+        ):
             load_data(tmp_path)
 
     def test_classes_called_train_and_test(self, tmp_path):
@@ -168,7 +191,9 @@ class TestSplits:
 
 @pytest.mark.parametrize("options", [[], ["--class-order", "text"], ["--classes", "MAP"]])
 def test_the_command_line_evaluates_and_records_it(tmp_path, options):
-    """A model that reads the class off the pixels is right exactly when the folders are numbered as it numbers them."""
+    """A model that reads the class off the pixels is right exactly when the folders are numbered
+    as it numbers them.
+    """
     root = make_folders(tmp_path / "images", NUMBERED)
     (tmp_path / "net.py").write_text(
         "import torch\n"
@@ -179,8 +204,24 @@ def test_the_command_line_evaluates_and_records_it(tmp_path, options):
     mapping.write_text(json.dumps({name: int(name) for name in NUMBERED}))
     options = [str(mapping) if option == "MAP" else option for option in options]
     out = tmp_path / "run"
-    command = ["evaluate", "--model", f"{tmp_path / 'net.py'}:build", "--data", str(root), "--out", str(out)]
-    command += ["--attack-args", "rays.max_queries=20", "--eps", ".001", "--quiet", "--outputs", "probabilities"]
+    command = [
+        "evaluate",
+        "--model",
+        f"{tmp_path / 'net.py'}:build",
+        "--data",
+        str(root),
+        "--out",
+        str(out),
+    ]
+    command += [
+        "--attack-args",
+        "rays.max_queries=20",
+        "--eps",
+        ".001",
+        "--quiet",
+        "--outputs",
+        "probabilities",
+    ]
     command += ["--attack", "rays", *options]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
@@ -198,7 +239,14 @@ def test_the_command_line_explains_a_bad_mapping(tmp_path):
         ["evaluate", "--model", "art_ext.models:digits_cnn"],
         ["train", "--recipe", "natural", "--model", "digits-cnn", "--eps", ".1"],
     ):
-        options = ["--data", str(root), "--classes", str(tmp_path / "m.json"), "--out", str(tmp_path / "run")]
+        options = [
+            "--data",
+            str(root),
+            "--classes",
+            str(tmp_path / "m.json"),
+            "--out",
+            str(tmp_path / "run"),
+        ]
         done = CliRunner().invoke(app, [*command, *options])
         assert done.exit_code == 2
         assert "Traceback" not in done.output
@@ -217,9 +265,16 @@ def test_training_reads_class_folders(tmp_path):
         "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 11))\n"
     )
     given = {
-        "recipe": "natural", "data": str(tmp_path / "images"), "model": f"{tmp_path / 'net.py'}:build", "eps": 0.01,
-        "epochs": 1, "batch_size": 4, "validation": 0, "class_order": "text", "device": "cpu",
-    }  # fmt: skip
+        "recipe": "natural",
+        "data": str(tmp_path / "images"),
+        "model": f"{tmp_path / 'net.py'}:build",
+        "eps": 0.01,
+        "epochs": 1,
+        "batch_size": 4,
+        "validation": 0,
+        "class_order": "text",
+        "device": "cpu",
+    }
     configuration = resolve(given)
     run = run_training(configuration, tmp_path / "run")
     assert run is not None

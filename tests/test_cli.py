@@ -60,19 +60,33 @@ def command(tmp_path: Path) -> list[object]:
     file = tmp_path / "nets.py"
     file.write_text(MODEL)
     return [
-        "evaluate", "--model", f"{file}:linear", "--data", "digits", "--n", 12, "--eps", "8/255", "--max-queries", 30,
-        "--out", tmp_path / "run",
-    ]  # fmt: skip
+        "evaluate",
+        "--model",
+        f"{file}:linear",
+        "--data",
+        "digits",
+        "--n",
+        12,
+        "--eps",
+        "8/255",
+        "--max-queries",
+        30,
+        "--out",
+        tmp_path / "run",
+    ]
 
 
 class TestParsing:
     @pytest.mark.parametrize(
-        ("text", "value"), [("8/255", 8 / 255), ("0.3", 0.3), ("1e-2", 0.01), (" 4 / 255 ", 4 / 255), ("-1", -1.0)]
+        ("text", "value"),
+        [("8/255", 8 / 255), ("0.3", 0.3), ("1e-2", 0.01), (" 4 / 255 ", 4 / 255), ("-1", -1.0)],
     )
     def test_numbers_and_fractions(self, text: str, value: float) -> None:
         assert parse_number("eps", text) == value
 
-    @pytest.mark.parametrize("text", ["", "8/0", "8/255/2", "inf", "nan", "__import__('os')", "2**3", "8\\255"])
+    @pytest.mark.parametrize(
+        "text", ["", "8/0", "8/255/2", "inf", "nan", "__import__('os')", "2**3", "8\\255"]
+    )
     def test_anything_else_is_refused(self, text: str) -> None:
         with pytest.raises(ValueError, match="eps must hold numbers or fractions"):
             parse_number("eps", text)
@@ -87,7 +101,10 @@ class TestParsing:
         [
             ("", {}),
             ("scale=2", {"scale": "2"}),
-            ("channels=(8, 16),hidden=(256,), name=a=b", {"channels": "(8, 16)", "hidden": "(256,)", "name": "a=b"}),
+            (
+                "channels=(8, 16),hidden=(256,), name=a=b",
+                {"channels": "(8, 16)", "hidden": "(256,)", "name": "a=b"},
+            ),
         ],
     )
     def test_factory_arguments(self, text: str, found: dict[str, str]) -> None:
@@ -101,12 +118,27 @@ class TestParsing:
     @pytest.mark.parametrize(
         ("text", "value"),
         [
-            ("40", 40), ("-3", -3), ("2/255", 2 / 255), ("1e-3", 1e-3), ("true", True), ("False", False),
-            ("none", None), ("sphere", "sphere"), ("(8, 1/4,)", (8, 0.25)), ("[]", ()), ("((1,2),3)", "((1,2),3)"),
-            ("{0: 7, 5: 14}", {0: 7, 5: 14}), ("{0:none,40: 1/4}", {0: None, 40: 0.25}), ("{0}", "{0}"), ("{}", "{}"),
-            ("{0: 1, 2}", "{0: 1, 2}"), ("nan", "nan"), ("__import__('os')", "__import__('os')"), ("2**3", "2**3"),
+            ("40", 40),
+            ("-3", -3),
+            ("2/255", 2 / 255),
+            ("1e-3", 1e-3),
+            ("true", True),
+            ("False", False),
+            ("none", None),
+            ("sphere", "sphere"),
+            ("(8, 1/4,)", (8, 0.25)),
+            ("[]", ()),
+            ("((1,2),3)", "((1,2),3)"),
+            ("{0: 7, 5: 14}", {0: 7, 5: 14}),
+            ("{0:none,40: 1/4}", {0: None, 40: 0.25}),
+            ("{0}", "{0}"),
+            ("{}", "{}"),
+            ("{0: 1, 2}", "{0: 1, 2}"),
+            ("nan", "nan"),
+            ("__import__('os')", "__import__('os')"),
+            ("2**3", "2**3"),
         ],
-    )  # fmt: skip
+    )
     def test_values_are_read_and_never_evaluated(self, text: str, value: object) -> None:
         found = parse_value(text)
         assert found == value
@@ -122,24 +154,33 @@ class TestParsing:
         assert parse_attack_arguments(" ") == {}
 
     @pytest.mark.parametrize(
-        "text", ["pgd", "num_steps=3", "pgd.num_steps=3,step_size=1", ".a=1", "pgd.=1", "a.b=1,a.b=2"]
+        "text",
+        ["pgd", "num_steps=3", "pgd.num_steps=3,step_size=1", ".a=1", "pgd.=1", "a.b=1,a.b=2"],
     )
     def test_arguments_of_attacks_that_are_none(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"attack-args must be name\.key=value"):
             parse_attack_arguments(text)
 
     @pytest.mark.parametrize(
-        ("text", "share"), [("0.64", 0.64), ("64%", 0.64), (" 57.3 % ", 0.573), ("1/2", 0.5), ("1", 1.0), ("0", 0.0)]
+        ("text", "share"),
+        [("0.64", 0.64), ("64%", 0.64), (" 57.3 % ", 0.573), ("1/2", 0.5), ("1", 1.0), ("0", 0.0)],
     )
     def test_shares_and_percentages(self, text: str, share: float) -> None:
         assert parse_share("fail-under", text) == pytest.approx(share, abs=1e-15)
 
     def test_targets(self) -> None:
-        assert [parse_target(text) for text in (None, "random", "7", "-1")] == [None, "random", 7, "-1"]
+        assert [parse_target(text) for text in (None, "random", "7", "-1")] == [
+            None,
+            "random",
+            7,
+            "-1",
+        ]
 
 
 class TestEvaluate:
-    def test_prints_clean_accuracy_first_then_the_table(self, command: list[object], tmp_path: Path) -> None:
+    def test_prints_clean_accuracy_first_then_the_table(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         done = call(*command)
         assert done.exit_code == 0, done.output
         lines = done.stdout.splitlines()
@@ -149,25 +190,37 @@ class TestEvaluate:
         assert lines[-1] == f"report: {tmp_path / 'run' / 'index.html'}"
         assert "robust <= " in done.stderr, "the bar"
 
-    def test_quiet_prints_the_results_and_nothing_else(self, command: list[object], tmp_path: Path) -> None:
+    def test_quiet_prints_the_results_and_nothing_else(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         done = call(*command, "--quiet")
         assert done.exit_code == 0
         assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
         head, rule, row, verdict = done.stdout.splitlines()
         assert set(rule) <= set("|-:")
         assert verdict.startswith("robust accuracy ")
-        cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, row.split("|")), strict=True))
+        cells = dict(
+            zip(map(str.strip, head.split("|")), map(str.strip, row.split("|")), strict=True)
+        )
         table, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         assert cells["robust acc."] == f"{100 * table['robust_accuracy']:.1f} %"
         assert cells["eps"] == "8/255"
 
-    def test_one_line_for_each_eps_says_the_worst_case(self, command: list[object], tmp_path: Path) -> None:
+    def test_one_line_for_each_eps_says_the_worst_case(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         done = call(*command, "--eps", "2/255,0.1", "--attack", "rays,fgsm")
         assert done.exit_code == 0
         (said,) = read_run(tmp_path / "run")["verdict"]  # type: ignore[index]
-        for worst, eps, line in zip(said["worst"], ("2/255", "0.1"), done.stdout.splitlines()[-3:-1], strict=True):
-            share, low, high = (100 * worst[name] for name in ("robust_accuracy", "robust_low", "robust_high"))
-            warnings = {0: "no warnings", 1: "1 warning"}.get(said["warnings"], f"{said['warnings']} warnings")
+        for worst, eps, line in zip(
+            said["worst"], ("2/255", "0.1"), done.stdout.splitlines()[-3:-1], strict=True
+        ):
+            share, low, high = (
+                100 * worst[name] for name in ("robust_accuracy", "robust_low", "robust_high")
+            )
+            warnings = {0: "no warnings", 1: "1 warning"}.get(
+                said["warnings"], f"{said['warnings']} warnings"
+            )
             assert line == (
                 f"robust accuracy {share:.1f} % [{low:.1f}, {high:.1f}] at {eps}: worst case of 2 attacks, {warnings}"
             )
@@ -179,8 +232,9 @@ class TestEvaluate:
         from art_ext.evaluation.findings import Finding
 
         found = [
-            Finding("range", "", None, None, "odd data"), Finding("x", "net", None, None, "usual", level="info")
-        ]  # fmt: skip
+            Finding("range", "", None, None, "odd data"),
+            Finding("x", "net", None, None, "usual", level="info"),
+        ]
         monkeypatch.setattr(finish, "findings", lambda *arguments: found)
         quiet = call(*command, "--quiet", "--name", "net")
         assert quiet.stderr.splitlines() == ["warning: odd data"]
@@ -195,7 +249,9 @@ class TestEvaluate:
         assert call(*command, "--name", "mine").exit_code == 0
         assert set(read_records(tmp_path / "run")["model"]) == {"mine"}
         assert "<b>mine</b>" in (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
-        assert {row["model"] for row in json.loads((tmp_path / "run" / "table.json").read_text())} == {"mine"}
+        assert {
+            row["model"] for row in json.loads((tmp_path / "run" / "table.json").read_text())
+        } == {"mine"}
 
     @pytest.mark.parametrize(("offset", "code"), [(0.0, 0), (1e-3, 1)])
     def test_fail_under_judges_the_largest_eps(
@@ -205,7 +261,10 @@ class TestEvaluate:
         call(*command, *options)
         small, large = read_run(tmp_path / "run")["verdict"][0]["worst"]  # type: ignore[index]
         assert small["robust_accuracy"] > large["robust_accuracy"]
-        for wanted in (str(large["robust_accuracy"] + offset), f"{100 * (large['robust_accuracy'] + offset)}%"):
+        for wanted in (
+            str(large["robust_accuracy"] + offset),
+            f"{100 * (large['robust_accuracy'] + offset)}%",
+        ):
             done = call(*command, *options, "--fail-under", wanted)
             assert done.exit_code == code
             said = f"fail-under: robust accuracy of linear at 0.2 is {100 * large['robust_accuracy']:.1f} %, wanted at"
@@ -225,52 +284,103 @@ class TestEvaluate:
             done = call(*command)
         assert done.exit_code == 130
         last = done.stderr.splitlines()[-1]
-        assert last == f"interrupted: to go on, run the same command again: what is finished lies in {tmp_path / 'run'}"
+        assert (
+            last
+            == f"interrupted: to go on, run the same command again: what is finished lies in {tmp_path / 'run'}"
+        )
         assert call(*command).exit_code == 0
 
     def test_arguments_reach_the_attack(self, command: list[object], tmp_path: Path) -> None:
         done = call(
-            *command, "--eps", "0.01,0.2", "--norm", "l2", "--batch-size", 5, "--seed", 3, "--no-early-stop",
-            "--model-args", "scale=2", "--clip-values", "0,2",
-        )  # fmt: skip
+            *command,
+            "--eps",
+            "0.01,0.2",
+            "--norm",
+            "l2",
+            "--batch-size",
+            5,
+            "--seed",
+            3,
+            "--no-early-stop",
+            "--model-args",
+            "scale=2",
+            "--clip-values",
+            "0,2",
+        )
         assert done.exit_code == 0, done.output
         said = read_run(tmp_path / "run")
         assert said is not None
-        wanted = {"eps": [0.01, 0.2], "norm": "l2", "batch_size": 5, "seed": 3, "early_stop": False,
-                  "clip_values": [0.0, 2.0], "max_queries": 30}  # fmt: skip
+        wanted = {
+            "eps": [0.01, 0.2],
+            "norm": "l2",
+            "batch_size": 5,
+            "seed": 3,
+            "early_stop": False,
+            "clip_values": [0.0, 2.0],
+            "max_queries": 30,
+        }
         assert {name: said["settings"][name] for name in wanted} == wanted
         assert said["arguments"]["model_args"] == {"scale": "2"}
         assert len(read_records(tmp_path / "run")) == 24
 
-    def test_attacks_their_arguments_and_targets(self, command: list[object], tmp_path: Path) -> None:
+    def test_attacks_their_arguments_and_targets(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         done = call(
-            *command, "--attack", "i_fgsm, nes", "--attack-args", "i_fgsm.num_steps=3,nes.sensing=sphere", "--eps", 0.3,
-            "--targeted", "random",
-        )  # fmt: skip
+            *command,
+            "--attack",
+            "i_fgsm, nes",
+            "--attack-args",
+            "i_fgsm.num_steps=3,nes.sensing=sphere",
+            "--eps",
+            0.3,
+            "--targeted",
+            "random",
+        )
         assert done.exit_code == 0, done.output
         said = read_run(tmp_path / "run")
         assert said is not None
-        assert said["arguments"]["attack_args"] == {"i_fgsm": {"num_steps": 3}, "nes": {"sensing": "sphere"}}
+        assert said["arguments"]["attack_args"] == {
+            "i_fgsm": {"num_steps": 3},
+            "nes": {"sensing": "sphere"},
+        }
         assert said["settings"]["targeted"] == "random"
-        found = read_records(tmp_path / "run").query("target != label and clean_prediction == label")
+        found = read_records(tmp_path / "run").query(
+            "target != label and clean_prediction == label"
+        )
         assert set(found.query("attack == 'i_fgsm'")["gradients"]) == {3}
         assert set(found["attack"]) == {"i_fgsm", "nes"}
         assert "gradients" in done.stdout
 
-    def test_attacks_that_minimise_a_distortion(self, command: list[object], tmp_path: Path) -> None:
+    def test_attacks_that_minimise_a_distortion(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         asked = (
             "ead.beta=1e-2,ead.decision_rule=L1,ead.max_iter=20,ead.search_steps=2,ead.initial_const=1,"
             "zoo.resize=(4,8),zoo.use_tanh=true,zoo.importance=5,zoo.coordinates=4"
         )
         done = call(
-            *command, "--attack", "ead,zoo", "--attack-args", asked, "--norm", "l1", "--eps", "1,2", "--max-queries", 25
-        )  # fmt: skip
+            *command,
+            "--attack",
+            "ead,zoo",
+            "--attack-args",
+            asked,
+            "--norm",
+            "l1",
+            "--eps",
+            "1,2",
+            "--max-queries",
+            25,
+        )
         assert done.exit_code == 0, done.output
         said = read_run(tmp_path / "run")
         assert said is not None
         assert said["arguments"]["attack_args"]["zoo"] == {
-            "resize": [4, 8], "use_tanh": True, "importance": 5, "coordinates": 4,
-        }  # fmt: skip
+            "resize": [4, 8],
+            "use_tanh": True,
+            "importance": 5,
+            "coordinates": 4,
+        }
         assert said["arguments"]["attack_args"]["ead"]["beta"] == 0.01
         found = read_records(tmp_path / "run").query("not already_adversarial")
         assert found.query("attack == 'zoo'")["queries"].max() <= 25
@@ -279,7 +389,14 @@ class TestEvaluate:
 
     def test_a_peers_attack(self, command: list[object], tmp_path: Path) -> None:
         pytest.importorskip("torchattacks", reason="torchattacks is not installed")
-        done = call(*command, "--attack", "torchattacks:PGD", "--attack-args", "torchattacks:PGD.steps=2", "--quiet")
+        done = call(
+            *command,
+            "--attack",
+            "torchattacks:PGD",
+            "--attack-args",
+            "torchattacks:PGD.steps=2",
+            "--quiet",
+        )
         assert done.exit_code == 0, done.output
         found = read_records(tmp_path / "run").query("not already_adversarial")
         assert set(found["gradients"]) == {2}
@@ -315,28 +432,49 @@ class TestEvaluate:
             (["--attack-args", "rays.depth=3"], "rays takes max_queries, tol, "),
             (["--attack-args", "rays.tol=-1"], "tol must be > 0"),
             (["--attack-args", "pgd.num_steps=3"], "attack-args must name attacks of this run"),
-            (["--attack", "ead", "--attack-args", "ead.decision_rule=L0"], "ead: decision_rule must be one of"),
-            (["--attack", "ead", "--attack-args", "ead.abort_early=no"], "ead.abort_early must be true or false"),
+            (
+                ["--attack", "ead", "--attack-args", "ead.decision_rule=L0"],
+                "ead: decision_rule must be one of",
+            ),
+            (
+                ["--attack", "ead", "--attack-args", "ead.abort_early=no"],
+                "ead.abort_early must be true or false",
+            ),
             (["--attack", "cw", "--attack-args", "cw.targets=worst"], "cw.targets must be 'best'"),
-            (["--attack", "zoo", "--attack-args", "zoo.resize=32"], "zoo: resize must hold ascending sides of at most"),
+            (
+                ["--attack", "zoo", "--attack-args", "zoo.resize=32"],
+                "zoo: resize must hold ascending sides of at most",
+            ),
             (["--attack", "zoo", "--attack-args", "zoo.max_queries=0"], "max_queries must be"),
             (["--attack-args", "depth=3"], "attack-args must be name.key=value"),
             (["--targeted", "random"], "rays cannot be targeted"),
-            (["--attack", "fgsm", "--targeted", "-1"], "targeted must be random, least-likely or a class index"),
+            (
+                ["--attack", "fgsm", "--targeted", "-1"],
+                "targeted must be random, least-likely or a class index",
+            ),
             (["--norm", "l0"], "norm must be one of"),
             (["--clip-values", "0"], "clip-values must be two numbers"),
             (["--clip-values", "0.5,1"], "x must lie in [0.5, 1]"),
             (["--data", "nowhere"], "'nowhere'"),
             (["--n", "0"], "n must be at least 1"),
             (["--model", "no_such_module:net"], "no_such_module"),
-            (["--model", "torch.nn:Flatten", "--weights", "x"], "weights must name a checkpoint file"),
+            (
+                ["--model", "torch.nn:Flatten", "--weights", "x"],
+                "weights must name a checkpoint file",
+            ),
             (["--model-args", "depth=3"], "takes the arguments"),
             (["--model-args", "depth"], "model-args must be"),
-            (["--model", "torch.nn:Linear", "--model-args", "in_features=3,out_features=2"], "the model fails on"),
+            (
+                ["--model", "torch.nn:Linear", "--model-args", "in_features=3,out_features=2"],
+                "the model fails on",
+            ),
             (["--max-queries", "0"], "max_queries must be"),
             (["--device", "abacus"], "device must be"),
             (["--out", "nets.py"], "out must name a folder"),
-            (["--fail-under", "1.5"], "fail-under must be a share from 0 to 1, or a percentage with its sign such as"),
+            (
+                ["--fail-under", "1.5"],
+                "fail-under must be a share from 0 to 1, or a percentage with its sign such as",
+            ),
             (["--fail-under", "60"], "such as 50%, got '60'"),
             (["--fail-under", "101%"], "such as 50%, got '101%'"),
             (["--fail-under=-0.1"], "such as 50%, got '-0.1'"),
@@ -345,7 +483,12 @@ class TestEvaluate:
         ],
     )
     def test_bad_input_is_one_line_and_exit_code_2(
-        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str], message: str
+        self,
+        command: list[object],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        changed: list[str],
+        message: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
         done = call(*command, *changed, "--quiet")
@@ -367,7 +510,9 @@ class TestEvaluate:
         assert done.exit_code == 2
         assert "pip install 'art-ext[report]'" in done.stderr
 
-    def test_refuses_to_overwrite_and_overwrites_when_told(self, command: list[object], tmp_path: Path) -> None:
+    def test_refuses_to_overwrite_and_overwrites_when_told(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "index.html").write_text("a page of mine")
         refused = call(*command)
@@ -385,10 +530,23 @@ class TestEvaluate:
     def test_real_model_on_real_data(self, art_ext_data: Path, tmp_path: Path) -> None:
         weights = art_ext_data / "checkpoints" / "mnist_conv2_fast_pgd.safetensors"
         done = call(
-            "evaluate", "--model", "art_ext.models:mnist_two_conv", "--weights", weights, "--data",
-            art_ext_data / "mnist.npz", "--eps", 0.3, "--n", 50, "--max-queries", 100, "--out", tmp_path / "run",
+            "evaluate",
+            "--model",
+            "art_ext.models:mnist_two_conv",
+            "--weights",
+            weights,
+            "--data",
+            art_ext_data / "mnist.npz",
+            "--eps",
+            0.3,
+            "--n",
+            50,
+            "--max-queries",
+            100,
+            "--out",
+            tmp_path / "run",
             "--quiet",
-        )  # fmt: skip
+        )
         assert done.exit_code == 0, done.output
         row, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         assert row["clean_accuracy"] >= 0.98
@@ -396,19 +554,31 @@ class TestEvaluate:
 
 
 class TestDemo:
-    def test_quiet_prints_only_the_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_quiet_prints_only_the_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from art_ext.data import load_data
         from art_ext.evaluation import demo
 
-        few = {"NATURAL_EPOCHS": 1, "ROBUST_EPOCHS": 1, "MAX_QUERIES": 10, "PANEL": {"rays": {}, "fgsm": {}}}
+        few = {
+            "NATURAL_EPOCHS": 1,
+            "ROBUST_EPOCHS": 1,
+            "MAX_QUERIES": 10,
+            "PANEL": {"rays": {}, "fgsm": {}},
+        }
         for name, value in few.items():
             monkeypatch.setattr(demo, name, value)
-        monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(20))
+        monkeypatch.setattr(
+            demo, "load_data", lambda name, **options: load_data(name, **options).first(20)
+        )
         quiet = call("demo", "--out", tmp_path / "quiet", "--quiet")
         assert quiet.exit_code == 0
         assert all(line.startswith("warning: ") for line in quiet.stderr.splitlines())
         verdict = r"(natural|adversarially trained): robust accuracy [\d.]+ % \[[\d.]+, [\d.]+\] at 0.2: worst case .*"
-        assert all(line.startswith("|") or re.fullmatch(verdict, line) for line in quiet.stdout.splitlines())
+        assert all(
+            line.startswith("|") or re.fullmatch(verdict, line)
+            for line in quiet.stdout.splitlines()
+        )
         told = call("demo", "--out", tmp_path / "told", "--seed", 5)
         assert "training" in told.stderr
         assert "clean accuracy" in told.stdout.splitlines()[0]
@@ -427,10 +597,23 @@ class TestDoctor:
     def test_says_what_was_found_and_what_to_do(
         self, monkeypatch: pytest.MonkeyPatch, status: doctor.Status, code: int
     ) -> None:
-        monkeypatch.setattr(doctor, "diagnose", lambda: [Finding("torch", status, "9.9 (>=2.6)", "pip install torch")])
+        monkeypatch.setattr(
+            doctor,
+            "diagnose",
+            lambda: [Finding("torch", status, "9.9 (>=2.6)", "pip install torch")],
+        )
         done = call("doctor")
         assert done.exit_code == code
-        assert done.stdout.split() == [status, "torch", "9.9", "(>=2.6)", "->", "pip", "install", "torch"]
+        assert done.stdout.split() == [
+            status,
+            "torch",
+            "9.9",
+            "(>=2.6)",
+            "->",
+            "pip",
+            "install",
+            "torch",
+        ]
 
 
 def test_version() -> None:
@@ -438,7 +621,9 @@ def test_version() -> None:
     assert (done.exit_code, done.stdout) == (0, f"art-ext {__version__}\n")
 
 
-@pytest.mark.parametrize(("command", "option"), [("evaluate", "--max-queries"), ("train", "--recipe-args")])
+@pytest.mark.parametrize(
+    ("command", "option"), [("evaluate", "--max-queries"), ("train", "--recipe-args")]
+)
 def test_help_imports_nothing_heavy(command: str, option: str) -> None:
     code = (
         f"import sys\nfrom art_ext.cli import main\nsys.argv = ['art-ext', '{command}', '--help']\n"
@@ -467,15 +652,29 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("module", "function", "arguments", "how"),
     [
-        ("art_ext.evaluation.demo", "run_demo", "demo --out x", "run the same command again: the demo begins anew"),
+        (
+            "art_ext.evaluation.demo",
+            "run_demo",
+            "demo --out x",
+            "run the same command again: the demo begins anew",
+        ),
         ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
         ("art_ext.evaluation.records", "load_run", "report x", "run the same command again"),
         ("art_ext.evaluation.records", "load_run", "compare x y", "run the same command again"),
-        ("art_ext.adapters.robustbench", "check_submission", "submit --check x", "run the same command again"),
-        ("art_ext.training", "run_training", "train --recipe pgd --data digits --out x",
-         "run the same command with --resume: checkpoints lie in x"),
+        (
+            "art_ext.adapters.robustbench",
+            "check_submission",
+            "submit --check x",
+            "run the same command again",
+        ),
+        (
+            "art_ext.training",
+            "run_training",
+            "train --recipe pgd --data digits --out x",
+            "run the same command with --resume: checkpoints lie in x",
+        ),
     ],
-)  # fmt: skip
+)
 def test_ctrl_c_ends_every_command_with_one_line(
     monkeypatch: pytest.MonkeyPatch, module: str, function: str, arguments: str, how: str
 ) -> None:
@@ -488,7 +687,9 @@ def test_ctrl_c_ends_every_command_with_one_line(
     assert done.stderr == f"interrupted: to go on, {how}\n"
 
 
-def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_is_the_entry_point(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["evaluate", "--model", "x", "--data", "digits", "--out", "y", "--eps", "z"]
     monkeypatch.setattr(sys, "argv", ["art-ext", *arguments])
     with pytest.raises(SystemExit) as done:
@@ -498,15 +699,27 @@ def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 class TestSharedWork:
-    """Panels, shards and merge from the command line; what they do is tested beside ``evaluate``."""
+    """Panels, shards and merge from the command line; what they do is tested beside
+    ``evaluate``.
+    """
 
     @pytest.fixture(autouse=True)
     def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(report, "write_report", lambda *arguments: None)
 
     def test_a_panel_from_a_file(self, command: list[object], tmp_path: Path) -> None:
-        (tmp_path / "mine.toml").write_text('[[attack]]\nattack = "fgsm"\n[[attack]]\nname = "last"\nattack = "rays"\n')
-        done = call(*command, "--panel", tmp_path / "mine.toml", "--attack-args", "last.max_queries=20", "--eps", "0.1")
+        (tmp_path / "mine.toml").write_text(
+            '[[attack]]\nattack = "fgsm"\n[[attack]]\nname = "last"\nattack = "rays"\n'
+        )
+        done = call(
+            *command,
+            "--panel",
+            tmp_path / "mine.toml",
+            "--attack-args",
+            "last.max_queries=20",
+            "--eps",
+            "0.1",
+        )
         assert done.exit_code == 0, done.stderr
         said = read_run(tmp_path / "run")
         assert said is not None
@@ -520,12 +733,25 @@ class TestSharedWork:
             done = call(*command, *options, "--out", tmp_path / str(part))
             assert done.exit_code == 0, done.stderr
             units = {0: "1 unit of the work is missing", 1: "2 units of the work are missing"}[part]
-            assert f"{units}, so there is no report yet. A unit is one attack on one model over one" in done.stdout
+            assert (
+                f"{units}, so there is no report yet. A unit is one attack on one model over one"
+                in done.stdout
+            )
             assert "fail-under: not judged while parts of the work are missing" in done.stderr
-        done = call("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "united", "--fail-under", "100%")
+        done = call(
+            "merge",
+            tmp_path / "0",
+            tmp_path / "1",
+            "--out",
+            tmp_path / "united",
+            "--fail-under",
+            "100%",
+        )
         assert done.exit_code == 1, done.stderr
         assert "| rays" in done.stdout
-        assert re.search(r"^robust accuracy .* at 8/255: worst case of 1 attack, ", done.stdout, re.MULTILINE)
+        assert re.search(
+            r"^robust accuracy .* at 8/255: worst case of 1 attack, ", done.stdout, re.MULTILINE
+        )
         assert "fail-under: robust accuracy of linear at 8/255 is " in done.stderr
         assert len(read_records(tmp_path / "united")) == 12
         again = call("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "other")
@@ -542,7 +768,9 @@ class TestSharedWork:
             (["--mode", "all"], "mode must be one of"),
         ],
     )
-    def test_bad_input(self, command: list[object], tmp_path: Path, changed: list[str], message: str) -> None:
+    def test_bad_input(
+        self, command: list[object], tmp_path: Path, changed: list[str], message: str
+    ) -> None:
         done = call(*command, *changed, "--quiet")
         assert done.exit_code == 2
         assert message in done.stderr
@@ -561,15 +789,27 @@ class TestSharedWork:
     def test_two_processes_of_torchrun(self, command: list[object], tmp_path: Path) -> None:
         options = [*map(str, command[1:]), "--chunk-size", "4", "--panel", "quick", "--eps", "0.1"]
         program = Path(sys.executable).with_name("art-ext")
-        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python", "--"]
+        launch = [
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            "--no-python",
+            "--",
+        ]
         prefixes: dict[str, list[str]] = {"alone": [], "shared": [sys.executable, "-m", *launch]}
         for out, prefix in prefixes.items():
             done = subprocess.run(
                 [*prefix, str(program), "evaluate", *options, "--out", str(tmp_path / out)],
-                capture_output=True, text=True, timeout=300, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
             assert done.returncode == 0, done.stderr
             assert "| rays" in done.stdout, "who finishes last prints the table"
-        alone, shared = (read_records(tmp_path / out).drop(columns="seconds") for out in ("alone", "shared"))
+        alone, shared = (
+            read_records(tmp_path / out).drop(columns="seconds") for out in ("alone", "shared")
+        )
         pd.testing.assert_frame_equal(alone, shared)
         assert (tmp_path / "shared" / "index.html").exists()

@@ -49,7 +49,12 @@ class TestReport:
         assert "<b>net (few)</b>" in page
         assert "<b>net (many)</b>" in page
         rows = json.loads((out / "table.json").read_text())
-        assert [row["model"] for row in rows] == ["net (few)", "net (few)", "net (many)", "net (many)"]
+        assert [row["model"] for row in rows] == [
+            "net (few)",
+            "net (few)",
+            "net (many)",
+            "net (many)",
+        ]
         assert [row["attack"] for row in rows] == ["rays", "worst_case"] * 2
         assert not list(out.glob(".*")), "temporary files are left"
 
@@ -64,7 +69,10 @@ class TestReport:
 
     def test_fail_under_judges_every_run(self, runs: Path, tmp_path: Path) -> None:
         out = tmp_path / "together"
-        few, many = (json.loads((runs / name / "run.json").read_text())["verdict"][0] for name in ("few", "many"))
+        few, many = (
+            json.loads((runs / name / "run.json").read_text())["verdict"][0]
+            for name in ("few", "many")
+        )
         least = few["worst"][0]["robust_accuracy"]
         assert many["worst"][0]["robust_accuracy"] < least
         done = call("report", runs / "few", runs / "many", "--out", out, "--fail-under", least)
@@ -72,7 +80,10 @@ class TestReport:
         assert done.stderr.count("\n") == 1
         assert "robust accuracy of net (many) at 0.05 is " in done.stderr
         assert (out / "index.html").exists()
-        assert call("report", runs / "few", "--out", out, "--fail-under", f"{100 * least}%").exit_code == 0
+        assert (
+            call("report", runs / "few", "--out", out, "--fail-under", f"{100 * least}%").exit_code
+            == 0
+        )
         assert call("report", runs / "few", "--out", out, "--fail-under", "1.5").exit_code == 2
 
     def test_refusals(self, runs: Path, tmp_path: Path) -> None:
@@ -84,7 +95,11 @@ class TestReport:
             "out must not be one of the runs": (few, many, "--out", few),
             "out must not be another run's folder": (few, "--out", many),
             "thesis holds thesis.tex": (few, "--out", tmp_path / "thesis"),
-            "out must name a folder, got the file": (few, "--out", tmp_path / "thesis" / "thesis.tex"),
+            "out must name a folder, got the file": (
+                few,
+                "--out",
+                tmp_path / "thesis" / "thesis.tex",
+            ),
             "thesis is no run folder": (tmp_path / "thesis",),
             "folders must differ": (few, few, "--out", tmp_path / "twice"),
         }
@@ -97,7 +112,9 @@ class TestReport:
 
 class TestCompare:
     def test_prints_and_keeps_the_disagreements(self, runs: Path, tmp_path: Path) -> None:
-        done = call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.csv", "--most", 1)
+        done = call(
+            "compare", runs / "few", runs / "many", "--out", tmp_path / "found.csv", "--most", 1
+        )
         assert done.exit_code == 0
         assert f"A: {runs / 'few'}\nB: {runs / 'many'}\n" in done.output
         with (tmp_path / "found.csv").open() as stream:
@@ -105,7 +122,10 @@ class TestCompare:
         assert len(lines) > 1, "more queries break more"
         assert {(line["kind"], line["attacks"]) for line in lines} == {("only B", "rays")}
         assert f"{len(lines) - 1} more disagreements" in done.output
-        assert call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.json").exit_code == 0
+        assert (
+            call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.json").exit_code
+            == 0
+        )
         (pair,) = json.loads((tmp_path / "found.json").read_text())["pairs"]
         assert (pair["only_a"], pair["only_b"]) == (0, len(lines))
 

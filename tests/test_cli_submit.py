@@ -49,7 +49,9 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, _trained: tuple[nn.Module, nn.Module]) -> Path:
-    """A folder with the model's file and weights, data, metadata, and a run of two radii, the larger one the tests'."""
+    """A folder with the model's file and weights, data, metadata, and a run of two radii, the
+    larger one the tests'.
+    """
     place = tmp_path_factory.mktemp("submit")
     (place / "mine.py").write_text(MODEL)
     (place / "said.toml").write_text(SAID)
@@ -64,19 +66,37 @@ def place(tmp_path_factory: pytest.TempPathFactory, _trained: tuple[nn.Module, n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "draw", lambda *arguments: [])
         evaluate(
-            {"net": model.eval()}, load_data(place / "cifar10.npz"), place / "run", eps=(0.02, 0.15),
-            attacks=["fgsm", "pgd"], attack_args={"pgd": {"num_steps": 3}}, batch_size=16, save_images=True,
+            {"net": model.eval()},
+            load_data(place / "cifar10.npz"),
+            place / "run",
+            eps=(0.02, 0.15),
+            attacks=["fgsm", "pgd"],
+            attack_args={"pgd": {"num_steps": 3}},
+            batch_size=16,
+            save_images=True,
             arguments={"path": str(place / "cifar10.npz")},
-        )  # fmt: skip
+        )
     return place
 
 
 @pytest.fixture
 def command(place: Path, tmp_path: Path) -> list[object]:
     return [
-        place / "run", "--model", f"{place / 'mine.py'}:build", "--weights", place / "net.safetensors", "--eps", "0.15",
-        "--metadata", place / "said.toml", "--out", tmp_path / "out", "--allow-partial", "--sample", 15,
-    ]  # fmt: skip
+        place / "run",
+        "--model",
+        f"{place / 'mine.py'}:build",
+        "--weights",
+        place / "net.safetensors",
+        "--eps",
+        "0.15",
+        "--metadata",
+        place / "said.toml",
+        "--out",
+        tmp_path / "out",
+        "--allow-partial",
+        "--sample",
+        15,
+    ]
 
 
 def verdicts(place: Path) -> tuple[Tensor, Tensor]:
@@ -88,19 +108,29 @@ def verdicts(place: Path) -> tuple[Tensor, Tensor]:
     model = load_weights(names["build"](), place / "net.safetensors").eval()
     data = load_data(place / "cifar10.npz")
     with torch.no_grad():
-        answers = [model(x).argmax(dim=1) == data.y for x in (data.x, load_images(place / "run", "net", 0.15))]
+        answers = [
+            model(x).argmax(dim=1) == data.y
+            for x in (data.x, load_images(place / "run", "net", 0.15))
+        ]
     return answers[0], answers[1]
 
 
-def test_from_a_run_to_a_checked_submission(command: list[object], place: Path, tmp_path: Path) -> None:
+def test_from_a_run_to_a_checked_submission(
+    command: list[object], place: Path, tmp_path: Path
+) -> None:
     outcome = call(*command)
     assert outcome.exit_code == 0, outcome.output
     lines = [line.split() for line in outcome.stdout.splitlines()[1:]]
     assert {line[0] for line in lines} == {"ok"}
-    info = json.loads((tmp_path / "out" / "model_info" / "cifar10" / "Linf" / "Mine2026Robust.json").read_text())
+    info = json.loads(
+        (tmp_path / "out" / "model_info" / "cifar10" / "Linf" / "Mine2026Robust.json").read_text()
+    )
     clean, robust = (100 * float(right.double().mean()) for right in verdicts(place))
     assert 0 < robust < clean
-    assert (float(info["clean_acc"]), float(info["reported"])) == (round(clean, 2), round(robust, 2))
+    assert (float(info["clean_acc"]), float(info["reported"])) == (
+        round(clean, 2),
+        round(robust, 2),
+    )
     assert call("--check", tmp_path / "out").exit_code == 0
 
 
@@ -109,7 +139,9 @@ def test_external_evaluation(command: list[object], place: Path, tmp_path: Path)
     assert outcome.exit_code == 0, outcome.output
     images = torch.load(tmp_path / "out" / "adversarial_images.pt", weights_only=True)
     assert torch.equal(images, load_images(place / "run", "net", 0.15))
-    assert "+ **Author(s):** A. Attacker" in (tmp_path / "out" / "issue.md").read_text().splitlines()
+    assert (
+        "+ **Author(s):** A. Attacker" in (tmp_path / "out" / "issue.md").read_text().splitlines()
+    )
 
 
 def test_a_failed_check_is_told_by_the_exit_code(command: list[object], tmp_path: Path) -> None:
@@ -182,7 +214,9 @@ def test_what_to_do_must_be_said(command: list[object], tmp_path: Path) -> None:
         assert message in " ".join(outcome.stderr.split())
 
 
-def test_runs_that_no_leaderboard_measures(place: Path, tmp_path: Path, command: list[object]) -> None:
+def test_runs_that_no_leaderboard_measures(
+    place: Path, tmp_path: Path, command: list[object]
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for file in (place / "run").iterdir():
@@ -190,8 +224,15 @@ def test_runs_that_no_leaderboard_measures(place: Path, tmp_path: Path, command:
             (run / file.name).write_bytes(file.read_bytes())
     (run / "chunks").symlink_to(place / "run" / "chunks")
     facts = json.loads((run / "run.json").read_text())
-    for key, value in (("targeted", "random"), ("norm", "l1"), ("outputs", "labels"), ("clip_values", [0, 255])):
-        (run / "run.json").write_text(json.dumps(facts | {"settings": facts["settings"] | {key: value}}))
+    for key, value in (
+        ("targeted", "random"),
+        ("norm", "l1"),
+        ("outputs", "labels"),
+        ("clip_values", [0, 255]),
+    ):
+        (run / "run.json").write_text(
+            json.dumps(facts | {"settings": facts["settings"] | {key: value}})
+        )
         outcome = call(run, *command[1:])
         assert outcome.exit_code == 2
         assert f"has {key}=" in outcome.stderr

@@ -1,4 +1,6 @@
-"""``art-ext train``: its configuration, its folder, its figures, and what it refuses before anything is written."""
+"""``art-ext train``: its configuration, its folder, its figures, and what it refuses before
+anything is written.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,15 @@ from art_ext.training.defaults import DEFAULTS
 
 Given = dict[str, Any]
 FILES = {
-    "config.toml", "training.json", "history.jsonl", "history.csv", "model.safetensors", "best.safetensors", "run.json",
+    "config.toml",
+    "training.json",
+    "history.jsonl",
+    "history.csv",
+    "model.safetensors",
+    "best.safetensors",
+    "run.json",
     "checkpoints",
-}  # fmt: skip
+}
 
 
 def call(*arguments: object) -> Result:
@@ -42,16 +50,36 @@ def call(*arguments: object) -> Result:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[object]:
     """Two epochs of one-step training on 60 digits, into the folder run."""
     return [
-        "train", "--recipe", "fast", "--data", "digits", "--n", 60, "--epochs", 2, "--test-n", 20, "--validation", 10,
-        "--device", "cpu", "--out", tmp_path / "run", "--quiet",
-    ]  # fmt: skip
+        "train",
+        "--recipe",
+        "fast",
+        "--data",
+        "digits",
+        "--n",
+        60,
+        "--epochs",
+        2,
+        "--test-n",
+        20,
+        "--validation",
+        10,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+        "--quiet",
+    ]
 
 
 @pytest.fixture
@@ -59,33 +87,73 @@ def own_data(tmp_path: Path) -> Path:
     """Forty digits to train on and ten to test on, as data of the user's own."""
     split = {name: load_data("digits", split=name) for name in ("train", "test")}
     np.savez(
-        tmp_path / "mine.npz", x_train=split["train"].x[:40].numpy(), y_train=split["train"].y[:40].numpy(),
-        x_test=split["test"].x[:10].numpy(), y_test=split["test"].y[:10].numpy(),
-    )  # fmt: skip
+        tmp_path / "mine.npz",
+        x_train=split["train"].x[:40].numpy(),
+        y_train=split["train"].y[:40].numpy(),
+        x_test=split["test"].x[:10].numpy(),
+        y_test=split["test"].y[:10].numpy(),
+    )
     return tmp_path / "mine.npz"
 
 
-# ------------------------------------------------------------------------------------------------------ configuration
+# --- configuration ---
 
 
 class TestConfiguration:
     @pytest.mark.parametrize(
         "given",
         [
-            {"recipe": "atcd", "data": "digits", "eps": "8/255", "recipe_args": "num_replays=2,order=fresh,alpha=1/9"},
-            {"recipe": "war", "data": "mnist", "updates": 7, "ema": 0.99,
-             "recipe_args": "rule=printed,cap=1e9,ema=none,regulariser=at"},
-            {"recipe": "natural", "data": "cifar10", "augmentation": "none", "weights": 'a "b"\\c\u00e9\x7f\n.bin'},
-            {"recipe": "free", "data": "./x.npz", "model": "nets.py:make", "eps": 1e-5, "model_args": "a=(8, 16),b=yes",
-             "clip_values": "-1,1", "tensorboard": True, "n": 5, "test_n": 6},
-            {"recipe": "pgd", "data": "mnist", "schedule": "piecewise",
-             "schedule_args": "milestones=(3,4.5),factor=1/9"},
-            {"recipe": "pgd", "data": "digits", "recipe_args": {"norm": "l2", "tolerance": 1}, "eps": 1},
-            {"recipe": "pgd", "data": "digits", "recipe_args": "tolerance={0: 0, 40: 1, 70: none},num_steps=3",
-             "passes": "81/2"},
+            {
+                "recipe": "atcd",
+                "data": "digits",
+                "eps": "8/255",
+                "recipe_args": "num_replays=2,order=fresh,alpha=1/9",
+            },
+            {
+                "recipe": "war",
+                "data": "mnist",
+                "updates": 7,
+                "ema": 0.99,
+                "recipe_args": "rule=printed,cap=1e9,ema=none,regulariser=at",
+            },
+            {
+                "recipe": "natural",
+                "data": "cifar10",
+                "augmentation": "none",
+                "weights": 'a "b"\\c\u00e9\x7f\n.bin',
+            },
+            {
+                "recipe": "free",
+                "data": "./x.npz",
+                "model": "nets.py:make",
+                "eps": 1e-5,
+                "model_args": "a=(8, 16),b=yes",
+                "clip_values": "-1,1",
+                "tensorboard": True,
+                "n": 5,
+                "test_n": 6,
+            },
+            {
+                "recipe": "pgd",
+                "data": "mnist",
+                "schedule": "piecewise",
+                "schedule_args": "milestones=(3,4.5),factor=1/9",
+            },
+            {
+                "recipe": "pgd",
+                "data": "digits",
+                "recipe_args": {"norm": "l2", "tolerance": 1},
+                "eps": 1,
+            },
+            {
+                "recipe": "pgd",
+                "data": "digits",
+                "recipe_args": "tolerance={0: 0, 40: 1, 70: none},num_steps=3",
+                "passes": "81/2",
+            },
             {"recipe": "trades", "data": "digits", "recipe_args": {"tolerance": {0: 0, 5: 2}}},
         ],
-    )  # fmt: skip
+    )
     def test_its_file_gives_it_back(self, tmp_path: Path, given: Given) -> None:
         configuration = resolve(given)
         file = tmp_path / "config.toml"
@@ -93,7 +161,9 @@ class TestConfiguration:
         assert resolve({}, file) == configuration
         assert resolve({}, file).make_recipe().settings() == configuration.make_recipe().settings()
 
-    def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(self, tmp_path: Path) -> None:
+    def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(
+        self, tmp_path: Path
+    ) -> None:
         file = tmp_path / "mine.toml"
         file.write_text(
             'recipe = "trades"\ndata = "digits"\neps = "1/10"\nbatch-size = 32\nchannels_last = true\n'
@@ -102,7 +172,12 @@ class TestConfiguration:
         found = resolve({"batch_size": 16, "channels_last": False, "seed": None}, file)
         assert (found.batch_size, found.channels_last) == (16, False)
         assert (found.eps, found.recipe_args) == (0.1, {"beta": 3, "step_size": 0.02})
-        assert (found.optimizer, found.learning_rate, found.model, found.seed) == ("adam", 4e-3, "digits-cnn", 0)
+        assert (found.optimizer, found.learning_rate, found.model, found.seed) == (
+            "adam",
+            4e-3,
+            "digits-cnn",
+            0,
+        )
         assert found.make_recipe().settings()["beta"] == 3
 
     def test_arguments_go_with_the_name_they_belong_to(self, tmp_path: Path) -> None:
@@ -111,7 +186,9 @@ class TestConfiguration:
             'recipe = "free"\ndata = "cifar10"\nmodel = "wideresnet"\nschedule = "piecewise"\nepochs = 3\n'
             "recipe_args.num_replays = 4\nmodel_args.depth = 10\nschedule_args.factor = 0.2\n"
         )
-        other = resolve({"recipe": "pgd", "model": "resnet18", "schedule": "cosine", "updates": 9}, file)
+        other = resolve(
+            {"recipe": "pgd", "model": "resnet18", "schedule": "cosine", "updates": 9}, file
+        )
         assert other.recipe_args == other.model_args == other.schedule_args == {}
         assert (other.epochs, other.updates, other.equivalent_epochs) == (None, 9, None)
         same = resolve({"recipe": "free", "recipe_args": "step_size=.01"}, file)
@@ -119,15 +196,21 @@ class TestConfiguration:
         assert (same.schedule_args, same.epochs) == ({"factor": 0.2}, 3)
         length = resolve({"recipe": "free", "passes": 30}, file)
         assert (length.epochs, length.passes) == (None, 30.0)
-        file.write_text('recipe = "pgd"\ndata = "digits"\npasses = 50\nrecipe_args.tolerance = {0 = 0, 2 = 1}\n')
+        file.write_text(
+            'recipe = "pgd"\ndata = "digits"\npasses = 50\nrecipe_args.tolerance = {0 = 0, 2 = 1}\n'
+        )
         found = resolve({}, file)
         assert (found.passes, found.equivalent_epochs) == (50.0, None)
         assert found.make_recipe().settings()["tolerance"] == {0: 0, 2: 1}
         file.write_text("recipe_args.num_steps = 4")
-        assert resolve({"recipe": "pgd", "data": "digits"}, file).recipe_args == {"num_steps": 4}, "the file names none"
+        assert resolve({"recipe": "pgd", "data": "digits"}, file).recipe_args == {"num_steps": 4}, (
+            "the file names none"
+        )
 
     @pytest.mark.parametrize("recipe", RECIPES)
-    @pytest.mark.parametrize(("data", "eps"), [("digits", 0.15), ("mnist", 0.3), ("cifar10", 8 / 255)])
+    @pytest.mark.parametrize(
+        ("data", "eps"), [("digits", 0.15), ("mnist", 0.3), ("cifar10", 8 / 255)]
+    )
     def test_defaults_of_data_and_recipe(self, recipe: str, data: str, eps: float) -> None:
         found = resolve({"recipe": recipe, "data": data})
         assert found.eps == eps
@@ -138,11 +221,17 @@ class TestConfiguration:
 
     def test_the_radius_grows_over_a_fifth_of_a_run_on_mnist(self) -> None:
         given = {"recipe": "free", "data": "mnist"}
-        for length, passes in (({}, 20 / 8), ({"epochs": 5}, 5), ({"recipe_args": "num_replays=4"}, 20 / 4)):
+        for length, passes in (
+            ({}, 20 / 8),
+            ({"epochs": 5}, 5),
+            ({"recipe_args": "num_replays=4"}, 20 / 4),
+        ):
             assert resolve({**given, **length}).eps_warmup_epochs == pytest.approx(passes / 5)
         # 2 rows for an update of each sample, 8 updates of each minibatch
         assert resolve({**given, "passes": 40}).eps_warmup_epochs == pytest.approx(40 / 16 / 5)
-        assert resolve({**given, "recipe": "pgd", "passes": 44}).eps_warmup_epochs == pytest.approx(44 / 22 / 5)
+        assert resolve({**given, "recipe": "pgd", "passes": 44}).eps_warmup_epochs == pytest.approx(
+            44 / 22 / 5
+        )
         assert resolve({**given, "updates": 50}).eps_warmup_epochs == 0
         assert resolve({**given, "eps_warmup_epochs": 0}).eps_warmup_epochs == 0
         assert resolve({**given, "recipe": "natural"}).eps_warmup_epochs == 0
@@ -150,12 +239,15 @@ class TestConfiguration:
         assert resolve({**given, "schedule": "cosine"}).schedule_args == {}
 
     @pytest.mark.parametrize("recipe", ["fast", "fast-trades", "backward-smoothing"])
-    def test_one_long_step_starts_outside_the_box_on_mnist_unless_told_otherwise(self, recipe: str) -> None:
+    def test_one_long_step_starts_outside_the_box_on_mnist_unless_told_otherwise(
+        self, recipe: str
+    ) -> None:
         given = {"recipe": recipe, "data": "mnist"}
         assert resolve(given).recipe_args == {"boxed_start": False}
         assert resolve({**given, "recipe_args": "boxed_start=true,num_steps=2"}).recipe_args == {
-            "boxed_start": True, "num_steps": 2,
-        }  # fmt: skip
+            "boxed_start": True,
+            "num_steps": 2,
+        }
         assert resolve({**given, "data": "digits"}).recipe_args == {}
         assert resolve({**given, "recipe": "pgd"}).recipe_args == {}
 
@@ -170,9 +262,9 @@ class TestConfiguration:
 
     def test_another_optimiser_does_not_get_the_rate_of_the_tables(self) -> None:
         given = {"recipe": "pgd", "data": "digits"}
-        assert [resolve({**given, "optimizer": name}).learning_rate for name in ("adam", "sgd", "adamw")] == [
-            4e-3, 0.1, 1e-3,
-        ]  # fmt: skip
+        assert [
+            resolve({**given, "optimizer": name}).learning_rate for name in ("adam", "sgd", "adamw")
+        ] == [4e-3, 0.1, 1e-3]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -195,7 +287,15 @@ class TestConfiguration:
     def test_bad_files_are_refused(self, tmp_path: Path, text: str, message: str) -> None:
         (tmp_path / "bad.toml").write_text(text)
         done = call(
-            "train", "--recipe", "pgd", "--data", "digits", "--out", tmp_path / "run", "--config", tmp_path / "bad.toml"
+            "train",
+            "--recipe",
+            "pgd",
+            "--data",
+            "digits",
+            "--out",
+            tmp_path / "run",
+            "--config",
+            tmp_path / "bad.toml",
         )
         assert done.exit_code == 2
         assert message in done.stderr
@@ -204,8 +304,13 @@ class TestConfiguration:
     def test_every_setting_has_an_option(self) -> None:
         options = set(inspect.signature(cli_train.train).parameters)
         assert options - {one.name for one in fields(Configuration)} == {
-            "context", "out", "config", "resume", "overwrite", "quiet",
-        }  # fmt: skip
+            "context",
+            "out",
+            "config",
+            "resume",
+            "overwrite",
+            "quiet",
+        }
         assert {one.name for one in fields(Configuration)} < options
         of_the_loop = {one.name for one in fields(TrainingOptions)}
         no_option = {
@@ -218,7 +323,9 @@ class TestConfiguration:
             "schedule_every",
             "schedule_metric",
         }
-        assert of_the_loop - options - no_option == set(), "an option of the loop that the command does not offer"
+        assert of_the_loop - options - no_option == set(), (
+            "an option of the loop that the command does not offer"
+        )
 
     def test_the_help_names_all_recipes_and_networks(self) -> None:
         assert all(name in cli_train.RECIPE for name in RECIPES)
@@ -235,7 +342,9 @@ class TestNetworks:
     def test_weights_depend_on_the_seed_and_on_nothing_else(self) -> None:
         torch.manual_seed(5)
         before = torch.get_rng_state()
-        first, same, other = (make_network("digits-cnn", {}, seed).state_dict() for seed in (3, 3, 4))
+        first, same, other = (
+            make_network("digits-cnn", {}, seed).state_dict() for seed in (3, 3, 4)
+        )
         assert torch.equal(torch.get_rng_state(), before)
         assert all(torch.equal(first[name], same[name]) for name in first)
         assert not torch.equal(first["0.weight"], other["0.weight"])
@@ -246,13 +355,15 @@ class TestNetworks:
         ).shape == (1, 3)
 
     def test_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "nets.py").write_text("from torch import nn\ndef net(width=3):\n    return nn.Linear(width, 2)\n")
+        (tmp_path / "nets.py").write_text(
+            "from torch import nn\ndef net(width=3):\n    return nn.Linear(width, 2)\n"
+        )
         network = make_network(f"{tmp_path}/nets.py:net", {"width": "5"}, 0)
         assert isinstance(network, nn.Linear)
         assert network.in_features == 5
 
 
-# --------------------------------------------------------------------------------------------------------- the folder
+# --- the folder ---
 
 
 def test_what_the_folder_holds(command: list[object], tmp_path: Path) -> None:
@@ -263,7 +374,11 @@ def test_what_the_folder_holds(command: list[object], tmp_path: Path) -> None:
     said = json.loads((folder / "run.json").read_text())
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert len(list(csv.DictReader((folder / "history.csv").open()))) == len(rows) == 2
-    assert (said["tool"], said["recipe"]["name"], said["test_samples"]) == ("art-ext train", "fast", 20)
+    assert (said["tool"], said["recipe"]["name"], said["test_samples"]) == (
+        "art-ext train",
+        "fast",
+        20,
+    )
     assert (said["forwards"], said["backwards"]) == (2 * 50 * 2, 2 * 50 * 2)
     assert said["final"]["epoch"] == 2
     best = max(rows, key=lambda row: (row["validation_robust"], row["validation_clean"]))
@@ -273,7 +388,9 @@ def test_what_the_folder_holds(command: list[object], tmp_path: Path) -> None:
     assert (found.n, found.epochs, found.recipe, found.model) == (60, 2, "fast", "digits-cnn")
 
 
-def test_the_figures_are_those_of_the_weights_that_lie_there(command: list[object], tmp_path: Path) -> None:
+def test_the_figures_are_those_of_the_weights_that_lie_there(
+    command: list[object], tmp_path: Path
+) -> None:
     done = call(
         *command,
         "--rays",
@@ -296,7 +413,9 @@ def test_the_figures_are_those_of_the_weights_that_lie_there(command: list[objec
     assert said["pgd"] == {"steps": 20, "step_size": 0.0125, "starts": 1, "seed": 0}
     for name, file in (("final", "model"), ("best", "best")):
         model = load_weights(digits_cnn(), folder / f"{file}.safetensors").eval()
-        assert said[name]["clean"] == pytest.approx(float((model(test.x).argmax(1) == test.y).float().mean()))
+        assert said[name]["clean"] == pytest.approx(
+            float((model(test.x).argmax(1) == test.y).float().mean())
+        )
         attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=20, step_size=0.0125, seed=0)
         assert said[name]["pgd20"] == robust_accuracy(attacked)
         searched = rays(model, test.x, test.y, eps=0.1, max_queries=40, early_stop=False)
@@ -307,7 +426,18 @@ def test_the_figures_are_those_of_the_weights_that_lie_there(command: list[objec
 
 
 def test_steps_of_pgd_for_the_figures(command: list[object], tmp_path: Path) -> None:
-    settings = ["--eps", 0.1, "--epochs", 6, "--learning-rate", 0.01, "--batch-size", 5, "--test-n", 30]
+    settings = [
+        "--eps",
+        0.1,
+        "--epochs",
+        6,
+        "--learning-rate",
+        0.01,
+        "--batch-size",
+        5,
+        "--test-n",
+        30,
+    ]
     first = call(*command, *settings, "--pgd-steps", 3, "--pgd-step-size", "1/50")
     assert first.exit_code == 0, first.output
     folder, test = tmp_path / "run", load_data("digits").first(30)
@@ -330,7 +460,9 @@ def test_steps_of_pgd_for_the_figures(command: list[object], tmp_path: Path) -> 
     assert plain == pytest.approx(0.0125)
 
 
-def test_frozen_modules_and_the_last_minibatch_of_a_file(command: list[object], own_data: Path, tmp_path: Path) -> None:
+def test_frozen_modules_and_the_last_minibatch_of_a_file(
+    command: list[object], own_data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n"
         "def net(frozen=True):\n"
@@ -338,7 +470,17 @@ def test_frozen_modules_and_the_last_minibatch_of_a_file(command: list[object], 
         "    norm.train(not frozen)\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), norm, nn.ReLU(), nn.Linear(8, 10))\n"
     )
-    asked = [*command, "--data", own_data, "--eps", 0.1, "--model", f"{tmp_path / 'nets.py'}:net", "--n", 33]
+    asked = [
+        *command,
+        "--data",
+        own_data,
+        "--eps",
+        0.1,
+        "--model",
+        f"{tmp_path / 'nets.py'}:net",
+        "--n",
+        33,
+    ]
     asked += ["--validation", 0, "--batch-size", 16, "--test-n", 10]
 
     def mean(name: str) -> torch.Tensor:
@@ -367,7 +509,9 @@ def test_quiet_prints_the_table_and_nothing_else(command: list[object], tmp_path
     assert (quiet.exit_code, quiet.stderr) == (0, "")
     head, rule, final, _ = quiet.stdout.splitlines()
     assert set(rule) <= set("|-: ")
-    cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, final.split("|")), strict=True))
+    cells = dict(
+        zip(map(str.strip, head.split("|")), map(str.strip, final.split("|")), strict=True)
+    )
     said = json.loads((tmp_path / "run" / "run.json").read_text())["final"]
     assert (cells["weights"], cells["epoch"], cells["RayS"]) == ("final", "2", "-")
     assert cells["clean acc."] == f"{100 * said['clean']:.1f} %"
@@ -388,13 +532,32 @@ def test_without_validation_there_is_no_best(command: list[object], tmp_path: Pa
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_eps_of_natural_training_is_that_of_the_figures(command: list[object], tmp_path: Path) -> None:
+def test_eps_of_natural_training_is_that_of_the_figures(
+    command: list[object], tmp_path: Path
+) -> None:
     found = []
     for place, eps in enumerate((0.01, 0.5)):
         out = tmp_path / str(place)
-        done = call(*command, "--recipe", "natural", "--epochs", 8, "--learning-rate", 0.01, "--eps", eps, "--out", out)
+        done = call(
+            *command,
+            "--recipe",
+            "natural",
+            "--epochs",
+            8,
+            "--learning-rate",
+            0.01,
+            "--eps",
+            eps,
+            "--out",
+            out,
+        )
         assert done.exit_code == 0, done.output
-        found.append((load_file(out / "model.safetensors"), json.loads((out / "run.json").read_text())["final"]))
+        found.append(
+            (
+                load_file(out / "model.safetensors"),
+                json.loads((out / "run.json").read_text())["final"],
+            )
+        )
     (weights, near), (same, far) = found
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert near["clean"] == far["clean"] > 0.2
@@ -407,10 +570,26 @@ def test_starts_from_weights_and_trains_on_data_of_ones_own(
     assert call(*command).exit_code == 0
     first = tmp_path / "run" / "model.safetensors"
     own = [
-        *command, "--data", own_data, "--model", "art_ext.models:digits_cnn", "--eps", "0.1", "--weights", first,
-        "--updates", 1, "--learning-rate", 1e-12, "--schedule", "constant", "--optimizer", "sgd", "--out",
+        *command,
+        "--data",
+        own_data,
+        "--model",
+        "art_ext.models:digits_cnn",
+        "--eps",
+        "0.1",
+        "--weights",
+        first,
+        "--updates",
+        1,
+        "--learning-rate",
+        1e-12,
+        "--schedule",
+        "constant",
+        "--optimizer",
+        "sgd",
+        "--out",
         tmp_path / "second",
-    ]  # fmt: skip
+    ]
     done = call(*(own[:7] + own[9:]))  # a number of updates in place of the epochs
     assert done.exit_code == 0, done.output
     before, after = load_file(first), load_file(tmp_path / "second" / "model.safetensors")
@@ -418,7 +597,7 @@ def test_starts_from_weights_and_trains_on_data_of_ones_own(
     assert json.loads((tmp_path / "second" / "run.json").read_text())["test_samples"] == 10
 
 
-# -------------------------------------------------------------------------------------------------------------- resume
+# --- resume ---
 
 
 @pytest.mark.parametrize("recipe", ["free", "atcd"])
@@ -448,7 +627,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert resumed.exit_code == 0, resumed.output
     for name in ("model.safetensors", "best.safetensors"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    ours, theirs = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("run", "whole"))
+    ours, theirs = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("run", "whole")
+    )
     for name in ("final", "best"):
         assert {**ours[name], "seconds": 0} == {**theirs[name], "seconds": 0}
 
@@ -465,7 +646,10 @@ def test_a_finished_run_is_shown_again_and_other_figures_are_measured(
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "train", never)
-        for again in (call(*command, "--resume"), call("train", "--resume", "--out", folder, "--quiet")):
+        for again in (
+            call(*command, "--resume"),
+            call("train", "--resume", "--out", folder, "--quiet"),
+        ):
             assert again.exit_code == 0, again.output
             assert again.stdout == first.stdout
     assert content(folder) == before
@@ -477,10 +661,13 @@ def test_a_finished_run_is_shown_again_and_other_figures_are_measured(
     said = json.loads(after["run.json"])
     assert said["figures"] == {"rays": 30, "test_n": 20}
     assert {**said["final"], "rays": None} == json.loads(before["run.json"])["final"]
-    (folder / "run.json").write_bytes(before["run.json"])  # killed before the new figures were written
+    # killed before the new figures were written
+    (folder / "run.json").write_bytes(before["run.json"])
     assert call("train", "--resume", "--out", folder, "--quiet").stdout == more.stdout
     monkeypatch.setenv("RANK", "1")
-    assert call("train", "--resume", "--out", folder, "--quiet").stdout == "", "the first process prints"
+    assert call("train", "--resume", "--out", folder, "--quiet").stdout == "", (
+        "the first process prints"
+    )
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]])
@@ -495,7 +682,12 @@ def test_a_finished_run_is_shown_again_and_other_figures_are_measured(
     ],
 )
 def test_a_run_of_another_configuration_is_refused(
-    command: list[object], tmp_path: Path, finished: Path, resume: list[str], changed: list[object], named: str
+    command: list[object],
+    tmp_path: Path,
+    finished: Path,
+    resume: list[str],
+    changed: list[object],
+    named: str,
 ) -> None:
     before = content(finished)
     done = call(*command, *changed, "--out", finished, *resume)
@@ -508,14 +700,32 @@ def test_a_run_of_another_configuration_is_refused(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     done = call(
-        "train", "--recipe", "fast", "--data", "digits", "--n", 60, "--epochs", 2, "--test-n", 20, "--validation", 10,
-        "--device", "cpu", "--out", folder, "--quiet",
-    )  # fmt: skip
+        "train",
+        "--recipe",
+        "fast",
+        "--data",
+        "digits",
+        "--n",
+        60,
+        "--epochs",
+        2,
+        "--test-n",
+        20,
+        "--validation",
+        10,
+        "--device",
+        "cpu",
+        "--out",
+        folder,
+        "--quiet",
+    )
     assert done.exit_code == 0, done.output
     return folder
 
 
-def test_a_run_is_replaced_when_asked(command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_replaced_when_asked(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert call(*command, "--seed", 1).exit_code == 0
     folder, other = tmp_path / "run", tmp_path / "other"
     (folder / "notes.txt").write_text("mine")
@@ -543,7 +753,9 @@ def test_a_run_is_replaced_when_asked(command: list[object], tmp_path: Path, mon
     for name in ("model.safetensors", "best.safetensors", "config.toml", "training.json"):
         assert (folder / name).read_bytes() == (other / name).read_bytes() != before[name]
     assert (folder / "notes.txt").read_text() == "mine"
-    assert call(*command, "--overwrite", "--out", tmp_path / "new").exit_code == 0, "a new folder will do"
+    assert call(*command, "--overwrite", "--out", tmp_path / "new").exit_code == 0, (
+        "a new folder will do"
+    )
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "model.safetensors", "config.toml", "checkpoints"])
@@ -558,14 +770,18 @@ def test_foreign_files_are_not_replaced(command: list[object], tmp_path: Path, n
         before = content(tmp_path / "run")
         done = call(*command, "--overwrite")
         assert (done.exit_code == 2) == (name != "thesis.tex")
-        assert (f"holds {name}, but not of a run of art-ext train" in done.stderr) == (name != "thesis.tex")
+        assert (f"holds {name}, but not of a run of art-ext train" in done.stderr) == (
+            name != "thesis.tex"
+        )
         assert (tmp_path / "run" / name).read_text() == 'colour = "mine"'
         assert (content(tmp_path / "run") == before) == (name != "thesis.tex")
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]])
 @pytest.mark.parametrize("name", ["thesis.tex", "model.safetensors", "config.toml", "run.json"])
-def test_foreign_files_are_left_alone(command: list[object], tmp_path: Path, resume: list[str], name: str) -> None:
+def test_foreign_files_are_left_alone(
+    command: list[object], tmp_path: Path, resume: list[str], name: str
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text('colour = "mine"')
     done = call(*command, *resume)
@@ -580,11 +796,22 @@ def test_what_a_killed_start_left_is_no_foreign_file(command: list[object], tmp_
     assert call(*command).exit_code == 0
 
 
-def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(command: list[object], tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(
+    command: list[object], tmp_path: Path
+) -> None:
     done = call(
-        *command, "--optimizer", "sgd", "--learning-rate", 1e30, "--schedule", "constant", "--checkpoint-every", 1,
-        "--batch-size", 10,
-    )  # fmt: skip
+        *command,
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        1e30,
+        "--schedule",
+        "constant",
+        "--checkpoint-every",
+        1,
+        "--batch-size",
+        10,
+    )
     assert done.exit_code == 2
     assert "the loss is nan in batch" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -598,16 +825,23 @@ def test_a_budget_of_passes(command: list[object], tmp_path: Path) -> None:
     asked = [*command[:place], "--passes", "9.5", *command[place + 2 :]]
     assert call(*asked).exit_code == 0
     run = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (run["forwards"], run["backwards"]) == (2 * 2 * 50, 2 * 2 * 50)  # of the fifty samples that are not held out
+    # of the fifty samples that are not held out
+    assert (run["forwards"], run["backwards"]) == (2 * 2 * 50, 2 * 2 * 50)
     assert "passes = 9.5" in (tmp_path / "run" / "config.toml").read_text()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--passes", "3.99"], "passes must be at least 4, the rows of one weight update per training sample, got 3.9"),
+        (
+            ["--passes", "3.99"],
+            "passes must be at least 4, the rows of one weight update per training sample, got 3.9",
+        ),
         (["--passes", "0"], "passes must be > 0, got 0.0"),
-        (["--passes", "8", "--epochs", "2"], "pass one of epochs, updates, equivalent_epochs, passes, got"),
+        (
+            ["--passes", "8", "--epochs", "2"],
+            "pass one of epochs, updates, equivalent_epochs, passes, got",
+        ),
         (["--passes", "8", "--recipe-args", "tolerance={1: 0}"], "begins at epoch 0, got {1: 0}"),
     ],
 )
@@ -622,7 +856,7 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
     assert not (tmp_path / "run").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ refusals
+# --- refusals ---
 
 
 @pytest.mark.parametrize(
@@ -644,8 +878,14 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
         (["--data", "nowhere"], "model must be given for data of your own"),
         (["--data", "nowhere", "--model", "digits-cnn", "--eps", "0.1"], "'nowhere'"),
         (["--model", "mnist-conv2"], "the model fails on inputs of shape (2, 1, 8, 8)"),
-        (["--model", "torch.nn:Flatten", "--model-args", "start_dim=0"], "must return (rows, classes) logits"),
-        (["--model", "torch.nn:Linear", "--model-args", "in_features=8,out_features=3"], "(rows, classes) logits"),
+        (
+            ["--model", "torch.nn:Flatten", "--model-args", "start_dim=0"],
+            "must return (rows, classes) logits",
+        ),
+        (
+            ["--model", "torch.nn:Linear", "--model-args", "in_features=8,out_features=3"],
+            "(rows, classes) logits",
+        ),
         (["--weights", "nowhere.pt"], "weights must name a checkpoint file"),
         (["--n", "0"], "n must be an integer >= 1"),
         (["--test-n", "0"], "test_n must be an integer >= 1"),
@@ -665,7 +905,11 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_no_folder(
-    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str], message: str
+    command: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
@@ -677,25 +921,33 @@ def test_bad_input_is_one_line_exit_code_2_and_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_labels_beyond_the_networks_outputs(command: list[object], own_data: Path, tmp_path: Path) -> None:
+def test_labels_beyond_the_networks_outputs(
+    command: list[object], own_data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "nets.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))\n"
     )
-    done = call(*command, "--data", own_data, "--eps", 0.1, "--model", f"{tmp_path / 'nets.py'}:net")
+    done = call(
+        *command, "--data", own_data, "--eps", 0.1, "--model", f"{tmp_path / 'nets.py'}:net"
+    )
     assert done.exit_code == 2
     assert "labels must be below 4, the model's outputs, got 9" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("option", ["--recipe", "--data"])
-def test_what_has_no_default_must_be_given(command: list[object], tmp_path: Path, option: str) -> None:
+def test_what_has_no_default_must_be_given(
+    command: list[object], tmp_path: Path, option: str
+) -> None:
     place = command.index(option)
     done = call(*(command[:place] + command[place + 2 :]))
     assert done.exit_code == 2
     assert f"{option.removeprefix('--')} must be given, by {option} or in the file" in done.stderr
 
 
-def test_an_unknown_option_is_a_usage_error_with_the_nearest_match(command: list[object], tmp_path: Path) -> None:
+def test_an_unknown_option_is_a_usage_error_with_the_nearest_match(
+    command: list[object], tmp_path: Path
+) -> None:
     done = call(*command, "--epoch", 3)
     assert done.exit_code == 2
     assert "--epochs" in done.stderr
@@ -706,7 +958,9 @@ def test_a_missing_extra_is_named_before_anything_runs(
     command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing: set[str] = {"tensorboard", "tensorboardX"}
-    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name in missing else object())
+    monkeypatch.setattr(
+        requirements, "find_spec", lambda name: None if name in missing else object()
+    )
     done = call(*command, "--tensorboard")
     assert (done.exit_code, "pip install tensorboard" in done.stderr) == (2, True)
     missing.add("accelerate")
@@ -715,14 +969,16 @@ def test_a_missing_extra_is_named_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
-# ------------------------------------------------------------------------------------------------------ around the run
+# --- around the run ---
 
 
 def test_tensorboard(command: list[object], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     done = call(*command, "--tensorboard")
     assert done.exit_code == 0, done.output
-    assert list((tmp_path / "run" / "art_ext").glob("events.out.tfevents.*")), "the folder that the documentation names"
+    assert list((tmp_path / "run" / "art_ext").glob("events.out.tfevents.*")), (
+        "the folder that the documentation names"
+    )
     assert call("train", "--resume", "--out", tmp_path / "run", "--quiet").stdout == done.stdout
 
 
@@ -751,10 +1007,22 @@ def test_two_processes(command: list[object], tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("art-ext")
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     two = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--", str(program),
-         *map(str, command)],
-        capture_output=True, text=True, env=environment, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            "--",
+            str(program),
+            *map(str, command),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("| final |") == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES

@@ -15,15 +15,27 @@ from art_ext.evaluation.compare import compare, mcnemar, to_csv, to_json, to_tex
 
 
 def kinds(found: Any) -> list[tuple[Any, ...]]:
-    return [(one.eps, one.kind, one.index_a, one.index_b, one.attacks) for one in found.disagreements]
+    return [
+        (one.eps, one.kind, one.index_a, one.index_b, one.attacks) for one in found.disagreements
+    ]
 
 
 def test_who_broke_what(make_run: Any) -> None:
-    a = make_run({"m": {"x": {0.1: {1}, 0.2: {1, 2, 3}}, "y": {0.1: set(), 0.2: {3}}}}, wrong={"m": {0}}, name="a")
+    a = make_run(
+        {"m": {"x": {0.1: {1}, 0.2: {1, 2, 3}}, "y": {0.1: set(), 0.2: {3}}}},
+        wrong={"m": {0}},
+        name="a",
+    )
     b = make_run({"m": {"z": {0.1: {1, 4}, 0.2: {2}}}}, wrong={"m": {5}}, name="b")
     found = compare(a, b)
     small, large = found.pairs
-    assert (small.samples, small.clean_a, small.clean_b, small.robust_a, small.robust_b) == (10, 0.9, 0.9, 0.8, 0.7)
+    assert (small.samples, small.clean_a, small.clean_b, small.robust_a, small.robust_b) == (
+        10,
+        0.9,
+        0.9,
+        0.8,
+        0.7,
+    )
     assert (small.both, small.neither, small.only_a, small.only_b) == (1, 6, 1, 2)
     assert (large.both, large.neither, large.only_a, large.only_b) == (2, 4, 2, 2)
     assert kinds(found) == [
@@ -56,7 +68,9 @@ def test_samples_meet_by_their_ids(make_run: Any) -> None:
     found = compare(a, b)
     assert found.pairs[0].samples == 5
     assert found.notes == ["1 sample is in B only"]
-    assert kinds(found) == [(0.1, "only A", 1, 5, "x"), (0.1, "only B", 2, 4, "x")], "of twins the second is the second"
+    assert kinds(found) == [(0.1, "only A", 1, 5, "x"), (0.1, "only B", 2, 4, "x")], (
+        "of twins the second is the second"
+    )
 
 
 def test_models_meet_by_their_names(make_run: Any) -> None:
@@ -65,7 +79,11 @@ def test_models_meet_by_their_names(make_run: Any) -> None:
     found = compare(a, b)
     assert [pair.model for pair in found.pairs] == ["m"]
     assert kinds(found) == [(0.1, "only A", 1, 1, "x"), (0.1, "only B", 3, 3, "x")]
-    assert found.notes == ["eps 0.3 is in A only", "model alone is in A only", "model other is in B only"]
+    assert found.notes == [
+        "eps 0.3 is in A only",
+        "model alone is in A only",
+        "model other is in B only",
+    ]
     (pair,) = compare(make_run({"p": {"x": {0.1: {1}}}}), make_run({"q": {"x": {0.1: {1}}}})).pairs
     assert pair.model == "p / q", "of single models the names do not matter"
 
@@ -73,15 +91,33 @@ def test_models_meet_by_their_names(make_run: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "broken", "message"),
     [
-        ({"ids": list(range(10))}, {"m": {"x": {0.1: {1}}}}, "share samples, but no image of digits in a is one"),
-        ({"labels": [1] * 10}, {"m": {"x": {0.1: {1}}}}, "agree in their labels, but 10 of digits in a are others"),
-        ({"norm": "l2"}, {"m": {"x": {0.1: {1}}}}, "agree in their norm, got L-infinity in a, L2 in b"),
-        ({"targeted": "random"}, {"m": {"x": {0.1: {1}}}}, "agree in their targets, got none in a, random in b"),
+        (
+            {"ids": list(range(10))},
+            {"m": {"x": {0.1: {1}}}},
+            "share samples, but no image of digits in a is one",
+        ),
+        (
+            {"labels": [1] * 10},
+            {"m": {"x": {0.1: {1}}}},
+            "agree in their labels, but 10 of digits in a are others",
+        ),
+        (
+            {"norm": "l2"},
+            {"m": {"x": {0.1: {1}}}},
+            "agree in their norm, got L-infinity in a, L2 in b",
+        ),
+        (
+            {"targeted": "random"},
+            {"m": {"x": {0.1: {1}}}},
+            "agree in their targets, got none in a, random in b",
+        ),
         ({}, {"m": {"x": {8 / 255: {1}}}}, "an eps in common, got 0.1 and 8/255"),
         ({}, {"p": {"x": {0.1: {1}}}, "q": {"x": {0.1: {1}}}}, "a model in common, got m and p, q"),
     ],
 )
-def test_what_does_not_compare_is_refused(make_run: Any, options: Any, broken: Any, message: str) -> None:
+def test_what_does_not_compare_is_refused(
+    make_run: Any, options: Any, broken: Any, message: str
+) -> None:
     a = make_run({"m": {"x": {0.1: {1}}}}, name="a")
     with pytest.raises(ValueError, match=message):
         compare(a, make_run(broken, name="b", **options))
@@ -93,7 +129,11 @@ def test_mcnemar_by_its_definition() -> None:
         outcomes = only_a + only_b
         extreme = [k for k in range(outcomes + 1) if abs(2 * k - outcomes) >= only_b - only_a]
         expected = Fraction(sum(math.comb(outcomes, k) for k in extreme), 2**outcomes)
-        assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a) == pytest.approx(float(expected), rel=1e-12)
+        assert (
+            mcnemar(only_a, only_b)
+            == mcnemar(only_b, only_a)
+            == pytest.approx(float(expected), rel=1e-12)
+        )
 
 
 def test_what_is_printed_and_kept(make_run: Any) -> None:

@@ -1,4 +1,6 @@
-"""The search over c of EAD, C&W and ZOO against a slow reading of it, sample by sample, iteration by iteration."""
+"""The search over c of EAD, C&W and ZOO against a slow reading of it, sample by sample,
+iteration by iteration.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from art_ext.core.attacks import cw, ead, zoo
 
 SEARCHES = {"ead": ead, "cw": cw, "zoo": zoo}
 every = pytest.mark.parametrize("name", SEARCHES)
-ALWAYS = {"ead": {"max_iter": 3}, "cw": {"max_iter": 3}, "zoo": {"max_iter": 3, "coordinates": 4, "seed": 0}}
+ALWAYS = {
+    "ead": {"max_iter": 3},
+    "cw": {"max_iter": 3},
+    "zoo": {"max_iter": 3, "coordinates": 4, "seed": 0},
+}
 
 
 def margin(scores, label, targeted):
@@ -55,7 +61,9 @@ def adam(model, x0, label, targeted, kappa, c, settings):
 
 
 def read(model, x0, label, targeted, kappa, settings, abort, descend, beta):
-    """One sample's whole attack: the c of each step, the best value after it, the nearest success, iterations made."""
+    """One sample's whole attack: the c of each step, the best value after it, the nearest
+    success, iterations made.
+    """
     lower, upper, c = 0.0, 1e10, settings["initial_const"]
     constants, values, counts, best, nearest = [], [], [], math.inf, math.inf
     for step in range(settings["search_steps"]):
@@ -99,27 +107,50 @@ CASES = [
 @pytest.mark.parametrize(("name", "own", "descend", "kappa"), CASES)
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("abort", [False, True, "always"])
-def test_a_slow_reading_finds_the_same(name, own, descend, kappa, targeted, abort, digits, linear_net):
+def test_a_slow_reading_finds_the_same(
+    name, own, descend, kappa, targeted, abort, digits, linear_net
+):
     right = (linear_net(digits[0]).argmax(1) == digits[1]).nonzero().squeeze(1)[:3]
     x, y = digits[0][right], digits[1][right]
     if targeted:
         y = (y + 2) % 10
     settings = {"max_iter": 25, "search_steps": 4, "initial_const": 0.05, **own}
     result = SEARCHES[name](
-        linear_net, x, y, targeted=targeted, confidence=kappa, norm="l1", abort_early=abort, **settings
+        linear_net,
+        x,
+        y,
+        targeted=targeted,
+        confidence=kappa,
+        norm="l1",
+        abort_early=abort,
+        **settings,
     )
     aborted = 0
     for sample in range(3):
         constants, values, nearest, counts = read(
-            linear_net, x[sample], int(y[sample]), targeted, kappa, settings, abort, descend, own.get("beta", 0.0)
+            linear_net,
+            x[sample],
+            int(y[sample]),
+            targeted,
+            kappa,
+            settings,
+            abort,
+            descend,
+            own.get("beta", 0.0),
         )
-        torch.testing.assert_close(result.trace["const"][:, sample], torch.tensor(constants), rtol=1e-6, atol=0)
-        torch.testing.assert_close(result.trace["value"][:, sample], torch.tensor(values), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            result.trace["const"][:, sample], torch.tensor(constants), rtol=1e-6, atol=0
+        )
+        torch.testing.assert_close(
+            result.trace["value"][:, sample], torch.tensor(values), rtol=1e-3, atol=1e-5
+        )
         assert bool(result.success[sample]) == math.isfinite(nearest)
         assert float(result.nearest_distance[sample]) == pytest.approx(nearest, rel=1e-3)
         asked = sum(2 * count - 1 for count in counts) if name == "ead" else sum(counts)
         assert int(result.queries[sample]) == 1 + asked
-        assert int(result.gradients[sample]) == (1 + asked - sum(counts) if name == "ead" else sum(counts))
+        assert int(result.gradients[sample]) == (
+            1 + asked - sum(counts) if name == "ead" else sum(counts)
+        )
         aborted += sum(count < 25 for count in counts)
     assert bool(result.success.any())
     assert (aborted > 0) == bool(abort)
@@ -141,7 +172,9 @@ def at_once(rows):
 
 @every
 def test_c_grows_tenfold_while_nothing_succeeds(name):
-    result = SEARCHES[name](never, torch.zeros(2, 4), torch.tensor([0, 0]), initial_const=1e-3, **ALWAYS[name])
+    result = SEARCHES[name](
+        never, torch.zeros(2, 4), torch.tensor([0, 0]), initial_const=1e-3, **ALWAYS[name]
+    )
     expected = torch.tensor([1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5])
     torch.testing.assert_close(result.trace["const"], expected[:, None].expand(9, 2))
     assert bool(result.trace["value"].isinf().all())
@@ -153,15 +186,21 @@ def test_c_is_halved_while_everything_succeeds(name):
     x, step = torch.zeros(2, 4), {"step_size": 0.5}
     if name == "cw":  # Adam needs more than an edge of the box, where tanh is flat
         x = torch.full((2, 4), 1e-5)
-    result = SEARCHES[name](at_once, x, torch.tensor([0, 0]), initial_const=8.0, **{**ALWAYS[name], **step})
-    torch.testing.assert_close(result.trace["const"], (8.0 * 0.5 ** torch.arange(9.0))[:, None].expand(9, 2))
+    result = SEARCHES[name](
+        at_once, x, torch.tensor([0, 0]), initial_const=8.0, **{**ALWAYS[name], **step}
+    )
+    torch.testing.assert_close(
+        result.trace["const"], (8.0 * 0.5 ** torch.arange(9.0))[:, None].expand(9, 2)
+    )
     assert bool(result.success.all())
 
 
 @every
 @pytest.mark.parametrize("steps", [9, 10, 12])
 def test_c_closes_in_on_the_smallest_that_succeeds(name, steps):
-    """Each c is what those before tell, and of ten steps or more the last takes the smallest that succeeded again."""
+    """Each c is what those before tell, and of ten steps or more the last takes the smallest
+    that succeeded again.
+    """
     x, y = torch.full((1, 4), 0.5), torch.tensor([0])
 
     def model(rows):
@@ -196,7 +235,9 @@ def test_c_stops_growing_before_it_overflows():
 @every
 def test_the_best_value_never_rises_over_the_steps(name, digits, linear_net):
     options = {"coordinates": 8, "step_size": 0.1, "seed": 0} if name == "zoo" else {}
-    result = SEARCHES[name](linear_net, *digits, max_iter=20, search_steps=5, initial_const=1.0, **options)
+    result = SEARCHES[name](
+        linear_net, *digits, max_iter=20, search_steps=5, initial_const=1.0, **options
+    )
     live = ~result.already_adversarial
     value = result.trace["value"][:, live]
     assert bool((value[1:] <= value[:-1]).all())
@@ -225,7 +266,9 @@ def test_queries_of_whole_optimisations_have_a_closed_form(steps, iterations, di
 
 
 class Rows:
-    """Remembers which samples, told by their first coordinate, the model was asked about after every round."""
+    """Remembers which samples, told by their first coordinate, the model was asked about after
+    every round.
+    """
 
     def __init__(self, model):
         self.model, self.seen = model, []
@@ -237,7 +280,9 @@ class Rows:
 
 @every
 def test_an_optimisation_is_given_up_per_sample(name):
-    """Two samples of one loss each: flat for the second, which gives up while the first goes on and asks alone."""
+    """Two samples of one loss each: flat for the second, which gives up while the first goes on
+    and asks alone.
+    """
 
     def model(rows):  # the first coordinate tells the samples apart, and is masked
         steep = torch.where(rows[:, 0] < 0.5, 1.0, 0.0)
@@ -245,7 +290,12 @@ def test_an_optimisation_is_given_up_per_sample(name):
 
     x, y = torch.tensor([[0.1, 0.3, 0.3, 0.3], [0.9, 0.3, 0.3, 0.3]]), torch.tensor([0, 0])
     options = {"zoo": {"coordinates": 3, "seed": 0}, "ead": {"step_size": 0.003}}.get(name, {})
-    options |= {"search_steps": 1, "max_iter": 50, "initial_const": 1.0, "mask": torch.tensor([0, 1, 1, 1])}
+    options |= {
+        "search_steps": 1,
+        "max_iter": 50,
+        "initial_const": 1.0,
+        "mask": torch.tensor([0, 1, 1, 1]),
+    }
     recorder = Rows(model)
     both = SEARCHES[name](recorder, x, y, **options)
     whole = {"ead": 1 + 2 * 50 - 1, "cw": 1 + 50, "zoo": 1 + 50 + 6 * 49}[name]
@@ -270,19 +320,33 @@ def test_neighbours_change_no_bit(name, abort, digits, linear_net):
     x, y = digits[0][:12], digits[1][:12]
     mask = torch.ones_like(x)
     mask[:3] = 0
-    mask[:3, :, 4, 4] = 1  # a single pixel succeeds nowhere: where that ends early, the first to leave are in front
-    options = {"zoo": {"coordinates": 8, "step_size": 0.1, "seed": 0}}.get(name, {"step_size": 0.05})
+    # a single pixel succeeds nowhere: where that ends early, the first to leave are in front
+    mask[:3, :, 4, 4] = 1
+    options = {"zoo": {"coordinates": 8, "step_size": 0.1, "seed": 0}}.get(
+        name, {"step_size": 0.05}
+    )
     options |= {"max_iter": 30, "search_steps": 4, "initial_const": 0.1, "abort_early": abort}
     together = SEARCHES[name](model, x, y, mask=mask, **options)
     if abort:
         first = together.queries[:3][~together.already_adversarial[:3]]
-        assert int(first.min()) < int(together.queries.max()) / 2, "all take the same time: the test says nothing"
+        assert int(first.min()) < int(together.queries.max()) / 2, (
+            "all take the same time: the test says nothing"
+        )
     for some in (torch.arange(1), torch.tensor([7]), torch.tensor([10, 3, 5])):
         alone = SEARCHES[name](model, x[some], y[some], mask=mask[some], **options)
-        for part in ("x_adv", "x_nearest", "nearest_distance", "queries", "queries_to_success", "gradients"):
+        for part in (
+            "x_adv",
+            "x_nearest",
+            "nearest_distance",
+            "queries",
+            "queries_to_success",
+            "gradients",
+        ):
             assert torch.equal(getattr(alone, part), getattr(together, part)[some]), part
         for key, values in alone.trace.items():
-            assert torch.equal(values.nan_to_num(nan=-1.0), together.trace[key][:, some].nan_to_num(nan=-1.0))
+            assert torch.equal(
+                values.nan_to_num(nan=-1.0), together.trace[key][:, some].nan_to_num(nan=-1.0)
+            )
 
 
 @every

@@ -19,7 +19,9 @@ def index(count):
 
 
 def cross_entropy(y):
-    return lambda outputs, samples: nn.functional.cross_entropy(outputs, y[samples], reduction="none")
+    return lambda outputs, samples: nn.functional.cross_entropy(
+        outputs, y[samples], reduction="none"
+    )
 
 
 class TestOracles:
@@ -87,26 +89,34 @@ class TestOracles:
         assert not outputs.requires_grad
 
     def test_fgsm_through_the_gradient_oracle_reaches_the_linear_optimum(self, linear_net, digits):
-        # x + eps sgn(grad) minimises the margin of a linear model over the L-inf ball: its change is eps ||w||_1
+        # x + eps sgn(grad) minimises the margin of a linear model over the L-inf ball: its change
+        # is eps ||w||_1
         x, y = digits
         weight, eps = linear_net[1].weight.detach(), 0.05
         rival = (y + 1) % 10
 
         def margin(outputs, samples):
-            return outputs[range(len(samples)), rival[samples]] - outputs[range(len(samples)), y[samples]]
+            return (
+                outputs[range(len(samples)), rival[samples]]
+                - outputs[range(len(samples)), y[samples]]
+            )
 
         oracle = GradientOracle(linear_net, len(x))
         with oracle:
             outputs, _, gradient = oracle.gradient(x, index(len(x)), margin)
             attacked = oracle.scores(x + eps * gradient.sign(), index(len(x)))
         change = margin(attacked, index(len(x))) - margin(outputs, index(len(x)))
-        torch.testing.assert_close(change, eps * (weight[rival] - weight[y]).abs().sum(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            change, eps * (weight[rival] - weight[y]).abs().sum(1), rtol=1e-4, atol=1e-5
+        )
 
     def test_scores_are_refused_where_there_are_none(self, linear_net, digits):
         with pytest.raises(ValueError, match="outputs='labels'"):
             ScoreOracle(linear_net, 1, outputs="labels")
         with pytest.raises(ValueError, match="one-hot rows"):
-            ScoreOracle(lambda rows: torch.eye(10)[:1].expand(len(rows), 10), 40).clean_labels(digits[0])
+            ScoreOracle(lambda rows: torch.eye(10)[:1].expand(len(rows), 10), 40).clean_labels(
+                digits[0]
+            )
 
     def test_a_model_without_gradients_is_named(self, digits):
         oracle = GradientOracle(lambda rows: rows.detach().flatten(1)[:, :10], 40)
@@ -126,7 +136,9 @@ class TestOracles:
         with pytest.raises(ValueError, match="must return a tensor, got list"):
             LabelOracle(lambda rows: [0] * len(rows), 40).labels(digits[0], index(40))
         with pytest.raises(ValueError, match="class indices"):
-            LabelOracle(lambda rows: rows.flatten(1), 40, outputs="labels").labels(digits[0], index(40))
+            LabelOracle(lambda rows: rows.flatten(1), 40, outputs="labels").labels(
+                digits[0], index(40)
+            )
         with pytest.raises(ValueError, match="callable"):
             LabelOracle("resnet", 1)
 
@@ -148,9 +160,13 @@ class TestStreams:
         assert abs(float(numbers.mean()) - 0.5) < 5e-3
         assert abs(float(numbers.var()) - 1 / 12) < 1.5e-3
         counts = torch.histc(numbers, 20, 0, 1)
-        assert float(((counts - 5000) ** 2 / 5000).sum()) < 50  # chi squared, 19 degrees of freedom: 50 is 1e-4
-        for a, b in ((numbers[:-1], numbers[1:]), (numbers[:, :-1], numbers[:, 1:]),
-                     (numbers, uniform(0, torch.arange(200), 1, (500,)).double())):  # fmt: skip
+        # chi squared, 19 degrees of freedom: 50 is 1e-4
+        assert float(((counts - 5000) ** 2 / 5000).sum()) < 50
+        for a, b in (
+            (numbers[:-1], numbers[1:]),
+            (numbers[:, :-1], numbers[:, 1:]),
+            (numbers, uniform(0, torch.arange(200), 1, (500,)).double()),
+        ):
             related = float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
             assert abs(related) < 0.02
 
@@ -195,7 +211,9 @@ class TestGeometry:
         assert box.width == 2
         with pytest.raises(ValueError, match=r"x must lie in \[0, 2\]"):
             box.admit(torch.tensor([[1.1, 2.0]]))
-        with pytest.raises(ValueError, match=r"broadcast to a sample's shape \(2,\), got shape \(3,\)"):
+        with pytest.raises(
+            ValueError, match=r"broadcast to a sample's shape \(2,\), got shape \(3,\)"
+        ):
             Box.of((0.0, [1.0, 2.0, 3.0]), torch.Size([2]), torch.device("cpu"))
 
     def test_balls(self):
@@ -212,7 +230,9 @@ class TestGeometry:
 
     @pytest.mark.parametrize(("norm", "length"), [("linf", 4.0), ("l2", 5.0), ("l1", 7.0)])
     def test_distances(self, norm, length):
-        assert distances(torch.tensor([[3.0, 1.0]]), torch.tensor([[0.0, 5.0]]), norm).tolist() == [length]
+        assert distances(torch.tensor([[3.0, 1.0]]), torch.tensor([[0.0, 5.0]]), norm).tolist() == [
+            length
+        ]
 
     def test_masks(self):
         x = torch.zeros(2, 1, 2)
@@ -226,7 +246,9 @@ def test_results_join_and_disagreeing_ones_are_refused(digits, linear_net):
 
     x, y = digits
     options = {"eps": 0.1, "max_queries": 30, "seed": 1}
-    parts = [rays(linear_net, x[rows], y[rows], **options) for rows in torch.arange(len(x)).split(15)]
+    parts = [
+        rays(linear_net, x[rows], y[rows], **options) for rows in torch.arange(len(x)).split(15)
+    ]
     whole = rays(linear_net, x, y, **options)
     joined = AttackResult.cat(parts)
     assert torch.equal(joined.queries, whole.queries)

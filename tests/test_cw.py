@@ -1,4 +1,6 @@
-"""The L2 attack of Carlini and Wagner against torch's Adam, its change of variable, and what it is compared with."""
+"""The L2 attack of Carlini and Wagner against torch's Adam, its change of variable, and what it
+is compared with.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def other_best(scores, y):
 @pytest.mark.parametrize("clip_values", [(0.0, 1.0), (-3.0, 2.0)])
 @pytest.mark.parametrize(("kappa", "beta"), [(0.0, 0.0), (1.5, 0.0), (0.0, 0.3)])
 def test_iterates_are_those_of_torch(clip_values, kappa, beta, digits, digits_net):
-    """``torch.optim.Adam`` on w, for inputs off the edges of the box, where its small constant plays no part."""
+    """``torch.optim.Adam`` on w, for inputs off the edges of the box, where its small constant
+    plays no part.
+    """
     low, high = clip_values
     y = digits[1][:5]
 
@@ -32,9 +36,18 @@ def test_iterates_are_those_of_torch(clip_values, kappa, beta, digits, digits_ne
     const, steps = 3.0, 15
     recorder = Recorder(model)
     cw(
-        recorder, x, y, confidence=kappa, initial_const=const, step_size=0.02, max_iter=steps, search_steps=1,
-        abort_early=False, clip_values=clip_values, beta=beta,
-    )  # fmt: skip
+        recorder,
+        x,
+        y,
+        confidence=kappa,
+        initial_const=const,
+        step_size=0.02,
+        max_iter=steps,
+        search_steps=1,
+        abort_early=False,
+        clip_values=clip_values,
+        beta=beta,
+    )
     assert len(recorder.rows) == steps + 1
     w = torch.atanh(2 * (x - low) / (high - low) - 1).requires_grad_(True)
     start = w.detach().clone()
@@ -43,9 +56,12 @@ def test_iterates_are_those_of_torch(clip_values, kappa, beta, digits, digits_ne
         image = low + (high - low) * (torch.tanh(w) + 1) / 2
         torch.testing.assert_close(recorder.rows[k + 1], image.detach(), rtol=0, atol=5e-5)
         scores = model(image)
-        hinge = functional.relu(scores.gather(1, y[:, None]).squeeze(1) - other_best(scores, y) + kappa)
+        hinge = functional.relu(
+            scores.gather(1, y[:, None]).squeeze(1) - other_best(scores, y) + kappa
+        )
         loss = (const * hinge + ((image - x) ** 2).flatten(1).sum(1)).sum()
-        loss = loss + beta * ((image - x) * (w.detach() - start).sign()).sum()  # the L1 term, 0 at the start
+        # the L1 term, 0 at the start
+        loss = loss + beta * ((image - x) * (w.detach() - start).sign()).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -75,7 +91,16 @@ def test_the_box_is_never_left_and_its_edges_are_not_stuck():
         return torch.stack([3 - moved, moved], dim=1)
 
     recorder = Recorder(model)
-    result = cw(recorder, x, y, initial_const=5.0, step_size=0.2, max_iter=120, search_steps=2, abort_early=False)
+    result = cw(
+        recorder,
+        x,
+        y,
+        initial_const=5.0,
+        step_size=0.2,
+        max_iter=120,
+        search_steps=2,
+        abort_early=False,
+    )
     assert all(float(rows.min()) >= 0 and float(rows.max()) <= 1 for rows in recorder.rows)
     torch.testing.assert_close(recorder.rows[1], x, rtol=0, atol=1e-6)
     assert bool(result.success.all())
@@ -89,15 +114,25 @@ def test_what_is_reported_is_the_nearest_in_l2(digits, digits_net):
     x, y = digits[0][:8], digits[1][:8]
     result = cw(digits_net, x, y, initial_const=1.0, step_size=0.05, max_iter=40, search_steps=3)
     assert torch.equal(result.x_adv, result.x_nearest)
-    torch.testing.assert_close(result.trace["value"][-1].sqrt()[~result.already_adversarial],
-                               result.nearest_distance[~result.already_adversarial], rtol=1e-4, atol=0)  # fmt: skip
+    torch.testing.assert_close(
+        result.trace["value"][-1].sqrt()[~result.already_adversarial],
+        result.nearest_distance[~result.already_adversarial],
+        rtol=1e-4,
+        atol=0,
+    )
 
 
 def test_ead_without_its_l1_term_minimises_the_same_objective(digits, digits_net):
     """Two methods and one optimum: within one step of Adam, the distances agree."""
     x = digits[0][:8] * 0.6 + 0.2
     y = digits_net(x).argmax(1)
-    common = {"norm": "l2", "max_iter": 100, "search_steps": 5, "initial_const": 0.1, "abort_early": False}
+    common = {
+        "norm": "l2",
+        "max_iter": 100,
+        "search_steps": 5,
+        "initial_const": 0.1,
+        "abort_early": False,
+    }
     carlini = cw(digits_net, x, y, **common)
     fista = ead(digits_net, x, y, beta=0.0, decision_rule="L2", **common)
     assert bool((carlini.success & fista.success).all())
@@ -115,9 +150,16 @@ def test_confidence_buys_margin_with_distance(targeted, digits, digits_net):
     lengths, margins = [], []
     for kappa in (0.0, 2.0, 5.0):
         result = cw(
-            digits_net, x, goal, targeted=targeted, confidence=kappa, initial_const=1.0, step_size=0.1, max_iter=50,
+            digits_net,
+            x,
+            goal,
+            targeted=targeted,
+            confidence=kappa,
+            initial_const=1.0,
+            step_size=0.1,
+            max_iter=50,
             search_steps=4,
-        )  # fmt: skip
+        )
         assert bool(result.success.all())
         with torch.no_grad():
             scores = digits_net(result.x_adv)
@@ -138,7 +180,9 @@ def test_without_the_l1_term_nothing_changes(digits, digits_net):
     settings = {"max_iter": 20, "search_steps": 2, "initial_const": 1.0, "step_size": 0.05}
     plain, zero = cw(digits_net, x, y, **settings), cw(digits_net, x, y, beta=0.0, **settings)
     assert torch.equal(plain.x_adv, zero.x_adv)
-    torch.testing.assert_close(plain.value[plain.success], plain.distortions()["l2"][plain.success].square().float())
+    torch.testing.assert_close(
+        plain.value[plain.success], plain.distortions()["l2"][plain.success].square().float()
+    )
 
 
 def test_the_rule_goes_by_the_elastic_net(digits, digits_net):
@@ -155,7 +199,9 @@ def test_the_rule_goes_by_the_elastic_net(digits, digits_net):
 
 
 def test_several_hundred_iterations_from_the_edge_of_the_box():
-    """Pixels at 0 lie at atanh(.9999995) in w: fifty iterations hardly move them, eight hundred do."""
+    """Pixels at 0 lie at atanh(.9999995) in w: fifty iterations hardly move them, eight hundred
+    do.
+    """
 
     def model(rows):
         return torch.stack([0 * rows[:, 0] + 2.0, 4 * rows.sum(1) + 1.0], dim=1)

@@ -1,4 +1,6 @@
-"""Data sets by name, from arrays, NumPy files and image folders; the official batches have tests of their own."""
+"""Data sets by name, from arrays, NumPy files and image folders; the official batches have tests
+of their own.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,19 @@ def assert_holds(data: Dataset, pixels: np.ndarray, labels=LABELS) -> None:
 
 
 def test_first_and_take_keep_rows_together():
-    data = Dataset("d", torch.arange(8.0).reshape(4, 2), torch.tensor([3, 2, 1, 0]), ("a", "b", "c", "d"))
+    data = Dataset(
+        "d", torch.arange(8.0).reshape(4, 2), torch.tensor([3, 2, 1, 0]), ("a", "b", "c", "d")
+    )
     assert len(data) == 4
     assert data.first(None) is data
     assert len(data.first(9)) == 4
     assert data.first(2).x.tolist() == [[0.0, 1.0], [2.0, 3.0]]
     taken = data.take([2, 0])
-    assert (taken.x[:, 0].tolist(), taken.y.tolist(), taken.class_names) == ([4.0, 0.0], [1, 3], data.class_names)
+    assert (taken.x[:, 0].tolist(), taken.y.tolist(), taken.class_names) == (
+        [4.0, 0.0],
+        [1, 3],
+        data.class_names,
+    )
     assert data.take(data.y > 1).y.tolist() == [3, 2]
     assert len(data.take([])) == 0
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
@@ -77,7 +85,11 @@ def test_shapes_become_channels_first_where_that_is_unambiguous(given, wanted):
     array = RNG.random(given, dtype=np.float32)
     x = dataset_from_arrays("d", array, np.array([0, 1])).x
     assert tuple(x.shape) == wanted
-    moved = array.transpose(0, 3, 1, 2) if len(given) == 4 and wanted != given else array.reshape(wanted)
+    moved = (
+        array.transpose(0, 3, 1, 2)
+        if len(given) == 4 and wanted != given
+        else array.reshape(wanted)
+    )
     assert np.array_equal(x.numpy(), moved)
 
 
@@ -88,7 +100,9 @@ def test_floats_are_kept_as_they_are(dtype):
 
 
 def test_column_of_labels_is_flattened():
-    assert dataset_from_arrays("d", np.zeros((2, 2)), np.array([[4], [1]], np.uint8)).y.tolist() == [4, 1]
+    assert dataset_from_arrays(
+        "d", np.zeros((2, 2)), np.array([[4], [1]], np.uint8)
+    ).y.tolist() == [4, 1]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +132,14 @@ def test_digits_are_a_fixed_stratified_split_of_all_images():
 
     train, test = load_data("digits", split="train"), load_data("digits")
     assert (train.x.shape, test.x.shape) == ((1297, 1, 8, 8), (500, 1, 8, 8))
-    assert test.y[:12].tolist() == [4, 8, 8, 3, 9, 0, 6, 3, 9, 8, 4, 5]  # the draw is the same everywhere
+    # the draw is the same everywhere
+    assert test.y[:12].tolist() == [4, 8, 8, 3, 9, 0, 6, 3, 9, 8, 4, 5]
     assert test.y.bincount().tolist() == [50, 51, 49, 51, 50, 51, 50, 50, 48, 50]
-    both = {(tuple(x.flatten().tolist()), y) for d in (train, test) for x, y in zip(d.x, d.y.tolist(), strict=True)}
+    both = {
+        (tuple(x.flatten().tolist()), y)
+        for d in (train, test)
+        for x, y in zip(d.x, d.y.tolist(), strict=True)
+    }
     bundle = load_digits()
     assert both == {(tuple(x / 16), y) for x, y in zip(bundle.data, bundle.target, strict=True)}
     assert test.class_names == tuple("0123456789")
@@ -131,11 +150,15 @@ def test_digits_are_a_fixed_stratified_split_of_all_images():
 
 @pytest.mark.parametrize("keys", [("x", "y"), ("x_test", "y_test"), ("images", "labels")])
 def test_npz_with_other_keys(tmp_path, keys):
-    np.savez_compressed(tmp_path / "mine.npz", **{keys[0]: COLOUR.transpose(0, 2, 3, 1), keys[1]: LABELS, "more": 1})
+    np.savez_compressed(
+        tmp_path / "mine.npz", **{keys[0]: COLOUR.transpose(0, 2, 3, 1), keys[1]: LABELS, "more": 1}
+    )
     data = load_data(str(tmp_path / "mine.npz"))
     assert_holds(data, COLOUR)
     assert (data.name, data.class_names) == ("mine", None)
-    with pytest.raises(ValueError, match=r"must hold x_train and y_train for the train split, got .*more"):
+    with pytest.raises(
+        ValueError, match=r"must hold x_train and y_train for the train split, got .*more"
+    ):
         load_data(tmp_path / "mine.npz", split="train")
 
 
@@ -264,14 +287,18 @@ def test_errors_of_finding_say_where_and_what(tmp_path, monkeypatch):
     monkeypatch.delenv("ART_EXT_DATA", raising=False)
     with pytest.raises(ValueError, match=r"root= or set the environment variable ART_EXT_DATA"):
         load_data("mnist")
-    with pytest.raises(ValueError, match=r"no test split of cifar10 in .*test_batch\.bin.*cifar10_test\.npz"):
+    with pytest.raises(
+        ValueError, match=r"no test split of cifar10 in .*test_batch\.bin.*cifar10_test\.npz"
+    ):
         load_data("cifar10", root=tmp_path)
     with pytest.raises(ValueError, match=r"root must name an existing folder, got .*absent"):
         load_data("mnist", root=tmp_path / "absent")
     monkeypatch.setenv("ART_EXT_DATA", str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="variable ART_EXT_DATA must name an existing folder"):
         load_data("mnist")
-    with pytest.raises(ValueError, match="digits, mnist, cifar10 or an existing file or folder, got 'minst'"):
+    with pytest.raises(
+        ValueError, match="digits, mnist, cifar10 or an existing file or folder, got 'minst'"
+    ):
         load_data("minst")
     with pytest.raises(ValueError, match="split must be 'test' or 'train', got 'val'"):
         load_data("digits", split="val")
@@ -279,7 +306,10 @@ def test_errors_of_finding_say_where_and_what(tmp_path, monkeypatch):
         load_data(tmp_path)
     (tmp_path / "loose").mkdir()
     (tmp_path / "loose" / "cat.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="loose holds images without labels: put them into one folder for each class"):
+    with pytest.raises(
+        ValueError,
+        match="loose holds images without labels: put them into one folder for each class",
+    ):
         load_data(tmp_path / "loose")
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(ValueError, match=r"must be \.npz or \.npy, got .*data\.csv"):
@@ -292,11 +322,14 @@ def test_real_mnist_and_cifar10():
         pytest.skip("ART_EXT_DATA names no folder with MNIST and CIFAR-10")
     mnist, cifar10 = load_data("mnist"), load_data("cifar10")
     assert mnist.x.shape == (10_000, 1, 28, 28)
-    assert mnist.y[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]  # the well-known first test images
+    # the well-known first test images
+    assert mnist.y[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert mnist.y.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert float(mnist.x.mean()) == pytest.approx(0.1325, abs=1e-4)
     assert cifar10.x.shape[1:] == (3, 32, 32)
     assert cifar10.y[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
     assert (float(cifar10.x.min()), float(cifar10.x.max())) == (0.0, 1.0)
     with np.load(Path(folder) / "mnist.npz") as archive:
-        assert np.array_equal((mnist.x[:, 0] * 255).round().numpy().astype(np.uint8), archive["x_test"])
+        assert np.array_equal(
+            (mnist.x[:, 0] * 255).round().numpy().astype(np.uint8), archive["x_test"]
+        )

@@ -1,4 +1,6 @@
-"""MNIST's idx files and CIFAR-10's batches: exact pixels and labels; damaged and hostile files are refused."""
+"""MNIST's idx files and CIFAR-10's batches: exact pixels and labels; damaged and hostile files
+are refused.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,23 @@ def assert_holds(data: Dataset, pixels: np.ndarray, labels=LABELS) -> None:
 
 
 def idx(array: np.ndarray) -> bytes:
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes((0, 0, 8, array.ndim))
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def write_idx(folder: Path, prefix: str = "t10k", compress: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in ((f"{prefix}-images-idx3-ubyte", GREY), (f"{prefix}-labels-idx1-ubyte", LABEL_BYTES)):
+    for name, array in (
+        (f"{prefix}-images-idx3-ubyte", GREY),
+        (f"{prefix}-labels-idx1-ubyte", LABEL_BYTES),
+    ):
         content = idx(array)
-        (folder / (name + ".gz" * compress)).write_bytes(gzip.compress(content) if compress else content)
+        (folder / (name + ".gz" * compress)).write_bytes(
+            gzip.compress(content) if compress else content
+        )
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -78,7 +89,11 @@ def test_mnist_npz_in_keras_layout(tmp_path):
         ("t10k-images-idx3-ubyte", b"", "magic number 2051"),
         ("t10k-labels-idx1-ubyte", idx(GREY), "magic number 2049 .* got 2051"),
         ("t10k-labels-idx1-ubyte", idx(np.array([1, 2], np.uint8)), "3 rows and 2 labels"),
-        ("t10k-labels-idx1-ubyte", idx(np.array([1, 2, 10], np.uint8)), "must be 0 to 9, got 1 to 10"),
+        (
+            "t10k-labels-idx1-ubyte",
+            idx(np.array([1, 2, 10], np.uint8)),
+            "must be 0 to 9, got 1 to 10",
+        ),
     ],
 )
 def test_damaged_idx_files_are_refused(tmp_path, name, content, words):
@@ -114,7 +129,14 @@ def python2_batch(pixels: np.ndarray = COLOUR, labels=LABELS) -> bytes:
         return b"U" + bytes([len(words)]) + words.encode()
 
     content = pixels.tobytes()
-    dtype = b"cnumpy\ndtype\n(" + text("u1") + b"K\x00K\x01tR(K\x03" + text("|") + b"NNN" + b"J\xff\xff\xff\xff" * 2
+    dtype = (
+        b"cnumpy\ndtype\n("
+        + text("u1")
+        + b"K\x00K\x01tR(K\x03"
+        + text("|")
+        + b"NNN"
+        + b"J\xff\xff\xff\xff" * 2
+    )
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + text("b") + b"tR"
     state = b"(K\x01(M" + struct.pack("<H", len(pixels)) + b"M\x00\x0ct" + dtype + b"K\x00tb\x89"
     state += b"T" + struct.pack("<i", len(content)) + content + b"tb"
@@ -123,7 +145,8 @@ def python2_batch(pixels: np.ndarray = COLOUR, labels=LABELS) -> bytes:
 
 
 def test_hand_written_batch_is_what_numpy_reads():
-    assert np.array_equal(pickle.loads(python2_batch(), encoding="bytes")[b"data"], COLOUR.reshape(3, -1))  # noqa: S301
+    read = pickle.loads(python2_batch(), encoding="bytes")  # noqa: S301
+    assert np.array_equal(read[b"data"], COLOUR.reshape(3, -1))
 
 
 @pytest.mark.parametrize("place", ["", "cifar-10-batches-bin", "cifar10"])
@@ -131,7 +154,9 @@ def test_cifar10_binary_batches(tmp_path, place):
     (tmp_path / place).mkdir(exist_ok=True)
     write_binary(tmp_path / place / "test_batch.bin")
     for number in range(1, 6):
-        write_binary(tmp_path / place / f"data_batch_{number}.bin", COLOUR[:1] + np.uint8(number), [number])
+        write_binary(
+            tmp_path / place / f"data_batch_{number}.bin", COLOUR[:1] + np.uint8(number), [number]
+        )
     named = load_data("cifar10", root=tmp_path)
     assert_holds(named, COLOUR)
     assert named.class_names is not None
@@ -160,10 +185,14 @@ def test_cifar10_python_batches(tmp_path, writer):
     if writer == "python 2":
         content = python2_batch()
     else:
-        content = pickle.dumps({"data": np.asfortranarray(COLOUR.reshape(3, -1)), "labels": LABELS}, protocol=writer)
+        content = pickle.dumps(
+            {"data": np.asfortranarray(COLOUR.reshape(3, -1)), "labels": LABELS}, protocol=writer
+        )
     (folder / "test_batch").write_bytes(content)
     for number in range(1, 6):
-        (folder / f"data_batch_{number}").write_bytes(python2_batch(COLOUR[number % 3][None], [number]))
+        (folder / f"data_batch_{number}").write_bytes(
+            python2_batch(COLOUR[number % 3][None], [number])
+        )
     assert_holds(load_data("cifar10", root=tmp_path), COLOUR)
     assert_holds(load_data(folder, split="train"), COLOUR[[1, 2, 0, 1, 2]], [1, 2, 3, 4, 5])
 
@@ -189,7 +218,9 @@ def test_hostile_pickle_runs_nothing(tmp_path, kind, protocol):
     }[kind]
     content = pickle.dumps({"data": payload, "labels": LABELS}, protocol=protocol)
     (tmp_path / "test_batch").write_bytes(content)
-    with pytest.raises(ValueError, match=r"it asks for \S+, which no CIFAR-10 batch needs; nothing was run"):
+    with pytest.raises(
+        ValueError, match=r"it asks for \S+, which no CIFAR-10 batch needs; nothing was run"
+    ):
         load_data(tmp_path)
     assert not marker.exists()
     pickle.loads(content)  # noqa: S301
@@ -206,7 +237,8 @@ INERT = b"cnumpy\ndtype\n"
         INERT + b")R",  # called without a state
         INERT + b")\x81",  # made by __new__, without __init__
         INERT + b")RK\x01b",  # a state that is no tuple
-        INERT + b"}U\x04evilK\x01sb",  # BUILD on the class: would set an attribute if __setstate__ let it
+        # BUILD on the class: would set an attribute if __setstate__ let it
+        INERT + b"}U\x04evilK\x01sb",
         INERT + b")RN}U\x04evilK\x01s\x86b",  # slot state, set by setattr without __setstate__
         INERT + b")R)R",  # an instance is not callable
         b"cnumpy\ndtype.__class__\n",
@@ -226,7 +258,11 @@ def test_legitimate_batch_calls_no_numpy_unpickling(tmp_path, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError("called from the file")
 
-    name = "numpy._core.multiarray" if "numpy._core.multiarray" in sys.modules else "numpy.core.multiarray"
+    name = (
+        "numpy._core.multiarray"
+        if "numpy._core.multiarray" in sys.modules
+        else "numpy.core.multiarray"
+    )
     monkeypatch.setattr(sys.modules[name], "_reconstruct", forbidden)
     (tmp_path / "test_batch").write_bytes(python2_batch())
     assert_holds(load_data(tmp_path), COLOUR)

@@ -49,7 +49,9 @@ def test_the_robust_network_is_trained_by_backward_smoothing(
     assert (result.updates, result.forwards) == (3 * 2, 3 * 100 * used.cost().forwards)
 
 
-def test_refuses_to_start_without_the_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_to_start_without_the_extras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'art-ext\[train\]'"):
         run_demo(tmp_path / "demo")
@@ -58,7 +60,17 @@ def test_refuses_to_start_without_the_extras(tmp_path: Path, monkeypatch: pytest
 
 def test_the_panel_has_every_family_and_a_peer_where_there_is_one() -> None:
     names = [attack.name for attack in demo._panel()]
-    families = {"rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "pgd", "ead", "zoo"}
+    families = {
+        "rays",
+        "frank_wolfe",
+        "frank_wolfe_black_box",
+        "nes",
+        "hmcam",
+        "ai_fgsm",
+        "pgd",
+        "ead",
+        "zoo",
+    }
     assert families <= set(names)
     assert ("torchattacks:PGD" in names) == (find_spec("torchattacks") is not None)
 
@@ -81,13 +93,22 @@ def test_leaves_out_a_torchattacks_that_cannot_be_imported(
 
 
 def test_replaces_only_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"NATURAL_EPOCHS": 1, "ROBUST_EPOCHS": 1, "MAX_QUERIES": 20, "PANEL": {"rays": {}, "fgsm": {}}}
+    few = {
+        "NATURAL_EPOCHS": 1,
+        "ROBUST_EPOCHS": 1,
+        "MAX_QUERIES": 20,
+        "PANEL": {"rays": {}, "fgsm": {}},
+    }
     for name, value in few.items():
         monkeypatch.setattr(demo, name, value)
-    monkeypatch.setattr(demo, "load_data", lambda name, **options: load_data(name, **options).first(40))
+    monkeypatch.setattr(
+        demo, "load_data", lambda name, **options: load_data(name, **options).first(40)
+    )
     mine = tmp_path / "mine" / "run.json"
     mine.parent.mkdir()
-    mine.write_text(json.dumps({"tool": "art-ext", "format": FORMAT, "arguments": {"command": "evaluate"}}))
+    mine.write_text(
+        json.dumps({"tool": "art-ext", "format": FORMAT, "arguments": {"command": "evaluate"}})
+    )
     before = mine.read_bytes()
     with pytest.raises(ValueError, match="holds another run"):
         run_demo(mine.parent)
@@ -123,7 +144,8 @@ def test_the_natural_network_breaks_and_the_robust_one_holds(tmp_path: Path) -> 
     shares = {(row.model, row.attack): row.robust_accuracy for row in outcome.rows}
     for model in boundary:
         assert shares[model, "pgd"] < shares[model, "fgsm"], "forty steps find more than one"
-        peer = shares.get((model, "torchattacks:PGD"), shares[model, "pgd"])  # where it is installed
+        # where it is installed
+        peer = shares.get((model, "torchattacks:PGD"), shares[model, "pgd"])
         assert abs(shares[model, "pgd"] - peer) < 0.04, "the same method from two hands"
 
 

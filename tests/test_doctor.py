@@ -1,4 +1,6 @@
-"""The doctor: what it says of this installation, and of installations that were broken on purpose."""
+"""The doctor: what it says of this installation, and of installations that were broken on
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,17 @@ def install(site: Path, name: str, version: str, files: dict[str, str]) -> None:
         target = site / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        )
         record.append(f"{path},sha256={digest},{len(text)}")
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "RECORD").write_text("\n".join(record) + "\n")
-    (info / "top_level.txt").write_text("\n".join(sorted({path.split("/")[0] for path in files})) + "\n")
+    (info / "top_level.txt").write_text(
+        "\n".join(sorted({path.split("/")[0] for path in files})) + "\n"
+    )
 
 
 @pytest.fixture
@@ -62,14 +68,31 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         return real_version(name)
 
     monkeypatch.setattr(doctor.metadata, "version", version)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name in names else real_spec(name))
+    monkeypatch.setattr(
+        doctor, "find_spec", lambda name: None if name in names else real_spec(name)
+    )
 
 
 def test_this_installation_has_no_problem() -> None:
     findings = by_name()
     assert [finding for finding in findings.values() if finding.status == "problem"] == []
-    needed = ("torch", "numpy", "adversarial-robustness-toolbox", "scikit-learn", "safetensors", "tqdm", "typer")
-    beside = ("art_ext.adapters", "art_ext.benchmarks", "torchvision", "torchattacks", "robustbench", "pkg_resources")
+    needed = (
+        "torch",
+        "numpy",
+        "adversarial-robustness-toolbox",
+        "scikit-learn",
+        "safetensors",
+        "tqdm",
+        "typer",
+    )
+    beside = (
+        "art_ext.adapters",
+        "art_ext.benchmarks",
+        "torchvision",
+        "torchattacks",
+        "robustbench",
+        "pkg_resources",
+    )
     assert {findings[name].status for name in ("Python", *needed, *beside)} == {"ok"}
     assert findings["torch"].detail.startswith(metadata.version("torch"))
 
@@ -79,12 +102,24 @@ def test_toolkits_are_not_imported() -> None:
         "import sys; from art_ext.doctor import diagnose; diagnose(); "
         "print([name for name in ('art', 'torchattacks', 'robustbench', 'pandas') if name in sys.modules])"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert output.strip() == "[]"
 
 
-def test_optional_things_that_are_missing_are_never_problems(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "pandas", "torchattacks", "torchvision", "robustbench", "pyautoattack", "multiprocess")
+def test_optional_things_that_are_missing_are_never_problems(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without(
+        monkeypatch,
+        "pandas",
+        "torchattacks",
+        "torchvision",
+        "robustbench",
+        "pyautoattack",
+        "multiprocess",
+    )
     findings = by_name()
     assert [finding for finding in findings.values() if finding.status == "problem"] == []
     for name in ("report", "torchattacks", "torchvision", "robustbench", "multiprocess"):
@@ -113,11 +148,15 @@ def test_version_comparison(version: str, specifier: str, fits: bool) -> None:
     assert doctor._satisfies(version, specifier) is fits
 
 
-def test_an_old_or_missing_base_package_is_a_problem(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_or_missing_base_package_is_a_problem(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(site, "tqdm", "4.1", {})
     without(monkeypatch, "safetensors")
     findings = by_name()
-    assert findings["tqdm"] == Finding("tqdm", "problem", "4.1 (>=4.65)", 'pip install "tqdm>=4.65"')
+    assert findings["tqdm"] == Finding(
+        "tqdm", "problem", "4.1 (>=4.65)", 'pip install "tqdm>=4.65"'
+    )
     assert findings["safetensors"].status == "problem"
     assert "not installed" in findings["safetensors"].detail
     assert findings["torch"].status == "ok"
@@ -130,9 +169,16 @@ def test_an_installed_extra_in_a_wrong_version_is_a_problem(site: Path) -> None:
     assert finding.remedy == 'pip install "jinja2>=3.1"'
 
 
-@pytest.mark.parametrize(("python", "asked"), [("3.10.14", True), ("3.11.0", False), ("3.13.1", False)])
-def test_what_only_older_pythons_need(monkeypatch: pytest.MonkeyPatch, python: str, asked: bool) -> None:
-    lines = ['accelerate<2,>=1.2; extra == "train"', 'tomli>=2; python_version < "3.11" and extra == "train"']
+@pytest.mark.parametrize(
+    ("python", "asked"), [("3.10.14", True), ("3.11.0", False), ("3.13.1", False)]
+)
+def test_what_only_older_pythons_need(
+    monkeypatch: pytest.MonkeyPatch, python: str, asked: bool
+) -> None:
+    lines = [
+        'accelerate<2,>=1.2; extra == "train"',
+        'tomli>=2; python_version < "3.11" and extra == "train"',
+    ]
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
     monkeypatch.setattr(doctor.platform, "python_version_tuple", lambda: tuple(python.split(".")))
     without(monkeypatch, "accelerate", "tomli")
@@ -150,8 +196,14 @@ def test_a_tree_that_was_never_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_torchattacks_stub_over_robustbench_is_named(site: Path) -> None:
-    own = {"robustbench/__init__.py": "from .eval import benchmark\n", "robustbench/eval.py": "def benchmark(): ...\n"}
-    stub = {"robustbench/__init__.py": "# from .eval import benchmark\n", "torchattacks/__init__.py": ""}
+    own = {
+        "robustbench/__init__.py": "from .eval import benchmark\n",
+        "robustbench/eval.py": "def benchmark(): ...\n",
+    }
+    stub = {
+        "robustbench/__init__.py": "# from .eval import benchmark\n",
+        "torchattacks/__init__.py": "",
+    }
     install(site, "robustbench", "1.1.1", own)
     install(site, "torchattacks", "3.5.1", stub)
     finding = by_name()["robustbench"]
@@ -162,21 +214,30 @@ def test_torchattacks_stub_over_robustbench_is_named(site: Path) -> None:
 
 
 def test_files_that_an_uninstall_took_away_are_found(site: Path) -> None:
-    install(site, "robustbench", "1.1.1", {"robustbench/__init__.py": "", "robustbench/utils.py": "x = 1\n"})
+    install(
+        site,
+        "robustbench",
+        "1.1.1",
+        {"robustbench/__init__.py": "", "robustbench/utils.py": "x = 1\n"},
+    )
     (site / "robustbench" / "utils.py").unlink()
     finding = by_name()["robustbench"]
     assert finding.status == "problem"
     assert "robustbench/utils.py" in finding.detail
 
 
-def test_another_release_of_robustbench_is_a_problem(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_release_of_robustbench_is_a_problem(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(site, "robustbench", "1.0", {"robustbench/__init__.py": ""})
     monkeypatch.delitem(sys.modules, "robustbench", raising=False)
     finding = by_name()["robustbench"]
     assert (finding.status, finding.remedy) == ("problem", 'pip install "robustbench==1.1.1"')
 
 
-def test_a_robustbench_folder_that_hides_the_installed_one(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_robustbench_folder_that_hides_the_installed_one(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (site / "robustbench").mkdir()
     (site / "robustbench" / "__init__.py").write_text("")
     monkeypatch.delitem(sys.modules, "robustbench", raising=False)
@@ -188,7 +249,9 @@ def test_a_robustbench_folder_that_hides_the_installed_one(site: Path, monkeypat
 def test_stub_alone_is_explained(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "torchattacks", "3.5.1", {"robustbench/__init__.py": ""})
     real = metadata.version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "robustbench" else real(name))
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: None if name == "robustbench" else real(name)
+    )
     finding = by_name()["robustbench"]
     assert finding.status == "info"
     assert "stub in torchattacks' wheel" in finding.detail
@@ -246,13 +309,16 @@ def test_link_checked_out_as_a_plain_file(tmp_path: Path) -> None:
     assert "core.symlinks" in finding.remedy
     link.unlink()
     link.symlink_to("../adapters")
-    elsewhere = doctor._mapped_folder("adapters", tmp_path / "art_ext")  # the link is sound, but Python finds ours
+    elsewhere = doctor._mapped_folder("adapters", tmp_path / "art_ext")
+    # the link is sound, but Python finds ours
     assert elsewhere.status == "problem"
     assert elsewhere.detail.startswith(f"expected in {link}, found ")
 
 
 @pytest.mark.parametrize(("version", "status"), [("1.26.4", "ok"), ("2.4.6", "info")])
-def test_numpy_2_and_decision_based_baselines(version: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpy_2_and_decision_based_baselines(
+    version: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = metadata.version
     monkeypatch.setattr(doctor, "_version", lambda name: version if name == "numpy" else real(name))
     assert by_name()["ART's HopSkipJump and BoundaryAttack"].status == status

@@ -1,4 +1,6 @@
-"""An ensemble as one model: the three averages by hand, what it costs, and what attacking it gains."""
+"""An ensemble as one model: the three averages by hand, what it costs, and what attacking it
+gains.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ AVERAGES = ["logits", "probabilities", "losses"]
 def members(count=3, classes=4, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return [nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, classes)) for _ in range(count)]
+        return [
+            nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, classes)) for _ in range(count)
+        ]
 
 
 def samples(count=10):
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, 6, generator=generator), torch.randint(4, (count,), generator=generator)
+    return torch.rand(count, 6, generator=generator), torch.randint(
+        4, (count,), generator=generator
+    )
 
 
 def by_hand(networks, weights, average, rows, y):
@@ -38,7 +44,10 @@ def by_hand(networks, weights, average, rows, y):
     probabilities = sum(w * one.softmax(1) for w, one in zip(weights, z, strict=True))
     if average == "probabilities":
         return probabilities.log(), -probabilities.gather(1, y.unsqueeze(1)).squeeze(1).log()
-    losses = [w * -one.log_softmax(1).gather(1, y.unsqueeze(1)).squeeze(1) for w, one in zip(weights, z, strict=True)]
+    losses = [
+        w * -one.log_softmax(1).gather(1, y.unsqueeze(1)).squeeze(1)
+        for w, one in zip(weights, z, strict=True)
+    ]
     return probabilities.log(), sum(losses)
 
 
@@ -50,7 +59,7 @@ class TestAverages:
         with GradientOracle(ensemble, 10, batch_size=4) as oracle:
             outputs, losses, gradient = oracle.gradient(
                 x, torch.arange(10), lambda logits, index: cross_entropy(logits, y[index])
-            )  # fmt: skip
+            )
         leaf = x.clone().requires_grad_(True)
         expected, loss = by_hand(networks, WEIGHTS, average, leaf, y)
         assert torch.allclose(outputs, expected, atol=1e-5)
@@ -60,7 +69,9 @@ class TestAverages:
         assert float(wanted.abs().max()) > 0.01
         assert torch.allclose(ensemble(x), expected, atol=1e-5)
         with ScoreOracle(ensemble, 10) as oracle:
-            _, scored = oracle.evaluate(x, torch.arange(10), lambda logits, index: cross_entropy(logits, y[index]))
+            _, scored = oracle.evaluate(
+                x, torch.arange(10), lambda logits, index: cross_entropy(logits, y[index])
+            )
         assert torch.allclose(scored, loss, atol=1e-5)
 
     def test_the_three_are_three(self):
@@ -74,7 +85,9 @@ class TestAverages:
     def test_weights_are_shares(self, average):
         networks, (x, _) = members(), samples()
         plain = Ensemble(networks, WEIGHTS, average=average)(x)
-        assert torch.allclose(Ensemble(networks, [50, 30, 20], average=average)(x), plain, atol=1e-6)
+        assert torch.allclose(
+            Ensemble(networks, [50, 30, 20], average=average)(x), plain, atol=1e-6
+        )
         even = Ensemble(networks, average=average)(x)
         assert torch.allclose(Ensemble(networks, [7.0] * 3, average=average)(x), even, atol=1e-6)
         assert not torch.allclose(plain, even, atol=1e-2)
@@ -87,7 +100,9 @@ class TestAverages:
         scored = [lambda rows, network=network: network(rows).softmax(1) for network in networks]
         options = {"eps": 0.1, "num_steps": 3, "on_failure": "last"}
         logits = i_fgsm(Ensemble(networks, WEIGHTS, average=average), x, y, **options)
-        probabilities = i_fgsm(Ensemble(scored, WEIGHTS, average=average, outputs="probabilities"), x, y, **options)
+        probabilities = i_fgsm(
+            Ensemble(scored, WEIGHTS, average=average, outputs="probabilities"), x, y, **options
+        )
         assert torch.allclose(logits.x_adv, probabilities.x_adv, atol=1e-6)
         assert torch.equal(logits.success, probabilities.success)
 
@@ -136,15 +151,21 @@ class TestCost:
         networks[2][3].eval()  # a layer that was frozen before
         networks[1][0].weight.requires_grad_(False)
         modes = [[module.training for module in network.modules()] for network in networks]
-        wanted = [parameter.requires_grad for network in networks for parameter in network.parameters()]
+        wanted = [
+            parameter.requires_grad for network in networks for parameter in network.parameters()
+        ]
         ensemble = Ensemble(networks, average=average)
         for attack in (pgd, hmcam):
             attack(ensemble, x, y, eps=0.1, num_steps=2, seed=0)
         assert seen
         assert not any(seen)
         assert [[module.training for module in network.modules()] for network in networks] == modes
-        assert [parameter.requires_grad for network in networks for parameter in network.parameters()] == wanted
-        assert all(parameter.grad is None for network in networks for parameter in network.parameters())
+        assert [
+            parameter.requires_grad for network in networks for parameter in network.parameters()
+        ] == wanted
+        assert all(
+            parameter.grad is None for network in networks for parameter in network.parameters()
+        )
 
     def test_modes_come_back_after_an_error(self):
         networks, (x, y) = members(), samples()
@@ -180,8 +201,16 @@ class TestRefusals:
             (2, {"weights": [math.nan, 1.0]}, "a weight >= 0 for each"),
             (2, {"weights": [math.inf, 1.0]}, "a weight >= 0 for each"),
             (2, {"weights": ["half", 1.0]}, "each weight must be a number, got 'half'"),
-            (2, {"average": "votes"}, "average must be one of 'logits', 'probabilities', 'losses', got 'votes'"),
-            (2, {"outputs": "labels"}, "outputs must be one of 'logits', 'probabilities', got 'labels'"),
+            (
+                2,
+                {"average": "votes"},
+                "average must be one of 'logits', 'probabilities', 'losses', got 'votes'",
+            ),
+            (
+                2,
+                {"outputs": "labels"},
+                "outputs must be one of 'logits', 'probabilities', got 'labels'",
+            ),
         ],
     )
     def test_what_makes_no_ensemble(self, given, options, message):
@@ -197,7 +226,9 @@ class TestRefusals:
 
 
 def halves(width=6):
-    """Two linear models of two classes, the first of which sees the first half of the coordinates only."""
+    """Two linear models of two classes, the first of which sees the first half of the
+    coordinates only.
+    """
     generator = torch.Generator().manual_seed(2)
     weight = torch.randn(width, generator=generator)
     first, second = weight.clone(), weight.clone()
@@ -215,7 +246,9 @@ def halves(width=6):
 
 class TestAttacked:
     def test_examples_of_one_member_say_nothing_to_a_member_that_looks_elsewhere(self):
-        """In closed form: the L-inf optimum shifts each margin by eps ||w||_1 of the members that were attacked."""
+        """In closed form: the L-inf optimum shifts each margin by eps ||w||_1 of the members
+        that were attacked.
+        """
         first, second, one, other = halves()
         generator = torch.Generator().manual_seed(3)
         x = 0.2 + 0.6 * torch.rand(60, 6, generator=generator)
@@ -226,7 +259,9 @@ class TestAttacked:
         assert torch.equal(other(alone), other(x))
         within = [((x - 0.5) @ w).abs() < 0.2 * w.abs().sum() for w in (first, second)]
         for average in AVERAGES:
-            both = fgsm(Ensemble([one, other], average=average), x, y, eps=0.2, on_failure="last").x_adv
+            both = fgsm(
+                Ensemble([one, other], average=average), x, y, eps=0.2, on_failure="last"
+            ).x_adv
             assert torch.equal(one(both).argmax(1) != y, within[0])
             assert torch.equal(other(both).argmax(1) != y, within[1])
         assert bool(within[1].any())
@@ -238,14 +273,18 @@ class TestAttacked:
         y = ensemble(x).argmax(1)
         chain = hmcam(ensemble, x, y, eps=0.2, num_steps=4, num_transitions=3, seed=0)
         for state, losses in zip(chain.samples, chain.trace["loss"], strict=True):
-            assert torch.allclose(by_hand(networks, WEIGHTS, average, state, y)[1], losses, atol=1e-5)
+            assert torch.allclose(
+                by_hand(networks, WEIGHTS, average, state, y)[1], losses, atol=1e-5
+            )
         assert bool((chain.trace["loss"][-1] > by_hand(networks, WEIGHTS, average, x, y)[1]).all())
         assert bool(chain.success.any())
         assert torch.equal(chain.success, ensemble(chain.x_adv).argmax(1) != y)
 
 
 class TestEmbeddings:
-    """Models that return embeddings, as in the face experiments: pull each input towards its target's embedding."""
+    """Models that return embeddings, as in the face experiments: pull each input towards its
+    target's embedding.
+    """
 
     def problem(self, count=12):
         generator = torch.Generator().manual_seed(4)
@@ -264,9 +303,15 @@ class TestEmbeddings:
 
         ensemble = Ensemble([lambda rows, matrix=matrix: rows @ matrix for matrix in maps], [1, 3])
         result = i_fgsm(
-            ensemble, x, eps=0.1, num_steps=5, loss=similarity, batch_size=size, on_failure="last",
+            ensemble,
+            x,
+            eps=0.1,
+            num_steps=5,
+            loss=similarity,
+            batch_size=size,
+            on_failure="last",
             criterion=lambda embeddings, index: similarity(embeddings, index) > threshold,
-        )  # fmt: skip
+        )
         mean = 0.25 * maps[0] + 0.75 * maps[1]
         pull = targets @ mean.T
         before = (x * pull).sum(1)
@@ -289,9 +334,16 @@ class TestEmbeddings:
             return torch.tanh(rows @ maps[0])
 
         chain = hmcam(
-            model, x, eps=0.2, num_steps=5, num_transitions=3, loss=similarity, step_size=2e-3, seed=0,
+            model,
+            x,
+            eps=0.2,
+            num_steps=5,
+            num_transitions=3,
+            loss=similarity,
+            step_size=2e-3,
+            seed=0,
             criterion=lambda embeddings, index: similarity(embeddings, index) > 0.5,
-        )  # fmt: skip
+        )
         everyone = torch.arange(len(x))
         likeness = torch.stack([similarity(model(state), everyone) for state in chain.samples])
         attacked = ~chain.already_adversarial

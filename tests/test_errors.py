@@ -1,4 +1,6 @@
-"""What fails in the user's model or factory ends a command with one line, and reaches Python callers with its cause."""
+"""What fails in the user's model or factory ends a command with one line, and reaches Python
+callers with its cause.
+"""
 
 from __future__ import annotations
 
@@ -84,45 +86,92 @@ def command(*arguments: Any, shown: bool = False) -> Result:
 
 def evaluated(file: Path, factory: str, *more: Any, shown: bool = False) -> Result:
     return command(
-        "evaluate", "--model", f"{file}:{factory}", "--data", "digits", "--n", 12, "--eps", 0.1, "--out",
-        file.parent / "run", "--quiet", *more, shown=shown,
-    )  # fmt: skip
+        "evaluate",
+        "--model",
+        f"{file}:{factory}",
+        "--data",
+        "digits",
+        "--n",
+        12,
+        "--eps",
+        0.1,
+        "--out",
+        file.parent / "run",
+        "--quiet",
+        *more,
+        shown=shown,
+    )
 
 
 class TestCommandLine:
-    @pytest.mark.parametrize(("factory", "words"), [
-        ("key", "KeyError: 'depth'"), ("value", "ValueError: no such luck"), ("silent", "AssertionError"),
-        ("missing", "FileNotFoundError: [Errno 2] No such file or directory: 'scale.npy'"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("factory", "words"),
+        [
+            ("key", "KeyError: 'depth'"),
+            ("value", "ValueError: no such luck"),
+            ("silent", "AssertionError"),
+            ("missing", "FileNotFoundError: [Errno 2] No such file or directory: 'scale.npy'"),
+        ],
+    )
     def test_a_model_that_fails_in_an_attack(self, file: Path, factory: str, words: str) -> None:
-        result = evaluated(file, factory, "--model-args", "calls=30", "--attack", "rays", "--max-queries", 500)
+        result = evaluated(
+            file, factory, "--model-args", "calls=30", "--attack", "rays", "--max-queries", 500
+        )
         assert result.exit_code == 2
         line = f"error: rays fails on the model '{factory}': {words} (ART_EXT_TRACEBACK=1 shows where)\n"
         assert result.stderr == line
         assert result.stdout == ""
 
-    @pytest.mark.parametrize(("factory", "words"), [
-        ("key", "samples of shape (1, 8, 8): KeyError: 'depth'"),
-        ("value", "the clean samples: ValueError: no such luck"),
-        ("silent", "samples of shape (1, 8, 8): AssertionError"),
-        ("missing", "samples of shape (1, 8, 8): FileNotFoundError: [Errno 2] No such file or directory: 'scale.npy'"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("factory", "words"),
+        [
+            ("key", "samples of shape (1, 8, 8): KeyError: 'depth'"),
+            ("value", "the clean samples: ValueError: no such luck"),
+            ("silent", "samples of shape (1, 8, 8): AssertionError"),
+            (
+                "missing",
+                "samples of shape (1, 8, 8): FileNotFoundError: [Errno 2] No such file or directory: 'scale.npy'",
+            ),
+        ],
+    )
     def test_a_model_that_fails_at_once(self, file: Path, factory: str, words: str) -> None:
         result = evaluated(file, factory)
         assert result.exit_code == 2
-        assert result.stderr == f"error: the model fails on {words} (ART_EXT_TRACEBACK=1 shows where)\n"
+        assert (
+            result.stderr
+            == f"error: the model fails on {words} (ART_EXT_TRACEBACK=1 shows where)\n"
+        )
 
-    @pytest.mark.parametrize(("factory", "words"), [
-        ("broken", "with arguments {} fails: LookupError: no weights here"),
-        ("leaving", "with arguments {} fails: SystemExit: use main()"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("factory", "words"),
+        [
+            ("broken", "with arguments {} fails: LookupError: no weights here"),
+            ("leaving", "with arguments {} fails: SystemExit: use main()"),
+        ],
+    )
     def test_a_factory_that_fails(self, file: Path, factory: str, words: str) -> None:
-        for result in (evaluated(file, factory), command(
-            "train", "--recipe", "natural", "--data", "digits", "--model", f"{file}:{factory}", "--out",
-            file.parent / "t", "--epochs", 1, "--quiet",
-        )):  # fmt: skip
+        for result in (
+            evaluated(file, factory),
+            command(
+                "train",
+                "--recipe",
+                "natural",
+                "--data",
+                "digits",
+                "--model",
+                f"{file}:{factory}",
+                "--out",
+                file.parent / "t",
+                "--epochs",
+                1,
+                "--quiet",
+            ),
+        ):
             assert result.exit_code == 2
-            assert result.stderr == f"error: '{file}:{factory}' {words} (ART_EXT_TRACEBACK=1 shows where)\n"
+            assert (
+                result.stderr
+                == f"error: '{file}:{factory}' {words} (ART_EXT_TRACEBACK=1 shows where)\n"
+            )
 
     def test_a_file_that_leaves_on_import(self, file: Path) -> None:
         file.write_text("import sys\nsys.exit(3)\n")
@@ -132,19 +181,38 @@ class TestCommandLine:
 
     def test_training(self, file: Path) -> None:
         result = command(
-            "train", "--recipe", "natural", "--data", "digits", "--model", f"{file}:key", "--model-args", "calls=9",
-            "--out", file.parent / "t", "--epochs", 1, "--quiet",
-        )  # fmt: skip
+            "train",
+            "--recipe",
+            "natural",
+            "--data",
+            "digits",
+            "--model",
+            f"{file}:key",
+            "--model-args",
+            "calls=9",
+            "--out",
+            file.parent / "t",
+            "--epochs",
+            1,
+            "--quiet",
+        )
         assert result.exit_code == 2
-        assert result.stderr.splitlines()[-1] == "error: KeyError: 'depth' (ART_EXT_TRACEBACK=1 shows where)"
+        assert (
+            result.stderr.splitlines()[-1]
+            == "error: KeyError: 'depth' (ART_EXT_TRACEBACK=1 shows where)"
+        )
         assert "Traceback" not in result.stderr
 
     def test_the_whole_traceback_is_shown_on_demand(self, file: Path) -> None:
         result = evaluated(file, "key", "--model-args", "calls=30", "--attack", "rays", shown=True)
         assert result.exit_code == 2
-        assert result.stderr.count("Traceback (most recent call last)") == 2  # the cause, and what was made of it
+        # the cause, and what was made of it
+        assert result.stderr.count("Traceback (most recent call last)") == 2
         assert "raise self.error" in result.stderr
-        assert result.stderr.splitlines()[-1] == "error: rays fails on the model 'key': KeyError: 'depth'"
+        assert (
+            result.stderr.splitlines()[-1]
+            == "error: rays fails on the model 'key': KeyError: 'depth'"
+        )
 
     def test_our_own_words_need_no_hint(self, file: Path) -> None:
         result = evaluated(file, "key", "--attack", "pdg")
@@ -180,7 +248,9 @@ class TestPython:
             def start(self, name: str, attack: str, eps: float, samples: int) -> None:
                 model.calls = 1  # the clean check
 
-        with pytest.raises(ValueError, match=rf"{attack} fails.*KeyError: 'depth'|fails in apgd-ce: KeyErr") as caught:
+        with pytest.raises(
+            ValueError, match=rf"{attack} fails.*KeyError: 'depth'|fails in apgd-ce: KeyErr"
+        ) as caught:
             evaluate(model, data, tmp_path / "run", attacks=[attack], eps=0.1, watcher=Begun())
         cause: BaseException | None = caught.value
         while cause is not None and not isinstance(cause, KeyError):
@@ -218,16 +288,22 @@ class TestPython:
 
 class TestModelsWithoutGradients:
     @pytest.mark.parametrize("factory", ["detached", "arrays"])
-    @pytest.mark.parametrize(("options", "members"), [
-        (("--panel", "quick"), "pgd, frank_wolfe follow"), (("--attack", "rays,fgsm"), "fgsm follow"),
-        (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe follow"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("options", "members"),
+        [
+            (("--panel", "quick"), "pgd, frank_wolfe follow"),
+            (("--attack", "rays,fgsm"), "fgsm follow"),
+            (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe follow"),
+        ],
+    )
     def test_a_panel_is_refused_before_its_first_attack(
         self, file: Path, factory: str, options: tuple[str, str], members: str
     ) -> None:
         result = evaluated(file, factory, *options)
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"error: {members} gradients, and the model '{factory}' gives none (")
+        assert result.stderr.startswith(
+            f"error: {members} gradients, and the model '{factory}' gives none ("
+        )
         assert result.stderr.endswith("need no gradients: --panel black-box, or --attack rays\n")
         assert not (file.parent / "run" / "run.json").exists()
 
@@ -240,8 +316,12 @@ class TestModelsWithoutGradients:
 
         models: dict[str, Any] = {"good": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
         models["bad"] = resolve_factory(f"{file}:detached")
-        with pytest.raises(ValueError, match="fgsm follow gradients, and the model 'bad' gives none"):
-            evaluate(models, DATA, tmp_path / "two", attacks=["rays", "fgsm"], eps=0.1, watcher=Heard())
+        with pytest.raises(
+            ValueError, match="fgsm follow gradients, and the model 'bad' gives none"
+        ):
+            evaluate(
+                models, DATA, tmp_path / "two", attacks=["rays", "fgsm"], eps=0.1, watcher=Heard()
+            )
         assert started == []
 
     @pytest.mark.parametrize("factory", ["detached", "arrays"])

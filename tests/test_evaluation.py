@@ -32,7 +32,9 @@ N, EPS = 20, 0.03
 def samples(shape: tuple[int, ...] = (1, 4, 4)) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     x = 0.5 + 0.15 * (2 * torch.rand(N, *shape, generator=generator) - 1)
-    return Dataset("squares", x, classifier()(x).argmax(dim=1) if shape == (1, 4, 4) else torch.zeros(N).long())
+    return Dataset(
+        "squares", x, classifier()(x).argmax(dim=1) if shape == (1, 4, 4) else torch.zeros(N).long()
+    )
 
 
 def classifier(seed: int = 0) -> nn.Module:
@@ -53,14 +55,23 @@ def run(out: Path, **options: Any) -> Any:
     y = data.y.clone()
     y[:3] = (y[:3] + 1) % 3
     return evaluate(
-        **{"models": {"linear": classifier()}, "data": replace(data, y=y), "out": out, "eps": EPS, "max_queries": 60,
-           "chunk_size": 7, **options}
-    )  # fmt: skip
+        **{
+            "models": {"linear": classifier()},
+            "data": replace(data, y=y),
+            "out": out,
+            "eps": EPS,
+            "max_queries": 60,
+            "chunk_size": 7,
+            **options,
+        }
+    )
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """Records without what the clock says, in the order of the samples."""
-    return frame.drop(columns="seconds").sort_values(["model", "attack", "eps", "index"], ignore_index=True)
+    return frame.drop(columns="seconds").sort_values(
+        ["model", "attack", "eps", "index"], ignore_index=True
+    )
 
 
 @pytest.fixture
@@ -81,9 +92,14 @@ class TestRecords:
         assert (found["label"] != data.y.numpy()).tolist() == [True] * 3 + [False] * (N - 3)
         core = rays(classifier(), data.x, torch.tensor(found["label"]), eps=EPS, max_queries=60)
         for name in (
-            "success", "already_adversarial", "distance", "nearest_distance", "queries", "queries_to_success",
+            "success",
+            "already_adversarial",
+            "distance",
+            "nearest_distance",
+            "queries",
+            "queries_to_success",
             "gradients",
-        ):  # fmt: skip
+        ):
             assert np.array_equal(found[name], getattr(core, name).numpy()), name
         for name, lengths in core.distortions().items():
             assert np.array_equal(found[name], lengths.float().numpy()), name
@@ -101,7 +117,9 @@ class TestRecords:
         whole, cut = run(tmp_path / "whole"), run(tmp_path / "cut", chunk_size=chunk_size)
         pd.testing.assert_frame_equal(comparable(whole.records), comparable(cut.records))
 
-    def test_one_search_serves_several_radii_as_searches_of_their_own_would(self, tmp_path: Path) -> None:
+    def test_one_search_serves_several_radii_as_searches_of_their_own_would(
+        self, tmp_path: Path
+    ) -> None:
         radii = (0.01, 0.03, 0.05)
         together = run(tmp_path / "together", eps=radii).records
         alone = run(tmp_path / "alone", eps=radii, early_stop=True).records
@@ -133,7 +151,9 @@ class TestRecords:
         pd.testing.assert_frame_equal(comparable(again.records).head(14), comparable(kept))
         assert read_run(tmp_path / "run")["state"] == "complete"  # type: ignore[index]
 
-    def test_a_write_that_fails_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_write_that_fails_leaves_the_old_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         folder = records.RunFolder(tmp_path / "run", {})
         folder.begin()
         folder.write("table.csv", "old")
@@ -150,8 +170,15 @@ class TestRecords:
 @pytest.mark.usefixtures("without_plots")
 class TestTable:
     def test_numbers_recomputed_from_the_records(self, tmp_path: Path) -> None:
-        outcome = run(tmp_path / "run", models={"a": classifier(), "b": classifier(1)}, eps=(0.01, 0.03))
-        assert [(row.model, row.eps) for row in outcome.rows] == [("a", 0.01), ("a", 0.03), ("b", 0.01), ("b", 0.03)]
+        outcome = run(
+            tmp_path / "run", models={"a": classifier(), "b": classifier(1)}, eps=(0.01, 0.03)
+        )
+        assert [(row.model, row.eps) for row in outcome.rows] == [
+            ("a", 0.01),
+            ("a", 0.03),
+            ("b", 0.01),
+            ("b", 0.03),
+        ]
         for row in outcome.rows:
             found = outcome.records.query("model == @row.model and eps == @row.eps")
             right = (found["clean_prediction"] == found["label"]).to_numpy()
@@ -166,9 +193,15 @@ class TestTable:
             assert row.median_queries == pytest.approx(np.median(cost))
             assert row.mean_queries_without_check == pytest.approx(cost.mean() - 1)
             finite = np.isfinite(found["nearest_distance"])
-            assert row.adbd == pytest.approx(np.where(right, found["nearest_distance"], 0.0)[finite].mean(), rel=1e-6)
-            assert row.mean_distance == pytest.approx(found["nearest_distance"][finite & right].mean(), rel=1e-6)
-            assert row.median_distance == pytest.approx(np.median(found["nearest_distance"][finite & right]), rel=1e-6)
+            assert row.adbd == pytest.approx(
+                np.where(right, found["nearest_distance"], 0.0)[finite].mean(), rel=1e-6
+            )
+            assert row.mean_distance == pytest.approx(
+                found["nearest_distance"][finite & right].mean(), rel=1e-6
+            )
+            assert row.median_distance == pytest.approx(
+                np.median(found["nearest_distance"][finite & right]), rel=1e-6
+            )
             assert row.left_out == (~finite & right).sum()
             assert row.queries == found["queries"].sum()
             assert row.seconds == pytest.approx(found["seconds"].sum())
@@ -178,7 +211,11 @@ class TestTable:
         row, _ = json.loads((tmp_path / "run" / "table.json").read_text())
         with (tmp_path / "run" / "table.csv").open() as stream:
             line, _ = csv.DictReader(stream)
-        assert row["robust_accuracy"] == float(line["robust_accuracy"]) == outcome.rows[0].robust_accuracy
+        assert (
+            row["robust_accuracy"]
+            == float(line["robust_accuracy"])
+            == outcome.rows[0].robust_accuracy
+        )
         for name in ("adbd", "mean_distance", "median_distance", "left_out"):
             assert row[name] is None, "a search that stopped early knows upper bounds only"
             assert line[name] == ""
@@ -190,12 +227,16 @@ class TestTable:
         with (tmp_path / "run" / "table.csv").open() as stream:
             lines = list(csv.DictReader(stream))
         assert [(row["model"], row["attack"]) for row in rows] == [
-            (model, attack) for model in "ab" for attack in ("rays", "rays", "fgsm", "fgsm", "worst_case", "worst_case")
-        ]  # fmt: skip
+            (model, attack)
+            for model in "ab"
+            for attack in ("rays", "rays", "fgsm", "fgsm", "worst_case", "worst_case")
+        ]
         worst = [row for row in rows if row["attack"] == "worst_case"]
         for row in worst:
             found = outcome.records[outcome.records["model"] == row["model"]]
-            broken = found[found["success"] | found["already_adversarial"]].query("eps <= @row['eps']")["index"]
+            broken = found[found["success"] | found["already_adversarial"]].query(
+                "eps <= @row['eps']"
+            )["index"]
             held = N - broken.nunique()
             right = N - found[found["already_adversarial"]]["index"].nunique()
             assert (row["robust_accuracy"], row["clean_accuracy"]) == (held / N, right / N)
@@ -203,14 +244,20 @@ class TestTable:
             assert (row["clean_low"], row["clean_high"]) == pytest.approx(wilson(right, N))
             assert (row["samples"], row["attacks"]) == (N, 2)
             levels = [one.level for one in outcome.warnings if one.model in ("", row["model"])]
-            assert (row["warnings"], row["infos"]) == (levels.count("warning"), levels.count("info"))
+            assert (row["warnings"], row["infos"]) == (
+                levels.count("warning"),
+                levels.count("info"),
+            )
             assert row["mean_queries"] is None
         assert any(row["warnings"] for row in worst)
         assert {row["attacks"] for row in rows if row["attack"] != "worst_case"} == {None}
         numbers = [float(line["robust_accuracy"]) for line in lines]
         assert numbers == [row["robust_accuracy"] for row in rows]
         said = read_run(tmp_path / "run")["verdict"]  # type: ignore[index]
-        assert [(one["model"], len(one["worst"]), one["attacks"]) for one in said] == [("a", 2, 2), ("b", 2, 2)]
+        assert [(one["model"], len(one["worst"]), one["attacks"]) for one in said] == [
+            ("a", 2, 2),
+            ("b", 2, 2),
+        ]
         told = [one["robust_accuracy"] for verdict in said for one in verdict["worst"]]
         assert told == [row["robust_accuracy"] for row in worst]
 
@@ -221,7 +268,14 @@ class TestTable:
         assert '"mean_queries": null' in (tmp_path / "run" / "table.json").read_text()
 
     @pytest.mark.parametrize(
-        ("eps", "text"), [(8 / 255, "8/255"), (0.3, "0.3"), (0.2, "0.2"), (1 / 255, "1/255"), (0.12345678, "0.1235")]
+        ("eps", "text"),
+        [
+            (8 / 255, "8/255"),
+            (0.3, "0.3"),
+            (0.2, "0.2"),
+            (1 / 255, "1/255"),
+            (0.12345678, "0.1235"),
+        ],
     )
     def test_radii_as_people_write_them(self, eps: float, text: str) -> None:
         assert radius(eps) == text
@@ -250,9 +304,15 @@ class TestFolder:
             run(out, max_queries=50)
         else:
             out.mkdir()
-            (out / ("run.json" if kind == "not ours" else "thesis.tex")).write_text('{"tool": "another"}')
+            (out / ("run.json" if kind == "not ours" else "thesis.tex")).write_text(
+                '{"tool": "another"}'
+            )
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        message = r"another run \(max_queries: 50 there, 60 here\)" if kind == "other arguments" else "out must"
+        message = (
+            r"another run \(max_queries: 50 there, 60 here\)"
+            if kind == "other arguments"
+            else "out must"
+        )
         with pytest.raises(ValueError, match=message):
             run(out)
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -269,14 +329,17 @@ class TestFolder:
         assert (out / "notes.txt").read_text() == "mine"
         assert read_run(out)["settings"]["max_queries"] == 60  # type: ignore[index]
 
-    def test_a_new_run_that_is_killed_keeps_the_complete_run_before_it(self, tmp_path: Path) -> None:
+    def test_a_new_run_that_is_killed_keeps_the_complete_run_before_it(
+        self, tmp_path: Path
+    ) -> None:
         class Killed(Watcher):
             def progress(self, done: float, robust: float) -> None:
                 raise KeyboardInterrupt
 
         out = tmp_path / "run"
         first = run(out)
-        for _ in range(2):  # the second finds an incomplete run, which must not take the place of the complete one
+        # the second finds an incomplete run, which must not take the place of the complete one
+        for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 run(out, max_queries=50, overwrite=True, watcher=Killed())
             assert read_run(out)["state"] == "running"  # type: ignore[index]
@@ -291,17 +354,26 @@ class TestFolder:
         run(tmp_path / "run")
         before = (tmp_path / "run" / "records.parquet").read_bytes()
         broken = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
-        with pytest.raises(ValueError, match=r"another run \(class of the model: .*; weights of the model: other"):
+        with pytest.raises(
+            ValueError, match=r"another run \(class of the model: .*; weights of the model: other"
+        ):
             run(tmp_path / "run", models={"linear": broken})
         with pytest.raises(ValueError, match="model fails on samples of shape"):
             run(tmp_path / "run", models={"linear": broken}, overwrite=True)
         assert (tmp_path / "run" / "records.parquet").read_bytes() == before
         assert (tmp_path / "run" / "index.html").exists()
 
-    def test_without_the_extra_nothing_starts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(records, "find_spec", lambda name: None if name in ("pandas", "jinja2") else object())
+    def test_without_the_extra_nothing_starts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            records, "find_spec", lambda name: None if name in ("pandas", "jinja2") else object()
+        )
         with pytest.raises(ImportError, match=r"pandas, jinja2: pip install 'art-ext\[report\]'"):
-            run(tmp_path / "run", models={"never asked": lambda x: pytest.fail("the model was asked")})
+            run(
+                tmp_path / "run",
+                models={"never asked": lambda x: pytest.fail("the model was asked")},
+            )
         assert not (tmp_path / "run").exists()
 
     def test_a_pyarrow_for_another_numpy_stops_the_run_before_it_starts(
@@ -309,7 +381,10 @@ class TestFolder:
     ) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
         with pytest.raises(ImportError, match=r"with numpy 1\.26 take 'pyarrow<22'"):
-            run(tmp_path / "run", models={"never asked": lambda x: pytest.fail("the model was asked")})
+            run(
+                tmp_path / "run",
+                models={"never asked": lambda x: pytest.fail("the model was asked")},
+            )
         assert not (tmp_path / "run").exists()
 
 
@@ -322,9 +397,15 @@ class TestRefusals:
             ({"eps": -1}, "eps must be > 0, got -1"),
             ({"eps": 8}, "eps must not exceed the box width"),
             ({"norm": "l0"}, "norm must be one of"),
-            ({"attacks": ("pdg",)}, "attack must be one of rays, .*, autoattack, or torchattacks:CLASS, .*got 'pdg'"),
+            (
+                {"attacks": ("pdg",)},
+                "attack must be one of rays, .*, autoattack, or torchattacks:CLASS, .*got 'pdg'",
+            ),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
-            ({"attacks": (replace(ATTACKS["rays"], name="worst_case"),)}, "no attack may be called 'worst_case'"),
+            (
+                {"attacks": (replace(ATTACKS["rays"], name="worst_case"),)},
+                "no attack may be called 'worst_case'",
+            ),
             ({"max_queries": 0}, "max_queries must be an integer >= 1"),
             ({"batch_size": 0}, "batch_size must be"),
             ({"chunk_size": 0}, "chunk_size must be"),
@@ -333,10 +414,15 @@ class TestRefusals:
             ({"clip_values": (0.5, 1.0)}, r"x must lie in \[0.5, 1\]"),
             ({"device": "abacus"}, "device must be a name that torch knows"),
             ({"models": {}}, "at least one model"),
-            ({"models": nn.Sequential(nn.Flatten(), nn.Linear(16, 2))}, "labels must be below 2, the model's width"),
+            (
+                {"models": nn.Sequential(nn.Flatten(), nn.Linear(16, 2))},
+                "labels must be below 2, the model's width",
+            ),
         ],
     )
-    def test_before_anything_is_written(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    def test_before_anything_is_written(
+        self, tmp_path: Path, options: dict[str, Any], message: str
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             run(tmp_path / "run", **options)
         assert not (tmp_path / "run").exists()
@@ -344,7 +430,9 @@ class TestRefusals:
 
 @pytest.mark.usefixtures("without_plots")
 class TestWatcher:
-    def test_hears_the_clean_accuracy_first_and_a_falling_robust_accuracy(self, tmp_path: Path) -> None:
+    def test_hears_the_clean_accuracy_first_and_a_falling_robust_accuracy(
+        self, tmp_path: Path
+    ) -> None:
         heard: list[tuple[Any, ...]] = []
 
         class Listener(Watcher):
@@ -367,7 +455,9 @@ class TestWatcher:
 
     @pytest.mark.parametrize("mode", ["cascade", "independent"])
     @pytest.mark.parametrize("early_stop", [True, False])
-    def test_the_last_number_of_a_bar_is_that_of_the_table(self, tmp_path: Path, mode: str, early_stop: bool) -> None:
+    def test_the_last_number_of_a_bar_is_that_of_the_table(
+        self, tmp_path: Path, mode: str, early_stop: bool
+    ) -> None:
         bars: dict[tuple[str, float], list[float]] = {}
 
         class Listener(Watcher):
@@ -378,11 +468,19 @@ class TestWatcher:
                 self.bar.append(robust)
 
         few = find_attack("rays", {"max_queries": 12}, "few")
-        options: dict[str, Any] = {"early_stop": early_stop, "mode": mode, "eps": (0.01, 0.02, 0.03)}
-        rows = run(tmp_path / "run", attacks=("fgsm", few, "rays", "i_fgm"), watcher=Listener(), **options).rows
+        options: dict[str, Any] = {
+            "early_stop": early_stop,
+            "mode": mode,
+            "eps": (0.01, 0.02, 0.03),
+        }
+        rows = run(
+            tmp_path / "run", attacks=("fgsm", few, "rays", "i_fgm"), watcher=Listener(), **options
+        ).rows
         table = {(row.attack, row.eps): row.robust_accuracy for row in rows}
         assert table["fgsm", 0.01] > table["fgsm", 0.03], "or it would show nothing"
-        assert {key: bar[-1] for key, bar in bars.items()} == pytest.approx({key: table[key] for key in bars})
+        assert {key: bar[-1] for key, bar in bars.items()} == pytest.approx(
+            {key: table[key] for key in bars}
+        )
         assert all(bar == sorted(bar, reverse=True) for bar in bars.values())
 
 

@@ -1,4 +1,6 @@
-"""Warnings as data: each kind fires on what was made to show it, and nothing fires on what is sound."""
+"""Warnings as data: each kind fires on what was made to show it, and nothing fires on what is
+sound.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,20 @@ N, EPS = 40, 0.1
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{
-        "eps": (EPS,), "max_queries": 100, "norm": "linf", "early_stop": True, "outputs": "logits",
-        "clip_values": (0.0, 1.0), "batch_size": 16, "device": None, "seed": 0, **changes,
-    })  # fmt: skip
+    return Settings(
+        **{
+            "eps": (EPS,),
+            "max_queries": 100,
+            "norm": "linf",
+            "early_stop": True,
+            "outputs": "logits",
+            "clip_values": (0.0, 1.0),
+            "batch_size": 16,
+            "device": None,
+            "seed": 0,
+            **changes,
+        }
+    )
 
 
 def run_of(
@@ -41,26 +53,40 @@ def run_of(
 ) -> dict[str, Any]:
     """The parts of a ``run.json`` that findings read, through JSON as they are on the disk."""
     run = {
-        "settings": asdict(chosen or settings()), "data": {"shape": list(shape)},
+        "settings": asdict(chosen or settings()),
+        "data": {"shape": list(shape)},
         "attacks": {name: {"asks": what} for name, what in asks.items()},
-    }  # fmt: skip
+    }
     return json.loads(json.dumps(run))
 
 
 def block(attack: str, broken: Collection[int], **columns: Any) -> pd.DataFrame:
     """The records of one attack on N samples with the ids 1000, 1001, ..."""
     index = np.arange(N)
-    return pd.DataFrame({
-        "index": index, "id": index + 1000, "model": "net", "attack": attack, "eps": EPS, "attacked": True,
-        "success": np.isin(index, list(broken)), "already_adversarial": False, "gradients": 0,
-        "label": index % 10, "clean_prediction": index % 10, **columns,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "index": index,
+            "id": index + 1000,
+            "model": "net",
+            "attack": attack,
+            "eps": EPS,
+            "attacked": True,
+            "success": np.isin(index, list(broken)),
+            "already_adversarial": False,
+            "gradients": 0,
+            "label": index % 10,
+            "clean_prediction": index % 10,
+            **columns,
+        }
+    )
 
 
 PANEL = {"pgd": "gradients", "rays": "labels", "nes": "scores"}
 
 
-def doubts(*blocks: pd.DataFrame, asks: Mapping[str, str] = PANEL, facts: Any = None) -> list[Finding]:
+def doubts(
+    *blocks: pd.DataFrame, asks: Mapping[str, str] = PANEL, facts: Any = None
+) -> list[Finding]:
     return findings(pd.concat(blocks, ignore_index=True), run_of(asks), facts or {})
 
 
@@ -71,11 +97,19 @@ def warned(*blocks: pd.DataFrame) -> list[Finding]:
 class TestFalselyRobust:
     def test_names_the_samples_that_only_search_attacks_broke(self) -> None:
         (found,) = doubts(block("pgd", {5}), block("rays", {5, 9, 30}), block("nes", {9, 2}))
-        assert (found.kind, found.model, found.attack, found.eps) == ("falsely-robust", "net", None, EPS)
+        assert (found.kind, found.model, found.attack, found.eps) == (
+            "falsely-robust",
+            "net",
+            None,
+            EPS,
+        )
         assert found.indices == (2, 9, 30)
         assert found.ids == (1002, 1009, 1030)
         assert (found.count, found.samples, found.interval) == (3, N, wilson(3, N))
-        assert "at eps 0.1 attacks with gradients broke 1 sample, and nes, rays broke 3" in found.message
+        assert (
+            "at eps 0.1 attacks with gradients broke 1 sample, and nes, rays broke 3"
+            in found.message
+        )
 
     def test_names_the_attack_if_it_is_one(self) -> None:
         (found,) = doubts(block("pgd", ()), block("rays", {9}), block("nes", ()))
@@ -89,7 +123,11 @@ class TestFalselyRobust:
         assert not warned(block("pgd", range(3)), block("rays", range(6)))
 
     def test_a_large_share_of_all_samples_is_grave_whatever_gradients_find(self) -> None:
-        grave = [missed for missed in range(20) if warned(block("pgd", range(20)), block("rays", range(20 + missed)))]
+        grave = [
+            missed
+            for missed in range(20)
+            if warned(block("pgd", range(20)), block("rays", range(20 + missed)))
+        ]
         assert grave == [missed for missed in range(20) if missed and wilson(missed, N)[0] > 0.05]
         assert 0 < len(grave) < 19
 
@@ -108,23 +146,32 @@ class TestFalselyRobust:
     def test_misclassified_samples_are_nobodys(self) -> None:
         wrong = np.isin(np.arange(N), range(8))
         assert not doubts(
-            block("pgd", (), already_adversarial=wrong), block("rays", range(8), already_adversarial=wrong)
+            block("pgd", (), already_adversarial=wrong),
+            block("rays", range(8), already_adversarial=wrong),
         )
 
     def test_a_gradient_success_in_a_smaller_ball_counts_in_a_larger_one(self) -> None:
         small, large = 0.05, EPS
         blocks = [
-            block("pgd", range(6), eps=small), block("rays", {6}, eps=small), block("pgd", (), eps=large),
+            block("pgd", range(6), eps=small),
+            block("rays", {6}, eps=small),
+            block("pgd", (), eps=large),
             block("rays", range(7), eps=large),
-        ]  # fmt: skip
-        assert [found.indices for found in doubts(*blocks)] == [(6,), (6,)], "the other six are successes of gradients"
+        ]
+        assert [found.indices for found in doubts(*blocks)] == [(6,), (6,)], (
+            "the other six are successes of gradients"
+        )
         assert not warned(*blocks)
 
     def test_each_radius_and_model_is_judged_alone(self) -> None:
         blocks = [
-            block("pgd", (), eps=0.05), block("rays", {1, 2}, eps=0.05), block("pgd", range(9)), block("rays", {1, 2}),
-            block("pgd", {1, 2}, model="other"), block("rays", {1, 2}, model="other"),
-        ]  # fmt: skip
+            block("pgd", (), eps=0.05),
+            block("rays", {1, 2}, eps=0.05),
+            block("pgd", range(9)),
+            block("rays", {1, 2}),
+            block("pgd", {1, 2}, model="other"),
+            block("rays", {1, 2}, model="other"),
+        ]
         (found,) = warned(*blocks)
         assert (found.model, found.eps, found.indices) == ("net", 0.05, (1, 2))
 
@@ -142,10 +189,18 @@ class TestFalselyRobust:
 class TestMissedByGradients:
     def test_names_the_samples_of_a_sound_model(self) -> None:
         (found,) = doubts(block("pgd", range(9)), block("rays", {0, 11}), block("nes", {11, 12}))
-        assert (found.kind, found.level, found.model, found.attack) == ("missed-by-gradients", "info", "net", None)
+        assert (found.kind, found.level, found.model, found.attack) == (
+            "missed-by-gradients",
+            "info",
+            "net",
+            None,
+        )
         assert (found.eps, found.indices, found.ids) == (EPS, (11, 12), (1011, 1012))
         assert (found.count, found.samples, found.interval) == (2, N, wilson(2, N))
-        assert "at eps 0.1 nes, rays broke 2 samples that no attack with gradients broke" in found.message
+        assert (
+            "at eps 0.1 nes, rays broke 2 samples that no attack with gradients broke"
+            in found.message
+        )
 
     def test_one_sample_is_enough(self) -> None:
         (found,) = doubts(block("pgd", range(9)), block("rays", range(10)))
@@ -163,21 +218,29 @@ class TestMissedByGradients:
     def test_each_radius_is_judged_alone(self) -> None:
         small, large = 0.05, EPS
         blocks = [
-            block("pgd", range(9), eps=small), block("rays", {20}, eps=small), block("pgd", range(9), eps=large),
+            block("pgd", range(9), eps=small),
+            block("rays", {20}, eps=small),
+            block("pgd", range(9), eps=large),
             block("rays", {20, 21}, eps=large),
-        ]  # fmt: skip
-        assert [(found.eps, found.indices) for found in doubts(*blocks)] == [(small, (20,)), (large, (20, 21))]
+        ]
+        assert [(found.eps, found.indices) for found in doubts(*blocks)] == [
+            (small, (20,)),
+            (large, (20, 21)),
+        ]
 
     @pytest.mark.parametrize(
         ("parts", "missed"),
         [
             ([["apgd-ce", [0, 1]], ["apgd-t", []], ["square", [7]]], (7,)),
             ([["apgd-ce", [0, 1]], ["square", []]], None),
-            ([["square", [7]], ["apgd-ce", [0, 1]]], None),  # it was broken before gradients were given it
+            # it was broken before gradients were given it
+            ([["square", [7]], ["apgd-ce", [0, 1]]], None),
             ([["apgd-ce", [0]], ["square", [7]], ["fab-t", [1]]], (7,)),
         ],
     )
-    def test_parts_of_autoattack_are_attacks(self, parts: Any, missed: tuple[int, ...] | None) -> None:
+    def test_parts_of_autoattack_are_attacks(
+        self, parts: Any, missed: tuple[int, ...] | None
+    ) -> None:
         broken = {index for _, positions in parts for index in positions}
         facts = {"net": [{"attack": "aa", "eps": EPS, "autoattack": [], "parts": parts}]}
         found = doubts(block("aa", broken, gradients=3), asks={"aa": "unknown"}, facts=facts)
@@ -185,7 +248,15 @@ class TestMissedByGradients:
         assert all((one.kind, one.attack) == ("missed-by-gradients", "aa:square") for one in found)
 
     def test_a_part_and_another_attack(self) -> None:
-        facts = {"net": [{"attack": "aa", "eps": EPS, "parts": [["apgd-ce", list(range(5))], ["square", [7, 8]]]}]}
+        facts = {
+            "net": [
+                {
+                    "attack": "aa",
+                    "eps": EPS,
+                    "parts": [["apgd-ce", list(range(5))], ["square", [7, 8]]],
+                }
+            ]
+        }
         blocks = [block("aa", {*range(5), 7, 8}, gradients=3), block("pgd", {8})]
         (found,) = doubts(*blocks, asks={"aa": "unknown", "pgd": "gradients"}, facts=facts)
         assert found.indices == (7,)
@@ -217,22 +288,36 @@ class Noisy(nn.Module):
         return logits + self.scale * bright * torch.randn(logits.shape, generator=self.generator)
 
 
-def probed(model: Any, x: Tensor, y: Tensor, gradients: bool = True, **changes: Any) -> list[Finding]:
-    """Findings of a model alone, its samples probed in chunks of 15 with only the first repeated."""
+def probed(
+    model: Any, x: Tensor, y: Tensor, gradients: bool = True, **changes: Any
+) -> list[Finding]:
+    """Findings of a model alone, its samples probed in chunks of 15 with only the first
+    repeated.
+    """
     chosen = settings(**changes)
     facts = [
-        probe(model, part, y[start : start + 15], chosen, gradients, start=start, repeat=not start).facts
+        probe(
+            model, part, y[start : start + 15], chosen, gradients, start=start, repeat=not start
+        ).facts
         for start, part in ((start, x[start : start + 15]) for start in range(0, len(x), 15))
     ]
     records = block("rays", ()).assign(id=fingerprint(x).numpy())
-    return findings(records, run_of({"rays": "labels"}, chosen, x.shape[1:]), {"net": json.loads(json.dumps(facts))})
+    return findings(
+        records,
+        run_of({"rays": "labels"}, chosen, x.shape[1:]),
+        {"net": json.loads(json.dumps(facts))},
+    )
 
 
 class TestProbe:
-    def test_a_sound_model_is_clean(self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_a_sound_model_is_clean(
+        self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         assert probed(digits_net, *digits) == []
 
-    def test_gives_the_clean_pass(self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_gives_the_clean_pass(
+        self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         found = probe(digits_net, *digits, settings(), gradients=True)
         assert torch.equal(found.labels, digits_net(digits[0]).argmax(dim=1))
         assert found.classes == 10
@@ -241,7 +326,13 @@ class TestProbe:
         self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:
         x, y = digits
-        found = probe(lambda rows: digits_net(rows).argmax(dim=1), x, y, settings(outputs="labels"), gradients=True)
+        found = probe(
+            lambda rows: digits_net(rows).argmax(dim=1),
+            x,
+            y,
+            settings(outputs="labels"),
+            gradients=True,
+        )
         assert torch.equal(found.labels, digits_net(x).argmax(dim=1))
         assert found.classes is None
         assert "zero_gradients" not in found.facts
@@ -250,7 +341,12 @@ class TestProbe:
         ("gradients", "repeat", "rows"), [(False, False, 40), (False, True, 72), (True, True, 112)]
     )
     def test_costs_what_it_says(
-        self, gradients: bool, repeat: bool, rows: int, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+        self,
+        gradients: bool,
+        repeat: bool,
+        rows: int,
+        digits_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
     ) -> None:
         seen: list[int] = []
 
@@ -269,7 +365,12 @@ class TestProbe:
         x[:, 0, 0, 0] = 0
         x[[3, 7, 30], 0, 0, 0] = 1  # 30 lies outside of the batch that is repeated
         (found,) = probed(Noisy(linear_net, 1e-2).eval(), x, y)
-        assert (found.kind, found.indices, found.count, found.samples) == ("randomised", (3, 7), 2, 15)
+        assert (found.kind, found.indices, found.count, found.samples) == (
+            "randomised",
+            (3, 7),
+            2,
+            15,
+        )
         assert found.ids == tuple(fingerprint(x)[[3, 7]].tolist())
         assert found.interval == wilson(2, 15)
         assert probed(Noisy(linear_net, 1e-7).eval(), x, y) == []
@@ -281,7 +382,9 @@ class TestProbe:
         assert found.kind == "randomised"
         assert found.count > 5
 
-    def test_probabilities_that_pass_for_logits(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_probabilities_that_pass_for_logits(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         model = nn.Sequential(linear_net, nn.Softmax(dim=1)).eval()
         (found,) = probed(model, *digits)
         assert (found.kind, found.count, found.samples) == ("probabilities", N, N)
@@ -297,14 +400,24 @@ class TestProbe:
         found = by_kind["zero-gradients"]
         assert found.indices == tuple(right.tolist())
         assert found.ids == tuple(fingerprint(x)[right].tolist())
-        assert (found.count, found.samples, found.interval) == (len(right), len(right), wilson(len(right), len(right)))
+        assert (found.count, found.samples, found.interval) == (
+            len(right),
+            len(right),
+            wilson(len(right), len(right)),
+        )
         assert "zero everywhere" in found.message
 
-    def test_gradients_are_not_asked_for_in_vain(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-        kinds = {found.kind for found in probed(Saturated(linear_net).eval(), *digits, gradients=False)}
+    def test_gradients_are_not_asked_for_in_vain(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
+        kinds = {
+            found.kind for found in probed(Saturated(linear_net).eval(), *digits, gradients=False)
+        }
         assert "zero-gradients" not in kinds
 
-    def test_a_model_off_the_graph_says_so(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_a_model_off_the_graph_says_so(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         def outside(x: Tensor) -> Tensor:
             return torch.from_numpy(linear_net(torch.from_numpy(x.numpy())).detach().numpy())
 
@@ -312,11 +425,15 @@ class TestProbe:
         assert found.kind == "zero-gradients"
         assert "cannot be differentiated (" in found.message
 
-    def test_infinite_scores_are_no_noise(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_infinite_scores_are_no_noise(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         assert probed(lambda x: linear_net(x) * math.inf, *digits, gradients=False) == []
         assert probed(lambda x: torch.full((len(x), 10), math.inf), *digits, gradients=False) == []
 
-    def test_training_mode_is_seen_and_left(self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_training_mode_is_seen_and_left(
+        self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         model = nn.Sequential(digits_net, nn.Dropout())
         model.train()
         digits_net.eval()
@@ -328,7 +445,10 @@ class TestProbe:
     def test_data_of_another_scale(self, digits: tuple[Tensor, Tensor]) -> None:
         x, y = digits
         model = lambda rows: rows.flatten(1)[:, :10] * 255  # noqa: E731
-        found = {f.kind: f for f in probed(model, x, y, gradients=False, clip_values=(0.0, 255.0), eps=(8.0,))}
+        found = {
+            f.kind: f
+            for f in probed(model, x, y, gradients=False, clip_values=(0.0, 255.0), eps=(8.0,))
+        }
         assert "[0, 1] of the box [0, 255]" in found["range"].message
         assert "eps-unit" not in found
         assert not probed(model, 255 * x, y, gradients=False, clip_values=(0.0, 255.0), eps=(8.0,))
@@ -338,7 +458,9 @@ class TestProbe:
         assert found.kind == "range"
         assert "every value of the data is 0.5" in found.message
 
-    def test_a_dark_chunk_is_no_range(self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_a_dark_chunk_is_no_range(
+        self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         x = digits[0].clone()
         x[:15] = 0
         assert probed(digits_net, x, digits[1], gradients=False) == []
@@ -346,14 +468,25 @@ class TestProbe:
     @pytest.mark.parametrize(
         ("model", "message"),
         [
-            (lambda x: torch.full((len(x), 10), math.nan), r"NaN for the clean input, first in sample 0 \(counted"),
-            (lambda x: x, r"must return \(rows, classes\) logits.* got shape \(16, 1, 8, 8\).* \(counted from"),
+            (
+                lambda x: torch.full((len(x), 10), math.nan),
+                r"NaN for the clean input, first in sample 0 \(counted",
+            ),
+            (
+                lambda x: x,
+                r"must return \(rows, classes\) logits.* got shape \(16, 1, 8, 8\).* \(counted from",
+            ),
             (lambda x: x.flatten(1)[:, :3], "labels must be below 3, the model's width, got 9$"),
-            (lambda x: x[:, 3], r"model fails on samples of shape \(1, 8, 8\): IndexError: index 3 is out of bounds"),
+            (
+                lambda x: x[:, 3],
+                r"model fails on samples of shape \(1, 8, 8\): IndexError: index 3 is out of bounds",
+            ),
             (nn.Linear(9, 10), r"the model fails on samples of shape \(1, 8, 8\): "),
         ],
     )
-    def test_refuses_models_that_do_not_fit(self, model: Any, message: str, digits: tuple[Tensor, Tensor]) -> None:
+    def test_refuses_models_that_do_not_fit(
+        self, model: Any, message: str, digits: tuple[Tensor, Tensor]
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             probe(model, *digits, settings(), gradients=True, start=7)
 
@@ -370,9 +503,13 @@ class TestEpsUnit:
         ],
     )
     def test_tells_usual_radii_from_those_of_another_scale(
-        self, norm: str, shape: tuple[int, ...], clip_values: tuple[float, float], meant: tuple[float, ...],
+        self,
+        norm: str,
+        shape: tuple[int, ...],
+        clip_values: tuple[float, float],
+        meant: tuple[float, ...],
         odd: tuple[float, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         chosen = settings(norm=norm, clip_values=clip_values, eps=tuple(sorted(meant + odd)))
         found = findings(block("rays", ()), run_of({"rays": "labels"}, chosen, shape), {})
         assert {one.kind for one in found} == {"eps-unit"}
@@ -382,12 +519,17 @@ class TestEpsUnit:
 class TestData:
     def test_autoattacks_flags_appear_once(self) -> None:
         flag = {"name": "square-better", "detail": "Square lowers the accuracy by 0.01"}
-        facts = {"net": [{"autoattack": [flag]}, {"autoattack": [flag, {"name": "randomized", "detail": "twice"}]}]}
+        facts = {
+            "net": [
+                {"autoattack": [flag]},
+                {"autoattack": [flag, {"name": "randomized", "detail": "twice"}]},
+            ]
+        }
         found = findings(block("autoattack", ()), run_of({"autoattack": "unknown"}), facts)
         assert [(one.kind, one.level, one.attack, one.message) for one in found] == [
             ("autoattack:randomized", "warning", "autoattack", "twice"),
             ("autoattack:square-better", "info", "autoattack", flag["detail"]),
-        ]  # fmt: skip
+        ]
 
     def test_survives_json(self) -> None:
         blocks = (block("pgd", ()), block("rays", {9}, id=np.arange(N) - (1 << 62)))
@@ -400,20 +542,52 @@ class TestData:
         assert Finding.from_plain(plain).level == "warning"
 
 
-# of the first 200 test images, those that any of PGD-20, RayS (1,500) and Square (1,500) broke at 0.3 in a run over all
+# of the first 200 test images, those that any of PGD-20, RayS (1,500) and Square (1,500) broke at
+# 0.3 in a run over all
 BREAKABLE = {
     "mnist_conv2_lirpa_robust": (8, 92, 118, 175),
-    "mnist_smallcnn_trades": (8, 18, 20, 33, 62, 63, 73, 92, 104, 115, 149, 151, 158, 160, 175, 184, 193, 199),
+    "mnist_smallcnn_trades": (
+        8,
+        18,
+        20,
+        33,
+        62,
+        63,
+        73,
+        92,
+        104,
+        115,
+        149,
+        151,
+        158,
+        160,
+        175,
+        184,
+        193,
+        199,
+    ),
 }
 
 
-def attacked(attack: str, result: AttackResult, index: tuple[int, ...], ids: Tensor) -> pd.DataFrame:
+def attacked(
+    attack: str, result: AttackResult, index: tuple[int, ...], ids: Tensor
+) -> pd.DataFrame:
     """The records of 200 images of which those at the index were attacked, and the others stood."""
-    rows = pd.DataFrame({
-        "index": range(200), "id": ids.numpy(), "model": "net", "attack": attack, "eps": 0.3, "attacked": True,
-        "success": False, "already_adversarial": False, "gradients": 0,
-        "label": np.arange(200) % 10, "clean_prediction": np.arange(200) % 10,
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "index": range(200),
+            "id": ids.numpy(),
+            "model": "net",
+            "attack": attack,
+            "eps": 0.3,
+            "attacked": True,
+            "success": False,
+            "already_adversarial": False,
+            "gradients": 0,
+            "label": np.arange(200) % 10,
+            "clean_prediction": np.arange(200) % 10,
+        }
+    )
     for name in ("success", "gradients"):
         rows.loc[list(index), name] = getattr(result, name).numpy()
     return rows
@@ -422,8 +596,12 @@ def attacked(attack: str, result: AttackResult, index: tuple[int, ...], ids: Ten
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", BREAKABLE)
 def test_third_party_checkpoints(checkpoint: str, art_ext_data: Path) -> None:
-    """RayS breaks three images that PGD misses on both networks, but on one of them PGD finds hardly any other."""
-    spec = importlib.util.spec_from_file_location("architectures", art_ext_data / "architectures.py")
+    """RayS breaks three images that PGD misses on both networks, but on one of them PGD finds
+    hardly any other.
+    """
+    spec = importlib.util.spec_from_file_location(
+        "architectures", art_ext_data / "architectures.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     architectures = importlib.util.module_from_spec(spec)
@@ -437,7 +615,10 @@ def test_third_party_checkpoints(checkpoint: str, art_ext_data: Path) -> None:
     assert only  # else there would be nothing to judge
     facts = {"net": [probe(model, data.x, data.y, settings(eps=(0.3,)), gradients=True).facts]}
     run = run_of({"pgd": "unknown", "rays": "labels"}, settings(eps=(0.3,)), data.x.shape[1:])
-    records = pd.concat([attacked("pgd", white, index, ids), attacked("rays", search, index, ids)], ignore_index=True)
+    records = pd.concat(
+        [attacked("pgd", white, index, ids), attacked("rays", search, index, ids)],
+        ignore_index=True,
+    )
     found = findings(records, run, facts)
     (doubt,) = found
     kind = "missed-by-gradients" if checkpoint == "mnist_smallcnn_trades" else "falsely-robust"
@@ -459,9 +640,15 @@ class TestFewIterations:
         data = Dataset("toy", x, net(x).argmax(dim=1))
         budget = arguments.pop("budget", 20)
         outcome = evaluate(
-            {"net": net}, data, tmp_path / "run", eps=1.0, norm="l2", attacks=(attack,), max_queries=budget,
+            {"net": net},
+            data,
+            tmp_path / "run",
+            eps=1.0,
+            norm="l2",
+            attacks=(attack,),
+            max_queries=budget,
             attack_args={attack: {"search_steps": 1, **arguments}},
-        )  # fmt: skip
+        )
         found = [one for one in outcome.warnings if one.kind == "few-iterations"]
         assert all((one.model, one.attack, one.level) == ("", attack, "warning") for one in found)
         return [one.message for one in found]
@@ -488,11 +675,18 @@ class TestFewIterations:
         messages = self.run(tmp_path, load_data("digits").first(3).x, attack, **arguments)
         assert len(messages) == (iterations is not None)
         for message in messages:
-            assert f"and makes at most {iterations} iterations there: it needs several hundred" in message
+            assert (
+                f"and makes at most {iterations} iterations there: it needs several hundred"
+                in message
+            )
             assert "Give it max_iter >= 400" in message
 
     @pytest.mark.parametrize(("share", "warned"), [(0.009, False), (0.02, True)])
-    def test_from_one_in_a_hundred_values_on(self, tmp_path: Path, share: float, warned: bool) -> None:
-        x = torch.full((16, 1, 8, 8), 0.5) + 0.3 * torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    def test_from_one_in_a_hundred_values_on(
+        self, tmp_path: Path, share: float, warned: bool
+    ) -> None:
+        x = torch.full((16, 1, 8, 8), 0.5) + 0.3 * torch.rand(
+            16, 1, 8, 8, generator=torch.Generator().manual_seed(0)
+        )
         x.view(-1)[: int(share * x.numel())] = 0.0
         assert bool(self.run(tmp_path, x, "cw", max_iter=5)) == warned

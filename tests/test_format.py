@@ -33,13 +33,23 @@ def outcome(folder: Path) -> Any:
     data = load_data("digits").first(20)
     data = replace(data, y=net(data.x).argmax(dim=1))
     return evaluate(
-        {"net": net}, data, folder, eps=EPS, max_queries=40, early_stop=False, attacks=("rays", "pgd", "i_fgm"),
-        attack_args={"pgd": {"num_steps": 3}}, chunk_size=10, save_images=True,
-    )  # fmt: skip
+        {"net": net},
+        data,
+        folder,
+        eps=EPS,
+        max_queries=40,
+        early_stop=False,
+        attacks=("rays", "pgd", "i_fgm"),
+        attack_args={"pgd": {"num_steps": 3}},
+        chunk_size=10,
+        save_images=True,
+    )
 
 
 def downgrade(folder: Path) -> None:
-    """Make of a run folder what format 4 held: ``distance`` was that of the nearest, where an attack looked for it."""
+    """Make of a run folder what format 4 held: ``distance`` was that of the nearest, where an
+    attack looked for it.
+    """
     for path in [folder / "records.parquet", *(folder / "chunks").glob("[0-9]*.parquet")]:
         rows = pd.read_parquet(path)
         rows["distance"] = rows["nearest_distance"].where(rows["attack"] != "pgd", rows["distance"])
@@ -68,9 +78,13 @@ def test_the_numbers_are_those_of_the_present_format(both: tuple[Path, Path]) ->
     assert old.run["format"] == 4
     assert list(old.records.columns) == list(new.records.columns)
     searching = new.records["attack"] != "pgd"
-    assert np.array_equal(old.records["nearest_distance"], new.records["nearest_distance"], equal_nan=True)
+    assert np.array_equal(
+        old.records["nearest_distance"], new.records["nearest_distance"], equal_nan=True
+    )
     assert old.records.loc[searching, "distance"].isna().all(), "x_adv was not measured"
-    assert np.array_equal(old.records.loc[~searching, "distance"], new.records.loc[~searching, "distance"])
+    assert np.array_equal(
+        old.records.loc[~searching, "distance"], new.records.loc[~searching, "distance"]
+    )
     assert old.records["l2"].isna().all()
     norms: dict[str, Any] = {f"mean_{name}": math.nan for name in NEWER[1:]}
     for one, other in zip(new.rows, old.rows, strict=True):
@@ -81,9 +95,11 @@ def test_the_numbers_are_those_of_the_present_format(both: tuple[Path, Path]) ->
 
 def test_report_and_compare_work(both: tuple[Path, Path], tmp_path: Path) -> None:
     new, old = both
-    for command in (["report", str(old), "--out", str(tmp_path / "one")],
-                    ["report", str(old), str(new), "--out", str(tmp_path / "two")],
-                    ["compare", str(old), str(new)]):  # fmt: skip
+    for command in (
+        ["report", str(old), "--out", str(tmp_path / "one")],
+        ["report", str(old), str(new), "--out", str(tmp_path / "two")],
+        ["compare", str(old), str(new)],
+    ):
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, done.output
     table = pd.read_csv(tmp_path / "one" / "table.csv")
@@ -102,11 +118,18 @@ def test_parts_images_and_records_are_read(both: tuple[Path, Path], tmp_path: Pa
     assert torch.equal(load_images(old, "net", 0.05), load_images(new, "net", 0.05))
 
 
-def test_it_is_not_gone_on_with_and_older_ones_are_not_read(both: tuple[Path, Path], tmp_path: Path) -> None:
+def test_it_is_not_gone_on_with_and_older_ones_are_not_read(
+    both: tuple[Path, Path], tmp_path: Path
+) -> None:
     before = (both[1] / "run.json").read_bytes()
-    with pytest.raises(ValueError, match="holds a run of an earlier version of art-ext: choose another folder"):
+    with pytest.raises(
+        ValueError, match="holds a run of an earlier version of art-ext: choose another folder"
+    ):
         outcome(both[1])
     assert (both[1] / "run.json").read_bytes() == before
     (tmp_path / "run.json").write_text(json.dumps({"tool": "art-ext", "format": 3}))
-    with pytest.raises(ValueError, match="holds a run of format 3, wanted 4 or 5: evaluate it again in a new folder"):
+    with pytest.raises(
+        ValueError,
+        match="holds a run of format 3, wanted 4 or 5: evaluate it again in a new folder",
+    ):
         load_run(tmp_path)

@@ -1,4 +1,6 @@
-"""The Frank-Wolfe white-box attack against closed forms, its theorem, and a plain reading of Algorithm 1."""
+"""The Frank-Wolfe white-box attack against closed forms, its theorem, and a plain reading of
+Algorithm 1.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ WIDE = (-4.0, 4.0)  # a box that no ball of these tests reaches
 
 
 def linear(direction):
-    """Two classes, scores -<a, x> and <a, x>: to leave class 0 or to reach class 1 is to ascend <a, x>."""
-    return lambda rows: torch.stack([-(rows.flatten(1) * direction).sum(1), (rows.flatten(1) * direction).sum(1)], 1)
+    """Two classes, scores -<a, x> and <a, x>: to leave class 0 or to reach class 1 is to ascend
+    <a, x>.
+    """
+    return lambda rows: torch.stack(
+        [-(rows.flatten(1) * direction).sum(1), (rows.flatten(1) * direction).sum(1)], 1
+    )
 
 
 def size(delta, norm):
@@ -48,13 +54,25 @@ class TestFGSM:
         functional.cross_entropy(digits_net(leaf), label, reduction="sum").backward()
         wanted = (x + (-1 if targeted else 1) * 0.1 * leaf.grad.sign()).clamp(0, 1)
         result = frank_wolfe(
-            digits_net, x, label, eps=0.1, step_size=1.0, max_iter=1, targeted=targeted, box=box, on_failure="last"
+            digits_net,
+            x,
+            label,
+            eps=0.1,
+            step_size=1.0,
+            max_iter=1,
+            targeted=targeted,
+            box=box,
+            on_failure="last",
         )
         live = ~result.already_adversarial
-        torch.testing.assert_close(result.x_adv[live], wanted[live], rtol=0, atol=0 if box == "clip" else 1e-7)
+        torch.testing.assert_close(
+            result.x_adv[live], wanted[live], rtol=0, atol=0 if box == "clip" else 1e-7
+        )
         assert torch.equal(result.x_adv[~live], x[~live])
         answer = digits_net(wanted).argmax(dim=1)
-        assert torch.equal(result.success[live], ((answer == label) if targeted else (answer != label))[live])
+        assert torch.equal(
+            result.success[live], ((answer == label) if targeted else (answer != label))[live]
+        )
         assert 0 < int(result.success[live].sum()) < int(live.sum()), "the test shows both outcomes"
 
     @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -71,9 +89,22 @@ class TestStaysInTheBall:
     @pytest.mark.parametrize("norm", NORMS)
     def test_every_row_asked_obeys_the_bound_of_convex_steps(self, norm, box, targeted):
         """||x_t - x|| <= eps (1 - (1 - gamma)^t), which a projection would not give."""
-        x, y, gamma, eps = samples(), torch.zeros(8, dtype=torch.int64), 0.3, {"linf": 0.2, "l2": 0.6, "l1": 0.9}[norm]
+        x, y, gamma, eps = (
+            samples(),
+            torch.zeros(8, dtype=torch.int64),
+            0.3,
+            {"linf": 0.2, "l2": 0.6, "l1": 0.9}[norm],
+        )
         rows, result = iterates(
-            waves(12), x, y, eps=eps, norm=norm, step_size=gamma, max_iter=15, box=box, targeted=targeted
+            waves(12),
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            step_size=gamma,
+            max_iter=15,
+            box=box,
+            targeted=targeted,
         )
         assert len(rows) == 16
         for t, asked in enumerate(rows):
@@ -82,7 +113,9 @@ class TestStaysInTheBall:
         assert not bool(result.success.any())
 
     def test_the_authors_untargeted_step_would_not(self):
-        """Their x_{t+1} = x_t - gamma (v_t - x_t), v_t = x - eps sgn(m_t), without the projection that follows it."""
+        """Their x_{t+1} = x_t - gamma (v_t - x_t), v_t = x - eps sgn(m_t), without the
+        projection that follows it.
+        """
         model, x, y, gamma, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.3, 0.2
         point, m = x, torch.zeros_like(x)
         for t in range(1, 16):
@@ -96,7 +129,9 @@ class TestStaysInTheBall:
 
 
 class TestLinearModel:
-    """Minimising a linear function over a ball: one vertex, and the iterates walk straight to it."""
+    """Minimising a linear function over a ball: one vertex, and the iterates walk straight to
+    it.
+    """
 
     A = torch.tensor([0.5, -2.0, 0.0, 1.0, 0.25, -1.0])
 
@@ -114,9 +149,17 @@ class TestLinearModel:
         x, eps, gamma = samples(5, 6, low=-1), 0.5, 0.4
         label = torch.full((5,), int(targeted))
         rows, _ = iterates(
-            linear(self.A), x, label, eps=eps, norm=norm, step_size=gamma, max_iter=6, targeted=targeted, loss=loss,
+            linear(self.A),
+            x,
+            label,
+            eps=eps,
+            norm=norm,
+            step_size=gamma,
+            max_iter=6,
+            targeted=targeted,
+            loss=loss,
             clip_values=WIDE,
-        )  # fmt: skip
+        )
         for t, asked in enumerate(rows):
             wanted = x + (1 - (1 - gamma) ** t) * self.vertex(norm, eps)
             torch.testing.assert_close(asked, wanted, rtol=0, atol=1e-5)
@@ -133,7 +176,9 @@ class TestLinearModel:
         x, away = x[away > 0], away[away > 0]
         eps = float(away.median()) + 1e-3
         y = torch.zeros(len(x), dtype=torch.int64)
-        result = frank_wolfe(linear(self.A), x, y, eps=eps, norm=norm, step_size=1.0, max_iter=1, clip_values=WIDE)
+        result = frank_wolfe(
+            linear(self.A), x, y, eps=eps, norm=norm, step_size=1.0, max_iter=1, clip_values=WIDE
+        )
         clear = (away - eps).abs() > 1e-4
         assert torch.equal(result.success[clear], (away < eps)[clear])
         assert bool(result.success.any() & ~result.success.all())
@@ -145,15 +190,21 @@ class TestLinearModel:
         x[:3] = x[:3].round()  # at the walls of the box
         y = torch.zeros(6, dtype=torch.int64)
         options = {"eps": eps, "norm": norm, "step_size": 1.0, "max_iter": 1}
-        rise = ((iterates(linear(self.A), x, y, box="vertex", **options)[0][1] - x) * self.A).sum(dim=1)
+        rise = ((iterates(linear(self.A), x, y, box="vertex", **options)[0][1] - x) * self.A).sum(
+            dim=1
+        )
         for number in range(6):
             if norm != "l2":
-                best = linear_programme(self.A.numpy(), norm, eps, -x[number].numpy(), 1 - x[number].numpy())
+                best = linear_programme(
+                    self.A.numpy(), norm, eps, -x[number].numpy(), 1 - x[number].numpy()
+                )
                 assert float(rise[number]) == pytest.approx(best, abs=1e-5)
             tries = uniform_in_ball(norm, eps, 0, torch.arange(3000), 0, 6)
             tries = (x[number] + tries).clamp(0, 1) - x[number]
             assert float((tries @ self.A).max()) <= float(rise[number]) + 1e-5
-        clipped = ((iterates(linear(self.A), x, y, box="clip", **options)[0][1] - x) * self.A).sum(dim=1)
+        clipped = ((iterates(linear(self.A), x, y, box="clip", **options)[0][1] - x) * self.A).sum(
+            dim=1
+        )
         assert bool((clipped <= rise + 1e-5).all())
         if norm != "linf":  # there the clipped vertex is the vertex of the intersection
             assert float((rise - clipped).max()) > 0.1
@@ -164,12 +215,22 @@ class TestLinearModel:
     @pytest.mark.parametrize("norm", NORMS)
     def test_the_gap_shrinks_by_the_step(self, norm, momentum):
         rows, result = iterates(
-            linear(self.A), samples(5, 6, low=-1), torch.zeros(5, dtype=torch.int64), eps=0.5, norm=norm,
-            step_size=0.4, momentum=momentum, max_iter=6, clip_values=WIDE, loss=lambda outputs, index: outputs[:, 1],
-        )  # fmt: skip
+            linear(self.A),
+            samples(5, 6, low=-1),
+            torch.zeros(5, dtype=torch.int64),
+            eps=0.5,
+            norm=norm,
+            step_size=0.4,
+            momentum=momentum,
+            max_iter=6,
+            clip_values=WIDE,
+            loss=lambda outputs, index: outputs[:, 1],
+        )
         first = 0.5 * float(size(self.A[None], DUAL[norm]))
         wanted = first * 0.6 ** torch.arange(6.0)
-        torch.testing.assert_close(result.trace["gap"], wanted[:, None].expand(6, 5), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            result.trace["gap"], wanted[:, None].expand(6, 5), rtol=1e-4, atol=1e-5
+        )
         losses = torch.stack([-(asked * self.A).sum(dim=1) for asked in rows[:-1]])
         torch.testing.assert_close(result.trace["loss"], losses)
 
@@ -187,7 +248,9 @@ def linear_programme(slope, norm, eps, low, high):
 class TestGap:
     @pytest.mark.parametrize("norm", NORMS)
     def test_is_the_formula_of_the_ball(self, norm):
-        """max <x' - x_t, -g> over the ball is <x_t - x, g> + eps ||g||_dual, g the gradient of f = -J at x_t."""
+        """max <x' - x_t, -g> over the ball is <x_t - x, g> + eps ||g||_dual, g the gradient of f
+        = -J at x_t.
+        """
         model, x, y, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.2
         rows, result = iterates(model, x, y, eps=eps, norm=norm, max_iter=8, clip_values=WIDE)
         for t, asked in enumerate(rows[:-1]):
@@ -195,43 +258,58 @@ class TestGap:
             losses = -functional.cross_entropy(model(leaf), y, reduction="none")
             (slope,) = torch.autograd.grad(losses.sum(), leaf)
             wanted = ((asked - x) * slope).sum(dim=1).double() + eps * size(slope, DUAL[norm])
-            torch.testing.assert_close(result.trace["gap"][t].double(), wanted, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                result.trace["gap"][t].double(), wanted, rtol=1e-4, atol=1e-4
+            )
             torch.testing.assert_close(result.trace["loss"][t], losses)
 
     @pytest.mark.parametrize("box", ["clip", "vertex"])
     @pytest.mark.parametrize("norm", NORMS)
     def test_is_never_negative_and_bounds_every_fall(self, norm, box):
-        """No point of X lies further down the slope than the gap; with box="vertex" X is within the box."""
+        """No point of X lies further down the slope than the gap; with box="vertex" X is within
+        the box.
+        """
         model, x, y, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.4
         x[:4] = x[:4].round()
         rows, result = iterates(model, x, y, eps=eps, norm=norm, max_iter=10, box=box)
         gap = result.trace["gap"]
         assert float(gap.min()) >= -1e-5
-        tries = torch.cat([uniform_in_ball(norm, eps, 0, torch.arange(500), 0, 12), torch.zeros(1, 12)])
+        tries = torch.cat(
+            [uniform_in_ball(norm, eps, 0, torch.arange(500), 0, 12), torch.zeros(1, 12)]
+        )
         points = x[:, None] + tries
         points = points.clamp(0, 1) if box == "vertex" else points
         for t in (0, 4, 9):
             leaf = rows[t].clone().requires_grad_()
-            (slope,) = torch.autograd.grad(-functional.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+            (slope,) = torch.autograd.grad(
+                -functional.cross_entropy(model(leaf), y, reduction="sum"), leaf
+            )
             fall = ((rows[t][:, None] - points) * slope[:, None]).sum(dim=2).amax(dim=1)
             assert bool((fall <= gap[t] + 1e-5).all())
 
     def test_vertex_box_has_the_smaller_gap(self):
         x, y = samples().round(), torch.zeros(8, dtype=torch.int64)
         gaps = [
-            iterates(waves(12), x, y, eps=0.4, max_iter=1, box=box)[1].trace["gap"][0] for box in ("clip", "vertex")
+            iterates(waves(12), x, y, eps=0.4, max_iter=1, box=box)[1].trace["gap"][0]
+            for box in ("clip", "vertex")
         ]
         assert bool((gaps[1] < gaps[0] - 0.01).all())
 
     @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
     @pytest.mark.parametrize("norm", NORMS)
     def test_theorem_2_4_4(self, norm, beta):
-        """min over 1 <= k <= T of the gap is at most sqrt(2 C L D^2 (f(x_0) - f*) / T) at the theorem's step size.
+        """min over 1 <= k <= T of the gap is at most sqrt(2 C L D^2 (f(x_0) - f*) / T) at the
+        theorem's step size.
 
-        f = ||x - c||^2 / 2 has L = 1, and its optimum over a ball around x_0 is the projection of c. T = 60 is enough
-        for every step size to be a share of the way.
+        f = ||x - c||^2 / 2 has L = 1, and its optimum over a ball around x_0 is the projection of
+        c. T = 60 is enough for every step size to be a share of the way.
         """
-        x, centre, eps, steps = samples(6, 10, low=-1), samples(6, 10, seed=2, low=-2, high=2), 0.5, 60
+        x, centre, eps, steps = (
+            samples(6, 10, low=-1),
+            samples(6, 10, seed=2, low=-2, high=2),
+            0.5,
+            60,
+        )
         diameter = 2 * eps * (math.sqrt(10) if norm == "linf" else 1)
         best = 0.5 * (x + project(centre - x, norm, eps) - centre).square().sum(dim=1)
         for row in range(6):
@@ -240,10 +318,19 @@ class TestGap:
             gamma = math.sqrt(2 * above / (constant * steps))
             assert gamma <= 1
             _, result = iterates(
-                identity, x[row : row + 1], eps=eps, norm=norm, step_size=gamma, momentum=beta,
-                momentum_init="gradient", max_iter=steps + 1, clip_values=WIDE,
-                loss=lambda outputs, index, row=row: -0.5 * (outputs - centre[row]).square().sum(dim=1),
-            )  # fmt: skip
+                identity,
+                x[row : row + 1],
+                eps=eps,
+                norm=norm,
+                step_size=gamma,
+                momentum=beta,
+                momentum_init="gradient",
+                max_iter=steps + 1,
+                clip_values=WIDE,
+                loss=lambda outputs, index, row=row: (
+                    -0.5 * (outputs - centre[row]).square().sum(dim=1)
+                ),
+            )
             gap = result.trace["gap"][:, 0]
             assert float(gap[1:].min()) <= math.sqrt(2 * constant * above / steps)
             assert float(gap[1:].min()) < 0.5 * float(gap[0])
@@ -254,7 +341,9 @@ class TestGap:
 
         def trace(start, steps, gamma, target):
             loss = lambda outputs, index: -0.5 * (outputs - target).square().sum(dim=1)  # noqa: E731
-            return iterates(identity, start, max_iter=steps, step_size=gamma, loss=loss, **options)[1].trace["gap"]
+            return iterates(identity, start, max_iter=steps, step_size=gamma, loss=loss, **options)[
+                1
+            ].trace["gap"]
 
         assert bool((trace(centre, 2, 0.5, centre)[0] == 0).all()), "f is stationary there"
         walk = trace(x, 400, 0.01, centre)  # the optimum lies within the ball
@@ -273,14 +362,19 @@ class TestGap:
 
 
 def walk(model, x, y, norm, eps, beta, init, rates):
-    """Algorithm 1 as printed, for untargeted attacks; rates(t, losses so far) is gamma_t, a number or (N, 1)."""
+    """Algorithm 1 as printed, for untargeted attacks; rates(t, losses so far) is gamma_t, a
+    number or (N, 1).
+    """
     point, m, rows, losses = x, None, [x], []
     while True:
         leaf = point.clone().requires_grad_()
         values = -functional.cross_entropy(model(leaf), y, reduction="none")
         (slope,) = torch.autograd.grad(values.sum(), leaf)
         losses.append(values.detach())
-        m = beta * ((torch.zeros_like(x) if init == "zero" else slope) if m is None else m) + (1 - beta) * slope
+        m = (
+            beta * ((torch.zeros_like(x) if init == "zero" else slope) if m is None else m)
+            + (1 - beta) * slope
+        )
         if norm == "linf":
             vertex = x - eps * m.sign()
         elif norm == "l2":
@@ -296,7 +390,9 @@ def walk(model, x, y, norm, eps, beta, init, rates):
 
 
 def plateau_rates(losses, gamma):
-    """gamma, until f falls by less than 0.1 % over five iterates from x_1 on; then gamma / sqrt(3), / sqrt(4), ..."""
+    """gamma, until f falls by less than 0.1 % over five iterates from x_1 on; then gamma /
+    sqrt(3), / sqrt(4), ...
+    """
     window, since, rates = [], None, [gamma]
     for t, loss in enumerate(losses[1:], start=1):
         window = [*window, loss][-5:]
@@ -314,9 +410,19 @@ class TestAlgorithm:
     def test_step_by_step(self, norm, init):
         model, x, y, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.4
         rows, _ = iterates(
-            model, x, y, eps=eps, norm=norm, step_size=0.3, momentum=0.8, momentum_init=init, max_iter=self.STEPS
+            model,
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            step_size=0.3,
+            momentum=0.8,
+            momentum_init=init,
+            max_iter=self.STEPS,
         )
-        wanted = walk(model, x, y, norm, eps, 0.8, init, lambda t, losses: 0.3 if t < self.STEPS else None)
+        wanted = walk(
+            model, x, y, norm, eps, 0.8, init, lambda t, losses: 0.3 if t < self.STEPS else None
+        )
         assert len(rows) == len(wanted)
         for asked, point in zip(rows, wanted, strict=True):
             torch.testing.assert_close(asked, point, rtol=0, atol=1e-5)
@@ -324,16 +430,21 @@ class TestAlgorithm:
     def test_the_two_beginnings_differ(self):
         x, y = samples(), torch.zeros(8, dtype=torch.int64)
         ends = [
-            iterates(waves(12), x, y, eps=0.4, momentum=0.9, momentum_init=init, max_iter=self.STEPS)[0]
+            iterates(
+                waves(12), x, y, eps=0.4, momentum=0.9, momentum_init=init, max_iter=self.STEPS
+            )[0]
             for init in ("zero", "gradient")
         ]
-        torch.testing.assert_close(ends[0][1], ends[1][1])  # under the sign the first step is the same
+        # under the sign the first step is the same
+        torch.testing.assert_close(ends[0][1], ends[1][1])
         assert float((ends[0][-1] - ends[1][-1]).abs().max()) > 0.1
 
     def test_inverse_sqrt_divides_by_the_root_of_the_steps(self):
         model, x, y = waves(12), samples(), torch.zeros(8, dtype=torch.int64)
         rows, _ = iterates(model, x, y, eps=0.4, step_size=0.9, schedule="inverse_sqrt", max_iter=9)
-        wanted = walk(model, x, y, "linf", 0.4, 0.9, "zero", lambda t, losses: 0.3 if t < 9 else None)
+        wanted = walk(
+            model, x, y, "linf", 0.4, 0.9, "zero", lambda t, losses: 0.3 if t < 9 else None
+        )
         for asked, point in zip(rows, wanted, strict=True):
             torch.testing.assert_close(asked, point, rtol=0, atol=1e-5)
 
@@ -359,7 +470,9 @@ class TestAlgorithm:
 
     def test_plateau_watches_five_values(self):
         generator = torch.Generator().manual_seed(0)
-        losses = 2 - torch.rand(60, 50, generator=generator).cumsum(dim=0) * 2e-3 * torch.arange(50) / 50
+        losses = (
+            2 - torch.rand(60, 50, generator=generator).cumsum(dim=0) * 2e-3 * torch.arange(50) / 50
+        )
         plateau, flat = Plateau(50, torch.device("cpu")), []
         for row in losses:
             flat.append(plateau.flat(row))
@@ -380,7 +493,9 @@ class TestLedger:
         x, y = digits
         y = torch.where(torch.arange(40) < 5, (y + 1) % 10, y)  # wrong from the start
         recorder = Recorder(digits_net)
-        result = frank_wolfe(recorder, x, y, eps=0.15, step_size=0.3, max_iter=8, stop_on_success=stop)
+        result = frank_wolfe(
+            recorder, x, y, eps=0.15, step_size=0.3, max_iter=8, stop_on_success=stop
+        )
         assert sum(map(len, recorder.rows)) == int(result.queries.sum())
         assert torch.equal(result.queries, 1 + result.gradients)
         wrong = result.already_adversarial
@@ -428,7 +543,13 @@ class TestLedger:
             return torch.tensor(next(answers)) >> index & 1 == 1
 
         result = frank_wolfe(
-            recorder, x, eps=0.25, step_size=0.2, max_iter=5, stop_on_success=False, criterion=criterion
+            recorder,
+            x,
+            eps=0.25,
+            step_size=0.2,
+            max_iter=5,
+            stop_on_success=False,
+            criterion=criterion,
         )
         assert result.success.tolist() == [True, True, True, False]
         assert result.queries_to_success.tolist() == [2, 3, 3, -1]
@@ -441,7 +562,13 @@ class TestLedger:
         model, x = waves(12), samples(20)
         y = model(x).argmax(dim=1)
         for norm in NORMS:
-            options = {"eps": 0.3, "norm": norm, "max_iter": 8, "schedule": "plateau", "box": "vertex"}
+            options = {
+                "eps": 0.3,
+                "norm": norm,
+                "max_iter": 8,
+                "schedule": "plateau",
+                "box": "vertex",
+            }
             together = frank_wolfe(model, x, y, batch_size=batch_size, **options)
             for row in (0, 7, 19):
                 alone = frank_wolfe(model, x[row : row + 1], y[row : row + 1], **options)
@@ -453,7 +580,9 @@ class TestLedger:
         mask = torch.arange(12) % 3 != 0
         for norm in NORMS:
             for box in ("clip", "vertex"):
-                rows, _ = iterates(waves(12), x, y, eps=0.3, norm=norm, mask=mask, box=box, max_iter=5)
+                rows, _ = iterates(
+                    waves(12), x, y, eps=0.3, norm=norm, mask=mask, box=box, max_iter=5
+                )
                 for asked in rows:
                     assert torch.equal(asked[:, ~mask], x[:, ~mask])
                 assert bool((rows[-1] != x).any(dim=1).all())
@@ -463,7 +592,9 @@ class TestLedger:
         assert len(empty) == 0
         x = samples()
         met = frank_wolfe(waves(12), x, (waves(12)(x).argmax(dim=1) + 1) % 3, eps=0.1)
-        assert bool(met.already_adversarial.all() & (met.queries == 1).all() & (met.gradients == 0).all())
+        assert bool(
+            met.already_adversarial.all() & (met.queries == 1).all() & (met.gradients == 0).all()
+        )
 
 
 class TestLosses:
@@ -511,9 +642,13 @@ class TestLosses:
             return (outputs * wanted[index]).sum(dim=1)
 
         def criterion(outputs, index):
-            return (outputs * wanted[index]).sum(dim=1) > (x[index] * wanted[index]).sum(dim=1) + 0.3
+            return (outputs * wanted[index]).sum(dim=1) > (x[index] * wanted[index]).sum(
+                dim=1
+            ) + 0.3
 
-        result = frank_wolfe(identity, x, eps=0.2, loss=loss, criterion=criterion, max_iter=5, batch_size=3)
+        result = frank_wolfe(
+            identity, x, eps=0.2, loss=loss, criterion=criterion, max_iter=5, batch_size=3
+        )
         rise = ((result.x_adv - x) * wanted).sum(dim=1)
         assert bool(result.success.all() & (rise > 0.3).all())
         assert torch.equal(torch.cat(seen[:3]), torch.arange(8))
@@ -522,11 +657,20 @@ class TestLosses:
     def test_probabilities_are_read_as_their_logarithms(self, digits, digits_net, loss):
         x, y = digits
         one = frank_wolfe(
-            lambda rows: digits_net(rows).softmax(dim=1), x, y, eps=0.1, loss=loss, outputs="probabilities"
+            lambda rows: digits_net(rows).softmax(dim=1),
+            x,
+            y,
+            eps=0.1,
+            loss=loss,
+            outputs="probabilities",
         )
         tiny = torch.finfo(torch.float32).tiny
         other = frank_wolfe(
-            lambda rows: digits_net(rows).softmax(dim=1).clamp(min=tiny).log(), x, y, eps=0.1, loss=loss
+            lambda rows: digits_net(rows).softmax(dim=1).clamp(min=tiny).log(),
+            x,
+            y,
+            eps=0.1,
+            loss=loss,
         )
         assert torch.equal(one.x_adv, other.x_adv)
         assert torch.equal(one.queries, other.queries)
@@ -553,7 +697,10 @@ class TestBadInput:
             ({"eps": None}, "eps must be a number, got None"),
             ({"eps": 8.0}, "eps must not exceed the box width 1 for norm='linf', got 8.0"),
             ({"norm": "l3"}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
-            ({"step_size": 0}, r"step_size must lie in \(0, 1\], a share of the way to the vertex, got 0"),
+            (
+                {"step_size": 0},
+                r"step_size must lie in \(0, 1\], a share of the way to the vertex, got 0",
+            ),
             ({"step_size": 1.5}, r"step_size must lie in \(0, 1\].*got 1\.5"),
             ({"step_size": "half"}, "step_size must be a number, got 'half'"),
             ({"step_size": math.nan}, "step_size must lie in .* got nan"),
@@ -562,21 +709,39 @@ class TestBadInput:
             ({"momentum": None}, "momentum must be a number, got None"),
             ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
             ({"max_iter": 2.5}, "max_iter must be an integer >= 1, got 2.5"),
-            ({"schedule": "cosine"}, "schedule must be one of 'constant', 'inverse_sqrt', 'plateau', got 'cosine'"),
-            ({"momentum_init": "grad"}, "momentum_init must be one of 'zero', 'gradient', got 'grad'"),
+            (
+                {"schedule": "cosine"},
+                "schedule must be one of 'constant', 'inverse_sqrt', 'plateau', got 'cosine'",
+            ),
+            (
+                {"momentum_init": "grad"},
+                "momentum_init must be one of 'zero', 'gradient', got 'grad'",
+            ),
             ({"box": "none"}, "box must be one of 'clip', 'vertex', got 'none'"),
             ({"loss": "dlr"}, "loss must be one of 'ce', 'margin' or a callable, got 'dlr'"),
-            ({"loss": lambda outputs, index: outputs.sum()}, "loss must return one value for each of 8 rows"),
+            (
+                {"loss": lambda outputs, index: outputs.sum()},
+                "loss must return one value for each of 8 rows",
+            ),
             ({"outputs": "labels"}, "needs scores"),
             ({"on_failure": "best"}, "on_failure must be one of 'input', 'last', got 'best'"),
             ({"max_queries": 0}, "max_queries must be an integer >= 1, got 0"),
             ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
             ({"targeted": True}, "a targeted attack needs the classes to reach"),
-            ({"targets": torch.full((8,), 3)}, "targets must hold class indices below 3, the model's width, got 3"),
-            ({"y": torch.full((8,), 3)}, "y must hold class indices below 3, the model's width, got 3"),
+            (
+                {"targets": torch.full((8,), 3)},
+                "targets must hold class indices below 3, the model's width, got 3",
+            ),
+            (
+                {"y": torch.full((8,), 3)},
+                "y must hold class indices below 3, the model's width, got 3",
+            ),
             ({"y": torch.zeros(7, dtype=torch.int64)}, r"y must have shape \(8,\)"),
             ({"mask": torch.ones(5)}, "mask must broadcast to x's shape"),
-            ({"sample_ids": torch.zeros(3, dtype=torch.int64)}, r"sample_ids must have shape \(8,\)"),
+            (
+                {"sample_ids": torch.zeros(3, dtype=torch.int64)},
+                r"sample_ids must have shape \(8,\)",
+            ),
         ],
     )
     def test_is_refused_by_name(self, keywords, message):
@@ -584,19 +749,27 @@ class TestBadInput:
             frank_wolfe(waves(12), samples(), **{"eps": 0.1, **keywords})
 
     def test_inputs_outside_the_box_are_refused(self):
-        with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]; got min=.*max=254.*clip_values"):
+        with pytest.raises(
+            ValueError, match=r"x must lie in \[0, 1\]; got min=.*max=254.*clip_values"
+        ):
             frank_wolfe(waves(12), torch.full((2, 12), 254.0), eps=0.1)
         with pytest.raises(TypeError, match=r"x must be floating point.*/ 255"):
             frank_wolfe(waves(12), torch.ones(2, 12, dtype=torch.uint8), eps=0.1)
 
     def test_models_without_gradients_are_refused(self):
-        with pytest.raises(ValueError, match="output does not depend on the input through autograd"):
+        with pytest.raises(
+            ValueError, match="output does not depend on the input through autograd"
+        ):
             frank_wolfe(lambda rows: waves(12)(rows).detach(), samples(), eps=0.1)
 
     def test_nan_for_a_clean_input_is_named(self):
         x = samples()
         with pytest.raises(ValueError, match="NaN for the clean input, first in sample 3"):
-            frank_wolfe(lambda rows: waves(12)(rows) + torch.where((rows == x[3])[:, :1], torch.nan, 0), x, eps=0.1)
+            frank_wolfe(
+                lambda rows: waves(12)(rows) + torch.where((rows == x[3])[:, :1], torch.nan, 0),
+                x,
+                eps=0.1,
+            )
 
 
 class TestStart:
@@ -608,14 +781,24 @@ class TestStart:
         direction = torch.linspace(-1.0, 1.0, 64)
         recorder = Recorder(linear(direction))
         result = frank_wolfe(
-            recorder, x, y, eps=0.2, x_init=start, step_size=0.25, momentum=0.0, max_iter=3, criterion=never,
+            recorder,
+            x,
+            y,
+            eps=0.2,
+            x_init=start,
+            step_size=0.25,
+            momentum=0.0,
+            max_iter=3,
+            criterion=never,
             on_failure="last",
-        )  # fmt: skip
+        )
         assert torch.equal(recorder.rows[0], x)
         torch.testing.assert_close(recorder.rows[1], start, rtol=0, atol=1e-7)
         wanted = start
         for rows in recorder.rows[2:]:
-            wanted = (wanted + 0.25 * (x + 0.2 * direction.sign().view(1, 8, 8) - wanted)).clamp(0, 1)
+            wanted = (wanted + 0.25 * (x + 0.2 * direction.sign().view(1, 8, 8) - wanted)).clamp(
+                0, 1
+            )
             torch.testing.assert_close(rows, wanted, rtol=0, atol=1e-6)
         assert len(recorder.rows) == 5
         assert result.queries.tolist() == [5] * 5
@@ -636,14 +819,24 @@ class TestStart:
         again = frank_wolfe(digits_net, x, y, eps=0.3, x_init=found.x_adv)
         won = found.success & ~found.already_adversarial
         assert int(won.sum()) > 10
-        assert again.queries[won].unique().tolist() == again.queries_to_success[won].unique().tolist() == [2]
+        assert (
+            again.queries[won].unique().tolist()
+            == again.queries_to_success[won].unique().tolist()
+            == [2]
+        )
         assert again.gradients[won].unique().tolist() == [0]
 
     @pytest.mark.parametrize(("budget", "queries"), [(1, 1), (2, 2), (3, 3)])
     def test_the_budget_binds(self, digits, budget, queries):
         x, y = digits[0][:3], torch.zeros(3, dtype=torch.int64)
         result = frank_wolfe(
-            linear(torch.linspace(-1.0, 1.0, 64)), x, y, eps=0.2, x_init=x, max_queries=budget, criterion=never
+            linear(torch.linspace(-1.0, 1.0, 64)),
+            x,
+            y,
+            eps=0.2,
+            x_init=x,
+            max_queries=budget,
+            criterion=never,
         )
         assert result.queries.tolist() == [queries] * 3
 
@@ -651,7 +844,9 @@ class TestStart:
         x, y = digits[0][:6], digits[1][:6]
         mask = torch.zeros(1, 8, 8)
         mask[:, :4] = 1
-        result = frank_wolfe(digits_net, x, y, eps=0.2, x_init=(x + 0.1).clamp(0, 1), mask=mask, on_failure="last")
+        result = frank_wolfe(
+            digits_net, x, y, eps=0.2, x_init=(x + 0.1).clamp(0, 1), mask=mask, on_failure="last"
+        )
         assert torch.equal(result.x_adv[:, :, 4:], x[:, :, 4:])
         assert not torch.equal(result.x_adv[:, :, :4], x[:, :, :4])
 
@@ -662,7 +857,10 @@ class TestStart:
         for bad, message in (
             (x[:2], r"x_init must be a tensor of x's shape \(4, 1, 8, 8\), got"),
             (x + 2, "x_init must lie in"),
-            (far, "x_init must lie within eps=0.1 of x in linf, got 1 in sample 2: project it first"),
+            (
+                far,
+                "x_init must lie within eps=0.1 of x in linf, got 1 in sample 2: project it first",
+            ),
         ):
             with pytest.raises(ValueError, match=message):
                 frank_wolfe(digits_net, x, y, eps=0.1, x_init=bad)

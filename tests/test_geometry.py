@@ -1,4 +1,6 @@
-"""Balls of three norms: projection, linear minimisation and sampling against independent solutions."""
+"""Balls of three norms: projection, linear minimisation and sampling against independent
+solutions.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,20 @@ def rows_of(generator, count, features):
     return torch.where(torch.rand(count, features, generator=generator) < 0.2, rows.sign(), rows)
 
 
-vectors = st.lists(st.floats(-2, 2, width=32).map(lambda value: round(value, 4)), min_size=1, max_size=7)
+vectors = st.lists(
+    st.floats(-2, 2, width=32).map(lambda value: round(value, 4)), min_size=1, max_size=7
+)
 
 
 class TestProject:
-    @given(values=vectors, norm=st.sampled_from(NORMS), radius=st.sampled_from([0.01, 0.3, 1.0, 2.5]))
+    @given(
+        values=vectors, norm=st.sampled_from(NORMS), radius=st.sampled_from([0.01, 0.3, 1.0, 2.5])
+    )
     @settings(max_examples=300, deadline=None)
     def test_is_the_nearest_point(self, values, norm, radius):
-        """p is nearest if <delta - p, q - p> <= 0 for all q of the ball; the dual norm gives the best q."""
+        """p is nearest if <delta - p, q - p> <= 0 for all q of the ball; the dual norm gives the
+        best q.
+        """
         delta = torch.tensor([values])
         point = project(delta, norm, radius)
         assert float(size(point, norm)) <= radius + 1e-6
@@ -54,7 +62,9 @@ class TestProject:
         best = radius * float(size(residual, DUAL[norm]))
         assert best <= float((residual * point).sum()) + 1e-5
 
-    @given(values=vectors, norm=st.sampled_from(NORMS), radius=st.sampled_from([0.01, 0.3, 1.0, 2.5]))
+    @given(
+        values=vectors, norm=st.sampled_from(NORMS), radius=st.sampled_from([0.01, 0.3, 1.0, 2.5])
+    )
     @settings(max_examples=200, deadline=None)
     def test_leaves_the_ball_alone_and_is_idempotent(self, values, norm, radius):
         delta = torch.tensor([values])
@@ -72,7 +82,9 @@ class TestProject:
         point = project(delta, norm, 0.7)
         nearest = torch.cdist(delta, grid).amin(dim=1)
         assert bool(((delta - point).norm(dim=1) <= nearest + 1e-6).all())
-        assert bool(((delta - point).norm(dim=1) >= nearest - 0.01).all()), "the grid is fine enough to tell"
+        assert bool(((delta - point).norm(dim=1) >= nearest - 0.01).all()), (
+            "the grid is fine enough to tell"
+        )
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_rows_are_projected_apart(self, norm):
@@ -130,7 +142,9 @@ class TestLinearMinimiser:
         for room_or_none in (None, room):
             wanted = linear_minimiser(m, norm, 0.6, room_or_none)
             for scale in (2.0**-40, 2.0**40):
-                torch.testing.assert_close(linear_minimiser(scale * m, norm, 0.6, room_or_none), wanted)
+                torch.testing.assert_close(
+                    linear_minimiser(scale * m, norm, 0.6, room_or_none), wanted
+                )
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_ample_room_is_no_room_at_all(self, norm):
@@ -150,11 +164,14 @@ class TestLinearMinimiser:
     @pytest.mark.parametrize("seed", range(12))
     @pytest.mark.parametrize("norm", NORMS)
     def test_is_the_optimum_of_ball_and_box(self, norm, seed):
-        """In L-inf and L1 by linear programming; in L2 by bisection of the multiplier of the ball."""
+        """In L-inf and L1 by linear programming; in L2 by bisection of the multiplier of the
+        ball.
+        """
         generator = torch.Generator().manual_seed(seed)
         features, radius = 7, (0.05, 0.3, 0.9, 2.0)[seed % 4]
         x, m = torch.rand(6, features, generator=generator), rows_of(generator, 6, features)
-        x = torch.where(torch.rand(6, features, generator=generator) < 0.2, x.round(), x)  # some lie at the box's wall
+        # some lie at the box's wall
+        x = torch.where(torch.rand(6, features, generator=generator) < 0.2, x.round(), x)
         delta = linear_minimiser(m, norm, radius, torch.where(m > 0, x, 1 - x))
         assert bool((size(delta, norm) <= radius * (1 + 1e-6)).all())
         assert bool(((x + delta >= -1e-6) & (x + delta <= 1 + 1e-6)).all())
@@ -168,10 +185,18 @@ class TestLinearMinimiser:
         generator = np.random.default_rng(seed)
         m, x, radius = generator.normal(size=3), generator.uniform(size=3), 0.5
         found = optimize.minimize(
-            lambda delta: delta @ m, np.zeros(3), jac=lambda delta: m, method="SLSQP",
-            bounds=list(zip(-x, 1 - x, strict=True)), options={"ftol": 1e-9, "maxiter": 500},
-            constraints={"type": "ineq", "fun": lambda delta: radius**2 - delta @ delta, "jac": lambda d: -2 * d},
-        )  # fmt: skip
+            lambda delta: delta @ m,
+            np.zeros(3),
+            jac=lambda delta: m,
+            method="SLSQP",
+            bounds=list(zip(-x, 1 - x, strict=True)),
+            options={"ftol": 1e-9, "maxiter": 500},
+            constraints={
+                "type": "ineq",
+                "fun": lambda delta: radius**2 - delta @ delta,
+                "jac": lambda d: -2 * d,
+            },
+        )
         assert found.success
         room = torch.tensor(np.where(m > 0, x, 1 - x)[None])
         delta = linear_minimiser(torch.tensor(m[None]), "l2", radius, room).double().numpy()[0]
@@ -181,13 +206,21 @@ class TestLinearMinimiser:
     @pytest.mark.parametrize("features", [784, 3072])
     def test_l2_with_room_at_the_size_of_images(self, features):
         generator = torch.Generator().manual_seed(features)
-        m, room = torch.randn(4, features, generator=generator), torch.rand(4, features, generator=generator) / 20
+        m, room = (
+            torch.randn(4, features, generator=generator),
+            torch.rand(4, features, generator=generator) / 20,
+        )
         delta = linear_minimiser(m, "l2", 0.7, room)
-        assert bool(((size(delta, "l2") - 0.7).abs() < 1e-6).all()), "there is room enough to use the whole radius"
+        assert bool(((size(delta, "l2") - 0.7).abs() < 1e-6).all()), (
+            "there is room enough to use the whole radius"
+        )
         saturated = delta.abs() == room
         assert bool(saturated.any(dim=1).all() & (~saturated).any(dim=1).all())
-        share = torch.where(saturated, torch.nan, delta / m)  # coordinates with room left move in proportion to m
-        spread = share.nan_to_num(nan=-torch.inf).amax(dim=1) - share.nan_to_num(nan=torch.inf).amin(dim=1)
+        # coordinates with room left move in proportion to m
+        share = torch.where(saturated, torch.nan, delta / m)
+        spread = share.nan_to_num(nan=-torch.inf).amax(dim=1) - share.nan_to_num(
+            nan=torch.inf
+        ).amin(dim=1)
         assert bool((spread < 1e-5).all())
 
 
@@ -198,8 +231,11 @@ def best_value(m, norm, radius, low, high):
         return optimize.linprog(m, bounds=bounds).fun
     if norm == "l1":  # delta = up - down, both nonnegative
         bounds = [(0, bound) for bound in (*high, *-low)]
-        return optimize.linprog(np.r_[m, -m], A_ub=np.ones((1, 2 * len(m))), b_ub=[radius], bounds=bounds).fun
-    # the Lagrangian's minimiser is clip(-t m) with t = 1 / (2 multiplier): the longest one inside the ball
+        return optimize.linprog(
+            np.r_[m, -m], A_ub=np.ones((1, 2 * len(m))), b_ub=[radius], bounds=bounds
+        ).fun
+    # the Lagrangian's minimiser is clip(-t m) with t = 1 / (2 multiplier): the longest one inside
+    # the ball
     short, long = 0.0, 1e9
     for _ in range(200):
         t = (short + long) / 2
@@ -229,7 +265,9 @@ class TestAttainableRadius:
         assert worst >= 0.99 * eps
 
     def test_eps_itself_would_be_too_far(self):
-        """x and delta are chosen so that every sum is rounded up by almost half a unit in the last place."""
+        """x and delta are chosen so that every sum is rounded up by almost half a unit in the
+        last place.
+        """
         features, eps = 3072, 12.0
         box = Box.of((0, 255), torch.Size([features]), torch.device("cpu"))
         ulp = 2.0**-16  # of numbers between 128 and 256
@@ -259,9 +297,15 @@ class TestUniformInBall:
 
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_radii_follow_the_law_of_a_uniform_ball(self, norm):
-        """The norm to the power D is uniform, since a ball's volume grows with the radius to the power D."""
-        points = uniform_in_ball(norm, 0.5, 11, IDS.repeat(5) + torch.arange(2000), 3, self.FEATURES).double()
-        length = torch.linalg.vector_norm(points, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+        """The norm to the power D is uniform, since a ball's volume grows with the radius to the
+        power D.
+        """
+        points = uniform_in_ball(
+            norm, 0.5, 11, IDS.repeat(5) + torch.arange(2000), 3, self.FEATURES
+        ).double()
+        length = torch.linalg.vector_norm(
+            points, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1
+        )
         assert float(length.max()) <= 0.5 * (1 + 1e-6)
         assert stats.kstest((length / 0.5) ** self.FEATURES, "uniform").pvalue > 0.01
 

@@ -1,4 +1,6 @@
-"""I-FGM at the smallest radius against closed forms on linear models and a plain reading of its loop."""
+"""I-FGM at the smallest radius against closed forms on linear models and a plain reading of its
+loop.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ COARSE = {"linf": (0.6, 0.01), "l2": (3.0, 0.1), "l1": (20.0, 0.5)}
 
 
 def succeeds(model, x, label, targeted, norm, radius, steps):
-    """One input (1, *S) at one radius, read from the paper: the step that reaches the goal or 0, and that iterate."""
+    """One input (1, *S) at one radius, read from the paper: the step that reaches the goal or 0,
+    and that iterate.
+    """
     rows = x
     for step in range(steps):
         point = rows.clone().requires_grad_(True)
@@ -35,7 +39,9 @@ def succeeds(model, x, label, targeted, norm, radius, steps):
 
 @pytest.fixture
 def halves():
-    """Two classes, the second from a margin on; inputs in the middle of the box, their margins and the slope."""
+    """Two classes, the second from a margin on; inputs in the middle of the box, their margins
+    and the slope.
+    """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(20, generator=generator)
     x = 0.5 + 0.02 * torch.randn(6, 20, generator=generator)
@@ -62,12 +68,21 @@ def test_the_radius_of_a_linear_model(norm, search, halves):
             total = rows @ weight
             return torch.stack([own - total + 3, 0 * total + 3], dim=1)
 
-        result = i_fgm(model, x[sample : sample + 1], norm=norm, search=search, num_steps=7, **options)
-        size = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.square().sum() / weight.abs().sum()}[norm]
+        result = i_fgm(
+            model, x[sample : sample + 1], norm=norm, search=search, num_steps=7, **options
+        )
+        size = {
+            "linf": weight.abs().sum(),
+            "l2": weight.norm(),
+            "l1": weight.square().sum() / weight.abs().sum(),
+        }[norm]
         exact, found = float(margin[sample] / size), float(result.trace["radius"])
         assert exact - 1e-6 <= found <= exact + finest + 1e-6
-        # a success at any step ends the run: never beyond the radius, and at most a step beyond the boundary
-        assert exact - 1e-6 <= float(result.nearest_distance) <= min(found, exact + found / 7) + 1e-6
+        # a success at any step ends the run: never beyond the radius, and at most a step beyond the
+        # boundary
+        assert (
+            exact - 1e-6 <= float(result.nearest_distance) <= min(found, exact + found / 7) + 1e-6
+        )
         if search == "grid":
             assert found == pytest.approx(math.ceil((exact - 1e-7) / finest) * finest, rel=1e-6)
 
@@ -81,20 +96,35 @@ def test_the_grid_ends_at_the_first_multiple_that_succeeds(norm, targeted, digit
     y = (y + 4) % 10 if targeted else y
     largest, finest = COARSE[norm]
     result = i_fgm(
-        linear_net, x, y, targeted=targeted, norm=norm, search="grid", num_steps=4, max_radius=largest,
+        linear_net,
+        x,
+        y,
+        targeted=targeted,
+        norm=norm,
+        search="grid",
+        num_steps=4,
+        max_radius=largest,
         resolution=finest,
-    )  # fmt: skip
+    )
     hits = 0
     for sample in range(4):
         expected, rows = math.nan, None
         for number in range(1, round(largest / finest) + 1):
             won, rows = succeeds(
-                linear_net, x[sample : sample + 1], y[sample : sample + 1], targeted, norm, number * finest, 4
+                linear_net,
+                x[sample : sample + 1],
+                y[sample : sample + 1],
+                targeted,
+                norm,
+                number * finest,
+                4,
             )
             if won:
                 expected = number * finest
                 break
-        assert float(result.trace["radius"][0, sample]) == pytest.approx(expected, rel=1e-6, nan_ok=True)
+        assert float(result.trace["radius"][0, sample]) == pytest.approx(
+            expected, rel=1e-6, nan_ok=True
+        )
         assert bool(result.success[sample]) == (not math.isnan(expected))
         if bool(result.success[sample]):
             hits += 1
@@ -104,12 +134,16 @@ def test_the_grid_ends_at_the_first_multiple_that_succeeds(norm, targeted, digit
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_bisection_keeps_a_failure_below_and_a_success_above(norm, digits, linear_net):
-    """The radii it tries, by hand: doubles until one succeeds, then midpoints, until both ends are near."""
+    """The radii it tries, by hand: doubles until one succeeds, then midpoints, until both ends
+    are near.
+    """
     right = (linear_net(digits[0]).argmax(1) == digits[1]).nonzero().squeeze(1)[:5]
     largest, finest = COARSE[norm]
     for sample in right:
         x, y = digits[0][sample : sample + 1], digits[1][sample : sample + 1]
-        result = i_fgm(linear_net, x, y, norm=norm, num_steps=4, max_radius=largest, resolution=finest)
+        result = i_fgm(
+            linear_net, x, y, norm=norm, num_steps=4, max_radius=largest, resolution=finest
+        )
         lower, upper, radius, nearest, found, queries = 0.0, math.inf, finest, math.inf, math.nan, 1
         while True:
             won, rows = succeeds(linear_net, x, y, False, norm, radius, 4)
@@ -130,7 +164,9 @@ def test_bisection_keeps_a_failure_below_and_a_success_above(norm, digits, linea
 def test_grid_and_bisection_agree_where_the_verdict_is_monotone(digits, linear_net):
     x, y = digits[0][:20], digits[1][:20]
     options = {"num_steps": 5, "max_radius": 0.64, "resolution": 0.01}
-    grid, half = (i_fgm(linear_net, x, y, search=search, **options) for search in ("grid", "bisection"))
+    grid, half = (
+        i_fgm(linear_net, x, y, search=search, **options) for search in ("grid", "bisection")
+    )
     assert torch.equal(grid.success, half.success)
     live = ~grid.already_adversarial
     assert bool(((grid.trace["radius"] - half.trace["radius"]).abs()[0, live] <= 0.01 + 1e-6).all())
@@ -142,7 +178,9 @@ def test_no_iterate_leaves_the_ball_of_its_radius_nor_the_box(norm, digits, digi
     x, y = digits[0][:1], digits[1][:1]
     recorder = Recorder(digits_net)
     largest, finest = COARSE[norm]
-    i_fgm(recorder, x, y, norm=norm, search="grid", num_steps=3, max_radius=largest, resolution=finest)
+    i_fgm(
+        recorder, x, y, norm=norm, search="grid", num_steps=3, max_radius=largest, resolution=finest
+    )
     radius, step = finest, 0
     assert len(recorder.rows) > 4
     for rows in recorder.rows[1:]:
@@ -155,11 +193,15 @@ def test_no_iterate_leaves_the_ball_of_its_radius_nor_the_box(norm, digits, digi
 
 
 def test_one_step_is_fgm_at_its_smallest_radius(digits, digits_net):
-    """The boundary along x + r sgn(grad) is passed between the last failure and the first success of the grid."""
+    """The boundary along x + r sgn(grad) is passed between the last failure and the first
+    success of the grid.
+    """
     x, y = digits[0][:10], digits[1][:10]
     result = i_fgm(digits_net, x, y, num_steps=1, search="grid", resolution=0.01)
     point = x.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(functional.cross_entropy(digits_net(point), y, reduction="sum"), point)
+    (slope,) = torch.autograd.grad(
+        functional.cross_entropy(digits_net(point), y, reduction="sum"), point
+    )
     live = result.success & ~result.already_adversarial
     assert int(live.sum()) >= 5
     for sample in live.nonzero().squeeze(1):
@@ -191,7 +233,9 @@ def test_default_radii_grow_with_the_box(digits, digits_net):
         unit = i_fgm(digits_net, x, y, norm=norm)
         wide = i_fgm(lambda rows: digits_net(rows / 4), x * 4, y, norm=norm, clip_values=(0.0, 4.0))
         torch.testing.assert_close(wide.trace["radius"], 4 * unit.trace["radius"], equal_nan=True)
-        torch.testing.assert_close(wide.nearest_distance, 4 * unit.nearest_distance, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            wide.nearest_distance, 4 * unit.nearest_distance, rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +245,10 @@ def test_default_radii_grow_with_the_box(digits, digits_net):
         ({"search": "binary"}, "search must be one of 'bisection', 'grid', got 'binary'"),
         ({"max_radius": 0.0}, r"max_radius must be > 0, got 0\.0"),
         ({"resolution": math.inf}, "resolution must be finite, got inf"),
-        ({"max_radius": 0.1, "resolution": 0.5}, r"resolution must be at most max_radius=0\.1, got 0\.5"),
+        (
+            {"max_radius": 0.1, "resolution": 0.5},
+            r"resolution must be at most max_radius=0\.1, got 0\.5",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message, digits, digits_net):

@@ -13,10 +13,14 @@ from art_ext.core.metrics import wilson
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize(("count", "total"), [(0, 1), (1, 1), (0, 200), (1, 200), (4, 194), (189, 200), (200, 200)])
+@pytest.mark.parametrize(
+    ("count", "total"), [(0, 1), (1, 1), (0, 200), (1, 200), (4, 194), (189, 200), (200, 200)]
+)
 def test_equals_scipys(count: int, total: int, confidence: float) -> None:
     expected = stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
-    assert wilson(count, total, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wilson(count, total, confidence) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("count", "total"), [(3, 7), (50, 10_000)])

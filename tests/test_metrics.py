@@ -1,4 +1,6 @@
-"""Robustness measures against numbers worked out by hand, and ADBD against the closed form of a linear model."""
+"""Robustness measures against numbers worked out by hand, and ADBD against the closed form of a
+linear model.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,22 @@ import torch
 from torch import nn
 
 from art_ext.core.attacks import rays
-from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy, success_rate
+from art_ext.core.metrics import (
+    adbd,
+    clean_accuracy,
+    query_statistics,
+    robust_accuracy,
+    success_rate,
+)
 from art_ext.core.result import AttackResult
 
 INF = math.inf
 
 
 def result(**changes: object) -> AttackResult:
-    """Six samples: one misclassified, three broken at eps 0.3, one found outside eps, one never found."""
+    """Six samples: one misclassified, three broken at eps 0.3, one found outside eps, one never
+    found.
+    """
     found = AttackResult(
         x_adv=torch.zeros(6, 2),
         success=torch.tensor([True, True, True, True, False, False]),
@@ -58,7 +68,10 @@ class TestBoundaryDistance:
         assert adbd(odd).value == pytest.approx(0.22)
 
     def test_nothing_found_is_nan(self) -> None:
-        nothing = result(nearest_distance=torch.full((6,), INF), already_adversarial=torch.zeros(6, dtype=torch.bool))
+        nothing = result(
+            nearest_distance=torch.full((6,), INF),
+            already_adversarial=torch.zeros(6, dtype=torch.bool),
+        )
         found = adbd(nothing)
         assert math.isnan(found.value)
         assert (found.left_out, found.count) == (6, 0)
@@ -74,7 +87,8 @@ class TestBoundaryDistance:
     def test_linear_model_closed_form(self) -> None:
         generator = torch.Generator().manual_seed(0)
         weight = torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0, 0.7, -0.3, 2.0])
-        x = 0.5 + 0.1 * (2 * torch.rand(20, 8, generator=generator) - 1)  # no clipping between here and the boundary
+        # no clipping between here and the boundary
+        x = 0.5 + 0.1 * (2 * torch.rand(20, 8, generator=generator) - 1)
         y = ((x - 0.5) @ weight > 0).long()
         y[0] = 1 - y[0]  # misclassified
         optimum = ((x - 0.5) @ weight).abs() / weight.abs().sum()
@@ -92,14 +106,20 @@ class TestShares:
         assert robust_accuracy(result()) == pytest.approx(2 / 6)
         assert success_rate(result()) == pytest.approx(3 / 5)
 
-    @pytest.mark.parametrize(("eps", "held"), [(0.0, 5), (0.05, 5), (0.1, 4), (0.25, 3), (0.3, 2), (0.6, 1)])
-    def test_robust_accuracy_at_other_radii_is_read_from_the_distance(self, eps: float, held: int) -> None:
+    @pytest.mark.parametrize(
+        ("eps", "held"), [(0.0, 5), (0.05, 5), (0.1, 4), (0.25, 3), (0.3, 2), (0.6, 1)]
+    )
+    def test_robust_accuracy_at_other_radii_is_read_from_the_distance(
+        self, eps: float, held: int
+    ) -> None:
         assert robust_accuracy(result(), eps) == pytest.approx(held / 6)
 
     def test_an_early_stopped_result_knows_its_own_radius_only(self) -> None:
         stopped = result(early_stop=True)
         assert robust_accuracy(stopped, 0.3) == robust_accuracy(stopped) == pytest.approx(2 / 6)
-        with pytest.raises(ValueError, match=r"at eps=0\.1 of an attack at eps=0\.3 .*early_stop=False"):
+        with pytest.raises(
+            ValueError, match=r"at eps=0\.1 of an attack at eps=0\.3 .*early_stop=False"
+        ):
             robust_accuracy(stopped, 0.1)
 
     def test_a_filled_ball_knows_its_own_radius_only(self) -> None:
@@ -112,7 +132,10 @@ class TestShares:
             robust_accuracy(result(), eps)
 
     def test_shares_of_nothing_are_nan(self) -> None:
-        wrong = result(already_adversarial=torch.ones(6, dtype=torch.bool), success=torch.ones(6, dtype=torch.bool))
+        wrong = result(
+            already_adversarial=torch.ones(6, dtype=torch.bool),
+            success=torch.ones(6, dtype=torch.bool),
+        )
         assert math.isnan(success_rate(wrong))
         assert robust_accuracy(wrong) == clean_accuracy(wrong) == 0.0
 
@@ -122,7 +145,10 @@ class TestQueries:
         statistics = query_statistics(result())
         assert statistics.count == 3
         assert (statistics.mean, statistics.median) == (pytest.approx(53 / 3), 8)
-        assert (statistics.mean_without_check, statistics.median_without_check) == (pytest.approx(50 / 3), 7)
+        assert (statistics.mean_without_check, statistics.median_without_check) == (
+            pytest.approx(50 / 3),
+            7,
+        )
 
     def test_the_median_of_an_even_number_lies_between(self) -> None:
         two = result(success=torch.tensor([True, True, True, False, False, False]))
@@ -131,7 +157,9 @@ class TestQueries:
     def test_without_success_nan(self) -> None:
         none = query_statistics(result(success=torch.tensor([True] + [False] * 5)))
         assert none.count == 0
-        assert all(math.isnan(value) for value in (none.mean, none.median, none.median_without_check))
+        assert all(
+            math.isnan(value) for value in (none.mean, none.median, none.median_without_check)
+        )
 
 
 class TestArtEvaluation:
@@ -145,7 +173,12 @@ class TestArtEvaluation:
         x = torch.rand(12, 4, generator=torch.Generator().manual_seed(1))
         y = torch.tensor([0, 1] * 6)
         classifier = PyTorchClassifier(
-            model, nn.CrossEntropyLoss(), input_shape=(4,), nb_classes=2, clip_values=(0.0, 1.0), device_type="cpu"
+            model,
+            nn.CrossEntropyLoss(),
+            input_shape=(4,),
+            nb_classes=2,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
         )
         evaluation = ADBD(max_queries=60, verbose=False)
         assert isinstance(evaluation, Evaluation)

@@ -38,7 +38,11 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name.endswith("weight")}
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if name.endswith("weight")
+    }
 
 
 # --- networks
@@ -59,17 +63,28 @@ def test_normalize_refuses_bad_numbers(mean, std):
 
 def test_names_and_shapes_are_those_of_the_published_checkpoints():
     assert shapes(mnist_two_conv()) == {
-        "0.weight": (16, 1, 4, 4), "2.weight": (32, 16, 4, 4), "5.weight": (100, 1568), "7.weight": (10, 100),
-    }  # fmt: skip
+        "0.weight": (16, 1, 4, 4),
+        "2.weight": (32, 16, 4, 4),
+        "5.weight": (100, 1568),
+        "7.weight": (10, 100),
+    }
     assert shapes(mnist_two_conv((8, 16), (256,)))["5.weight"] == (256, 784)
     assert shapes(mnist_small_cnn()) == {
-        "0.weight": (32, 1, 3, 3), "2.weight": (32, 32, 3, 3), "5.weight": (64, 32, 3, 3), "7.weight": (64, 64, 3, 3),
-        "11.weight": (200, 1024), "13.weight": (200, 200), "15.weight": (10, 200),
-    }  # fmt: skip
+        "0.weight": (32, 1, 3, 3),
+        "2.weight": (32, 32, 3, 3),
+        "5.weight": (64, 32, 3, 3),
+        "7.weight": (64, 64, 3, 3),
+        "11.weight": (200, 1024),
+        "13.weight": (200, 200),
+        "15.weight": (10, 200),
+    }
     assert shapes(mnist_small_cnn(batch_norm=True))["11.weight"] == (64,)  # the fourth BatchNorm
     assert shapes(mnist_lenet5()) == {
-        "0.weight": (32, 1, 3, 3), "3.weight": (64, 32, 3, 3), "7.weight": (200, 3136), "9.weight": (10, 200),
-    }  # fmt: skip
+        "0.weight": (32, 1, 3, 3),
+        "3.weight": (64, 32, 3, 3),
+        "7.weight": (200, 3136),
+        "9.weight": (10, 200),
+    }
     resnet = shapes(cifar_resnet20())
     assert resnet["6.main.0.weight"] == (32, 16, 3, 3)
     assert resnet["11.main.3.weight"] == (64, 64, 3, 3)
@@ -129,7 +144,9 @@ def test_dropout_of_the_small_network_changes_training_only(batch_norm):
     dropping = mnist_small_cnn(batch_norm, dropout=0.5)
     assert list(dropping.state_dict()) == list(plain.state_dict())
     assert equal(dropping, plain), "the same weights by the same seed"
-    assert [name for name, _ in dropping.named_children()] == [name for name, _ in plain.named_children()]
+    assert [name for name, _ in dropping.named_children()] == [
+        name for name, _ in plain.named_children()
+    ]
     x = torch.rand(3, 1, 28, 28)
     assert torch.equal(dropping.eval()(x), plain.eval()(x))
     seen = []
@@ -194,7 +211,8 @@ def test_weights_survive_a_round_trip_exactly(tmp_path):
     save_weights(model, tmp_path / "net.safetensors")
     assert load_weights(copy, tmp_path / "net.safetensors") is copy
     assert equal(copy, model)
-    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]  # no temporary file is left
+    # no temporary file is left
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
 def test_saving_handles_tied_weights_and_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
@@ -216,7 +234,16 @@ def test_saving_handles_tied_weights_and_keeps_the_old_file_when_it_fails(tmp_pa
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "net"])
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.model.", "model.model."]
+    "prefix",
+    [
+        "",
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "module._orig_mod.",
+        "_orig_mod.module.model.",
+        "model.model.",
+    ],
 )
 def test_torch_files_load_plain_wrapped_and_from_data_parallel(tmp_path, wrapper, prefix):
     model, copy = tiny(), tiny()
@@ -234,7 +261,9 @@ def test_prefix_stays_for_a_model_that_has_it(tmp_path):
 
 
 def test_what_wrappers_add_is_taken_off_whichever_they_are(tmp_path):
-    """The state dicts that torch's own wrappers make, in several nestings; and a wrapper around the model to fill."""
+    """The state dicts that torch's own wrappers make, in several nestings; and a wrapper around
+    the model to fill.
+    """
 
     class Lightning(nn.Module):
         def __init__(self, model):
@@ -275,12 +304,18 @@ def test_a_model_keeps_parts_of_its_own_that_are_called_like_a_wrapper(tmp_path)
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
-            self.model, self.module, self.n_averaged = nn.Linear(2, 2), nn.Linear(2, 2), nn.Parameter(torch.ones(1))
+            self.model, self.module, self.n_averaged = (
+                nn.Linear(2, 2),
+                nn.Linear(2, 2),
+                nn.Parameter(torch.ones(1)),
+            )
 
     first, second = Own(), Own()
     torch.save(first.state_dict(), tmp_path / "net.pt")
     assert equal(load_weights(second, tmp_path / "net.pt"), first)
-    torch.save({f"module.{name}": value for name, value in Own().state_dict().items()}, tmp_path / "net.pt")
+    torch.save(
+        {f"module.{name}": value for name, value in Own().state_dict().items()}, tmp_path / "net.pt"
+    )
     load_weights(second, tmp_path / "net.pt")
     assert not equal(second, first)
 
@@ -288,7 +323,10 @@ def test_a_model_keeps_parts_of_its_own_that_are_called_like_a_wrapper(tmp_path)
 def test_old_batch_norm_without_a_counter_loads(tmp_path):
     model = nn.Sequential(nn.BatchNorm1d(2))
     nn.init.normal_(model[0].weight)
-    torch.save({name: t for name, t in model.state_dict().items() if "num_batches" not in name}, tmp_path / "old.pt")
+    torch.save(
+        {name: t for name, t in model.state_dict().items() if "num_batches" not in name},
+        tmp_path / "old.pt",
+    )
     assert equal(load_weights(nn.Sequential(nn.BatchNorm1d(2)), tmp_path / "old.pt"), model)
 
 
@@ -354,9 +392,12 @@ def test_other_types_in_a_checkpoint_are_named_with_the_remedy(tmp_path, value, 
     """The right value of a13."""
     content = {"state_dict": tiny().state_dict(), "extra": [value]}
     torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match=r"float\(value\) or vars\(args\), or the weights alone") as caught:
+    with pytest.raises(
+        ValueError, match=r"float\(value\) or vars\(args\), or the weights alone"
+    ) as caught:
         load_weights(tiny(), tmp_path / "net.pt")
-    if not (legacy and name.startswith("torch.nn")):  # torch names the first type only in its older format
+    # torch names the first type only in its older format
+    if not (legacy and name.startswith("torch.nn")):
         assert name in str(caught.value)
     assert "add_safe_globals" not in str(caught.value)
     assert "weights_only=False" not in str(caught.value)
@@ -366,7 +407,9 @@ def test_all_other_types_are_listed(tmp_path):
     extra = {"best": np.float64(1.0), "args": argparse.Namespace(), "n": np.int64(2)}
     content = {"state_dict": tiny().state_dict(), **extra}
     torch.save(content, tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"it holds numpy\.float64, numpy\.int64, argparse\.Namespace, which"):
+    with pytest.raises(
+        ValueError, match=r"it holds numpy\.float64, numpy\.int64, argparse\.Namespace, which"
+    ):
         load_weights(tiny(), tmp_path / "net.pt")
 
 
@@ -397,7 +440,9 @@ def test_truncated_safetensors_file_is_refused(tmp_path):
         load_weights(tiny(), file)
 
 
-@pytest.mark.parametrize(("content", "words"), [({"epoch": 3}, "epoch"), ([torch.zeros(1)], "list"), ({}, "empty")])
+@pytest.mark.parametrize(
+    ("content", "words"), [({"epoch": 3}, "epoch"), ([torch.zeros(1)], "list"), ({}, "empty")]
+)
 def test_files_without_a_state_dict_are_refused(tmp_path, content, words):
     torch.save(content, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=words):

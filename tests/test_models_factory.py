@@ -76,7 +76,9 @@ def test_a_callable_comes_back_as_it_is(net_file):
 def test_module_in_the_current_folder_and_installed_module(net_file, monkeypatch):
     monkeypatch.chdir(net_file.parent)
     assert isinstance(resolve_factory("my_net:Net"), nn.Module)
-    model = resolve_factory("art_ext.models:mnist_two_conv", {"channels": "(8, 16)", "hidden": "[256]", "mean": "0.5"})
+    model = resolve_factory(
+        "art_ext.models:mnist_two_conv", {"channels": "(8, 16)", "hidden": "[256]", "mean": "0.5"}
+    )
     assert isinstance(model, nn.Module)
     assert model.get_parameter("5.weight").shape == (256, 784)
 
@@ -116,6 +118,8 @@ def test_failing_import_keeps_its_cause(tmp_path, monkeypatch):
     (tmp_path / "my_net_broken.py").write_text("import a_library_nobody_has\n")
     for spec in (f"{tmp_path}/my_net_broken.py:make", "my_net_broken:make"):
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(ValueError, match=r"fails on import: ModuleNotFoundError.*a_library_nobody_has") as caught:
+        with pytest.raises(
+            ValueError, match=r"fails on import: ModuleNotFoundError.*a_library_nobody_has"
+        ) as caught:
             resolve_factory(spec)
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)

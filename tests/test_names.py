@@ -1,4 +1,6 @@
-"""Names of attacks, panels, data, recipes, arguments and norms: any case or spelling, and the nearest for a typo."""
+"""Names of attacks, panels, data, recipes, arguments and norms: any case or spelling, and the
+nearest for a typo.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from art_ext.core.metrics import (
     local_lipschitz,
     perturbation_stability,
     transfer_success,
-)  # fmt: skip
+)
 from art_ext.core.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
@@ -39,7 +41,19 @@ from art_ext.models import resolve_factory
 from art_ext.training import resolve
 
 SPELLINGS: dict[str, list[Any]] = {
-    "linf": ["linf", "Linf", "LINF", "inf", "Inf", " linf ", "l_inf", "L-inf", np.inf, math.inf, np.float32(np.inf)],
+    "linf": [
+        "linf",
+        "Linf",
+        "LINF",
+        "inf",
+        "Inf",
+        " linf ",
+        "l_inf",
+        "L-inf",
+        np.inf,
+        math.inf,
+        np.float32(np.inf),
+    ],
     "l2": ["l2", "L2", "2", 2, 2.0, np.int64(2), np.float64(2)],
     "l1": ["l1", "L1", "1", 1, 1.0, np.int32(1)],
 }
@@ -61,7 +75,9 @@ class Linear(nn.Module):
 def classifier() -> PyTorchClassifier:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    return PyTorchClassifier(net, nn.CrossEntropyLoss(), (1, 8, 8), 10, optimizer=optimizer, clip_values=(0, 1))
+    return PyTorchClassifier(
+        net, nn.CrossEntropyLoss(), (1, 8, 8), 10, optimizer=optimizer, clip_values=(0, 1)
+    )
 
 
 class TestNorms:
@@ -73,13 +89,21 @@ class TestNorms:
         "wrong", ["l3", "l0", "", "infl", "l22", "1inf", 3, 0, -1, -np.inf, np.nan, True, None, [2]]
     )
     def test_anything_else(self, wrong: Any) -> None:
-        with pytest.raises(ValueError, match=r"norm must be one of 'linf', 'l2', 'l1', got .* are read too"):
+        with pytest.raises(
+            ValueError, match=r"norm must be one of 'linf', 'l2', 'l1', got .* are read too"
+        ):
             norm_name(wrong)
 
     @pytest.mark.parametrize("name", attacks.__all__)
     def test_every_attack_of_the_core(self, name: str) -> None:
         attack, options = getattr(attacks, name), {"eps": 0.3, "seed": 0}
-        short = {"num_steps": 2, "max_iter": 2, "max_queries": 30, "search_steps": 1, "num_transitions": 1}
+        short = {
+            "num_steps": 2,
+            "max_iter": 2,
+            "max_queries": 30,
+            "search_steps": 1,
+            "num_transitions": 1,
+        }
         takes = inspect.signature(attack).parameters
         options |= {key: value for key, value in short.items() if key in takes}
         for spellings in (("l2", "L2", 2), ("linf", "Linf", np.inf), ("l1", "1", 1)):
@@ -90,7 +114,10 @@ class TestNorms:
 
     def test_metrics(self) -> None:
         spellings: list[Any] = ["l2", "L2", 2]
-        found = [local_lipschitz(Linear(), X, eps=0.1, norm=norm, num_steps=2).values for norm in spellings]
+        found = [
+            local_lipschitz(Linear(), X, eps=0.1, norm=norm, num_steps=2).values
+            for norm in spellings
+        ]
         assert torch.equal(found[0], found[1])
         assert torch.equal(found[0], found[2])
 
@@ -104,7 +131,9 @@ class TestNorms:
     def test_recipes(self) -> None:
         for spelling, name in ANY_NORM:
             assert RECIPES["pgd"](norm=spelling).norm == name  # type: ignore[attr-defined,call-arg]
-        with pytest.raises(ValueError, match=r"the chain's steps are those of norm='linf', got 'l2'"):
+        with pytest.raises(
+            ValueError, match=r"the chain's steps are those of norm='linf', got 'l2'"
+        ):
             RECIPES["atcd"](norm="L2")  # type: ignore[call-arg]
 
     @pytest.mark.parametrize(("spelling", "name"), ANY_NORM)
@@ -120,7 +149,9 @@ class TestNorms:
 
     @pytest.mark.parametrize("spelling", ["Linf", "inf", np.inf, "L2", "2", 2, 1, "L1"])
     def test_shells(self, spelling: Any, classifier: PyTorchClassifier) -> None:
-        art = art_shells.FrankWolfe(classifier, norm=spelling, eps=0.1, max_iter=2, box="vertex", verbose=False)
+        art = art_shells.FrankWolfe(
+            classifier, norm=spelling, eps=0.1, max_iter=2, box="vertex", verbose=False
+        )
         assert art.run(X.numpy()).norm == norm_name(spelling)
         torch_shell = torch_shells.RayS(classifier.model, norm=spelling, eps=0.1, max_queries=20)
         torch_shell(X, torch.zeros(3, dtype=torch.int64))
@@ -141,13 +172,17 @@ class TestArgumentNames:
         attack = getattr(attacks, name)
         for known in list(inspect.signature(attack).parameters)[3:]:
             wrong = known + "z"
-            with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument '{wrong}'") as caught:
+            with pytest.raises(
+                TypeError, match=rf"^{name}\(\) got an unexpected keyword argument '{wrong}'"
+            ) as caught:
                 attack(Linear(), X, **{"eps": 0.1, wrong: 1})
             assert str(caught.value).endswith(f"(did you mean '{known}'?)")
 
     @pytest.mark.parametrize("name", ["pgd", "m_pgd", "auto_pgd", "sign_gradient"])
     def test_restarts(self, name: str) -> None:
-        with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'num_restart' .did you mean 'num_restarts'"):
+        with pytest.raises(
+            TypeError, match=rf"^{name}\(\) got .*'num_restart' .did you mean 'num_restarts'"
+        ):
             getattr(attacks, name)(Linear(), X, eps=0.1, num_restart=5)
 
     def test_what_resembles_nothing_lists_everything(self) -> None:
@@ -155,28 +190,50 @@ class TestArgumentNames:
         with pytest.raises(TypeError, match=message):
             attacks.pgd(Linear(), X, eps=0.1, qqqqqq=5)  # type: ignore[call-arg]
 
-    @pytest.mark.parametrize(("function", "wrong", "known"), [
-        (local_lipschitz, "num_step", "num_steps"), (perturbation_stability, "batchsize", "batch_size"),
-        (transfer_success, "batchsize", "batch_size"), (all_or_nothing_success, "output", "outputs"),
-        (diversity, "norms", "norm"), (run_autoattack, "versio", "version"), (evaluate, "attack", "attacks"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("function", "wrong", "known"),
+        [
+            (local_lipschitz, "num_step", "num_steps"),
+            (perturbation_stability, "batchsize", "batch_size"),
+            (transfer_success, "batchsize", "batch_size"),
+            (all_or_nothing_success, "output", "outputs"),
+            (diversity, "norms", "norm"),
+            (run_autoattack, "versio", "version"),
+            (evaluate, "attack", "attacks"),
+        ],
+    )
     def test_other_functions(self, function: Any, wrong: str, known: str) -> None:
-        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got .* '{wrong}' .did you mean '{known}'"):
+        with pytest.raises(
+            TypeError, match=rf"^{function.__name__}\(\) got .* '{wrong}' .did you mean '{known}'"
+        ):
             function(Linear(), X, X, **{wrong: 3})
 
     @pytest.mark.parametrize("name", RECIPES)
     def test_recipes(self, name: str) -> None:
         kind = RECIPES[name]
         for known in inspect.signature(kind).parameters:
-            with pytest.raises(TypeError, match=rf"^{kind.__name__}\(\) got .*'{known}z' .did you mean '{known}'"):
+            with pytest.raises(
+                TypeError, match=rf"^{kind.__name__}\(\) got .*'{known}z' .did you mean '{known}'"
+            ):
                 kind(**{f"{known}z": 1})
 
     @pytest.mark.parametrize(
-        "name", ["RayS", "FrankWolfe", "FrankWolfeBlackBox", "HMCAM", "AIFGSM", "ElasticNetPyTorch", "ZooPyTorch"]
+        "name",
+        [
+            "RayS",
+            "FrankWolfe",
+            "FrankWolfeBlackBox",
+            "HMCAM",
+            "AIFGSM",
+            "ElasticNetPyTorch",
+            "ZooPyTorch",
+        ],
     )
     def test_art_shells(self, name: str, classifier: PyTorchClassifier) -> None:
         kind = getattr(art_shells, name)
-        with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'batch_sise' .did you mean 'batch_size'"):
+        with pytest.raises(
+            TypeError, match=rf"^{name}\(\) got .*'batch_sise' .did you mean 'batch_size'"
+        ):
             kind(classifier, batch_sise=3)
         assert "batch_size" in inspect.signature(kind).parameters
         assert set(kind.attack_params) >= {"batch_size", "verbose"}
@@ -184,7 +241,9 @@ class TestArgumentNames:
     @pytest.mark.parametrize("name", ["RayS", "FW", "FWBlack", "HMCAM", "AIFGSM", "EAD", "ZOO"])
     def test_torchattacks_shells(self, name: str) -> None:
         kind = getattr(torch_shells, name)
-        with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'batch_sise' .did you mean 'batch_size'"):
+        with pytest.raises(
+            TypeError, match=rf"^{name}\(\) got .*'batch_sise' .did you mean 'batch_size'"
+        ):
             kind(Linear(), batch_sise=3)
         assert "batch_size" in inspect.signature(kind).parameters
 
@@ -198,7 +257,9 @@ class TestArgumentNames:
         shown = inspect.signature(function).parameters
         assert {one.name for one in dataclasses.fields(TrainingOptions)} <= set(shown)
         assert shown["schedule_args"].default == {}
-        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got .*did you mean 'schedule_args'"):
+        with pytest.raises(
+            TypeError, match=rf"^{function.__name__}\(\) got .*did you mean 'schedule_args'"
+        ):
             function(Linear(), (X, X), "natural", schedule_arg={})
 
     def test_a_function_of_any_keyword_stays_as_it_is(self) -> None:
@@ -208,16 +269,26 @@ class TestArgumentNames:
         assert checked_keywords(function) is function
 
     def test_arguments_of_a_factory(self) -> None:
-        with pytest.raises(ValueError, match=r"got an unexpected keyword argument 'chanels' .did you mean 'channels'"):
+        with pytest.raises(
+            ValueError,
+            match=r"got an unexpected keyword argument 'chanels' .did you mean 'channels'",
+        ):
             resolve_factory("art_ext.models:mnist_two_conv", {"chanels": "(8, 16)"})
 
-    @pytest.mark.parametrize(("name", "arguments", "known"), [
-        ("pgd", {"num_step": 3}, "num_steps"), ("rays", {"max_query": 3}, "max_queries"),
-        ("torchattacks:PGD", {"step": 1}, "steps"), ("art:SquareAttack", {"maxiter": 1}, "max_iter"),
-        ("autoattack", {"versio": "plus"}, "version"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("name", "arguments", "known"),
+        [
+            ("pgd", {"num_step": 3}, "num_steps"),
+            ("rays", {"max_query": 3}, "max_queries"),
+            ("torchattacks:PGD", {"step": 1}, "steps"),
+            ("art:SquareAttack", {"maxiter": 1}, "max_iter"),
+            ("autoattack", {"versio": "plus"}, "version"),
+        ],
+    )
     def test_arguments_of_a_panel(self, name: str, arguments: dict[str, Any], known: str) -> None:
-        with pytest.raises(ValueError, match=rf"; got '{next(iter(arguments))}' .did you mean '{known}'"):
+        with pytest.raises(
+            ValueError, match=rf"; got '{next(iter(arguments))}' .did you mean '{known}'"
+        ):
             find_attack(name, arguments)
 
 
@@ -226,7 +297,11 @@ class TestNames:
         assert nearest("PDG", ["pgd", "rays"]) == " (did you mean 'pgd'?)"
         assert nearest("rays", ["RayS"]) == " (did you mean 'RayS'?)"
         assert nearest("qqq", ["pgd", "rays"]) == ""
-        assert (same_name("RAYS", ["rays"]), same_name("a", ["A", "a"]), same_name("x", ["a"])) == ("rays", "a", None)
+        assert (same_name("RAYS", ["rays"]), same_name("a", ["A", "a"]), same_name("x", ["a"])) == (
+            "rays",
+            "a",
+            None,
+        )
 
     @pytest.mark.parametrize(
         "name", [*ATTACKS, "autoattack", "torchattacks:PGD", "art:SquareAttack", "foolbox:LinfPGD"]
@@ -235,10 +310,18 @@ class TestNames:
         for given in (name.upper(), name.lower(), name.title()):
             assert find_attack(given).name == name
 
-    @pytest.mark.parametrize(("given", "known"), [
-        ("ray", "rays"), ("PDG", "pgd"), ("frank-wolfe", "frank_wolfe"), ("auto-attack", "autoattack"),
-        ("torchattack:PGD", "torchattacks"), ("torchattacks:PGDDD", "PGD"), ("foolbox:LinfPDG", "LinfPGD"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("given", "known"),
+        [
+            ("ray", "rays"),
+            ("PDG", "pgd"),
+            ("frank-wolfe", "frank_wolfe"),
+            ("auto-attack", "autoattack"),
+            ("torchattack:PGD", "torchattacks"),
+            ("torchattacks:PGDDD", "PGD"),
+            ("foolbox:LinfPDG", "LinfPGD"),
+        ],
+    )
     def test_attacks(self, given: str, known: str) -> None:
         with pytest.raises(ValueError, match=rf"'{given}'.*did you mean '{known}'"):
             find_attack(given)
@@ -253,18 +336,23 @@ class TestNames:
         with pytest.raises(ValueError, match=r"got atack .did you mean 'attack'"):
             find_panel(file)
         file.write_text("[[attack]]\nattack = 'PGD'\narguments = { num_step = 3 }\n")
-        with pytest.raises(ValueError, match=r"pgd takes .*got 'num_step' .did you mean 'num_steps'"):
+        with pytest.raises(
+            ValueError, match=r"pgd takes .*got 'num_step' .did you mean 'num_steps'"
+        ):
             find_panel(file).attacks()
         file.write_text("[[attack]]\nattack = 'PGD'\n[[attack]]\nattack = 'Rays'\nname = 'Mine'\n")
         assert [one.name for one in find_panel(file).attacks()] == ["pgd", "Mine"]
 
     def test_arguments_go_to_their_attack_in_any_case(self) -> None:
         assert assign_arguments({"PGD": {"a": 1}, "pgd": {"b": 2}}, ["Pgd", "rays"]) == {
-            "Pgd": {"a": 1, "b": 2}, "rays": {},
-        }  # fmt: skip
+            "Pgd": {"a": 1, "b": 2},
+            "rays": {},
+        }
         (attack,) = Panel("x", "cascade", (Member("pgd"),)).attacks({"PGD": {"num_steps": 3}})
         assert dict(attack.arguments) == {"num_steps": 3}
-        with pytest.raises(ValueError, match=r"attacks of this run \(pgd\), got 'pdg' .did you mean 'pgd'"):
+        with pytest.raises(
+            ValueError, match=r"attacks of this run \(pgd\), got 'pdg' .did you mean 'pgd'"
+        ):
             Panel("x", "cascade", (Member("pgd"),)).attacks({"pdg": {"num_steps": 3}})
 
     def test_data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +376,11 @@ class TestNames:
 
     @pytest.mark.parametrize("spelling", ["Linf", "inf", "linf"])
     def test_the_radius_of_the_data_serves_every_spelling_of_linf(self, spelling: str) -> None:
-        configuration = resolve({"recipe": "pgd", "data": "digits", "recipe_args": {"norm": spelling}})
+        configuration = resolve(
+            {"recipe": "pgd", "data": "digits", "recipe_args": {"norm": spelling}}
+        )
         assert configuration.eps == resolve({"recipe": "pgd", "data": "digits"}).eps
-        with pytest.raises(ValueError, match=r"eps must be given for .* norms other than linf, got .* l2"):
+        with pytest.raises(
+            ValueError, match=r"eps must be given for .* norms other than linf, got .* l2"
+        ):
             resolve({"recipe": "pgd", "data": "digits", "recipe_args": {"norm": 2}})

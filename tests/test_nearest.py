@@ -1,4 +1,6 @@
-"""What every attack that looks for a near adversarial keeps to on hard inputs: budgets, boxes, masks, odd models."""
+"""What every attack that looks for a near adversarial keeps to on hard inputs: budgets, boxes,
+masks, odd models.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ QUICK = {
     "ead": {"max_iter": 20, "search_steps": 3, "initial_const": 0.1},
     "cw": {"max_iter": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
     "i_fgm": {"resolution": 0.01, "num_steps": 5},
-    "zoo": {"max_iter": 20, "search_steps": 3, "initial_const": 1.0, "step_size": 0.1, "coordinates": 8},
+    "zoo": {
+        "max_iter": 20,
+        "search_steps": 3,
+        "initial_const": 1.0,
+        "step_size": 0.1,
+        "coordinates": 8,
+    },
 }
 every = pytest.mark.parametrize("name", QUICK)
 
@@ -57,7 +65,9 @@ class Counter(nn.Module):
         outputs = self.network(rows)
         self.rows += len(rows)
         if outputs.requires_grad:
-            outputs.register_hook(lambda slope: setattr(self, "backward_rows", self.backward_rows + len(slope)))
+            outputs.register_hook(
+                lambda slope: setattr(self, "backward_rows", self.backward_rows + len(slope))
+            )
         return outputs
 
 
@@ -74,7 +84,9 @@ def few(digits, linear_net):
 @every
 def test_signature_names_every_option(name):
     shown = inspect.signature(getattr(attacks, name)).parameters
-    assert not [parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD]
+    assert not [
+        parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD
+    ]
     assert {field.name for field in fields(NearestOptions)} <= set(shown)
     assert not {"stop_on_success", "on_failure", "loss", "criterion", "early_stop"} & set(shown)
     assert shown["eps"].default is None
@@ -97,7 +109,10 @@ def test_type_checkers_know_the_same_options():
         ({"confidence": math.nan}, "confidence must be .*, got nan"),
         ({"confidence": math.inf}, "confidence must be .*, got inf"),
         ({"confidence": None}, "confidence must be a number, got None"),
-        ({"targets": "hardest"}, "targets must be one of 'best', 'average', 'worst', 'all', got 'hardest'"),
+        (
+            {"targets": "hardest"},
+            "targets must be one of 'best', 'average', 'worst', 'all', got 'hardest'",
+        ),
         ({"targets": "best", "targeted": True}, "leave targeted=False"),
         ({"targets": torch.zeros(8)}, "targets must be a tensor of integer class indices"),
         ({"targets": torch.full((8,), 10)}, "targets must hold class indices below 10"),
@@ -122,7 +137,9 @@ def test_what_makes_no_sense_is_refused(name, options, message, few, linear_net)
         ({"step_size": math.nan}, "step_size must be > 0, got nan"),
     ],
 )
-def test_settings_of_a_search_that_make_no_sense_are_refused(name, options, message, few, linear_net):
+def test_settings_of_a_search_that_make_no_sense_are_refused(
+    name, options, message, few, linear_net
+):
     with pytest.raises(ValueError, match=message):
         run(name, linear_net, *few, **options)
 
@@ -169,7 +186,9 @@ def test_no_samples_at_all(name, targets, few, linear_net):
 def test_chunks_join_whatever_they_hold(name, few, linear_net):
     x, y = few
     shifted = torch.cat([y[:4], (y[4:] + 1) % 10])
-    joined = AttackResult.cat([run(name, linear_net, x[part], shifted[part]) for part in (slice(0, 4), slice(4, 8))])
+    joined = AttackResult.cat(
+        [run(name, linear_net, x[part], shifted[part]) for part in (slice(0, 4), slice(4, 8))]
+    )
     whole = run(name, linear_net, x, shifted)
     assert torch.equal(joined.success, whole.success)
     assert torch.equal(joined.queries, whole.queries)
@@ -188,9 +207,14 @@ def test_missing_labels_are_the_predictions_and_targeted_labels_the_targets(name
     known, unknown = run(name, row_model, x, y), run(name, row_model, x)
     assert torch.equal(known.x_adv, unknown.x_adv)
     assert torch.equal(known.queries, unknown.queries)
-    one, other = run(name, row_model, x, (y + 1) % 10, targeted=True), run(name, row_model, x, targets=(y + 1) % 10)
+    one, other = (
+        run(name, row_model, x, (y + 1) % 10, targeted=True),
+        run(name, row_model, x, targets=(y + 1) % 10),
+    )
     assert torch.equal(one.x_adv, other.x_adv)
-    assert labels(row_model, one.x_adv[one.success]).tolist() == ((y + 1) % 10)[one.success].tolist()
+    assert (
+        labels(row_model, one.x_adv[one.success]).tolist() == ((y + 1) % 10)[one.success].tolist()
+    )
     assert bool(one.success.any())
 
 
@@ -217,7 +241,9 @@ def test_what_is_reported_fooled_the_model_and_is_where_it_says(name, norm, digi
     assert torch.equal(labels(digits_net, result.x_nearest) != y, result.success)
     chosen, nearest = distances(result.x_adv, x, norm), distances(result.x_nearest, x, norm)
     found = result.success
-    torch.testing.assert_close(nearest[found].float(), result.nearest_distance[found], rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        nearest[found].float(), result.nearest_distance[found], rtol=1e-6, atol=0
+    )
     assert bool((nearest[found] <= chosen[found]).all())
     assert bool(result.nearest_distance[~found].isinf().all())
     assert torch.equal(result.x_adv[~found], x[~found])
@@ -247,14 +273,25 @@ def test_a_radius_changes_the_verdict_and_nothing_else(name, norm, few, linear_n
 
 
 @pytest.mark.parametrize(("name", "norm"), [("ead", "linf"), ("cw", "l1"), ("zoo", "l1")])
-def test_where_the_choice_lies_outside_the_ball_the_nearest_is_handed_over(name, norm, few, linear_net):
+def test_where_the_choice_lies_outside_the_ball_the_nearest_is_handed_over(
+    name, norm, few, linear_net
+):
     x, y = few
     free = run(name, linear_net, x, y, norm=norm)
     chosen = distances(free.x_adv, x, norm)
     gap = chosen - free.nearest_distance
     widest = int(gap.argmax())
-    assert float(gap[widest]) > 1e-3, "the rule's choice is the nearest everywhere: the test says nothing"
-    held = run(name, linear_net, x, y, norm=norm, eps=float(free.nearest_distance[widest] + chosen[widest]) / 2)
+    assert float(gap[widest]) > 1e-3, (
+        "the rule's choice is the nearest everywhere: the test says nothing"
+    )
+    held = run(
+        name,
+        linear_net,
+        x,
+        y,
+        norm=norm,
+        eps=float(free.nearest_distance[widest] + chosen[widest]) / 2,
+    )
     assert bool(held.success[widest])
     assert torch.equal(held.x_adv[widest], free.x_nearest[widest])
 
@@ -262,7 +299,13 @@ def test_where_the_choice_lies_outside_the_ball_the_nearest_is_handed_over(name,
 @every
 def test_the_ledger_is_what_an_independent_counter_sees(name, few, linear_net):
     x, y = few[0][:3], few[1][:3]
-    for options in ({}, {"targets": "best"}, {"targets": "average"}, {"targets": (y + 3) % 10}, {"max_queries": 37}):
+    for options in (
+        {},
+        {"targets": "best"},
+        {"targets": "average"},
+        {"targets": (y + 3) % 10},
+        {"max_queries": 37},
+    ):
         model = Counter(linear_net)
         result = run(name, model, x, y, batch_size=5, **options)
         assert model.rows == int(result.queries.sum())
@@ -317,7 +360,17 @@ def test_a_budget_is_spent_as_far_as_a_round_fits(name, budget, few, row_model):
 def test_the_first_query_of_a_further_optimisation_is_worth_its_budget(few, row_model):
     """Of EAD: 1 for the clean check, and 1, 2, 2 for the three iterations of each optimisation."""
     spent = [
-        int(run("ead", row_model, *few, max_queries=budget, confidence=1e3, max_iter=3, abort_early=False).queries[0])
+        int(
+            run(
+                "ead",
+                row_model,
+                *few,
+                max_queries=budget,
+                confidence=1e3,
+                max_iter=3,
+                abort_early=False,
+            ).queries[0]
+        )
         for budget in range(1, 14)
     ]
     assert spent == [1, 2, 2, 4, 4, 6, 7, 7, 9, 9, 11, 12, 12]
@@ -328,12 +381,16 @@ def test_the_first_query_of_a_further_optimisation_is_worth_its_budget(few, row_
 
 @every
 def test_boxes(name, digits, digits_net):
-    """A box of its own for every pixel; nothing leaves it, and numbers are the same box as tensors of them."""
+    """A box of its own for every pixel; nothing leaves it, and numbers are the same box as
+    tensors of them.
+    """
     x, y = digits[0][:6] * 4 - 1, digits[1][:6]
     model = Wrapped(digits_net, lambda outputs: outputs)
     model.forward = lambda rows: digits_net((rows + 1) / 4)
     numbers = run(name, model, x, y, clip_values=(-1.0, 3.0))
-    tensors = run(name, model, x, y, clip_values=(torch.full((1, 8, 8), -1.0), torch.full((8, 8), 3.0)))
+    tensors = run(
+        name, model, x, y, clip_values=(torch.full((1, 8, 8), -1.0), torch.full((8, 8), 3.0))
+    )
     assert torch.equal(numbers.x_adv, tensors.x_adv)
     assert torch.equal(numbers.queries, tensors.queries)
     low, high = x.amin(0) - 0.3, x.amax(0) + 0.3
@@ -409,7 +466,8 @@ def test_probabilities_say_what_their_logarithms_say(name, kappa, few, linear_ne
     probabilities = run(name, softmax, x, y, confidence=kappa, outputs="probabilities")
     assert torch.equal(logits.success, probabilities.success)
     assert bool(logits.success.any())
-    # one iterate on the other side of the boundary, by rounding, is another choice: the median is robust
+    # one iterate on the other side of the boundary, by rounding, is another choice: the median is
+    # robust
     off = (logits.nearest_distance - probabilities.nearest_distance)[logits.success].abs()
     assert float(off.median()) < 1e-3
 
@@ -471,7 +529,9 @@ def test_rows_of_nan_are_no_success(name, few, linear_net):
 
 @every
 def test_a_slope_without_a_number_moves_nothing(name, few, linear_net):
-    """The square root's derivative at 0 is infinite, times 0 it is NaN: that pixel stays, the others do the work."""
+    """The square root's derivative at 0 is infinite, times 0 it is NaN: that pixel stays, the
+    others do the work.
+    """
     x, y = few
     x = x.clone()
     x[:, 0, 0, 0] = 0.0
@@ -491,7 +551,9 @@ def test_models_that_work_in_place_do_not_change_what_is_reported(name, few, lin
 
     def model(rows):
         if not rows.requires_grad:
-            return linear_net(rows.mul_(0.5).mul_(2.0).sub_(1.0).add_(0.0)) + linear_net[1].weight.detach().sum(1)
+            return linear_net(rows.mul_(0.5).mul_(2.0).sub_(1.0).add_(0.0)) + linear_net[
+                1
+            ].weight.detach().sum(1)
         return linear_net(rows - 1.0) + linear_net[1].weight.detach().sum(1)
 
     def pure(rows):
@@ -501,7 +563,10 @@ def test_models_that_work_in_place_do_not_change_what_is_reported(name, few, lin
     assert torch.equal(x, before)
     assert torch.equal(result.x_adv, reference.x_adv)
     assert torch.equal(result.queries, reference.queries)
-    cases, reference = run(name, model, x[:2], y[:2], targets="best"), run(name, pure, x[:2], y[:2], targets="best")
+    cases, reference = (
+        run(name, model, x[:2], y[:2], targets="best"),
+        run(name, pure, x[:2], y[:2], targets="best"),
+    )
     assert torch.equal(cases.x_adv, reference.x_adv)
 
 

@@ -50,14 +50,18 @@ class Holder:
 
 
 def state(network):
-    return [module.training for module in network.modules()], [one.requires_grad for one in network.parameters()]
+    return [module.training for module in network.modules()], [
+        one.requires_grad for one in network.parameters()
+    ]
 
 
 WRAPPED = {
     "itself": lambda network: network,
     "a wrapper": lambda network: nn.Sequential(network),
     "an ensemble": lambda network: Ensemble([network, copy.deepcopy(network)]),
-    "a part of it": lambda network: nn.Sequential(nn.Flatten(), nn.Linear(64, 512), *list(network)[5:]),
+    "a part of it": lambda network: nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 512), *list(network)[5:]
+    ),
 }
 
 
@@ -71,7 +75,9 @@ def test_another_thread_is_refused_and_changes_nothing(name, digits, digits_net)
     with Holder(network, x, y):
         during = state(network)
         for attack in (lambda: rays(other, x, y, max_queries=3), lambda: pgd(other, x, y, eps=0.1)):
-            with pytest.raises(RuntimeError, match=r"in use in another thread.*copy\.deepcopy\(model\)"):
+            with pytest.raises(
+                RuntimeError, match=r"in use in another thread.*copy\.deepcopy\(model\)"
+            ):
                 attack()
         assert state(network) == during
         assert pgd(copy.deepcopy(network), x, y, eps=0.1, num_steps=2).success.shape == (4,)
@@ -167,7 +173,9 @@ def test_tiny_gradients_of_a_float16_pass_are_lifted(linear_net, digits):
     def slope(model):
         oracle = GradientOracle(model, 4)
         with oracle:
-            found = oracle.gradient(digits[0][:4], torch.arange(4), lambda z, i: 2e-8 * (z[:, 1] - z[:, 0]))
+            found = oracle.gradient(
+                digits[0][:4], torch.arange(4), lambda z, i: 2e-8 * (z[:, 1] - z[:, 0])
+            )
         return found.gradient
 
     exact = slope(linear_net)
@@ -188,17 +196,28 @@ def test_defences_of_art_before_a_network_of_another_dtype(digits, as_dtype, dty
     import art_ext.attacks
 
     x, y = digits[0][:6], digits[1][:6]
-    settings = {"plain": {}, "normalised": {"preprocessing": (0.5, 2.0)},
-                "numpy": {"preprocessing_defences": FeatureSqueezing(clip_values=(0, 1), bit_depth=4)},
-                "postprocessed": {"postprocessing_defences": ReverseSigmoid(beta=0.1, gamma=0.1)}}  # fmt: skip
+    settings = {
+        "plain": {},
+        "normalised": {"preprocessing": (0.5, 2.0)},
+        "numpy": {"preprocessing_defences": FeatureSqueezing(clip_values=(0, 1), bit_depth=4)},
+        "postprocessed": {"postprocessing_defences": ReverseSigmoid(beta=0.1, gamma=0.1)},
+    }
     for name, setting in settings.items():
         network = as_dtype(dtype)
         classifier = PyTorchClassifier(
-            network, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu", **setting
+            network,
+            nn.CrossEntropyLoss(),
+            (1, 8, 8),
+            10,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
+            **setting,
         )
         for shell in ("RayS", "HMCAM"):
             keywords = {"max_iter": 5} if shell == "HMCAM" else {}
-            attack = getattr(art_ext.attacks, shell)(classifier, eps=0.2, max_queries=40, verbose=False, **keywords)
+            attack = getattr(art_ext.attacks, shell)(
+                classifier, eps=0.2, max_queries=40, verbose=False, **keywords
+            )
             result = attack.run(x.numpy(), y.numpy())
             assert bool(result.success.any()), (name, shell)
             if name == "plain":
@@ -244,9 +263,16 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
 
     x, y = digits[0][:6], digits[1][:6]
     settings = Settings(
-        eps=(0.2,), max_queries=100, norm="linf", early_stop=True, outputs="logits", clip_values=(0.0, 1.0),
-        batch_size=64, device=None, seed=0,
-    )  # fmt: skip
+        eps=(0.2,),
+        max_queries=100,
+        norm="linf",
+        early_stop=True,
+        outputs="logits",
+        clip_values=(0.0, 1.0),
+        batch_size=64,
+        device=None,
+        seed=0,
+    )
     for dtype in DTYPES:
         network = as_dtype(dtype)
         for name in ("torchattacks:PGD", "art:ProjectedGradientDescent"):
@@ -259,7 +285,9 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
         assert metrics.transfer_success(result.x_adv, x, y, network).share > 0
 
 
-@pytest.mark.parametrize("recipe", ["natural", "pgd", "trades", "free", "atcd", "cat", "backward-smoothing", "war"])
+@pytest.mark.parametrize(
+    "recipe", ["natural", "pgd", "trades", "free", "atcd", "cat", "backward-smoothing", "war"]
+)
 def test_a_double_network_trains_as_a_float32_one(recipe, digits):
     from art_ext.core.training import RECIPES, make_recipe, train
 
@@ -268,12 +296,21 @@ def test_a_double_network_trains_as_a_float32_one(recipe, digits):
 
     def run(dtype):
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).to(dtype)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).to(
+            dtype
+        )
         settings = {} if recipe == "natural" else {"eps": 0.1}
         method = make_recipe(recipe, **settings, **({"zeta": 5.0} if recipe == "war" else {}))
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         return train(
-            network, (x, y), method, updates=8, batch_size=20, optimizer=optimizer, progress=False, validation=8
+            network,
+            (x, y),
+            method,
+            updates=8,
+            batch_size=20,
+            optimizer=optimizer,
+            progress=False,
+            validation=8,
         )
 
     double, single = run(torch.float64), run(torch.float32)
@@ -297,7 +334,10 @@ def test_frozen_script_modules(linear_digits, dtype, wrap):
     network, x, y = linear_digits
     frozen = torch.jit.freeze(torch.jit.script(copy.deepcopy(network).to(dtype).eval()))
     model = wrap(frozen)
-    for attack in (lambda: rays(model, x, y, eps=0.1, max_queries=40), lambda: pgd(model, x, y, eps=0.1)):
+    for attack in (
+        lambda: rays(model, x, y, eps=0.1, max_queries=40),
+        lambda: pgd(model, x, y, eps=0.1),
+    ):
         result = attack()
         said = torch.cat([frozen(row.to(dtype)) for row in result.x_adv.split(1)]).argmax(1)
         assert torch.equal(said != y, result.success)
@@ -308,13 +348,19 @@ def test_frozen_script_modules(linear_digits, dtype, wrap):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_int8_layers_have_no_gradient(linear_digits):
     network, x, y = linear_digits
-    int8 = torch.ao.quantization.quantize_dynamic(copy.deepcopy(network), {nn.Linear}, dtype=torch.qint8)
-    message = r"output does not depend on the input through autograd, as with int8 layers.*rays, nes"
+    int8 = torch.ao.quantization.quantize_dynamic(
+        copy.deepcopy(network), {nn.Linear}, dtype=torch.qint8
+    )
+    message = (
+        r"output does not depend on the input through autograd, as with int8 layers.*rays, nes"
+    )
     models = {
         "int8": int8,
         "behind a float layer": nn.Sequential(nn.Identity(), int8),
         "detached": lambda rows: network(rows.detach()),
-        "beside a parameter": lambda rows: network(rows.detach()) + torch.zeros(10, requires_grad=True),
+        "beside a parameter": lambda rows: (
+            network(rows.detach()) + torch.zeros(10, requires_grad=True)
+        ),
     }
     for name, model in models.items():
         for attack in (pgd, hmcam):
@@ -325,7 +371,16 @@ def test_int8_layers_have_no_gradient(linear_digits):
         pgd(network, x, y, eps=0.1, loss=lambda z, index: z.detach()[:, 0])
 
 
-LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+LABELS = (
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
 
 
 @pytest.mark.parametrize("dtype", LABELS, ids=str)
@@ -337,7 +392,9 @@ def test_labels_of_any_integer_type(linear_digits, dtype):
     goal = (y + 1) % 10
     aimed = pgd(network, x, given, targets=goal.to(dtype), eps=0.1, seed=0)
     assert torch.equal(aimed.x_adv, pgd(network, x, targets=goal, eps=0.1, seed=0).x_adv)
-    assert torch.equal(rays(network, x, given, max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv)
+    assert torch.equal(
+        rays(network, x, given, max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv
+    )
     assert metrics.transfer_success(wanted.x_adv, x, given, network).share == success_share(wanted)
 
 
@@ -350,8 +407,12 @@ def test_labels_of_two_classes_may_be_bool(digits):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     y = network(x).argmax(1)
     for attack in (pgd, fgsm):
-        assert torch.equal(attack(network, x, y.bool(), eps=0.1).success, attack(network, x, y, eps=0.1).success)
-    assert torch.equal(rays(network, x, y.bool(), max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv)
+        assert torch.equal(
+            attack(network, x, y.bool(), eps=0.1).success, attack(network, x, y, eps=0.1).success
+        )
+    assert torch.equal(
+        rays(network, x, y.bool(), max_queries=30).x_adv, rays(network, x, y, max_queries=30).x_adv
+    )
     negative = -1 - 0 * y.to(torch.int8)
     with pytest.raises(ValueError, match=r"y must hold class indices >= 0, got -1"):
         rays(network, x, negative, max_queries=30)
@@ -364,7 +425,11 @@ def test_a_box_per_feature_names_the_first_features_without_width(linear_digits)
     with pytest.raises(ValueError, match=r"got \(0, 0\) in feature \(0, 2, 3\), .* and 1 more"):
         pgd(network, x, y, eps=0.1, clip_values=(lower, upper))
     flat = torch.tensor([0.0, 0.5, 1.0])
-    with pytest.raises(ValueError, match=r"everywhere, got \(0\.5, 0\.5\) in feature 1, \(1, 0\.5\) in feature 2$"):
+    with pytest.raises(
+        ValueError, match=r"everywhere, got \(0\.5, 0\.5\) in feature 1, \(1, 0\.5\) in feature 2$"
+    ):
         rays(lambda rows: rows, torch.zeros(2, 3), clip_values=(flat, 0.5))
     with pytest.raises(ValueError, match=r"got \(0, inf\) in feature 0"):
-        rays(lambda rows: rows, torch.zeros(2, 3), clip_values=(0.0, torch.tensor([torch.inf, 1, 1])))
+        rays(
+            lambda rows: rows, torch.zeros(2, 3), clip_values=(0.0, torch.tensor([torch.inf, 1, 1]))
+        )

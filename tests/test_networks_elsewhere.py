@@ -1,4 +1,6 @@
-"""In-place, half and double networks, and inference mode, outside of single attacks: evaluation, training, metrics."""
+"""In-place, half and double networks, and inference mode, outside of single attacks: evaluation,
+training, metrics.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ from art_ext.core.training import make_recipe, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, read_records, read_run
 
-RECIPES = ("natural", "pgd", "trades", "free", "atcd", "cat", "backward-smoothing", "fast-trades", "war")
+RECIPES = (
+    "natural",
+    "pgd",
+    "trades",
+    "free",
+    "atcd",
+    "cat",
+    "backward-smoothing",
+    "fast-trades",
+    "war",
+)
 
 
 class Centred(nn.Module):
@@ -26,7 +38,9 @@ class Centred(nn.Module):
         self.inplace = inplace
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(inplace), nn.Linear(32, 10))
+            self.body = nn.Sequential(
+                nn.Flatten(), nn.Linear(64, 32), nn.ReLU(inplace), nn.Linear(32, 10)
+            )
 
     def forward(self, rows):
         return self.body(rows.mul_(2).sub_(1) if self.inplace else 2 * rows - 1)
@@ -36,7 +50,16 @@ def trained(network, recipe, x, y):
     settings = {} if recipe == "natural" else {"eps": 0.1}
     method = make_recipe(recipe, **settings, **({"zeta": 5.0} if recipe == "war" else {}))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    return train(network, (x, y), method, updates=8, batch_size=16, optimizer=optimizer, progress=False, validation=8)
+    return train(
+        network,
+        (x, y),
+        method,
+        updates=8,
+        batch_size=16,
+        optimizer=optimizer,
+        progress=False,
+        validation=8,
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -64,7 +87,10 @@ def test_training_in_inference_mode(recipe, digits):
 
 def test_minibatches_of_inference_tensors(digits):
     with torch.inference_mode():
-        batches = [(digits[0][part].clone(), digits[1][part].clone()) for part in (slice(16), slice(16, 32))]
+        batches = [
+            (digits[0][part].clone(), digits[1][part].clone())
+            for part in (slice(16), slice(16, 32))
+        ]
     result = train(Centred(False), batches, make_recipe("pgd", eps=0.1), epochs=2, progress=False)
     assert bool(result.losses.isfinite().all())
 
@@ -73,7 +99,13 @@ def test_members_of_an_ensemble_do_not_see_what_others_wrote(digits):
     x, y = digits[0][:8], digits[1][:8]
     for average in ("logits", "losses"):
         results = [
-            pgd(Ensemble([Centred(inplace, seed) for seed in (0, 1)], average=average), x, y, eps=0.1, seed=0)
+            pgd(
+                Ensemble([Centred(inplace, seed) for seed in (0, 1)], average=average),
+                x,
+                y,
+                eps=0.1,
+                seed=0,
+            )
             for inplace in (True, False)
         ]
         assert torch.equal(results[0].x_adv, results[1].x_adv)
@@ -100,7 +132,9 @@ def test_metrics_in_place_and_in_inference_mode(digits):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str
+)
 def test_an_evaluation_of_networks_as_people_have_them(dtype, digits_net, tmp_path):
     data = load_data("digits").first(24)
     network = copy.deepcopy(digits_net).to(dtype)
@@ -111,11 +145,20 @@ def test_an_evaluation_of_networks_as_people_have_them(dtype, digits_net, tmp_pa
         evaluate(network, data, tmp_path, attacks=members, eps=0.1, max_queries=60)
     records = read_records(tmp_path)
     assert set(records["attack"]) == set(members)
-    share = 1 - records.groupby("attack")["success"].mean() - records.groupby("attack")["already_adversarial"].mean()
+    share = (
+        1
+        - records.groupby("attack")["success"].mean()
+        - records.groupby("attack")["already_adversarial"].mean()
+    )
     half = dtype in (torch.float16, torch.bfloat16)
-    reference = metrics.robust_accuracy(pgd(digits_net, data.x, data.y, eps=0.1, seed=0, num_steps=20))
+    reference = metrics.robust_accuracy(
+        pgd(digits_net, data.x, data.y, eps=0.1, seed=0, num_steps=20)
+    )
     assert share["pgd"] == pytest.approx(reference, abs=0.15 if half else 0.09)
-    assert {finding["kind"] for finding in read_run(tmp_path)["warnings"]} <= {"falsely-robust", "missed-by-gradients"}
+    assert {finding["kind"] for finding in read_run(tmp_path)["warnings"]} <= {
+        "falsely-robust",
+        "missed-by-gradients",
+    }
 
 
 @pytest.mark.parametrize("version", ["apgd-ce", "square"])
@@ -127,8 +170,13 @@ def test_autoattack_on_a_half_network_that_works_in_place(version, digits_net, d
     network = nn.Sequential(nn.ReLU(inplace=True), copy.deepcopy(digits_net).half())
     with torch.inference_mode():
         result = run_autoattack(
-            network, x, y, eps=0.2, version="custom", attacks=version,
+            network,
+            x,
+            y,
+            eps=0.2,
+            version="custom",
+            attacks=version,
             adjust={"apgd": {"n_iter": 5}, "square": {"n_queries": 50}},
-        )  # fmt: skip
+        )
     said = torch.cat([network(row.half()) for row in result.x_adv.split(1)]).argmax(1)
     assert torch.equal(said != y, result.success)

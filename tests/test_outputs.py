@@ -1,4 +1,6 @@
-"""What a model may return: one column for two classes, labels, probabilities; everything else is refused by name."""
+"""What a model may return: one column for two classes, labels, probabilities; everything else is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+)
 
 from art_ext.core import attacks as core
 from art_ext.core.ensemble import Ensemble
-from art_ext.core.metrics import local_lipschitz, perturbation_stability, robust_accuracy, transfer_success
+from art_ext.core.metrics import (
+    local_lipschitz,
+    perturbation_stability,
+    robust_accuracy,
+    transfer_success,
+)
 from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.core.outputs import NO_LABEL, OutputReader, predicted_classes, read_outputs
 from art_ext.core.training import train
@@ -35,7 +46,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "cw": {"max_iter": 8, "search_steps": 3, "initial_const": 0.5},
     "i_fgm": {"num_steps": 4, "resolution": 0.05},
     "zoo": {"max_iter": 6, "search_steps": 2, "coordinates": 4},
-}  # fmt: skip
+}
 
 
 class TwoColumns(nn.Module):
@@ -54,7 +65,9 @@ class TwoColumns(nn.Module):
 
 @pytest.fixture(scope="module")
 def binary() -> tuple[nn.Module, Tensor, Tensor]:
-    """A network of one logit that tells digits above 4 from the others, and forty test digits with their classes."""
+    """A network of one logit that tells digits above 4 from the others, and forty test digits
+    with their classes.
+    """
     data = load_data("digits", split="train")
     test = load_data("digits").first(40)
     with torch.random.fork_rng():
@@ -79,7 +92,8 @@ def test_one_column_is_read_as_two_classes() -> None:
         assert torch.autograd.grad(read[:, 1].sum(), z)[0].tolist() == [1, 1, 1]
     p = torch.tensor([0.25, 1.0])
     assert torch.equal(read_outputs(p, 2, "probabilities"), torch.tensor([[0.75, 0.25], [0, 1]]))
-    assert read_outputs(torch.tensor(3.0), 1, "logits").tolist() == [[0, 3]]  # squeezed by the model
+    # squeezed by the model
+    assert read_outputs(torch.tensor(3.0), 1, "logits").tolist() == [[0, 3]]
     assert predicted_classes(read_outputs(z.detach(), 3, "logits"), "logits").tolist() == [0, 0, 1]
     nan = read_outputs(torch.tensor([1.0, math.nan]), 2, "logits")
     assert predicted_classes(nan, "logits").tolist() == [1, NO_LABEL]
@@ -90,11 +104,23 @@ def test_one_column_is_read_as_two_classes() -> None:
 @pytest.mark.parametrize(
     ("outputs", "rows", "message"),
     [
-        (torch.zeros(4, 1, 1), 4, r"must return \(rows, classes\) logits, or one column for two .*\(4, 1, 1\)"),
+        (
+            torch.zeros(4, 1, 1),
+            4,
+            r"must return \(rows, classes\) logits, or one column for two .*\(4, 1, 1\)",
+        ),
         (torch.zeros(1, 4), 4, r"got shape \(1, 4\) for 4 rows"),
         (torch.zeros(4, 0), 4, r"got shape \(4, 0\) for 4 rows"),
-        (torch.zeros(4, 2, dtype=torch.complex64), 4, r"got shape \(4, 2\) of torch.complex64 for 4 rows"),
-        (torch.zeros(4).long(), 4, "logits must be floating-point numbers, got torch.int64: say outputs='labels'"),
+        (
+            torch.zeros(4, 2, dtype=torch.complex64),
+            4,
+            r"got shape \(4, 2\) of torch.complex64 for 4 rows",
+        ),
+        (
+            torch.zeros(4).long(),
+            4,
+            "logits must be floating-point numbers, got torch.int64: say outputs='labels'",
+        ),
         (torch.zeros(4, 1) > 0, 4, "got torch.bool: say outputs='labels'"),
         ((torch.zeros(4, 2), 1), 4, "must return a tensor, got tuple"),
     ],
@@ -107,16 +133,28 @@ def test_other_shapes_and_types_are_refused(outputs: Any, rows: int, message: st
 @pytest.mark.parametrize("shape", ["(rows, 1)", "(rows,)"])
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_on_one_column_equal_those_on_two(name: str, outputs: str, shape: str, binary: Any) -> None:
+def test_attacks_on_one_column_equal_those_on_two(
+    name: str, outputs: str, shape: str, binary: Any
+) -> None:
     network, x, y = binary
     single = network if outputs == "logits" else nn.Sequential(network, nn.Sigmoid())
-    asked: Callable[[Tensor], Tensor] = single if shape == "(rows, 1)" else lambda rows: single(rows)[:, 0]
+    asked: Callable[[Tensor], Tensor] = (
+        single if shape == "(rows, 1)" else lambda rows: single(rows)[:, 0]
+    )
     options = {"eps": 0.15, "outputs": outputs, "seed": 0, **ATTACKS[name]}
     if name in ("ai_fgsm", "frank_wolfe", "ead", "cw", "i_fgm"):
         del options["seed"]
     attack = getattr(core, name)
     one, two = attack(asked, x, y, **options), attack(TwoColumns(single, outputs), x, y, **options)
-    for column in ("x_adv", "success", "already_adversarial", "distance", "queries", "queries_to_success", "gradients"):
+    for column in (
+        "x_adv",
+        "success",
+        "already_adversarial",
+        "distance",
+        "queries",
+        "queries_to_success",
+        "gradients",
+    ):
         assert torch.equal(getattr(one, column), getattr(two, column)), column
     with torch.no_grad():
         predicted = (network(one.x_adv)[:, 0] > 0).long()
@@ -129,10 +167,13 @@ def test_metrics_read_one_column(binary: Any) -> None:
     network, x, y = binary
     two = TwoColumns(network)
     moved = core.pgd(network, x, y, eps=0.1, num_steps=5, seed=0).x_adv
-    assert transfer_success(moved, x, y, network).share == transfer_success(moved, x, y, two).share > 0
+    assert (
+        transfer_success(moved, x, y, network).share == transfer_success(moved, x, y, two).share > 0
+    )
     assert perturbation_stability(network, x, moved) == perturbation_stability(two, x, moved) < 1
     assert torch.equal(
-        local_lipschitz(network, x, eps=0.1, num_steps=2).values, local_lipschitz(two, x, eps=0.1, num_steps=2).values
+        local_lipschitz(network, x, eps=0.1, num_steps=2).values,
+        local_lipschitz(two, x, eps=0.1, num_steps=2).values,
     )
 
 
@@ -144,7 +185,9 @@ def test_ensembles_of_one_column(outputs: str, average: str, binary: Any) -> Non
     if outputs == "probabilities":
         members = [nn.Sequential(member, nn.Sigmoid()) for member in members]
     single = Ensemble(members, [1, 2], average=average, outputs=outputs)
-    mixed = Ensemble([members[0], TwoColumns(members[1], outputs)], [1, 2], average=average, outputs=outputs)
+    mixed = Ensemble(
+        [members[0], TwoColumns(members[1], outputs)], [1, 2], average=average, outputs=outputs
+    )
     one, two = (core.pgd(model, x, y, eps=0.1, num_steps=5, seed=0) for model in (single, mixed))
     assert torch.equal(one.x_adv, two.x_adv)
     assert torch.equal(one.success, two.success)
@@ -152,7 +195,9 @@ def test_ensembles_of_one_column(outputs: str, average: str, binary: Any) -> Non
     assert bool(((network(one.x_adv)[:, 0] > 0).long() != y)[one.success].all())
 
 
-def test_one_log_line_says_how_one_column_is_read(binary: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_log_line_says_how_one_column_is_read(
+    binary: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     network, x, y = binary
     with caplog.at_level(logging.INFO, logger="art_ext"):
         core.pgd(network, x, y, eps=0.1, num_steps=5, batch_size=7, seed=0)
@@ -161,7 +206,14 @@ def test_one_log_line_says_how_one_column_is_read(binary: Any, caplog: pytest.Lo
     ]
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="art_ext"):
-        core.rays(nn.Sequential(network, nn.Sigmoid()), x, y, max_queries=20, outputs="probabilities", batch_size=7)
+        core.rays(
+            nn.Sequential(network, nn.Sigmoid()),
+            x,
+            y,
+            max_queries=20,
+            outputs="probabilities",
+            batch_size=7,
+        )
     assert [one for one in caplog.messages if "one column" in one] == [
         "the model returns one column: each value p is read as probabilities (1 - p, p) of two classes"
     ]
@@ -170,28 +222,41 @@ def test_one_log_line_says_how_one_column_is_read(binary: Any, caplog: pytest.Lo
 @pytest.mark.parametrize("name", ["rays", "pgd", "zoo"])
 def test_labels_beyond_two_classes_are_refused(name: str, binary: Any) -> None:
     network, x, y = binary
-    with pytest.raises(ValueError, match="y must hold class indices below 2, the model's width, got 2"):
+    with pytest.raises(
+        ValueError, match="y must hold class indices below 2, the model's width, got 2"
+    ):
         getattr(core, name)(network, x, y + 1, eps=0.1)
     if name != "rays":  # it needs starts of the target class too
         with pytest.raises(ValueError, match="targets must hold class indices below 2"):
             getattr(core, name)(network, x, y, targets=y + 1, eps=0.1)
 
 
-def test_probabilities_that_pass_for_one_column_of_logits(binary: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_probabilities_that_pass_for_one_column_of_logits(
+    binary: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     network, x, y = binary
     core.rays(nn.Sequential(network, nn.Sigmoid()), x, y, max_queries=5)
-    assert "one column lie in [0, 1]: if they are probabilities, say outputs='probabilities'" in caplog.text
+    assert (
+        "one column lie in [0, 1]: if they are probabilities, say outputs='probabilities'"
+        in caplog.text
+    )
     caplog.clear()
     core.rays(network, x, y, max_queries=5)
     assert not warned(caplog)
 
 
 @pytest.mark.parametrize("values", [lambda z: (z > 0).float(), lambda z: z.sign()])
-def test_one_column_of_labels_carries_no_score(values: Callable[[Tensor], Tensor], binary: Any) -> None:
+def test_one_column_of_labels_carries_no_score(
+    values: Callable[[Tensor], Tensor], binary: Any
+) -> None:
     network, x, y = binary
-    for outputs in ("logits", "probabilities")[: 2 if bool((values(-torch.ones(1)) == 0).all()) else 1]:
+    for outputs in ("logits", "probabilities")[
+        : 2 if bool((values(-torch.ones(1)) == 0).all()) else 1
+    ]:
         with pytest.raises(ValueError, match="one-hot rows, which carry no score"):
-            core.nes(lambda rows: values(network(rows)), x, y, eps=0.1, max_queries=50, outputs=outputs)
+            core.nes(
+                lambda rows: values(network(rows)), x, y, eps=0.1, max_queries=50, outputs=outputs
+            )
 
 
 # ---- training
@@ -218,11 +283,22 @@ def test_training_one_column_equals_training_two(recipe: str) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 1))
-        model = {"one": network, "two": TwoColumns(network), "flat": nn.Sequential(network, nn.Flatten(0))}[kind]
+        model = {
+            "one": network,
+            "two": TwoColumns(network),
+            "flat": nn.Sequential(network, nn.Flatten(0)),
+        }[kind]
         result = train(
-            model, (data.x, y), recipe, epochs=2, batch_size=16, seed=0, validation_data=(data.x, y), validation_eps=0,
+            model,
+            (data.x, y),
+            recipe,
+            epochs=2,
+            batch_size=16,
+            seed=0,
+            validation_data=(data.x, y),
+            validation_eps=0,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        )  # fmt: skip
+        )
         losses.append([(row["loss"], row["validation_clean"]) for row in result.history])
     for other in losses[1:]:  # TRADES joins rows, and so rounds otherwise
         torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(other), atol=1e-6, rtol=0)
@@ -243,7 +319,9 @@ def test_natural_training_reports_binary_cross_entropy() -> None:
 # ---- labels
 
 
-FRACTIONS = "got 0.93.* in row 3: threshold the scores, or say outputs='probabilities' or outputs='logits'"
+FRACTIONS = (
+    "got 0.93.* in row 3: threshold the scores, or say outputs='probabilities' or outputs='logits'"
+)
 SIGNS = r"got -1 in row 3: pass lambda x: \(model\(x\) \+ 1\) // 2"
 
 
@@ -260,7 +338,10 @@ SIGNS = r"got -1 in row 3: pass lambda x: \(model\(x\) \+ 1\) // 2"
         (torch.tensor([1, 1, 1, -1, 1]), SIGNS),
         (torch.tensor([1, 1, 1, -1, 1], dtype=torch.int8), SIGNS),
         (torch.tensor([1, 1, 1, -1.0, 1]), SIGNS),
-        (torch.tensor([0, 1, 2, -1, 7]), "got -1 in row 3: map the model's answers to class indices"),
+        (
+            torch.tensor([0, 1, 2, -1, 7]),
+            "got -1 in row 3: map the model's answers to class indices",
+        ),
     ],
 )
 @pytest.mark.parametrize("where", ["clean check", "later"])
@@ -269,7 +350,11 @@ def test_labels_that_are_no_class_indices(answers: Tensor, message: str, where: 
     oracle = LabelOracle(lambda x: answers, 5, outputs="labels")
     if where == "clean check" and bool(answers.isnan().any()):
         message = "NaN for the clean input, first in sample 2"
-    ask = oracle.clean_labels if where == "clean check" else functools.partial(oracle.labels, index=index)
+    ask = (
+        oracle.clean_labels
+        if where == "clean check"
+        else functools.partial(oracle.labels, index=index)
+    )
     with pytest.raises(ValueError, match=message):
         ask(rows)
 
@@ -277,16 +362,28 @@ def test_labels_that_are_no_class_indices(answers: Tensor, message: str, where: 
 def test_the_row_is_counted_over_all_batches() -> None:
     rows = torch.rand(30, 4)
     rows[17] = 0
-    oracle = LabelOracle(lambda x: (x.sum(1) > 0).float() / 2 + 0.5, 30, outputs="labels", batch_size=4)
+    oracle = LabelOracle(
+        lambda x: (x.sum(1) > 0).float() / 2 + 0.5, 30, outputs="labels", batch_size=4
+    )
     with pytest.raises(ValueError, match=r"got 0\.5 in row 17"):
         oracle.clean_labels(rows)
 
 
 @pytest.mark.parametrize(
     "dtype",
-    [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
-     torch.float32, torch.float64],
-)  # fmt: skip
+    [
+        torch.bool,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    ],
+)
 def test_labels_of_any_type(dtype: torch.dtype, binary: Any) -> None:
     network, x, y = binary
     plain = core.rays(network, x, y, eps=0.1, max_queries=100, seed=0)
@@ -312,7 +409,9 @@ def test_sigmoid_units_as_labels_are_refused(binary: Any) -> None:
     p = nn.Sequential(network, nn.Sigmoid())
     with pytest.raises(ValueError, match="threshold the scores, or say outputs='probabilities'"):
         core.rays(p, x, y, eps=0.3, max_queries=200, outputs="labels", seed=0)
-    right = core.rays(lambda rows: p(rows)[:, 0] > 0.5, x, y, eps=0.3, max_queries=200, outputs="labels", seed=0)
+    right = core.rays(
+        lambda rows: p(rows)[:, 0] > 0.5, x, y, eps=0.3, max_queries=200, outputs="labels", seed=0
+    )
     other = core.rays(p, x, y, eps=0.3, max_queries=200, outputs="probabilities", seed=0)
     assert torch.equal(right.x_adv, other.x_adv)
     assert robust_accuracy(right) == robust_accuracy(other)
@@ -324,13 +423,33 @@ def test_answers_of_minus_one_and_one(binary: Any) -> None:
     def signs(rows: Tensor) -> Tensor:
         return (2 * (network(rows)[:, 0] > 0) - 1).long()
 
-    with pytest.raises(ValueError, match=r"got -1 in row \d+: pass lambda x: \(model\(x\) \+ 1\) // 2"):
+    with pytest.raises(
+        ValueError, match=r"got -1 in row \d+: pass lambda x: \(model\(x\) \+ 1\) // 2"
+    ):
         core.rays(signs, x, y, eps=0.25, max_queries=100, outputs="labels", seed=0)
-    mended = core.rays(lambda rows: (signs(rows) + 1) // 2, x, y, eps=0.25, max_queries=100, outputs="labels", seed=0)
-    assert torch.equal(mended.x_adv, core.rays(network, x, y, eps=0.25, max_queries=100, seed=0).x_adv)
+    mended = core.rays(
+        lambda rows: (signs(rows) + 1) // 2,
+        x,
+        y,
+        eps=0.25,
+        max_queries=100,
+        outputs="labels",
+        seed=0,
+    )
+    assert torch.equal(
+        mended.x_adv, core.rays(network, x, y, eps=0.25, max_queries=100, seed=0).x_adv
+    )
     ones = y == 1  # a detector whose clean inputs all get 1 shows its -1 during the attack
     with pytest.raises(ValueError, match="got -1 in row"):
-        core.rays(signs, x[ones & (signs(x) == 1)], None, eps=0.5, max_queries=400, outputs="labels", seed=0)
+        core.rays(
+            signs,
+            x[ones & (signs(x) == 1)],
+            None,
+            eps=0.5,
+            max_queries=400,
+            outputs="labels",
+            seed=0,
+        )
 
 
 # ---- probabilities
@@ -343,15 +462,20 @@ def flat_softmax(rows: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["rays", "pgd", "nes", "ead"])
 def test_logits_announced_as_probabilities(name: str, linear_net: nn.Module, digits: Any) -> None:
     x, y = digits
-    with pytest.raises(ValueError, match=r"values in \[0, 1\], got -?\d.* for sample 0: say outputs='logits'"):
+    with pytest.raises(
+        ValueError, match=r"values in \[0, 1\], got -?\d.* for sample 0: say outputs='logits'"
+    ):
         getattr(core, name)(linear_net, x, y, eps=0.1, outputs="probabilities")
     right = core.pgd(linear_net, x, y, eps=0.1, seed=0)
-    same = core.pgd(nn.Sequential(linear_net, nn.Softmax(1)), x, y, eps=0.1, outputs="probabilities", seed=0)
+    same = core.pgd(
+        nn.Sequential(linear_net, nn.Softmax(1)), x, y, eps=0.1, outputs="probabilities", seed=0
+    )
     assert abs(robust_accuracy(right) - robust_accuracy(same)) <= 0.026
 
 
 @pytest.mark.parametrize(
-    ("value", "refused"), [(-2e-4, True), (1 + 2e-4, True), (-0.5e-4, False), (1 + 0.5e-4, False), (math.inf, True)]
+    ("value", "refused"),
+    [(-2e-4, True), (1 + 2e-4, True), (-0.5e-4, False), (1 + 0.5e-4, False), (math.inf, True)],
 )
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_range_of_probabilities(value: float, refused: bool, columns: int) -> None:
@@ -374,7 +498,15 @@ def test_independent_sigmoids_are_warned_of_once(
     linear_net: nn.Module, digits: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     x, y = digits
-    core.pgd(nn.Sequential(linear_net, nn.Sigmoid()), x, y, eps=0.1, num_steps=3, outputs="probabilities", batch_size=7)
+    core.pgd(
+        nn.Sequential(linear_net, nn.Sigmoid()),
+        x,
+        y,
+        eps=0.1,
+        num_steps=3,
+        outputs="probabilities",
+        batch_size=7,
+    )
     (message,) = warned(caplog)
     assert "probabilities of 40 of 40 samples do not sum to 1" in message
     caplog.clear()
@@ -392,9 +524,13 @@ class Half(nn.Module):
 
 
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
-def test_ensembles_check_the_range_of_their_members(outputs: str, linear_net: nn.Module, digits: Any) -> None:
+def test_ensembles_check_the_range_of_their_members(
+    outputs: str, linear_net: nn.Module, digits: Any
+) -> None:
     x, y = digits
-    ensemble = Ensemble([nn.Sequential(linear_net, nn.Softmax(1)), linear_net], outputs="probabilities")
+    ensemble = Ensemble(
+        [nn.Sequential(linear_net, nn.Softmax(1)), linear_net], outputs="probabilities"
+    )
     with pytest.raises(ValueError, match=r"values in \[0, 1\], got .* say outputs='logits'"):
         core.pgd(ensemble, x, y, eps=0.1)
 

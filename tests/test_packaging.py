@@ -23,7 +23,9 @@ HEAVY = ("art", "pandas", "matplotlib")
 def run(
     command: list[str], cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=env)
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=env
+    )
 
 
 def copy_of_the_tree(destination: Path) -> Path:
@@ -41,13 +43,14 @@ def modules_of_the_tree() -> set[str]:
     found = set()
     for name in FOLDERS:
         prefix = "" if name == "art_ext" else "art_ext/"
-        for folder, _, files in os.walk(ROOT / name):  # does not follow the links, so nothing is met twice
+        # does not follow the links, so nothing is met twice
+        for folder, _, files in os.walk(ROOT / name):
             inside = Path(folder).relative_to(ROOT).as_posix()
             found |= {f"{prefix}{inside}/{file}" for file in files if file.endswith(".py")}
     return found
 
 
-# ------------------------------------------------------------------------------------------------------- imports
+# --- imports ---
 
 
 @pytest.mark.parametrize("name", ["adapters", "benchmarks"])
@@ -73,7 +76,7 @@ def test_importing_the_plugin_is_light() -> None:
     assert json.loads(outcome.stdout) == {name: [] for name in modules}
 
 
-# ---------------------------------------------------------------------------------------------- the rules of the house
+# --- the rules of the house ---
 
 
 def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -91,11 +94,23 @@ def test_import_rules_hold() -> None:
     ("file", "line", "broken"),
     [
         ("adapters/planted.py", "import art.utils", "adapters import their own toolkit and core"),
-        ("adapters/planted.py", "from art_ext.attacks import RayS", "adapters import their own toolkit and core"),
+        (
+            "adapters/planted.py",
+            "from art_ext.attacks import RayS",
+            "adapters import their own toolkit and core",
+        ),
         ("art_ext/attacks/planted.py", "import torchattacks", "ART shells import ART and core"),
         ("art_ext/core/planted.py", "import art.utils", "core knows no toolkit"),
-        ("art_ext/models/planted.py", "import art.utils", "the façade and the package root never reach ART"),
-        ("art_ext/core/attacks/planted.py", "from art_ext.core.attacks import rays", "attacks in core do not import"),
+        (
+            "art_ext/models/planted.py",
+            "import art.utils",
+            "the façade and the package root never reach ART",
+        ),
+        (
+            "art_ext/core/attacks/planted.py",
+            "from art_ext.core.attacks import rays",
+            "attacks in core do not import",
+        ),
     ],
 )
 def test_forbidden_import_is_refused(tmp_path: Path, file: str, line: str, broken: str) -> None:
@@ -103,7 +118,9 @@ def test_forbidden_import_is_refused(tmp_path: Path, file: str, line: str, broke
     (tree / file).write_text(f"{line}\n")
     outcome = lint_imports(tree)
     assert outcome.returncode == 1, outcome.stdout
-    assert [text for text in outcome.stdout.splitlines() if text.startswith(broken) and "BROKEN" in text]
+    assert [
+        text for text in outcome.stdout.splitlines() if text.startswith(broken) and "BROKEN" in text
+    ]
     assert ".planted" in outcome.stdout
 
 
@@ -115,21 +132,28 @@ def test_checkout_without_links_is_refused(tmp_path: Path) -> None:
     link.write_text("../adapters")  # what git writes where it may not make links
     outcome = run([sys.executable, "setup.py", "--name"], tree)
     assert outcome.returncode == 1
-    assert "art_ext/adapters is a plain file, but must be a symbolic link to ../adapters" in outcome.stderr
+    assert (
+        "art_ext/adapters is a plain file, but must be a symbolic link to ../adapters"
+        in outcome.stderr
+    )
 
 
-# ------------------------------------------------------------------------------------------------ wheel and sdist
+# --- wheel and sdist ---
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist and the wheel that was built from it; in ``direct``, the wheel of ``pip install .``."""
+    """A folder with the sdist and the wheel that was built from it; in ``direct``, the wheel of
+    ``pip install .``.
+    """
     tree = copy_of_the_tree(tmp_path_factory.mktemp("tree"))
-    build = [sys.executable, "-m", "build", "--no-isolation"]  # with the setuptools that the extra `test` installs
+    # with the setuptools that the extra `test` installs
+    build = [sys.executable, "-m", "build", "--no-isolation"]
     for arguments in (["--outdir", "dist"], ["--wheel", "--outdir", "dist/direct"]):
         outcome = run([*build, *arguments], tree, timeout=600)
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-        shutil.rmtree(tree / "build", ignore_errors=True)  # or the next wheel would be filled from it
+        # or the next wheel would be filled from it
+        shutil.rmtree(tree / "build", ignore_errors=True)
     return tree / "dist"
 
 
@@ -144,7 +168,9 @@ def test_wheel_holds_each_module_once(built: Path, folder: str) -> None:
     assert max(Counter(names).values()) == 1
     assert {name for name in names if name.endswith(".py")} == modules_of_the_tree()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"art_ext"}
-    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/templates/*.j2")}
+    templates = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/templates/*.j2")
+    }
     assert templates
     assert templates | {"art_ext/py.typed"} <= set(names)
 
@@ -153,7 +179,11 @@ def test_wheel_holds_each_module_once(built: Path, folder: str) -> None:
 def test_sdist_holds_each_module_once(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = [name.partition("/")[2] for name in archive.getnames() if name.endswith((".py", ".j2", "py.typed"))]
+        names = [
+            name.partition("/")[2]
+            for name in archive.getnames()
+            if name.endswith((".py", ".j2", "py.typed"))
+        ]
     assert max(Counter(names).values()) == 1
     modules = Counter(
         name if name.startswith("art_ext/") else f"art_ext/{name}"
@@ -171,7 +201,8 @@ from art_ext.core.attacks import rays
 
 def predict(x):
     left = x[:, :4].sum(dim=1)
-    return torch.stack([left, 2 - left], dim=1)  # class 0 where the first four features sum to more than 1
+    # class 0 where the first four features sum to more than 1
+    return torch.stack([left, 2 - left], dim=1)
 
 x = torch.full((3, 8), 0.3)
 result = rays(predict, x, torch.zeros(3, dtype=torch.long), eps=0.1, max_queries=500, seed=0)
@@ -190,9 +221,14 @@ def test_wheel_works_alone_in_an_empty_environment(built: Path, tmp_path: Path) 
     binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     python, empty = str(binaries / "python"), tmp_path / "empty"
     empty.mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "VIRTUAL_ENV"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "COV_", "VIRTUAL_ENV"))
+    }
     pip = [python, "-m", "pip", "install", "--quiet"]
-    # a CPU build of torch is a twentieth of the size; where the registry has none, the next command brings what it has
+    # a CPU build of torch is a twentieth of the size; where the registry has none, the next command
+    # brings what it has
     run([*pip, "torch==2.13.0+cpu"], empty, timeout=900, env=env)
     outcome = run([*pip, str(wheel)], empty, timeout=1800, env=env)
     assert outcome.returncode == 0, outcome.stderr

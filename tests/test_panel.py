@@ -25,15 +25,35 @@ from art_ext.evaluation.targets import choose_targets
 EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
 NAMES = (
-    "rays", "frank_wolfe", "frank_wolfe_black_box", "nes", "hmcam", "ai_fgsm", "fgsm", "i_fgsm", "mi_fgsm", "pgd",
-    "auto_pgd", "m_pgd", "ead", "cw", "i_fgm", "zoo",
-)  # fmt: skip
+    "rays",
+    "frank_wolfe",
+    "frank_wolfe_black_box",
+    "nes",
+    "hmcam",
+    "ai_fgsm",
+    "fgsm",
+    "i_fgsm",
+    "mi_fgsm",
+    "pgd",
+    "auto_pgd",
+    "m_pgd",
+    "ead",
+    "cw",
+    "i_fgm",
+    "zoo",
+)
 BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
 MINIMISING: dict[str, dict[str, Any]] = {
     "ead": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5},
     "cw": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},
     "i_fgm": {"num_steps": 5},
-    "zoo": {"max_iter": 9, "search_steps": 1, "initial_const": 3.0, "step_size": 0.1, "coordinates": 16},
+    "zoo": {
+        "max_iter": 9,
+        "search_steps": 1,
+        "initial_const": 3.0,
+        "step_size": 0.1,
+        "coordinates": 16,
+    },
 }  # enough to find an adversarial of most samples
 
 
@@ -47,8 +67,12 @@ def data(digits: tuple[Tensor, Tensor]) -> Dataset:
     return Dataset("digits", *digits)
 
 
-def attack(name: str, model: Any, data: Dataset, settings: Settings = SETTINGS, **arguments: Any) -> AttackResult:
-    return find_attack(name, arguments).run(model, data.x, data.y, settings.eps[-1], settings, lambda progress: None)
+def attack(
+    name: str, model: Any, data: Dataset, settings: Settings = SETTINGS, **arguments: Any
+) -> AttackResult:
+    return find_attack(name, arguments).run(
+        model, data.x, data.y, settings.eps[-1], settings, lambda progress: None
+    )
 
 
 class TestAttacks:
@@ -86,19 +110,21 @@ class TestAttacks:
         assert given.get("early_stop") == (True if name == "rays" else None)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_finds_what_the_function_itself_finds(self, name: str, linear_net: nn.Module, data: Dataset) -> None:
+    def test_finds_what_the_function_itself_finds(
+        self, name: str, linear_net: nn.Module, data: Dataset
+    ) -> None:
         quick = MINIMISING.get(name, {})
         options = {**quick, **({"max_queries": 300} if name in BLACK_BOX else {})}
-        own = getattr(core_attacks, name)(linear_net, data.x, data.y, eps=EPS, norm="linf", seed=3, **options)
+        own = getattr(core_attacks, name)(
+            linear_net, data.x, data.y, eps=EPS, norm="linf", seed=3, **options
+        )
         found = attack(name, linear_net, data, **quick)
         assert torch.equal(found.success, own.success)
         assert torch.equal(found.queries, own.queries)
         assert torch.equal(found.gradients, own.gradients)
         assert (found.x_nearest is not None) == ATTACKS[name].nearest
 
-    def test_a_budget_of_its_own(
-        self, linear_net: nn.Module, data: Dataset
-    ) -> None:
+    def test_a_budget_of_its_own(self, linear_net: nn.Module, data: Dataset) -> None:
         few = replace(SETTINGS, max_queries=5)
         assert int(attack("pgd", linear_net, data, few).queries.max()) > 5
         assert int(attack("pgd", linear_net, data, few, max_queries=7).queries.max()) == 7
@@ -128,11 +154,23 @@ class TestAttacks:
         [
             ("ead", "abort_early", "no", "ead.abort_early must be true or false, got 'no'"),
             ("zoo", "importance", "often", "zoo.importance must be true or false, got 'often'"),
-            ("ead", "targets", "worst", "ead.targets must be 'best', the nearest of all wrong classes, got 'worst': a"),
-            ("zoo", "targets", 3, "zoo.targets must be 'best', .* got 3: a random or a given class is for --targeted"),
+            (
+                "ead",
+                "targets",
+                "worst",
+                "ead.targets must be 'best', the nearest of all wrong classes, got 'worst': a",
+            ),
+            (
+                "zoo",
+                "targets",
+                3,
+                "zoo.targets must be 'best', .* got 3: a random or a given class is for --targeted",
+            ),
         ],
     )
-    def test_values_it_would_take_for_something_else(self, name: str, key: str, value: object, message: str) -> None:
+    def test_values_it_would_take_for_something_else(
+        self, name: str, key: str, value: object, message: str
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             find_attack(name, {key: value})
 
@@ -143,9 +181,14 @@ class TestMinimising:
     @pytest.mark.parametrize("early_stop", [False, True])
     @pytest.mark.parametrize("name", MINIMISING)
     def test_one_search_serves_every_radius_whatever_early_stop_says(
-        self, name: str, early_stop: bool, tmp_path: Path, linear_net: nn.Module, data: Dataset,
+        self,
+        name: str,
+        early_stop: bool,
+        tmp_path: Path,
+        linear_net: nn.Module,
+        data: Dataset,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
+    ) -> None:
         function, quick, calls = getattr(core_attacks, name), MINIMISING[name], []
 
         def counted(*samples: Any, **options: Any) -> AttackResult:
@@ -156,17 +199,34 @@ class TestMinimising:
         counted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         monkeypatch.setattr(core_attacks, name, counted)
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=(0.08, 0.15), attacks=(name,), attack_args={name: quick},
-            early_stop=early_stop, max_queries=300, chunk_size=25,
-        )  # fmt: skip
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=(0.08, 0.15),
+            attacks=(name,),
+            attack_args={name: quick},
+            early_stop=early_stop,
+            max_queries=300,
+            chunk_size=25,
+        )
         assert [call for call in calls if call[0]] == [(25, 0.15), (15, 0.15)]
-        options = {**quick, "norm": "linf", "seed": 0, **({"max_queries": 300} if name == "zoo" else {})}
+        options = {
+            **quick,
+            "norm": "linf",
+            "seed": 0,
+            **({"max_queries": 300} if name == "zoo" else {}),
+        }
         for row in outcome.rows:
             records = outcome.records.query("eps == @row.eps")
             own = function(linear_net, data.x, data.y, eps=row.eps, **options)
             for field in (
-                "success", "queries_to_success", "queries", "gradients", "already_adversarial", "nearest_distance",
-            ):  # fmt: skip
+                "success",
+                "queries_to_success",
+                "queries",
+                "gradients",
+                "already_adversarial",
+                "nearest_distance",
+            ):
                 assert np.array_equal(records[field], getattr(own, field).numpy()), field
             right = ~own.already_adversarial
             near = own.nearest_distance <= row.eps
@@ -183,9 +243,15 @@ class TestMinimising:
         self, name: str, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=(0.08, 0.15), attacks=(name, "pgd", "rays"),
-            attack_args={name: MINIMISING[name]}, early_stop=False, max_queries=300,
-        )  # fmt: skip
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=(0.08, 0.15),
+            attacks=(name, "pgd", "rays"),
+            attack_args={name: MINIMISING[name]},
+            early_stop=False,
+            max_queries=300,
+        )
         more: dict[str, Any] = {"max_queries": 300} if name == "zoo" else {}
         own = getattr(core_attacks, name)(
             linear_net, data.x, data.y, eps=0.15, norm="linf", seed=0, **MINIMISING[name], **more
@@ -198,11 +264,17 @@ class TestMinimising:
         for norm, lengths in own.distortions().items():
             assert np.array_equal(given[norm], lengths.float().numpy())
             assert smaller[norm].isna().all(), "x_adv answers to the largest radius"
-            assert getattr(row, f"mean_{norm}") == pytest.approx(float(lengths[won].mean()), rel=1e-6)
+            assert getattr(row, f"mean_{norm}") == pytest.approx(
+                float(lengths[won].mean()), rel=1e-6
+            )
         assert np.array_equal(given["distance"], own.distance.numpy())
-        assert float(own.distance[won].mean()) > float(own.nearest_distance[won].mean()) or name in ("i_fgm", "zoo")
+        assert float(own.distance[won].mean()) > float(
+            own.nearest_distance[won].mean()
+        ) or name in ("i_fgm", "zoo")
         for other in outcome.rows:
-            assert np.isnan(other.mean_l2) == (other is not row), "of other radii and other kinds of attacks"
+            assert np.isnan(other.mean_l2) == (other is not row), (
+                "of other radii and other kinds of attacks"
+            )
         shown = to_text(outcome.rows)
         assert "| L0 |" in " ".join(shown.split())
         assert " L-inf " in shown
@@ -210,27 +282,52 @@ class TestMinimising:
         page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
         assert f"{row.mean_l1:,.3f}" in page
         kept = json.loads((tmp_path / "run" / "table.json").read_text(encoding="utf-8"))
-        assert [one["mean_linf"] for one in kept if one["attack"] == name] == [None, pytest.approx(row.mean_linf)]
-        assert "mean_l0,mean_l1,mean_l2,mean_linf" in (tmp_path / "run" / "table.csv").read_text(encoding="utf-8")
+        assert [one["mean_linf"] for one in kept if one["attack"] == name] == [
+            None,
+            pytest.approx(row.mean_linf),
+        ]
+        assert "mean_l0,mean_l1,mean_l2,mean_linf" in (tmp_path / "run" / "table.csv").read_text(
+            encoding="utf-8"
+        )
 
-    def test_distances_are_measured_as_the_settings_say(self, linear_net: nn.Module, data: Dataset) -> None:
+    def test_distances_are_measured_as_the_settings_say(
+        self, linear_net: nn.Module, data: Dataset
+    ) -> None:
         for norm, order in (("linf", torch.inf), ("l2", 2), ("l1", 1)):
-            found = attack("ead", linear_net, data, replace(SETTINGS, norm=norm, eps=(1.0,)), **MINIMISING["ead"])
+            found = attack(
+                "ead",
+                linear_net,
+                data,
+                replace(SETTINGS, norm=norm, eps=(1.0,)),
+                **MINIMISING["ead"],
+            )
             assert found.x_nearest is not None
             assert found.nearest_distance is not None
-            length = torch.linalg.vector_norm((found.x_nearest - data.x).flatten(1).double(), ord=order, dim=1)
+            length = torch.linalg.vector_norm(
+                (found.x_nearest - data.x).flatten(1).double(), ord=order, dim=1
+            )
             fooled = found.nearest_distance.isfinite()
-            assert torch.allclose(found.nearest_distance[fooled].double(), length[fooled], rtol=1e-6)
+            assert torch.allclose(
+                found.nearest_distance[fooled].double(), length[fooled], rtol=1e-6
+            )
             assert (linear_net(found.x_nearest).argmax(dim=1) != data.y)[fooled].all()
 
-    def test_what_the_records_charge(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+    def test_what_the_records_charge(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
         asked: dict[str, dict[str, Any]] = {
             "ead": {"max_iter": 7, "search_steps": 3, "abort_early": False},
             "cw": {"max_iter": 7, "search_steps": 3, "abort_early": False},
             "zoo": {"max_iter": 100, "search_steps": 1, "coordinates": 4, "abort_early": False},
         }
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=EPS, attacks=tuple(asked), attack_args=asked, max_queries=40
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=EPS,
+            attacks=tuple(asked),
+            attack_args=asked,
+            max_queries=40,
         )
         right = outcome.records.query("not already_adversarial")
         columns = right.groupby("attack")[["queries", "gradients"]]
@@ -238,11 +335,15 @@ class TestMinimising:
         assert charged == {
             "ead": {(1 + 3 * (2 * 7 - 1), 1 + 3 * (7 - 1))},
             "cw": {(1 + 3 * 7, 3 * 7)},
-            "zoo": {(1 + 4 * (1 + 2 * 4) + 1, 0)},  # the fifth look, and no probes for which 40 would not do
+            # the fifth look, and no probes for which 40 would not do
+            "zoo": {(1 + 4 * (1 + 2 * 4) + 1, 0)},
         }
         protocol = read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
         assert "At most 40 queries per sample (zoo)." in protocol
-        assert any("minimise a distortion (ead, cw, zoo) end by their own schedule" in said for said in protocol)
+        assert any(
+            "minimise a distortion (ead, cw, zoo) end by their own schedule" in said
+            for said in protocol
+        )
 
     def test_only_rays_is_said_to_have_stopped_early(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
@@ -254,23 +355,42 @@ class TestMinimising:
         assert i_fgm.mean_distance > 0
         said = read_run(tmp_path / "run")
         assert said is not None
-        assert {name: found["stops_early"] for name, found in said["attacks"].items()} == {"rays": True, "i_fgm": False}
-        assert any("adversarial (rays) at its first success" in sentence for sentence in said["protocol"])
+        assert {name: found["stops_early"] for name, found in said["attacks"].items()} == {
+            "rays": True,
+            "i_fgm": False,
+        }
+        assert any(
+            "adversarial (rays) at its first success" in sentence for sentence in said["protocol"]
+        )
 
     def test_towards_targets(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
         quick = MINIMISING["ead"]
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=(0.1, 0.2), attacks=("ead",), attack_args={"ead": quick},
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=(0.1, 0.2),
+            attacks=("ead",),
+            attack_args={"ead": quick},
             targeted="random",
-        )  # fmt: skip
+        )
         found = outcome.records.query("eps == 0.1")
         attacked = torch.tensor((found["clean_prediction"] == found["label"]).tolist())
         target = torch.tensor(found["target"].tolist())[attacked]
         own = core_attacks.ead(
-            linear_net, data.x[attacked], target, eps=0.1, norm="linf", targeted=True, seed=0, **quick
+            linear_net,
+            data.x[attacked],
+            target,
+            eps=0.1,
+            norm="linf",
+            targeted=True,
+            seed=0,
+            **quick,
         )
         for field in ("nearest_distance", "success", "queries", "queries_to_success"):
-            assert np.array_equal(found.loc[attacked.tolist(), field], getattr(own, field).numpy()), field
+            assert np.array_equal(
+                found.loc[attacked.tolist(), field], getattr(own, field).numpy()
+            ), field
         assert own.x_nearest is not None
         assert own.nearest_distance is not None
         reached = own.nearest_distance.isfinite()
@@ -278,7 +398,9 @@ class TestMinimising:
         assert outcome.rows[0].left_out == int((~reached).sum())
         assert not found.loc[(~attacked).tolist(), "success"].any()
 
-    def test_the_nearest_of_all_wrong_classes(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+    def test_the_nearest_of_all_wrong_classes(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
         few = replace(data, x=data.x[:12], y=data.y[:12])
         asked = {"ead": {**MINIMISING["ead"], "targets": "best"}}
         told: list[tuple[float, float]] = []
@@ -288,16 +410,33 @@ class TestMinimising:
                 told.append((done, robust))
 
         outcome = evaluate(
-            linear_net, few, tmp_path / "run", eps=(0.08, 0.15), attacks=("ead",), attack_args=asked,
+            linear_net,
+            few,
+            tmp_path / "run",
+            eps=(0.08, 0.15),
+            attacks=("ead",),
+            attack_args=asked,
             watcher=Listener(),
-        )  # fmt: skip
-        assert told == [(12, pytest.approx(row.robust_accuracy)) for row in outcome.rows], "nothing of single classes"
+        )
+        assert told == [(12, pytest.approx(row.robust_accuracy)) for row in outcome.rows], (
+            "nothing of single classes"
+        )
         for row in outcome.rows:
-            own = core_attacks.ead(linear_net, few.x, few.y, eps=row.eps, norm="linf", seed=0, **asked["ead"])
+            own = core_attacks.ead(
+                linear_net, few.x, few.y, eps=row.eps, norm="linf", seed=0, **asked["ead"]
+            )
             records = outcome.records.query("eps == @row.eps")
-            for field in ("success", "queries_to_success", "queries", "nearest_distance", "already_adversarial"):
+            for field in (
+                "success",
+                "queries_to_success",
+                "queries",
+                "nearest_distance",
+                "already_adversarial",
+            ):
                 assert np.array_equal(records[field], getattr(own, field).numpy()), field
-            assert row.clean_accuracy == pytest.approx(float((~own.already_adversarial).double().mean()))
+            assert row.clean_accuracy == pytest.approx(
+                float((~own.already_adversarial).double().mean())
+            )
         assert any(
             sentence.startswith("ead attacks all wrong classes of a sample, and anew for each eps")
             for sentence in read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
@@ -305,18 +444,29 @@ class TestMinimising:
 
 
 class TestEvaluation:
-    def test_arguments_are_recorded_and_said(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+    def test_arguments_are_recorded_and_said(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
         asked = {"i_fgsm": {"num_steps": 3, "step_size": 0.05}}
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=EPS, attacks=("rays", "i_fgsm"), attack_args=asked, max_queries=60
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=EPS,
+            attacks=("rays", "i_fgsm"),
+            attack_args=asked,
+            max_queries=60,
         )
         said = read_run(tmp_path / "run")
         assert said is not None
         assert said["arguments"]["attack_args"] == asked
         assert said["attacks"]["i_fgsm"] == {
-            "nearest": False, "stops_early": False, "minimises": False, "asks": "gradients",
+            "nearest": False,
+            "stops_early": False,
+            "minimises": False,
+            "asks": "gradients",
             "arguments": asked["i_fgsm"],
-        }  # fmt: skip
+        }
         assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
         steps = outcome.records.query("attack == 'i_fgsm' and not already_adversarial")
         assert set(steps["gradients"]) == {3}
@@ -324,7 +474,9 @@ class TestEvaluation:
         assert (rays.mean_gradients, i_fgsm.mean_gradients) == (0, 3)
         assert "gradients" in to_text(outcome.rows)
         assert "gradients" not in to_text([rays])
-        assert "distance" not in to_text(outcome.rows), "of no attack that stopped early or fills a ball"
+        assert "distance" not in to_text(outcome.rows), (
+            "of no attack that stopped early or fills a ball"
+        )
         page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
         assert "Mean gradients" in page
 
@@ -344,29 +496,55 @@ class TestEvaluation:
                 {"attack_args": {"pgd": {"num_steps": 3}}},
                 r"attack-args must name attacks of this run \(rays\), got 'pgd'",
             ),
-            ({"attacks": ("pgd",), "attack_args": {"pgd": {"num_steps": "many"}}}, "num_steps must be"),
+            (
+                {"attacks": ("pgd",), "attack_args": {"pgd": {"num_steps": "many"}}},
+                "num_steps must be",
+            ),
             ({"attacks": ("pgd",), "outputs": "labels"}, "pgd: this attack needs"),
-            ({"attacks": ("ead",), "attack_args": {"ead": {"beta": -1}}}, "ead: beta must be .* got -1"),
+            (
+                {"attacks": ("ead",), "attack_args": {"ead": {"beta": -1}}},
+                "ead: beta must be .* got -1",
+            ),
             (
                 {"attacks": ("ead",), "attack_args": {"ead": {"decision_rule": "L0"}}},
                 "ead: decision_rule must be one of 'EN', 'L1', 'L2', got 'L0'",
             ),
-            ({"attacks": ("zoo",), "attack_args": {"zoo": {"resize": 32}}}, "at most the image's 8, got 32"),
-            ({"attacks": ("i_fgm",), "attack_args": {"i_fgm": {"search": "random"}}}, "i_fgm: search must be one of"),
+            (
+                {"attacks": ("zoo",), "attack_args": {"zoo": {"resize": 32}}},
+                "at most the image's 8, got 32",
+            ),
+            (
+                {"attacks": ("i_fgm",), "attack_args": {"i_fgm": {"search": "random"}}},
+                "i_fgm: search must be one of",
+            ),
             ({"attacks": ("zoo",), "outputs": "labels"}, "zoo: this attack needs"),
             (
                 {"attacks": ("cw",), "attack_args": {"cw": {"targets": "best"}}, "targeted": 3},
                 "cw cannot be targeted: its argument targets chooses the classes",
             ),
             ({"targeted": "random"}, "rays cannot be targeted: the search needs a starting image"),
-            ({"targeted": "next", "attacks": ("pgd",)}, "targeted must be random, least-likely or a class index"),
+            (
+                {"targeted": "next", "attacks": ("pgd",)},
+                "targeted must be random, least-likely or a class index",
+            ),
             ({"targeted": -1, "attacks": ("pgd",)}, "targeted must be an integer >= 0"),
-            ({"targeted": 10, "attacks": ("pgd",)}, "targeted must be below 10, the number of classes"),
-            ({"targeted": "least-likely", "outputs": "labels", "attacks": ("pgd",)}, "needs scores"),
+            (
+                {"targeted": 10, "attacks": ("pgd",)},
+                "targeted must be below 10, the number of classes",
+            ),
+            (
+                {"targeted": "least-likely", "outputs": "labels", "attacks": ("pgd",)},
+                "needs scores",
+            ),
         ],
     )
     def test_refused_before_anything_is_written(
-        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, options: dict[str, Any], message: str
+        self,
+        tmp_path: Path,
+        linear_net: nn.Module,
+        data: Dataset,
+        options: dict[str, Any],
+        message: str,
     ) -> None:
         with pytest.raises(ValueError, match=message):
             evaluate(linear_net, data, tmp_path / "run", eps=EPS, **options)
@@ -396,7 +574,9 @@ class TestTargets:
         ids = fingerprint(data.x)
         targets = choose_targets("random", data.y, ids, 0, 10, None)
         order = torch.arange(len(data)).flip(0)
-        assert torch.equal(choose_targets("random", data.y[order], ids[order], 0, 10, None), targets[order])
+        assert torch.equal(
+            choose_targets("random", data.y[order], ids[order], 0, 10, None), targets[order]
+        )
         assert not torch.equal(choose_targets("random", data.y, ids, 1, 10, None), targets)
 
     def test_of_two_classes_it_is_the_other_one(self) -> None:
@@ -411,7 +591,13 @@ class TestTargets:
         y[:3] = (y[:3] + 1) % 10
         wrong = (linear_net(data.x).argmax(dim=1) != y).numpy()
         outcome = evaluate(
-            linear_net, replace(data, y=y), tmp_path / "run", eps=0.3, attacks=("pgd",), targeted=rule, chunk_size=7
+            linear_net,
+            replace(data, y=y),
+            tmp_path / "run",
+            eps=0.3,
+            attacks=("pgd",),
+            targeted=rule,
+            chunk_size=7,
         )
         (row,), found = outcome.rows, outcome.records
         target, label = found["target"].to_numpy(), found["label"].to_numpy()
@@ -421,10 +607,17 @@ class TestTargets:
             assert (target == linear_net(data.x).argmin(dim=1).numpy()).all()
         attacked = ~wrong & (target != label)
         assert (found["clean_prediction"].to_numpy() != label).tolist() == wrong.tolist()
-        assert (found["queries"].to_numpy() > 0).tolist() == attacked.tolist(), "the others are asked nothing"
+        assert (found["queries"].to_numpy() > 0).tolist() == attacked.tolist(), (
+            "the others are asked nothing"
+        )
         assert found["already_adversarial"].tolist() == wrong.tolist()
         own = core_attacks.pgd(
-            linear_net, data.x[attacked], torch.tensor(target[attacked]), eps=0.3, targeted=True, seed=0
+            linear_net,
+            data.x[attacked],
+            torch.tensor(target[attacked]),
+            eps=0.3,
+            targeted=True,
+            seed=0,
         )
         success = found["success"].to_numpy()
         assert success[attacked].tolist() == own.success.tolist()
@@ -438,7 +631,9 @@ class TestTargets:
 
     def test_nobody_to_attack(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
         seven = replace(data, y=torch.full_like(data.y, 7))
-        (row,) = evaluate(linear_net, seven, tmp_path / "run", eps=EPS, attacks=("fgsm",), targeted=7).rows
+        (row,) = evaluate(
+            linear_net, seven, tmp_path / "run", eps=EPS, attacks=("fgsm",), targeted=7
+        ).rows
         assert np.isnan(row.success_rate)
         assert (
             row.robust_accuracy
@@ -447,6 +642,8 @@ class TestTargets:
         )
         assert row.queries == 0
 
-    def test_untargeted_records_say_so(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+    def test_untargeted_records_say_so(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
         found = evaluate(linear_net, data, tmp_path / "run", eps=EPS, attacks=("fgsm",)).records
         assert set(found["target"]) == {-1}

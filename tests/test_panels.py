@@ -15,10 +15,15 @@ from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run, report
 
 EPS = 0.08
-SMALL = Panel("small", "cascade", (
-    Member("pgd", {"num_steps": 5}), Member("frank_wolfe", {"loss": "margin"}, "fw_margin"),
-    Member("rays", {"max_queries": 80}),
-))  # fmt: skip
+SMALL = Panel(
+    "small",
+    "cascade",
+    (
+        Member("pgd", {"num_steps": 5}),
+        Member("frank_wolfe", {"loss": "margin"}, "fw_margin"),
+        Member("rays", {"max_queries": 80}),
+    ),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,9 @@ def given_to(records: pd.DataFrame, attack: str, eps: float) -> set[int]:
 
 class TestBuiltIn:
     def test_the_standard_panel_is_what_the_documentation_says(self) -> None:
-        assert [(one.label, one.attack, dict(one.arguments)) for one in PANELS["standard"].members][:2] == [
+        assert [(one.label, one.attack, dict(one.arguments)) for one in PANELS["standard"].members][
+            :2
+        ] == [
             ("auto_pgd_ce", "auto_pgd", {"loss": "ce", "num_steps": 100}),
             ("auto_pgd_targeted", "auto_pgd", {"num_targets": 9, "num_steps": 100}),
         ]
@@ -59,16 +66,28 @@ class TestBuiltIn:
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset, name: str, norm: str
     ) -> None:
         few = {
-            "auto_pgd": {"num_steps": 3}, "pgd": {"num_steps": 3}, "hmcam": {"num_transitions": 2, "num_steps": 2},
-            "ead": {"max_iter": 3, "search_steps": 1}, "zoo": {"max_iter": 2, "search_steps": 1},
-            "rays": {"max_queries": 20}, "nes": {"max_queries": 60}, "frank_wolfe_black_box": {"max_queries": 60},
-        }  # fmt: skip
+            "auto_pgd": {"num_steps": 3},
+            "pgd": {"num_steps": 3},
+            "hmcam": {"num_transitions": 2, "num_steps": 2},
+            "ead": {"max_iter": 3, "search_steps": 1},
+            "zoo": {"max_iter": 2, "search_steps": 1},
+            "rays": {"max_queries": 20},
+            "nes": {"max_queries": 60},
+            "frank_wolfe_black_box": {"max_queries": 60},
+        }
         panel = PANELS[name]
-        quick: dict[str, dict[str, Any]] = {one.label: few.get(one.attack, {}) for one in panel.members}
+        quick: dict[str, dict[str, Any]] = {
+            one.label: few.get(one.attack, {}) for one in panel.members
+        }
         outcome = evaluate(
-            linear_net, data.first(12), tmp_path / "run", eps={"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm], norm=norm,
-            panel=name, attack_args=quick,
-        )  # fmt: skip
+            linear_net,
+            data.first(12),
+            tmp_path / "run",
+            eps={"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm],
+            norm=norm,
+            panel=name,
+            attack_args=quick,
+        )
         assert [row.attack for row in outcome.rows] == [one.label for one in panel.members]
         assert all(row.robust_accuracy <= row.clean_accuracy for row in outcome.rows)
         assert read_run(tmp_path / "run")["panel"] == {"name": name, "mode": panel.mode}  # type: ignore[index]
@@ -79,7 +98,9 @@ class TestCascade:
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         radii = (0.04, EPS)
-        records = evaluate(linear_net, data, tmp_path / "run", eps=radii, early_stop=True, panel=SMALL).records
+        records = evaluate(
+            linear_net, data, tmp_path / "run", eps=radii, early_stop=True, panel=SMALL
+        ).records
         right = set(records.loc[~records["already_adversarial"], "index"])
         fallen: dict[float, set[int]] = {eps: set() for eps in radii}
         for attack in ("pgd", "fw_margin", "rays"):
@@ -93,9 +114,13 @@ class TestCascade:
         assert not spared["success"].any()
         assert (spared[["queries", "gradients", "wasted_rows", "seconds"]] == 0).all(axis=None)
 
-    def test_finds_what_the_attacks_find_alone(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+    def test_finds_what_the_attacks_find_alone(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
         cascade = evaluate(linear_net, data, tmp_path / "cascade", eps=EPS, panel=SMALL)
-        alone = evaluate(linear_net, data, tmp_path / "alone", eps=EPS, panel=SMALL, mode="independent")
+        alone = evaluate(
+            linear_net, data, tmp_path / "alone", eps=EPS, panel=SMALL, mode="independent"
+        )
         both = [
             set().union(*(broken_at(outcome.records, one.label, EPS) for one in SMALL.members))
             for outcome in (cascade, alone)
@@ -110,9 +135,14 @@ class TestCascade:
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         records = evaluate(
-            linear_net, data, tmp_path / "run", eps=EPS, panel=SMALL, mode="independent",
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=EPS,
+            panel=SMALL,
+            mode="independent",
             attack_args={"rays": {"max_queries": 30}},
-        ).records  # fmt: skip
+        ).records
         own = core_attacks.frank_wolfe(linear_net, data.x, data.y, eps=EPS, loss="margin", seed=0)
         rows = records[records["attack"] == "fw_margin"]
         assert rows["queries"].tolist() == own.queries.tolist()
@@ -122,10 +152,14 @@ class TestCascade:
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         panel = Panel("aimed", "cascade", (Member("fgsm"), Member("pgd", {"num_steps": 5})))
-        records = evaluate(linear_net, data, tmp_path / "run", eps=0.2, panel=panel, targeted=3).records
+        records = evaluate(
+            linear_net, data, tmp_path / "run", eps=0.2, panel=panel, targeted=3
+        ).records
         aimable = records[(records["label"] != 3) & ~records["already_adversarial"]]
         assert given_to(records, "fgsm", 0.2) == set(aimable["index"])
-        assert given_to(records, "pgd", 0.2) == set(aimable["index"]) - broken_at(records, "fgsm", 0.2)
+        assert given_to(records, "pgd", 0.2) == set(aimable["index"]) - broken_at(
+            records, "fgsm", 0.2
+        )
 
 
 class TestFiles:
@@ -135,7 +169,10 @@ class TestFiles:
         return file
 
     def test_a_panel_of_ones_own(self, tmp_path: Path) -> None:
-        panel = find_panel(self.declare(tmp_path, """
+        panel = find_panel(
+            self.declare(
+                tmp_path,
+                """
             mode = "independent"
             [[attack]]
             attack = "pgd"
@@ -146,11 +183,18 @@ class TestFiles:
             arguments = { loss = "margin", box = "vertex" }
             [[attack]]
             attack = "rays"
-        """))  # fmt: skip
-        assert panel == Panel("mine", "independent", (
-            Member("pgd", {"step_size": 2 / 255, "num_steps": 5}),
-            Member("frank_wolfe", {"loss": "margin", "box": "vertex"}, "fw"), Member("rays"),
-        ))  # fmt: skip
+        """,
+            )
+        )
+        assert panel == Panel(
+            "mine",
+            "independent",
+            (
+                Member("pgd", {"step_size": 2 / 255, "num_steps": 5}),
+                Member("frank_wolfe", {"loss": "margin", "box": "vertex"}, "fw"),
+                Member("rays"),
+            ),
+        )
         assert [attack.name for attack in panel.attacks()] == ["pgd", "fw", "rays"]
         assert [attack.asks for attack in panel.attacks()] == ["gradients", "gradients", "labels"]
 
@@ -163,11 +207,26 @@ class TestFiles:
             ("attack = 3", r"must list its attacks as \[\[attack\]\] tables"),
             ("", r"must list its attacks as \[\[attack\]\] tables"),
             ("[[attack]]\nname = 'x'", r"each \[\[attack\]\] needs attack = \"NAME\""),
-            ("modus = 'x'\n[[attack]]\nattack = 'fgsm'", "must hold name, mode, attack only, got modus"),
-            ("[[attack]]\nattack = 'fgsm'\nsteps = 3", "must hold name, attack, arguments only, got steps"),
-            ("mode = 'both'\n[[attack]]\nattack = 'fgsm'", "mode must be one of 'cascade', 'independent', got 'both'"),
-            ("[[attack]]\nattack = 'fgsm'\n[[attack]]\nattack = 'fgsm'", "each with a name of its own"),
-            ("[[attack]]\nattack = 'fgsm'\narguments = 3", "arguments of fgsm must be a table, got 3"),
+            (
+                "modus = 'x'\n[[attack]]\nattack = 'fgsm'",
+                "must hold name, mode, attack only, got modus",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\nsteps = 3",
+                "must hold name, attack, arguments only, got steps",
+            ),
+            (
+                "mode = 'both'\n[[attack]]\nattack = 'fgsm'",
+                "mode must be one of 'cascade', 'independent', got 'both'",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\n[[attack]]\nattack = 'fgsm'",
+                "each with a name of its own",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\narguments = 3",
+                "arguments of fgsm must be a table, got 3",
+            ),
             ("= 3", "must be TOML, but reading it fails"),
         ],
     )
@@ -176,7 +235,10 @@ class TestFiles:
             find_panel(self.declare(tmp_path, text))
 
     def test_unknown_names(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="panel must be one of quick, standard, black-box, paper, or an existing"):
+        with pytest.raises(
+            ValueError,
+            match="panel must be one of quick, standard, black-box, paper, or an existing",
+        ):
             find_panel("standart")
         with pytest.raises(ValueError, match=r"existing \.toml file"):
             find_panel(tmp_path / "nowhere.toml")
@@ -188,23 +250,38 @@ class TestRefusals:
         [
             ({"panel": "quick", "attacks": ("fgsm",)}, "attacks and panel exclude each other"),
             ({"panel": "quick", "mode": "both"}, "mode must be one of"),
-            ({"panel": "quick", "attack_args": {"nes": {}}}, r"of this run \(pgd, frank_wolfe, rays\), got 'nes'"),
-            ({"panel": "quick", "attack_args": {"pgd": {"steps": 3}}}, "pgd takes num_steps, .*; got 'steps'"),
+            (
+                {"panel": "quick", "attack_args": {"nes": {}}},
+                r"of this run \(pgd, frank_wolfe, rays\), got 'nes'",
+            ),
+            (
+                {"panel": "quick", "attack_args": {"pgd": {"steps": 3}}},
+                "pgd takes num_steps, .*; got 'steps'",
+            ),
             ({"panel": Panel("x", "cascade", (Member("pdg"),))}, "attack must be one of rays, "),
         ],
     )
     def test_before_anything_is_written(
-        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, options: dict[str, Any], message: str
+        self,
+        tmp_path: Path,
+        linear_net: nn.Module,
+        data: Dataset,
+        options: dict[str, Any],
+        message: str,
     ) -> None:
         with pytest.raises(ValueError, match=message):
             evaluate(linear_net, data, tmp_path / "run", eps=EPS, **options)
         assert not (tmp_path / "run").exists()
 
 
-def test_a_panel_leaves_the_model_as_it_was(tmp_path: Path, digits_net: nn.Module, data: Dataset) -> None:
+def test_a_panel_leaves_the_model_as_it_was(
+    tmp_path: Path, digits_net: nn.Module, data: Dataset
+) -> None:
     digits_net.train()
     before = [tensor.clone() for tensor in digits_net.state_dict().values()]
     evaluate(digits_net, data.first(8), tmp_path / "run", eps=EPS, panel=SMALL)
     assert digits_net.training
-    assert all(torch.equal(*pair) for pair in zip(before, digits_net.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(before, digits_net.state_dict().values(), strict=True)
+    )
     digits_net.eval()

@@ -24,8 +24,12 @@ MODELS = {
 
 def load(name, art_ext_data):
     golden = np.load(GOLDEN / f"rays_{name}.npz")
-    model = load_weights(MODELS[name](), art_ext_data / "checkpoints" / f"{name}.safetensors").eval()
-    data = load_data("mnist" if name.startswith("mnist") else "cifar10", root=art_ext_data).take(golden["index"])
+    model = load_weights(
+        MODELS[name](), art_ext_data / "checkpoints" / f"{name}.safetensors"
+    ).eval()
+    data = load_data("mnist" if name.startswith("mnist") else "cifar10", root=art_ext_data).take(
+        golden["index"]
+    )
     return golden, model, data
 
 
@@ -43,9 +47,11 @@ def test_verdicts_and_query_counts_are_the_authors(name, art_ext_data):
 
 
 def distances_and_cut(model, data, budget, eps, monkeypatch):
-    """Final distances (N,), and (N,) whether the budget cut the sample in the middle of a bisection.
+    """Final distances (N,), and (N,) whether the budget cut the sample in the middle of a
+    bisection.
 
-    The authors' program finishes that bisection beyond its budget, so that these rows are another search's result.
+    The authors' program finishes that bisection beyond its budget, so that these rows are another
+    search's result.
     """
     cut = np.zeros(len(data), dtype=bool)
     original = Search._end_directions
@@ -56,12 +62,16 @@ def distances_and_cut(model, data, budget, eps, monkeypatch):
         return original(self, live, places, spent)
 
     monkeypatch.setattr(Search, "_end_directions", spy)
-    return rays(model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False).nearest_distance.numpy(), cut
+    return rays(
+        model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False
+    ).nearest_distance.numpy(), cut
 
 
 def check_distances(name, art_ext_data, monkeypatch):
     golden, model, data = load(name, art_ext_data)
-    distance, cut = distances_and_cut(model, data, int(golden["budget"]), float(golden["eps"]), monkeypatch)
+    distance, cut = distances_and_cut(
+        model, data, int(golden["budget"]), float(golden["eps"]), monkeypatch
+    )
     assert (~cut).sum() >= 10
     assert (np.abs(distance - golden["distance"])[~cut] <= 1e-4).mean() >= 0.95
 

@@ -1,4 +1,6 @@
-"""Attacks of torchattacks and ART in an evaluation: what is asked, counted, checked, and refused."""
+"""Attacks of torchattacks and ART in an evaluation: what is asked, counted, checked, and
+refused.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,17 @@ class Calls:
 
     def __init__(self, model: nn.Module) -> None:
         self.forwards: list[int] = []
-        model.register_forward_hook(lambda module, inputs, outputs: self.forwards.append(len(inputs[0])))
+        model.register_forward_hook(
+            lambda module, inputs, outputs: self.forwards.append(len(inputs[0]))
+        )
 
 
 def attack(
     name: str, model: Any, x: Tensor, goal: Tensor, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
-    return find_attack(name, arguments).run(model, x, goal, settings.eps[-1], settings, lambda progress: None)
+    return find_attack(name, arguments).run(
+        model, x, goal, settings.eps[-1], settings, lambda progress: None
+    )
 
 
 def _streams() -> tuple[Any, ...]:
@@ -70,7 +76,9 @@ def check_outcome(found: AttackResult, model: nn.Module, x: Tensor, y: Tensor, e
 
 
 class TestCounting:
-    def test_pgd_of_torchattacks(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor) -> None:
+    def test_pgd_of_torchattacks(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
+    ) -> None:
         model = Linear(linear_net)
         calls = Calls(model)
         found = attack("torchattacks:PGD", model, digits[0], labels, alpha=0.01, steps=7)
@@ -100,7 +108,9 @@ class TestCounting:
     ) -> None:
         model = Linear(linear_net)
         calls = Calls(model)
-        found = attack("art:SquareAttack", model, digits[0], labels, replace(SETTINGS, eps=(0.1,)), max_iter=20)
+        found = attack(
+            "art:SquareAttack", model, digits[0], labels, replace(SETTINGS, eps=(0.1,)), max_iter=20
+        )
         assert sum(calls.forwards) == int(found.queries.sum())
         assert int(found.gradients.sum()) == 0
         for part in found.queries[3:].split(16):  # one call of the peer each
@@ -111,7 +121,14 @@ class TestCounting:
     def test_pgd_of_art_takes_gradients(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
     ) -> None:
-        found = attack("art:ProjectedGradientDescentPyTorch", linear_net, digits[0], labels, max_iter=5, eps_step=0.02)
+        found = attack(
+            "art:ProjectedGradientDescentPyTorch",
+            linear_net,
+            digits[0],
+            labels,
+            max_iter=5,
+            eps_step=0.02,
+        )
         assert (found.gradients[3:] == 5).all()
         check_outcome(found, linear_net, digits[0], labels, EPS)
 
@@ -136,11 +153,20 @@ class TestOutcome:
         for moved in (x + 2 * EPS, x.clone(), torch.full_like(x, torch.nan), x - EPS):
 
             def craft(
-                run: Any, network: Any, rows: Tensor, goal: Tensor, classes: int, moved: Tensor = moved
+                run: Any,
+                network: Any,
+                rows: Tensor,
+                goal: Tensor,
+                classes: int,
+                moved: Tensor = moved,
             ) -> Tensor:
                 return moved[(x[:, None] == rows[None]).flatten(2).all(dim=2).nonzero()[:, 0]]
 
-            monkeypatch.setitem(peers._TOOLKITS, "torchattacks", replace(peers._TOOLKITS["torchattacks"], craft=craft))
+            monkeypatch.setitem(
+                peers._TOOLKITS,
+                "torchattacks",
+                replace(peers._TOOLKITS["torchattacks"], craft=craft),
+            )
             found = attack("torchattacks:PGD", linear_net, x, y)
             allowed = (moved >= 0) & (moved <= 1) & ((moved.double() - x).abs() <= EPS + 1e-6)
             fooled = linear_net(moved).argmax(dim=1) != y
@@ -158,10 +184,14 @@ class TestOutcome:
         }.items():
             found = attack(name, linear_net, x, targets, settings, **steps)
             assert found.already_adversarial.tolist() == [True] + [False] * (len(x) - 1)
-            assert (linear_net(found.x_adv[found.success]).argmax(dim=1) == targets[found.success]).all()
+            assert (
+                linear_net(found.x_adv[found.success]).argmax(dim=1) == targets[found.success]
+            ).all()
             assert found.success.sum() > len(x) / 2
 
-    def test_probabilities_are_turned_into_logits(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_probabilities_are_turned_into_logits(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         x = digits[0]
         y = linear_net(x).argmax(dim=1)
         softmax = nn.Sequential(linear_net, nn.Softmax(dim=1))
@@ -173,7 +203,11 @@ class TestOutcome:
 
 class TestHygiene:
     def test_global_random_streams_model_and_samples_stay_as_they_were(
-        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor, capsys: pytest.CaptureFixture[str]
+        self,
+        linear_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
+        labels: Tensor,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         x = digits[0].clone()
         model = nn.Sequential(nn.Dropout(0.5), linear_net).train()
@@ -196,17 +230,25 @@ class TestHygiene:
         first = attack(name, linear_net, digits[0], labels)
         torch.rand(3)
         assert torch.equal(attack(name, linear_net, digits[0], labels).x_adv, first.x_adv)
-        assert not torch.equal(attack(name, linear_net, digits[0], labels, other).x_adv, first.x_adv)
+        assert not torch.equal(
+            attack(name, linear_net, digits[0], labels, other).x_adv, first.x_adv
+        )
 
     def test_a_callable_that_is_no_module(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
     ) -> None:
         wrapped = attack("torchattacks:PGD", lambda rows: linear_net(rows), digits[0], labels)
-        assert torch.equal(wrapped.x_adv, attack("torchattacks:PGD", linear_net, digits[0], labels).x_adv)
+        assert torch.equal(
+            wrapped.x_adv, attack("torchattacks:PGD", linear_net, digits[0], labels).x_adv
+        )
 
-    def test_tells_how_far_it_is(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor) -> None:
+    def test_tells_how_far_it_is(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
+    ) -> None:
         heard: list[Progress] = []
-        find_attack("torchattacks:FGSM").run(linear_net, digits[0], labels, EPS, SETTINGS, heard.append)
+        find_attack("torchattacks:FGSM").run(
+            linear_net, digits[0], labels, EPS, SETTINGS, heard.append
+        )
         assert [len(progress.index) for progress in heard] == [40, 16, 16, 5]
         done = torch.cat([progress.index[progress.finished] for progress in heard])
         assert sorted(done.tolist()) == list(range(40))
@@ -216,8 +258,16 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            ("cleverhans:PGD", {}, "torchattacks:CLASS or art:CLASS or foolbox:CLASS, got 'cleverhans:PGD'"),
-            ("torchattacks:PDG", {}, "no attack 'torchattacks:PDG' in torchattacks .did you mean 'PGD'"),
+            (
+                "cleverhans:PGD",
+                {},
+                "torchattacks:CLASS or art:CLASS or foolbox:CLASS, got 'cleverhans:PGD'",
+            ),
+            (
+                "torchattacks:PDG",
+                {},
+                "no attack 'torchattacks:PDG' in torchattacks .did you mean 'PGD'",
+            ),
             ("torchattacks:nn", {}, "no attack"),
             ("torchattacks:CW", {}, "takes no eps"),
             ("art:HopSkipJump", {}, "art:HopSkipJump takes no eps"),
@@ -229,16 +279,28 @@ class TestRefusals:
             ("art:SquareAttack", {"estimator": 1}, "is set by the evaluation itself"),
         ],
     )
-    def test_before_anything_is_made(self, name: str, arguments: dict[str, Any], message: str) -> None:
+    def test_before_anything_is_made(
+        self, name: str, arguments: dict[str, Any], message: str
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             find_attack(name, arguments)
 
     @pytest.mark.parametrize(
         ("name", "arguments", "settings", "message"),
         [
-            ("torchattacks:PGD", {}, {"norm": "l2"}, "fills a ball of norm='linf' only, got norm='l2'"),
+            (
+                "torchattacks:PGD",
+                {},
+                {"norm": "l2"},
+                "fills a ball of norm='linf' only, got norm='l2'",
+            ),
             ("torchattacks:PGDL2", {}, {}, "fills a ball of norm='l2' only"),
-            ("torchattacks:PGD", {}, {"clip_values": (0.0, 2.0)}, r"knows no box but clip_values=\(0, 1\)"),
+            (
+                "torchattacks:PGD",
+                {},
+                {"clip_values": (0.0, 2.0)},
+                r"knows no box but clip_values=\(0, 1\)",
+            ),
             ("torchattacks:PGD", {}, {"outputs": "labels"}, "needs scores"),
             (
                 "art:BasicIterativeMethod",
@@ -247,7 +309,12 @@ class TestRefusals:
                 "art:BasicIterativeMethod fails: ValueError: .*eps_step",
             ),
             ("art:SquareAttack", {}, {"targeted": "random"}, "has no parameter 'targeted'"),
-            ("torchattacks:AutoAttack", {}, {"targeted": "random"}, "Targeted mode is not supported"),
+            (
+                "torchattacks:AutoAttack",
+                {},
+                {"targeted": "random"},
+                "Targeted mode is not supported",
+            ),
         ],
     )
     def test_before_the_model_is_asked(
@@ -262,14 +329,21 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             member.check(lambda rows: pytest.fail("asked"), *digits, replace(SETTINGS, **settings))
 
-    def test_a_peer_that_fails_is_named(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    def test_a_peer_that_fails_is_named(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
         flat = digits[0].flatten(1)
-        with pytest.raises(ValueError, match="art:SquareAttack fails: ValueError: Unrecognized input dimension"):
+        with pytest.raises(
+            ValueError, match="art:SquareAttack fails: ValueError: Unrecognized input dimension"
+        ):
             attack("art:SquareAttack", linear_net[1], flat, digits[1])  # type: ignore[index]
 
     def test_a_toolkit_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(peers, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"torchattacks is not installed: pip install 'art-ext\[torchattacks\]'"):
+        with pytest.raises(
+            ImportError,
+            match=r"torchattacks is not installed: pip install 'art-ext\[torchattacks\]'",
+        ):
             find_attack("torchattacks:PGD")
 
     def test_a_toolkit_that_cannot_be_imported(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,5 +351,7 @@ class TestRefusals:
             raise RuntimeError("operator torchvision::nms does not exist")
 
         monkeypatch.setattr(peers.importlib, "import_module", broken)
-        with pytest.raises(ImportError, match=r"cannot be imported \(`art-ext doctor` says more\): operator"):
+        with pytest.raises(
+            ImportError, match=r"cannot be imported \(`art-ext doctor` says more\): operator"
+        ):
             find_attack("torchattacks:PGD")

@@ -1,4 +1,6 @@
-"""foolbox's attacks and AutoAttack as members of a panel: what is asked, counted, checked, and refused."""
+"""foolbox's attacks and AutoAttack as members of a panel: what is asked, counted, checked, and
+refused.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Rows(nn.Module):
 def attack(
     name: str, model: Any, x: Tensor, goal: Tensor, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
-    return peer_attack(name, arguments).run(model, x, goal, settings.eps[-1], settings, lambda progress: None)
+    return peer_attack(name, arguments).run(
+        model, x, goal, settings.eps[-1], settings, lambda progress: None
+    )
 
 
 def within(norm: str) -> Settings:
@@ -68,16 +72,23 @@ class TestFoolbox:
         ],
     )
     def test_both_kinds_are_counted_and_checked_by_us(
-        self, name: str, norm: str, arguments: dict[str, Any], linear_net: nn.Module, digits: tuple[Tensor, Tensor],
+        self,
+        name: str,
+        norm: str,
+        arguments: dict[str, Any],
+        linear_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
         labels: Tensor,
-    ) -> None:  # fmt: skip
+    ) -> None:
         x = digits[0]
         model = Rows(linear_net)
         found = attack(f"foolbox:{name}", model, x, labels, within(norm), **arguments)
         assert found.already_adversarial.tolist() == [True] * 3 + [False] * (len(x) - 3)
         assert model.count == int(found.queries.sum())
         assert (found.queries[3:] > 2).all()
-        assert (found.gradients[3:] > 0).tolist() == [name != "LinearSearchBlendedUniformNoiseAttack"] * (len(x) - 3)
+        assert (found.gradients[3:] > 0).tolist() == [
+            name != "LinearSearchBlendedUniformNoiseAttack"
+        ] * (len(x) - 3)
         assert found.success.tolist() == (linear_net(found.x_adv).argmax(dim=1) != labels).tolist()
         length = distances(found.x_adv, x, norm)
         assert float(length.max()) <= RADII[norm] + 1e-6
@@ -86,27 +97,46 @@ class TestFoolbox:
 
     @pytest.mark.parametrize(
         ("name", "minimises"),
-        [("DDNAttack", True), ("LInfFMNAttack", True), ("L2CarliniWagnerAttack", True), ("LinfPGD", False),
-         ("L1FastGradientAttack", False)],
-    )  # fmt: skip
+        [
+            ("DDNAttack", True),
+            ("LInfFMNAttack", True),
+            ("L2CarliniWagnerAttack", True),
+            ("LinfPGD", False),
+            ("L1FastGradientAttack", False),
+        ],
+    )
     def test_minimum_norm_attacks_are_known(self, name: str, minimises: bool) -> None:
         assert peer_attack(f"foolbox:{name}", {}).minimises == minimises
 
     def test_the_distortions_of_a_minimum_norm_attack_are_shown(
-        self, tmp_path: Path, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+        self,
+        tmp_path: Path,
+        linear_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(plots, "draw", lambda loaded: [])
         data = Dataset("digits", digits[0], digits[1])
         outcome = evaluate(
-            linear_net, data, tmp_path / "run", eps=(0.5, 1.5), norm="l2", attacks=("foolbox:DDNAttack", "pgd"),
-            attack_args={"foolbox:DDNAttack": {"steps": 20}, "pgd": {"num_steps": 3, "step_size": 0.5}},
-        )  # fmt: skip
+            linear_net,
+            data,
+            tmp_path / "run",
+            eps=(0.5, 1.5),
+            norm="l2",
+            attacks=("foolbox:DDNAttack", "pgd"),
+            attack_args={
+                "foolbox:DDNAttack": {"steps": 20},
+                "pgd": {"num_steps": 3, "step_size": 0.5},
+            },
+        )
         shown = {(row.attack, row.eps): row.mean_l2 for row in outcome.rows}
         won = outcome.records.query("attack == 'foolbox:DDNAttack' and eps == 1.5 and success")
         won = won[~won["already_adversarial"]]
         assert shown["foolbox:DDNAttack", 1.5] == pytest.approx(won["l2"].mean(), rel=1e-6)
         assert (won["l2"] <= 1.5 + 1e-6).all()
-        assert {key for key, mean in shown.items() if not math.isnan(mean)} == {("foolbox:DDNAttack", 1.5)}
+        assert {key for key, mean in shown.items() if not math.isnan(mean)} == {
+            ("foolbox:DDNAttack", 1.5)
+        }
 
     def test_it_is_what_foolbox_itself_does(
         self, foolbox: Any, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
@@ -149,18 +179,30 @@ class TestFoolbox:
         targets = (linear_net(x).argmax(dim=1) + 1) % 10
         settings = replace(SETTINGS, eps=(0.3,), targeted="random")
         found = attack("foolbox:LinfPGD", linear_net, x, targets, settings)
-        assert (linear_net(found.x_adv[found.success]).argmax(dim=1) == targets[found.success]).all()
+        assert (
+            linear_net(found.x_adv[found.success]).argmax(dim=1) == targets[found.success]
+        ).all()
         assert found.success.sum() > len(x) / 2
-        with pytest.raises(ValueError, match="foolbox:NewtonFoolAttack fails: ValueError: unsupported criterion"):
+        with pytest.raises(
+            ValueError, match="foolbox:NewtonFoolAttack fails: ValueError: unsupported criterion"
+        ):
             attack("foolbox:NewtonFoolAttack", linear_net, x, targets, replace(settings, norm="l2"))
 
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            ("foolbox:LinfPDG", {}, "no attack 'foolbox:LinfPDG' in foolbox.attacks .did you mean 'LinfPGD'"),
+            (
+                "foolbox:LinfPDG",
+                {},
+                "no attack 'foolbox:LinfPDG' in foolbox.attacks .did you mean 'LinfPGD'",
+            ),
             ("foolbox:Attack", {}, "no attack"),
             ("foolbox:SpatialAttack", {}, "foolbox:SpatialAttack takes no eps"),
-            ("foolbox:LinfPGD", {"step": 1}, "takes rel_stepsize, abs_stepsize, steps, random_start; got 'step'"),
+            (
+                "foolbox:LinfPGD",
+                {"step": 1},
+                "takes rel_stepsize, abs_stepsize, steps, random_start; got 'step'",
+            ),
         ],
     )
     def test_refused_when_named(self, name: str, arguments: dict[str, Any], message: str) -> None:
@@ -181,13 +223,21 @@ class TestFoolbox:
         self, name: str, norm: str, message: str, digits: tuple[Tensor, Tensor]
     ) -> None:
         with pytest.raises(ValueError, match=message):
-            peer_attack(f"foolbox:{name}", {}).check(lambda rows: pytest.fail("asked"), *digits, within(norm))
+            peer_attack(f"foolbox:{name}", {}).check(
+                lambda rows: pytest.fail("asked"), *digits, within(norm)
+            )
 
-    def test_a_norm_that_an_object_chooses_is_the_one_asked_for(self, digits: tuple[Tensor, Tensor]) -> None:
+    def test_a_norm_that_an_object_chooses_is_the_one_asked_for(
+        self, digits: tuple[Tensor, Tensor]
+    ) -> None:
         for norm in ("linf", "l2"):
-            peer_attack("foolbox:HopSkipJumpAttack", {}).check(lambda rows: rows, *digits, within(norm))
+            peer_attack("foolbox:HopSkipJumpAttack", {}).check(
+                lambda rows: rows, *digits, within(norm)
+            )
         for norm in RADII:
-            peer_attack("foolbox:InversionAttack", {}).check(lambda rows: rows, *digits, within(norm))
+            peer_attack("foolbox:InversionAttack", {}).check(
+                lambda rows: rows, *digits, within(norm)
+            )
 
 
 class TestAutoAttack:
@@ -201,7 +251,11 @@ class TestAutoAttack:
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
     ) -> None:
         x = digits[0]
-        given: dict[str, Any] = {"version": "custom", "attacks": ("apgd-ce", "square"), "adjust": self.SMALL}
+        given: dict[str, Any] = {
+            "version": "custom",
+            "attacks": ("apgd-ce", "square"),
+            "adjust": self.SMALL,
+        }
         found = attack("autoattack", linear_net, x, labels, replace(SETTINGS, seed=4), **given)
         own = run_autoattack(linear_net, x, labels, eps=0.06, seed=4, batch_size=16, **given)
         assert isinstance(found, AutoAttackResult)
@@ -209,7 +263,9 @@ class TestAutoAttack:
         assert (found.flags, found.accuracies) == (own.flags, own.accuracies)
         assert torch.equal(found.queries, own.queries)
 
-    def test_its_flags_travel(self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor) -> None:
+    def test_its_flags_travel(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], labels: Tensor
+    ) -> None:
         softmax = nn.Sequential(linear_net, nn.Softmax(dim=1))
         given: dict[str, Any] = {"version": "custom", "attacks": "apgd-ce", "adjust": self.SMALL}
         found: Any = attack("autoattack", softmax, digits[0], labels, **given)
@@ -227,19 +283,33 @@ class TestAutoAttack:
         [
             ({"version": "fast"}, {}, "autoattack: version must be one of"),
             ({"version": "custom"}, {}, "autoattack: attacks must be given"),
-            ({"adjust": {"apgd": {"steps": 3}}}, {}, "autoattack: adjust must hold numbers that the attack has"),
-            ({}, {"clip_values": (0.0, 2.0)}, r"autoattack: AutoAttack knows no box but clip_values=\(0, 1\)"),
+            (
+                {"adjust": {"apgd": {"steps": 3}}},
+                {},
+                "autoattack: adjust must hold numbers that the attack has",
+            ),
+            (
+                {},
+                {"clip_values": (0.0, 2.0)},
+                r"autoattack: AutoAttack knows no box but clip_values=\(0, 1\)",
+            ),
             ({}, {"outputs": "labels"}, "autoattack: this attack needs scores"),
             ({}, {"targeted": "random"}, "autoattack cannot be targeted"),
         ],
     )
     def test_refused_before_the_model_is_asked(
-        self, arguments: dict[str, Any], settings: dict[str, Any], message: str, digits: tuple[Tensor, Tensor]
+        self,
+        arguments: dict[str, Any],
+        settings: dict[str, Any],
+        message: str,
+        digits: tuple[Tensor, Tensor],
     ) -> None:
         member = peer_attack("autoattack", arguments)
         with pytest.raises(ValueError, match=message):
             member.check(lambda rows: pytest.fail("asked"), *digits, replace(SETTINGS, **settings))
 
     def test_arguments_that_it_does_not_take(self) -> None:
-        with pytest.raises(ValueError, match="autoattack takes version, attacks, adjust, backend; got 'state_dir'"):
+        with pytest.raises(
+            ValueError, match="autoattack takes version, attacks, adjust, backend; got 'state_dir'"
+        ):
             peer_attack("autoattack", {"state_dir": "here"})

@@ -1,4 +1,6 @@
-"""Models whose answers depend on chance or on their neighbours: the probe, its warnings, its cost in every shell."""
+"""Models whose answers depend on chance or on their neighbours: the probe, its warnings, its
+cost in every shell.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,12 @@ def batch_norm() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), nn.Flatten(),
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8, track_running_stats=False),
+            nn.ReLU(),
+            nn.Flatten(),
             nn.Linear(512, 10),
-        ).eval()  # fmt: skip
+        ).eval()
 
 
 def attention(scores: Tensor) -> Tensor:
@@ -50,7 +55,9 @@ def attention(scores: Tensor) -> Tensor:
 
 RANDOM: dict[str, Callable[[nn.Module], Any]] = {
     "noisy input": lambda net: Around(net, lambda x: x + 0.3 * torch.randn_like(x)),
-    "dropout that stays on": lambda net: Around(net, lambda x: nn.functional.dropout(x, 0.3, training=True)),
+    "dropout that stays on": lambda net: Around(
+        net, lambda x: nn.functional.dropout(x, 0.3, training=True)
+    ),
     "noisy scores": lambda net: Around(net, None, lambda z: z + torch.randn_like(z)),
     "callable": lambda net: lambda x: net(x) + torch.rand(len(x), 1) * torch.arange(10),
     "one noisy column": lambda net: lambda x: net(x)[:, 0] + torch.rand(len(x)),
@@ -76,7 +83,7 @@ SOUND: dict[str, Callable[[nn.Module], Any]] = {
     "constant": lambda net: lambda x: torch.zeros(len(x), 10),
     # near a tie, one column's range is small beside the rounding of what it is summed from
     "near a tie": lambda net: lambda x: 3 * x.flatten(1).argmax(1).float() - 40 + 1e-6 * len(x),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", RANDOM)
@@ -90,7 +97,9 @@ def test_randomised_models(kind: str, digits_net: nn.Module, digits: Any) -> Non
 
 @pytest.mark.parametrize("samples", [4, 7, 8, 40])
 @pytest.mark.parametrize("kind", DEPENDENT)
-def test_models_that_look_at_the_batch(kind: str, samples: int, digits_net: nn.Module, digits: Any) -> None:
+def test_models_that_look_at_the_batch(
+    kind: str, samples: int, digits_net: nn.Module, digits: Any
+) -> None:
     found = probe_model(DEPENDENT[kind](digits_net), digits[0], samples=samples)
     assert not bool(found.randomised.any())
     assert int(found.batch_dependent.sum()) >= samples // 2  # one half may keep what decides
@@ -107,9 +116,13 @@ def test_sound_models(kind: str, batch_size: int, digits_net: nn.Module, digits:
     found = probe_model(model, x, batch_size=batch_size)
     assert not bool(found.randomised.any() | found.batch_dependent.any())
     assert found.largest_change <= (0.07 if "16" in kind else 1e-4 if kind != "near a tie" else 1)
-    assert found.rows == 24 + (min(batch_size, 8) if kind in ("float16", "bfloat16", "float64") else 0)
+    assert found.rows == 24 + (
+        min(batch_size, 8) if kind in ("float16", "bfloat16", "float64") else 0
+    )
     assert torch.equal(x, before)
-    assert modes == ([part.training for part in model.modules()] if isinstance(model, nn.Module) else [])
+    assert modes == (
+        [part.training for part in model.modules()] if isinstance(model, nn.Module) else []
+    )
 
 
 def test_only_some_samples_are_random(linear_net: nn.Module, digits: Any) -> None:
@@ -125,11 +138,15 @@ def test_labels(digits_net: nn.Module, digits: Any) -> None:
     sound = probe_model(lambda rows: digits_net(rows).argmax(1), x, outputs="labels", samples=40)
     assert not bool(sound.randomised.any() | sound.batch_dependent.any())
     assert sound.largest_change == 0
-    random = probe_model(lambda rows: torch.randint(0, 10, (len(rows),)), x, outputs="labels", samples=40)
+    random = probe_model(
+        lambda rows: torch.randint(0, 10, (len(rows),)), x, outputs="labels", samples=40
+    )
     assert int(random.randomised.sum()) > 20
     assert not bool(random.batch_dependent.any()), "labels that agreed by chance say nothing"
     assert random.largest_change == 1
-    rank = probe_model(lambda rows: digits_net(rows)[:, 0].argsort().argsort(), x, outputs="labels", samples=40)
+    rank = probe_model(
+        lambda rows: digits_net(rows)[:, 0].argsort().argsort(), x, outputs="labels", samples=40
+    )
     assert not bool(rank.randomised.any())
     assert int(rank.batch_dependent.sum()) > 20
 
@@ -166,34 +183,45 @@ def test_random_streams_stay_as_they_were(digits_net: nn.Module, digits: Any) ->
 def test_known_answers_are_not_asked_again(digits_net: nn.Module, digits: Any) -> None:
     x = digits[0][:8]
     assert probe_model(digits_net, x, first=digits_net(x).detach()).rows == 16
-    assert bool(probe_model(digits_net, x, first=digits_net(x).detach() + torch.arange(10)).randomised.all())
+    assert bool(
+        probe_model(digits_net, x, first=digits_net(x).detach() + torch.arange(10)).randomised.all()
+    )
 
 
 # ---- shells
 
 ART: dict[str, dict[str, Any]] = {
-    "RayS": {"max_queries": 20}, "FrankWolfe": {"max_iter": 3}, "FrankWolfeBlackBox": {"max_queries": 30},
-    "HMCAM": {"max_iter": 3}, "AIFGSM": {"max_iter": 3},
+    "RayS": {"max_queries": 20},
+    "FrankWolfe": {"max_iter": 3},
+    "FrankWolfeBlackBox": {"max_queries": 30},
+    "HMCAM": {"max_iter": 3},
+    "AIFGSM": {"max_iter": 3},
     "ElasticNetPyTorch": {"max_iter": 3, "binary_search_steps": 2},
     "ZooPyTorch": {"max_iter": 3, "binary_search_steps": 1, "nb_parallel": 4},
-}  # fmt: skip
+}
 TORCH: dict[str, dict[str, Any]] = {
-    "RayS": {"max_queries": 20}, "FW": {"steps": 3}, "FWBlack": {"max_queries": 30}, "HMCAM": {"steps": 3},
-    "AIFGSM": {"steps": 3}, "EAD": {"max_iterations": 3, "binary_search_steps": 2},
+    "RayS": {"max_queries": 20},
+    "FW": {"steps": 3},
+    "FWBlack": {"max_queries": 30},
+    "HMCAM": {"steps": 3},
+    "AIFGSM": {"steps": 3},
+    "EAD": {"max_iterations": 3, "binary_search_steps": 2},
     "ZOO": {"max_iterations": 3, "binary_search_steps": 1, "n_coordinates": 4},
-}  # fmt: skip
+}
 SHELLS = [("art", name) for name in ART] + [("torchattacks", name) for name in TORCH]
 Run = Callable[[], Any]
 
 
-def shelled(shell: str, name: str, model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> tuple[Any, Run]:
+def shelled(
+    shell: str, name: str, model: nn.Module, x: Tensor, y: Tensor, **options: Any
+) -> tuple[Any, Run]:
     """An attack object, and a call of it that gives its result."""
     if shell == "torchattacks":
         attack = getattr(torch_shells, name)(model, **TORCH[name], **options)
         return attack, lambda: (attack(x, y), attack.last_result)[1]
     classifier = PyTorchClassifier(
         model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu"
-    )  # fmt: skip
+    )
     attack = getattr(art_shells, name)(classifier, verbose=False, **ART[name], **options)
     return attack, lambda: attack.run(x.numpy(), y.numpy())
 
@@ -213,7 +241,9 @@ def test_shells_warn_once_and_count_the_probe(
         assert sum(seen) == int((result.queries + result.wasted_rows).sum())
         assert result.wasted_rows.tolist() == wasted
     (message,) = warned(caplog)
-    assert message.startswith("8 of 8 samples: the model gives the same samples other answers when it is asked again")
+    assert message.startswith(
+        "8 of 8 samples: the model gives the same samples other answers when it is asked again"
+    )
     caplog.clear()
     seen.clear()
     result = shelled(shell, name, model, x, y, probe=False)[1]()
@@ -228,7 +258,9 @@ def test_shells_warn_of_models_that_look_at_the_batch(
 ) -> None:
     shelled(shell, name, batch_norm(), *digits)[1]()
     (message,) = warned(caplog)
-    assert message.startswith("8 of 8 samples: the model's answers change with the other samples of a batch")
+    assert message.startswith(
+        "8 of 8 samples: the model's answers change with the other samples of a batch"
+    )
     assert "Verdicts hold for the batch that they were found in" in message
 
 
@@ -286,10 +318,14 @@ def test_attack_objects_can_be_pickled(shell: str, digits: Any) -> None:
 def test_bad_switch(digits_net: nn.Module) -> None:
     for shell, name in SHELLS:
         with pytest.raises(ValueError, match="probe must be True or False, got 1"):
-            shelled(shell, name, digits_net, torch.zeros(1, 1, 8, 8), torch.zeros(1).long(), probe=1)
+            shelled(
+                shell, name, digits_net, torch.zeros(1, 1, 8, 8), torch.zeros(1).long(), probe=1
+            )
 
 
-def test_black_boxes_are_probed(digits_net: nn.Module, digits: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_black_boxes_are_probed(
+    digits_net: nn.Module, digits: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def predict(x: Any) -> Any:
         with torch.no_grad():
             return (digits_net(torch.from_numpy(x)) + torch.randn(len(x), 10)).numpy()

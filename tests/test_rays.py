@@ -1,4 +1,6 @@
-"""RayS against its closed form, the paper's invariants and a sequential reading of Algorithms 4 to 6."""
+"""RayS against its closed form, the paper's invariants and a sequential reading of Algorithms 4
+to 6.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,11 @@ def half_spaces(dimension, seed, classes=3):
 
 
 def sequential(model, x, y, budget, eps, tol=1e-3, early_stop=True, hierarchical=True, free=None):
-    """Algorithm 6 for one sample as a plain loop over blocks; returns the rows asked and the radius reached.
+    """Algorithm 6 for one sample as a plain loop over blocks; returns the rows asked and the radius
+    reached.
 
-    Written straight from the paper with its slips mended, without tensors over samples, to be compared with.
+    Written straight from the paper with its slips mended, without tensors over samples, to be
+    compared with.
     """
     dimension = x.numel()
     coordinates = torch.arange(dimension) if free is None else free.nonzero().squeeze(1)
@@ -101,7 +105,13 @@ def test_every_question_is_the_sequential_algorithm_s(
     model = half_spaces(dimension, seed)
     y = model(x).argmax(1)
     free = torch.rand(3, dimension, generator=generator) < 0.7 if masked else None
-    options = {"eps": 0.2, "max_queries": budget, "early_stop": early_stop, "hierarchical": hierarchical, "mask": free}
+    options = {
+        "eps": 0.2,
+        "max_queries": budget,
+        "early_stop": early_stop,
+        "hierarchical": hierarchical,
+        "mask": free,
+    }
     plain = rays(model, x, y, **options, batch_size=batch_size, speculate=False)
     ahead = rays(model, x, y, **options, batch_size=batch_size, speculate=True)
     for k in range(3):
@@ -109,11 +119,22 @@ def test_every_question_is_the_sequential_algorithm_s(
             assert plain.queries[k] == 1
             continue
         recorder = Recorder(model)
-        rays(recorder, x[k : k + 1], y[k : k + 1], **{**options, "mask": None if free is None else free[k : k + 1]})
+        rays(
+            recorder,
+            x[k : k + 1],
+            y[k : k + 1],
+            **{**options, "mask": None if free is None else free[k : k + 1]},
+        )
         asked, best, _ = sequential(
-            model, x[k], int(y[k]), budget, 0.2, early_stop=early_stop, hierarchical=hierarchical,
+            model,
+            x[k],
+            int(y[k]),
+            budget,
+            0.2,
+            early_stop=early_stop,
+            hierarchical=hierarchical,
             free=None if free is None else free[k],
-        )  # fmt: skip
+        )
         assert torch.equal(torch.cat(recorder.rows), torch.stack(asked))
         for result in (plain, ahead):
             assert int(result.queries[k]) == len(asked)
@@ -126,29 +147,41 @@ def test_every_question_is_the_sequential_algorithm_s(
 
 def test_linear_model_reaches_its_closed_form():
     generator = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(2, 32, generator=generator), 0.3 + 0.4 * torch.rand(20, 32, generator=generator)
+    weight, x = (
+        torch.randn(2, 32, generator=generator),
+        0.3 + 0.4 * torch.rand(20, 32, generator=generator),
+    )
     model = nn.Linear(32, 2)
     model.weight.data, model.bias.data = weight, -(weight * x.mean(0)).sum(1)
     y = model(x).argmax(1)
     margin = model(x)[:, 0] - model(x)[:, 1]
-    optimum = margin.abs() / (weight[0] - weight[1]).abs().sum()  # the L-inf distance to the hyperplane
+    # the L-inf distance to the hyperplane
+    optimum = margin.abs() / (weight[0] - weight[1]).abs().sum()
     result = rays(model, x, y, eps=0.5, max_queries=3000, early_stop=False, tol=1e-4)
     assert bool((result.nearest_distance >= optimum - 1e-6).all())
-    torch.testing.assert_close(result.nearest_distance.double(), optimum.detach().double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        result.nearest_distance.double(), optimum.detach().double(), rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("hierarchical", [True, False])
 def test_no_single_flip_is_better_in_the_end(hierarchical):
-    # Theorem 3.3.2: given enough queries, the direction is a local optimum of the decision boundary radius
-    # (up to the tolerance; a linear model's cells are convex, so that a ray leaves them once)
+    # Theorem 3.3.2: given enough queries, the direction is a local optimum of the decision boundary
+    # radius (up to the tolerance; a linear model's cells are convex, so that a ray leaves them
+    # once)
     generator = torch.Generator().manual_seed(0)
-    x, weight = 0.4 + 0.2 * torch.rand(20, 12, generator=generator), torch.randn(4, 12, generator=generator)
+    x, weight = (
+        0.4 + 0.2 * torch.rand(20, 12, generator=generator),
+        torch.randn(4, 12, generator=generator),
+    )
 
     def model(rows):
         return ((rows - 0.5)[:, None] * weight).sum(-1)
 
     y = model(x).argmax(1)
-    result = rays(model, x, y, eps=0.5, max_queries=2000, early_stop=False, hierarchical=hierarchical)
+    result = rays(
+        model, x, y, eps=0.5, max_queries=2000, early_stop=False, hierarchical=hierarchical
+    )
     inside = result.nearest_distance < 0.35  # nothing clipped: the signs can be read off the result
     assert int(inside.sum()) >= 10
     signs = torch.sign(result.x_nearest[inside] - x[inside])
@@ -159,7 +192,9 @@ def test_no_single_flip_is_better_in_the_end(hierarchical):
         assert bool((model(x[inside] + step * flipped).argmax(1) == y[inside]).all())
 
 
-@pytest.mark.parametrize(("shape", "steps"), [((1, 28, 28), 15), ((3, 32, 32), 16), ((3, 224, 224), 19)])
+@pytest.mark.parametrize(
+    ("shape", "steps"), [((1, 28, 28), 15), ((3, 32, 32), 16), ((3, 224, 224), 19)]
+)
 def test_first_success_costs_one_check_and_the_bisection(shape, steps):
     x = torch.full((1, *shape), 0.5)
 
@@ -173,7 +208,8 @@ def test_first_success_costs_one_check_and_the_bisection(shape, steps):
 
 
 def test_goal_is_tested_when_a_direction_ends():
-    # the fast check of the second direction is inside the ball already, but counting goes on to its bisection's end
+    # the fast check of the second direction is inside the ball already, but counting goes on to its
+    # bisection's end
     x = torch.full((1, 4), 0.5)
 
     def model(rows):
@@ -214,7 +250,9 @@ def test_distance_never_increases_and_callback_sees_every_sample(digits, digits_
 
     mask = torch.ones(len(x), 1, 1, 1)
     mask[-2:] = 0  # nothing to change: these leave right after the clean check
-    result = rays(digits_net, x, y, eps=0.15, max_queries=200, batch_size=16, mask=mask, callback=watch)
+    result = rays(
+        digits_net, x, y, eps=0.15, max_queries=200, batch_size=16, mask=mask, callback=watch
+    )
     assert result.queries[-2:].tolist() == [1, 1]
     assert left == set(range(len(x)))
     assert steps == list(range(len(steps)))
@@ -241,9 +279,13 @@ def test_norms_measure_the_same_search(digits, digits_net, norm, order):
     x, y = digits
     eps = {"l2": 1.0, "l1": 7.0, "linf": 0.15}[norm]
     result = rays(digits_net, x, y, eps=eps, norm=norm, max_queries=200, early_stop=False)
-    measured = torch.linalg.vector_norm((result.x_nearest - x).flatten(1).double(), ord=order, dim=1)
+    measured = torch.linalg.vector_norm(
+        (result.x_nearest - x).flatten(1).double(), ord=order, dim=1
+    )
     found = result.nearest_distance.isfinite()
-    torch.testing.assert_close(result.nearest_distance[found].double(), measured[found], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        result.nearest_distance[found].double(), measured[found], rtol=1e-6, atol=1e-7
+    )
     assert torch.equal(result.success, result.nearest_distance <= eps + 1e-6)
     assert 0 < int(result.success.sum()) < len(x)
 
@@ -251,7 +293,8 @@ def test_norms_measure_the_same_search(digits, digits_net, norm, order):
 def test_sequences_and_a_box_per_feature():
     lower, upper = torch.tensor([0.0, -5.0, 100.0]), torch.tensor([1.0, 5.0, 200.0])
     generator = torch.Generator().manual_seed(0)
-    x = lower + (upper - lower) * torch.rand(12, 6, 3, generator=generator)  # sequences of six rows of three features
+    # sequences of six rows of three features
+    x = lower + (upper - lower) * torch.rand(12, 6, 3, generator=generator)
     weight = torch.randn(18, generator=generator)
 
     def model(rows):
@@ -284,14 +327,20 @@ def test_targeted_search_ends_at_the_target(digits, digits_net):
     predicted = digits_net(x).argmax(1)
     start = torch.stack([x[predicted == (label + 1) % 10][0] for label in predicted])
     targets = (predicted + 1) % 10
-    result = rays(digits_net, x, y, targets=targets, x_init=start, eps=0.5, max_queries=800, early_stop=False)
-    assert bool(result.nearest_distance.isfinite().all()), "the starting points are adversarial themselves"
+    result = rays(
+        digits_net, x, y, targets=targets, x_init=start, eps=0.5, max_queries=800, early_stop=False
+    )
+    assert bool(result.nearest_distance.isfinite().all()), (
+        "the starting points are adversarial themselves"
+    )
     assert bool((digits_net(result.x_nearest).argmax(1) == targets).all())
     started = (start - x).abs().flatten(1).amax(1)
     assert bool((result.nearest_distance <= started).all())
     assert float(result.nearest_distance.median()) < 0.7 * float(started.median())
     assert bool(result.success.any())
-    assert bool((digits_net(result.x_adv[result.success]).argmax(1) == targets[result.success]).all())
+    assert bool(
+        (digits_net(result.x_adv[result.success]).argmax(1) == targets[result.success]).all()
+    )
 
 
 def test_a_wrong_starting_point_is_a_failure_of_its_sample_only(digits, digits_net):
@@ -305,7 +354,8 @@ def test_a_wrong_starting_point_is_a_failure_of_its_sample_only(digits, digits_n
     others = rays(digits_net, x[1:], targets=targets[1:], x_init=start[1:], **options)
     assert torch.equal(result.queries[1:], others.queries)
     assert bool(result.nearest_distance[1:].isfinite().all())
-    # without a verified start the sample asked for its clean check, the start, and then searched by sign directions
+    # without a verified start the sample asked for its clean check, the start, and then searched by
+    # sign directions
     assert int(result.queries[0]) > 2
     assert not torch.equal(result.x_nearest[0], start[0]) or not bool(result.success[0])
 
@@ -316,7 +366,15 @@ def test_a_start_inside_the_ball_ends_the_search_at_once(digits, digits_net):
     targets = (predicted + 1) % 10
     start = torch.stack([x[predicted == label][0] for label in targets])
     reports = []
-    result = rays(digits_net, x, targets=targets, x_init=start, eps=1.0, max_queries=50, callback=reports.append)
+    result = rays(
+        digits_net,
+        x,
+        targets=targets,
+        x_init=start,
+        eps=1.0,
+        max_queries=50,
+        callback=reports.append,
+    )
     assert bool(result.success.all())
     assert result.queries.tolist() == [2] * len(x)
     assert bool(reports[0].finished.all())
@@ -325,7 +383,10 @@ def test_a_start_inside_the_ball_ends_the_search_at_once(digits, digits_net):
 
 def test_padding_makes_batch_sizes_bitwise_equal(digits, digits_net):
     x, y = digits
-    results = [rays(digits_net, x, y, eps=0.15, max_queries=150, batch_size=size, pad_rows=8) for size in (64, 16, 5)]
+    results = [
+        rays(digits_net, x, y, eps=0.15, max_queries=150, batch_size=size, pad_rows=8)
+        for size in (64, 16, 5)
+    ]
     for other in results[1:]:
         assert torch.equal(results[0].x_nearest, other.x_nearest)
         assert torch.equal(results[0].queries, other.queries)
@@ -338,7 +399,9 @@ def test_speculation_charges_what_the_sequential_search_asks(digits, digits_net)
     results = {}
     for speculate in (False, True):
         recorder = Recorder(digits_net)
-        results[speculate] = rays(recorder, x, y, eps=0.1, max_queries=500, batch_size=64, speculate=speculate)
+        results[speculate] = rays(
+            recorder, x, y, eps=0.1, max_queries=500, batch_size=64, speculate=speculate
+        )
         calls[speculate] = len(recorder.rows)
         rows = sum(map(len, recorder.rows))
         assert rows == int((results[speculate].queries + results[speculate].wasted_rows).sum())
@@ -357,7 +420,10 @@ def test_speculation_charges_what_the_sequential_search_asks(digits, digits_net)
         ({"tol": "fine"}, "tol must be a number, got 'fine'"),
         ({"eps": "8/255"}, "eps must be a number, got '8/255'"),
         ({"seed": "one"}, "seed must be an integer"),
-        ({"sample_ids": torch.arange(3)}, r"sample_ids must have shape \(40,\) of torch.int64.*got \(3,\)"),
+        (
+            {"sample_ids": torch.arange(3)},
+            r"sample_ids must have shape \(40,\) of torch.int64.*got \(3,\)",
+        ),
         ({"speculate": 1}, "speculate must be 'auto', True or False, got 1"),
         ({"speculate": "yes"}, "speculate must be"),
         ({"max_queries": None}, "max_queries must be an integer >= 1, got None"),
@@ -402,6 +468,8 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rays(model, x, eps=0.01, max_queries=12)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     kilobytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
     assert kilobytes < 2e6

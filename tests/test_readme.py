@@ -27,7 +27,9 @@ def test_example(host, tmp_path):
     begins = re.compile(rf"^(import|from) {re.escape(host)}\b", flags=re.MULTILINE)
     (example,) = [text for text in EXAMPLES if begins.search(text)]
     assert sum(map(bool, example.splitlines())) <= 10
-    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(PRINTED[host], done.stdout), done.stdout
     assert list(tmp_path.iterdir()) == [], "an example must leave no file behind"

@@ -52,12 +52,19 @@ def page_of(out: Path) -> str:
     return (out / "index.html").read_text(encoding="utf-8")
 
 
-def test_one_page_with_the_plots_inside(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+def test_one_page_with_the_plots_inside(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset
+) -> None:
     run(tmp_path, linear_net, data)
     page = page_of(tmp_path)
-    inside = [base64.b64decode(content) for content in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    inside = [
+        base64.b64decode(content)
+        for content in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    ]
     assert inside[:2] == [(tmp_path / name).read_bytes() for name in records.PLOTS[:2]]
-    assert (tmp_path / records.PLOTS[2]).read_bytes().startswith(b"\x89PNG"), "the pictures as one file"
+    assert (tmp_path / records.PLOTS[2]).read_bytes().startswith(b"\x89PNG"), (
+        "the pictures as one file"
+    )
     assert all(content.startswith(b"\x89PNG\r\n\x1a\n") for content in inside)
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page), "nothing is fetched"
     assert "http" not in page.replace("http-equiv", "")
@@ -67,28 +74,39 @@ def test_one_page_with_the_plots_inside(tmp_path: Path, linear_net: nn.Module, d
     assert json.loads((tmp_path / records.WARNINGS).read_text()) == []
 
 
-def test_names_from_outside_are_escaped(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+def test_names_from_outside_are_escaped(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset
+) -> None:
     named = replace(data, name=HOSTILE, class_names=(HOSTILE, "b", "_c", *"3456789"))
     run(tmp_path, {HOSTILE: linear_net, "_$\\frac{": linear_net}, named)
     page = page_of(tmp_path)
     assert "<img src=x" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 5  # title, heading, card, table, pictures
+    # title, heading, card, table, pictures
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 5
     assert json.loads((tmp_path / "table.json").read_text())[0]["model"] == HOSTILE
 
 
 @pytest.mark.usefixtures("without_plots")
 def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
-    def every_other(model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any) -> AttackResult:
+    def every_other(
+        model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any
+    ) -> AttackResult:
         """An invented attack: breaks every other sample, and says nothing on its way."""
         broken = torch.arange(len(x)) % 2 == 0
         return replace(
-            rays(model, x, y, eps=eps, max_queries=1), success=broken, x_nearest=None, early_stop=False,
-            distance=torch.where(broken, eps, torch.inf), queries_to_success=torch.where(broken, 1, -1),
-        )  # fmt: skip
+            rays(model, x, y, eps=eps, max_queries=1),
+            success=broken,
+            x_nearest=None,
+            early_stop=False,
+            distance=torch.where(broken, eps, torch.inf),
+            queries_to_success=torch.where(broken, 1, -1),
+        )
 
     invented = Attack("invented", every_other, nearest=False, about="It breaks every other sample.")
     outcome = run(tmp_path, linear_net, data, attacks=("rays", invented))
-    by_attack = outcome.records.pivot_table(index="index", columns="attack", values="success", aggfunc="any")
+    by_attack = outcome.records.pivot_table(
+        index="index", columns="attack", values="success", aggfunc="any"
+    )
     worst = 1 - by_attack.any(axis=1).mean()
     assert worst < min(row.robust_accuracy for row in outcome.rows)
     assert f"<span>Robust at 0.05</span><strong>{100 * worst:.1f} %</strong>" in page_of(tmp_path)
@@ -143,7 +161,9 @@ def test_only_attacks_that_stopped_early_have_a_faint_curve(
         drawn.clear()
 
 
-def test_samples_that_are_no_images_have_no_pictures(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+def test_samples_that_are_no_images_have_no_pictures(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset
+) -> None:
     run(tmp_path, linear_net, replace(data, x=data.x.flatten(1)))
     assert not (tmp_path / "examples.png").exists()
     assert page_of(tmp_path).count("<img") == 2, "the curves"
@@ -170,8 +190,12 @@ def test_many_attacks_have_axes_for_each_model(
     run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
     curves, queries = drawn
     for figure, names in ((curves, {*attacks, "worst case"}), (queries, set(attacks))):
-        assert [axes.get_title() for axes in figure.axes] == ["a", "b"], "so many curves need axes for each model"
-        assert {text.get_text().strip().partition(" (")[0] for text in figure.legends[0].get_texts()} == names
+        assert [axes.get_title() for axes in figure.axes] == ["a", "b"], (
+            "so many curves need axes for each model"
+        )
+        assert {
+            text.get_text().strip().partition(" (")[0] for text in figure.legends[0].get_texts()
+        } == names
 
 
 @pytest.mark.parametrize("models", [2, 3, 5, 7])
@@ -184,10 +208,16 @@ def test_each_model_has_axes_and_each_column_labels(models: int) -> None:
     canvas.figure.draw_without_rendering()
     for column in (0, 1):
         own = visible[column::2]
-        labels = [any(label.get_visible() and label.get_text() for label in axes.get_xticklabels()) for axes in own]
+        labels = [
+            any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+            for axes in own
+        ]
         assert labels == [False] * (len(own) - 1) + [True], "under the last of the column only"
         assert [axes.get_xlabel() for axes in own] == [""] * (len(own) - 1) + ["radius"]
-        marked = [any(label.get_visible() and label.get_text() for label in axes.get_yticklabels()) for axes in own]
+        marked = [
+            any(label.get_visible() and label.get_text() for label in axes.get_yticklabels())
+            for axes in own
+        ]
         assert marked == [column == 0] * len(own)
 
 
@@ -222,7 +252,9 @@ def test_names_of_close_eps_do_not_overlap(make_run: Any, drawn: list[Any], mode
 
 
 @pytest.mark.parametrize("most", [2, 7, 40, 1500, 200_000])
-def test_logarithmic_axes_have_numbers_and_no_source_code(make_run: Any, drawn: list[Any], most: int) -> None:
+def test_logarithmic_axes_have_numbers_and_no_source_code(
+    make_run: Any, drawn: list[Any], most: int
+) -> None:
     one = make_run({"m": {"x": {0.1: {1, 2}}}})
     one.records["queries"] = most
     one.records.loc[one.records["success"], "queries_to_success"] = most
@@ -230,7 +262,9 @@ def test_logarithmic_axes_have_numbers_and_no_source_code(make_run: Any, drawn: 
         plots.draw([one])
     (axes,) = drawn[1].axes
     assert axes.get_xscale() == "log"
-    texts = [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))]
+    texts = [
+        label.get_text() for label in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))
+    ]
     shown = [text for text in texts if text]
     assert all(re.fullmatch(r"[\d,]+", text) for text in shown)
     assert len(shown) > 1
@@ -244,7 +278,10 @@ def test_plots_without_data_are_left_out(make_run: Any, drawn: list[Any]) -> Non
     one_right = make_run({"a": attacks, "b": attacks, "c": attacks}, wrong={"b": set(range(10))})
     drawn.clear()
     assert len(plots.draw([one_right])) == 2
-    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [["a", "b", "c"], ["a", "c"]]
+    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [
+        ["a", "b", "c"],
+        ["a", "c"],
+    ]
 
 
 def test_looks_tell_curves_apart() -> None:
@@ -253,7 +290,9 @@ def test_looks_tell_curves_apart() -> None:
         canvas = Canvas.of(names, [f"a{attack}" for attack in range(attacks)])
         assert canvas.shared == (models > 1 and attacks <= 2)
         for axes in set(canvas.axes.values()):
-            looks = [str(look) for (model, _), look in canvas.looks.items() if canvas.axes[model] is axes]
+            looks = [
+                str(look) for (model, _), look in canvas.looks.items() if canvas.axes[model] is axes
+            ]
             assert len(set(looks)) == len(looks)
 
 
@@ -263,7 +302,9 @@ def test_long_curves_keep_their_shape() -> None:
     assert len(thinned) == plots.STEPS
     assert (thinned[0], thinned[-1]) == (values[0], values[-1])
     ranks = np.searchsorted(values, thinned)
-    assert np.diff(ranks).max() <= 10_000 / plots.STEPS + 1, "no step hides more than a quarter of a percent"
+    assert np.diff(ranks).max() <= 10_000 / plots.STEPS + 1, (
+        "no step hides more than a quarter of a percent"
+    )
     assert plots._thinned(values[:7]).tolist() == values[:7].tolist()
 
 
@@ -271,7 +312,9 @@ def test_long_curves_keep_their_shape() -> None:
 
 
 def sampled(side: int = 2, channels: int = 1) -> Examples:
-    """Two samples of one class; one attack changes the first by +0.1 and -0.05, another finds nothing."""
+    """Two samples of one class; one attack changes the first by +0.1 and -0.05, another finds
+    nothing.
+    """
     original = torch.full((channels, side, side), 0.5)
     changed = original.clone()
     changed[:, 0, 0] += 0.1
@@ -282,7 +325,11 @@ def sampled(side: int = 2, channels: int = 1) -> Examples:
 
 @pytest.mark.usefixtures("without_plots")
 def test_a_picture_of_every_attack_and_its_perturbation(make_run: Any) -> None:
-    one = make_run({"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}}, examples=sampled(), class_names=[*"abcdefgh"])
+    one = make_run(
+        {"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}},
+        examples=sampled(),
+        class_names=[*"abcdefgh"],
+    )
     (sheet,) = pictures.sheets(one)
     assert [label for label, _ in sheet.originals] == ["b", "b"]
     assert sheet.originals[0][1].tolist() == [[128, 128], [128, 128]]
@@ -300,13 +347,16 @@ def test_a_picture_of_every_attack_and_its_perturbation(make_run: Any) -> None:
     contents = [base64.b64decode(found) for found in re.findall(r'base64,([^"]+)', page)]
     shown = [np.asarray(Image.open(io.BytesIO(content))).tolist() for content in contents]
     assert shown == [
-        pixels.tolist() for pixels in (sheet.originals[0][1], sheet.originals[1][1], tile.image, tile.change)
+        pixels.tolist()
+        for pixels in (sheet.originals[0][1], sheet.originals[1][1], tile.image, tile.change)
     ]
     assert page.count("none found") == 3
 
 
 def test_large_images_are_thinned_not_averaged(make_run: Any) -> None:
-    one = make_run({"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}}, examples=sampled(side=150, channels=3))
+    one = make_run(
+        {"m": {"finds": {0.1: {3}}, "fails": {0.1: set()}}}, examples=sampled(side=150, channels=3)
+    )
     one.run["data"]["shape"] = [3, 150, 150]
     (sheet,) = pictures.sheets(one)
     tile = sheet.rows[0][2][0]
@@ -319,7 +369,11 @@ def test_large_images_are_thinned_not_averaged(make_run: Any) -> None:
 
 def test_samples_that_most_attacks_broke_are_shown(data: Dataset) -> None:
     found = Found(data.x[0], 1, 0.1, True)
-    kept = {("m", "a"): {2: found, 7: found}, ("m", "b"): {7: found, 9: found}, ("n", "a"): {9: found}}
+    kept = {
+        ("m", "a"): {2: found, 7: found},
+        ("m", "b"): {7: found, 9: found},
+        ("n", "a"): {9: found},
+    }
     examples = Examples([4, 2, 9, 7], {}, {}, kept)
     assert pictures._shown(examples, 2) == [9, 7]
     assert pictures._shown(examples, 3) == [2, 9, 7]
@@ -330,7 +384,9 @@ def test_samples_that_most_attacks_broke_are_shown(data: Dataset) -> None:
 
 
 def test_a_success_inside_a_smaller_ball_is_one_inside_a_larger_ball(make_run: Any) -> None:
-    one = make_run({"m": {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}}, wrong={"m": {0}})
+    one = make_run(
+        {"m": {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}}, wrong={"m": {0}}
+    )
     assert broken(one.records, 0.1).tolist() == [index in {0, 1, 2, 4} for index in range(10)]
     assert broken(one.records, 0.2).tolist() == [index in {0, 1, 2, 4, 5} for index in range(10)]
     assert broken(one.records, 0.3).equals(broken(one.records, 0.2))
@@ -342,7 +398,12 @@ def test_a_success_inside_a_smaller_ball_is_one_inside_a_larger_ball(make_run: A
 
 def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:
     broken_by = {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}
-    doubts = ({"model": "m"}, {"model": "m", "level": "info"}, {"model": "other"}, {"model": "", "level": "warning"})
+    doubts = (
+        {"model": "m"},
+        {"model": "m", "level": "info"},
+        {"model": "other"},
+        {"model": "", "level": "warning"},
+    )
     one = make_run({"m": broken_by, "n": broken_by}, wrong={"m": {0}}, warnings=doubts)
     first, second = verdicts(one.records, one.run)
     assert (first.model, first.samples, first.clean_accuracy) == ("m", 10, 0.9)
@@ -356,15 +417,22 @@ def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:
 def search_in_a_cascade(make_run: Any) -> Any:
     """One search of ``last`` for both radii, after ``first``; 0 is misclassified.
 
-    ``first`` breaks 1 and 2 within 0.1, and 3, 4 and 5 within 0.2 only. ``last`` is given what is left within 0.1.
+    ``first`` breaks 1 and 2 within 0.1, and 3, 4 and 5 within 0.2 only. ``last`` is given what is
+    left within 0.1.
     """
-    one = make_run({"m": {"first": {0.1: {1, 2}, 0.2: {3, 4, 5}}, "last": {0.1: {6}, 0.2: {3, 4, 6, 7}}}},
-                   wrong={"m": {0}}, mode="cascade", nearest=("last",))  # fmt: skip
+    one = make_run(
+        {"m": {"first": {0.1: {1, 2}, 0.2: {3, 4, 5}}, "last": {0.1: {6}, 0.2: {3, 4, 6, 7}}}},
+        wrong={"m": {0}},
+        mode="cascade",
+        nearest=("last",),
+    )
     records = one.records
     own, index = records["attack"] == "last", records["index"]
     records.loc[own, "attacked"] = ~index.isin([0, 1, 2])
     records.loc[own, "success"] = (index == 6) | ((records["eps"] == 0.2) & index.isin([3, 4, 7]))
-    records.loc[own, "nearest_distance"] = index[own].map({3: 0.15, 4: 0.15, 6: 0.05, 7: 0.15}).fillna(np.inf)
+    records.loc[own, "nearest_distance"] = (
+        index[own].map({3: 0.15, 4: 0.15, 6: 0.05, 7: 0.15}).fillna(np.inf)
+    )
     records.loc[own & records["success"], "queries_to_success"] = 7
     records.loc[own & index.isin([3, 4]), "queries_to_success"] = 99
     return replace(one, rows=summarise(records, one.run))
@@ -373,8 +441,16 @@ def search_in_a_cascade(make_run: Any) -> Any:
 def test_a_search_for_several_eps_counts_what_was_left_at_each(make_run: Any) -> None:
     one = search_in_a_cascade(make_run)
     first, second = (row for row in one.rows if row.attack == "last")
-    assert (first.attacked, first.success_rate, first.robust_accuracy) == (7, pytest.approx(1 / 7), 0.6)
-    assert (second.attacked, second.success_rate, second.robust_accuracy) == (4, 0.5, pytest.approx(0.2))
+    assert (first.attacked, first.success_rate, first.robust_accuracy) == (
+        7,
+        pytest.approx(1 / 7),
+        0.6,
+    )
+    assert (second.attacked, second.success_rate, second.robust_accuracy) == (
+        4,
+        0.5,
+        pytest.approx(0.2),
+    )
     assert second.mean_queries == 7, "3 and 4 were broken before"
     assert first.mean_distance == second.mean_distance == pytest.approx(0.125), "of the one search"
 
@@ -393,10 +469,15 @@ def test_rows_of_a_cascade_count_what_came_before(make_run: Any) -> None:
     robust = {key: row.robust_accuracy for key, row in found.items()}
     assert robust == {("x", 0.1): 0.8, ("x", 0.2): 0.7, ("y", 0.1): 0.7, ("y", 0.2): 0.4}
     assert {key: row.attacked for key, row in found.items()} == {
-        ("x", 0.1): 9, ("x", 0.2): 8, ("y", 0.1): 8, ("y", 0.2): 6,
-    }  # fmt: skip
+        ("x", 0.1): 9,
+        ("x", 0.2): 8,
+        ("y", 0.1): 8,
+        ("y", 0.2): 6,
+    }
     assert found["x", 0.1].success_rate == pytest.approx(1 / 9)
-    assert found["y", 0.2].success_rate == pytest.approx(2 / 6), "of those it was given; the third had fallen before"
+    assert found["y", 0.2].success_rate == pytest.approx(2 / 6), (
+        "of those it was given; the third had fallen before"
+    )
     assert (found["y", 0.2].robust_low, found["y", 0.2].robust_high) == wilson(4, 10)
     assert np.isnan(found["y", 0.2].adbd), "a mean over survivors is no ADBD"
     assert found["y", 0.2].left_out == 4
@@ -412,9 +493,11 @@ def test_rows_of_a_cascade_count_what_came_before(make_run: Any) -> None:
 
 def test_each_class_has_its_shares(make_run: Any) -> None:
     one = make_run(
-        {"m": {"x": {0.1: {1}, 0.2: {5, 6}}}}, wrong={"m": {0}}, labels=[0] * 4 + [2] * 6,
+        {"m": {"x": {0.1: {1}, 0.2: {5, 6}}}},
+        wrong={"m": {0}},
+        labels=[0] * 4 + [2] * 6,
         class_names=["cat", "dog", "eel"],
-    )  # fmt: skip
+    )
     ((model, eps, (cat, eel)),) = report.by_class(one)
     assert (model, eps) == ("m", 0.2)
     assert (cat.name, cat.count, cat.clean, cat.robust) == ("cat", 4, 0.75, 0.5)
@@ -427,8 +510,17 @@ def test_the_farthest_boundary_leads(make_run: Any) -> None:
     near, far = {"x": {0.1: {1, 2}}}, {"x": {0.1: set(), 0.4: {1, 2}}}
     one = make_run({"near": near, "far": far}, nearest=("x",))
     first, second = report.leaderboard([one])
-    assert (first.model, first.adbd, first.share, first.left_out) == ("far", pytest.approx(0.2), 1.0, 8)
-    assert (second.model, second.adbd, second.share) == ("near", pytest.approx(0.05), pytest.approx(0.25))
+    assert (first.model, first.adbd, first.share, first.left_out) == (
+        "far",
+        pytest.approx(0.2),
+        1.0,
+        8,
+    )
+    assert (second.model, second.adbd, second.share) == (
+        "near",
+        pytest.approx(0.05),
+        pytest.approx(0.25),
+    )
     assert "ADBD leaderboard" in report.render([one])
     assert "ADBD leaderboard" not in report.render([make_run({"near": near})])
 
@@ -436,10 +528,17 @@ def test_the_farthest_boundary_leads(make_run: Any) -> None:
 @pytest.mark.usefixtures("without_plots")
 def test_warnings_name_their_samples(make_run: Any) -> None:
     doubt = {
-        "kind": "falsely-robust", "model": "m", "attack": None, "eps": 8 / 255, "message": f"look at {HOSTILE}",
-        "indices": list(range(300)), "ids": [10_000 + index for index in range(300)], "count": 300, "samples": 1000,
+        "kind": "falsely-robust",
+        "model": "m",
+        "attack": None,
+        "eps": 8 / 255,
+        "message": f"look at {HOSTILE}",
+        "indices": list(range(300)),
+        "ids": [10_000 + index for index in range(300)],
+        "count": 300,
+        "samples": 1000,
         "interval": [0.272, 0.329],
-    }  # fmt: skip
+    }
     page = report.render([make_run({"m": {"x": {8 / 255: {1}}}}, warnings=(doubt,))])
     assert '<a class="doubt" href="#warnings">1 warning</a>' in page
     assert "eps 8/255" in page
@@ -454,9 +553,18 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
 @pytest.mark.usefixtures("without_plots")
 def test_infos_stand_apart_from_warnings(make_run: Any) -> None:
     info = {
-        "kind": "autoattack:square-better", "model": "m", "attack": None, "eps": 0.1, "message": "by 0.3 %",
-        "indices": [4], "ids": [14], "count": 1, "samples": 10, "interval": [0.0, 0.4], "level": "info",
-    }  # fmt: skip
+        "kind": "autoattack:square-better",
+        "model": "m",
+        "attack": None,
+        "eps": 0.1,
+        "message": "by 0.3 %",
+        "indices": [4],
+        "ids": [14],
+        "count": 1,
+        "samples": 10,
+        "interval": [0.0, 0.4],
+        "level": "info",
+    }
     page = report.render([make_run({"m": {"x": {0.1: {1}}}}, warnings=(info,))])
     assert '<span class="doubt">no warnings</span>' in page
     assert '<a class="doubt info" href="#infos">1 info</a>' in page
@@ -472,10 +580,22 @@ def test_infos_stand_apart_from_warnings(make_run: Any) -> None:
 @pytest.mark.usefixtures("without_plots")
 def test_runs_with_equal_model_names_are_told_apart(make_run: Any, tmp_path: Path) -> None:
     doubt: dict[str, Any] = {
-        "kind": "range", "model": "m", "attack": None, "eps": None, "message": "odd", "indices": [], "ids": [],
-        "count": 0, "samples": 0, "interval": None,
-    }  # fmt: skip
-    first = make_run({"m": {"finds": {0.1: {3}}}, "only": {"finds": {0.1: set()}}}, name="one", examples=sampled())
+        "kind": "range",
+        "model": "m",
+        "attack": None,
+        "eps": None,
+        "message": "odd",
+        "indices": [],
+        "ids": [],
+        "count": 0,
+        "samples": 0,
+        "interval": None,
+    }
+    first = make_run(
+        {"m": {"finds": {0.1: {3}}}, "only": {"finds": {0.1: set()}}},
+        name="one",
+        examples=sampled(),
+    )
     second = make_run({"m": {"finds": {0.1: {1, 2}}}}, name="two", warnings=(doubt,))
     report.write_report(tmp_path, [first, second])
     rows = json.loads((tmp_path / "table.json").read_text())
@@ -509,11 +629,17 @@ def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path:
     assert "different panels (one: x; three: x, y)" in panels
     report.write_report(tmp_path, [first, other_data, other_eps])
     assert {path.name for path in tmp_path.glob("*.png")} == {
-        "robust_accuracy.png", "robust_accuracy-2.png", "success_queries.png", "success_queries-2.png"
-    }  # fmt: skip
+        "robust_accuracy.png",
+        "robust_accuracy-2.png",
+        "success_queries.png",
+        "success_queries-2.png",
+    }
     page = page_of(tmp_path)
     assert "Robustness of 3 runs" in page
-    assert "Robust accuracy against eps: others, 10 samples, L-infinity, eps 0.1; panel custom (independent)" in page
+    assert (
+        "Robust accuracy against eps: others, 10 samples, L-infinity, eps 0.1; panel custom (independent)"
+        in page
+    )
     assert all(model in page for model in ("<b>m</b>", "<b>n</b>", "<b>o</b>"))
     (different,) = notes([first, make_run({"m": {"x": {0.1: {3}}}}, name="two", norm="l2")])
     assert "no number compares" in different

@@ -40,22 +40,34 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return torch.stack([self.threshold - mean, mean - self.threshold], dim=1)
 
     x = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    data = Dataset(HOSTILE, x, (x.flatten(1).mean(dim=1) > 0.5).long(), class_names=(HOSTILE, "bright"))
+    data = Dataset(
+        HOSTILE, x, (x.flatten(1).mean(dim=1) > 0.5).long(), class_names=(HOSTILE, "bright")
+    )
     models = {"b": Brightness(0.5), HOSTILE: Brightness(0.45), "a": Brightness(0.55)}
     out = tmp_path_factory.mktemp("report") / "run"
     evaluate(models, data, out, eps=(0.02, 0.05), attacks=("rays", "fgsm"), max_queries=40)
     loaded = load_run(out)
     doubt = {
-        "kind": "falsely-robust", "model": HOSTILE, "attack": "rays", "eps": 0.05, "message": HOSTILE, "count": 2,
-        "indices": [3, 5], "ids": [11, 12], "samples": 30, "interval": [0.01, 0.2],
-    }  # fmt: skip
+        "kind": "falsely-robust",
+        "model": HOSTILE,
+        "attack": "rays",
+        "eps": 0.05,
+        "message": HOSTILE,
+        "count": 2,
+        "indices": [3, 5],
+        "ids": [11, 12],
+        "samples": 30,
+        "interval": [0.01, 0.2],
+    }
     write_report(out, [replace(loaded, run={**loaded.run, "warnings": [doubt]})])
     return out / "index.html"
 
 
 @pytest.fixture
 def page(report: Path) -> Iterator[Any]:
-    """The report in Chromium; whatever it complains of or fetches is collected in ``page.trouble``."""
+    """The report in Chromium; whatever it complains of or fetches is collected in
+    ``page.trouble``.
+    """
     chromium = shutil.which("chromium")
     if chromium is None:
         reason = "Chromium is not installed (the system's package `chromium`)"
@@ -79,13 +91,18 @@ def page(report: Path) -> Iterator[Any]:
 
 
 def column(page: Any, number: int) -> list[str]:
-    return [cell.inner_text() for cell in page.locator(f"#results tbody td:nth-child({number})").all()]
+    return [
+        cell.inner_text() for cell in page.locator(f"#results tbody td:nth-child({number})").all()
+    ]
 
 
 def left(page: Any) -> list[tuple[str, str, str]]:
     """Model, attack and eps of the rows that are to be seen."""
     rows = page.locator("#results tbody tr:visible").all()
-    return [tuple(row.get_attribute(f"data-{name}") for name in ("model", "attack", "eps")) for row in rows]
+    return [
+        tuple(row.get_attribute(f"data-{name}") for name in ("model", "attack", "eps"))
+        for row in rows
+    ]
 
 
 def test_opens_from_disk_without_complaint(page: Any) -> None:
@@ -162,8 +179,12 @@ def test_a_hostile_name_is_shown_as_text(page: Any) -> None:
 
 
 def test_a_script_that_slipped_in_would_not_run(page: Any) -> None:
-    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'ran = 1'}))")
-    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"ran = 2\">')")
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'ran = 1'}))"
+    )
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"ran = 2\">')"
+    )
     page.wait_for_timeout(100)
     assert page.evaluate("typeof ran") == "undefined"
     assert any("Content Security Policy" in text for text in page.trouble)
@@ -188,7 +209,9 @@ def test_follows_the_colour_scheme_and_fits_a_phone(page: Any, scheme: str) -> N
     page.set_viewport_size({"width": 390, "height": 800})
     assert (page.evaluate(BRIGHTNESS) > 128) == (scheme == "light")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.evaluate("document.getElementById('results').scrollWidth <= window.innerWidth"), "rows are blocks"
+    assert page.evaluate("document.getElementById('results').scrollWidth <= window.innerWidth"), (
+        "rows are blocks"
+    )
     page.set_viewport_size({"width": 320, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 

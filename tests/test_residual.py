@@ -16,7 +16,9 @@ from art_ext.data import load_data
 from art_ext.models import load_weights, preact_resnet18, resnet18, resolve_factory, wide_resnet
 
 # RobustBench and timm warn of their own imports; none of it is ours
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 
 SMALL: dict[str, Callable[..., nn.Sequential]] = {
     "resnet18": lambda **options: resnet18(width=4, **options),
@@ -55,11 +57,14 @@ def numbers(model: nn.Module) -> int:
 
 
 def close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=1e-9, atol=1e-9)  # in float64: only the order of sums differs
+    # in float64: only the order of sums differs
+    return torch.allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
 def stir(model: nn.Module) -> None:
-    """Give every BatchNorm scales, shifts and statistics that tell the channels and the layers apart."""
+    """Give every BatchNorm scales, shifts and statistics that tell the channels and the layers
+    apart.
+    """
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             state = layer.state_dict()  # shares memory with the layer
@@ -74,22 +79,32 @@ def stir(model: nn.Module) -> None:
 PAIRS = {
     "resnet18": (resnet18, lambda zoo: zoo.ResNet18()),
     "resnet18 with 100 classes": (
-        lambda: resnet18(100), lambda zoo: zoo.ResNet(zoo.BasicBlock, [2, 2, 2, 2], num_classes=100)
+        lambda: resnet18(100),
+        lambda zoo: zoo.ResNet(zoo.BasicBlock, [2, 2, 2, 2], num_classes=100),
     ),
     "preact_resnet18 of Rice et al.": (
         preact_resnet18,
-        lambda zoo: zoo.PreActResNet(zoo.PreActBlock, [2, 2, 2, 2], bn_before_fc=True, out_shortcut=True),
+        lambda zoo: zoo.PreActResNet(
+            zoo.PreActBlock, [2, 2, 2, 2], bn_before_fc=True, out_shortcut=True
+        ),
     ),
     "preact_resnet18 of YOPO": (
         lambda: preact_resnet18(final_norm=False),
         lambda zoo: zoo.PreActResNet(zoo.PreActBlock, [2, 2, 2, 2], out_shortcut=True),
     ),
     "preact_resnet18 as RobustBench defaults to": (
-        lambda: preact_resnet18(final_norm=False, shared_preactivation=False), lambda zoo: zoo.PreActResNet18()
+        lambda: preact_resnet18(final_norm=False, shared_preactivation=False),
+        lambda zoo: zoo.PreActResNet18(),
     ),
-    "wide_resnet 16-2": (lambda: wide_resnet(16, 2), lambda zoo: zoo.WideResNet(depth=16, widen_factor=2)),
-    "wide_resnet 10-1": (lambda: wide_resnet(10, 1), lambda zoo: zoo.WideResNet(depth=10, widen_factor=1)),
-}  # fmt: skip
+    "wide_resnet 16-2": (
+        lambda: wide_resnet(16, 2),
+        lambda zoo: zoo.WideResNet(depth=16, widen_factor=2),
+    ),
+    "wide_resnet 10-1": (
+        lambda: wide_resnet(10, 1),
+        lambda zoo: zoo.WideResNet(depth=10, widen_factor=1),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -150,7 +165,9 @@ def test_published_resnet18_loads_and_is_as_accurate_as_measured(art_ext_data):
         (wide_resnet, {"depth": 40, "widen_factor": 2}, 2_243_546),
     ],
 )
-def test_full_networks_have_the_papers_number_of_parameters(factory, arguments, expected, monkeypatch):
+def test_full_networks_have_the_papers_number_of_parameters(
+    factory, arguments, expected, monkeypatch
+):
     # tensors on meta take neither time nor memory, but Normalize reads the numbers that it is given
     monkeypatch.setattr("art_ext.models.residual.Normalize", lambda mean, std: nn.Identity())
     with torch.device("meta"):
@@ -190,10 +207,14 @@ def test_logits_are_one_row_an_image_and_the_gradient_reaches_every_pixel(small)
 
 def test_normalisation_comes_first_and_stays_out_of_the_state_dict(small):
     with_cifar, plain = small().eval(), small(mean=0.0, std=1.0).eval()
-    assert not [key for key in with_cifar.state_dict() if "normalize" in key or "mean" in key.split(".")]
+    assert not [
+        key for key in with_cifar.state_dict() if "normalize" in key or "mean" in key.split(".")
+    ]
     plain.load_state_dict(with_cifar.state_dict(), strict=True)
     x = torch.rand(2, 3, 32, 32)
-    by_hand = torch.stack([(x[:, 0] - 0.4914) / 0.2471, (x[:, 1] - 0.4822) / 0.2435, (x[:, 2] - 0.4465) / 0.2616], 1)
+    by_hand = torch.stack(
+        [(x[:, 0] - 0.4914) / 0.2471, (x[:, 1] - 0.4822) / 0.2435, (x[:, 2] - 0.4465) / 0.2616], 1
+    )
     with torch.no_grad():
         assert torch.allclose(with_cifar(x), plain(by_hand), atol=1e-4)
         assert not torch.allclose(with_cifar(x), plain(x), atol=1e-2)
@@ -202,8 +223,13 @@ def test_normalisation_comes_first_and_stays_out_of_the_state_dict(small):
 def test_initial_weights_have_the_variance_of_the_paper(small):
     model = small()
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    scaled = [layer.weight * (layer.kernel_size[0] ** 2 * layer.out_channels / 2) ** 0.5 for layer in layers]
-    assert torch.cat([weight.flatten() for weight in scaled]).std().item() == pytest.approx(1, abs=0.02)
+    scaled = [
+        layer.weight * (layer.kernel_size[0] ** 2 * layer.out_channels / 2) ** 0.5
+        for layer in layers
+    ]
+    assert torch.cat([weight.flatten() for weight in scaled]).std().item() == pytest.approx(
+        1, abs=0.02
+    )
     assert not [m for m in model.modules() if isinstance(m, nn.Linear) and m.bias.any()]
 
 

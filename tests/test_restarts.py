@@ -1,4 +1,6 @@
-"""Restarts of the attacks that begin at a random point: ledger, superset, the best outcome, the ends that are kept."""
+"""Restarts of the attacks that begin at a random point: ledger, superset, the best outcome, the
+ends that are kept.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ from torch import Tensor, nn
 
 from art_ext import torchattacks
 from art_ext.attacks import AIFGSM
-from art_ext.core.attacks import ai_fgsm, auto_pgd, hmcam, i_fgsm, m_pgd, mi_fgsm, pgd, sign_gradient
+from art_ext.core.attacks import (
+    ai_fgsm,
+    auto_pgd,
+    hmcam,
+    i_fgsm,
+    m_pgd,
+    mi_fgsm,
+    pgd,
+    sign_gradient,
+)
 from art_ext.core.metrics import all_or_nothing_success, diversity, transfer_success
 from art_ext.core.result import AttackResult, Progress
 from art_ext.data import load_data
@@ -65,7 +76,7 @@ def losses(model: Any, rows: Tensor, y: Tensor) -> Tensor:
     return nn.functional.cross_entropy(model(rows), y, reduction="none").detach()
 
 
-# ----------------------------------------------------------------------------------------------------------- ledger
+# --- ledger ---
 
 
 @EVERY
@@ -124,7 +135,7 @@ def test_the_budget_cuts_restarts_anywhere(name: str, stop_on_success: bool) -> 
     )
 
 
-# ------------------------------------------------------------------------------------------------------ best outcome
+# --- best outcome ---
 
 
 @EVERY
@@ -136,9 +147,11 @@ def test_the_first_restart_is_the_attack_with_one(
 ) -> None:
     x, y = inputs(small_net)
     options: dict[str, Any] = {
-        "norm": norm, "eps": {"linf": 0.1, "l2": 0.3, "l1": 0.8}[norm], "on_failure": on_failure,
+        "norm": norm,
+        "eps": {"linf": 0.1, "l2": 0.3, "l1": 0.8}[norm],
+        "on_failure": on_failure,
         "stop_on_success": stop_on_success,
-    }  # fmt: skip
+    }
     plain = run(name, small_net, x, y, **options)
     assert plain.samples is None
     assert same(plain, run(name, small_net, x, y, **options, num_restarts=1, keep_samples=True))
@@ -185,7 +198,9 @@ def test_a_later_target_wins_over_an_earlier_one_as_without_restarts() -> None:
     fools = torch.stack([small_net(rows).argmax(1) != y for rows in found.samples])
     second = fools[3:].any(0)
     for i in range(len(x)):
-        phase = found.samples[3:, i] if second[i] or not fools[:3, i].any() else found.samples[:3, i]
+        phase = (
+            found.samples[3:, i] if second[i] or not fools[:3, i].any() else found.samples[:3, i]
+        )
         assert any(torch.equal(found.x_adv[i], one) for one in phase)
     assert bool(second.any())
     assert bool((fools[:3].any(0) & ~second).any())
@@ -194,16 +209,31 @@ def test_a_later_target_wins_over_an_earlier_one_as_without_restarts() -> None:
 @pytest.mark.parametrize("name", ["pgd", "auto_pgd"])
 @BOTH
 def test_more_restarts_lose_no_success_on_three_networks(
-    stop_on_success: bool, name: str, digits_net: nn.Module, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+    stop_on_success: bool,
+    name: str,
+    digits_net: nn.Module,
+    linear_net: nn.Module,
+    digits: tuple[Tensor, Tensor],
 ) -> None:
     x, y = digits
     waved = waves(64, seed=3, classes=10)
     gained = 0
-    for model, labels, eps in ((digits_net, y, 0.1), (linear_net, y, 0.05), (waved, waved(x).argmax(1), 0.02)):
+    for model, labels, eps in (
+        (digits_net, y, 0.1),
+        (linear_net, y, 0.05),
+        (waved, waved(x).argmax(1), 0.02),
+    ):
         before = torch.zeros(len(x), dtype=torch.bool)
         for restarts in (1, 2, 4, 8):
             found = run(
-                name, model, x, labels, eps=eps, num_steps=3, num_restarts=restarts, stop_on_success=stop_on_success
+                name,
+                model,
+                x,
+                labels,
+                eps=eps,
+                num_steps=3,
+                num_restarts=restarts,
+                stop_on_success=stop_on_success,
             )
             assert bool((found.success | ~before).all())
             gained += int((found.success & ~before).sum()) if restarts > 1 else 0
@@ -218,7 +248,8 @@ def test_targets_are_reached_by_more_restarts() -> None:
     x, y = inputs(small_net, count=64)
     goal = (y + 1) % 3
     one, many = (
-        run("pgd", small_net, x, y, targets=goal, num_restarts=restarts, num_steps=2, eps=0.3) for restarts in (1, 8)
+        run("pgd", small_net, x, y, targets=goal, num_restarts=restarts, num_steps=2, eps=0.3)
+        for restarts in (1, 8)
     )
     assert bool((many.success | ~one.success).all())
     assert int(many.success.sum()) > int(one.success.sum())
@@ -232,30 +263,49 @@ def test_a_loss_that_is_not_a_number_is_below_every_other() -> None:
     def loss(outputs: Tensor, index: Tensor) -> Tensor:
         calls.append(1)
         value = nn.functional.cross_entropy(outputs, y[index], reduction="none")
-        return value * (torch.nan if len(calls) <= 1 + STEPS + 1 else 1.0)  # the clean check and one restart
+        # the clean check and one restart
+        return value * (torch.nan if len(calls) <= 1 + STEPS + 1 else 1.0)
 
-    found = run("pgd", small_net, x, y, loss=loss, num_restarts=2, keep_samples=True, on_failure="last", eps=1e-4)
+    found = run(
+        "pgd",
+        small_net,
+        x,
+        y,
+        loss=loss,
+        num_restarts=2,
+        keep_samples=True,
+        on_failure="last",
+        eps=1e-4,
+    )
     assert found.samples is not None
     assert not bool(found.success.any())
     assert torch.equal(found.x_adv, found.samples[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize(("name", "options"), [("pgd", {}), ("auto_pgd", {}), ("auto_pgd", {"num_targets": 2})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("pgd", {}), ("auto_pgd", {}), ("auto_pgd", {"num_targets": 2})]
+)
 def test_networks_of_another_dtype(
-    name: str, options: dict[str, Any], dtype: torch.dtype, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    name: str,
+    options: dict[str, Any],
+    dtype: torch.dtype,
+    digits_net: nn.Module,
+    digits: tuple[Tensor, Tensor],
 ) -> None:
     x, y = digits
     model = copy.deepcopy(digits_net).to(dtype)
     for stop in (False, True):
-        found = run(name, model, x, y, **options, num_restarts=2, keep_samples=True, stop_on_success=stop)
+        found = run(
+            name, model, x, y, **options, num_restarts=2, keep_samples=True, stop_on_success=stop
+        )
         assert int(found.success.sum()) > 0
         with torch.no_grad():
             wrong = model(found.x_adv.to(dtype)).argmax(1) != y
         assert bool(wrong[found.success].all())
 
 
-# ----------------------------------------------------------------------------------------------- what else depends on
+# --- what else depends on ---
 
 
 def test_callbacks_hear_of_each_sample_until_its_last_restart() -> None:
@@ -272,7 +322,8 @@ def test_callbacks_hear_of_each_sample_until_its_last_restart() -> None:
     found = run("pgd", small_net, x, y, num_restarts=3, callback=heard.append)
     for one, other in itertools.pairwise(heard):
         if len(one.index) == len(other.index):
-            assert bool((other.success | ~one.success).all())  # a success of an earlier restart stays one
+            # a success of an earlier restart stays one
+            assert bool((other.success | ~one.success).all())
     assert torch.equal(heard[-1].success, found.success[heard[-1].index])
 
 
@@ -284,7 +335,8 @@ def test_a_sample_depends_on_no_other_one(name: str) -> None:
     for stop in (False, True):
         whole = run(name, model, x, y, **options, stop_on_success=stop, batch_size=7)
         parts = [
-            run(name, model, x[at : at + 5], y[at : at + 5], **options, stop_on_success=stop) for at in range(0, 24, 5)
+            run(name, model, x[at : at + 5], y[at : at + 5], **options, stop_on_success=stop)
+            for at in range(0, 24, 5)
         ]
         joined = AttackResult.cat(parts)
         assert same(whole, joined)
@@ -326,15 +378,19 @@ def test_chains_and_restarts_are_compared_by_the_same_measures(
     fools = torch.stack([digits_net(rows).argmax(1) != y for rows in found.samples])
     share = all_or_nothing_success(found, x, y, digits_net).share
     assert share == pytest.approx(float(fools.all(0)[counted].double().mean()))
-    moved = transfer_success(found.samples, x, y, linear_net, already_adversarial=found.already_adversarial)
+    moved = transfer_success(
+        found.samples, x, y, linear_net, already_adversarial=found.already_adversarial
+    )
     assert 0 < moved.share < 1
     with pytest.raises(ValueError, match="norm must be one of 'linf', 'l2', 'l1', got 'Linf2'"):
         diversity(found, norm="Linf2")
-    with pytest.raises(ValueError, match=r"result must have samples, got none: .*keep_samples=True"):
+    with pytest.raises(
+        ValueError, match=r"result must have samples, got none: .*keep_samples=True"
+    ):
         diversity(pgd(digits_net, x, y, eps=0.1, num_steps=1, num_restarts=2, seed=0))
 
 
-# --------------------------------------------------------------------------------------------------------- bad input
+# --- bad input ---
 
 
 @EVERY
@@ -371,15 +427,25 @@ def test_restarts_of_no_samples() -> None:
     assert found.samples.shape == (3, 0, 12)
 
 
-# ------------------------------------------------------------------------------------------------------------ shells
+# --- shells ---
 
 
-def test_the_shells_make_the_restarts_of_the_core(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+def test_the_shells_make_the_restarts_of_the_core(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
     x, y = digits
     core = ai_fgsm(
-        digits_net, x, y, eps=EPS, num_steps=4, start="uniform", num_restarts=3, keep_samples=True, seed=0,
+        digits_net,
+        x,
+        y,
+        eps=EPS,
+        num_steps=4,
+        start="uniform",
+        num_restarts=3,
+        keep_samples=True,
+        seed=0,
         on_failure="last",
-    )  # fmt: skip
+    )
     assert core.samples is not None
     theirs = torchattacks.AIFGSM(
         digits_net, eps=EPS, steps=4, start="uniform", n_restarts=3, keep_samples=True, seed=0
@@ -390,9 +456,16 @@ def test_the_shells_make_the_restarts_of_the_core(digits_net: nn.Module, digits:
         digits_net, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu"
     )
     attack = AIFGSM(
-        classifier, eps=EPS, max_iter=4, start="uniform", nb_random_init=3, keep_samples=True, seed=0, batch_size=256,
+        classifier,
+        eps=EPS,
+        max_iter=4,
+        start="uniform",
+        nb_random_init=3,
+        keep_samples=True,
+        seed=0,
+        batch_size=256,
         verbose=False,
-    )  # fmt: skip
+    )
     assert np.array_equal(attack.generate(x.numpy(), y.numpy()), core.x_adv.numpy())
     assert attack.last_result is not None
     assert attack.last_result.samples is not None
@@ -403,11 +476,21 @@ def test_the_shells_make_the_restarts_of_the_core(digits_net: nn.Module, digits:
 
 def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
     options: dict[str, Any] = {
-        "eps": (EPS,), "max_queries": 100, "norm": "linf", "early_stop": False, "outputs": "logits",
-        "clip_values": (0.0, 1.0), "batch_size": 64, "device": None, "seed": 0,
-    }  # fmt: skip
+        "eps": (EPS,),
+        "max_queries": 100,
+        "norm": "linf",
+        "early_stop": False,
+        "outputs": "logits",
+        "clip_values": (0.0, 1.0),
+        "batch_size": 64,
+        "device": None,
+        "seed": 0,
+    }
     settings = Settings(**options)
-    costs = [find_attack("pgd", {"num_steps": 10, "num_restarts": restarts}).cost(settings) for restarts in (1, 3)]
+    costs = [
+        find_attack("pgd", {"num_steps": 10, "num_restarts": restarts}).cost(settings)
+        for restarts in (1, 3)
+    ]
     assert costs[1] == 3 * costs[0]
     x, y = inputs(small_net)
     attack = find_attack("pgd", {"num_steps": 10, "num_restarts": 3})
@@ -417,7 +500,7 @@ def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
         find_attack("pgd", {"num_restarts": 0}).check(small_net, x, y, settings)
 
 
-# --------------------------------------------------------------------------------------------------------- real data
+# --- real data ---
 
 
 @pytest.mark.slow
@@ -427,11 +510,17 @@ def test_eight_restarts_of_pgd_on_a_robust_network() -> None:
     if not folder:
         pytest.skip("ART_EXT_DATA names no folder with checkpoints")
     model = mnist_small_cnn()
-    model.load_state_dict(load_file(Path(folder) / "checkpoints" / "mnist_smallcnn_trades.safetensors"))
+    model.load_state_dict(
+        load_file(Path(folder) / "checkpoints" / "mnist_smallcnn_trades.safetensors")
+    )
     test = load_data("mnist").first(200)
     options: dict[str, Any] = {
-        "eps": 0.3, "num_steps": 40, "step_size": 0.01, "seed": 0, "stop_on_success": True,
-    }  # fmt: skip
+        "eps": 0.3,
+        "num_steps": 40,
+        "step_size": 0.01,
+        "seed": 0,
+        "stop_on_success": True,
+    }
     one = pgd(model, test.x, test.y, **options)
     many = pgd(model, test.x, test.y, **options, num_restarts=8)
     assert 1 - float(one.success.double().mean()) == pytest.approx(0.965, abs=0.01)

@@ -65,7 +65,9 @@ def test_the_result_of_autoattack_comes_back_with_its_flags(tmp_path):
     plain = pgd(model, *inputs(model), eps=0.1)
     own = {field.name: getattr(plain, field.name) for field in fields(plain)}
     flags = (Flag("dynamic", True, "it said so"), Flag("classes", False, ""))
-    result = AutoAttackResult(**own, flags=flags, accuracies={"clean": 0.5}, broken_by=torch.tensor([0, -1]))
+    result = AutoAttackResult(
+        **own, flags=flags, accuracies={"clean": 0.5}, broken_by=torch.tensor([0, -1])
+    )
     result.save(tmp_path / "result")
     same(AutoAttackResult.load(tmp_path / "result"), result)
     same(AttackResult.load(tmp_path / "result"), plain)
@@ -80,9 +82,13 @@ def test_other_files_are_refused_by_name(tmp_path):
     save_file({"weight": torch.ones(2)}, tmp_path / "weights")
     (tmp_path / "text").write_text("{}")
     for name in ("pickle", "weights", "text"):
-        with pytest.raises(ValueError, match=f"must name a file that AttackResult.save wrote, got .*{name}"):
+        with pytest.raises(
+            ValueError, match=f"must name a file that AttackResult.save wrote, got .*{name}"
+        ):
             AttackResult.load(tmp_path / name)
     content = json.dumps({"plain": {"norm": "linf"}, "named": {}})
     save_file({"success": torch.ones(2)}, tmp_path / "half", {"art_ext.AttackResult": content})
-    with pytest.raises(ValueError, match=r"holds no already_adversarial, distance, .*, which AttackResult needs"):
+    with pytest.raises(
+        ValueError, match=r"holds no already_adversarial, distance, .*, which AttackResult needs"
+    ):
         AttackResult.load(tmp_path / "half")

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from art_ext.adapters.robustbench import autoattack_bridge, import_robustbench
 
 # RobustBench and timm warn of their own imports; none of it is ours
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def model() -> nn.Module:
     """A random network over 8x8 images: its own predictions are the truth."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)).eval()
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)
+        ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def adversary(model: nn.Module) -> Callable[..., Any]:
         with autoattack_bridge():
             from autoattack import AutoAttack
 
-            attack = AutoAttack(model, "Linf", 0.1, 0, False, version="custom", device="cpu", **arguments)
+            attack = AutoAttack(
+                model, "Linf", 0.1, 0, False, version="custom", device="cpu", **arguments
+            )
         attack.apgd.n_iter = 5
         attack.apgd.n_restarts = 1
         return attack
@@ -84,28 +90,39 @@ def test_bridged_autoattack_returns_only_images(
     assert torch.equal(adversarial[12:], x[12:])  # wrong before: not attacked
     fooled = model(adversarial)[:12].argmax(dim=1) != y[:12]
     assert fooled.any()
-    assert torch.equal((adversarial != x).flatten(1).any(dim=1)[:12], fooled)  # failures come back unchanged
+    # failures come back unchanged
+    assert torch.equal((adversarial != x).flatten(1).any(dim=1)[:12], fooled)
 
 
 def test_bridged_autoattack_returns_labels_on_request(
     adversary: Callable[..., Any], model: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
     x, y = images
-    adversarial, labels = adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(x, y, bs=8, return_labels=True)
+    adversarial, labels = adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(
+        x, y, bs=8, return_labels=True
+    )
     assert torch.equal(labels, model(adversarial).argmax(dim=1))
-    assert torch.equal(adversarial, adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(x, y, bs=8))
+    assert torch.equal(
+        adversarial, adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(x, y, bs=8)
+    )
 
 
 def test_attacks_one_by_one(adversary: Callable[..., Any], images: tuple[Tensor, Tensor]) -> None:
     x, y = images
     attack = adversary()
-    attack.attacks_to_run = ["apgd-ce", "apgd-dlr"]  # callers of the old package set the list afterwards
+    # callers of the old package set the list afterwards
+    attack.attacks_to_run = ["apgd-ce", "apgd-dlr"]
     results = attack.run_standard_evaluation_individual(x, y, bs=16)
     assert list(results) == attack.attacks_to_run == ["apgd-ce", "apgd-dlr"]
-    assert torch.equal(results["apgd-ce"], adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(x, y, bs=16))
+    assert torch.equal(
+        results["apgd-ce"],
+        adversary(attacks_to_run=["apgd-ce"]).run_standard_evaluation(x, y, bs=16),
+    )
 
 
-def test_trace_function_survives(adversary: Callable[..., Any], images: tuple[Tensor, Tensor]) -> None:
+def test_trace_function_survives(
+    adversary: Callable[..., Any], images: tuple[Tensor, Tensor]
+) -> None:
     x, y = images
     before = sys.gettrace()
 
@@ -122,7 +139,9 @@ def test_trace_function_survives(adversary: Callable[..., Any], images: tuple[Te
 
 
 @pytest.mark.parametrize("unsupported", [{"is_tf_model": True}, {"log_path": "log.txt"}])
-def test_what_pyautoattack_lacks_is_refused(unsupported: dict[str, object], adversary: Callable[..., Any]) -> None:
+def test_what_pyautoattack_lacks_is_refused(
+    unsupported: dict[str, object], adversary: Callable[..., Any]
+) -> None:
     with pytest.raises(ValueError, match=next(iter(unsupported))):
         adversary(**unsupported)
 
@@ -159,7 +178,9 @@ def import_with(site: Path) -> str:
         "from art_ext.adapters.robustbench import import_robustbench\n"
         "try:\n    import_robustbench()\nexcept ImportError as error:\n    print(error)\n"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_torchattacks_stub_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Runs that are killed, shared by processes, united from folders, or given bad input: nothing is lost or mixed up."""
+"""Runs that are killed, shared by processes, united from folders, or given bad input: nothing is
+lost or mixed up.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,17 @@ from torch import Tensor, nn
 from art_ext.core import attacks as core_attacks
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
-from art_ext.evaluation import Attack, Watcher, evaluate, load_images, load_run, merge, read_records, read_run, report
+from art_ext.evaluation import (
+    Attack,
+    Watcher,
+    evaluate,
+    load_images,
+    load_run,
+    merge,
+    read_records,
+    read_run,
+    report,
+)
 from art_ext.evaluation.differences import differences
 from art_ext.evaluation.folder import CHUNKS, open_run
 
@@ -30,13 +42,19 @@ KILLER = Path(__file__).with_name("_killing_evaluation.py")
 
 @pytest.fixture(autouse=True)
 def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_report", lambda folder, loaded: (folder / "index.html").write_text("report"))
+    monkeypatch.setattr(
+        report, "write_report", lambda folder, loaded: (folder / "index.html").write_text("report")
+    )
 
 
 @pytest.fixture
 def run(linear_net: nn.Module, data: Dataset) -> Any:
     def call(out: Path, **options: Any) -> Any:
-        settings = {"attacks": ("pgd", "rays"), "attack_args": {"pgd": {"num_steps": 4}}, "mode": "cascade"}
+        settings = {
+            "attacks": ("pgd", "rays"),
+            "attack_args": {"pgd": {"num_steps": 4}},
+            "mode": "cascade",
+        }
         more = {"eps": EPS, "max_queries": 40, "chunk_size": 9, **options}
         return evaluate(**{"models": linear_net, "data": data, "out": out, **settings, **more})
 
@@ -58,7 +76,11 @@ def rows_of(outcome: Any) -> str:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def interrupted(run: Any, out: Path, after: int, **options: Any) -> None:
@@ -85,17 +107,24 @@ class TestGoingOn:
         pd.testing.assert_frame_equal(comparable(again.records), comparable(whole.records))
         pd.testing.assert_frame_equal(read_records(tmp_path / "cut"), again.records)
         kept = content(tmp_path / "cut" / CHUNKS)
-        assert {name: kept[name] for name in before} == before, "what had ended is not computed again"
+        assert {name: kept[name] for name in before} == before, (
+            "what had ended is not computed again"
+        )
 
-    def test_a_complete_run_is_not_computed_again(self, tmp_path: Path, run: Any, linear_net: nn.Module) -> None:
+    def test_a_complete_run_is_not_computed_again(
+        self, tmp_path: Path, run: Any, linear_net: nn.Module
+    ) -> None:
         first = run(tmp_path / "run")
-        (tmp_path / "run" / "records.parquet").write_bytes(b"damaged")  # and what is written at the end is mended
+        # and what is written at the end is mended
+        (tmp_path / "run" / "records.parquet").write_bytes(b"damaged")
         asked = []
         hook = linear_net.register_forward_hook(lambda *_: asked.append(1))
         again = run(tmp_path / "run")
         hook.remove()
         pd.testing.assert_frame_equal(again.records, first.records)
-        assert len(asked) == 2 * 5 + 3, "the clean pass only: a look and a gradient for each chunk, one batch repeated"
+        assert len(asked) == 2 * 5 + 3, (
+            "the clean pass only: a look and a gradient for each chunk, one batch repeated"
+        )
         pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records)
 
     def test_a_seed_that_was_drawn_stays(self, tmp_path: Path, run: Any) -> None:
@@ -111,13 +140,20 @@ class TestGoingOn:
         torn = sorted((tmp_path / "run" / CHUNKS).glob("*-00002.parquet"))[1]
         torn.write_bytes(torn.read_bytes()[:100])
         before = content(tmp_path / "run")
-        with pytest.raises(ValueError, match=rf"{torn.name} is damaged .* remove this file and run the same command"):
+        with pytest.raises(
+            ValueError,
+            match=rf"{torn.name} is damaged .* remove this file and run the same command",
+        ):
             run(tmp_path / "run")
         assert content(tmp_path / "run") == before
         torn.unlink()
-        pd.testing.assert_frame_equal(comparable(run(tmp_path / "run").records), comparable(whole.records))
+        pd.testing.assert_frame_equal(
+            comparable(run(tmp_path / "run").records), comparable(whole.records)
+        )
 
-    def test_a_full_disk_loses_nothing(self, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_loses_nothing(
+        self, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         whole = run(tmp_path / "whole")
         left, fsync = [25], os.fsync
 
@@ -129,13 +165,17 @@ class TestGoingOn:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
-            with pytest.raises(OSError, match=r"No space left on device: cannot write .*run the same command again"):
+            with pytest.raises(
+                OSError, match=r"No space left on device: cannot write .*run the same command again"
+            ):
                 run(tmp_path / "run")
         folder = open_run(tmp_path / "run")
         done = [unit for unit in folder.units() if folder.holds(unit)]
         assert 0 < len(done) < len(folder.units())
         assert not list((tmp_path / "run" / CHUNKS).glob(".*.tmp"))
-        pd.testing.assert_frame_equal(comparable(run(tmp_path / "run").records), comparable(whole.records))
+        pd.testing.assert_frame_equal(
+            comparable(run(tmp_path / "run").records), comparable(whole.records)
+        )
 
     def test_leftovers_of_a_killed_writer_do_not_disturb(self, tmp_path: Path, run: Any) -> None:
         (tmp_path / "run" / CHUNKS).mkdir(parents=True)
@@ -148,17 +188,28 @@ class TestGoingOn:
     @pytest.mark.slow
     def test_killed_twenty_times(self, tmp_path: Path) -> None:
         outcome = subprocess.run(
-            [sys.executable, str(KILLER), str(tmp_path), "20", "6"], capture_output=True, text=True, timeout=300,
+            [sys.executable, str(KILLER), str(tmp_path), "20", "6"],
+            capture_output=True,
+            text=True,
+            timeout=300,
             cwd=tmp_path,
-        )  # fmt: skip
+        )
         assert outcome.returncode == 0, outcome.stderr
         happened = json.loads(outcome.stdout)
         assert happened["statuses"] == [0, 0], outcome.stderr
         assert len(happened["killed"]) >= 12
-        assert set(happened["killed"]) >= {"attack", "torn file", "before the rename", "after the rename"}
+        assert set(happened["killed"]) >= {
+            "attack",
+            "torn file",
+            "before the rename",
+            "after the rename",
+        }
         whole, killed = (read_records(tmp_path / name) for name in ("whole", "killed"))
         pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
-        names = [sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("whole", "killed")]
+        names = [
+            sorted(path.name for path in (tmp_path / name).rglob("*"))
+            for name in ("whole", "killed")
+        ]
         assert names[0] == names[1], "no temporary file stays"
 
 
@@ -170,7 +221,10 @@ class TestAnotherConfiguration:
             ({"eps": (0.05,)}, "eps: 0.05, 0.1 there, 0.05 here"),
             ({"attacks": ("rays",), "attack_args": None}, "attacks: pgd, rays there, rays here"),
             ({"attacks": ("pgd", "nes")}, "attacks: pgd, rays there, pgd, nes here"),
-            ({"attack_args": {"pgd": {"num_steps": 5}}}, "attack_args.pgd.num_steps: 4 there, 5 here"),
+            (
+                {"attack_args": {"pgd": {"num_steps": 5}}},
+                "attack_args.pgd.num_steps: 4 there, 5 here",
+            ),
             ({"mode": "independent"}, "mode: cascade there, independent here"),
             ({"seed": 1}, "seed: 0 there, 1 here"),
             ({"chunk_size": 10}, "chunk_size: 9 there, 10 here"),
@@ -192,22 +246,37 @@ class TestAnotherConfiguration:
     ) -> None:
         run(tmp_path / "run")
         other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-        with pytest.raises(ValueError, match=r"holds another run \(weights of the model: other values there\): choose"):
+        with pytest.raises(
+            ValueError,
+            match=r"holds another run \(weights of the model: other values there\): choose",
+        ):
             run(tmp_path / "run", models=other)
-        with pytest.raises(ValueError, match=r"holds another run \(model: model there, mine here\)"):
+        with pytest.raises(
+            ValueError, match=r"holds another run \(model: model there, mine here\)"
+        ):
             run(tmp_path / "run", models={"mine": linear_net})
-        with pytest.raises(ValueError, match=r"holds another run \(number of samples: 40 there, 30 here\)"):
+        with pytest.raises(
+            ValueError, match=r"holds another run \(number of samples: 40 there, 30 here\)"
+        ):
             run(tmp_path / "run", data=data.first(30))
-        with pytest.raises(ValueError, match=r"another run \(class of the model: Sequential there, Linear here; "):
+        with pytest.raises(
+            ValueError, match=r"another run \(class of the model: Sequential there, Linear here; "
+        ):
             run(tmp_path / "run", models=nn.Linear(64, 10))
         x = data.x.clone()
         x[3, 0, 0, 0] = 0.5
-        with pytest.raises(ValueError, match=r"holds another run \(data: other samples or labels there\)"):
+        with pytest.raises(
+            ValueError, match=r"holds another run \(data: other samples or labels there\)"
+        ):
             run(tmp_path / "run", data=replace(data, x=x))
-        with pytest.raises(ValueError, match=r"holds another run \(data: other samples or labels there\)"):
+        with pytest.raises(
+            ValueError, match=r"holds another run \(data: other samples or labels there\)"
+        ):
             run(tmp_path / "run", data=replace(data, y=(data.y + 1) % 10))
 
-    def test_a_callable_that_answers_otherwise(self, tmp_path: Path, run: Any, linear_net: nn.Module) -> None:
+    def test_a_callable_that_answers_otherwise(
+        self, tmp_path: Path, run: Any, linear_net: nn.Module
+    ) -> None:
         options: dict[str, Any] = {"attacks": ("rays",), "attack_args": None}
 
         def same(x: Tensor) -> Tensor:
@@ -219,15 +288,21 @@ class TestAnotherConfiguration:
 
         rolled.__name__ = "same"  # or the difference would be seen without asking
         run(tmp_path / "run", models=same, shard=(1, 2), **options)
-        with pytest.raises(ValueError, match=r"records of another model 'model': sample 9 was answered otherwise"):
+        with pytest.raises(
+            ValueError, match=r"records of another model 'model': sample 9 was answered otherwise"
+        ):
             run(tmp_path / "run", models=rolled, **options)
-        assert not list((tmp_path / "run" / CHUNKS).glob("000-00000.*")), "nothing of it was written"
+        assert not list((tmp_path / "run" / CHUNKS).glob("000-00000.*")), (
+            "nothing of it was written"
+        )
         run(tmp_path / "run", models=same, **options)
 
 
 class TestSharing:
     @pytest.mark.parametrize("count", [2, 3])
-    def test_shards_in_folders_of_their_own_unite(self, tmp_path: Path, run: Any, count: int) -> None:
+    def test_shards_in_folders_of_their_own_unite(
+        self, tmp_path: Path, run: Any, count: int
+    ) -> None:
         whole = run(tmp_path / "whole")
         parts = [run(tmp_path / f"part {part}", shard=(part, count)) for part in range(count)]
         assert all(part.missing for part in parts)
@@ -238,10 +313,17 @@ class TestSharing:
         pd.testing.assert_frame_equal(comparable(united.records), comparable(whole.records))
         assert rows_of(united) == rows_of(whole)
         assert (tmp_path / "united" / "index.html").exists()
-        loaded, other = load_run(tmp_path / "united").examples, load_run(tmp_path / "whole").examples
+        loaded, other = (
+            load_run(tmp_path / "united").examples,
+            load_run(tmp_path / "whole").examples,
+        )
         assert loaded is not None
         assert other is not None
-        assert (loaded.index, loaded.labels, loaded.found.keys()) == (other.index, other.labels, other.found.keys())
+        assert (loaded.index, loaded.labels, loaded.found.keys()) == (
+            other.index,
+            other.labels,
+            other.found.keys(),
+        )
 
     def test_shards_in_one_folder_need_no_merge(self, tmp_path: Path, run: Any) -> None:
         whole = run(tmp_path / "whole")
@@ -252,8 +334,12 @@ class TestSharing:
         pd.testing.assert_frame_equal(comparable(last.records), comparable(whole.records))
         assert read_run(tmp_path / "run")["state"] == "complete"  # type: ignore[index]
 
-    def test_who_ends_while_others_still_work_counts_what_has_ended(self, tmp_path: Path, run: Any) -> None:
-        """In a cascade the other process has broken samples that its later attacks have not come to."""
+    def test_who_ends_while_others_still_work_counts_what_has_ended(
+        self, tmp_path: Path, run: Any
+    ) -> None:
+        """In a cascade the other process has broken samples that its later attacks have not come
+        to.
+        """
         whole = run(tmp_path / "whole")
         run(tmp_path / "run", shard=(0, 2))
         for late in open_run(tmp_path / "run").units():
@@ -265,13 +351,21 @@ class TestSharing:
         hits = whole.records[fell]
         for row in part.rows:
             attacks = ["pgd", "rays"][: 1 + (row.attack == "rays")]
-            shown = part.records[(part.records["attack"] == row.attack) & (part.records["eps"] == row.eps)]["index"]
+            shown = part.records[
+                (part.records["attack"] == row.attack) & (part.records["eps"] == row.eps)
+            ]["index"]
             known = hits[hits["attack"].isin(attacks) & (hits["eps"] <= row.eps)]["index"]
             assert row.samples == len(shown)
-            assert row.robust_accuracy == pytest.approx(1 - len(set(shown) & set(known)) / len(shown))
+            assert row.robust_accuracy == pytest.approx(
+                1 - len(set(shown) & set(known)) / len(shown)
+            )
 
-    def test_processes_that_begin_at_the_same_moment(self, tmp_path: Path, run: Any, monkeypatch: Any) -> None:
-        """At every file that one process puts in its place, another comes and looks whether the folder is its own."""
+    def test_processes_that_begin_at_the_same_moment(
+        self, tmp_path: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        """At every file that one process puts in its place, another comes and looks whether the
+        folder is its own.
+        """
         out, place = tmp_path / "run", os.replace
         looks: list[Any] = []
 
@@ -286,31 +380,42 @@ class TestSharing:
         monkeypatch.setattr(os, "replace", place)
         assert len(looks) > 3
         assert first.missing == 0
-        pd.testing.assert_frame_equal(comparable(first.records), comparable(run(tmp_path / "whole").records))
+        pd.testing.assert_frame_equal(
+            comparable(first.records), comparable(run(tmp_path / "whole").records)
+        )
 
-    def test_what_is_missing_after_a_merge_is_done_by_the_same_command(self, tmp_path: Path, run: Any) -> None:
+    def test_what_is_missing_after_a_merge_is_done_by_the_same_command(
+        self, tmp_path: Path, run: Any
+    ) -> None:
         whole = run(tmp_path / "whole", chunk_size=None, batch_size=6)
         folders = []
         for part in (0, 2):
             run(tmp_path / str(part), chunk_size=None, batch_size=6, shard=(part, 3))
             folders.append(tmp_path / str(part))
         assert merge(folders, tmp_path / "united").missing
-        rest = run(tmp_path / "united", chunk_size=None, batch_size=6)  # with the chunks that it finds
+        # with the chunks that it finds
+        rest = run(tmp_path / "united", chunk_size=None, batch_size=6)
         assert rest.missing == 0
-        pd.testing.assert_frame_equal(comparable(rest.records)[["index", "success"]].groupby("index").any(),
-                                      comparable(whole.records)[["index", "success"]].groupby("index").any())
+        pd.testing.assert_frame_equal(
+            comparable(rest.records)[["index", "success"]].groupby("index").any(),
+            comparable(whole.records)[["index", "success"]].groupby("index").any(),
+        )
 
     def test_overlapping_folders_are_refused(self, tmp_path: Path, run: Any) -> None:
         for name in "ab":
             run(tmp_path / name, shard=(0, 2))
-        with pytest.raises(ValueError, match=r"overlap: both hold pgd on model for samples 0 to 8. .*--shard"):
+        with pytest.raises(
+            ValueError, match=r"overlap: both hold pgd on model for samples 0 to 8. .*--shard"
+        ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         assert not (tmp_path / "united").exists()
 
     def test_another_run_is_refused_with_the_differences(self, tmp_path: Path, run: Any) -> None:
         run(tmp_path / "a", shard=(0, 2))
         run(tmp_path / "b", shard=(1, 2), max_queries=50)
-        with pytest.raises(ValueError, match=r"holds another run than .*max_queries: 50 there, 40 here"):
+        with pytest.raises(
+            ValueError, match=r"holds another run than .*max_queries: 50 there, 40 here"
+        ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
 
     def test_foreign_records_are_refused(self, tmp_path: Path, run: Any) -> None:
@@ -318,17 +423,24 @@ class TestSharing:
             run(tmp_path / name, shard=(part, 2))
         chunks = tmp_path / "b" / CHUNKS
         shutil.copy(chunks / "000-00001.parquet", chunks / "000-00003.parquet")
-        with pytest.raises(ValueError, match=r"000-00003.parquet holds foreign records: wanted pgd on model for sampl"):
+        with pytest.raises(
+            ValueError,
+            match=r"000-00003.parquet holds foreign records: wanted pgd on model for sampl",
+        ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         shutil.copy(chunks / "000-00001.parquet", chunks / "009-00001.parquet")
         (chunks / "000-00003.parquet").unlink()
-        with pytest.raises(ValueError, match=r"009-00001.parquet holds foreign records: the run has no such unit"):
+        with pytest.raises(
+            ValueError, match=r"009-00001.parquet holds foreign records: the run has no such unit"
+        ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         (chunks / "009-00001.parquet").unlink()
         rows = pd.read_parquet(chunks / "000-00001.parquet")
         rows["id"] += 1
         rows.to_parquet(chunks / "000-00001.parquet", index=False)
-        with pytest.raises(ValueError, match=r"foreign records: sample 9 is another one than elsewhere"):
+        with pytest.raises(
+            ValueError, match=r"foreign records: sample 9 is another one than elsewhere"
+        ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         assert not (tmp_path / "united").exists()
 
@@ -347,7 +459,9 @@ class TestSharing:
             ({"shard": (0, 2), "overwrite": True}, "do not overwrite"),
         ],
     )
-    def test_bad_shares(self, tmp_path: Path, run: Any, options: dict[str, Any], message: str) -> None:
+    def test_bad_shares(
+        self, tmp_path: Path, run: Any, options: dict[str, Any], message: str
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             run(tmp_path / "run", **options)
         assert not (tmp_path / "run").exists()
@@ -358,7 +472,9 @@ class TestSharing:
 
 
 class TestImages:
-    def test_all_are_kept_when_asked_for(self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset) -> None:
+    def test_all_are_kept_when_asked_for(
+        self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset
+    ) -> None:
         outcome = run(tmp_path / "run", save_images=True)
         right = linear_net(data.x).argmax(dim=1) == data.y
         for eps in EPS:
@@ -388,16 +504,25 @@ class TestImages:
             for position, one in mine.items():
                 other = every.found[key][position]
                 assert torch.equal(one.x, other.x)
-                assert (one.label, one.distance, one.success) == (other.label, other.distance, other.success)
+                assert (one.label, one.distance, one.success) == (
+                    other.label,
+                    other.distance,
+                    other.success,
+                )
 
     def test_none_are_kept_otherwise(self, tmp_path: Path, run: Any) -> None:
         run(tmp_path / "run")
-        with pytest.raises(ValueError, match="keeps no images: evaluate in a new folder with --save-images"):
+        with pytest.raises(
+            ValueError, match="keeps no images: evaluate in a new folder with --save-images"
+        ):
             load_images(tmp_path / "run", "model", 0.1)
 
     def test_unknown_models_and_radii(self, tmp_path: Path, run: Any) -> None:
         run(tmp_path / "run", save_images=True)
-        with pytest.raises(ValueError, match=r"has the models model and the radii \[0.05, 0.1\], got 'other' and 0.1"):
+        with pytest.raises(
+            ValueError,
+            match=r"has the models model and the radii \[0.05, 0.1\], got 'other' and 0.1",
+        ):
             load_images(tmp_path / "run", "other", 0.1)
 
 
@@ -407,9 +532,12 @@ class TestBadInput:
             load_data("nowhere.npz")
 
     @pytest.mark.parametrize(
-        ("label", "message"), [(10, "labels must be below 10, the model's width"), (-1, "must be at least 0, got -1")]
+        ("label", "message"),
+        [(10, "labels must be below 10, the model's width"), (-1, "must be at least 0, got -1")],
     )
-    def test_labels_out_of_range(self, tmp_path: Path, run: Any, data: Dataset, label: int, message: str) -> None:
+    def test_labels_out_of_range(
+        self, tmp_path: Path, run: Any, data: Dataset, label: int, message: str
+    ) -> None:
         y = data.y.clone()
         y[30] = label
         with pytest.raises(ValueError, match=message):
@@ -421,7 +549,9 @@ class TestBadInput:
             run(tmp_path / "run", data=replace(data, x=data.x[:, :, ::2, ::2]))
         assert not (tmp_path / "run").exists()
 
-    def test_nan_logits(self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset) -> None:
+    def test_nan_logits(
+        self, tmp_path: Path, run: Any, linear_net: nn.Module, data: Dataset
+    ) -> None:
         poisoned = data.x[30].clone()
 
         class Poisoned(nn.Module):
@@ -445,15 +575,20 @@ def test_flags_of_an_attack_become_warnings(tmp_path: Path, run: Any) -> None:
     class Flagged(AttackResult):
         flags: tuple[Flag, ...] = ()
 
-    def attack(model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any) -> AttackResult:
+    def attack(
+        model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any
+    ) -> AttackResult:
         found = core_attacks.fgsm(model, x, y, eps=eps)
         flags = (Flag("dynamic", True, "seen"), Flag("classes", False, ""))
         return Flagged(**{one.name: getattr(found, one.name) for one in fields(found)}, flags=flags)
 
     member = Attack("flagged", attack, nearest=False, about="FGSM with flags.")
     outcome = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)
-    assert [(one.kind, one.eps, one.message) for one in outcome.warnings] == [("autoattack:dynamic", 0.1, "seen")]
-    again = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)  # read back from the units
+    assert [(one.kind, one.eps, one.message) for one in outcome.warnings] == [
+        ("autoattack:dynamic", 0.1, "seen")
+    ]
+    # read back from the units
+    again = run(tmp_path / "run", attacks=(member,), attack_args=None, eps=0.1)
     assert len(list((tmp_path / "run" / CHUNKS).glob("000-*.json"))) == 5, "one for each chunk"
     assert again.warnings == outcome.warnings
     assert [one["kind"] for one in read_run(tmp_path / "run")["warnings"]] == ["autoattack:dynamic"]  # type: ignore[index]
@@ -463,23 +598,39 @@ class TestDifferences:
     """In the words of the options; how the work is cut is nobody's word."""
 
     RUN: ClassVar[dict[str, Any]] = {
-        "arguments": {"command": "evaluate", "models": ["a", "b"], "samples": 9, "n": 9, "path": "x"},
-        "identity": {"models": {"a": {"class": "Net", "state": "1"}, "b": {"class": "Net", "state": "2"}}, "data": "3"},
+        "arguments": {
+            "command": "evaluate",
+            "models": ["a", "b"],
+            "samples": 9,
+            "n": 9,
+            "path": "x",
+        },
+        "identity": {
+            "models": {"a": {"class": "Net", "state": "1"}, "b": {"class": "Net", "state": "2"}},
+            "data": "3",
+        },
         "plan": {"samples": 9, "chunk_size": 4, "searches": [1]},
-    }  # fmt: skip
+    }
 
     def changed(self, part: str, **values: Any) -> dict[str, Any]:
         return {**self.RUN, part: {**self.RUN[part], **values}}
 
     def test_none_between_a_run_and_itself_wherever_things_lie(self) -> None:
         assert differences(self.RUN, self.RUN) == []
-        assert differences(self.changed("arguments", path="elsewhere", weights="there"), self.RUN) == []
+        assert (
+            differences(self.changed("arguments", path="elsewhere", weights="there"), self.RUN)
+            == []
+        )
 
     @pytest.mark.parametrize(
         ("part", "values", "phrases"),
         [
             ("arguments", {"command": "demo", "seed": 3}, ["command: evaluate there, demo here"]),
-            ("arguments", {"attack_args": {"pgd": {"tol": 3}}}, ["attack_args.pgd.tol: none there, 3 here"]),
+            (
+                "arguments",
+                {"attack_args": {"pgd": {"tol": 3}}},
+                ["attack_args.pgd.tol: none there, 3 here"],
+            ),
             ("arguments", {"seed": 3}, ["seed: none there, 3 here"]),
             ("arguments", {"model": "m" * 80}, ["model: another value there"]),
             ("identity", {"art-ext": "9"}, ["version of art-ext: none there, 9 here"]),
@@ -495,5 +646,6 @@ class TestDifferences:
     def test_of_several_models_the_one_that_differs_is_named(self) -> None:
         models = {"a": {"class": "Net", "state": "1"}, "b": {"class": "Other", "state": "5"}}
         assert differences(self.changed("identity", models=models), self.RUN) == [
-            "class of b: Net there, Other here", "weights of b: other values there",
-        ]  # fmt: skip
+            "class of b: Net there, Other here",
+            "weights of b: other values there",
+        ]

@@ -1,4 +1,6 @@
-"""FGSM, I-FGSM, PGD, MI-FGSM, M-PGD and AI-FGSM against the textbook, iterate by iterate, and against closed forms."""
+"""FGSM, I-FGSM, PGD, MI-FGSM, M-PGD and AI-FGSM against the textbook, iterate by iterate, and
+against closed forms.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from tests.toys import Recorder, inputs, linear, small_net, waves
 
 WAVES = waves(12, seed=5)
 EPS = 0.1
-FRONTS = {"fgsm": fgsm, "i_fgsm": i_fgsm, "mi_fgsm": mi_fgsm, "pgd": pgd, "m_pgd": m_pgd, "ai_fgsm": ai_fgsm}
+FRONTS = {
+    "fgsm": fgsm,
+    "i_fgsm": i_fgsm,
+    "mi_fgsm": mi_fgsm,
+    "pgd": pgd,
+    "m_pgd": m_pgd,
+    "ai_fgsm": ai_fgsm,
+}
 FROM_INPUT = ["fgsm", "i_fgsm", "mi_fgsm", "ai_fgsm"]
 RANDOM = ["pgd", "m_pgd"]
 
@@ -23,20 +32,28 @@ RANDOM = ["pgd", "m_pgd"]
 def gradient(model, rows, y, sign=1.0):
     """The gradient of each row's own cross-entropy."""
     rows = rows.detach().requires_grad_(True)
-    (g,) = torch.autograd.grad(sign * functional.cross_entropy(model(rows), y, reduction="sum"), rows)
+    (g,) = torch.autograd.grad(
+        sign * functional.cross_entropy(model(rows), y, reduction="sum"), rows
+    )
     return g
 
 
 def into_ball(rows, x, eps, norm="linf"):
-    """Textbook projection: onto the ball around x by the definition of each norm, then to the box."""
+    """Textbook projection: onto the ball around x by the definition of each norm, then to the
+    box.
+    """
     delta = rows.clamp(0, 1) - x if norm != "linf" else rows - x
     if norm == "linf":
         delta = delta.clamp(-eps, eps)
     elif norm == "l2":
         delta = delta / (delta.norm(dim=1, keepdim=True) / eps).clamp(min=1)
     else:
-        # L1: shrink all coordinates by the one threshold at which the norm is eps, found by bisection
-        low, high = torch.zeros(len(x), 1, dtype=torch.float64), delta.abs().amax(1, keepdim=True).double()
+        # L1: shrink all coordinates by the one threshold at which the norm is eps, found by
+        # bisection
+        low, high = (
+            torch.zeros(len(x), 1, dtype=torch.float64),
+            delta.abs().amax(1, keepdim=True).double(),
+        )
         for _ in range(60):
             middle = (low + high) / 2
             long = (delta.abs() - middle).clamp(min=0).sum(1, keepdim=True) > eps
@@ -67,7 +84,9 @@ def textbook_i_fgsm(model, x, y, start, eps, steps, alpha, norm="linf", sign=1.0
     return iterates[1:]
 
 
-def textbook_mi_fgsm(model, x, y, start, eps, steps, alpha, mu, normalise=lambda g: g.abs().sum(1, keepdim=True)):
+def textbook_mi_fgsm(
+    model, x, y, start, eps, steps, alpha, mu, normalise=lambda g: g.abs().sum(1, keepdim=True)
+):
     iterates, v = [start], torch.zeros_like(x)
     for _ in range(steps):
         g = gradient(model, iterates[-1], y)
@@ -76,7 +95,9 @@ def textbook_mi_fgsm(model, x, y, start, eps, steps, alpha, mu, normalise=lambda
     return iterates[1:]
 
 
-def textbook_ai_fgsm(model, x, y, start, eps, steps, alpha, beta1=0.95, beta2=0.999, corrected=False):
+def textbook_ai_fgsm(
+    model, x, y, start, eps, steps, alpha, beta1=0.95, beta2=0.999, corrected=False
+):
     iterates, v, e, e_max = [start], torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
     for t in range(1, steps + 1):
         g = gradient(model, iterates[-1], y)
@@ -97,25 +118,34 @@ TEXTBOOK = {
     "mi_fgsm decay": (mi_fgsm, {"num_steps": 8, "decay": 0.5}, textbook_mi_fgsm, (8, EPS / 8, 0.5)),
     "m_pgd": (m_pgd, {"num_steps": 8}, textbook_mi_fgsm, (8, 2.5 * EPS / 8, 1.0)),
     "m_pgd mean": (
-        m_pgd, {"num_steps": 8, "normaliser": "mean"}, textbook_mi_fgsm,
+        m_pgd,
+        {"num_steps": 8, "normaliser": "mean"},
+        textbook_mi_fgsm,
         (8, 2.5 * EPS / 8, 1.0, lambda g: g.abs().mean(1, keepdim=True)),
     ),
     "ai_fgsm": (ai_fgsm, {"num_steps": 12, "step_size": 1e-3}, textbook_ai_fgsm, (12, 1e-3)),
     "ai_fgsm saturated": (ai_fgsm, {"num_steps": 6}, textbook_ai_fgsm, (6, 5e-3)),
     "ai_fgsm betas": (
-        ai_fgsm, {"num_steps": 9, "step_size": 2e-3, "beta1": 0.5, "beta2": 0.9}, textbook_ai_fgsm, (9, 2e-3, 0.5, 0.9)
+        ai_fgsm,
+        {"num_steps": 9, "step_size": 2e-3, "beta1": 0.5, "beta2": 0.9},
+        textbook_ai_fgsm,
+        (9, 2e-3, 0.5, 0.9),
     ),
     "ai_fgsm corrected": (
-        ai_fgsm, {"num_steps": 9, "step_size": 4e-3, "step_rule": "corrected"}, textbook_ai_fgsm,
+        ai_fgsm,
+        {"num_steps": 9, "step_size": 4e-3, "step_rule": "corrected"},
+        textbook_ai_fgsm,
         (9, 4e-3, 0.95, 0.999, True),
     ),
-}  # fmt: skip
+}
 
 
 def check_iterates(asked, expected, exact):
     assert len(asked) == len(expected)
     for mine, theirs in zip(asked, expected, strict=True):
-        assert torch.equal(mine, theirs) if exact else torch.allclose(mine, theirs, rtol=0, atol=1e-6)
+        assert (
+            torch.equal(mine, theirs) if exact else torch.allclose(mine, theirs, rtol=0, atol=1e-6)
+        )
     moved = (expected[-1] - expected[0]).abs().max() if len(expected) > 1 else 1
     assert moved > 0.01  # the path is one, not a standstill
 
@@ -127,10 +157,12 @@ class TestTextbook:
         x, y = inputs(small_net)
         spy = Recorder(small_net)
         attack(spy, x, y, eps=EPS, seed=3, **options)
-        before = 2 if attack in (pgd, m_pgd) else 1  # the clean check, and the check of a random start
+        # the clean check, and the check of a random start
+        before = 2 if attack in (pgd, m_pgd) else 1
         assert torch.equal(spy.rows[0], x)
         expected = textbook(small_net, x, y, spy.rows[before - 1], EPS, *arguments)
-        # the same float operations in the same order, except where a formula is evaluated in another order
+        # the same float operations in the same order, except where a formula is evaluated in
+        # another order
         exact = name.startswith(("i_fgsm", "pgd", "mi_fgsm", "m_pgd"))
         check_iterates(spy.rows[before:], expected, exact)
 
@@ -163,8 +195,10 @@ class TestTextbook:
         options = {"targeted": True} if how == "targeted" else {"targets": aim}
         i_fgsm(spy, x, aim if how == "targeted" else y, eps=EPS, num_steps=5, **options)
         check_iterates(
-            spy.rows[1:], textbook_i_fgsm(small_net, x, aim, x, EPS, 5, EPS / 5, sign=-1.0), exact=True
-        )  # fmt: skip
+            spy.rows[1:],
+            textbook_i_fgsm(small_net, x, aim, x, EPS, 5, EPS / 5, sign=-1.0),
+            exact=True,
+        )
 
     def test_the_last_iterate_that_fools_is_reported(self):
         x, y = inputs(small_net, count=64)
@@ -195,15 +229,19 @@ class TestTorchattacks:
         [
             ("FGSM", {"eps": 0.1}, fgsm, {"eps": 0.1}),
             (
-                "PGD", {"eps": 0.1, "alpha": 0.02, "steps": 7, "random_start": False},
-                i_fgsm, {"eps": 0.1, "step_size": 0.02, "num_steps": 7},
+                "PGD",
+                {"eps": 0.1, "alpha": 0.02, "steps": 7, "random_start": False},
+                i_fgsm,
+                {"eps": 0.1, "step_size": 0.02, "num_steps": 7},
             ),
             (
-                "MIFGSM", {"eps": 0.1, "alpha": 0.02, "steps": 7, "decay": 1.0},
-                mi_fgsm, {"eps": 0.1, "step_size": 0.02, "num_steps": 7},
+                "MIFGSM",
+                {"eps": 0.1, "alpha": 0.02, "steps": 7, "decay": 1.0},
+                mi_fgsm,
+                {"eps": 0.1, "step_size": 0.02, "num_steps": 7},
             ),
         ],
-    )  # fmt: skip
+    )
     def test_the_same_images(self, theirs, options, attack, ours, right):
         torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed")
         network, x, y = right
@@ -218,7 +256,17 @@ class TestStart:
         """Where 2,000 samples at the middle of the box start, in units of the radius."""
         x, y = torch.full((2000, features), 0.5), torch.zeros(2000, dtype=torch.int64)
         spy = Recorder(lambda rows: functional.pad(rows[:, :1], (0, 1)))
-        pgd(spy, x, y, eps=0.3, norm=norm, num_steps=1, sample_ids=torch.arange(2000), seed=1, batch_size=2000)
+        pgd(
+            spy,
+            x,
+            y,
+            eps=0.3,
+            norm=norm,
+            num_steps=1,
+            sample_ids=torch.arange(2000),
+            seed=1,
+            batch_size=2000,
+        )
         return (spy.rows[1] - 0.5) / 0.3
 
     def test_uniform_in_the_linf_ball(self):
@@ -227,7 +275,8 @@ class TestStart:
 
     @pytest.mark.parametrize(("norm", "p"), [("l2", 2), ("l1", 1)])
     def test_uniform_in_the_other_balls(self, norm, p):
-        # in D dimensions the D-th power of the radius is uniform, and the direction has no preferred side
+        # in D dimensions the D-th power of the radius is uniform, and the direction has no
+        # preferred side
         drawn = self.start(norm, 3)
         assert stats.kstest((drawn.norm(p=p, dim=1) ** 3).numpy(), stats.uniform.cdf).pvalue > 1e-3
         assert bool((drawn.mean(0).abs() < 4 * drawn.std(0) / math.sqrt(2000)).all())
@@ -239,7 +288,9 @@ class TestStart:
         spy = Recorder(WAVES)
         FRONTS[name](spy, x, y, eps=0.25, norm=norm, num_steps=1, seed=0)
         start = spy.rows[1]
-        length = torch.linalg.vector_norm((start.double() - x), ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+        length = torch.linalg.vector_norm(
+            (start.double() - x), ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1
+        )
         assert bool((length <= 0.25 + 1e-6).all())
         assert float(start.min()) >= 0
         assert float(start.max()) <= 1
@@ -295,7 +346,9 @@ class TestInvariants:
         assert len(spy.rows) > 1
         for rows in spy.rows:
             delta = rows.double() - x
-            length = torch.linalg.vector_norm(delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+            length = torch.linalg.vector_norm(
+                delta, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1
+            )
             assert bool((length <= 0.2 + 1e-6).all())
             assert bool(((rows >= 0) & (rows <= 1)).all())
 
@@ -318,7 +371,16 @@ class TestInvariants:
         x, y = inputs(small_net)
         spies = [Recorder(small_net), Recorder(small_net)]
         for spy, scale in zip(spies, (1.0, 1 / 64), strict=True):
-            ai_fgsm(spy, x, y, eps=EPS, num_steps=6, step_size=2e-3, step_rule="corrected", grad_scale=scale)
+            ai_fgsm(
+                spy,
+                x,
+                y,
+                eps=EPS,
+                num_steps=6,
+                step_size=2e-3,
+                step_rule="corrected",
+                grad_scale=scale,
+            )
         for mine, theirs in zip(spies[0].rows, spies[1].rows, strict=True):
             assert torch.equal(mine, theirs)
 
@@ -401,7 +463,8 @@ class TestSuccess:
     weight = torch.tensor([1.0, -2.0, 0.5, 1.0])
 
     def samples(self):
-        # at margins that steps of 0.02 close after 1, 2, 3, ... of them, the last one never within eps = 0.1
+        # at margins that steps of 0.02 close after 1, 2, 3, ... of them, the last one never within
+        # eps = 0.1
         lengths = torch.tensor([0.01, 0.03, 0.05, 0.07, 0.15])
         x = 0.5 + lengths.unsqueeze(1) * self.weight.sign()
         return x, torch.ones(5, dtype=torch.int64)
@@ -410,7 +473,7 @@ class TestSuccess:
         x, y = self.samples()
         result = i_fgsm(
             linear(self.weight), x, y, eps=EPS, num_steps=5, step_size=0.02, stop_on_success=True
-        )  # fmt: skip
+        )
         assert result.success.tolist() == [True] * 4 + [False]
         assert result.queries.tolist() == [2, 3, 4, 5, 6]
         assert result.gradients.tolist() == [1, 2, 3, 4, 5]
@@ -431,7 +494,9 @@ class TestSuccess:
     @pytest.mark.parametrize("on_failure", ["input", "last"])
     def test_what_a_failure_shows(self, on_failure):
         x, y = self.samples()
-        result = i_fgsm(linear(self.weight), x, y, eps=EPS, num_steps=5, step_size=0.02, on_failure=on_failure)
+        result = i_fgsm(
+            linear(self.weight), x, y, eps=EPS, num_steps=5, step_size=0.02, on_failure=on_failure
+        )
         wanted = x[4] if on_failure == "input" else x[4] - EPS * self.weight.sign()
         assert torch.allclose(result.x_adv[4], wanted, rtol=0, atol=1e-6)
         assert not bool(result.success[4])
@@ -460,10 +525,19 @@ class TestSuccess:
         model = linear(weight)
         y = model(x).argmax(1)
         result = attack(
-            model, x, y, eps=EPS, norm=norm, num_steps=120, step_size=EPS / 2, on_failure="last", seed=0
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            eps=EPS,
+            norm=norm,
+            num_steps=120,
+            step_size=EPS / 2,
+            on_failure="last",
+            seed=0,
+        )
         margin = ((x - 0.5) @ weight).abs()
-        dual = weight.norm() if norm == "l2" else weight.abs().max()  # the dual norm: L1's optimum is one coordinate
+        # the dual norm: L1's optimum is one coordinate
+        dual = weight.norm() if norm == "l2" else weight.abs().max()
         assert torch.equal(result.success, margin < EPS * dual)
         gained = ((result.x_adv - x) @ weight).abs()
         assert torch.allclose(gained, EPS * dual.expand(40), rtol=1e-3)
@@ -505,14 +579,24 @@ class TestParts:
 
     @pytest.mark.parametrize(("normaliser", "size"), [("none", 3.0), ("l1", 1 / 12), ("mean", 1.0)])
     def test_what_a_normaliser_makes_of_a_gradient(self, normaliser, size):
-        """An adaptive first step is alpha / (1 - beta1) / |g|; here all coordinates of g are 3 in magnitude."""
+        """An adaptive first step is alpha / (1 - beta1) / |g|; here all coordinates of g are 3
+        in magnitude.
+        """
         weight = 3.0 * torch.tensor([1.0, -1.0] * 6)
         x = torch.tensor([0.3, 0.4]).unsqueeze(1).expand(2, 12) + torch.arange(12) / 40
         spy = Recorder(linear(weight))
         sign_gradient(
-            spy, x, eps=0.4, num_steps=1, step_size=1e-3, momentum_rule="average", step_rule="adaptive",
-            normaliser=normaliser, beta1=0.5, loss=lambda logits, index: logits[:, 1] - logits[:, 0],
-        )  # fmt: skip
+            spy,
+            x,
+            eps=0.4,
+            num_steps=1,
+            step_size=1e-3,
+            momentum_rule="average",
+            step_rule="adaptive",
+            normaliser=normaliser,
+            beta1=0.5,
+            loss=lambda logits, index: logits[:, 1] - logits[:, 0],
+        )
         assert torch.allclose(spy.rows[1], x + 2e-3 / size * weight.sign(), rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize(
@@ -550,10 +634,20 @@ class TestParts:
     def test_a_flat_loss_moves_nothing(self, momentum_rule, normaliser, step_rule):
         x, y = inputs(WAVES)
         result = sign_gradient(
-            lambda rows: WAVES(rows) * 0 + functional.one_hot(torch.zeros(len(rows), dtype=torch.int64), 3) * 2.0,
-            x, torch.zeros_like(y), eps=EPS, num_steps=3, step_size=0.05, momentum_rule=momentum_rule,
-            normaliser=normaliser, step_rule=step_rule, on_failure="last",
-        )  # fmt: skip
+            lambda rows: (
+                WAVES(rows) * 0
+                + functional.one_hot(torch.zeros(len(rows), dtype=torch.int64), 3) * 2.0
+            ),
+            x,
+            torch.zeros_like(y),
+            eps=EPS,
+            num_steps=3,
+            step_size=0.05,
+            momentum_rule=momentum_rule,
+            normaliser=normaliser,
+            step_rule=step_rule,
+            on_failure="last",
+        )
         assert torch.equal(result.x_adv, x)
 
 

@@ -10,7 +10,12 @@ from torch import nn
 
 from art_ext.core.attacks import pgd
 from art_ext.core.geometry import Ball, Box
-from art_ext.core.metrics import clean_accuracy, local_lipschitz, perturbation_stability, robust_accuracy
+from art_ext.core.metrics import (
+    clean_accuracy,
+    local_lipschitz,
+    perturbation_stability,
+    robust_accuracy,
+)
 from art_ext.core.streams import fingerprint
 from art_ext.core.training import EpochEnd, TrackLipschitz, TrackStability
 
@@ -30,7 +35,10 @@ def test_stability_is_the_share_of_unchanged_predictions():
     def first(rows):
         return torch.stack([rows[:, 0], 1 - rows[:, 0]], dim=1)
 
-    x, moved = torch.tensor([[0.9], [0.8], [0.2], [0.1]]), torch.tensor([[0.7], [0.3], [0.4], [0.9]])
+    x, moved = (
+        torch.tensor([[0.9], [0.8], [0.2], [0.1]]),
+        torch.tensor([[0.7], [0.3], [0.4], [0.9]]),
+    )
     assert perturbation_stability(first, x, moved) == 0.5
     assert perturbation_stability(first, x, x) == 1.0
     assert math.isnan(perturbation_stability(first, x[:0], x[:0]))
@@ -60,7 +68,9 @@ def test_lipschitz_constant_is_the_largest_gradient_of_the_ascent(linear, images
             gradient = (linear(rows).softmax(1) - p) @ weight
             largest = torch.maximum(largest, gradient.abs().sum(1))
             rows = ball.step(rows, gradient.view_as(rows), length)
-    found = local_lipschitz(linear, images, eps=eps, norm=norm, num_steps=steps, step_size=length, seed=5)
+    found = local_lipschitz(
+        linear, images, eps=eps, norm=norm, num_steps=steps, step_size=length, seed=5
+    )
     torch.testing.assert_close(found.values, largest, rtol=1e-4, atol=1e-6)
     assert found.mean == pytest.approx(float(largest.mean()), rel=1e-4)
 
@@ -95,7 +105,10 @@ def test_lipschitz_constants_do_not_depend_on_the_batch(linear, images):
     """The authors log the sum over a batch; here each sample has its own constant."""
     for loss in ("kl", "ce"):
         whole = local_lipschitz(linear, images, eps=0.1, seed=0, loss=loss)
-        parts = [local_lipschitz(linear, part, eps=0.1, seed=0, loss=loss).values for part in images.split(3)]
+        parts = [
+            local_lipschitz(linear, part, eps=0.1, seed=0, loss=loss).values
+            for part in images.split(3)
+        ]
         torch.testing.assert_close(whole.values, torch.cat(parts))
         assert whole.mean == pytest.approx(float(whole.values.mean()))
 
@@ -106,7 +119,10 @@ def test_lipschitz_constants_do_not_depend_on_the_batch(linear, images):
         ({"loss": "hinge"}, "loss must be one of 'kl', 'ce', got 'hinge'"),
         ({"y": torch.zeros(7, dtype=torch.int64)}, "y belongs to loss='ce'"),
         ({"loss": "ce", "y": torch.zeros(6, dtype=torch.int64)}, r"y must have shape \(7,\)"),
-        ({"loss": "ce", "y": torch.full((7,), 3)}, "y must hold class indices below 3, the model's width, got 3"),
+        (
+            {"loss": "ce", "y": torch.full((7,), 3)},
+            "y must hold class indices below 3, the model's width, got 3",
+        ),
     ],
 )
 def test_lipschitz_refuses_bad_losses(linear, images, options, message):
@@ -125,7 +141,9 @@ def test_lipschitz_refuses_bad_arguments(linear, images):
 def test_callbacks_measure_the_network_they_are_shown(linear, images):
     y = torch.tensor([0, 1, 2, 0, 1, 2, 0])
     end = EpochEnd(linear, 1, {})
-    assert TrackLipschitz(images, eps=0.1)(end) == {"lipschitz": local_lipschitz(linear, images, eps=0.1).mean}
+    assert TrackLipschitz(images, eps=0.1)(end) == {
+        "lipschitz": local_lipschitz(linear, images, eps=0.1).mean
+    }
     stability = TrackStability(images, y, eps=0.3, num_steps=5)(end)["stability"]
     with torch.no_grad():
         before = linear(images).argmax(1)
@@ -136,7 +154,9 @@ def test_callbacks_measure_the_network_they_are_shown(linear, images):
 
 
 def test_stability_of_true_and_of_own_labels(linear, images):
-    """An attack on the true label does not leave the prediction of a sample that is misclassified."""
+    """An attack on the true label does not leave the prediction of a sample that is
+    misclassified.
+    """
     with torch.no_grad():
         own = linear(images).argmax(1)
     y = (own + 1) % 3  # all are misclassified
@@ -145,15 +165,25 @@ def test_stability_of_true_and_of_own_labels(linear, images):
     def stability(labels, goal):
         found = TrackStability(images, goal, eps=0.4, num_steps=5, labels=labels)(end)["stability"]
         attacked = pgd(
-            linear, images, y if labels == "true" else own, eps=0.4, num_steps=5, seed=0, on_failure="last",
+            linear,
+            images,
+            y if labels == "true" else own,
+            eps=0.4,
+            num_steps=5,
+            seed=0,
+            on_failure="last",
             criterion=lambda outputs, index: index < 0,
-        )  # fmt: skip
+        )
         assert found == perturbation_stability(linear, images, attacked.x_adv)
         return found
 
     assert stability("own", None) == stability("own", y) < stability("true", y)
-    assert TrackStability(images, own, eps=0.4, num_steps=5)(end)["stability"] == stability("own", None)
+    assert TrackStability(images, own, eps=0.4, num_steps=5)(end)["stability"] == stability(
+        "own", None
+    )
     with pytest.raises(ValueError, match="labels must be one of 'true', 'own', got 'mine'"):
         TrackStability(images, y, eps=0.1, labels="mine")
-    with pytest.raises(ValueError, match=r"y must hold the true labels, got None: pass labels='own'"):
+    with pytest.raises(
+        ValueError, match=r"y must hold the true labels, got None: pass labels='own'"
+    ):
         TrackStability(images, None, eps=0.1)

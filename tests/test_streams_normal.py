@@ -17,7 +17,8 @@ class TestLaw:
     def test_moments_are_those_of_the_standard_normal_law(self):
         numbers = normal(0, IDS, 0, (1000,)).double()
         count = numbers.numel()
-        # standard errors of the mean, the variance and the fourth moment: sqrt(1, 2, 96) / sqrt(count)
+        # standard errors of the mean, the variance and the fourth moment: sqrt(1, 2, 96) /
+        # sqrt(count)
         assert abs(float(numbers.mean())) < 4 / math.sqrt(count)
         assert abs(float(numbers.square().mean()) - 1) < 4 * math.sqrt(2 / count)
         assert abs(float(numbers.pow(3).mean())) < 4 * math.sqrt(15 / count)
@@ -42,9 +43,12 @@ class TestLaw:
     def test_numbers_are_unrelated_over_coordinates_steps_samples_and_seeds(self):
         numbers = normal(0, IDS, 0, (1000,)).double()
         others = [
-            numbers.roll(1, dims=1), numbers.roll(4, dims=1), numbers.roll(1, dims=0),
-            normal(0, IDS, 1, (1000,)).double(), normal(1, IDS, 0, (1000,)).double(),
-        ]  # fmt: skip
+            numbers.roll(1, dims=1),
+            numbers.roll(4, dims=1),
+            numbers.roll(1, dims=0),
+            normal(0, IDS, 1, (1000,)).double(),
+            normal(1, IDS, 0, (1000,)).double(),
+        ]
         for other in others:
             assert abs(float((numbers * other).mean())) < 4 / math.sqrt(numbers.numel())
 
@@ -54,7 +58,9 @@ class TestStreams:
         numbers = normal(5, IDS, 2, (3, 5))
         order = torch.randperm(len(IDS), generator=torch.Generator().manual_seed(0))
         assert torch.equal(normal(5, IDS[order], 2, (3, 5)), numbers[order])
-        assert torch.equal(torch.cat([normal(5, part, 2, (3, 5)) for part in IDS.split(7)]), numbers)
+        assert torch.equal(
+            torch.cat([normal(5, part, 2, (3, 5)) for part in IDS.split(7)]), numbers
+        )
         assert torch.equal(normal(5, IDS[9:10], 2, (15,))[0].view(3, 5), numbers[9])
 
     def test_a_step_per_row_is_a_call_per_step(self):
@@ -68,7 +74,9 @@ class TestStreams:
         assert torch.equal(normal(5, IDS, 2, (13,))[:, :6], normal(5, IDS, 2, (6,)))
 
     def test_four_numbers_share_a_word(self):
-        """The words are written out in plain integers; ``uniform`` shows the upper 24 bits of the same ones."""
+        """The words are written out in plain integers; ``uniform`` shows the upper 24 bits of
+        the same ones.
+        """
 
         def mix(z):
             z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
@@ -80,13 +88,20 @@ class TestStreams:
         words = [mix((key + place * golden) % 2**64) for place in (1, 2)]
         cells = [((word >> 16 * quarter) + 2**15) % 2**16 for word in words for quarter in range(4)]
         drawn = normal(seed, torch.tensor([identity]), step, (8,))[0]
-        assert drawn.tolist() == pytest.approx([stats.norm.ppf((cell + 0.5) / 2**16) for cell in cells], rel=1e-4)
+        assert drawn.tolist() == pytest.approx(
+            [stats.norm.ppf((cell + 0.5) / 2**16) for cell in cells], rel=1e-4
+        )
         upper = uniform(seed, torch.tensor([identity]), step, (2,))[0]
         assert upper.tolist() == [(word >> 40) / 2**24 for word in words]
 
     def test_first_values_are_pinned(self):
-        """Every device and version must draw these; a change breaks the promise that a seed repeats a run."""
-        drawn = [normal(0, torch.tensor([0]), 0, (4,))[0], normal(7, torch.tensor([-3]), 2, (4,))[0]]
+        """Every device and version must draw these; a change breaks the promise that a seed
+        repeats a run.
+        """
+        drawn = [
+            normal(0, torch.tensor([0]), 0, (4,))[0],
+            normal(7, torch.tensor([-3]), 2, (4,))[0],
+        ]
         assert [[round(float(value), 6) for value in row] for row in drawn] == [
             [-0.778525, 0.017538, 0.094941, 0.454941],
             [0.908995, -0.126808, -0.182711, -2.187581],

@@ -27,9 +27,16 @@ from art_ext.adapters.robustbench import (
     write_model_info,
 )
 from art_ext.adapters.robustbench_check import _as_robustbench_names
-from art_ext.adapters.robustbench_info import check_identifier, format_eps, format_percent, problems_of
+from art_ext.adapters.robustbench_info import (
+    check_identifier,
+    format_eps,
+    format_percent,
+    problems_of,
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 MODEL = """
 import torch
 from torch import nn
@@ -48,10 +55,22 @@ def build(width=10):
 """
 EPS = 8 / 255
 SAID = Metadata(
-    name="Mine2026Robust", authors="A. Author, B. Author", paper_title="Robust: a title", paper_link="https://arxiv.org/abs/1",
-    architecture="linear", additional_data=False, venue="ICLR 2026", license="MIT",
-)  # fmt: skip
-PAPER: dict[str, Any] = {"title": "t", "link": "l", "authors": "a", "architecture": "n", "additional_data": False}
+    name="Mine2026Robust",
+    authors="A. Author, B. Author",
+    paper_title="Robust: a title",
+    paper_link="https://arxiv.org/abs/1",
+    architecture="linear",
+    additional_data=False,
+    venue="ICLR 2026",
+    license="MIT",
+)
+PAPER: dict[str, Any] = {
+    "title": "t",
+    "link": "l",
+    "authors": "a",
+    "architecture": "n",
+    "additional_data": False,
+}
 
 
 @pytest.fixture
@@ -71,7 +90,9 @@ def source(tmp_path: Path) -> Source:
 
 @pytest.fixture
 def evidence(source: Source) -> Evidence:
-    """Thirty random images: three are misclassified, and of the others each of two attacks breaks a quarter."""
+    """Thirty random images: three are misclassified, and of the others each of two attacks
+    breaks a quarter.
+    """
     x = torch.rand((30, 3, 32, 32), generator=torch.Generator().manual_seed(1)).requires_grad_()
     logits = source.model(x)
     y = logits.argmax(dim=1)
@@ -84,14 +105,22 @@ def evidence(source: Source) -> Evidence:
     broken = {"ascent": (place % 4 == 0) & ~wrong, "square": (place % 4 == 2) & ~wrong}
     hit = broken["ascent"] | broken["square"]
     return Evidence(
-        x=x, y=y, wrong=wrong, broken=broken, attacked={"ascent": ~wrong, "square": ~wrong & ~broken["ascent"]},
-        norm="linf", eps=EPS, images=torch.where(hit[:, None, None, None], stepped, x),
+        x=x,
+        y=y,
+        wrong=wrong,
+        broken=broken,
+        attacked={"ascent": ~wrong, "square": ~wrong & ~broken["ascent"]},
+        norm="linf",
+        eps=EPS,
+        images=torch.where(hit[:, None, None, None], stepped, x),
         details={
-            "attacks": {"ascent": {"arguments": {"steps": 3}}, "square": {"arguments": {}}}, "seed": 7,
-            "protocol": ["A sentence."], "versions": {"torch": "2"},
+            "attacks": {"ascent": {"arguments": {"steps": 3}}, "square": {"arguments": {}}},
+            "seed": 7,
+            "protocol": ["A sentence."],
+            "versions": {"torch": "2"},
             "warnings": [{"kind": "odd", "message": "somebody warns"}],
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -119,36 +148,64 @@ class TestContent:
     def test_numbers_are_counted_from_the_verdicts(self, evidence: Evidence) -> None:
         # 27 of 30 are right; of the positions 3 to 29 seven are 0 mod 4, and six 2 mod 4
         assert evidence.clean_accuracy == pytest.approx(27 / 30)
-        assert evidence.accuracies == pytest.approx({"clean": 27 / 30, "ascent": 20 / 30, "square": 14 / 30})
+        assert evidence.accuracies == pytest.approx(
+            {"clean": 27 / 30, "ascent": 20 / 30, "square": 14 / 30}
+        )
         assert evidence.robust_accuracy == pytest.approx(14 / 30)
 
     def test_everything_is_there(self, folder: Path, source: Source) -> None:
         info = "model_info/cifar10/Linf/Mine2026Robust.json"
-        files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        files = {
+            file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
+        }
         assert files == {
-            "mine.py", "model.safetensors", "model.pt", info, "issue.md", "log.txt", "submission.json",
+            "mine.py",
+            "model.safetensors",
+            "model.pt",
+            info,
+            "issue.md",
+            "log.txt",
+            "submission.json",
             "evidence.safetensors",
-        }  # fmt: skip
+        }
         assert (folder / "mine.py").read_bytes() == source.file.read_bytes()
-        for state in (load_file(folder / "model.safetensors"), torch.load(folder / "model.pt", weights_only=True)):
+        for state in (
+            load_file(folder / "model.safetensors"),
+            torch.load(folder / "model.pt", weights_only=True),
+        ):
             assert state.keys() == source.model.state_dict().keys()
-            assert all(torch.equal(one, state[name]) for name, one in source.model.state_dict().items())
+            assert all(
+                torch.equal(one, state[name]) for name, one in source.model.state_dict().items()
+            )
         assert json.loads((folder / info).read_text()) == {
-            "link": "https://arxiv.org/abs/1", "name": "Robust: a title", "authors": "A. Author, B. Author",
-            "additional_data": False, "number_forward_passes": 1, "dataset": "cifar10", "venue": "ICLR 2026",
-            "architecture": "linear", "eps": "8/255", "clean_acc": "90.00", "reported": "46.67",
-            "footnote": "Measured on the first 30 test images.", "unreliable": False,
-        }  # fmt: skip
+            "link": "https://arxiv.org/abs/1",
+            "name": "Robust: a title",
+            "authors": "A. Author, B. Author",
+            "additional_data": False,
+            "number_forward_passes": 1,
+            "dataset": "cifar10",
+            "venue": "ICLR 2026",
+            "architecture": "linear",
+            "eps": "8/255",
+            "clean_acc": "90.00",
+            "reported": "46.67",
+            "footnote": "Measured on the first 30 test images.",
+            "unreliable": False,
+        }
 
     def test_issue_for_a_new_model(self, folder: Path) -> None:
         lines = (folder / "issue.md").read_text().splitlines()
         assert lines[0] == "[New Model] Mine2026Robust"
         for line in (
-            "- **Paper Title**: Robust: a title", "- **Threat Model**: Linf", "- **eps**: 8/255",
-            "- **Clean accuracy**: 90.00%", "- **Robust accuracy**: 46.67% (first 30 of 10000 test images)",
-            "- **Additional data**: false", "- [x] I want to add my models to the Model Zoo (check if true)",
+            "- **Paper Title**: Robust: a title",
+            "- **Threat Model**: Linf",
+            "- **eps**: 8/255",
+            "- **Clean accuracy**: 90.00%",
+            "- **Robust accuracy**: 46.67% (first 30 of 10000 test images)",
+            "- **Additional data**: false",
+            "- [x] I want to add my models to the Model Zoo (check if true)",
             "- [x] I agree to release my model(s) under MIT license (check if true) **OR**",
-        ):  # fmt: skip
+        ):
             assert line in lines
         assert "- **Evaluation method**: ascent, square; worst case over all" in "\n".join(lines)
 
@@ -158,7 +215,8 @@ class TestContent:
         assert rows["(clean)"] == ["30", "3", "90.00%"]
         assert rows["ascent"] == ["27", "7", "66.67%"]
         assert rows["square"] == ["20", "6", "46.67%"]
-        assert "Robust accuracy 46.67%, 95 % interval 30.2 to 63.9 %" in text  # Wilson's for 14 of 30
+        # Wilson's for 14 of 30
+        assert "Robust accuracy 46.67%, 95 % interval 30.2 to 63.9 %" in text
         assert "  somebody warns" in text
         assert "seed: 7" in text
         assert '  torch: "2"' in text
@@ -173,9 +231,13 @@ class TestContent:
         assert "+ **Model identifier(s):** Wong2020Fast" in lines
         assert "+ **Leaderboard(s):** cifar10, Linf" in lines
         assert "+ **Robust accuracy:** 46.67% (first 30 of 10000 test images)" in lines
-        assert lines[-1].startswith("+ **Description of the method used:** https://example.org/attack ascent, square")
+        assert lines[-1].startswith(
+            "+ **Description of the method used:** https://example.org/attack ascent, square"
+        )
 
-    def test_text_of_others_stays_in_its_line(self, tmp_path: Path, evidence: Evidence, source: Source) -> None:
+    def test_text_of_others_stays_in_its_line(
+        self, tmp_path: Path, evidence: Evidence, source: Source
+    ) -> None:
         said = dataclasses.replace(SAID, paper_title="a\n- **Robust accuracy**: 99.00%")
         out = submission(tmp_path / "out", said, evidence, source, allow_partial=True)
         assert "- **Robust accuracy**: 99.00%" not in (out / "issue.md").read_text().splitlines()
@@ -185,9 +247,11 @@ class TestAutoAttacksNumber:
     def named(self, evidence: Evidence, attacked: Tensor, **arguments: object) -> Evidence:
         broken = {"first": evidence.broken["ascent"], "autoattack": evidence.broken["square"]}
         return dataclasses.replace(
-            evidence, broken=broken, attacked={"first": ~evidence.wrong, "autoattack": attacked},
+            evidence,
+            broken=broken,
+            attacked={"first": ~evidence.wrong, "autoattack": attacked},
             details={"attacks": {"autoattack": {"arguments": arguments}}},
-        )  # fmt: skip
+        )
 
     def test_is_that_of_its_standard_version_on_all_samples(self, evidence: Evidence) -> None:
         everything = self.named(evidence, ~evidence.wrong, version="standard", batch_size=9)
@@ -196,29 +260,46 @@ class TestAutoAttacksNumber:
         survivors = self.named(evidence, ~evidence.wrong & ~evidence.broken["ascent"])
         assert survivors.autoattack_accuracy is None
         assert self.named(evidence, ~evidence.wrong, version="rand").autoattack_accuracy is None
-        assert self.named(evidence, ~evidence.wrong, adjust={"apgd": {}}).autoattack_accuracy is None
+        assert (
+            self.named(evidence, ~evidence.wrong, adjust={"apgd": {}}).autoattack_accuracy is None
+        )
         assert evidence.autoattack_accuracy is None
 
     def test_goes_into_model_info_and_a_better_attack_beside_it(
         self, tmp_path: Path, evidence: Evidence, source: Source, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv("ART_EXT_DATA", raising=False)  # where there is CIFAR-10, these images are not of it
+        # where there is CIFAR-10, these images are not of it
+        monkeypatch.delenv("ART_EXT_DATA", raising=False)
         out = submission(
-            tmp_path / "out", SAID, self.named(evidence, ~evidence.wrong), source, allow_partial=True
+            tmp_path / "out",
+            SAID,
+            self.named(evidence, ~evidence.wrong),
+            source,
+            allow_partial=True,
         )
         info = json.loads((out / "model_info/cifar10/Linf/Mine2026Robust.json").read_text())
-        assert (info["autoattack_acc"], info["reported"], info["external"]) == ("70.00", "46.67", "46.67")
+        assert (info["autoattack_acc"], info["reported"], info["external"]) == (
+            "70.00",
+            "46.67",
+            "46.67",
+        )
         assert failed(check_submission(out)) == set()
 
 
 class TestRefusing:
-    def test_a_part_of_the_test_set(self, tmp_path: Path, evidence: Evidence, source: Source) -> None:
+    def test_a_part_of_the_test_set(
+        self, tmp_path: Path, evidence: Evidence, source: Source
+    ) -> None:
         for external in (False, True):
-            with pytest.raises(ValueError, match=r"full test set, 10000 images, got 30.*--allow-partial"):
+            with pytest.raises(
+                ValueError, match=r"full test set, 10000 images, got 30.*--allow-partial"
+            ):
                 submission(tmp_path / "out", SAID, evidence, source, external=external)
         assert not (tmp_path / "out").exists()
 
-    def test_nothing_is_overwritten(self, tmp_path: Path, evidence: Evidence, source: Source) -> None:
+    def test_nothing_is_overwritten(
+        self, tmp_path: Path, evidence: Evidence, source: Source
+    ) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "notes.txt").write_text("mine")
         with pytest.raises(ValueError, match="new or empty folder"):
@@ -246,16 +327,32 @@ class TestRefusing:
             ({"name": "robust"}, "model id must be"),
             ({"name": "../../Mine2026Robust"}, "model id must be"),
             ({"dataset": "mnist"}, "dataset must be one of"),
-            ({"paper_title": " ", "additional_data": None}, "must say paper_title, additional_data"),
+            (
+                {"paper_title": " ", "additional_data": None},
+                "must say paper_title, additional_data",
+            ),
         ],
     )
     def test_metadata(
-        self, change: dict[str, Any], message: str, tmp_path: Path, evidence: Evidence, source: Source
+        self,
+        change: dict[str, Any],
+        message: str,
+        tmp_path: Path,
+        evidence: Evidence,
+        source: Source,
     ) -> None:
         with pytest.raises(ValueError, match=message):
-            submission(tmp_path / "out", dataclasses.replace(SAID, **change), evidence, source, allow_partial=True)
+            submission(
+                tmp_path / "out",
+                dataclasses.replace(SAID, **change),
+                evidence,
+                source,
+                allow_partial=True,
+            )
 
-    def test_what_a_submission_cannot_do_without(self, tmp_path: Path, evidence: Evidence, source: Source) -> None:
+    def test_what_a_submission_cannot_do_without(
+        self, tmp_path: Path, evidence: Evidence, source: Source
+    ) -> None:
         without = dataclasses.replace(evidence, images=None)
         with pytest.raises(ValueError, match="save_images"):
             submission(tmp_path / "out", SAID, without, source, external=True, allow_partial=True)
@@ -275,9 +372,14 @@ class TestRefusing:
 class TestCheck:
     def test_a_good_submission(self, folder: Path) -> None:
         checks = {one.name: one for one in check_submission(folder)}
-        assert {name for name, one in checks.items() if one.ok is not True} == {"data"}  # no CIFAR-10 of this kind
-        assert checks["clean accuracy"].detail.startswith("clean accuracy 90.0% on 30 samples; 0 verdicts differ")
-        assert checks["robust accuracy"].detail.startswith("robust accuracy 46.7% on 30 samples; 0 verdicts differ")
+        # no CIFAR-10 of this kind
+        assert {name for name, one in checks.items() if one.ok is not True} == {"data"}
+        assert checks["clean accuracy"].detail.startswith(
+            "clean accuracy 90.0% on 30 samples; 0 verdicts differ"
+        )
+        assert checks["robust accuracy"].detail.startswith(
+            "robust accuracy 46.7% on 30 samples; 0 verdicts differ"
+        )
 
     @pytest.fixture(autouse=True)
     def _without_data(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,12 +407,16 @@ class TestCheck:
     def test_what_robustbench_does_not_take(self, forward: str, name: str, folder: Path) -> None:
         edit(folder / "mine.py", "return self.last(self.flat(x))", f"return {forward}")
         edit(
-            folder / "mine.py", "    def forward", "    def search(self, x):\n        with torch.enable_grad():\n"
+            folder / "mine.py",
+            "    def forward",
+            "    def search(self, x):\n        with torch.enable_grad():\n"
             "            moved = x.clone().requires_grad_()\n"
             "            torch.autograd.grad(self.last(self.flat(moved)).sum(), moved)\n"
             "        return self.last(self.flat(x))\n\n    def forward",
-        )  # fmt: skip
-        assert name in failed(check_submission(folder)) <= {name, "clean accuracy", "robust accuracy"}
+        )
+        assert (
+            name in failed(check_submission(folder)) <= {name, "clean accuracy", "robust accuracy"}
+        )
 
     def test_other_weights(self, folder: Path) -> None:
         state = torch.load(folder / "model.pt", weights_only=True)
@@ -333,12 +439,16 @@ class TestCheck:
     ) -> None:
         file = tmp_path / "wrapped.py"
         file.write_text(MODEL.replace("self.last", "self.model"))
-        state = {name.replace("last", "model"): one for name, one in source.model.state_dict().items()}
+        state = {
+            name.replace("last", "model"): one for name, one in source.model.state_dict().items()
+        }
         names: dict[str, Any] = {}
         exec(file.read_text(), names)  # noqa: S102  # as in source
         model = names["build"]()
         model.load_state_dict(state)
-        out = submission(tmp_path / "out", SAID, evidence, Source(model, file, "build"), allow_partial=True)
+        out = submission(
+            tmp_path / "out", SAID, evidence, Source(model, file, "build"), allow_partial=True
+        )
         assert failed(check_submission(out)) == {"model"}
 
     def test_numbers_typed_by_hand(self, folder: Path) -> None:
@@ -376,13 +486,19 @@ class TestCheck:
         self, tmp_path: Path, evidence: Evidence, source: Source
     ) -> None:
         without = dataclasses.replace(evidence, images=None)
-        checks = check_submission(submission(tmp_path / "out", SAID, without, source, allow_partial=True))
+        checks = check_submission(
+            submission(tmp_path / "out", SAID, without, source, allow_partial=True)
+        )
         assert [one.ok for one in checks if one.name == "robust accuracy"] == [None]
 
     def test_external_images(self, external: Path) -> None:
         assert failed(check_submission(external)) == set()
         images = torch.load(external / "adversarial_images.pt", weights_only=True)
-        for spoilt, message in ((images[:20], "shape"), (images + 1, r"\[0, 1\]"), (images.flip(0), "differs")):
+        for spoilt, message in (
+            (images[:20], "shape"),
+            (images + 1, r"\[0, 1\]"),
+            (images.flip(0), "differs"),
+        ):
             torch.save(spoilt.clone(), external / "adversarial_images.pt")
             (one,) = [one for one in check_submission(external) if one.name == "adversarial images"]
             assert one.ok is False
@@ -423,12 +539,19 @@ class TestModelInfo:
         import_robustbench()
         utils = sys.modules["robustbench.utils"]
         file = write_model_info(
-            tmp_path, "Wong2020Fast", **PAPER, eps=EPS, clean_accuracy=0.8334, reported=0.4321,
-            autoattack_accuracy=0.45, external=0.4321,
-        )  # fmt: skip
+            tmp_path,
+            "Wong2020Fast",
+            **PAPER,
+            eps=EPS,
+            clean_accuracy=0.8334,
+            reported=0.4321,
+            autoattack_accuracy=0.45,
+            external=0.4321,
+        )
         info = json.loads(file.read_text())
         known = {one.name for one in dataclasses.fields(utils.ModelInfo)}
-        assert info.keys() - known == {"external", "unreliable"}  # these two are in its files, not in its class
+        # these two are in its files, not in its class
+        assert info.keys() - known == {"external", "unreliable"}
         monkeypatch.chdir(tmp_path)
         printed: list[str] = []
         monkeypatch.setitem(vars(utils), "print", printed.append)
@@ -440,41 +563,85 @@ class TestModelInfo:
     def test_a_file_that_robustbench_ships_fits(self) -> None:
         # values of Wang2023Better_WRN-28-10, model_info/cifar10/Linf in RobustBench's repository
         shipped = {
-            "link": "https://arxiv.org/abs/2302.04638", "name": "Better Diffusion Models", "authors": "Zekai Wang",
-            "additional_data": False, "number_forward_passes": 1, "dataset": "cifar10", "venue": "ICML 2023",
-            "architecture": "WideResNet-28-10", "eps": "8/255", "clean_acc": "92.44", "reported": "67.31",
-            "autoattack_acc": "67.31", "footnote": "", "unreliable": False,
-        }  # fmt: skip
+            "link": "https://arxiv.org/abs/2302.04638",
+            "name": "Better Diffusion Models",
+            "authors": "Zekai Wang",
+            "additional_data": False,
+            "number_forward_passes": 1,
+            "dataset": "cifar10",
+            "venue": "ICML 2023",
+            "architecture": "WideResNet-28-10",
+            "eps": "8/255",
+            "clean_acc": "92.44",
+            "reported": "67.31",
+            "autoattack_acc": "67.31",
+            "footnote": "",
+            "unreliable": False,
+        }
         assert problems_of(shipped) == []
-        wrong = {**shipped, "eps": 8 / 255, "clean_acc": "92.4", "number_forward_passes": True, "odd": 1}
+        wrong = {
+            **shipped,
+            "eps": 8 / 255,
+            "clean_acc": "92.4",
+            "number_forward_passes": True,
+            "odd": 1,
+        }
         del wrong["venue"]
         assert [text.split()[0] for text in problems_of(wrong)] == [
-            "venue", "number_forward_passes", "eps", "clean_acc", "odd",
-        ]  # fmt: skip
+            "venue",
+            "number_forward_passes",
+            "eps",
+            "clean_acc",
+            "odd",
+        ]
 
     def test_files_are_not_replaced_unasked(self, tmp_path: Path) -> None:
-        numbers: dict[str, Any] = {"eps": 0.5, "clean_accuracy": 0.9, "threat_model": "L2", "dataset": "cifar100"}
+        numbers: dict[str, Any] = {
+            "eps": 0.5,
+            "clean_accuracy": 0.9,
+            "threat_model": "L2",
+            "dataset": "cifar100",
+        }
         file = write_model_info(tmp_path, "Mine2026Robust", **PAPER, **numbers, reported=0.5)
         assert file == tmp_path / "model_info" / "cifar100" / "L2" / "Mine2026Robust.json"
         with pytest.raises(ValueError, match="exists"):
             write_model_info(tmp_path, "Mine2026Robust", **PAPER, **numbers, reported=0.6)
         assert json.loads(file.read_text())["reported"] == "50.00"
-        write_model_info(tmp_path, "Mine2026Robust", **PAPER, **numbers, reported=0.6, overwrite=True)
+        write_model_info(
+            tmp_path, "Mine2026Robust", **PAPER, **numbers, reported=0.6, overwrite=True
+        )
         assert json.loads(file.read_text())["reported"] == "60.00"
 
     def test_formats(self) -> None:
         assert [format_percent(share) for share in (0.53424, 1, 0)] == ["53.42", "100.00", "0.00"]
         assert [format_eps(eps) for eps in (8 / 255, 4 / 255, 0.5, 1.0, 0.031, 128 / 255)] == [
-            "8/255", "4/255", "0.5", "1", "0.031", "128/255",
-        ]  # fmt: skip
+            "8/255",
+            "4/255",
+            "0.5",
+            "1",
+            "0.031",
+            "128/255",
+        ]
         with pytest.raises(ValueError, match=r"share in \[0, 1\], got 53.42"):
             format_percent(53.42)
-        for name in ("Moosavi-Dezfooli2019Robustness", "Jia2022LAS-AT_34_10", "Wang2023Better_WRN-28-10"):
+        for name in (
+            "Moosavi-Dezfooli2019Robustness",
+            "Jia2022LAS-AT_34_10",
+            "Wang2023Better_WRN-28-10",
+        ):
             check_identifier(name)
 
     def test_names_of_layers_become_what_robustbench_makes_of_them(self) -> None:
         import_robustbench()
         cut = sys.modules["robustbench.utils"].rm_substr_from_state_dict
-        names = ("module.model.a", "module.a", "model.a", "b.model.a", "plain", "modules.a", "a.module.b")
+        names = (
+            "module.model.a",
+            "module.a",
+            "model.a",
+            "b.model.a",
+            "plain",
+            "modules.a",
+            "a.module.b",
+        )
         state = {name: torch.tensor(number) for number, name in enumerate(names)}
         assert _as_robustbench_names(state) == dict(cut(cut(state, "module."), "model."))

@@ -1,4 +1,6 @@
-"""RayS as a torchattacks attack: labels, counts, normalisation, MultiAttack, and what must stay as it was."""
+"""RayS as a torchattacks attack: labels, counts, normalisation, MultiAttack, and what must stay
+as it was.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,31 @@ def rays(model: nn.Module, **options: Any) -> Any:
 
 
 SHELLS: dict[str, dict[str, Any]] = {
-    "RayS": {}, "FW": {"steps": 8}, "FWBlack": {"n_directions": 6, "seed": 0}, "HMCAM": {"steps": 4, "seed": 0},
+    "RayS": {},
+    "FW": {"steps": 8},
+    "FWBlack": {"n_directions": 6, "seed": 0},
+    "HMCAM": {"steps": 4, "seed": 0},
     "AIFGSM": {"steps": 8},
-    "EAD": {"norm": "Linf", "max_iterations": 8, "binary_search_steps": 2, "initial_const": 1.0, "lr": 0.1,
-            "beta": 0.01, "eps": 0.25},
-    "ZOO": {"norm": "Linf", "max_iterations": 8, "binary_search_steps": 2, "initial_const": 2.0, "lr": 0.4,
-            "n_coordinates": 6, "eps": 0.85, "seed": 0},
-}  # fmt: skip
+    "EAD": {
+        "norm": "Linf",
+        "max_iterations": 8,
+        "binary_search_steps": 2,
+        "initial_const": 1.0,
+        "lr": 0.1,
+        "beta": 0.01,
+        "eps": 0.25,
+    },
+    "ZOO": {
+        "norm": "Linf",
+        "max_iterations": 8,
+        "binary_search_steps": 2,
+        "initial_const": 2.0,
+        "lr": 0.4,
+        "n_coordinates": 6,
+        "eps": 0.85,
+        "seed": 0,
+    },
+}
 
 
 @pytest.fixture(params=SHELLS)
@@ -47,7 +67,9 @@ def make(request):
     shell: Any = ATTACKS[request.param]
 
     def build(model: nn.Module, **options: Any) -> Any:
-        return shell(model, **{"eps": EPS, "max_queries": BUDGET, **SHELLS[request.param], **options})
+        return shell(
+            model, **{"eps": EPS, "max_queries": BUDGET, **SHELLS[request.param], **options}
+        )
 
     return build
 
@@ -72,7 +94,9 @@ def test_labels_one_hot_and_bad(make, sample, digits_net):
     x, y = sample
     y = torch.cat([(y[:2] + 1) % 10, y[2:]])
     want = make(digits_net)(x, y)
-    assert not torch.equal(want, make(digits_net)(x)), "the labels make no difference: nothing is tested"
+    assert not torch.equal(want, make(digits_net)(x)), (
+        "the labels make no difference: nothing is tested"
+    )
     for one_hot in (nn.functional.one_hot(y, 10), nn.functional.one_hot(y, 10).float()):
         assert torch.equal(make(digits_net)(x, one_hot), want)
     with pytest.raises(ValueError, match=r"y must have shape \(14,\).*got \(14, 1\)"):
@@ -83,8 +107,15 @@ def test_labels_one_hot_and_bad(make, sample, digits_net):
 
 def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
     given = spy_on("art_ext.adapters.torchattacks.rays")
-    options = {"eps": 0.2, "max_queries": 7, "early_stop": False, "tol": 0.01, "hierarchical": False,
-               "speculate": True, "batch_size": 5}  # fmt: skip
+    options = {
+        "eps": 0.2,
+        "max_queries": 7,
+        "early_stop": False,
+        "tol": 0.01,
+        "hierarchical": False,
+        "speculate": True,
+        "batch_size": 5,
+    }
     assert {"model", "norm", "probe", *options} == set(inspect.signature(RayS).parameters)
     RayS(digits_net, norm="L2", **options)(*sample)
     assert {**given, **options, "norm": "l2"} == given
@@ -164,7 +195,9 @@ def test_normalised_images(make, sample, digits_net):
     assert 0 < int(result.success.sum()) < 14
     assert 0 <= float(result.x_adv.min()) < float(result.x_adv.max()) <= 1
     assert torch.equal(labels(model, adversarial) != labels(model, inputs), result.success)
-    assert float((adversarial - inputs).abs().max()) <= attack.eps / 0.25 + 1e-5, "eps is in units of [0, 1]"
+    assert float((adversarial - inputs).abs().max()) <= attack.eps / 0.25 + 1e-5, (
+        "eps is in units of [0, 1]"
+    )
 
 
 def test_normalisation_stays_in_force_after_an_error(make, sample, digits_net):
@@ -242,7 +275,9 @@ def test_a_model_without_parameters(capsys):
 
     images = torch.linspace(0.2, 0.8, 12).view(12, 1, 1, 1).expand(12, 1, 4, 4)
     attack = rays(Brightness())
-    assert "try set_device()" in capsys.readouterr().out, "torchattacks itself says that it found no device"
+    assert "try set_device()" in capsys.readouterr().out, (
+        "torchattacks itself says that it found no device"
+    )
     assert attack.device is None
     adversarial = attack(images)
     want = core_rays(Brightness(), images, eps=EPS, max_queries=BUDGET)
@@ -271,7 +306,9 @@ def test_modes_come_back_submodule_by_submodule(make, sample, digits_net):
     modes = [module.training for module in network.modules()]
     assert set(modes) == {True, False}
     attack = make(network, max_queries=20)
-    attack.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
+    attack.set_model_training_mode(
+        model_training=True, batchnorm_training=True, dropout_training=True
+    )
     attack(*sample)  # still in eval mode: otherwise the answers would be random
     assert [module.training for module in network.modules()] == modes
     broken = True

@@ -16,12 +16,17 @@ from art_ext.core.ensemble import Ensemble
 
 EPS = 0.2  # with it some samples reach their targets, and some do not
 QUICK: dict[type, dict[str, Any]] = {
-    FW: {"steps": 8}, FWBlack: {"n_directions": 6, "max_queries": 150, "seed": 0}, HMCAM: {"steps": 4, "seed": 0},
+    FW: {"steps": 8},
+    FWBlack: {"n_directions": 6, "max_queries": 150, "seed": 0},
+    HMCAM: {"steps": 4, "seed": 0},
     AIFGSM: {"steps": 8},
-}  # fmt: skip
+}
 CORE: dict[type, Any] = {
-    FW: core.frank_wolfe, FWBlack: core.frank_wolfe_black_box, HMCAM: core.hmcam, AIFGSM: core.ai_fgsm,
-}  # fmt: skip
+    FW: core.frank_wolfe,
+    FWBlack: core.frank_wolfe_black_box,
+    HMCAM: core.hmcam,
+    AIFGSM: core.ai_fgsm,
+}
 CORE_NAMES = {
     "alpha": "step_size",
     "n_samples": "num_transitions",
@@ -29,12 +34,30 @@ CORE_NAMES = {
     "n_restarts": "num_restarts",
 }
 OTHER_VALUES: dict[str, Any] = {
-    "norm": "L2", "eps": 0.3, "alpha": 0.25, "steps": 7, "momentum": 0.5, "schedule": "inverse_sqrt",
-    "momentum_init": "gradient", "box": "vertex", "loss": "margin", "on_failure": "input", "max_queries": 70,
-    "batch_size": 5, "n_directions": 3, "delta": 0.02, "sensing": "sphere", "n_samples": 3, "beta1": 0.5, "beta2": 0.9,
-    "step_rule": "corrected", "start": "uniform", "temperature": 2.0, "seed": 3,
+    "norm": "L2",
+    "eps": 0.3,
+    "alpha": 0.25,
+    "steps": 7,
+    "momentum": 0.5,
+    "schedule": "inverse_sqrt",
+    "momentum_init": "gradient",
+    "box": "vertex",
+    "loss": "margin",
+    "on_failure": "input",
+    "max_queries": 70,
+    "batch_size": 5,
+    "n_directions": 3,
+    "delta": 0.02,
+    "sensing": "sphere",
+    "n_samples": 3,
+    "beta1": 0.5,
+    "beta2": 0.9,
+    "step_rule": "corrected",
+    "start": "uniform",
+    "temperature": 2.0,
+    "seed": 3,
     "n_restarts": 3,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=QUICK, ids=lambda shell: shell.__name__)
@@ -67,7 +90,9 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     monkeypatch.setattr(shell, "_function", staticmethod(spy))
     arguments = inspect.signature(shell).parameters
     values = {
-        name: OTHER_VALUES.get(name, not argument.default) for name, argument in arguments.items() if name != "model"
+        name: OTHER_VALUES.get(name, not argument.default)
+        for name, argument in arguments.items()
+        if name != "model"
     }
     assert all(value != arguments[name].default for name, value in values.items())
     shell(digits_net, **values)(*sample)
@@ -76,11 +101,25 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     assert given == {**wanted, "norm": "l2", "targeted": False, "device": torch.device("cpu")}
     theirs = set(inspect.signature(CORE[shell]).parameters)
     assert set(given) <= theirs
-    # torchattacks has no masks, lives in [0, 1] and wants logits; the rest belongs to a run, or only imitates a program
+    # torchattacks has no masks, lives in [0, 1] and wants logits; the rest belongs to a run, or
+    # only imitates a program
     assert theirs - set(given) - {"model", "x", "y"} <= {
-        "targets", "criterion", "mask", "clip_values", "outputs", "sample_ids", "callback", "pad_rows", "delta",
-        "delta_inside", "grad_scale", "kinetic", "continue_from", "x_init", *({"seed"} if shell is FW else ()),
-    }  # fmt: skip
+        "targets",
+        "criterion",
+        "mask",
+        "clip_values",
+        "outputs",
+        "sample_ids",
+        "callback",
+        "pad_rows",
+        "delta",
+        "delta_inside",
+        "grad_scale",
+        "kinetic",
+        "continue_from",
+        "x_init",
+        *({"seed"} if shell is FW else ()),
+    }
 
 
 def test_targets_by_label(shell, sample, digits_net):
@@ -113,7 +152,9 @@ def test_targets_by_function_and_least_likely(shell, sample, digits_net):
     with torch.no_grad():
         predicted = digits_net(x).argmax(1)
         second = digits_net(x).scatter(1, predicted[:, None], torch.inf).argsort(dim=1)[:, 1]
-    assert torch.equal(attack(x), by_label(x, second)), "without labels the model's own are left out"
+    assert torch.equal(attack(x), by_label(x, second)), (
+        "without labels the model's own are left out"
+    )
 
 
 def test_random_targets(shell, sample, digits_net):
@@ -151,7 +192,9 @@ def test_last_result_counts_what_the_model_saw(shell, sample, digits_net):
             seen["rows"] += len(x)
             scores = self.network(x)
             if scores.requires_grad:
-                scores.register_hook(lambda slope: seen.update(slopes=seen["slopes"] + int(slope.any(1).sum())))
+                scores.register_hook(
+                    lambda slope: seen.update(slopes=seen["slopes"] + int(slope.any(1).sum()))
+                )
             return scores
 
     attack = quick(shell, Counting())
@@ -170,7 +213,9 @@ def test_what_an_image_that_cannot_be_fooled_comes_back_as(shell, sample, digits
     x, y = sample
     for on_failure in ("last", "input"):
         attack = quick(shell, digits_net, eps=0.05, on_failure=on_failure)
-        failed = ~((adversarial := attack(x, y)) != x).flatten(1).any(1) & ~attack.last_result.success
+        failed = (
+            ~((adversarial := attack(x, y)) != x).flatten(1).any(1) & ~attack.last_result.success
+        )
         assert bool((~attack.last_result.success).any())
         assert torch.equal(failed, ~attack.last_result.success & (on_failure == "input"))
         assert float((adversarial - x).abs().max()) <= 0.05 + 1e-6
@@ -189,7 +234,9 @@ def test_the_same_numbers_as_the_core(shell, sample, digits_net):
 
 
 class TestEnsembles:
-    """An ensemble that averages losses has no single output; the shell hands it to the core as it is."""
+    """An ensemble that averages losses has no single output; the shell hands it to the core as
+    it is.
+    """
 
     @staticmethod
     def members() -> list[nn.Module]:
@@ -227,13 +274,16 @@ class TestEnsembles:
         outside.set_normalization_used(mean=[0.25], std=[0.5])
         within = quick(HMCAM, inside)
         labels = inside(sample[0]).argmax(dim=1)
-        crafted = outside((sample[0] - 0.25) / 0.5, labels)  # as torchattacks wants it then, and gives it back
+        # as torchattacks wants it then, and gives it back
+        crafted = outside((sample[0] - 0.25) / 0.5, labels)
         assert torch.allclose(0.5 * crafted + 0.25, within(sample[0], labels), atol=1e-6)
         assert torch.equal(outside.last_result.success, within.last_result.success)
 
     def test_targets_and_callables(self, sample):
         members = self.members()
-        attack = quick(HMCAM, Ensemble([members[0], lambda rows: members[1](rows)], average="losses"))
+        attack = quick(
+            HMCAM, Ensemble([members[0], lambda rows: members[1](rows)], average="losses")
+        )
         attack.set_mode_targeted_by_label(quiet=True)
         attack(sample[0], torch.zeros(14, dtype=torch.int64))
         assert attack.last_result is not None

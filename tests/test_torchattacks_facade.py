@@ -36,7 +36,8 @@ def test_facade_has_all_of_torchattacks_and_ours():
 
 
 def test_facade_never_loads_a_class_twice():
-    # with torchattacks' __path__ the façade would let Python import its submodules again, each class with a twin
+    # with torchattacks' __path__ the façade would let Python import its submodules again, each
+    # class with a twin
     with pytest.raises(ModuleNotFoundError, match="not a package"):
         __import__("art_ext.torchattacks.attacks.pgd")
 

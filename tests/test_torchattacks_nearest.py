@@ -16,21 +16,56 @@ from art_ext.adapters.torchattacks import ATTACKS, EAD, ZOO, register
 from art_ext.core import attacks as core
 
 QUICK: dict[type, dict[str, Any]] = {
-    EAD: {"max_iterations": 8, "binary_search_steps": 2, "initial_const": 1.0, "lr": 0.1, "beta": 0.01, "eps": 8.0},
-    ZOO: {"max_iterations": 8, "binary_search_steps": 2, "initial_const": 2.0, "lr": 0.4, "n_coordinates": 6,
-          "eps": 1.8, "seed": 0},
-}  # fmt: skip
+    EAD: {
+        "max_iterations": 8,
+        "binary_search_steps": 2,
+        "initial_const": 1.0,
+        "lr": 0.1,
+        "beta": 0.01,
+        "eps": 8.0,
+    },
+    ZOO: {
+        "max_iterations": 8,
+        "binary_search_steps": 2,
+        "initial_const": 2.0,
+        "lr": 0.4,
+        "n_coordinates": 6,
+        "eps": 1.8,
+        "seed": 0,
+    },
+}
 CORE: dict[type, Any] = {EAD: core.ead, ZOO: core.zoo}
 CORE_NAMES = {
-    "kappa": "confidence", "lr": "step_size", "binary_search_steps": "search_steps", "max_iterations": "max_iter",
+    "kappa": "confidence",
+    "lr": "step_size",
+    "binary_search_steps": "search_steps",
+    "max_iterations": "max_iter",
     "n_coordinates": "coordinates",
-}  # fmt: skip
+}
 OTHER_VALUES: dict[str, Any] = {
-    "kappa": 1.0, "lr": 0.02, "binary_search_steps": 3, "max_iterations": 7, "abort_early": False, "beta": 0.0,
-    "initial_const": 2.0, "decision_rule": "L2", "norm": "Linf", "eps": 0.3, "max_queries": 70, "batch_size": 5,
-    "n_coordinates": 3, "h": 0.01, "solver": "newton", "use_tanh": True, "resize": {0: 4, 5: 8}, "importance": 2,
-    "reset_adam": False, "abort_window": 2, "seed": 3, "probe": False,
-}  # fmt: skip
+    "kappa": 1.0,
+    "lr": 0.02,
+    "binary_search_steps": 3,
+    "max_iterations": 7,
+    "abort_early": False,
+    "beta": 0.0,
+    "initial_const": 2.0,
+    "decision_rule": "L2",
+    "norm": "Linf",
+    "eps": 0.3,
+    "max_queries": 70,
+    "batch_size": 5,
+    "n_coordinates": 3,
+    "h": 0.01,
+    "solver": "newton",
+    "use_tanh": True,
+    "resize": {0: 4, 5: 8},
+    "importance": 2,
+    "reset_adam": False,
+    "abort_window": 2,
+    "seed": 3,
+    "probe": False,
+}
 
 
 @pytest.fixture(params=QUICK, ids=lambda shell: shell.__name__)
@@ -68,29 +103,48 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
         return core.fgsm(model, x, y, eps=0.1)
 
     monkeypatch.setattr(shell, "_function", staticmethod(spy))
-    defaults = {name: argument.default for name, argument in inspect.signature(shell).parameters.items()}
+    defaults = {
+        name: argument.default for name, argument in inspect.signature(shell).parameters.items()
+    }
     del defaults["model"]
     values = {name: OTHER_VALUES[name] for name in defaults}
     assert all(value != defaults[name] for name, value in values.items())
     shell(digits_net, **values)(*sample)
     del values["probe"]
-    assert given == {**in_core(values), "norm": "linf", "targeted": False, "device": torch.device("cpu")}
+    assert given == {
+        **in_core(values),
+        "norm": "linf",
+        "targeted": False,
+        "device": torch.device("cpu"),
+    }
     theirs = set(inspect.signature(CORE[shell]).parameters)
     assert set(given) <= theirs
     # torchattacks has no masks, lives in [0, 1] and wants logits; the rest belongs to a run
     assert theirs - set(given) - {"model", "x", "y"} == {
-        "targets", "mask", "clip_values", "outputs", "sample_ids", "callback", "pad_rows",
+        "targets",
+        "mask",
+        "clip_values",
+        "outputs",
+        "sample_ids",
+        "callback",
+        "pad_rows",
         *({"seed", "momentum"} if shell is EAD else ()),
-    }  # fmt: skip
+    }
 
 
 def test_defaults_are_those_of_the_docstring(shell):
     text = inspect.getdoc(shell)
     assert text is not None
-    entries = re.split(r"\n    (?=\w+ \([^)]*\): )", text.split("Arguments:")[1].split("\n\n")[0])[1:]
-    documented = {entry.split(" (")[0]: re.findall(r"\(Default: (.*)\)", entry) for entry in entries}
+    entries = re.split(r"\n    (?=\w+ \([^)]*\): )", text.split("Arguments:")[1].split("\n\n")[0])[
+        1:
+    ]
+    documented = {
+        entry.split(" (")[0]: re.findall(r"\(Default: (.*)\)", entry) for entry in entries
+    }
     assert documented.pop("model") == []
-    defaults = {name: argument.default for name, argument in inspect.signature(shell).parameters.items()}
+    defaults = {
+        name: argument.default for name, argument in inspect.signature(shell).parameters.items()
+    }
     del defaults["model"]
     assert {name: ast.literal_eval(value) for name, [value] in documented.items()} == defaults
 
@@ -98,13 +152,20 @@ def test_defaults_are_those_of_the_docstring(shell):
 @pytest.mark.parametrize("theirs", [torchattacks.EADEN, torchattacks.EADL1])
 def test_ead_takes_the_place_of_torchattacks_own(theirs):
     own = list(inspect.signature(EAD).parameters.values())
-    for one, other in zip(own[1:], list(inspect.signature(theirs).parameters.values())[1:], strict=False):
+    for one, other in zip(
+        own[1:], list(inspect.signature(theirs).parameters.values())[1:], strict=False
+    ):
         assert (one.name, one.default) == (other.name, other.default)
-    assert [one.name for one in own].index("decision_rule") == len(inspect.signature(theirs).parameters)
+    assert [one.name for one in own].index("decision_rule") == len(
+        inspect.signature(theirs).parameters
+    )
 
 
 def test_zoo_names_what_ead_has_too_alike():
-    names = [[one for one in inspect.signature(shell).parameters if one in CORE_NAMES] for shell in (EAD, ZOO)]
+    names = [
+        [one for one in inspect.signature(shell).parameters if one in CORE_NAMES]
+        for shell in (EAD, ZOO)
+    ]
     assert names[0] == names[1][:-1]
     assert names[1][-1] == "n_coordinates"
 
@@ -140,7 +201,8 @@ def test_bad_values(shell, sample, digits_net, options, message):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"norm": "Linf", "eps": None}, {"kappa": 1.0, "abort_early": False}, {"max_queries": 20}]
+    "options",
+    [{}, {"norm": "Linf", "eps": None}, {"kappa": 1.0, "abort_early": False}, {"max_queries": 20}],
 )
 def test_the_same_numbers_as_the_core(shell, sample, digits_net, options):
     x, y = sample
@@ -153,7 +215,9 @@ def test_the_same_numbers_as_the_core(shell, sample, digits_net, options):
         assert torch.equal(getattr(attack.last_result, name), getattr(want, name)), name
     failed = ~want.success
     assert torch.equal(adversarial[failed], x[failed])
-    assert torch.equal(labels(digits_net, adversarial) != y, want.success | want.already_adversarial)
+    assert torch.equal(
+        labels(digits_net, adversarial) != y, want.success | want.already_adversarial
+    )
 
 
 @pytest.mark.parametrize("rule", ["EN", "L1", "L2"])

@@ -1,4 +1,6 @@
-"""ZOO: exact on quadratics, Adam of C&W with all coordinates, a slow reading step by step, and the bill."""
+"""ZOO: exact on quadratics, Adam of C&W with all coordinates, a slow reading step by step, and
+the bill.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def waves(features, seed=0, classes=3, dtype=torch.float64):
 
 
 def bowl(slope, matrix, offset):
-    """Two classes; class 0 is ahead by ``offset + <slope, x> + <x, matrix x> / 2``, exactly in float64."""
+    """Two classes; class 0 is ahead by ``offset + <slope, x> + <x, matrix x> / 2``, exactly in
+    float64.
+    """
 
     def model(rows):
         rows = rows.flatten(1).double()
@@ -66,15 +70,30 @@ def iterates(monkeypatch):
 
 
 class TestQuadratic:
-    """Symmetric differences of a quadratic are its derivatives, whatever h; all numbers here are exact in float32."""
+    """Symmetric differences of a quadratic are its derivatives, whatever h; all numbers here are
+    exact in float32.
+    """
 
     X0 = torch.tensor([[0.5, -0.25, 1.0, 0.0]])
     C, H = 0.5, 0.25
 
     def one_step(self, iterates, slope, matrix, step_size=1.0, solver="newton"):
-        """x_1 - x_0 with all coordinates probed, and the gradient and the second derivatives of the objective."""
-        zoo(bowl(slope, matrix, 50.0), self.X0, torch.tensor([0]), solver=solver, max_iter=2, search_steps=1,
-            initial_const=self.C, step_size=step_size, h=self.H, clip_values=WIDE, **QUIET)  # fmt: skip
+        """x_1 - x_0 with all coordinates probed, and the gradient and the second derivatives of
+        the objective.
+        """
+        zoo(
+            bowl(slope, matrix, 50.0),
+            self.X0,
+            torch.tensor([0]),
+            solver=solver,
+            max_iter=2,
+            search_steps=1,
+            initial_const=self.C,
+            step_size=step_size,
+            h=self.H,
+            clip_values=WIDE,
+            **QUIET,
+        )
         first, second = iterates[0]
         assert torch.equal(first, self.X0[0])
         gradient = self.C * (slope + matrix @ first.double())
@@ -91,7 +110,9 @@ class TestQuadratic:
     def test_newton_divides_the_exact_gradient_by_the_exact_curvature(self, iterates):
         """Mixed terms enter the gradient alone; eta scales the step."""
         slope = torch.tensor([2.0, -1.0, 0.5, 3.0]).double()
-        matrix = torch.tensor([[4.0, 1, 0, 2], [1, 2, 0.5, 0], [0, 0.5, 1, 1], [2, 0, 1, 8]]).double()
+        matrix = torch.tensor(
+            [[4.0, 1, 0, 2], [1, 2, 0.5, 0], [0, 0.5, 1, 1], [2, 0, 1, 8]]
+        ).double()
         moved, gradient, curvature = self.one_step(iterates, slope, matrix, step_size=0.25)
         torch.testing.assert_close(moved, -0.25 * gradient / curvature, rtol=0, atol=1e-6)
 
@@ -107,31 +128,61 @@ class TestQuadratic:
         """The first step of Adam is eta against the sign of the gradient."""
         slope = torch.tensor([2.0, -1.0, 0.5, 3.0]).double()
         curve = torch.tensor([4.0, -8.0, -4.0, -6.0]).double()
-        moved, gradient, curvature = self.one_step(iterates, slope, torch.diag(curve), 0.125, "adam-newton")
+        moved, gradient, curvature = self.one_step(
+            iterates, slope, torch.diag(curve), 0.125, "adam-newton"
+        )
         assert curvature.sign().tolist() == [1, -1, 0, -1]
         wanted = torch.where(curvature > 0, -0.125 * gradient / curvature, -0.125 * gradient.sign())
         torch.testing.assert_close(moved, wanted, rtol=0, atol=1e-6)
 
     def test_newton_in_a_smaller_space(self, iterates):
         """Gradient D^T g, curvatures diag(D^T (c M + 2) D), for a side of 2 and images of 4 x 4."""
-        bumps = functional.interpolate(torch.eye(4).view(4, 1, 2, 2), size=4, mode="bilinear", align_corners=False)
+        bumps = functional.interpolate(
+            torch.eye(4).view(4, 1, 2, 2), size=4, mode="bilinear", align_corners=False
+        )
         up = bumps.view(4, 16).T.double()
         slope = torch.linspace(-1, 2, 16).double()
         matrix = torch.diag(torch.linspace(0, 3, 16).double()) + 0.25
         x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-        zoo(bowl(slope, matrix, 50.0), x, torch.tensor([0]), solver="newton", resize=2, max_iter=2, search_steps=1,
-            initial_const=self.C, step_size=1.0, h=self.H, clip_values=WIDE, **QUIET)  # fmt: skip
+        zoo(
+            bowl(slope, matrix, 50.0),
+            x,
+            torch.tensor([0]),
+            solver="newton",
+            resize=2,
+            max_iter=2,
+            search_steps=1,
+            initial_const=self.C,
+            step_size=1.0,
+            h=self.H,
+            clip_values=WIDE,
+            **QUIET,
+        )
         first, second = (row.double() for row in iterates[0])
         gradient = up.T @ (self.C * (slope + matrix @ first))
         curvature = (up.T @ (self.C * matrix + 2 * torch.eye(16)) @ up).diagonal()
         torch.testing.assert_close(second - first, up @ (-gradient / curvature), rtol=0, atol=1e-5)
 
     def test_masked_pixels_under_a_bump_do_not_count_as_distorted(self, iterates):
-        """One number y for four pixels, of which three may change: min c <s, y> + 3 y^2, and there Newton stays."""
+        """One number y for four pixels, of which three may change: min c <s, y> + 3 y^2, and
+        there Newton stays.
+        """
         slope, mask = torch.tensor([2.0, -1.0, 0.5, 3.0]).double(), torch.tensor([[1, 1], [1, 0]])
-        zoo(bowl(slope, torch.zeros(4, 4).double(), 50.0), self.X0.view(1, 1, 2, 2), torch.tensor([0]), mask=mask,
-            solver="newton", resize=1, max_iter=3, search_steps=1, initial_const=self.C, step_size=1.0, h=self.H,
-            clip_values=WIDE, **QUIET)  # fmt: skip
+        zoo(
+            bowl(slope, torch.zeros(4, 4).double(), 50.0),
+            self.X0.view(1, 1, 2, 2),
+            torch.tensor([0]),
+            mask=mask,
+            solver="newton",
+            resize=1,
+            max_iter=3,
+            search_steps=1,
+            initial_const=self.C,
+            step_size=1.0,
+            h=self.H,
+            clip_values=WIDE,
+            **QUIET,
+        )
         first, second, third = iterates[0]
         wanted = -self.C * 1.5 / 6 * torch.tensor([1.0, 1.0, 1.0, 0.0])
         torch.testing.assert_close(second - first, wanted, rtol=0, atol=1e-6)
@@ -163,8 +214,20 @@ class TestFullAdam:
         model = waves(x[0].numel())
         y = model(x).argmax(1)
         wanted = self.reference(model, x.double().flatten(1), y, place)
-        zoo(model, x, y, max_iter=self.STEPS, search_steps=1, initial_const=self.CONST, step_size=self.RATE, h=1e-3,
-            coordinates=999, reset_adam=False, **QUIET, **options)  # fmt: skip
+        zoo(
+            model,
+            x,
+            y,
+            max_iter=self.STEPS,
+            search_steps=1,
+            initial_const=self.CONST,
+            step_size=self.RATE,
+            h=1e-3,
+            coordinates=999,
+            reset_adam=False,
+            **QUIET,
+            **options,
+        )
         found = torch.stack([torch.stack(iterates[row]) for row in range(len(x))], dim=1)
         torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-3)
         assert float((wanted[-1] - wanted[0]).abs().amax(1).min()) > 0.03, "the path goes somewhere"
@@ -172,14 +235,20 @@ class TestFullAdam:
     def test_in_the_pixels(self, iterates):
         x = samples()
         self.check_same_path(
-            iterates, x, lambda w: x.double() if w is None else x.double() + w, clip_values=(-1.0, 2.0)
+            iterates,
+            x,
+            lambda w: x.double() if w is None else x.double() + w,
+            clip_values=(-1.0, 2.0),
         )
 
     def test_under_the_change_of_variable(self, iterates):
         x = 0.1 + 0.8 * samples()
         start = torch.atanh(2 * x.double() - 1)
         self.check_same_path(
-            iterates, x, lambda w: start if w is None else (1 + torch.tanh(start + w)) / 2, use_tanh=True
+            iterates,
+            x,
+            lambda w: start if w is None else (1 + torch.tanh(start + w)) / 2,
+            use_tanh=True,
         )
 
     @pytest.mark.parametrize("use_tanh", [False, True])
@@ -191,7 +260,9 @@ class TestFullAdam:
         def place(w):
             if w is None:
                 return torch.zeros(3, 2 * 4 * 4, dtype=torch.float64)
-            up = functional.interpolate(w.view(3, 2, 4, 4), size=(6, 9), mode="bilinear", align_corners=False)
+            up = functional.interpolate(
+                w.view(3, 2, 4, 4), size=(6, 9), mode="bilinear", align_corners=False
+            )
             point = anchor + up.flatten(1)
             return (1 + torch.tanh(point)) / 2 if use_tanh else point
 
@@ -199,8 +270,26 @@ class TestFullAdam:
         self.check_same_path(iterates, x, place, resize=4, use_tanh=use_tanh, **box)
 
 
-def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws, h, tanh, kappa, window, abort):
-    """One sample (D,), as methods and paper tell it: loops over searches, iterations and coordinates, in float64."""
+def slow_zoo(
+    scores,
+    x,
+    y,
+    *,
+    solver,
+    max_iter,
+    search_steps,
+    const,
+    rate,
+    draws,
+    h,
+    tanh,
+    kappa,
+    window,
+    abort,
+):
+    """One sample (D,), as methods and paper tell it: loops over searches, iterations and
+    coordinates, in float64.
+    """
     size, identity, box = len(x), fingerprint(x[None]), (0.0, 1.0)
     start = [float(value) for value in x]
     anchor = [math.atanh((2 * value - 1) * 0.9999995) for value in start] if tanh else start
@@ -252,11 +341,21 @@ def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws
                 bent = 0.0 if not tanh else -2 * math.tanh(anchor[i] + z[i]) * inner
                 offset = point[i] - start[i]
                 g = const * (above - below) / (2 * h) + 2 * offset * inner
-                curvature = const * (above - 2 * hinge + below) / h**2 + 2 * inner**2 + 2 * offset * bent
+                curvature = (
+                    const * (above - 2 * hinge + below) / h**2 + 2 * inner**2 + 2 * offset * bent
+                )
                 m[i], v[i], t[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g**2, t[i] + 1
-                adam = rate * math.sqrt(1 - 0.999 ** t[i]) / (1 - 0.9 ** t[i]) * m[i] / (math.sqrt(v[i]) + 1e-8)
+                adam = (
+                    rate
+                    * math.sqrt(1 - 0.999 ** t[i])
+                    / (1 - 0.9 ** t[i])
+                    * m[i]
+                    / (math.sqrt(v[i]) + 1e-8)
+                )
                 newton = rate * g / (max(curvature, 0.1) if curvature > 0 else 1.0)
-                moves[i] = -(newton if solver == "newton" or (solver != "adam" and curvature > 0) else adam)
+                moves[i] = -(
+                    newton if solver == "newton" or (solver != "adam" and curvature > 0) else adam
+                )
             for i, move in moves.items():
                 z[i] += move
                 if not tanh:
@@ -268,30 +367,67 @@ def slow_zoo(scores, x, y, *, solver, max_iter, search_steps, const, rate, draws
 
 
 @pytest.mark.parametrize("tanh", [False, True])
-@pytest.mark.parametrize(("solver", "abort"), [("adam", True), *((solver, "always") for solver in SOLVERS)])
+@pytest.mark.parametrize(
+    ("solver", "abort"), [("adam", True), *((solver, "always") for solver in SOLVERS)]
+)
 def test_a_slow_reading_goes_the_same_way(iterates, solver, abort, tanh):
-    """Trajectories, constants, values, queries, distances; some samples abort early, some fall at once."""
+    """Trajectories, constants, values, queries, distances; some samples abort early, some fall
+    at once.
+    """
     x, model = samples(6, 8), waves(8)
     y = model(x).argmax(1)
     numbers = {"max_iter": 24, "search_steps": 4, "h": 0.05}
-    found = zoo(model, x, y, solver=solver, use_tanh=tanh, initial_const=0.1, step_size=0.05, coordinates=3,
-                confidence=0.3, abort_window=2, abort_early=abort, seed=0, **numbers)  # fmt: skip
+    found = zoo(
+        model,
+        x,
+        y,
+        solver=solver,
+        use_tanh=tanh,
+        initial_const=0.1,
+        step_size=0.05,
+        coordinates=3,
+        confidence=0.3,
+        abort_window=2,
+        abort_early=abort,
+        seed=0,
+        **numbers,
+    )
     for row in range(len(x)):
-        wanted = slow_zoo(model, x[row], int(y[row]), solver=solver, const=0.1, rate=0.05, draws=3, tanh=tanh,
-                          kappa=0.3, window=2, abort=abort, **numbers)  # fmt: skip
+        wanted = slow_zoo(
+            model,
+            x[row],
+            int(y[row]),
+            solver=solver,
+            const=0.1,
+            rate=0.05,
+            draws=3,
+            tanh=tanh,
+            kappa=0.3,
+            window=2,
+            abort=abort,
+            **numbers,
+        )
         assert int(found.queries[row]) == wanted["queries"]
         assert int(found.queries_to_success[row]) == wanted["first"]
-        torch.testing.assert_close(torch.stack(iterates[row]), torch.tensor(wanted["iterates"]), rtol=0, atol=2e-3)
+        torch.testing.assert_close(
+            torch.stack(iterates[row]), torch.tensor(wanted["iterates"]), rtol=0, atol=2e-3
+        )
         torch.testing.assert_close(found.trace["const"][:, row], torch.tensor(wanted["const"]))
-        torch.testing.assert_close(found.trace["value"][:, row], torch.tensor(wanted["value"]), rtol=1e-2, atol=1e-3)
-        torch.testing.assert_close(float(found.nearest_distance[row]), wanted["nearest_distance"], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(
+            found.trace["value"][:, row], torch.tensor(wanted["value"]), rtol=1e-2, atol=1e-3
+        )
+        torch.testing.assert_close(
+            float(found.nearest_distance[row]), wanted["nearest_distance"], rtol=1e-2, atol=1e-3
+        )
     assert bool(found.success.any())
     assert len({len(path) for path in iterates.values()}) > 1, "some have aborted"
 
 
 class TestBill:
     def test_every_iteration_costs_a_look_and_its_probes(self):
-        """In calls of at most batch_size rows, all samples side by side; the last iterate is not probed."""
+        """In calls of at most batch_size rows, all samples side by side; the last iterate is not
+        probed.
+        """
         x, recorder = samples(6), Recorder(flat)
         found = zoo(recorder, x, max_iter=3, search_steps=2, coordinates=5, batch_size=7, **QUIET)
         probes = [7] * 8 + [4]  # 2 * 5 * 6 rows
@@ -300,7 +436,9 @@ class TestBill:
         assert found.wasted_rows.tolist() == found.gradients.tolist() == [0] * 6
 
     def test_samples_in_different_spaces_pay_their_own_probes(self):
-        """A flat sample's space grows whenever its loss stands still; the others' at times of their own."""
+        """A flat sample's space grows whenever its loss stands still; the others' at times of
+        their own.
+        """
         x = images(3)
         x[1:, 0, 0, 0] = 0.0
         slow = waves(64)
@@ -313,15 +451,32 @@ class TestBill:
         mask[0, 0] = 0
         x[0, 0, 0, 0] = 1.0
         recorder = Recorder(model)
-        found = zoo(recorder, x, max_iter=12, search_steps=1, resize=(2, 4), abort_window=3, mask=mask, seed=0)
-        assert found.queries[0] == 1 + 7 + 2 * (4 * 4 + 2 * 16), "iterations 0 to 3, 4 and 5; aborted at the 6th"
+        found = zoo(
+            recorder,
+            x,
+            max_iter=12,
+            search_steps=1,
+            resize=(2, 4),
+            abort_window=3,
+            mask=mask,
+            seed=0,
+        )
+        assert found.queries[0] == 1 + 7 + 2 * (4 * 4 + 2 * 16), (
+            "iterations 0 to 3, 4 and 5; aborted at the 6th"
+        )
         assert sum(recorder.sizes) == int(found.queries.sum())
         assert len(found.queries.unique()) == 3
 
-    @pytest.mark.parametrize(("budget", "spent"), [(1, 1), (12, 1), (13, 13), (23, 13), (24, 24), (35, 24), (36, 36)])
+    @pytest.mark.parametrize(
+        ("budget", "spent"), [(1, 1), (12, 1), (13, 13), (23, 13), (24, 24), (35, 24), (36, 36)]
+    )
     def test_an_iteration_that_does_not_fit_is_not_begun(self, budget, spent):
-        """Probes and the look after them cost 11, the look from which a search starts one more: 1 + 12 + 11 + 12."""
-        found = zoo(flat, samples(2), max_iter=3, search_steps=9, coordinates=5, max_queries=budget, **QUIET)
+        """Probes and the look after them cost 11, the look from which a search starts one more:
+        1 + 12 + 11 + 12.
+        """
+        found = zoo(
+            flat, samples(2), max_iter=3, search_steps=9, coordinates=5, max_queries=budget, **QUIET
+        )
         assert found.queries.tolist() == [spent] * 2
 
     def test_no_more_coordinates_are_probed_than_there_are(self):
@@ -331,7 +486,15 @@ class TestBill:
 
 class TestSearch:
     def test_the_constant_grows_tenfold_while_all_fails(self):
-        found = zoo(flat, samples(2), max_iter=2, search_steps=10, initial_const=0.01, coordinates=1, **QUIET)
+        found = zoo(
+            flat,
+            samples(2),
+            max_iter=2,
+            search_steps=10,
+            initial_const=0.01,
+            coordinates=1,
+            **QUIET,
+        )
         wanted = torch.tensor([*(10.0**power for power in range(-2, 7)), 1e10])
         torch.testing.assert_close(found.trace["const"], wanted[:, None].expand(10, 2))
         assert bool(found.trace["value"].isinf().all())
@@ -340,13 +503,23 @@ class TestSearch:
     def test_the_constant_is_halved_while_all_succeeds(self):
         """Ten searches, of which the last takes the smallest that has succeeded once more."""
         x = samples(3)
-        found = zoo(waves(12), x, max_iter=40, search_steps=10, initial_const=1e4, step_size=0.05, seed=0)
+        found = zoo(
+            waves(12), x, max_iter=40, search_steps=10, initial_const=1e4, step_size=0.05, seed=0
+        )
         assert bool(found.success.all())
         wanted = torch.tensor([1e4 / 2**power for power in [*range(9), 8]])
         torch.testing.assert_close(found.trace["const"], wanted[:, None].expand(10, 3))
 
     def test_values_never_rise_over_the_searches(self):
-        found = zoo(waves(12), samples(8), max_iter=60, search_steps=6, initial_const=0.3, coordinates=4, seed=0)
+        found = zoo(
+            waves(12),
+            samples(8),
+            max_iter=60,
+            search_steps=6,
+            initial_const=0.3,
+            coordinates=4,
+            seed=0,
+        )
         value = found.trace["value"]
         assert bool((value[1:] <= value[:-1]).all())
         assert bool(found.success.all())
@@ -360,8 +533,20 @@ class TestSearch:
         normal, x = torch.randn(10, generator=generator), samples(6, 10)
         ahead = bowl(normal.double(), torch.zeros(10, 10).double(), 0.0)
         y = ahead(x).argmax(1)
-        found = zoo(ahead, x, y, solver=solver, max_iter=150, search_steps=7, step_size=0.03, coordinates=5, h=0.01,
-                    initial_const=0.1, clip_values=WIDE, seed=0)  # fmt: skip
+        found = zoo(
+            ahead,
+            x,
+            y,
+            solver=solver,
+            max_iter=150,
+            search_steps=7,
+            step_size=0.03,
+            coordinates=5,
+            h=0.01,
+            initial_const=0.1,
+            clip_values=WIDE,
+            seed=0,
+        )
         optimum = (x @ normal).abs() / normal.norm()
         assert bool(found.success.all())
         assert bool((found.nearest_distance >= optimum - 1e-6).all())
@@ -370,7 +555,13 @@ class TestSearch:
     def test_targets_are_reached(self):
         x, model = samples(5), waves(12)
         targets = (model(x).argmax(1) + 1) % 3
-        settings = {"max_iter": 80, "search_steps": 4, "initial_const": 1.0, "step_size": 0.05, "seed": 0}
+        settings = {
+            "max_iter": 80,
+            "search_steps": 4,
+            "initial_const": 1.0,
+            "step_size": 0.05,
+            "seed": 0,
+        }
         found = zoo(model, x, targets=targets, confidence=0.5, **settings)
         assert bool(found.success.all())
         gap = model(found.x_adv)
@@ -388,7 +579,13 @@ class TestSearch:
 
         mask = torch.ones(12)
         mask[0] = 0
-        settings = {"max_iter": 20, "search_steps": 2, "initial_const": 1.0, "mask": mask, "seed": 0}
+        settings = {
+            "max_iter": 20,
+            "search_steps": 2,
+            "initial_const": 1.0,
+            "mask": mask,
+            "seed": 0,
+        }
         found = zoo(model, x, abort_window=2, **settings)
         assert len(iterates[1]) == 2 * 3, "two searches, each ended by the second comparison"
         others = [0, 2, 3]
@@ -399,14 +596,22 @@ class TestSearch:
 
     def test_seeds_and_identities_decide_the_draws(self):
         x, model = samples(4), waves(12)
-        settings = {"max_iter": 30, "search_steps": 2, "coordinates": 3, "initial_const": 10.0, "step_size": 0.1}
+        settings = {
+            "max_iter": 30,
+            "search_steps": 2,
+            "coordinates": 3,
+            "initial_const": 10.0,
+            "step_size": 0.1,
+        }
         first, same, other = (zoo(model, x, seed=seed, **settings) for seed in (7, 7, 8))
         assert torch.equal(first.x_nearest, same.x_nearest)
         assert not torch.equal(first.x_nearest, other.x_nearest)
         assert zoo(model, x, **settings).seed != zoo(model, x, **settings).seed
 
         def moved(ids):
-            return zoo(model, x[:1].repeat(2, 1), sample_ids=torch.tensor(ids), seed=7, **settings).x_nearest
+            return zoo(
+                model, x[:1].repeat(2, 1), sample_ids=torch.tensor(ids), seed=7, **settings
+            ).x_nearest
 
         assert torch.equal(*moved([5, 5]))
         assert not torch.equal(*moved([5, 6]))
@@ -414,17 +619,31 @@ class TestSearch:
     @pytest.mark.parametrize(
         "options",
         [
-            {}, {"use_tanh": True}, {"resize": 4}, {"resize": (2, 4, 7), "importance": 3, "abort_window": 3},
-            {"resize": {0: 3, 4: 7}, "use_tanh": True, "importance": True}, {"solver": "newton", "h": 0.01},
+            {},
+            {"use_tanh": True},
+            {"resize": 4},
+            {"resize": (2, 4, 7), "importance": 3, "abort_window": 3},
+            {"resize": {0: 3, 4: 7}, "use_tanh": True, "importance": True},
+            {"solver": "newton", "h": 0.01},
         ],
         ids=str,
-    )  # fmt: skip
+    )
     def test_neighbours_order_and_batches_change_no_bit(self, options):
         x, model = images(7, (2, 7, 9)), waves(126, dtype=torch.float32)
-        settings = {"max_iter": 25, "search_steps": 2, "initial_const": 1.0, "coordinates": 6, "seed": 0, **options}
+        settings = {
+            "max_iter": 25,
+            "search_steps": 2,
+            "initial_const": 1.0,
+            "coordinates": 6,
+            "seed": 0,
+            **options,
+        }
         whole = zoo(model, x, **settings)
         order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
-        turned, alone = zoo(model, x[order], batch_size=5, **settings), zoo(model, x[3:4], **settings)
+        turned, alone = (
+            zoo(model, x[order], batch_size=5, **settings),
+            zoo(model, x[3:4], **settings),
+        )
         for name in ("x_adv", "x_nearest", "nearest_distance", "queries", "queries_to_success"):
             assert torch.equal(getattr(whole, name)[order], getattr(turned, name)), name
             assert torch.equal(getattr(whole, name)[3:4], getattr(alone, name)), name
@@ -434,7 +653,12 @@ class TestSearch:
 class TestBox:
     @pytest.mark.parametrize(
         ("options", "beyond"),
-        [({}, 0.05), ({"use_tanh": True}, 0), ({"resize": 3}, 0), ({"resize": 3, "use_tanh": True}, 0)],
+        [
+            ({}, 0.05),
+            ({"use_tanh": True}, 0),
+            ({"resize": 3}, 0),
+            ({"resize": 3, "use_tanh": True}, 0),
+        ],
         ids=str,
     )
     def test_no_row_leaves_it_but_probes_of_single_pixels(self, options, beyond):
@@ -445,9 +669,22 @@ class TestBox:
             edge = 0.05 + 0.9 * edge
         x = torch.clamp(low + (high - low) * edge, low, high)
         recorder = Recorder(waves(60))
-        found = zoo(recorder, x, clip_values=(low, high), max_iter=30, search_steps=2, h=0.05, step_size=0.1,
-                    coordinates=8, initial_const=5.0, seed=0, **options)  # fmt: skip
-        outside = torch.cat([torch.maximum(low - rows, rows - high).flatten() for rows in recorder.rows])
+        found = zoo(
+            recorder,
+            x,
+            clip_values=(low, high),
+            max_iter=30,
+            search_steps=2,
+            h=0.05,
+            step_size=0.1,
+            coordinates=8,
+            initial_const=5.0,
+            seed=0,
+            **options,
+        )
+        outside = torch.cat(
+            [torch.maximum(low - rows, rows - high).flatten() for rows in recorder.rows]
+        )
         assert float(outside.max()) <= beyond + 1e-6 * bool(beyond)
         assert (float(outside.max()) > 0) == bool(beyond)
         for images_ in (found.x_adv, found.x_nearest):
@@ -458,8 +695,17 @@ class TestBox:
         """A box for every column, in its own units."""
         low, high = torch.tensor([0.0, -5.0, 100.0, 0.0]), torch.tensor([1.0, 5.0, 101.0, 0.5])
         x = low + (high - low) * samples(5, 4)
-        found = zoo(waves(4), x, clip_values=(low, high), use_tanh=True, max_iter=60, search_steps=3, step_size=0.1,
-                    initial_const=100.0, seed=0)  # fmt: skip
+        found = zoo(
+            waves(4),
+            x,
+            clip_values=(low, high),
+            use_tanh=True,
+            max_iter=60,
+            search_steps=3,
+            step_size=0.1,
+            initial_const=100.0,
+            seed=0,
+        )
         assert bool(found.success.any())
         assert bool(((found.x_adv >= low) & (found.x_adv <= high)).all())
 
@@ -468,9 +714,23 @@ class TestUntouched:
     def test_pixels_that_were_not_drawn_keep_their_bits(self):
         """Two moves of one coordinate each; the first crosses the plane."""
         x = samples(1).expand(6, -1)
-        model = bowl(torch.full((12,), 10.0).double(), torch.zeros(12, 12).double(), 1 - 10 * float(x[0].sum()))
-        found = zoo(model, x, max_iter=3, search_steps=1, coordinates=1, step_size=0.3, initial_const=1e3,
-                    sample_ids=torch.arange(6), clip_values=WIDE, **QUIET)  # fmt: skip
+        model = bowl(
+            torch.full((12,), 10.0).double(),
+            torch.zeros(12, 12).double(),
+            1 - 10 * float(x[0].sum()),
+        )
+        found = zoo(
+            model,
+            x,
+            max_iter=3,
+            search_steps=1,
+            coordinates=1,
+            step_size=0.3,
+            initial_const=1e3,
+            sample_ids=torch.arange(6),
+            clip_values=WIDE,
+            **QUIET,
+        )
         assert bool(found.success.all())
         assert (found.x_nearest != x).sum(1).tolist() == [1] * 6
         assert len((found.x_nearest != x).nonzero()[:, 1].unique()) > 1
@@ -483,10 +743,20 @@ class TestUntouched:
         found = zoo(recorder, x, mask=mask, max_iter=6, search_steps=2, coordinates=5, **QUIET)
         assert found.queries.tolist() == [1, 1 + 2 * (6 + 5 * 2), 1 + 2 * (6 + 5 * 10)]
         assert [sum(recorder.sizes), found.success[0].item()] == [int(found.queries.sum()), False]
-        tight = zoo(waves(12), x, mask=mask, max_iter=6, search_steps=2, coordinates=5, max_queries=5, **QUIET)
+        tight = zoo(
+            waves(12),
+            x,
+            mask=mask,
+            max_iter=6,
+            search_steps=2,
+            coordinates=5,
+            max_queries=5,
+            **QUIET,
+        )
         assert tight.queries.tolist() == [1, 5, 1], "a look, two probes and a look fit in"
         rows = torch.cat(recorder.rows)
-        of = (rows[:, None, :3] - x[:, :3]).abs().sum(2).argmin(1)  # the first three columns never change
+        # the first three columns never change
+        of = (rows[:, None, :3] - x[:, :3]).abs().sum(2).argmin(1)
         assert torch.equal(rows[mask[of] == 0], x[of][mask[of] == 0])
 
     @pytest.mark.parametrize("use_tanh", [False, True])
@@ -495,8 +765,18 @@ class TestUntouched:
         x, mask = 0.1 + 0.8 * images(4), torch.zeros(8, 8)
         mask[:, :3] = 1
         recorder = Recorder(waves(64))
-        found = zoo(recorder, x, mask=mask, resize=4, use_tanh=use_tanh, max_iter=40, search_steps=3, step_size=0.05,
-                    initial_const=1.0, **QUIET)  # fmt: skip
+        found = zoo(
+            recorder,
+            x,
+            mask=mask,
+            resize=4,
+            use_tanh=use_tanh,
+            max_iter=40,
+            search_steps=3,
+            step_size=0.05,
+            initial_const=1.0,
+            **QUIET,
+        )
         assert found.queries.tolist() == [1 + 3 * (40 + 39 * 2 * 4 * 2)] * 4, "two of four columns"
         rows = torch.cat(recorder.rows)
         assert bool((rows[..., 3:].unsqueeze(1) == x[..., 3:]).flatten(2).all(2).any(1).all())
@@ -507,7 +787,9 @@ class TestUntouched:
 
     @pytest.mark.parametrize("solver", SOLVERS)
     def test_probes_without_a_number_spoil_no_sample(self, solver):
-        """The model says NaN wherever the first pixel has grown, so its slope is unknown; the others do."""
+        """The model says NaN wherever the first pixel has grown, so its slope is unknown; the
+        others do.
+        """
         x, slope = 0.2 + 0.6 * samples(4), waves(12)
         start = x[:, 0].max()
         x[:, 0] = start
@@ -515,8 +797,18 @@ class TestUntouched:
         def model(rows):
             return slope(rows).masked_fill((rows[:, :1] > start), math.nan)
 
-        found = zoo(model, x, solver=solver, h=0.01, max_iter=40, search_steps=3, initial_const=3.0, step_size=0.1,
-                    coordinates=12, seed=0)  # fmt: skip
+        found = zoo(
+            model,
+            x,
+            solver=solver,
+            h=0.01,
+            max_iter=40,
+            search_steps=3,
+            initial_const=3.0,
+            step_size=0.1,
+            coordinates=12,
+            seed=0,
+        )
         assert bool(found.success.all())
         assert bool(found.x_adv.isfinite().all())
         assert bool((found.x_adv[:, 0] <= start).all())

@@ -18,7 +18,9 @@ from art_ext.adapters.robustbench import evaluate, import_robustbench, load_zoo_
 from art_ext.core.result import AttackResult
 
 # RobustBench and timm warn of their own imports; none of it is ours
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 NAME, ENSEMBLE = "Mine2026Robust", "Mine2026Ensemble"
 
 
@@ -43,7 +45,9 @@ def utils() -> ModuleType:
 
 @pytest.fixture
 def folder(utils: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where checkpoints lie; the zoo knows two small models more, and anything that downloads fails."""
+    """Where checkpoints lie; the zoo knows two small models more, and anything that downloads
+    fails.
+    """
     models = utils.all_models[utils.BenchmarkDataset("cifar10")][utils.ThreatModel("Linf")]
     monkeypatch.setitem(models, NAME, {"model": tiny, "gdrive_id": "drive-0"})
     monkeypatch.setitem(models, ENSEMBLE, {"model": Members, "gdrive_id": ["drive-0", "drive-1"]})
@@ -73,11 +77,15 @@ class TestLoading:
             lambda state: state,
             lambda state: {"state_dict": state, "epoch": 3},
             lambda state: {f"module.{name}": one for name, one in state.items()},
-            lambda state: {"state_dict": {f"module.model.{name}": one for name, one in state.items()}},
+            lambda state: {
+                "state_dict": {f"module.model.{name}": one for name, one in state.items()}
+            },
         ],
         ids=["plain", "wrapped", "module", "module-model"],
     )
-    def test_state_dicts_in_the_ways_that_robustbench_takes(self, folder: Path, wrap: Callable[..., Any]) -> None:
+    def test_state_dicts_in_the_ways_that_robustbench_takes(
+        self, folder: Path, wrap: Callable[..., Any]
+    ) -> None:
         state = tiny().state_dict()
         torch.save(wrap(state), folder / f"{NAME}.pt")
         model = load(folder)
@@ -85,15 +93,23 @@ class TestLoading:
         assert not model.training
 
     def test_it_gives_what_robustbench_gives(self, folder: Path, utils: ModuleType) -> None:
-        # a normalisation of the definition that the published file lacks: RobustBench takes it all the same
+        # a normalisation of the definition that the published file lacks: RobustBench takes it all
+        # the same
         name, threat = "Hendrycks2020AugMix_WRN", "corruptions"
         corruptions = folder.parent / threat
         corruptions.mkdir()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            state = utils.all_models[utils.BenchmarkDataset("cifar10")][utils.ThreatModel(threat)][name]["model"]()
-        published = {key: one for key, one in state.state_dict().items() if key not in ("mu", "sigma")}
-        torch.save({"state_dict": {f"module.{key}": one for key, one in published.items()}}, corruptions / f"{name}.pt")
+            state = utils.all_models[utils.BenchmarkDataset("cifar10")][utils.ThreatModel(threat)][
+                name
+            ]["model"]()
+        published = {
+            key: one for key, one in state.state_dict().items() if key not in ("mu", "sigma")
+        }
+        torch.save(
+            {"state_dict": {f"module.{key}": one for key, one in published.items()}},
+            corruptions / f"{name}.pt",
+        )
         ours = load(folder, name, threat_model=threat)
         theirs = utils.load_model(name, folder.parent.parent, "cifar10", threat)
         assert same(ours, theirs.state_dict())
@@ -112,7 +128,9 @@ class TestLoading:
             load(folder, ENSEMBLE)
         torch.save(states[1], folder / form.format(ENSEMBLE, 1))
         model = load(folder, ENSEMBLE)
-        assert all(same(model.get_submodule(f"models.{number}"), states[number]) for number in range(2))
+        assert all(
+            same(model.get_submodule(f"models.{number}"), states[number]) for number in range(2)
+        )
 
     def test_a_model_of_timm_takes_its_weights_from_the_file(
         self, folder: Path, utils: ModuleType, monkeypatch: pytest.MonkeyPatch
@@ -127,13 +145,17 @@ class TestLoading:
 
         def mine2026timm_cifar10_linf(pretrained: bool = False, **options: Any) -> nn.Module:
             assert pretrained
-            return timm.models.build_model_with_cfg(Net, "mine2026timm_cifar10_linf", pretrained, **options)
+            return timm.models.build_model_with_cfg(
+                Net, "mine2026timm_cifar10_linf", pretrained, **options
+            )
 
         module = sys.modules[__name__]
         monkeypatch.setattr(
-            module, "default_cfgs", {"mine2026timm_cifar10_linf": {"url": "https://example.org/net", "classifier": ()}},
+            module,
+            "default_cfgs",
+            {"mine2026timm_cifar10_linf": {"url": "https://example.org/net", "classifier": ()}},
             raising=False,
-        )  # fmt: skip
+        )
         timm.models.register_model(mine2026timm_cifar10_linf)
         models = utils.all_models[utils.BenchmarkDataset("cifar10")][utils.ThreatModel("Linf")]
         monkeypatch.setitem(models, "Mine2026Timm", {"model": None, "gdrive_id": None})
@@ -165,7 +187,10 @@ class TestLoading:
 class TestRefusing:
     def test_web_page(self, folder: Path) -> None:
         (folder / f"{NAME}.pt").write_text("<!DOCTYPE html><title>Quota exceeded</title>")
-        with pytest.raises(ValueError, match=r"web page.*Google Drive.*quota.*https://drive.google.com/uc\?id=drive-0"):
+        with pytest.raises(
+            ValueError,
+            match=r"web page.*Google Drive.*quota.*https://drive.google.com/uc\?id=drive-0",
+        ):
             load(folder, trust_checkpoint=True)
 
     def test_code_is_run_for_trusted_files_only(self, folder: Path, tmp_path: Path) -> None:
@@ -192,7 +217,11 @@ class TestRefusing:
     def test_missing_file_tells_what_was_looked_for(self, folder: Path) -> None:
         with pytest.raises(ValueError, match="download=True") as refused:
             load(folder)
-        wanted = (folder / f"{NAME}.pt", folder / f"{NAME}.safetensors", "https://drive.google.com/uc?id=drive-0")
+        wanted = (
+            folder / f"{NAME}.pt",
+            folder / f"{NAME}.safetensors",
+            "https://drive.google.com/uc?id=drive-0",
+        )
         assert all(str(one) in str(refused.value) for one in wanted)
         assert not any(folder.iterdir())
 
@@ -201,7 +230,10 @@ class TestRefusing:
             load(folder, "wong2020fats")
         with pytest.raises(ValueError, match=r"one of \(cifar10, L2\)"):
             load(folder, "Rony2019Decoupling")
-        with pytest.raises(ValueError, match="dataset must be one of 'cifar10', 'cifar100', 'imagenet', got 'mnist'"):
+        with pytest.raises(
+            ValueError,
+            match="dataset must be one of 'cifar10', 'cifar100', 'imagenet', got 'mnist'",
+        ):
             load(folder, dataset="mnist")
 
     def test_weights_that_torchvision_would_download(self, folder: Path) -> None:
@@ -217,7 +249,9 @@ class TestRefusing:
 class TestEvaluation:
     @pytest.fixture
     def autoattack(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        """A stand-in for the adapter that breaks each third sample; the dict holds what it was given."""
+        """A stand-in for the adapter that breaks each third sample; the dict holds what it was
+        given.
+        """
         given: dict[str, Any] = {}
 
         def run_autoattack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
@@ -225,10 +259,20 @@ class TestEvaluation:
             wrong = model(x).argmax(dim=1) != y
             count = torch.zeros(len(x), dtype=torch.int64)
             return AttackResult(
-                x_adv=x, success=(torch.arange(len(x)) % 3 == 0) & ~wrong, already_adversarial=wrong,
-                distance=count.float(), x_nearest=None, queries=count, queries_to_success=count, gradients=count,
-                wasted_rows=count, norm=options["norm"], eps=options["eps"], seed=options["seed"], early_stop=True,
-            )  # fmt: skip
+                x_adv=x,
+                success=(torch.arange(len(x)) % 3 == 0) & ~wrong,
+                already_adversarial=wrong,
+                distance=count.float(),
+                x_nearest=None,
+                queries=count,
+                queries_to_success=count,
+                gradients=count,
+                wasted_rows=count,
+                norm=options["norm"],
+                eps=options["eps"],
+                seed=options["seed"],
+                early_stop=True,
+            )
 
         module = ModuleType("art_ext.adapters.autoattack")
         vars(module).update(run_autoattack=run_autoattack)
@@ -241,12 +285,19 @@ class TestEvaluation:
         x, y = digits
         y = y.clone()
         y[:2] = (y[:2] + 1) % 10
-        found = evaluate(digits_net, "digits", "L2", 0.5, x=x, y=y, n_examples=24, seed=3, state_dir="here")
+        found = evaluate(
+            digits_net, "digits", "L2", 0.5, x=x, y=y, n_examples=24, seed=3, state_dir="here"
+        )
         clean, robust = found
         right = digits_net(x[:24]).argmax(dim=1) == y[:24]
         assert clean == found.clean_accuracy == pytest.approx(float(right.float().mean()))
         assert robust == pytest.approx(float((right & (torch.arange(24) % 3 != 0)).float().mean()))
-        assert (found.samples, found.dataset, found.threat_model, found.eps) == (24, "digits", "L2", 0.5)
+        assert (found.samples, found.dataset, found.threat_model, found.eps) == (
+            24,
+            "digits",
+            "L2",
+            0.5,
+        )
         wanted = {"norm": "l2", "eps": 0.5, "seed": 3, "version": "standard", "state_dir": "here"}
         assert {name: autoattack[name] for name in wanted} == wanted
 
@@ -266,7 +317,10 @@ class TestEvaluation:
             evaluate(model)
 
     def test_training_mode_is_warned_of_and_put_back(
-        self, autoattack: dict[str, Any], digits: tuple[Tensor, Tensor], caplog: pytest.LogCaptureFixture
+        self,
+        autoattack: dict[str, Any],
+        digits: tuple[Tensor, Tensor],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)).train()
         evaluate(model, "digits", x=digits[0], y=digits[1])
@@ -274,8 +328,12 @@ class TestEvaluation:
         assert all(part.training for part in model.modules())
         assert "training mode" in caplog.text
 
-    def test_what_it_does_not_measure_is_refused(self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-        with pytest.raises(ValueError, match="threat_model must be one of 'Linf', 'L2', got 'corruptions'"):
+    def test_what_it_does_not_measure_is_refused(
+        self, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+    ) -> None:
+        with pytest.raises(
+            ValueError, match="threat_model must be one of 'Linf', 'L2', got 'corruptions'"
+        ):
             evaluate(digits_net, "digits", "corruptions")
         with pytest.raises(ValueError, match="x and y go together, got x alone"):
             evaluate(digits_net, "digits", x=digits[0])
@@ -283,11 +341,16 @@ class TestEvaluation:
 
 @pytest.mark.slow
 def test_evaluation_agrees_with_benchmark(
-    utils: ModuleType, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    utils: ModuleType,
+    linear_net: nn.Module,
+    digits: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x, y = digits[0][:16], digits[1][:16]
     benchmark = import_robustbench().benchmark
-    monkeypatch.setattr(sys.modules["robustbench.eval"], "load_clean_dataset", lambda *arguments: (x, y))
+    monkeypatch.setattr(
+        sys.modules["robustbench.eval"], "load_clean_dataset", lambda *arguments: (x, y)
+    )
     theirs = benchmark(linear_net, n_examples=16, eps=0.08, batch_size=16)
     ours = evaluate(linear_net, "digits", eps=0.08, x=x, y=y, batch_size=16)
     assert 0 < theirs[1] < theirs[0]

@@ -1,4 +1,6 @@
-"""The spaces in which ZOO moves: when they grow, which coordinates are drawn, when Adam begins anew."""
+"""The spaces in which ZOO moves: when they grow, which coordinates are drawn, when Adam begins
+anew.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,19 @@ def rounds(monkeypatch):
         advance(path, search, going, hinge, stuck)
         if not len(hinge):
             return
-        state = {name: getattr(path, name).clone() for name in ("first", "second", "count", "level", "images")}
-        seen.append({"before": before, "hinge": hinge, "going": going, "iteration": search.iteration.clone(), **state})
+        state = {
+            name: getattr(path, name).clone()
+            for name in ("first", "second", "count", "level", "images")
+        }
+        seen.append(
+            {
+                "before": before,
+                "hinge": hinge,
+                "going": going,
+                "iteration": search.iteration.clone(),
+                **state,
+            }
+        )
 
     monkeypatch.setattr(Descent, "advance", spy)
     return seen
@@ -68,11 +81,20 @@ def rounds(monkeypatch):
 def descend(x, resize=None, mask=None, importance=True, coordinates=2):
     """The state of an attack at its beginning, for samples that have class 0."""
     options = NearestOptions(seed=0, mask=mask, clip_values=WIDE)
-    run = NearestRun(flat, x, None, eps=None, norm="l2", confidence=0.0, options=options, oracle=ScoreOracle)
+    run = NearestRun(
+        flat, x, None, eps=None, norm="l2", confidence=0.0, options=options, oracle=ScoreOracle
+    )
     return Descent(
-        run, Schedule.of(resize, x.shape[1:]), solver="adam", step_size=0.01, coordinates=coordinates, h=0.1,
-        use_tanh=False, importance=importance, reset_adam=True,
-    )  # fmt: skip
+        run,
+        Schedule.of(resize, x.shape[1:]),
+        solver="adam",
+        step_size=0.01,
+        coordinates=coordinates,
+        h=0.1,
+        use_tanh=False,
+        importance=importance,
+        reset_adam=True,
+    )
 
 
 class TestSchedule:
@@ -86,28 +108,63 @@ class TestSchedule:
     @pytest.mark.parametrize("importance", [False, True])
     @pytest.mark.parametrize("abort_early", [False, True, "always"])
     def test_a_loss_that_stands_still_enlarges_the_space(self, calls, importance, abort_early):
-        """At iterations 4 and 8; at the 12th there is nothing larger, and the optimisation is given up."""
+        """At iterations 4 and 8; at the 12th there is nothing larger, and the optimisation is
+        given up.
+        """
         model, sizes = calls
-        zoo(model, images(1), resize=(2, 4, 8), max_iter=16, search_steps=1, abort_window=4, importance=importance,
-            abort_early=abort_early, seed=0)  # fmt: skip
+        zoo(
+            model,
+            images(1),
+            resize=(2, 4, 8),
+            max_iter=16,
+            search_steps=1,
+            abort_window=4,
+            importance=importance,
+            abort_early=abort_early,
+            seed=0,
+        )
         looks = 13 if abort_early else 16
         probes = [8] * 5 + [32] * 4 + [128] * (looks - 10)
         assert sizes == [1, *(size for number in probes for size in (1, number)), 1]
 
     def test_a_loss_that_falls_keeps_its_space(self, rounds):
         """The same schedule as above, on a model that has a slope."""
-        zoo(tilted, images(2), resize=(2, 4), max_iter=12, search_steps=1, abort_window=2, initial_const=100.0,
-            step_size=0.002, **QUIET)  # fmt: skip
+        zoo(
+            tilted,
+            images(2),
+            resize=(2, 4),
+            max_iter=12,
+            search_steps=1,
+            abort_window=2,
+            initial_const=100.0,
+            step_size=0.002,
+            **QUIET,
+        )
         assert len(rounds) == 11
         assert not any(state["level"].any() for state in rounds)
 
     def test_growth_keeps_the_image_and_forgets_adam(self, rounds):
-        """The enlarged noise stands for the very change that the small image, scaled up, made; counts are zero."""
+        """The enlarged noise stands for the very change that the small image, scaled up, made;
+        counts are zero.
+        """
         x, small = images(2), ScaledImage((1, 8, 8), 4, torch.device("cpu"))
-        zoo(tilted, x, resize={0: 4, 3: 8}, max_iter=6, search_steps=1, initial_const=1.0, coordinates=4,
-            clip_values=WIDE, **QUIET)  # fmt: skip
+        zoo(
+            tilted,
+            x,
+            resize={0: 4, 3: 8},
+            max_iter=6,
+            search_steps=1,
+            initial_const=1.0,
+            coordinates=4,
+            clip_values=WIDE,
+            **QUIET,
+        )
         before, grown, after = rounds[1:4]
-        assert [state["level"].tolist() for state in (before, grown, after)] == [[0, 0], [1, 1], [1, 1]]
+        assert [state["level"].tolist() for state in (before, grown, after)] == [
+            [0, 0],
+            [1, 1],
+            [1, 1],
+        ]
         assert not any(grown[name].any() for name in ("first", "second", "count"))
         assert before["count"].sum(1).tolist() == [8, 8]
         assert after["count"].sum(1).tolist() == [4, 4]
@@ -123,9 +180,20 @@ class TestSchedule:
 
     @pytest.mark.parametrize("reset_adam", [True, False])
     def test_adam_begins_anew_at_the_first_success(self, rounds, reset_adam):
-        """And at no later one: right after it only the B coordinates of that iteration have a count."""
-        zoo(tilted, images(4), max_iter=60, search_steps=1, initial_const=5.0, coordinates=3, step_size=0.5,
-            reset_adam=reset_adam, **QUIET)  # fmt: skip
+        """And at no later one: right after it only the B coordinates of that iteration have a
+        count.
+        """
+        zoo(
+            tilted,
+            images(4),
+            max_iter=60,
+            search_steps=1,
+            initial_const=5.0,
+            coordinates=3,
+            step_size=0.5,
+            reset_adam=reset_adam,
+            **QUIET,
+        )
         reached = torch.zeros(4, dtype=torch.bool)
         firsts = later = 0
         for state in (state for state in rounds if bool(state["going"].all())):
@@ -140,8 +208,25 @@ class TestSchedule:
 
     def test_every_search_begins_anew(self, rounds):
         """Count, space and shares, which the growth of the search before has made uneven."""
-        zoo(tilted, images(1), max_iter=4, search_steps=2, resize={0: 2, 2: 4}, importance=True, coordinates=1, **QUIET)
-        assert [bool(state["going"]) for state in rounds] == [True, True, True, False, True, True, True]
+        zoo(
+            tilted,
+            images(1),
+            max_iter=4,
+            search_steps=2,
+            resize={0: 2, 2: 4},
+            importance=True,
+            coordinates=1,
+            **QUIET,
+        )
+        assert [bool(state["going"]) for state in rounds] == [
+            True,
+            True,
+            True,
+            False,
+            True,
+            True,
+            True,
+        ]
         assert [int(state["before"]["level"]) for state in rounds] == [0, 0, 1, 0, 0, 0, 1]
         assert len(rounds[2]["before"]["share"].unique()) > 1
         assert len(rounds[4]["before"]["share"].unique()) == 1
@@ -172,14 +257,24 @@ class TestSchedule:
             zoo(flat, torch.zeros(1, 1, 7, 5), resize=resize)
 
     def test_tables_have_no_size(self):
-        with pytest.raises(ValueError, match=r"resize needs images \(channels, height, width\), .* shape \(12,\)"):
+        with pytest.raises(
+            ValueError, match=r"resize needs images \(channels, height, width\), .* shape \(12,\)"
+        ):
             zoo(flat, torch.zeros(1, 12), resize=2)
 
     @pytest.mark.parametrize(
         ("option", "value"),
-        [("solver", "sgd"), ("coordinates", 0), ("h", 0.0), ("step_size", -1.0), ("importance", 0), ("importance", "a"),
-         ("abort_window", 0), ("abort_early", "never")],
-    )  # fmt: skip
+        [
+            ("solver", "sgd"),
+            ("coordinates", 0),
+            ("h", 0.0),
+            ("step_size", -1.0),
+            ("importance", 0),
+            ("importance", "a"),
+            ("abort_window", 0),
+            ("abort_early", "never"),
+        ],
+    )
     def test_settings_that_make_no_sense_are_refused(self, option, value):
         with pytest.raises(ValueError, match=f"{option} must be .* got {value!r}"):
             zoo(flat, torch.zeros(1, 12), **{option: value})
@@ -201,9 +296,15 @@ class TestDraws:
 
     def check_frequencies(self, drawn, wanted):
         """Five standard deviations either way."""
-        found = torch.stack([(drawn == place).any(1).double().mean() for place in range(len(wanted))])
+        found = torch.stack(
+            [(drawn == place).any(1).double().mean() for place in range(len(wanted))]
+        )
         wanted = torch.tensor(wanted, dtype=torch.float64)
-        assert bool(((found - wanted).abs() <= 5 * (wanted * (1 - wanted) / self.COUNT).sqrt() + 1e-12).all()), found
+        assert bool(
+            (
+                (found - wanted).abs() <= 5 * (wanted * (1 - wanted) / self.COUNT).sqrt() + 1e-12
+            ).all()
+        ), found
 
     @pytest.mark.parametrize("importance", [False, True])
     def test_without_shares_all_are_alike(self, importance):
@@ -235,7 +336,9 @@ class TestDraws:
         drawn, allowed = self.draws([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], 4)
         assert bool(allowed.all())
         assert bool((drawn.sort(dim=1).values.diff(dim=1) > 0).all())
-        self.check_frequencies(drawn[(drawn == 2).any(1)][: self.COUNT], [0.6, 0.6, 1.0, 0.6, 0.6, 0.6])
+        self.check_frequencies(
+            drawn[(drawn == 2).any(1)][: self.COUNT], [0.6, 0.6, 1.0, 0.6, 0.6, 0.6]
+        )
 
     def test_masked_coordinates_have_probability_zero(self):
         mask = torch.tensor([[1, 0, 1], [1, 0, 0]])
@@ -245,9 +348,15 @@ class TestDraws:
 
     @pytest.mark.parametrize(
         ("importance", "sides"),
-        [(True, {3: [(4, 8)]}), (2, {2: [(4, 4)], 3: [(4, 8)], 4: [(8, 8)], 6: [(8, 8)]}), (1, None)],
+        [
+            (True, {3: [(4, 8)]}),
+            (2, {2: [(4, 4)], 3: [(4, 8)], 4: [(8, 8)], 6: [(8, 8)]}),
+            (1, None),
+        ],
     )
-    def test_shares_are_renewed_at_growth_and_every_n_iterations(self, monkeypatch, importance, sides):
+    def test_shares_are_renewed_at_growth_and_every_n_iterations(
+        self, monkeypatch, importance, sides
+    ):
         """They are what the space says of the noise at that time."""
         asked, told = [], {}
         weigh, advance = ScaledImage.importance, Descent.advance
@@ -270,9 +379,27 @@ class TestDraws:
 
         monkeypatch.setattr(ScaledImage, "importance", spy_weigh)
         monkeypatch.setattr(Descent, "advance", spy_advance)
-        zoo(tilted, images(1), resize={0: 4, 3: 8}, importance=importance, coordinates=3, max_iter=7,
-            search_steps=1, **QUIET)  # fmt: skip
-        assert told == (sides or {1: [(4, 4)], 2: [(4, 4)], 3: [(4, 8), (8, 8)], 4: [(8, 8)], 5: [(8, 8)], 6: [(8, 8)]})
+        zoo(
+            tilted,
+            images(1),
+            resize={0: 4, 3: 8},
+            importance=importance,
+            coordinates=3,
+            max_iter=7,
+            search_steps=1,
+            **QUIET,
+        )
+        assert told == (
+            sides
+            or {
+                1: [(4, 4)],
+                2: [(4, 4)],
+                3: [(4, 8), (8, 8)],
+                4: [(8, 8)],
+                5: [(8, 8)],
+                6: [(8, 8)],
+            }
+        )
 
     def test_shares_need_a_scaled_image(self):
         with pytest.raises(ValueError, match="importance needs resize"):
@@ -280,7 +407,9 @@ class TestDraws:
 
     @pytest.mark.parametrize("resize", [4, (4,), {0: 4}])
     def test_one_size_is_never_enlarged(self, resize: Any) -> None:
-        with pytest.raises(ValueError, match=r"importance=True takes .* which one size never is: got resize=.*4"):
+        with pytest.raises(
+            ValueError, match=r"importance=True takes .* which one size never is: got resize=.*4"
+        ):
             zoo(flat, images(1), resize=resize, importance=True)
         options: dict[str, Any] = {"max_iter": 2, "search_steps": 1, "coordinates": 1, **QUIET}
         zoo(flat, images(1), resize=resize, importance=2, **options)
@@ -291,8 +420,12 @@ class TestDraws:
         arguments = parse_attack_arguments(text)["zoo"]
         assert arguments == {"resize": {0: 4, 5: 8}, "importance": True, "max_iter": 2}
         settings = Settings((2.0,), 300, "l2", True, "logits", (0.0, 1.0), 8, None, 0)
-        find_attack("zoo", arguments).check(flat, images(1), torch.zeros(1, dtype=torch.int64), settings)
+        find_attack("zoo", arguments).check(
+            flat, images(1), torch.zeros(1, dtype=torch.int64), settings
+        )
         for one in ("{0: 4}", "4"):
             bad = parse_attack_arguments(f"zoo.resize={one},zoo.importance=true")["zoo"]
             with pytest.raises(ValueError, match=r"zoo: importance=True takes .* got resize="):
-                find_attack("zoo", bad).check(flat, images(1), torch.zeros(1, dtype=torch.int64), settings)
+                find_attack("zoo", bad).check(
+                    flat, images(1), torch.zeros(1, dtype=torch.int64), settings
+                )

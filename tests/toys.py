@@ -1,4 +1,6 @@
-"""Small models, their inputs, and a model that remembers what it was asked: what tests of several attacks share."""
+"""Small models, their inputs, and a model that remembers what it was asked: what tests of
+several attacks share.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,22 @@ Rows = Callable[[Tensor], Tensor]
 def small_net(rows: Tensor) -> Tensor:
     """A smooth network of fixed weights, from (R, 12) to three logits."""
     generator = torch.Generator().manual_seed(7)
-    first, second = torch.randn(12, 16, generator=generator), torch.randn(16, 3, generator=generator)
+    first, second = (
+        torch.randn(12, 16, generator=generator),
+        torch.randn(16, 3, generator=generator),
+    )
     return torch.tanh(rows.flatten(1) @ first - 1) @ second
 
 
 def waves(features: int, seed: int = 0, classes: int = 3, frequency: float = 3.0) -> Rows:
-    """A smooth model that computes row by row, so that neighbours in a batch do not change a bit."""
+    """A smooth model that computes row by row, so that neighbours in a batch do not change a
+    bit.
+    """
     generator = torch.Generator().manual_seed(seed)
-    weight, bias = torch.randn(classes, features, generator=generator), torch.randn(classes, generator=generator)
+    weight, bias = (
+        torch.randn(classes, features, generator=generator),
+        torch.randn(classes, generator=generator),
+    )
     return lambda rows: (torch.sin(frequency * rows.flatten(1))[:, None] * weight).sum(-1) + bias
 
 
@@ -41,13 +51,19 @@ def identity(rows: Tensor) -> Tensor:
     return rows.flatten(1)
 
 
-def samples(count: int = 8, features: int = 12, seed: int = 1, low: float = 0.0, high: float = 1.0) -> Tensor:
+def samples(
+    count: int = 8, features: int = 12, seed: int = 1, low: float = 0.0, high: float = 1.0
+) -> Tensor:
     """Samples (count, features), uniform in [low, high]."""
-    return low + (high - low) * torch.rand(count, features, generator=torch.Generator().manual_seed(seed))
+    return low + (high - low) * torch.rand(
+        count, features, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def inputs(model: Rows, count: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Samples (count, 12), many of them on the faces of the box, and the classes that the model gives them."""
+    """Samples (count, 12), many of them on the faces of the box, and the classes that the model
+    gives them.
+    """
     x = samples(count, seed=seed, low=-0.2, high=1.2).clamp(0, 1)
     return x, model(x).argmax(1)
 

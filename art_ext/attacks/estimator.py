@@ -25,36 +25,45 @@ _BOOSTER_OBJECTIVES = ("multi:softprob", "multi:softmax", "binary:hinge")
 def check_scores(estimator: BaseEstimator) -> None:
     """Raise ValueError if ``predict`` of the estimator is known not to give its classes.
 
-    ART 1.20 reads one number a row of an XGBoost booster as a class index, and cuts off its fraction: every
+    ART 1.20 reads one number a row of an XGBoost booster as a class index, and cuts off its
+        fraction: every
     probability below 1 is class 0 then.
     """
     model = getattr(estimator, "_model", None)
-    if not isinstance(estimator, XGBoostClassifier) or model is None or not hasattr(model, "save_config"):
+    if (
+        not isinstance(estimator, XGBoostClassifier)
+        or model is None
+        or not hasattr(model, "save_config")
+    ):
         return  # an XGBClassifier predicts probabilities of all its classes
     learner = json.loads(model.save_config())["learner"]
     objective = learner["learner_train_param"]["objective"]
     rows = int(learner["learner_model_param"].get("num_class", 0)) > 1
     if not rows and objective not in _BOOSTER_OBJECTIVES:
         raise ValueError(
-            f"ART cuts the predictions of an XGBoost booster with objective {objective!r} to whole numbers, so that "
-            "nearly all samples are class 0: wrap an XGBClassifier instead of the Booster, such as one that "
-            "XGBClassifier().load_model(FILE) makes of the booster's file"
+            f"ART cuts the predictions of an XGBoost booster with objective {objective!r} to whole"
+            " numbers, so that nearly all samples are class 0: wrap an XGBClassifier instead of"
+            " the Booster, such as one that XGBClassifier().load_model(FILE) makes of the"
+            " booster's file"
         )
 
 
 class EstimatorModel(nn.Module):
-    """Scores of an ART classifier for rows in its ``clip_values``, preprocessing and postprocessing defences included.
+    """Scores of an ART classifier for rows in its ``clip_values``, preprocessing and postprocessing
+    defences included.
 
-    A ``PyTorchClassifier`` whose preprocessing is written in PyTorch, and which has no postprocessing, is called with
-    tensors on its own device; any other estimator goes through numpy and ``predict``, among them subclasses with a
-    ``predict`` of their own, such as ART's randomized smoothing. The scores are always those of ``predict``.
+    A ``PyTorchClassifier`` whose preprocessing is written in PyTorch, and which has no
+    postprocessing, is called with tensors on its own device; any other estimator goes through numpy
+    and ``predict``, among them subclasses with a ``predict`` of their own, such as ART's randomized
+    smoothing. The scores are always those of ``predict``.
 
-    Both ways can be differentiated: a ``PyTorchClassifier`` with numpy defences by its network on tensors, ART's
-    estimate of the gradient of each preprocessing defence, and the identity for postprocessing; another estimator by
-    its ``class_gradient``, if it has one.
+    Both ways can be differentiated: a ``PyTorchClassifier`` with numpy defences by its network on
+        tensors, ART's
+    estimate of the gradient of each preprocessing defence, and the identity for postprocessing;
+    another estimator by its ``class_gradient``, if it has one.
 
-    The classifier's network (an ensemble's networks) is registered as a submodule, so that the oracle restores its
-    mode: ART itself leaves it in eval mode.
+    The classifier's network (an ensemble's networks) is registered as a submodule, so that the
+    oracle restores its mode: ART itself leaves it in eval mode.
     """
 
     copies_rows = True
@@ -62,8 +71,13 @@ class EstimatorModel(nn.Module):
     def __init__(self, estimator: BaseEstimator) -> None:
         super().__init__()
         self.estimator = estimator
-        networks = [getattr(one, "_model", None) for one in (estimator, *getattr(estimator, "classifiers", ()))]
-        self.networks = nn.ModuleList(network for network in networks if isinstance(network, nn.Module))
+        networks = [
+            getattr(one, "_model", None)
+            for one in (estimator, *getattr(estimator, "classifiers", ()))
+        ]
+        self.networks = nn.ModuleList(
+            network for network in networks if isinstance(network, nn.Module)
+        )
         self.has_network = (
             isinstance(estimator, PyTorchClassifier)
             and type(estimator).predict is PyTorchClassifier.predict
@@ -89,7 +103,8 @@ class EstimatorModel(nn.Module):
         if self.keeps_tensors:
             return self._through_framework(rows)
         if self.has_network and self.call.wants_other_dtype(rows):
-            return self._through_network(rows)  # ART's ``predict`` would hand over arrays of float32
+            # ART's ``predict`` would hand over arrays of float32
+            return self._through_network(rows)
         if rows.requires_grad and torch.is_grad_enabled():
             if self.has_network:
                 return self._through_network(rows)
@@ -106,17 +121,22 @@ class EstimatorModel(nn.Module):
         """What ``PyTorchClassifier._predict_framework`` does."""
         inputs = rows
         if self.estimator.preprocessing_operations:  # which may work in place
-            inputs = self.estimator._apply_preprocessing(rows.clone(), y=None, fit=False, no_grad=False)[0]
+            inputs = self.estimator._apply_preprocessing(
+                rows.clone(), y=None, fit=False, no_grad=False
+            )[0]
         return self.call(inputs)
 
     @staticmethod
     def check_clean_outputs(scores: Tensor) -> None:
-        """Raise ValueError if no score (N, K) of two clean samples or more tells one class from another."""
+        """Raise ValueError if no score (N, K) of two clean samples or more tells one class from
+        another.
+        """
         if scores.dim() == 2 and len(scores) >= 2 and bool((scores == scores[:, :1]).all()):
             raise ValueError(
-                f"the estimator gives all {scores.shape[1]} classes the same score, for each of {len(scores)} samples. "
-                "ART's BlackBoxClassifier copies a single column to all classes: let its predict function return one "
-                "column per class, such as np.stack([1 - p, p], axis=1)"
+                f"the estimator gives all {scores.shape[1]} classes the same score, for each of"
+                f" {len(scores)} samples. ART's BlackBoxClassifier copies a single column to all"
+                " classes: let its predict function return one column per class, such as"
+                " np.stack([1 - p, p], axis=1)"
             )
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
@@ -124,13 +144,19 @@ class EstimatorModel(nn.Module):
         return predictions
 
     def _class_gradient(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """(R, *S) what slopes (R, K) of the scores are as slopes of the inputs; rows of zeros are not asked."""
+        """(R, *S) what slopes (R, K) of the scores are as slopes of the inputs; rows of zeros
+        are not asked.
+        """
         gradient = np.zeros_like(x)
         asked = (slope != 0).any(axis=1)
         if asked.any():
             by_class = self.estimator.class_gradient(x[asked])
-            if isinstance(self.estimator, ScikitlearnLogisticRegression) and self.estimator.nb_classes > 2:
-                # there ART 1.20 differentiates the logarithms of what it predicts (for two classes it does not)
+            if (
+                isinstance(self.estimator, ScikitlearnLogisticRegression)
+                and self.estimator.nb_classes > 2
+            ):
+                # there ART 1.20 differentiates the logarithms of what it predicts (for two classes
+                # it does not)
                 by_class = by_class * self._predict(x[asked])[:, :, None]
             gradient[asked] = np.einsum("rk,rk...->r...", slope[asked], by_class)
         return gradient
@@ -166,9 +192,12 @@ class _Detour(torch.autograd.Function):
         function: Callable[[np.ndarray], np.ndarray],
         gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> Tensor:
-        """``function(value)``; ``gradient(value, slope)`` turns slopes of the result into slopes of the value."""
+        """``function(value)``; ``gradient(value, slope)`` turns slopes of the result into slopes
+        of the value.
+        """
         ctx.array, ctx.gradient = _as_array(value).copy(), gradient
-        return _as_tensor(function(_as_array(value).copy()), value)  # each may write into what it is given
+        # each may write into what it is given
+        return _as_tensor(function(_as_array(value).copy()), value)
 
     @staticmethod
     @once_differentiable
@@ -185,4 +214,5 @@ def _as_array(value: Tensor) -> np.ndarray:
 
 
 def _as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.array(array, order="C")).to(like.device)  # a copy: it may be read-only
+    # a copy: it may be read-only
+    return torch.from_numpy(np.array(array, order="C")).to(like.device)

@@ -1,4 +1,6 @@
-"""What every ART shell shares: conversion between ART's arrays and the core's tensors, ART's checks, the bar."""
+"""What every ART shell shares: conversion between ART's arrays and the core's tensors, ART's
+checks, the bar.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,20 @@ def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.shape[:1] != (count,) or labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != nb_classes):
+    if (
+        labels.shape[:1] != (count,)
+        or labels.ndim > 2
+        or (labels.ndim == 2 and labels.shape[1] != nb_classes)
+    ):
         raise ValueError(
-            f"y must have shape ({count},), ({count}, 1) or, one-hot, ({count}, {nb_classes}), got {np.shape(y)}"
+            f"y must have shape ({count},), ({count}, 1) or, one-hot, ({count}, {nb_classes}), got"
+            f" {np.shape(y)}"
         )
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
-    if labels.dtype.kind not in "biuf" or not bool((np.isfinite(labels) & (labels == np.trunc(labels))).all()):
+    if labels.dtype.kind not in "biuf" or not bool(
+        (np.isfinite(labels) & (labels == np.trunc(labels))).all()
+    ):
         raise ValueError("y must hold integer class indices or one-hot rows")
     return torch.from_numpy(labels.astype(np.int64))
 
@@ -50,7 +59,8 @@ def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
 def check_class_order(estimator: BaseEstimator, y: Any) -> None:
     """Raise ValueError if y holds labels that are not the positions of the estimator's scores.
 
-    scikit-learn sorts the labels that it is trained with, and its scores are in the order of ``classes_``.
+    scikit-learn sorts the labels that it is trained with, and its scores are in the order of
+    ``classes_``.
     """
     classes = getattr(getattr(estimator, "_model", None), "classes_", None)
     if y is None or classes is None or np.ndim(classes) != 1:
@@ -61,8 +71,9 @@ def check_class_order(estimator: BaseEstimator, y: Any) -> None:
     some = np.asarray(classes).tolist()
     shown = ", ".join(map(repr, some[:10])) + (", ..." if len(some) > 10 else "")
     raise ValueError(
-        f"y holds labels, but the estimator's scores are in the order of classes_ = [{shown}]: pass one-hot rows "
-        "in this order, (np.asarray(y).reshape(-1, 1) == model.classes_).astype(float)"
+        f"y holds labels, but the estimator's scores are in the order of classes_ = [{shown}]: pass"
+        " one-hot rows in this order, (np.asarray(y).reshape(-1, 1) =="
+        " model.classes_).astype(float)"
     )
 
 
@@ -72,11 +83,15 @@ def as_tensor(value: Any) -> Tensor:
     PyTorch itself refuses mirrored views (``x[..., ::-1]``), the other byte order and long doubles.
     """
     array = np.array(value, order="C")
-    return torch.from_numpy(array.astype(np.float32, copy=False) if array.dtype.kind in "biuf" else array)
+    return torch.from_numpy(
+        array.astype(np.float32, copy=False) if array.dtype.kind in "biuf" else array
+    )
 
 
 class CoreAttack(CheckedKeywords, EvasionAttack):
-    """Base of the ART shells: a subclass names its parameters and says which core function to call."""
+    """Base of the ART shells: a subclass names its parameters and says which core function to
+    call.
+    """
 
     _estimator_requirements: tuple[Any, ...] = (BaseEstimator, ClassifierMixin)
     _generate_keywords: ClassVar[tuple[str, ...]] = ("mask",)
@@ -98,21 +113,26 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
         """Adversarial examples for x, as ART wants them: a float32 array of x's shape.
 
-        Rows that could not be fooled equal the input, or the last iterate where the attack has ``on_failure="last"``.
+        Rows that could not be fooled equal the input, or the last iterate where the attack has
+        ``on_failure="last"``.
 
         Args:
-            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified. Integers and bool are numbers
-                in ``clip_values``, as for ART's own attacks.
-            y: (n,), (n, 1) or one-hot (n, nb_classes) labels: what to leave or, if targeted, what to reach. None takes
-                the estimator's own predictions. An estimator of scikit-learn whose ``classes_`` are not 0 to K - 1
-                takes one-hot rows only, in the order of ``classes_``.
+            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified. Integers
+                and bool are numbers in ``clip_values``, as for ART's own attacks.
+            y: (n,), (n, 1) or one-hot (n, nb_classes) labels: what to leave or, if targeted, what
+                to reach. None takes the estimator's own predictions. An estimator of scikit-learn
+                whose ``classes_`` are not 0 to K - 1 takes one-hot rows only, in the order of
+                ``classes_``.
             **kwargs: ``mask`` and what the attack adds; others are ignored, as ART's attacks do.
         """
-        return self.run(x, y, **kwargs).x_adv.numpy().copy()  # last_result stays true whatever the caller does with it
+        # last_result stays true whatever the caller does with it
+        return self.run(x, y, **kwargs).x_adv.numpy().copy()
 
     @outside_inference_mode()
     def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
-        """The same computation with the whole outcome: query counts, distances, verdicts (CPU tensors)."""
+        """The same computation with the whole outcome: query counts, distances, verdicts (CPU
+        tensors).
+        """
         unknown = sorted(set(kwargs) - set(self._generate_keywords))
         if unknown:
             logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(unknown))
@@ -122,8 +142,12 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
         if self.targeted and labels is None:
             raise ValueError("Target labels `y` need to be provided for a targeted attack.")
         given = {name: kwargs.get(name) for name in self._generate_keywords}
-        options = {name: None if value is None else as_tensor(value) for name, value in given.items()}
-        with tqdm(total=len(inputs), desc=type(self).__name__, disable=None if self.verbose else True) as bar:
+        options = {
+            name: None if value is None else as_tensor(value) for name, value in given.items()
+        }
+        with tqdm(
+            total=len(inputs), desc=type(self).__name__, disable=None if self.verbose else True
+        ) as bar:
 
             def advance(progress: Progress) -> None:
                 bar.update(int(progress.finished.sum()))
@@ -134,19 +158,31 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
             result = self._attack(model, inputs, labels, callback=callback, **options)
             result = result if found is None else found.charge(result)
         self._last_result = result
-        logger.info("Success rate of %s: %.2f%%", type(self).__name__, 100 * float(result.success.float().mean()))
+        logger.info(
+            "Success rate of %s: %.2f%%",
+            type(self).__name__,
+            100 * float(result.success.float().mean()),
+        )
         return result
 
     def _probe(self, model: EstimatorModel, x: Tensor) -> ModelProbe | None:
-        """Test the estimator's answers for chance and for dependence on the batch, in the first call on it."""
+        """Test the estimator's answers for chance and for dependence on the batch, in the first
+        call on it.
+        """
         if not self.probe:
             return None
         return self._probe_once(
-            self.estimator, model, x, outputs=getattr(self, "outputs", "logits"), batch_size=self.batch_size,
+            self.estimator,
+            model,
+            x,
+            outputs=getattr(self, "outputs", "logits"),
+            batch_size=self.batch_size,
             clip_values=tuple(self.estimator.clip_values),
-        )  # fmt: skip
+        )
 
-    def _attack(self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
+    def _attack(
+        self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any
+    ) -> AttackResult:
         raise NotImplementedError
 
     def set_params(self, **kwargs: Any) -> None:
@@ -164,22 +200,28 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
         check_scores(self.estimator)
         if self.estimator.clip_values is None:
             raise ValueError(
-                "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from the data would make "
-                "results depend on the batch"
+                "the estimator needs clip_values, such as clip_values=(0, 1): guessing them from"
+                " the data would make results depend on the batch"
             )
         for name in (*self._switches, "probe"):
             check_flag(name, getattr(self, name))
         # the rest is the core's to check: an attack on no sample asks the model nothing
         nothing = torch.empty(0, *self._sample_shape())
         labels = torch.empty(0, dtype=torch.int64)
-        self._attack(EstimatorModel(self.estimator), nothing, labels, **dict.fromkeys(self._generate_keywords, nothing))
+        self._attack(
+            EstimatorModel(self.estimator),
+            nothing,
+            labels,
+            **dict.fromkeys(self._generate_keywords, nothing),
+        )
 
     def _sample_shape(self) -> tuple[int, ...]:
         """The shape of a sample, as far as the estimator tells."""
         box = np.broadcast_shapes(*map(np.shape, self.estimator.clip_values))
         try:
             return np.broadcast_shapes(box, self.estimator.input_shape) or (1,)
-        except (TypeError, ValueError):  # unknown sides, or not the samples' shape: ART never looks at it
+        except (TypeError, ValueError):
+            # unknown sides, or not the samples' shape: ART never looks at it
             return box or (1,)
 
 
@@ -189,8 +231,12 @@ class FunctionAttack(CoreAttack):
     _function: ClassVar[Callable[..., AttackResult]]
     _core_names: ClassVar[dict[str, str]] = {}
 
-    def _attack(self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any) -> AttackResult:
-        settings = {self._core_names.get(name, name): getattr(self, name) for name in self.attack_params}
+    def _attack(
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any
+    ) -> AttackResult:
+        settings = {
+            self._core_names.get(name, name): getattr(self, name) for name in self.attack_params
+        }
         for name in ("verbose", "probe"):
             del settings[name]
         settings["norm"] = norm_name(self.norm)

@@ -1,4 +1,6 @@
-"""The science: PyTorch and the standard library only. It knows no toolkit, no file and no screen."""
+"""The science: PyTorch and the standard library only. It knows no toolkit, no file and no
+screen.
+"""
 
 from art_ext.core.oracle import GradientOracle, LabelOracle, ScoreOracle
 from art_ext.core.result import AttackResult, Progress

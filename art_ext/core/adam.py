@@ -16,7 +16,8 @@ def adam_step(first: Tensor, second: Tensor, t: Tensor, step_size: float) -> Ten
 
     Args:
         first, second: the moments m and v.
-        t: number of the step from 1, broadcastable to them, in a float wide enough for ``1 - beta2^t``.
+        t: number of the step from 1, broadcastable to them, in a float wide enough for ``1 -
+            beta2^t``.
         step_size: eta.
     """
     rate = step_size * (1 - BETA2**t).sqrt() / (1 - BETA1**t)

@@ -3,8 +3,8 @@
     x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))
 
 References:
-    Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and learning", IEEE
-    TPAMI 2022, Table 1 and Algorithm 2 (the equation and algorithm numbers).
+    Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and
+    learning", IEEE TPAMI 2022, Table 1 and Algorithm 2 (the equation and algorithm numbers).
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ PHASES = 1 << 20  # blocks of one restart, two for each phase
 def random_start(run: BallRun, restart: int = 0, phase: int = 0) -> Tensor:
     """A point (R, D) drawn uniformly from the ball of each live sample and clipped to the box.
 
-    Each restart and phase has two blocks of its own in the samples' streams. Masked coordinates stay where they are.
+    Each restart and phase has two blocks of its own in the samples' streams. Masked coordinates
+    stay where they are.
     """
     block = START_BLOCK + restart * PHASES + 2 * phase
-    offset = uniform_in_ball(run.norm, run.radius, run.seed, run.ids[run.index], block, run.x.shape[1])
+    offset = uniform_in_ball(
+        run.norm, run.radius, run.seed, run.ids[run.index], block, run.x.shape[1]
+    )
     return run.feasible(run.x + run.masked(offset))
 
 
@@ -43,21 +46,24 @@ class Rule:
 
     Attributes:
         step_size: alpha, in the units of x.
-        momentum_rule: ``"none"``: ``v_t = g_t``; ``"accumulated"``: ``v_t = decay v_{t-1} + g_t``; ``"average"``:
-            ``v_t = beta1 v_{t-1} + (1 - beta1) g_t`` (10).
-        normaliser: of each sample's gradient: ``"none"``, ``"l1"`` for ``g / ||g||_1``, ``"mean"`` for
-            ``g / mean |g|``. Under the sign the latter two differ by rounding only.
-        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each coordinate,
-            ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e being the largest so far of the
-            averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``. ``"corrected"``: the same without the second moment,
-            ``min(eps, alpha / (1 - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
-        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to the box.
+        momentum_rule: ``"none"``: ``v_t = g_t``; ``"accumulated"``: ``v_t = decay v_{t-1} + g_t``;
+            ``"average"``: ``v_t = beta1 v_{t-1} + (1 - beta1) g_t`` (10).
+        normaliser: of each sample's gradient: ``"none"``, ``"l1"`` for ``g / ||g||_1``, ``"mean"``
+            for ``g / mean |g|``. Under the sign the latter two differ by rounding only.
+        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+            coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+            being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``.
+            ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1 - beta1^t))
+            sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to
+            the box.
         decay: of ``"accumulated"``.
         beta1, beta2: of the averages.
-        delta: the small constant under e, added to its root (``delta_inside`` false, as the authors' program) or
-            inside it (as the paper prints).
-        grad_scale: multiplies every gradient. Only the adaptive step depends on it: 1 is the gradient of each sample's
-            own loss; 1/B is what the authors' mean over batches of B samples gives.
+        delta: the small constant under e, added to its root (``delta_inside`` false, as the
+            authors' program) or inside it (as the paper prints).
+        grad_scale: multiplies every gradient. Only the adaptive step depends on it: 1 is the
+            gradient of each sample's own loss; 1/B is what the authors' mean over batches of B
+            samples gives.
     """
 
     step_size: float
@@ -88,7 +94,8 @@ class Rule:
     def begin(self, run: BallRun, restart: int = 0) -> tuple[Look, Tensor]:
         """The look at the live samples' starting points (R, D), and these points.
 
-        Another start than the input costs a query of its own. The first trajectory begins with the clean check.
+        Another start than the input costs a query of its own. The first trajectory begins with the
+        clean check.
         """
         if self.start == "input":
             look = run.open(differentiate=run.remaining > 1, last=run.remaining == 1)

@@ -1,7 +1,9 @@
-"""The space in which a zeroth order attack moves: the coordinates of the input, or a smaller image scaled up.
+"""The space in which a zeroth order attack moves: the coordinates of the input, or a smaller image
+scaled up.
 
 References:
-    Chen, Zhang, Sharma, Yi, Hsieh, "ZOO: zeroth order optimization based black-box attacks", AISec 2017.
+    Chen, Zhang, Sharma, Yi, Hsieh, "ZOO: zeroth order optimization based black-box attacks", AISec
+    2017.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Coordinates:
         return slope
 
     def transposed_squared(self, curvature: Tensor) -> Tensor:
-        """(R, size) the same with every weight of D squared: what a diagonal second derivative (R, D) becomes."""
+        """(R, size) the same with every weight of D squared: what a diagonal second derivative
+        (R, D) becomes.
+        """
         return curvature
 
     def to_size(self, noise: Tensor, other: ScaledImage) -> Tensor:
@@ -55,14 +59,18 @@ class ScaledImage(Coordinates):
         self.channels, self.height, self.width = shape
         super().__init__(self.channels * side * side)
         self.side = side
-        self.rows, self.columns = (self._weights(side, length, device) for length in (self.height, self.width))
+        self.rows, self.columns = (
+            self._weights(side, length, device) for length in (self.height, self.width)
+        )
         self._row_taps, self._column_taps = _taps(self.rows), _taps(self.columns)
 
     @staticmethod
     def _weights(side: int, length: int, device: torch.device) -> Tensor:
         """(length, side) the matrix of linear interpolation."""
         basis = torch.eye(side, device=device).unsqueeze(0)
-        return functional.interpolate(basis, size=length, mode="linear", align_corners=False)[0].T.contiguous()
+        return functional.interpolate(basis, size=length, mode="linear", align_corners=False)[
+            0
+        ].T.contiguous()
 
     def image(self, noise: Tensor) -> Tensor:
         """(R, C, s, s) the points (R, size) as images."""
@@ -91,7 +99,8 @@ class ScaledImage(Coordinates):
         return self._gather(curvature, 2)
 
     def _gather(self, values: Tensor, power: int) -> Tensor:
-        # sums of taps, not products of matrices: their kernels round a sample differently among others
+        # sums of taps, not products of matrices: their kernels round a sample differently among
+        # others
         (rows, row_weights), (columns, column_weights) = self._row_taps, self._column_taps
         images = values.view(-1, self.channels, self.height, self.width)
         narrow = (images[..., columns] * column_weights**power).sum(dim=-1)
@@ -100,11 +109,14 @@ class ScaledImage(Coordinates):
 
     def to_size(self, noise: Tensor, other: ScaledImage) -> Tensor:
         """The points (R, size), scaled bilinearly to another space of such images."""
-        larger = functional.interpolate(self.image(noise), size=other.side, mode="bilinear", align_corners=False)
+        larger = functional.interpolate(
+            self.image(noise), size=other.side, mode="bilinear", align_corners=False
+        )
         return larger.flatten(1)
 
     def importance(self, noise: Tensor, other: ScaledImage) -> Tensor:
-        """(R, other.size) shares that sum to 1: the largest change in each of 8 x 8 regions, per channel.
+        """(R, other.size) shares that sum to 1: the largest change in each of 8 x 8 regions, per
+        channel.
 
         They are equal where nothing has changed yet.
         """
@@ -115,7 +127,9 @@ class ScaledImage(Coordinates):
 
 
 def _taps(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """(s, P) which pixels each small pixel reaches through a matrix (L, s), and with what weights; 0 fills up."""
+    """(s, P) which pixels each small pixel reaches through a matrix (L, s), and with what
+    weights; 0 fills up.
+    """
     ordered = weights.T.sort(dim=1, descending=True, stable=True)
     reach = int((weights != 0).sum(dim=0).max())
     return ordered.indices[:, :reach], ordered.values[:, :reach]

@@ -1,4 +1,6 @@
-"""What every attack within a given ball shares: its options, its looks at the iterates, what to report."""
+"""What every attack within a given ball shares: its options, its looks at the iterates, what to
+report.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,15 @@ class Options(RunOptions):
     """Keywords of every attack within a given ball: those of ``RunOptions``, and these.
 
     Attributes:
-        loss: what is ascended: ``"ce"``, ``"margin"``, or a callable from the model's outputs (r, K) and the positions
-            (r,) of their samples in x to (r,) numbers, such as the inner product with a target's embedding. A callable
-            is ascended as it is, targeted or not.
-        criterion: from the same to (r,) bool, whether a row is a success, for models whose outputs are no class
-            scores. None: the predicted class differs from y, or is the target.
-        stop_on_success: a sample leaves at its first success; otherwise its last iterate that succeeded is reported.
-        on_failure: what ``x_adv`` holds where nothing succeeded: ``"input"``, or ``"last"``, the last iterate.
+        loss: what is ascended: ``"ce"``, ``"margin"``, or a callable from the model's outputs (r,
+            K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+        criterion: from the same to (r,) bool, whether a row is a success, for models whose outputs
+            are no class scores. None: the predicted class differs from y, or is the target.
+        stop_on_success: a sample leaves at its first success; otherwise its last iterate that
+            succeeded is reported.
+        on_failure: what ``x_adv`` holds where nothing succeeded: ``"input"``, or ``"last"``, the
+            last iterate.
     """
 
     loss: str | Loss = "ce"
@@ -49,7 +53,9 @@ spelled_out = spell(Options)
 
 
 class SharedKeywords(RunKeywords, total=False):
-    """The fields of ``Options``, for type checkers, less those that some attacks name themselves."""
+    """The fields of ``Options``, for type checkers, less those that some attacks name
+    themselves.
+    """
 
     targets: Tensor | None
     loss: str | Loss
@@ -70,7 +76,8 @@ class Look:
 
     Attributes:
         losses: (R,) what the attack ascends.
-        gradient: (R, D) of the losses, zero at masked coordinates and where it is not finite; None if not asked for.
+        gradient: (R, D) of the losses, zero at masked coordinates and where it is not finite; None
+            if not asked for.
         met: (R,) bool, whether the iterate is a success.
     """
 
@@ -88,16 +95,17 @@ class Look:
 class BallRun(Run):
     """One attack within a given ball.
 
-    A method calls ``open`` once, then, until no sample is live, ``look`` at the next iterates and ``drop`` those that
-    are done. The forward that a gradient needs is at the same time the check of its iterate, so nothing is asked twice,
-    the clean check included. A method that makes several trajectories runs each inside the loop of ``trajectories``.
+    A method calls ``open`` once, then, until no sample is live, ``look`` at the next iterates and
+    ``drop`` those that are done. The forward that a gradient needs is at the same time the check of
+    its iterate, so nothing is asked twice, the clean check included. A method that makes several
+    trajectories runs each inside the loop of ``trajectories``.
 
     Attributes:
         norm, radius: the ball to stay in; the radius leaves room for rounding.
         gain: the loss to ascend.
         spent: queries charged to each live sample so far; the same for all of them.
-        losses: (R,) at the last iterates, of which several trajectories report the one of highest loss; a method
-            replaces it together with ``rows``.
+        losses: (R,) at the last iterates, of which several trajectories report the one of highest
+            loss; a method replaces it together with ``rows``.
     """
 
     eps: float  # never None here
@@ -119,7 +127,9 @@ class BallRun(Run):
         self.options = options
         self.radius = attainable_radius(norm, eps, self.box, self.samples.shape[1])
         self.goals_are_classes = options.criterion is None
-        self.gain = make_gain(options.loss, self.goal, targeted=self.targeted, outputs=options.outputs)
+        self.gain = make_gain(
+            options.loss, self.goal, targeted=self.targeted, outputs=options.outputs
+        )
         self.fooled = torch.zeros_like(self.already)
         self.x_adv = self.samples.clone()
         self.held = self.rows = self.samples
@@ -138,10 +148,11 @@ class BallRun(Run):
         return torch.iinfo(torch.int64).max if limit is None else limit - self.spent
 
     def trajectories(self, count: int, *, keep_ends: bool = False) -> Iterator[int]:
-        """Numbers of trajectories from 0, each of which the caller runs until its ``drop(last=True)``.
+        """Numbers of trajectories from 0, each of which the caller runs until its
+        ``drop(last=True)``.
 
-        Samples that ``stop_on_success`` lets leave do not take part in later ones; of all others the best outcome
-        counts. The loop ends early when no sample is left or the budget is spent.
+        Samples that ``stop_on_success`` lets leave do not take part in later ones; of all others
+        the best outcome counts. The loop ends early when no sample is left or the budget is spent.
 
         Args:
             count: of the trajectories.
@@ -168,13 +179,16 @@ class BallRun(Run):
         self.losses = self.held_losses
 
     def ascend_another_loss(self, gain: Loss) -> None:
-        """Ascend this loss from the next trajectory on, whose values say nothing about those of the last one."""
+        """Ascend this loss from the next trajectory on, whose values say nothing about those of
+        the last one.
+        """
         self.gain = gain
         if self._outcomes is not None:
             self._outcomes.forget_losses()
 
     def feasible(self, rows: Tensor) -> Tensor:
-        """Rows (R, D) brought to the box first and to the ball second, which moves no coordinate away from x.
+        """Rows (R, D) brought to the box first and to the ball second, which moves no coordinate
+        away from x.
 
         In L-inf the order does not matter. The clip at the end takes back what rounding adds.
         """
@@ -182,14 +196,16 @@ class BallRun(Run):
         return self.clip(self.x + project(rows - self.x, self.norm, self.radius))
 
     def open(self, differentiate: bool, *, last: bool = False) -> Look:
-        """The clean check, one query a sample, and the gradient at the clean input; samples that are done leave.
+        """The clean check, one query a sample, and the gradient at the clean input; samples that
+        are done leave.
 
         Args:
             differentiate: whether a step from the clean input follows.
             last: whether the method ends here.
 
         Raises:
-            ValueError: if the model returns NaN or no scores for an input, or a label has no column in its output.
+            ValueError: if the model returns NaN or no scores for an input, or a label has no column
+                in its output.
         """
         self.spent += 1
         losses, gradient = self.ask_clean(self.gain, differentiate)
@@ -198,17 +214,15 @@ class BallRun(Run):
             return Look(losses, gradient, self.already)
         leave = self.already | last
         self._tell(leave, None)
-        return self._keep(
-            Look(losses, gradient, self.already),
-            (~leave).nonzero().squeeze(1),
-        )
+        return self._keep(Look(losses, gradient, self.already), (~leave).nonzero().squeeze(1))
 
     def look(self, rows: Tensor, differentiate: bool) -> Look:
         """One query for the next iterate (R, D) of each live sample, in ball and box.
 
         Args:
             rows: the iterates.
-            differentiate: whether a further step follows; samples that are done are not differentiated.
+            differentiate: whether a further step follows; samples that are done are not
+                differentiated.
         """
         stop = self.options.stop_on_success
         met = torch.zeros(len(self.goal), dtype=torch.bool, device=self.oracle.device)
@@ -229,11 +243,16 @@ class BallRun(Run):
             self.held_losses = torch.where(self.met, losses, self.held_losses)
         self.fooled.index_copy_(0, self.index, self.fooled.index_select(0, self.index) | self.met)
         since = self.first.index_select(0, self.index)
-        self.first.index_copy_(0, self.index, torch.where((since < 0) & self.met, self.spent, since))
+        self.first.index_copy_(
+            0, self.index, torch.where((since < 0) & self.met, self.spent, since)
+        )
         return Look(losses, gradient, self.met)
 
-    def drop(self, look: Look, *, last: bool = False, chain: Tensor | None = None) -> tuple[Look, Tensor | None]:
-        """Tell the callback, and let the samples that are done leave: all if last, else the successes if they stop.
+    def drop(
+        self, look: Look, *, last: bool = False, chain: Tensor | None = None
+    ) -> tuple[Look, Tensor | None]:
+        """Tell the callback, and let the samples that are done leave: all if last, else the
+        successes if they stop.
 
         Args:
             look: at the iterates of the live samples.
@@ -241,8 +260,8 @@ class BallRun(Run):
             chain: (R, D) states of a chain to show to the callback.
 
         Returns:
-            the look at the samples that stay, and their positions (R',) among the live ones, with which a method
-            selects from its own state; None instead if all stay.
+            the look at the samples that stay, and their positions (R',) among the live ones, with
+            which a method selects from its own state; None instead if all stay.
         """
         further = self._number + 1 < self._count and self.remaining > 0
         leave = torch.full_like(self.met, last and not further)
@@ -256,7 +275,9 @@ class BallRun(Run):
         return self._keep(look, stay), stay
 
     def _settle(self, ended: Tensor) -> None:
-        """Enter the outcome of the live samples whose trajectory has ended, (R,) bool, into ``x_adv``."""
+        """Enter the outcome of the live samples whose trajectory has ended, (R,) bool, into
+        ``x_adv``.
+        """
         done = ended.nonzero().squeeze(1)
         index = self.index[done]
         fallback = self.rows if self.options.on_failure == "last" else self.x
@@ -282,12 +303,16 @@ class BallRun(Run):
         return self.box.contains(shaped) & within_ball(length, self.eps)
 
     def hold(self, rows: Tensor, mask: Tensor) -> None:
-        """Report rows (R, D) where mask (R,) holds, rather than the last iterate that succeeded; before ``drop``."""
+        """Report rows (R, D) where mask (R,) holds, rather than the last iterate that succeeded;
+        before ``drop``.
+        """
         self.held = torch.where(mask.unsqueeze(1), rows, self.held)
 
     def trace(self, steps: int, *names: str) -> None:
         """Open these rows of the trace, (steps, N) each."""
-        self._trace = {name: self.samples.new_full((steps, len(self.goal)), torch.nan) for name in names}
+        self._trace = {
+            name: self.samples.new_full((steps, len(self.goal)), torch.nan) for name in names
+        }
 
     def record(self, name: str, step: int, values: Tensor) -> None:
         """Enter values (R,) of the live samples into the trace."""
@@ -303,16 +328,24 @@ class BallRun(Run):
         lengths = distortions(self.x_adv, self.samples)
         inside = within_ball(lengths[:, DISTORTIONS.index(self.norm)], self.eps)
         hit = self.fooled & self.box.contains(self.x_adv.view(self.shape)) & inside
-        # an iterate that succeeded outside the ball can only come from rounding; it is a failure all the same
+        # an iterate that succeeded outside the ball can only come from rounding; it is a failure
+        # all the same
         lost = (self.fooled & ~hit).unsqueeze(1)
         return self.report(
-            torch.where(lost, self.samples, self.x_adv), hit | self.already, lengths,
-            x_nearest=None, nearest_distance=None, early_stop=self.options.stop_on_success, trace=self._trace,
+            torch.where(lost, self.samples, self.x_adv),
+            hit | self.already,
+            lengths,
+            x_nearest=None,
+            nearest_distance=None,
+            early_stop=self.options.stop_on_success,
+            trace=self._trace,
             chain=chain,
-        )  # fmt: skip
+        )
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
-        """(r,) bool, whether outputs reach the goal of their samples, or meet the caller's criterion."""
+        """(r,) bool, whether outputs reach the goal of their samples, or meet the caller's
+        criterion.
+        """
         if self.options.criterion is None:
             return super().judge(outputs, owner)
         met = self.options.criterion(outputs, owner)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
-# Lifts the gradients of float16 passes above the smallest numbers of that type. A power of 2 is exact.
+# Lifts the gradients of float16 passes above the smallest numbers of that type. A power of 2 is
+# exact.
 HALF_SCALE = 1024.0
 
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """Leave ``torch.inference_mode()`` for a while. The gradient mode of other callers stays as it is."""
+    """Leave ``torch.inference_mode()`` for a while. The gradient mode of other callers stays as
+    it is.
+    """
     if not torch.is_inference_mode_enabled():
         yield
         return
@@ -25,22 +28,30 @@ def outside_inference_mode() -> Iterator[None]:
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if it was made in ``torch.inference_mode()``: autograd takes no inference tensor."""
+    """The tensor, or a copy if it was made in ``torch.inference_mode()``: autograd takes no
+    inference tensor.
+    """
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def finite_or_zero(gradient: Tensor) -> Tensor:
-    """0 where a float16 pass overflowed: the sign of a NaN would stay in a perturbation for good."""
+    """0 where a float16 pass overflowed: the sign of a NaN would stay in a perturbation for
+    good.
+    """
     return gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def widened(outputs: Tensor) -> Tensor:
-    """Outputs of a half type in float32, others as they are. Losses compare and subtract, which halves round away."""
+    """Outputs of a half type in float32, others as they are. Losses compare and subtract, which
+    halves round away.
+    """
     return outputs.float() if outputs.dtype in HALF_TYPES else outputs
 
 
 def floating_reference(model: object) -> Tensor | None:
-    """The first floating-point parameter of a network, else its first floating-point buffer, else None."""
+    """The first floating-point parameter of a network, else its first floating-point buffer,
+    else None.
+    """
     if not isinstance(model, nn.Module):
         return None
     tensors = chain(model.parameters(), model.buffers(), _frozen_constants(model))
@@ -59,13 +70,15 @@ def _frozen_constants(model: nn.Module) -> Iterator[Tensor]:
 class ModelCall:
     """A model, called with a copy of the rows in a dtype that it takes.
 
-    A model may work in place on what it is given. A network that refuses float32 rows gets them in the dtype of its
-    first floating-point parameter. Its first call decides this, and a call after the parameter's dtype has changed.
-    The cast is part of the graph. Outputs of a half type come back in float32. Gradients of passes in float16 are
-    multiplied by ``HALF_SCALE`` at the outputs and divided by it at the rows.
+    A model may work in place on what it is given. A network that refuses float32 rows gets them in
+    the dtype of its first floating-point parameter. Its first call decides this, and a call after
+    the parameter's dtype has changed. The cast is part of the graph. Outputs of a half type come
+    back in float32. Gradients of passes in float16 are multiplied by ``HALF_SCALE`` at the outputs
+    and divided by it at the rows.
 
-    A wrapper that calls the model inside in this way, and says so with ``copies_rows = True``, gets the rows as they
-    are. What the model inside refused is found by the wrapper's ``call``, that ``ModelCall``.
+    A wrapper that calls the model inside in this way, and says so with ``copies_rows = True``, gets
+    the rows as they are. What the model inside refused is found by the wrapper's ``call``, that
+    ``ModelCall``.
 
     Args:
         model: a network, or any callable of a batch.
@@ -83,7 +96,11 @@ class ModelCall:
         self.refused_rows = 0
         self._copies = getattr(model, "copies_rows", False)
         modules = model.modules() if isinstance(model, nn.Module) else ()
-        self._inner = [call for call in (getattr(one, "call", None) for one in modules) if isinstance(call, ModelCall)]
+        self._inner = [
+            call
+            for call in (getattr(one, "call", None) for one in modules)
+            if isinstance(call, ModelCall)
+        ]
         self._reference = floating_reference(model if network is None else network)
         self._decided_for: torch.dtype | None = None
         self.cast: torch.dtype | None = None
@@ -115,7 +132,9 @@ class ModelCall:
         return self._ask(rows, self.cast, fresh)
 
     def wants_other_dtype(self, rows: Tensor) -> bool:
-        """True if the network's own dtype is not that of the rows. It may take them all the same."""
+        """True if the network's own dtype is not that of the rows. It may take them all the
+        same.
+        """
         return self._reference is not None and self._reference.dtype != rows.dtype
 
     def _decide(self, rows: Tensor, own: torch.dtype) -> Tensor:

@@ -1,7 +1,9 @@
-"""Targeted attacks on a class that is chosen per sample: a random one, the easiest or the hardest of all wrong ones.
+"""Targeted attacks on a class that is chosen per sample: a random one, the easiest or the hardest
+of all wrong ones.
 
 References:
-    Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017 (the three cases).
+    Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017 (the
+    three cases).
 """
 
 from __future__ import annotations
@@ -26,17 +28,26 @@ TARGET_BLOCK = 1 << 41  # of the samples' streams; the draws of an attack lie fa
 
 
 def with_cases(attack: Function) -> Function:
-    """Let a targeted attack take ``targets="best" | "average" | "worst" | "all"`` as well as classes."""
+    """Let a targeted attack take ``targets="best" | "average" | "worst" | "all"`` as well as
+    classes.
+    """
 
     @functools.wraps(attack)
     def choose(
-        model: Model, x: Tensor, y: Tensor | None = None, *, targets: Tensor | str | None = None, **options: Any
+        model: Model,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        targets: Tensor | str | None = None,
+        **options: Any,
     ) -> AttackResult:
         if not isinstance(targets, str):
             return attack(model, x, y, targets=targets, **options)
         check_choice("targets", targets, CASES)
         if options.get("targeted"):
-            raise ValueError(f"y are the true classes where targets={targets!r}: leave targeted=False")
+            raise ValueError(
+                f"y are the true classes where targets={targets!r}: leave targeted=False"
+            )
         return _attack_case(attack, model, x, y, targets, options)
 
     return choose  # type: ignore[return-value]
@@ -66,15 +77,25 @@ class _Rows:
 
 
 def _attack_case(
-    attack: Callable[..., AttackResult], model: Model, x: Tensor, y: Tensor | None, case: str, options: dict[str, Any]
+    attack: Callable[..., AttackResult],
+    model: Model,
+    x: Tensor,
+    y: Tensor | None,
+    case: str,
+    options: dict[str, Any],
 ) -> AttackResult:
-    """Attack the wrong classes of each sample side by side, and keep for each sample the case asked for."""
+    """Attack the wrong classes of each sample side by side, and keep for each sample the case
+    asked for.
+    """
     if not len(x):
         return attack(model, x, y, **options)
     seed = resolve_seed(options.get("seed"))
     names = ("outputs", "batch_size", "clip_values", "pad_rows", "device")
     oracle = ScoreOracle(
-        model, len(x), default_device=x.device, **{name: options[name] for name in names if name in options}
+        model,
+        len(x),
+        default_device=x.device,
+        **{name: options[name] for name in names if name in options},
     )
     samples, _ = admit(oracle, x)
     check_classes("y", y, len(x))
@@ -92,7 +113,9 @@ def _attack_case(
     if budget is not None:
         check_count("max_queries", budget)
         if budget <= rows.width:
-            raise ValueError(f"max_queries must be > {rows.width}, one for each class attacked, got {budget!r}")
+            raise ValueError(
+                f"max_queries must be > {rows.width}, one for each class attacked, got {budget!r}"
+            )
         budget = (budget - 1) // rows.width
     given = {**options, "seed": seed, "max_queries": budget, "sample_ids": ids[rows.owner]}
     if options.get("mask") is not None:
@@ -120,13 +143,20 @@ def _rows(case: str, true: Tensor, settled: Tensor, classes: int, seed: int, ids
     targets = places + (places >= true.unsqueeze(1))  # all classes but the true one, in order
     if case == "average":
         drawn = drawn_class(seed, ids, width).unsqueeze(1)
-        return _Rows(torch.arange(count, device=device), torch.zeros_like(true), targets.gather(1, drawn)[:, 0], 1)
+        return _Rows(
+            torch.arange(count, device=device),
+            torch.zeros_like(true),
+            targets.gather(1, drawn)[:, 0],
+            1,
+        )
     owner, place = (~settled).unsqueeze(1).expand(count, width).nonzero().unbind(1)
     return _Rows(owner, place, targets[owner, place], width)
 
 
 def drawn_class(seed: int, ids: Tensor, width: int) -> Tensor:
-    """(N,) int64, the number of the random wrong class of the average case among so many, in ascending order."""
+    """(N,) int64, the number of the random wrong class of the average case among so many, in
+    ascending order.
+    """
     drawn = uniform(seed, ids, TARGET_BLOCK, (1,)).squeeze(1) * width
     return drawn.to(torch.int64).clamp(max=width - 1)
 
@@ -139,10 +169,13 @@ def _of_samples(callback: Callback, owner: Tensor) -> Callback:
 def _fold(
     result: AttackResult, rows: _Rows, case: str, settled: Tensor, oracle: ScoreOracle, x: Tensor
 ) -> AttackResult:
-    """One row per sample: of the smallest value, or of the largest for the worst case; the counts are sums.
+    """One row per sample: of the smallest value, or of the largest for the worst case; the counts
+    are sums.
 
-    A settled sample, which has no row, was adversarial from the start: one query, distance 0. The nearest adversarial
-    is that of all classes, or in the worst case that of the class whose nearest is farthest: robust accuracy at other
+    A settled sample, which has no row, was adversarial from the start: one query, distance 0. The
+        nearest adversarial
+    is that of all classes, or in the worst case that of the class whose nearest is farthest: robust
+        accuracy at other
     radii reads it.
     """
     if result.value is None or result.x_nearest is None or result.nearest_distance is None:
@@ -155,7 +188,9 @@ def _fold(
     queries = rows.table(result.queries, count, 0)
     # as if the classes were attacked one after another
     first = rows.table(result.queries_to_success, count, -1)
-    met = torch.where(first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max)
+    met = torch.where(
+        first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max
+    )
     achieved = (success.all(1) if case == "worst" else success.any(1)) | settled
     at = (met.amax(1) if case == "worst" else met.amin(1)).masked_fill(settled, 1)
     if case == "all":
@@ -164,23 +199,35 @@ def _fold(
     def total(values: Tensor, more: Tensor) -> Tensor:
         return more.to(home) + rows.table(values, count, 0).sum(1)
 
-    trace = None if result.trace is None else {
-        name: chosen.picked(values, values.new_full((len(values), count), torch.nan), 1)
-        for name, values in result.trace.items()
-    }  # fmt: skip
+    trace = (
+        None
+        if result.trace is None
+        else {
+            name: chosen.picked(values, values.new_full((len(values), count), torch.nan), 1)
+            for name, values in result.trace.items()
+        }
+    )
     zero = torch.zeros(count, device=home)
     folded = replace(
         result,
-        x_adv=chosen.picked(result.x_adv, x), distance=chosen.picked(result.distance, zero),
-        value=chosen.picked(result.value, zero), already_adversarial=already,
-        lengths=None if result.lengths is None else chosen.picked(
+        x_adv=chosen.picked(result.x_adv, x),
+        distance=chosen.picked(result.distance, zero),
+        value=chosen.picked(result.value, zero),
+        already_adversarial=already,
+        lengths=None
+        if result.lengths is None
+        else chosen.picked(
             result.lengths, result.lengths.new_zeros(count, result.lengths.shape[1])
         ),
-        x_nearest=near.picked(result.x_nearest, x), nearest_distance=near.picked(result.nearest_distance, zero),
-        success=achieved, queries_to_success=torch.where(achieved, at, -1),
-        queries=total(result.queries, oracle.queries), gradients=total(result.gradients, oracle.gradients),
-        wasted_rows=total(result.wasted_rows, oracle.wasted_rows), trace=trace,
-    )  # fmt: skip
+        x_nearest=near.picked(result.x_nearest, x),
+        nearest_distance=near.picked(result.nearest_distance, zero),
+        success=achieved,
+        queries_to_success=torch.where(achieved, at, -1),
+        queries=total(result.queries, oracle.queries),
+        gradients=total(result.gradients, oracle.gradients),
+        wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
+        trace=trace,
+    )
     return _with_all(folded, result, rows) if case == "all" else folded
 
 
@@ -213,5 +260,9 @@ def _with_all(folded: AttackResult, result: AttackResult, rows: _Rows) -> Attack
     def by_class(values: Tensor) -> Tensor:
         return values.unflatten(0, (len(folded), rows.width)).movedim(1, 0).contiguous()
 
-    trace = {**(folded.trace or {}), "target": by_class(rows.target), "success": by_class(result.success)}
+    trace = {
+        **(folded.trace or {}),
+        "target": by_class(rows.target),
+        "success": by_class(result.success),
+    }
     return replace(folded, samples=by_class(result.x_adv), trace=trace)

@@ -82,11 +82,15 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         hint = nearest(value, known) if isinstance(value, str) else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the nearest known name, whatever its case, for a message about an unknown one; or nothing."""
+    """Return a hint at the nearest known name, whatever its case, for a message about an unknown
+    one; or nothing.
+    """
     by_case = {one.casefold(): one for one in known}
     close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
     return f" (did you mean {by_case[close[0]]!r}?)" if close else ""
@@ -95,7 +99,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def same_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that was given, or that differs in case only; None if there is none."""
     names = list(known)
-    return name if name in names else next((one for one in names if one.casefold() == name.casefold()), None)
+    return (
+        name
+        if name in names
+        else next((one for one in names if one.casefold() == name.casefold()), None)
+    )
 
 
 def listed(names: Iterable[str], limit: int = 6) -> str:

@@ -1,8 +1,10 @@
-"""The Frank-Wolfe step, shared by the white-box and the black-box attack: momentum, vertex, step size.
+"""The Frank-Wolfe step, shared by the white-box and the black-box attack: momentum, vertex, step
+size.
 
 References:
-    Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks", AAAI 2020.
-    Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and algorithm numbers).
+    Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks",
+    AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and algorithm
+    numbers).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ SCHEDULES = ("constant", "inverse_sqrt", "plateau")
 WINDOW = 5
 
 
-def check_step(step_size: float, momentum: float, schedule: str, momentum_init: str, box: str) -> None:
+def check_step(
+    step_size: float, momentum: float, schedule: str, momentum_init: str, box: str
+) -> None:
     """Refuse settings of the Frank-Wolfe step that make no sense.
 
     Raises:
@@ -28,7 +32,9 @@ def check_step(step_size: float, momentum: float, schedule: str, momentum_init: 
     """
     check_number("step_size", step_size)
     if not 0 < step_size <= 1:
-        raise ValueError(f"step_size must lie in (0, 1], a share of the way to the vertex, got {step_size!r}")
+        raise ValueError(
+            f"step_size must lie in (0, 1], a share of the way to the vertex, got {step_size!r}"
+        )
     check_share("momentum", momentum)
     check_choice("schedule", schedule, SCHEDULES)
     check_choice("momentum_init", momentum_init, ("zero", "gradient"))
@@ -36,7 +42,8 @@ def check_step(step_size: float, momentum: float, schedule: str, momentum_init: 
 
 
 class Plateau:
-    """Whether each of R minimised losses has stopped falling, from the first to the last of the latest five.
+    """Whether each of R minimised losses has stopped falling, from the first to the last of the
+    latest five.
 
     The window slides, and starts anew where it was full and flat.
 
@@ -56,7 +63,9 @@ class Plateau:
         self.losses = torch.cat([self.losses[:, 1:], losses.to(torch.float32).unsqueeze(1)], dim=1)
         self.filled = (self.filled + 1).clamp(max=WINDOW)
         first = self.losses[:, 0]
-        flat = (self.filled == WINDOW) & (first - self.losses[:, -1] < self.improvement * first.abs())
+        flat = (self.filled == WINDOW) & (
+            first - self.losses[:, -1] < self.improvement * first.abs()
+        )
         self.filled = self.filled.masked_fill(flat, 0)
         return flat
 
@@ -66,19 +75,21 @@ class Plateau:
 
 
 class ConditionalGradient:
-    """``x_{t+1} = x_t + gamma_t (v_t - x_t)`` with ``v_t = argmin_{v in X} <v, m_t>`` (Algorithm 1, lines 4 to 7).
+    """``x_{t+1} = x_t + gamma_t (v_t - x_t)`` with ``v_t = argmin_{v in X} <v, m_t>`` (Algorithm 1,
+    lines 4 to 7).
 
-    X is the ball around the clean input; with ``box="vertex"`` its intersection with the box, otherwise the step is
-    clipped to the box, which moves no coordinate away from the clean input. Either way the iterate is a convex
-    combination of points of the ball and needs no projection.
+    X is the ball around the clean input; with ``box="vertex"`` its intersection with the box,
+    otherwise the step is clipped to the box, which moves no coordinate away from the clean input.
+    Either way the iterate is a convex combination of points of the ball and needs no projection.
 
     Args:
         run: the samples; after ``drop`` hand its positions to ``select``.
         step_size: gamma in (0, 1].
         momentum: beta of ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``.
-        schedule: ``"constant"``; ``"inverse_sqrt"``, the constant ``gamma / sqrt(T)`` of Theorem 2.4.4; ``"plateau"``,
-            gamma until the losses of the iterates are flat for the first time, then ``gamma / sqrt(3)``,
-            ``gamma / sqrt(4)``, and so on (the authors count from two iterations before).
+        schedule: ``"constant"``; ``"inverse_sqrt"``, the constant ``gamma / sqrt(T)`` of Theorem
+            2.4.4; ``"plateau"``, gamma until the losses of the iterates are flat for the first
+            time, then ``gamma / sqrt(3)``, ``gamma / sqrt(4)``, and so on (the authors count from
+            two iterations before).
         momentum_init: ``"zero"``, or ``"gradient"`` for ``m_{-1} = grad f(x_0)``.
         box: ``"clip"`` or ``"vertex"``.
         steps: T.
@@ -97,8 +108,15 @@ class ConditionalGradient:
         steps: int,
         start: Tensor | None = None,
     ) -> None:
-        self.run, self.momentum, self.momentum_init, self.schedule = run, momentum, momentum_init, schedule
-        self.step_size = step_size / math.sqrt(max(1, steps)) if schedule == "inverse_sqrt" else step_size
+        self.run, self.momentum, self.momentum_init, self.schedule = (
+            run,
+            momentum,
+            momentum_init,
+            schedule,
+        )
+        self.step_size = (
+            step_size / math.sqrt(max(1, steps)) if schedule == "inverse_sqrt" else step_size
+        )
         self.within_box = box == "vertex"
         self.x = run.x if start is None else start  # x_0
         self.m: Tensor | None = None
@@ -114,7 +132,8 @@ class ConditionalGradient:
         return run.x + linear_minimiser(m, run.norm, run.radius, room)
 
     def gap(self, slope: Tensor) -> Tensor:
-        """(R,) the Frank-Wolfe gap ``max_{x in X} <x - x_t, -grad f(x_t)>`` (section 2.4.1), 0 at stationary points.
+        """(R,) the Frank-Wolfe gap ``max_{x in X} <x - x_t, -grad f(x_t)>`` (section 2.4.1), 0 at
+        stationary points.
 
         Args:
             slope: (R, D) the gradient of f at the iterates.
@@ -153,4 +172,6 @@ class ConditionalGradient:
             start = torch.where(self.plateau.flat(losses), self.iteration, -1)
             self.decaying_since = torch.where(self.decaying_since < 0, start, self.decaying_since)
         age = (self.iteration - self.decaying_since + 3).to(torch.float32)
-        return (self.step_size * torch.where(self.decaying_since < 0, 1.0, age.rsqrt())).unsqueeze(1)
+        return (self.step_size * torch.where(self.decaying_since < 0, 1.0, age.rsqrt())).unsqueeze(
+            1
+        )

@@ -1,4 +1,5 @@
-"""The search over the constant c that weighs the attack's loss against the distortion, one per sample.
+"""The search over the constant c that weighs the attack's loss against the distortion, one per
+sample.
 
 References:
     Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
@@ -31,23 +32,27 @@ class Verdict(NamedTuple):
 
 
 class ConstantSearch:
-    """``search_steps`` optimisations for each sample, one after another, each with a c chosen from those before.
+    """``search_steps`` optimisations for each sample, one after another, each with a c chosen from
+    those before.
 
-    c starts at ``initial_const``. After a success it is halved, or set midway to the largest c that failed; after a
-    failure it grows tenfold, or is set midway to the smallest c that succeeded. With ten steps or more the last takes
-    that smallest c again. Samples do not wait for each other: each begins its next optimisation when its last one ends.
+    c starts at ``initial_const``. After a success it is halved, or set midway to the largest c that
+    failed; after a failure it grows tenfold, or is set midway to the smallest c that succeeded.
+    With ten steps or more the last takes that smallest c again. Samples do not wait for each other:
+    each begins its next optimisation when its last one ends.
 
-    An optimisation ends after ``max_iter`` iterations, or early, if the whole loss at every ``window``-th iteration has
-    not fallen below .9999 of what it was at the one before. In the authors' programs the loss of the whole batch
-    decides; here each sample's own. Theirs take 1e6 for the first value, which ends every attempt with a loss beyond;
-    we compare from the second on. Theirs end successful optimisations too (``abort_early="always"``).
+    An optimisation ends after ``max_iter`` iterations, or early, if the whole loss at every
+    ``window``-th iteration has not fallen below .9999 of what it was at the one before. In the
+    authors' programs the loss of the whole batch decides; here each sample's own. Theirs take 1e6
+    for the first value, which ends every attempt with a loss beyond; we compare from the second on.
+    Theirs end successful optimisations too (``abort_early="always"``).
 
     Args:
         run: the samples, opened.
         max_iter: most iterations of one optimisation.
         search_steps: how many.
         initial_const: the first c.
-        abort_early: whether an optimisation may end early: True, unless it has met the goal; ``"always"``; or False.
+        abort_early: whether an optimisation may end early: True, unless it has met the goal;
+            ``"always"``; or False.
         window: iterations between two comparisons; None takes a tenth of max_iter.
 
     Attributes:
@@ -66,7 +71,12 @@ class ConstantSearch:
         abort_early: bool | str,
         window: int | None = None,
     ) -> None:
-        self.run, self.max_iter, self.steps, self.abort_early = run, max_iter, search_steps, abort_early
+        self.run, self.max_iter, self.steps, self.abort_early = (
+            run,
+            max_iter,
+            search_steps,
+            abort_early,
+        )
         self.window = max(1, max_iter // 10) if window is None else window
         self.lower = torch.zeros_like(run.best_value[run.index])
         self.const = torch.full_like(self.lower, initial_const)
@@ -80,7 +90,11 @@ class ConstantSearch:
 
     @staticmethod
     def check(
-        max_iter: object, search_steps: object, initial_const: object, abort_early: object, window: object = None
+        max_iter: object,
+        search_steps: object,
+        initial_const: object,
+        abort_early: object,
+        window: object = None,
     ) -> None:
         """Refuse settings that make no sense.
 
@@ -106,7 +120,8 @@ class ConstantSearch:
         Args:
             loss: what the optimisation minimises.
             met: the successes.
-            spared: (R,) bool, samples for which the method has another answer to a loss that stands still.
+            spared: (R,) bool, samples for which the method has another answer to a loss that stands
+                still.
         """
         loss = loss.to(self.before.dtype)
         due = self.iteration % self.window == 0
@@ -121,16 +136,25 @@ class ConstantSearch:
         return Verdict(stuck, ended)
 
     def close(self, ended: Tensor) -> Tensor:
-        """Choose the next c for the samples whose optimisation has ended (R,); (R,) bool, who has made all steps."""
+        """Choose the next c for the samples whose optimisation has ended (R,); (R,) bool, who
+        has made all steps.
+        """
         if not bool(ended.any()):
             return ended
         index = self.run.index[ended]
-        self.run.trace["value"][self.step[ended], index] = self.run.best_value[index].to(torch.float32)
+        self.run.trace["value"][self.step[ended], index] = self.run.best_value[index].to(
+            torch.float32
+        )
         upper = torch.where(self.hit, torch.minimum(self.upper, self.const), self.upper)
         lower = torch.where(self.hit, self.lower, torch.maximum(self.lower, self.const))
         bounded = upper < UNBOUNDED / 10
-        const = torch.where(bounded, (lower + upper) / 2, torch.where(self.hit, self.const, self.const * 10))
-        self.upper, self.lower = torch.where(ended, upper, self.upper), torch.where(ended, lower, self.lower)
+        const = torch.where(
+            bounded, (lower + upper) / 2, torch.where(self.hit, self.const, self.const * 10)
+        )
+        self.upper, self.lower = (
+            torch.where(ended, upper, self.upper),
+            torch.where(ended, lower, self.lower),
+        )
         self.step = self.step + ended.to(self.step.dtype)
         const = const.clamp(max=UNBOUNDED)  # more would overflow
         if self.steps >= 10:
@@ -151,4 +175,6 @@ class ConstantSearch:
 
     def _begin(self, begun: Tensor) -> None:
         """Note the c with which these samples (R,) begin."""
-        self.run.trace["const"][self.step[begun], self.run.index[begun]] = self.const[begun].to(torch.float32)
+        self.run.trace["const"][self.step[begun], self.run.index[begun]] = self.const[begun].to(
+            torch.float32
+        )

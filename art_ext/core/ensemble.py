@@ -1,4 +1,6 @@
-"""Several models attacked as one: a weighted average of their logits, their probabilities or their losses."""
+"""Several models attacked as one: a weighted average of their logits, their probabilities or
+their losses.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,17 @@ AVERAGES = ("logits", "probabilities", "losses")
 class Ensemble(nn.Module):
     """K models as one that returns logits: ``sum_k w_k z_k``, or ``log sum_k w_k softmax(z_k)``.
 
-    With ``average="losses"`` the loss is ``sum_k w_k J(z_k, y)``, and the prediction that of the averaged
-    probabilities. One row through the ensemble is one query, whatever K. The members are submodules: an attack runs
-    them in eval mode and gives each its own mode back.
+    With ``average="losses"`` the loss is ``sum_k w_k J(z_k, y)``, and the prediction that of the
+    averaged probabilities. One row through the ensemble is one query, whatever K. The members are
+    submodules: an attack runs them in eval mode and gives each its own mode back.
 
     Args:
-        models: networks, or callables of a batch, with the same classes. One column stands for two classes.
+        models: networks, or callables of a batch, with the same classes. One column stands for two
+            classes.
         weights: one number >= 0 per model, used as shares of their sum; None for equal shares.
         average: ``"logits"``, ``"probabilities"`` or ``"losses"``.
-        outputs: what the members return, ``"logits"`` or ``"probabilities"``; the ensemble itself returns logits.
+        outputs: what the members return, ``"logits"`` or ``"probabilities"``; the ensemble itself
+            returns logits.
 
     Raises:
         ValueError: for no model, weights that are no shares, or unknown names.
@@ -52,8 +56,16 @@ class Ensemble(nn.Module):
         shares = [1.0] * len(models) if weights is None else list(weights)
         for share in shares:
             check_number("each weight", share)
-        if not models or len(shares) != len(models) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
-            raise ValueError(f"wanted at least one model and a weight >= 0 for each, got {len(models)} and {weights}")
+        if (
+            not models
+            or len(shares) != len(models)
+            or min(shares) < 0
+            or not 0 < sum(shares) < math.inf
+        ):
+            raise ValueError(
+                f"wanted at least one model and a weight >= 0 for each, got {len(models)} and"
+                f" {weights}"
+            )
         check_choice("average", average, AVERAGES)
         check_choice("outputs", outputs, ("logits", "probabilities"))
         self.members = list(models)
@@ -67,12 +79,13 @@ class Ensemble(nn.Module):
         """(R, classes) logits of the ensemble for rows (R, *S).
 
         Raises:
-            RuntimeError: if someone differentiates through it although the losses are to be averaged.
+            RuntimeError: if someone differentiates through it although the losses are to be
+                averaged.
         """
         if self.average == "losses" and rows.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
-                "an ensemble that averages losses has no single output to differentiate: attack it with a function of "
-                "art_ext.core.attacks, or use average='probabilities'"
+                "an ensemble that averages losses has no single output to differentiate: attack it"
+                " with a function of art_ext.core.attacks, or use average='probabilities'"
             )
         return self.combine(self.member_logits(rows))
 
@@ -80,7 +93,8 @@ class Ensemble(nn.Module):
         """K logits (R, classes).
 
         Raises:
-            ValueError: if the members differ in their numbers of classes, or return no scores of their kind.
+            ValueError: if the members differ in their numbers of classes, or return no scores of
+                their kind.
         """
         members = []
         for call, reader in zip(self._calls, self._readers, strict=True):
@@ -92,17 +106,24 @@ class Ensemble(nn.Module):
             members.append(logits_of(scores, self.outputs))
         shapes = {tuple(logits.shape) for logits in members}
         if len(shapes) > 1:
-            raise ValueError(f"the members of an ensemble must return the same shape, got {sorted(shapes)}")
+            raise ValueError(
+                f"the members of an ensemble must return the same shape, got {sorted(shapes)}"
+            )
         return members
 
     def combine(self, members: list[Tensor]) -> Tensor:
         """The ensemble's logits (R, classes) from those of its members."""
         if self.average == "logits":
-            return torch.stack([weight * z for weight, z in zip(self.weights, members, strict=True)]).sum(dim=0)
+            return torch.stack(
+                [weight * z for weight, z in zip(self.weights, members, strict=True)]
+            ).sum(dim=0)
         shares = torch.tensor(self.weights, device=members[0].device).log()
         return (torch.stack(members).log_softmax(dim=2) + shares[:, None, None]).logsumexp(dim=0)
 
     def average_loss(self, members: list[Tensor], index: Tensor, loss: Loss) -> Tensor:
         """(R,) the weighted average of the members' losses."""
-        losses = [weight * loss(logits, index) for weight, logits in zip(self.weights, members, strict=True)]
+        losses = [
+            weight * loss(logits, index)
+            for weight, logits in zip(self.weights, members, strict=True)
+        ]
         return torch.stack(losses).sum(dim=0)

@@ -1,9 +1,9 @@
 """Gradients from scores alone, by symmetric differences along random directions.
 
 References:
-    Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks", AAAI 2020,
-    Algorithm 3.
-    Ilyas et al., "Black-box adversarial attacks with limited queries and information", ICML 2018 (NES, antithetic).
+    Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks",
+    AAAI 2020, Algorithm 3. Ilyas et al., "Black-box adversarial attacks with limited queries and
+    information", ICML 2018 (NES, antithetic).
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ SENSING = ("gaussian", "sphere")
 
 
 class GradientEstimator:
-    """``q(x) = 1 / (2 delta b) sum_i (f(x + delta u_i) - f(x - delta u_i)) u_i`` (Algorithm 3), 2 b queries.
+    """``q(x) = 1 / (2 delta b) sum_i (f(x + delta u_i) - f(x - delta u_i)) u_i`` (Algorithm 3), 2 b
+    queries.
 
-    The u_i are standard Gaussian, or uniform on the sphere of radius sqrt(D), so that ``E[u u^T] = I`` for both and a
-    linear f is estimated without bias. (The paper's sphere has radius 1 and the factor D instead, which is the same
-    with delta divided by sqrt(D); its authors' program scales as we do.) Masked coordinates are not probed.
+    The u_i are standard Gaussian, or uniform on the sphere of radius sqrt(D), so that ``E[u u^T] =
+    I`` for both and a linear f is estimated without bias. (The paper's sphere has radius 1 and the
+    factor D instead, which is the same with delta divided by sqrt(D); its authors' program scales
+    as we do.) Masked coordinates are not probed.
 
     Args:
         run: the samples; its oracle is asked for scores only.
@@ -42,7 +44,13 @@ class GradientEstimator:
     """
 
     def __init__(
-        self, run: BallRun, *, num_directions: int, delta: float, sensing: str, clip_probes: bool = False
+        self,
+        run: BallRun,
+        *,
+        num_directions: int,
+        delta: float,
+        sensing: str,
+        clip_probes: bool = False,
     ) -> None:
         check_count("num_directions", num_directions)
         check_positive("delta", delta)
@@ -53,8 +61,8 @@ class GradientEstimator:
         self.rounds = 0
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimates (R, D) of the gradient of the gain at the live samples' iterates (R, D), and means (R,) of the gain
-        over the probes."""
+        """Estimates (R, D) of the gradient of the gain at the live samples' iterates (R, D), and
+        means (R,) of the gain over the probes."""
         run = self.run
         block = max(1, run.oracle.batch_size // self.cost)
         slopes, means = torch.empty_like(rows), rows.new_empty(len(rows))
@@ -62,12 +70,14 @@ class GradientEstimator:
             part = slice(start, start + block)
             u = self._directions(run.index[part], rows.shape[1], part)
             values = self._probe(rows[part], u, run.index[part])
-            # sums along one dimension only: over two they would round differently for a single sample
+            # sums along one dimension only: over two they would round differently for a single
+            # sample
             means[part] = ((values[0] + values[1]).mean(dim=1) / 2).to(torch.float32)
             weight = ((values[0] - values[1]) / (2 * self.delta * self.count)).to(torch.float32)
             if not self.rounds and not bool(weight.isfinite().all()):
                 logger.warning(
-                    "the model returns NaN or infinity for some probes: clip_probes=True keeps them in the box"
+                    "the model returns NaN or infinity for some probes: clip_probes=True keeps them"
+                    " in the box"
                 )
             # a direction whose probes say nothing must not spoil the momentum for good
             weight = torch.nan_to_num(weight, nan=0.0, posinf=0.0, neginf=0.0)
@@ -87,7 +97,9 @@ class GradientEstimator:
             u = u * free.expand(len(index), features).repeat_interleave(self.count, dim=0)
         if self.sensing == "sphere":
             size = float(features) if run.free is None else (u != 0).sum(dim=1, keepdim=True)
-            u = u * (torch.as_tensor(size).sqrt() / row_norms(u, "l2").clamp(min=1e-12).unsqueeze(1))
+            u = u * (
+                torch.as_tensor(size).sqrt() / row_norms(u, "l2").clamp(min=1e-12).unsqueeze(1)
+            )
         return u.view(len(index), self.count, features)
 
     def _probe(self, rows: Tensor, u: Tensor, index: Tensor) -> Tensor:

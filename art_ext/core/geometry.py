@@ -1,4 +1,6 @@
-"""Boxes, balls and norms: checks of an input against them, projections, and linear minimisation over a ball."""
+"""Boxes, balls and norms: checks of an input against them, projections, and linear minimisation
+over a ball.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +32,26 @@ ClipValues = tuple[Bound, Bound]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """The set of legal inputs ``lower <= x <= upper``; both bounds broadcast against one sample's shape S."""
+    """The set of legal inputs ``lower <= x <= upper``; both bounds broadcast against one
+    sample's shape S.
+    """
 
     lower: Tensor
     upper: Tensor
 
     @staticmethod
     def of(clip_values: ClipValues | None, sample_shape: torch.Size, device: torch.device) -> Box:
-        """Build the box of ``clip_values`` = (lower, upper), each a number or one value per feature.
+        """Build the box of ``clip_values`` = (lower, upper), each a number or one value per
+        feature.
 
         Raises:
-            ValueError: if there is no box, a bound does not fit the samples, or lower < upper fails somewhere.
+            ValueError: if there is no box, a bound does not fit the samples, or lower < upper fails
+                somewhere.
         """
         if clip_values is None or len(clip_values) != 2:
-            raise ValueError(f"clip_values must be a pair (lower, upper) such as (0, 1), got {clip_values!r}")
+            raise ValueError(
+                f"clip_values must be a pair (lower, upper) such as (0, 1), got {clip_values!r}"
+            )
         bounds = []
         for name, bound in zip(("lower", "upper"), clip_values, strict=True):
             # copied, because a view of a read-only array draws a warning
@@ -53,15 +61,19 @@ class Box:
                 bound.expand(sample_shape)
             except RuntimeError as error:
                 raise ValueError(
-                    f"the {name} clip value must be a number or broadcast to a sample's shape {tuple(sample_shape)}, "
-                    f"got shape {tuple(bound.shape)}"
+                    f"the {name} clip value must be a number or broadcast to a sample's shape"
+                    f" {tuple(sample_shape)}, got shape {tuple(bound.shape)}"
                 ) from error
             bounds.append(bound)
         lower, upper = bounds
         wrong = ~((lower < upper) & lower.isfinite() & upper.isfinite())
         if bool(wrong.any()):
-            given = repr(clip_values) if not wrong.dim() else _first_wrong(lower, upper, sample_shape)
-            raise ValueError(f"clip_values must be finite with lower < upper everywhere, got {given}")
+            given = (
+                repr(clip_values) if not wrong.dim() else _first_wrong(lower, upper, sample_shape)
+            )
+            raise ValueError(
+                f"clip_values must be finite with lower < upper everywhere, got {given}"
+            )
         return Box(lower, upper)
 
     @property
@@ -71,7 +83,9 @@ class Box:
 
     @functools.cached_property
     def _bounds(self) -> tuple[Any, Any]:
-        """Both bounds as numbers where these serve all coordinates: clamping to them is many times faster."""
+        """Both bounds as numbers where these serve all coordinates: clamping to them is many
+        times faster.
+        """
         if self.lower.dim() == self.upper.dim() == 0:
             return float(self.lower), float(self.upper)
         return self.lower, self.upper
@@ -85,17 +99,21 @@ class Box:
         return (self.clamp(x) == x).flatten(1).all(dim=1)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
-        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all coordinates."""
+        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all
+        coordinates.
+        """
         if isinstance(self._bounds[0], float):
             return self._bounds
         return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
     def admit(self, x: Tensor, name: str = "x") -> Tensor:
-        """A float32 copy of x inside the box: small rounding outside is clamped, anything more is refused.
+        """A float32 copy of x inside the box: small rounding outside is clamped, anything more is
+        refused.
 
         Raises:
             TypeError: for integers and bool; for bytes, with the hint to divide by 255.
-            ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by more than 1e-4.
+            ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by
+                more than 1e-4.
         """
         if not x.is_floating_point():
             remedy = "pass x.float(), with clip_values in the same units"
@@ -107,7 +125,10 @@ class Box:
             return x.clone()
         broken = ~x.isfinite().flatten(1).all(dim=1)
         if bool(broken.any()):
-            raise ValueError(f"{name} must be finite, got NaN or infinity first in sample {int(broken.nonzero()[0])}")
+            raise ValueError(
+                f"{name} must be finite, got NaN or infinity first in sample"
+                f" {int(broken.nonzero()[0])}"
+            )
         clamped = self.clamp(x)
         if float((clamped - x).abs().max()) > BOX_TOLERANCE:
             raise ValueError(
@@ -132,18 +153,23 @@ def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: 
 
 
 def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
-    """(N or 1, D) bool, the coordinates of x (N, *S) that an attack may change: those where the mask is not zero.
+    """(N or 1, D) bool, the coordinates of x (N, *S) that an attack may change: those where the
+    mask is not zero.
 
     Raises:
         ValueError: if the mask does not broadcast to x, or holds a negative value or NaN.
     """
     mask = torch.as_tensor(mask, device=x.device)
     if not bool((mask >= 0).all()):
-        raise ValueError(f"mask must hold no negative value and no NaN, got min={float(mask.min())}")
+        raise ValueError(
+            f"mask must hold no negative value and no NaN, got min={float(mask.min())}"
+        )
     try:
         mask.expand(x.shape)
     except RuntimeError as error:
-        raise ValueError(f"mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from error
+        raise ValueError(
+            f"mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}"
+        ) from error
     shared = mask.dim() < x.dim() or len(mask) == 1
     return mask.expand(1 if shared else len(x), *x.shape[1:]).flatten(1) != 0
 
@@ -152,17 +178,20 @@ def norm_name(norm: object) -> str:
     """Return ``"linf"``, ``"l2"`` or ``"l1"`` for a norm in any usual spelling.
 
     Args:
-        norm: ``"linf"``, ``"Linf"``, ``"inf"``, ``np.inf``, ``"l2"``, ``"L2"``, ``"2"``, 2, and so on.
+        norm: ``"linf"``, ``"Linf"``, ``"inf"``, ``np.inf``, ``"l2"``, ``"L2"``, ``"2"``, 2, and so
+            on.
 
     Raises:
         ValueError: for anything else.
     """
     number = isinstance(norm, numbers.Real) and not isinstance(norm, bool)
-    found = re.fullmatch(r"(?:l[-_]?)?(inf|2|1)", f"{norm:g}" if number else str(norm).strip().lower())
+    found = re.fullmatch(
+        r"(?:l[-_]?)?(inf|2|1)", f"{norm:g}" if number else str(norm).strip().lower()
+    )
     if found is None or not (number or isinstance(norm, str)):
         raise ValueError(
-            f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r} (np.inf, 'Linf', 2, 'L2', 1, 'L1' and "
-            "the like are read too)"
+            f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r} (np.inf, 'Linf', 2,"
+            " 'L2', 1, 'L1' and the like are read too)"
         )
     return f"l{found[1]}"
 
@@ -171,8 +200,8 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
     """Refuse a ball that cannot be meant.
 
     Raises:
-        ValueError: for an unknown norm, an eps that is no finite number > 0, or an L-inf radius above the width of the
-            box.
+        ValueError: for an unknown norm, an eps that is no finite number > 0, or an L-inf radius
+            above the width of the box.
     """
     check_choice("norm", norm, NORMS)
     if eps is None:
@@ -204,7 +233,9 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
 
 
 def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
-    """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to 1e-6."""
+    """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to
+    1e-6.
+    """
     exact = exact_dtype(x.device)
     return row_norms(x_adv.to(exact) - x, norm)  # the difference is taken in the wider type
 
@@ -232,28 +263,36 @@ def _distortions(x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:
-    """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes any finite one."""
+    """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes
+    any finite one.
+    """
     return distance.isfinite() if eps is None else distance <= eps + BALL_TOLERANCE
 
 
 def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
-    """The radius to aim at, so that ``x + delta`` rounded to float32 still lies within ``eps + 1e-6`` in float64.
+    """The radius to aim at, so that ``x + delta`` rounded to float32 still lies within ``eps +
+    1e-6`` in float64.
 
-    It is eps itself for an L-inf ball in [0, 1]. In L1, where the roundings of all coordinates add up, it is smaller by
-    about 1e-7 per coordinate, and never less than half of eps.
+    It is eps itself for an L-inf ball in [0, 1]. In L1, where the roundings of all coordinates add
+    up, it is smaller by about 1e-7 per coordinate, and never less than half of eps.
     """
     magnitude = float(torch.maximum(box.lower.abs().max(), box.upper.abs().max()))
-    rounding = magnitude * 2.0**-23 * {"linf": 1.0, "l2": math.sqrt(features), "l1": float(features)}[norm]
+    rounding = (
+        magnitude * 2.0**-23 * {"linf": 1.0, "l2": math.sqrt(features), "l1": float(features)}[norm]
+    )
     return max(eps - max(0.0, rounding - BALL_TOLERANCE / 2), eps / 2)
 
 
 def project(delta: Tensor, norm: str, radius: float) -> Tensor:
-    """The nearest point of the ball ``||delta|| <= radius`` to each row of delta (N, D), in Euclidean distance."""
+    """The nearest point of the ball ``||delta|| <= radius`` to each row of delta (N, D), in
+    Euclidean distance.
+    """
     if norm == "linf":
         return delta.clamp(-radius, radius)
     if norm == "l2":
         return delta * (radius / row_norms(delta, "l2").clamp(min=radius)).unsqueeze(1)
-    # L1: soft thresholding; the threshold makes the sorted magnitudes sum to the radius (Duchi et al., 2008)
+    # L1: soft thresholding; the threshold makes the sorted magnitudes sum to the radius (Duchi et
+    # al., 2008)
     magnitude = delta.abs()
     ordered = magnitude.sort(dim=1, descending=True).values
     excess = ordered.cumsum(dim=1) - radius
@@ -264,11 +303,13 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
 
 
 def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
-    """The nearest point of the intersection of ``||delta||_1 <= radius`` and a box to each row of delta (N, D).
+    """The nearest point of the intersection of ``||delta||_1 <= radius`` and a box to each row of
+    delta (N, D).
 
-    It is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the least t >= 0 at which its L1 norm is at most the radius
-    (Croce, Hein, 2021, proposition 1). The norm falls piecewise linearly in t; its slope changes where a coordinate
-    leaves the face of the box, or becomes 0: the sorted breakpoints give the right piece.
+    It is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the least t >= 0 at which its L1 norm
+    is at most the radius (Croce, Hein, 2021, proposition 1). The norm falls piecewise linearly in
+    t; its slope changes where a coordinate leaves the face of the box, or becomes 0: the sorted
+    breakpoints give the right piece.
 
     Args:
         delta: (N, D).
@@ -276,36 +317,44 @@ def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
         room: (N, D) >= 0, how far each coordinate may move in the direction of delta.
     """
     magnitude = delta.abs()
-    # downwards from the largest t: each coordinate starts to move at |delta|, and stops at |delta| - room
-    breakpoints, order = torch.cat([magnitude, (magnitude - room).clamp(min=0)], dim=1).sort(dim=1, descending=True)
+    # downwards from the largest t: each coordinate starts to move at |delta|, and stops at |delta|
+    # - room
+    breakpoints, order = torch.cat([magnitude, (magnitude - room).clamp(min=0)], dim=1).sort(
+        dim=1, descending=True
+    )
     slope = torch.where(order < delta.shape[1], 1.0, -1.0).cumsum(dim=1)
     norms = (slope[:, :-1] * (breakpoints[:, :-1] - breakpoints[:, 1:])).cumsum(dim=1)
     norms = torch.cat([torch.zeros_like(norms[:, :1]), norms], dim=1)  # at each breakpoint
-    piece = ((norms < radius).sum(dim=1, keepdim=True) - 1).clamp(min=0)  # the last breakpoint within the ball
-    t = breakpoints.gather(1, piece) - (radius - norms.gather(1, piece)) / slope.gather(1, piece).clamp(min=1)
+    # the last breakpoint within the ball
+    piece = ((norms < radius).sum(dim=1, keepdim=True) - 1).clamp(min=0)
+    t = breakpoints.gather(1, piece) - (radius - norms.gather(1, piece)) / slope.gather(
+        1, piece
+    ).clamp(min=1)
     return delta.sign() * torch.minimum((magnitude - t.clamp(min=0)).clamp(min=0), room)
 
 
 def unit(direction: Tensor, norm: str) -> Tensor:
     """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
-    # first to largest entry 1: the squares of the tiny gradients of a confident model would underflow
+    # first to largest entry 1: the squares of the tiny gradients of a confident model would
+    # underflow
     largest = direction.abs().amax(dim=1, keepdim=True) if direction.shape[1] else direction
     scaled = torch.where(largest > 0, direction / largest, 0.0)
     return scaled / row_norms(scaled, norm).clamp(min=1).unsqueeze(1)
 
 
 def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = None) -> Tensor:
-    """The linear minimisation oracle ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of m (N, D).
+    """The linear minimisation oracle ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of
+    m (N, D).
 
-    Coordinates where m is zero stay zero. In L1 the whole radius goes to the coordinate of largest ``|m|``, the first
-    one of several.
+    Coordinates where m is zero stay zero. In L1 the whole radius goes to the coordinate of largest
+    ``|m|``, the first one of several.
 
     Args:
         m: (N, D).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         radius: of the ball.
-        room: (N, D) >= 0, how far each coordinate may move against the sign of m; the minimum is then taken over the
-            intersection of ball and box.
+        room: (N, D) >= 0, how far each coordinate may move against the sign of m; the minimum is
+            then taken over the intersection of ball and box.
     """
     down = -m.sign()
     if norm == "linf":
@@ -323,9 +372,11 @@ def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = 
 
 
 def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
-    """``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius, or all of room if that is shorter.
+    """``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius, or all of room if
+    that is shorter.
 
-    The squared norm grows with t and changes its form where a coordinate reaches its room: the sorted breakpoints give
+    The squared norm grows with t and changes its form where a coordinate reaches its room: the
+        sorted breakpoints give
     the right piece, on which t has a closed form.
     """
     exact = exact_dtype(slope.device)
@@ -334,19 +385,30 @@ def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
     ordered, order = breakpoints.sort(dim=1)
     square = slope.gather(1, order).square()
     full = torch.where(ordered.isfinite(), room.gather(1, order), 0.0).square().cumsum(dim=1)
-    # squares of the coordinates still moving, summed from the end: a difference of sums would cancel
-    moving = torch.cat([square.flip(1).cumsum(dim=1).flip(1), torch.zeros_like(square[:, :1])], dim=1)
+    # squares of the coordinates still moving, summed from the end: a difference of sums would
+    # cancel
+    moving = torch.cat(
+        [square.flip(1).cumsum(dim=1).flip(1), torch.zeros_like(square[:, :1])], dim=1
+    )
     finite = ordered.isfinite()
-    norms = torch.where(finite, full + torch.where(finite, ordered, 0.0).square() * moving[:, 1:], torch.inf)
-    reached = (norms <= radius**2).sum(dim=1, keepdim=True)  # coordinates that have used up their room
+    norms = torch.where(
+        finite, full + torch.where(finite, ordered, 0.0).square() * moving[:, 1:], torch.inf
+    )
+    # coordinates that have used up their room
+    reached = (norms <= radius**2).sum(dim=1, keepdim=True)
     full = torch.cat([torch.zeros_like(full[:, :1]), full], dim=1).gather(1, reached)
-    t = ((radius**2 - full).clamp(min=0) / moving.gather(1, reached)).sqrt()  # inf or NaN where nothing moves any more
+    # inf or NaN where nothing moves any more
+    t = ((radius**2 - full).clamp(min=0) / moving.gather(1, reached)).sqrt()
     moved = torch.where(breakpoints.isfinite(), t.nan_to_num(nan=torch.inf) * slope, 0.0)
     return torch.minimum(moved, room).to(torch.float32)
 
 
-def uniform_in_ball(norm: str, radius: float, seed: int, ids: Tensor, step: int, features: int) -> Tensor:
-    """(N, features) points drawn uniformly from the ball, one per sample, from the streams of blocks step, step + 1."""
+def uniform_in_ball(
+    norm: str, radius: float, seed: int, ids: Tensor, step: int, features: int
+) -> Tensor:
+    """(N, features) points drawn uniformly from the ball, one per sample, from the streams of
+    blocks step, step + 1.
+    """
     if norm == "linf":
         return (2 * uniform(seed, ids, step, (features,)) - 1) * radius
     if norm == "l2":
@@ -380,25 +442,37 @@ class Ball:
         return dataclasses.replace(self, box=Box(torch.tensor(-torch.inf), torch.tensor(torch.inf)))
 
     def into(self, rows: Tensor) -> Tensor:
-        """Rows (N, *S) brought to the ball first and to the box second; the latter leads no further away from x."""
+        """Rows (N, *S) brought to the ball first and to the box second; the latter leads no
+        further away from x.
+        """
         if not self.eps:
             return self.x
         moved = rows - self.x
         if self.norm == "linf":
             return self.box.clamp(self.x + moved.clamp(-self.eps, self.eps))
-        return self.box.clamp(self.x + project(moved.flatten(1), self.norm, self.eps).view_as(moved))
+        return self.box.clamp(
+            self.x + project(moved.flatten(1), self.norm, self.eps).view_as(moved)
+        )
 
     def steepest(self, direction: Tensor) -> Tensor:
         """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
-        return direction.sign() if self.norm == "linf" else unit(direction.flatten(1), self.norm).view_as(direction)
+        return (
+            direction.sign()
+            if self.norm == "linf"
+            else unit(direction.flatten(1), self.norm).view_as(direction)
+        )
 
     def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
         """``P(x' + length steepest(g))``."""
         return self.into(rows + length * self.steepest(direction))
 
     def draw(self, seed: int, ids: Tensor, step: int) -> Tensor:
-        """(N, *S) a point drawn uniformly from the ball of each sample, in the box or not; blocks step, step + 1."""
+        """(N, *S) a point drawn uniformly from the ball of each sample, in the box or not;
+        blocks step, step + 1.
+        """
         if self.norm == "linf":
-            return self.x + self.eps * (2 * uniform_pairs(seed, ids, step, tuple(self.x.shape[1:])) - 1)
+            return self.x + self.eps * (
+                2 * uniform_pairs(seed, ids, step, tuple(self.x.shape[1:])) - 1
+            )
         offset = uniform_in_ball(self.norm, self.eps, seed, ids, step, math.prod(self.x.shape[1:]))
         return self.x + offset.view_as(self.x)

@@ -11,7 +11,9 @@ from art_ext.core.streams import fingerprint
 
 
 def digest_of_state(model: nn.Module) -> str:
-    """SHA-256, in hexadecimal, of all parameters and buffers of a network, and of what else its state holds."""
+    """SHA-256, in hexadecimal, of all parameters and buffers of a network, and of what else its
+    state holds.
+    """
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         if isinstance(value, Tensor):
@@ -29,6 +31,10 @@ def describe_samples(x: Tensor, y: Tensor) -> str:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """What a tensor holds, as it lies in memory; NumPy has no bfloat16, so it never sees the numbers."""
-    content: bytes = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    """What a tensor holds, as it lies in memory; NumPy has no bfloat16, so it never sees the
+    numbers.
+    """
+    content: bytes = (
+        tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    )
     return content

@@ -1,4 +1,6 @@
-"""Keywords of public functions in any spelling that can be understood, and plain words about the others."""
+"""Keywords of public functions in any spelling that can be understood, and plain words about the
+others.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def checked_keywords(function: Function, called: str | None = None) -> Function:
         called: its name in messages. None takes its own.
     """
     parameters = inspect.signature(function).parameters.values()
-    known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    known = [
+        one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
     name = called or function.__name__
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return function
@@ -54,7 +58,9 @@ def checked_keywords(function: Function, called: str | None = None) -> Function:
 
 
 def any_norm(function: Function) -> Function:
-    """Decorate a function with the keyword ``norm`` so that it takes every spelling that ``norm_name`` reads."""
+    """Decorate a function with the keyword ``norm`` so that it takes every spelling that
+    ``norm_name`` reads.
+    """
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:

@@ -16,9 +16,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def logits_of(outputs: Tensor, kind: str, dtype: torch.dtype | None = None) -> Tensor:
-    """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its probabilities.
+    """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its
+    probabilities.
 
-    Halves are widened: losses are compared and subtracted, which they are too coarse for. A dtype, if given, is that of
+    Halves are widened: losses are compared and subtracted, which they are too coarse for. A dtype,
+        if given, is that of
     the result; the logarithm is taken in it.
     """
     if outputs.dtype in (torch.float16, torch.bfloat16):
@@ -45,10 +47,12 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
     """The function ``gain(outputs (R, K), index (R,)) -> (R,)`` that an attack ascends.
 
     Args:
-        loss: ``"ce"``: cross-entropy of the label to leave, or minus that of the target; ``"margin"``: how far the
-            best other class is above the label to leave, or the target above the best other class; or a callable of
-            the model's outputs and the positions of their samples, which is ascended as it is, targeted or not.
-        goal: (N,) int64, the label to leave or, if targeted, to reach; read when the gain is called.
+        loss: ``"ce"``: cross-entropy of the label to leave, or minus that of the target;
+            ``"margin"``: how far the best other class is above the label to leave, or the target
+            above the best other class; or a callable of the model's outputs and the positions of
+            their samples, which is ascended as it is, targeted or not.
+        goal: (N,) int64, the label to leave or, if targeted, to reach; read when the gain is
+            called.
         targeted: which of the two.
         outputs: ``"logits"`` or ``"probabilities"``.
 
@@ -58,7 +62,9 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
     if callable(loss):
         return loss
     if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(map(repr, LOSSES))} or a callable, got {loss!r}")
+        raise ValueError(
+            f"loss must be one of {', '.join(map(repr, LOSSES))} or a callable, got {loss!r}"
+        )
     function, sign = {"ce": cross_entropy, "margin": margin}[loss], -1.0 if targeted else 1.0
 
     def gain(scores: Tensor, index: Tensor) -> Tensor:
@@ -68,5 +74,7 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
 
 
 def in_simplex(outputs: Tensor, tolerance: float = 1e-5) -> Tensor:
-    """(R,) bool, the rows of outputs (R, K) that look like probabilities: nothing negative, and a sum of one."""
+    """(R,) bool, the rows of outputs (R, K) that look like probabilities: nothing negative, and
+    a sum of one.
+    """
     return (outputs >= 0).all(dim=1) & ((outputs.float().sum(dim=1) - 1).abs() < tolerance)

@@ -1,4 +1,6 @@
-"""What every attack that looks for a near adversarial shares: its options, the verdicts, the ledger of the nearest."""
+"""What every attack that looks for a near adversarial shares: its options, the verdicts, the
+ledger of the nearest.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ class NearestOptions(RunOptions):
     """Keywords of every attack that looks for a near adversarial: those of ``RunOptions``.
 
     Attributes:
-        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each sample. ``"best"``: the
-            wrong class of the smallest value by the attack's own rule. ``"worst"``: the one of the largest. ``"all"``:
-            the best case, with the examples of all wrong classes in ``samples``. All but the first attack all wrong
-            classes side by side.
+        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each
+            sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            wrong classes in ``samples``. All but the first attack all wrong classes side by side.
     """
 
     targets: Tensor | str | None = None  # type: ignore[assignment]  # a text is resolved before a run begins
@@ -37,9 +39,9 @@ spelled_out = spell(NearestOptions)
 class NearestRun(Run):
     """One attack that looks for an adversarial near each sample; those that are done leave.
 
-    A success is an iterate whose margin, ``max_{j != y} z_j - z_y`` or ``z_t - max_{j != t} z_j``, is at least the
-    confidence, and whose predicted class has left y or is t. Two are kept of each sample: the nearest in ``norm``, and
-    the one of smallest value by the attack's own rule.
+    A success is an iterate whose margin, ``max_{j != y} z_j - z_y`` or ``z_t - max_{j != t} z_j``,
+    is at least the confidence, and whose predicted class has left y or is t. Two are kept of each
+    sample: the nearest in ``norm``, and the one of smallest value by the attack's own rule.
 
     Args:
         model, x, y, options, oracle: as for ``Run``.
@@ -84,7 +86,9 @@ class NearestRun(Run):
         return (self.confidence - self.margins(outputs, owner)).clamp(min=0)
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
-        """(r,) bool, whether outputs reach the goal of their samples by a margin of at least the confidence."""
+        """(r,) bool, whether outputs reach the goal of their samples by a margin of at least the
+        confidence.
+        """
         met = super().judge(outputs, owner)
         return met & (self.margins(outputs, owner) >= self.confidence) if self.confidence else met
 
@@ -96,10 +100,12 @@ class NearestRun(Run):
         Args:
             loss: of the hinge kind.
             differentiate: whether the gradient is wanted.
-            least: queries that the method needs to do anything, one number or (N,); who has fewer left leaves.
+            least: queries that the method needs to do anything, one number or (N,); who has fewer
+                left leaves.
 
         Raises:
-            ValueError: if the model returns NaN or no scores for an input, or a label has no column in its output.
+            ValueError: if the model returns NaN or no scores for an input, or a label has no column
+                in its output.
         """
         _, gradient = self.ask_clean(loss, differentiate)
         if not len(self.samples):
@@ -113,20 +119,27 @@ class NearestRun(Run):
         stay = self.drop(leave)
         return gradient if gradient is None or stay is None else gradient[stay]
 
-    def look(self, rows: Tensor, loss: Loss, *, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One query for an iterate (R, D) of each live sample: who is a success (R,), losses, and their gradient."""
+    def look(
+        self, rows: Tensor, loss: Loss, *, differentiate: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One query for an iterate (R, D) of each live sample: who is a success (R,), losses,
+        and their gradient.
+        """
         outputs, losses, gradient = self.ask(rows, self.index, loss, differentiate)
         return self.judge(outputs, self.index), losses, gradient
 
     def slope(self, rows: Tensor, loss: Loss, positions: Tensor) -> Tensor:
-        """One query and one gradient (r, D) of a loss, at points (r, D), for the live samples at these positions."""
+        """One query and one gradient (r, D) of a loss, at points (r, D), for the live samples at
+        these positions.
+        """
         _, _, gradient = self.ask(rows, self.index[positions], loss, True, positions=positions)
         if gradient is None:
             raise RuntimeError("the gradient was not asked for")
         return gradient
 
     def record(self, rows: Tensor, met: Tensor, value: Tensor) -> None:
-        """Keep the successes met (R,) among the iterates (R, D) that are nearer, or of smaller value (R,), than before.
+        """Keep the successes met (R,) among the iterates (R, D) that are nearer, or of smaller
+        value (R,), than before.
 
         Args:
             rows: the iterates; the very tensors that the model saw.
@@ -145,7 +158,8 @@ class NearestRun(Run):
         nearer = (length < self.near_distance[index]).nonzero().squeeze(1)
         self.near[index[nearer]] = found[nearer]
         self.near_distance[index[nearer]] = length[nearer]
-        if self.eps is not None:  # the nearest stands in where the rule's choice lies outside the ball
+        # the nearest stands in where the rule's choice lies outside the ball
+        if self.eps is not None:
             self.near_value[index[nearer]] = by_rule[nearer]
         better = (by_rule < self.best_value[index]).nonzero().squeeze(1)
         self.best[index[better]] = found[better]
@@ -159,16 +173,21 @@ class NearestRun(Run):
         """Tell the callback, and let the samples marked in leave (R,) go.
 
         Returns:
-            the positions (R',) that stay, with which a method selects from its own state; None if all stay.
+            the positions (R',) that stay, with which a method selects from its own state; None if
+            all stay.
         """
         if self.callback is not None:
             found = self.near_distance[self.index]
             self.callback(
                 Progress(
-                    step=self.rounds, index=self.index, distance=found.to(torch.float32),
-                    queries=self.oracle.queries[self.index], finished=leave, success=within_ball(found, self.eps),
+                    step=self.rounds,
+                    index=self.index,
+                    distance=found.to(torch.float32),
+                    queries=self.oracle.queries[self.index],
+                    finished=leave,
+                    success=within_ball(found, self.eps),
                 )
-            )  # fmt: skip
+            )
         self.rounds += 1
         if not bool(leave.any()):
             return None
@@ -177,10 +196,12 @@ class NearestRun(Run):
         return stay
 
     def result(self, value: Tensor | None = None) -> AttackResult:
-        """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the nearest.
+        """The outcome: ``x_adv`` is what the rule chose or, where that lies outside the ball, the
+        nearest.
 
         Args:
-            value: (N,) of ``x_adv``, for an attack whose cases go by another value than ``record`` was given.
+            value: (N,) of ``x_adv``, for an attack whose cases go by another value than ``record``
+                was given.
         """
         success = within_ball(self.near_distance, self.eps)
         chosen = within_ball(distances(self.best, self.samples, self.norm), self.eps)

@@ -13,7 +13,8 @@ from torch import nn
 from art_ext.core.calling import outside_inference_mode
 
 _LOCK = threading.Lock()
-_USERS: dict[int, tuple[int, int]] = {}  # by id of a module or parameter: the thread that uses it, and how often
+# by id of a module or parameter: the thread that uses it, and how often
+_USERS: dict[int, tuple[int, int]] = {}
 
 
 class NetworkInUseError(RuntimeError):
@@ -22,9 +23,11 @@ class NetworkInUseError(RuntimeError):
 
 @contextmanager
 def in_use(model: nn.Module) -> Iterator[None]:
-    """Register the modules and parameters of a network as used by this thread, which may nest such uses.
+    """Register the modules and parameters of a network as used by this thread, which may nest such
+    uses.
 
-    Modes and flags belong to the network and not to a thread. A wrapper shares the modules of the network inside.
+    Modes and flags belong to the network and not to a thread. A wrapper shares the modules of the
+    network inside.
 
     Raises:
         NetworkInUseError: if another thread uses one of them.
@@ -35,10 +38,12 @@ def in_use(model: nn.Module) -> Iterator[None]:
         counts = [_USERS.get(id(one), (thread, 0)) for one in held]
         if any(user != thread for user, _ in counts):
             raise NetworkInUseError(
-                "the network is in use in another thread, where it is attacked, evaluated or trained: give each thread "
-                "a copy of its own (copy.deepcopy(model))"
+                "the network is in use in another thread, where it is attacked, evaluated or"
+                " trained: give each thread a copy of its own (copy.deepcopy(model))"
             )
-        _USERS.update({id(one): (thread, count + 1) for one, (_, count) in zip(held, counts, strict=True)})
+        _USERS.update(
+            {id(one): (thread, count + 1) for one, (_, count) in zip(held, counts, strict=True)}
+        )
     try:
         yield
     finally:
@@ -65,10 +70,11 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_eval(model: object) -> Iterator[None]:
-    """Run an ``nn.Module`` in eval mode without parameter gradients, and put every flag back, also after an error.
+    """Run an ``nn.Module`` in eval mode without parameter gradients, and put every flag back, also
+    after an error.
 
-    Each submodule's own mode is restored, so layers that were frozen before stay frozen. ``torch.inference_mode()`` is
-    left meanwhile, for other callables too.
+    Each submodule's own mode is restored, so layers that were frozen before stay frozen.
+    ``torch.inference_mode()`` is left meanwhile, for other callables too.
 
     Raises:
         NetworkInUseError: if another thread uses the network. Everything stays as it was.
@@ -92,18 +98,24 @@ def frozen_eval(model: object) -> Iterator[None]:
 
 
 def check_no_inference_tensor(model: nn.Module) -> None:
-    """Raise ValueError if a parameter or buffer was made in ``torch.inference_mode()``: autograd cannot use it."""
+    """Raise ValueError if a parameter or buffer was made in ``torch.inference_mode()``: autograd
+    cannot use it.
+    """
     if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
         tensors = chain(model.named_parameters(), model.named_buffers())
         name = next(name for name, tensor in tensors if tensor.is_inference())
         raise ValueError(
-            f"the network must be made outside of torch.inference_mode(), got {name!r} made inside: build it, and load "
-            "its weights, before that mode begins"
+            f"the network must be made outside of torch.inference_mode(), got {name!r} made inside:"
+            " build it, and load its weights, before that mode begins"
         )
 
 
-def model_device(model: object, device: torch.device | str | None, default: torch.device) -> torch.device:
-    """Where to send inputs: ``device``, or where the model's first parameter or buffer lies, or default."""
+def model_device(
+    model: object, device: torch.device | str | None, default: torch.device
+) -> torch.device:
+    """Where to send inputs: ``device``, or where the model's first parameter or buffer lies, or
+    default.
+    """
     if device is not None:
         return torch.device(device)
     if isinstance(model, nn.Module):

@@ -1,6 +1,7 @@
 """What an attacker may ask of a model, and the exact ledger of what was asked.
 
-The type of the oracle is the threat model: a hard-label attack gets a ``LabelOracle`` and cannot reach a score or a
+The type of the oracle is the threat model: a hard-label attack gets a ``LabelOracle`` and cannot
+    reach a score or a
 gradient, because its oracle has none.
 """
 
@@ -32,26 +33,28 @@ Self = TypeVar("Self", bound="LabelOracle")
 class LabelOracle:
     """Predicted labels of a model, charged to the sample that each row belongs to.
 
-    Use it as a context manager: inside, an ``nn.Module`` is in eval mode and its parameters ask for no gradient.
+    Use it as a context manager: inside, an ``nn.Module`` is in eval mode and its parameters ask for
+        no gradient.
     The model is never moved; inputs go to its device.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores, one column of scores for two classes, or
-            (R,) labels.
+        model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores, one column of scores
+            for two classes, or (R,) labels.
         num_samples: N, the number of samples in the ledger.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         batch_size: most rows in one call of the model.
         max_queries: most rows that may be charged to one sample; None for no limit.
         clip_values: the box (lower, upper); numbers, or one value per feature.
-        pad_rows: slices of fewer rows are padded to this many, since convolution kernels round differently for a few
-            rows; padding is counted in ``wasted_rows``.
+        pad_rows: slices of fewer rows are padded to this many, since convolution kernels round
+            differently for a few rows; padding is counted in ``wasted_rows``.
         device: where inputs go, for models without parameters.
 
     Attributes:
         queries, wasted_rows, gradients: (N,) int64, the ledger.
 
     Raises:
-        ValueError: for values that make no sense; the message says what was given and what was wanted.
+        ValueError: for values that make no sense; the message says what was given and what was
+            wanted.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class LabelOracle:
         default_device: torch.device | None = None,
     ) -> None:
         if not callable(model):
-            raise ValueError(f"model must be an nn.Module or a callable of a tensor, got {type(model).__name__}")
+            raise ValueError(
+                f"model must be an nn.Module or a callable of a tensor, got {type(model).__name__}"
+            )
         check_choice("outputs", outputs, OUTPUTS)
         check_count("batch_size", batch_size)
         check_count("pad_rows", pad_rows, least=0)
@@ -100,7 +105,10 @@ class LabelOracle:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._hygiene.__exit__(kind, error, trace)
 
@@ -110,15 +118,18 @@ class LabelOracle:
             return torch.full_like(index, torch.iinfo(torch.int64).max)
         return self.max_queries - self.queries.index_select(0, index)
 
-    def labels(self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False) -> Tensor:
+    def labels(
+        self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False
+    ) -> Tensor:
         """(R,) int64 predicted classes of rows (R, *S); ``NO_LABEL`` where the model returned NaN.
 
         Args:
             rows: inputs in the box.
             index: (R,) int64, the sample each row is charged to.
-            speculative: enter the rows as wasted, because the attack decides from the answers which of them a
-                sequential attacker would have asked, and says so with ``claim``.
-            fresh: whether the model may write into these very rows, because nobody needs them afterwards.
+            speculative: enter the rows as wasted, because the attack decides from the answers which
+                of them a sequential attacker would have asked, and says so with ``claim``.
+            fresh: whether the model may write into these very rows, because nobody needs them
+                afterwards.
 
         Raises:
             RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
@@ -130,7 +141,9 @@ class LabelOracle:
         return self.predict(self._forward(rows, index, fresh))
 
     def claim(self, index: Tensor, count: Tensor) -> None:
-        """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged queries."""
+        """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged
+        queries.
+        """
         self.wasted_rows.index_add_(0, index, -count)
         self.queries.index_add_(0, index, count)
         self._check_budget()
@@ -139,8 +152,8 @@ class LabelOracle:
         """The clean check: (N,) predicted classes of the inputs themselves, one query each.
 
         Raises:
-            ValueError: if the model returns NaN, probabilities outside [0, 1], or labels that are no class indices. The
-                message names the first sample.
+            ValueError: if the model returns NaN, probabilities outside [0, 1], or labels that are
+                no class indices. The message names the first sample.
         """
         index = torch.arange(len(x), device=self.device)
         if not len(x):
@@ -156,7 +169,8 @@ class LabelOracle:
         A model may bring a check of its own, ``check_clean_outputs``, which gets the same outputs.
 
         Raises:
-            ValueError: if the model returns NaN, or probabilities outside [0, 1]; the message names the first sample.
+            ValueError: if the model returns NaN, or probabilities outside [0, 1]; the message names
+                the first sample.
         """
         self.check_known(outputs, torch.arange(len(outputs), device=self.device))
         self.reader.check_clean(outputs)
@@ -170,7 +184,9 @@ class LabelOracle:
             broken = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
             if bool(broken.any()):
                 first = int(index[broken][0])
-                raise ValueError(f"the model returns NaN for the clean input, first in sample {first}")
+                raise ValueError(
+                    f"the model returns NaN for the clean input, first in sample {first}"
+                )
 
     def _charge(self, index: Tensor, speculative: bool) -> None:
         column = self.wasted_rows if speculative else self.queries
@@ -179,16 +195,24 @@ class LabelOracle:
             self._check_budget()
 
     def _check_budget(self) -> None:
-        if self.max_queries is not None and len(self.queries) and int(self.queries.max()) > self.max_queries:
+        if (
+            self.max_queries is not None
+            and len(self.queries)
+            and int(self.queries.max()) > self.max_queries
+        ):
             sample = int(self.queries.argmax())
-            raise RuntimeError(f"an attack asked more than max_queries={self.max_queries} of sample {sample}")
+            raise RuntimeError(
+                f"an attack asked more than max_queries={self.max_queries} of sample {sample}"
+            )
 
     def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(rows), self.batch_size):
             yield rows[start : start + self.batch_size], index[start : start + self.batch_size]
 
     def _pad(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Fill a short slice with copies of its last row, each of them wasted on that row's sample."""
+        """Fill a short slice with copies of its last row, each of them wasted on that row's
+        sample.
+        """
         missing = self.pad_rows - len(rows)
         if missing <= 0:
             return rows
@@ -196,7 +220,9 @@ class LabelOracle:
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
     def _call(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
-        """What the model says to one padded slice of rows, which belong to the samples in index (r,)."""
+        """What the model says to one padded slice of rows, which belong to the samples in index
+        (r,).
+        """
         padded = len(rows) > len(index)  # such rows are a copy already
         outputs = self._ask_model(rows, fresh=fresh or padded)
         if self._ask_model.refused_rows:
@@ -217,11 +243,15 @@ class LabelOracle:
 
     def _forward(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
         with torch.no_grad():
-            parts = [self._call(self._pad(part, owner), owner, fresh) for part, owner in self._slices(rows, index)]
+            parts = [
+                self._call(self._pad(part, owner), owner, fresh)
+                for part, owner in self._slices(rows, index)
+            ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """(R,) int64 predicted classes of scores or labels that the model gave; ``NO_LABEL`` for a row with NaN.
+        """(R,) int64 predicted classes of scores or labels that the model gave; ``NO_LABEL`` for a
+        row with NaN.
 
         Raises:
             ValueError: if a label is no whole number >= 0.
@@ -233,20 +263,26 @@ class ScoreOracle(LabelOracle):
     """Logits or probabilities too; otherwise a ``LabelOracle``.
 
     Raises:
-        ValueError: if the model returns labels only, or (at the clean check) nothing but one-hot rows.
+        ValueError: if the model returns labels only, or (at the clean check) nothing but one-hot
+            rows.
     """
 
     def __init__(self, model: Model, num_samples: int, **options: object) -> None:
         super().__init__(model, num_samples, **options)  # type: ignore[arg-type]
         if self.outputs == "labels":
-            raise ValueError("this attack needs scores: outputs='labels' serves hard-label attacks such as rays only")
+            raise ValueError(
+                "this attack needs scores: outputs='labels' serves hard-label attacks such as rays"
+                " only"
+            )
 
     def scores(self, rows: Tensor, index: Tensor) -> Tensor:
         """(R, K) outputs for rows (R, *S), one query each."""
         self._charge(index, False)
         return self._forward(rows, index)
 
-    def evaluate(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None) -> tuple[Tensor, Tensor]:
+    def evaluate(
+        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Outputs (R, K) for rows (R, *S), one query each, and their losses (R,).
 
         Args:
@@ -267,17 +303,22 @@ class ScoreOracle(LabelOracle):
         return torch.cat(outputs), torch.cat(losses)
 
     def check_clean(self, outputs: Tensor) -> None:
-        """Refuse NaN and rows that carry no score, and warn of probabilities that pass for logits."""
+        """Refuse NaN and rows that carry no score, and warn of probabilities that pass for
+        logits.
+        """
         super().check_clean(outputs)
         if len(outputs) and bool(self._hard(outputs).all()):
             raise ValueError(
-                "the model returns one-hot rows, which carry no score: use a hard-label attack such as rays, "
-                "or hand over the logits"
+                "the model returns one-hot rows, which carry no score: use a hard-label attack such"
+                " as rays, or hand over the logits"
             )
         if self.outputs == "logits" and len(outputs) and bool((outputs >= 0).all()):
             total = outputs.sum(dim=1)
             if bool(((total - 1).abs() < 1e-4).all()):
-                logger.warning("the model's rows look like probabilities: if they are, say outputs='probabilities'")
+                logger.warning(
+                    "the model's rows look like probabilities: if they are, say"
+                    " outputs='probabilities'"
+                )
 
     def _hard(self, outputs: Tensor) -> Tensor:
         """(R,) bool: rows that are one-hot or, of a single column of logits, hold -1, 0 or 1."""
@@ -286,12 +327,20 @@ class ScoreOracle(LabelOracle):
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _answer(self, rows: Tensor, owner: Tensor) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
-        """The outputs for one padded slice of the samples in owner (r,), and how to apply a loss to them."""
+    def _answer(
+        self, rows: Tensor, owner: Tensor
+    ) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
+        """The outputs for one padded slice of the samples in owner (r,), and how to apply a loss
+        to them.
+        """
         if isinstance(self.model, Ensemble) and self.model.average == "losses":
             ensemble = self.model
-            members = [self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)]
-            return ensemble.combine(members), lambda loss, index: ensemble.average_loss(members, index, loss)
+            members = [
+                self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
+            ]
+            return ensemble.combine(members), lambda loss, index: ensemble.average_loss(
+                members, index, loss
+            )
         output = self._call(rows, owner)
         return output, lambda loss, index: loss(output, index)
 
@@ -313,34 +362,50 @@ class Differentiated(NamedTuple):
 class GradientOracle(ScoreOracle):
     """A per-sample loss and its input gradient too; otherwise a ``ScoreOracle``."""
 
-    def gradient(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None) -> Differentiated:
-        """Outputs and losses at rows, and the gradient of each row's own loss: one query and one gradient per row.
+    def gradient(
+        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
+    ) -> Differentiated:
+        """Outputs and losses at rows, and the gradient of each row's own loss: one query and one
+        gradient per row.
 
-        The loss is summed, never averaged, over the batch: a row's gradient does not depend on its neighbours.
+        The loss is summed, never averaged, over the batch: a row's gradient does not depend on its
+            neighbours.
 
         Args:
             rows: (R, *S) inputs.
             index: (R,) int64, the sample each row is charged to.
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
-            judge: from the same, detached, and before the loss is computed, to (r,) bool: which rows the attacker,
-                having seen the outputs, wants to differentiate. The others cost one query and no gradient. None wants
-                all.
+            judge: from the same, detached, and before the loss is computed, to (r,) bool: which
+                rows the attacker, having seen the outputs, wants to differentiate. The others cost
+                one query and no gradient. None wants all.
 
         Raises:
-            ValueError: if the loss has not one entry per row, or does not depend on the input through autograd.
+            ValueError: if the loss has not one entry per row, or does not depend on the input
+                through autograd.
         """
         self._charge(index, False)
-        parts = [self._differentiate(part, owner, loss, judge) for part, owner in self._slices(rows, index)]
+        parts = [
+            self._differentiate(part, owner, loss, judge)
+            for part, owner in self._slices(rows, index)
+        ]
         if len(parts) == 1:
             return parts[0]
         return Differentiated(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _differentiate(self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None) -> Differentiated:
+    def _differentiate(
+        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None
+    ) -> Differentiated:
         with torch.enable_grad():
-            leaf = rows.detach().requires_grad_(True)  # the model gets a copy of it, as part of the graph
+            # the model gets a copy of it, as part of the graph
+            leaf = rows.detach().requires_grad_(True)
             output, lose = self._answer(self._pad(leaf, index), index)
-            # before the loss: a caller may learn the labels, which the loss needs, from the clean outputs
-            chosen = torch.ones_like(index) if judge is None else judge(output.detach(), index).to(torch.int64)
+            # before the loss: a caller may learn the labels, which the loss needs, from the clean
+            # outputs
+            chosen = (
+                torch.ones_like(index)
+                if judge is None
+                else judge(output.detach(), index).to(torch.int64)
+            )
             self.gradients.index_add_(0, index, chosen)
             losses = _one_per_row(lose(loss, index), len(rows))
             if not losses.requires_grad:
@@ -354,13 +419,15 @@ class GradientOracle(ScoreOracle):
 
 _BLACK_BOX = "take a black-box attack: rays, nes, frank_wolfe_black_box or zoo"
 _NO_GRADIENT = (
-    "the model's output does not depend on the input through autograd, as with int8 layers, NumPy or torch.no_grad() "
-    f"inside: {_BLACK_BOX}"
+    "the model's output does not depend on the input through autograd, as with int8 layers, NumPy"
+    f" or torch.no_grad() inside: {_BLACK_BOX}"
 )
 _NO_GRADIENT_OF_LOSS = f"the loss does not depend on the input through autograd: {_BLACK_BOX}"
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:
     if losses.shape != (count,):
-        raise ValueError(f"loss must return one value for each of {count} rows, got shape {tuple(losses.shape)}")
+        raise ValueError(
+            f"loss must return one value for each of {count} rows, got shape {tuple(losses.shape)}"
+        )
     return losses

@@ -1,6 +1,7 @@
 """Read what a model returns: one function makes class scores of it, another one predicted classes.
 
-Every part of the package that asks a model reads the answer here, so that all of them accept the same models.
+Every part of the package that asks a model reads the answer here, so that all of them accept the
+same models.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from art_ext.core.losses import in_simplex
 logger = logging.getLogger("art_ext")
 
 OUTPUTS = ("logits", "probabilities", "labels")
-NO_LABEL = -1  # stands for the label of a row of NaN; ``predicted_classes`` accepts no negative label from a model
+# stands for the label of a row of NaN; ``predicted_classes`` accepts no negative label from a model
+NO_LABEL = -1
 RANGE_TOLERANCE = 1e-4  # how far outside [0, 1] a probability may lie
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of a row may sum up
 
 
 def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
-    """Turn what a model returned for a batch into (rows, classes) scores or, for labels, into (rows,) labels.
+    """Turn what a model returned for a batch into (rows, classes) scores or, for labels, into
+    (rows,) labels.
 
-    A single column stands for two classes. A logit z is read as the logits (0, z), a probability p as (1 - p, p).
-    Autograd passes through, and no row depends on another one. The labels are as the model gave them:
-    ``predicted_classes`` checks them.
+    A single column stands for two classes. A logit z is read as the logits (0, z), a probability p
+    as (1 - p, p). Autograd passes through, and no row depends on another one. The labels are as the
+    model gave them: ``predicted_classes`` checks them.
 
     Args:
         outputs: what the model returned: a tensor of shape (rows, classes), (rows, 1) or (rows,).
@@ -39,17 +42,24 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
         raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
     if kind == "labels":
         if outputs.numel() != rows or outputs.is_complex():
-            raise ValueError(f"with outputs='labels' {_misfit(outputs, rows, '(rows,) class indices')}")
+            raise ValueError(
+                f"with outputs='labels' {_misfit(outputs, rows, '(rows,) class indices')}"
+            )
         return outputs.flatten()
-    if outputs.dim() == 2 and len(outputs) == rows and outputs.shape[1] >= 2 and not outputs.is_complex():
+    if (
+        outputs.dim() == 2
+        and len(outputs) == rows
+        and outputs.shape[1] >= 2
+        and not outputs.is_complex()
+    ):
         return outputs
     if not has_single_column(outputs, rows):
         wanted = f"(rows, classes) {kind}, or one column for two classes"
         raise ValueError(_misfit(outputs, rows, wanted))
     if not outputs.is_floating_point():
         raise ValueError(
-            f"one column of {kind} must be floating-point numbers, got {outputs.dtype}: say outputs='labels' if the "
-            "model returns class indices"
+            f"one column of {kind} must be floating-point numbers, got {outputs.dtype}: say"
+            " outputs='labels' if the model returns class indices"
         )
     column = outputs.reshape(rows, 1)
     if kind == "logits":
@@ -60,7 +70,9 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
 
 
 def has_single_column(outputs: object, rows: int) -> bool:
-    """True for a tensor of shape (rows, 1) or (rows,), and for a single value if there is one row."""
+    """True for a tensor of shape (rows, 1) or (rows,), and for a single value if there is one
+    row.
+    """
     if not isinstance(outputs, Tensor) or outputs.is_complex() or outputs.numel() != rows:
         return False
     return outputs.dim() < 2 or (outputs.dim() == 2 and len(outputs) == rows)
@@ -79,7 +91,8 @@ def predicted_classes(outputs: Tensor, kind: str) -> Tensor:
         kind: ``"logits"``, ``"probabilities"`` or ``"labels"``.
 
     Raises:
-        ValueError: if a label is no whole number >= 0. The message names the first one, its row and the remedy.
+        ValueError: if a label is no whole number >= 0. The message names the first one, its row and
+            the remedy.
     """
     if kind != "labels":
         # a row of NaN has no label: it must never pass for a changed prediction
@@ -90,7 +103,8 @@ def predicted_classes(outputs: Tensor, kind: str) -> Tensor:
     wrong = classes < 0
     if outputs.is_floating_point():
         unknown = outputs.isnan()
-        wrong = (wrong | (classes.to(outputs.dtype) != outputs)) & ~unknown  # also infinite or huge values
+        # also infinite or huge values
+        wrong = (wrong | (classes.to(outputs.dtype) != outputs)) & ~unknown
         classes = classes.masked_fill(unknown, NO_LABEL)
     if bool(wrong.any()):
         raise ValueError(_wrong_label(outputs, wrong))
@@ -152,8 +166,8 @@ class OutputReader:
             self._check_probabilities(scores)
         elif self.single_column and len(scores) and bool(self.like_probabilities(scores).all()):
             logger.warning(
-                "all values of the model's one column lie in [0, 1]: if they are probabilities, say "
-                "outputs='probabilities'. As logits, all of them predict class 1"
+                "all values of the model's one column lie in [0, 1]: if they are probabilities, say"
+                " outputs='probabilities'. As logits, all of them predict class 1"
             )
 
     def like_probabilities(self, scores: Tensor) -> Tensor:
@@ -179,25 +193,30 @@ class OutputReader:
         unequal = int(sums_differ(scores, self.output_dtype).sum())
         if unequal:
             logger.warning(
-                "the probabilities of %d of %d samples do not sum to 1: losses take them for the probabilities of "
-                "classes that exclude each other",
+                "the probabilities of %d of %d samples do not sum to 1: losses take them for the"
+                " probabilities of classes that exclude each other",
                 unequal,
                 len(scores),
             )
 
 
 _READINGS = {
-    "logits": "the model returns one column: each value z is read as the logits (0, z) of two classes",
-    "probabilities": "the model returns one column: each value p is read as probabilities (1 - p, p) of two classes",
+    "logits": (
+        "the model returns one column: each value z is read as the logits (0, z) of two classes"
+    ),
+    "probabilities": (
+        "the model returns one column: each value p is read as probabilities (1 - p, p) of two"
+        " classes"
+    ),
 }
 
 
 def sums_differ(probabilities: Tensor, output_dtype: torch.dtype | None = None) -> Tensor:
     """(R,) bool: rows of probabilities (R, classes) that do not sum to 1 within ``SUM_TOLERANCE``.
 
-    ``output_dtype`` is what the model returned them in, None for their own type. Its machine epsilon is tolerated.
+    ``output_dtype`` is what the model returned them in, None for their own type. Its machine
+    epsilon is tolerated.
     """
     source = output_dtype or probabilities.dtype
     coarse = torch.finfo(source).eps if source.is_floating_point else 0.0
     return (probabilities.float().sum(dim=1) - 1).abs() > max(SUM_TOLERANCE, coarse)
-

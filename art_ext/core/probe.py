@@ -33,8 +33,10 @@ class ModelProbe:
 
     Attributes:
         randomised: (S,) bool: the answer changed when the same batch was asked again.
-        batch_dependent: (S,) bool: the answer changed with the other samples of the batch, and not by chance.
-        largest_change: the largest change of a score, as a share of the range of its row; of labels, 1 if one changed.
+        batch_dependent: (S,) bool: the answer changed with the other samples of the batch, and not
+            by chance.
+        largest_change: the largest change of a score, as a share of the range of its row; of
+            labels, 1 if one changed.
         rows: how many rows the probe sent through the model.
         rows_of_sample: (S,) int64, the same by sample.
     """
@@ -54,19 +56,23 @@ class ModelProbe:
     def warn(self) -> None:
         """Log a warning for each kind of dependence that was found."""
         count = len(self.randomised)
-        for flags, message in ((self.randomised, RANDOMISED), (self.batch_dependent, BATCH_DEPENDENT)):
+        for flags, message in (
+            (self.randomised, RANDOMISED),
+            (self.batch_dependent, BATCH_DEPENDENT),
+        ):
             if bool(flags.any()):
                 logger.warning("%d of %d samples: %s", int(flags.sum()), count, message)
 
 
 RANDOMISED = (
-    "the model gives the same samples other answers when it is asked again. A success may be one lucky draw: attack "
-    "the average over many draws (EoT), and do not rely on rays, zoo and other search attacks"
+    "the model gives the same samples other answers when it is asked again. A success may be one"
+    " lucky draw: attack the average over many draws (EoT), and do not rely on rays, zoo and other"
+    " search attacks"
 )
 BATCH_DEPENDENT = (
-    "the model's answers change with the other samples of a batch, as with BatchNorm without running statistics, "
-    "centring by the batch or attention over it. Verdicts hold for the batch that they were found in: make the model "
-    "treat its rows independently"
+    "the model's answers change with the other samples of a batch, as with BatchNorm without"
+    " running statistics, centring by the batch or attention over it. Verdicts hold for the batch"
+    " that they were found in: make the model treat its rows independently"
 )
 
 
@@ -83,9 +89,10 @@ def probe_model(
 ) -> ModelProbe:
     """Ask a model about the first samples of x: together, together again, and in other company.
 
-    The other company are the two halves of a permutation. Fewer than four samples are asked twice only. Scores differ
-    if one changes by more than 1e-4 of its row's range (8 machine epsilons for half types), labels if they change.
-    The random streams of PyTorch are put back as they were. Modules run in eval mode.
+    The other company are the two halves of a permutation. Fewer than four samples are asked twice
+    only. Scores differ if one changes by more than 1e-4 of its row's range (8 machine epsilons for
+    half types), labels if they change. The random streams of PyTorch are put back as they were.
+    Modules run in eval mode.
 
     Args:
         model: an ``nn.Module``, or a callable from (R, *S) to scores or labels.
@@ -95,16 +102,22 @@ def probe_model(
         batch_size: most rows in one call of the model. With 1, no sample has company.
         device: where inputs go for models without parameters.
         samples: most samples that are asked.
-        first: answers to these samples that are known from a call of the same rows; the first call is left out then.
+        first: answers to these samples that are known from a call of the same rows; the first call
+            is left out then.
 
     Raises:
         TypeError, ValueError: if x leaves the box, or the model's outputs do not fit.
     """
     part = x[:samples]
     oracle = _AnsweringOracle(
-        model, len(part), outputs=outputs, batch_size=batch_size, clip_values=clip_values, device=device,
+        model,
+        len(part),
+        outputs=outputs,
+        batch_size=batch_size,
+        clip_values=clip_values,
+        device=device,
         default_device=x.device,
-    )  # fmt: skip
+    )
     part, _ = admit(oracle, part)
     count = len(part)
     everything = torch.arange(count, device=oracle.device)
@@ -150,22 +163,30 @@ def _changes(oracle: LabelOracle, first: Tensor, again: Tensor) -> tuple[Tensor,
     lowest = first.masked_fill(~finite, torch.inf).amin(dim=1)
     spread = (highest - lowest).clamp_min(0)
     # where two scores nearly tie, their rounding is not small beside their difference
-    rounding = EPSILONS * torch.finfo(torch.float32).eps * first.masked_fill(~finite, 0).abs().amax()
+    rounding = (
+        EPSILONS * torch.finfo(torch.float32).eps * first.masked_fill(~finite, 0).abs().amax()
+    )
     largest = torch.where(change == 0, 0.0, change / spread)
     return change > share * spread + rounding, float(largest.amax())
 
 
 def _tolerance(oracle: LabelOracle) -> float:
-    """The share of a row's range that rounding may change, by the types that the model computes in."""
+    """The share of a row's range that rounding may change, by the types that the model computes
+    in.
+    """
     types = {oracle.reader.output_dtype}
     if isinstance(oracle.model, nn.Module):
         types |= {parameter.dtype for parameter in oracle.model.parameters()}
-    return max([TOLERANCE, *(EPSILONS * torch.finfo(one).eps for one in types if one in HALF_TYPES)])
+    return max(
+        [TOLERANCE, *(EPSILONS * torch.finfo(one).eps for one in types if one in HALF_TYPES)]
+    )
 
 
 @contextmanager
 def _same_streams(device: torch.device) -> Iterator[None]:
-    """Put PyTorch's random streams back, so that an attack draws the same numbers with a probe and without."""
+    """Put PyTorch's random streams back, so that an attack draws the same numbers with a probe
+    and without.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
@@ -180,7 +201,8 @@ class ProbeOnce:
         self._owners: list[Callable[[], Any]] = []
 
     def __call__(self, owner: object, model: Model, x: Tensor, **options: Any) -> ModelProbe | None:
-        """Probe the model of an owner and log what was found; None if it was probed before, or there is no sample.
+        """Probe the model of an owner and log what was found; None if it was probed before, or
+        there is no sample.
 
         Args:
             owner: what tells one model from another.

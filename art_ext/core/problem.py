@@ -40,9 +40,14 @@ def check_classes(name: str, labels: Tensor | None, count: int) -> None:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"{name} must be a tensor of integer class indices, got {kind}")
     if labels.shape != (count,):
-        raise ValueError(f"{name} must have shape ({count},), one class per sample of x, got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name} must have shape ({count},), one class per sample of x, got"
+            f" {tuple(labels.shape)}"
+        )
     if count and int(labels.to(torch.int64).min()) < 0:
-        raise ValueError(f"{name} must hold class indices >= 0, got {int(labels.to(torch.int64).min())}")
+        raise ValueError(
+            f"{name} must hold class indices >= 0, got {int(labels.to(torch.int64).min())}"
+        )
 
 
 def check_ids(sample_ids: Tensor | None, count: int) -> None:
@@ -53,7 +58,10 @@ def check_ids(sample_ids: Tensor | None, count: int) -> None:
     """
     if sample_ids is not None and (sample_ids.shape != (count,) or sample_ids.dtype != torch.int64):
         given = f"{tuple(sample_ids.shape)} of {sample_ids.dtype}"
-        raise ValueError(f"sample_ids must have shape ({count},) of torch.int64, one identity per sample, got {given}")
+        raise ValueError(
+            f"sample_ids must have shape ({count},) of torch.int64, one identity per sample, got"
+            f" {given}"
+        )
 
 
 def check_width(name: str, labels: Tensor, oracle: LabelOracle) -> None:
@@ -64,17 +72,26 @@ def check_width(name: str, labels: Tensor, oracle: LabelOracle) -> None:
     """
     width = oracle.num_classes
     if width is not None and len(labels) and int(labels.max()) >= width:
-        raise ValueError(f"{name} must hold class indices below {width}, the model's width, got {int(labels.max())}")
+        raise ValueError(
+            f"{name} must hold class indices below {width}, the model's width, got"
+            f" {int(labels.max())}"
+        )
 
 
 def warn_if_met(met: Tensor) -> None:
-    """Warn if most targets are met by the clean inputs: a caller may have passed the true labels."""
+    """Warn if most targets are met by the clean inputs: a caller may have passed the true
+    labels.
+    """
     if len(met) and 2 * int(met.sum()) > len(met):
-        logger.warning("most targets are what the model predicts already: are they the true labels by mistake?")
+        logger.warning(
+            "most targets are what the model predicts already: are they the true labels by mistake?"
+        )
 
 
 def meets(labels: Tensor, goal: Tensor, targeted: bool) -> Tensor:
-    """(R,) bool, whether predicted labels (R,) reach their goals (R,) or, untargeted, leave them; -1 never does."""
+    """(R,) bool, whether predicted labels (R,) reach their goals (R,) or, untargeted, leave
+    them; -1 never does.
+    """
     return labels == goal if targeted else (labels != goal) & (labels >= 0)
 
 
@@ -97,7 +114,9 @@ class Problem:
     clean: Tensor
 
     def met(self, labels: Tensor, index: Tensor) -> Tensor:
-        """(R,) bool, whether predicted labels (R,) reach the goal of their samples; a NaN output (-1) never does."""
+        """(R,) bool, whether predicted labels (R,) reach the goal of their samples; a NaN output
+        (-1) never does.
+        """
         return meets(labels, self.goal[index], self.targeted)
 
 
@@ -125,8 +144,11 @@ def admit_start(box: Box, x_init: Tensor, x: Tensor) -> Tensor:
     return box.admit(x_init.to(x.device), "x_init")
 
 
-def pose(oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Tensor | None) -> Problem:
-    """Make the clean check (one query per sample) and state the goal: leave y, or reach targets where they are given.
+def pose(
+    oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Tensor | None
+) -> Problem:
+    """Make the clean check (one query per sample) and state the goal: leave y, or reach targets
+    where they are given.
 
     A missing y costs nothing more: the answer of the clean check is the label.
 

@@ -9,12 +9,14 @@ from art_ext.core.checks import check_count
 
 
 def check_restarts(num_restarts: int, start: str = "uniform") -> None:
-    """Raise ValueError unless num_restarts is an integer >= 1, and 1 where all trajectories would be the same."""
+    """Raise ValueError unless num_restarts is an integer >= 1, and 1 where all trajectories
+    would be the same.
+    """
     check_count("num_restarts", num_restarts)
     if num_restarts > 1 and start != "uniform":
         raise ValueError(
-            f"num_restarts must be 1 with start={start!r}, from where all trajectories are the same, "
-            f"got {num_restarts}; start='uniform' draws a point for each restart"
+            f"num_restarts must be 1 with start={start!r}, from where all trajectories are the"
+            f" same, got {num_restarts}; start='uniform' draws a point for each restart"
         )
 
 
@@ -22,8 +24,9 @@ class Outcomes:
     """The best outcome of each of N samples: a success before a failure, then the higher loss.
 
     Attributes:
-        ends: (T, N, D) the end of each of T trajectories; None if they are not kept. A trajectory that was not made,
-            because the sample was done, shows the end of the one before, and the input if there was none.
+        ends: (T, N, D) the end of each of T trajectories; None if they are not kept. A trajectory
+            that was not made, because the sample was done, shows the end of the one before, and the
+            input if there was none.
     """
 
     def __init__(self, samples: Tensor, count: int, keep: bool) -> None:
@@ -32,7 +35,9 @@ class Outcomes:
         self.ends = samples.expand(count, *samples.shape).clone() if keep else None
 
     def forget_losses(self) -> None:
-        """Let the next trajectory win over earlier ones of its rank, because it ascends another loss."""
+        """Let the next trajectory win over earlier ones of its rank, because it ascends another
+        loss.
+        """
         self._losses = torch.full_like(self._losses, torch.nan)
 
     def enter(
@@ -51,7 +56,8 @@ class Outcomes:
             index: (r,) the samples whose trajectory has ended.
             rows: (r, D) where it ended: the last iterate that succeeded, or the last one.
             success: (r,) bool.
-            verified: (r,) bool, whether the rows lie in ball and box to the last bit; rounding may lead out of them.
+            verified: (r,) bool, whether the rows lie in ball and box to the last bit; rounding may
+                lead out of them.
             losses: (r,) at rows.
 
         Returns:

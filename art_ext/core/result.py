@@ -19,33 +19,41 @@ Self = TypeVar("Self", bound="AttackResult")
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """Outcome of one attack on N samples; every tensor has N rows and lies on the device of the input.
+    """Outcome of one attack on N samples; every tensor has N rows and lies on the device of the
+    input.
 
     Attributes:
-        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that fooled the model; elsewhere the
-            input after the cast to float32 (or, with ``on_failure="last"``, the last iterate).
-        success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps + 1e-6`` in float64.
+        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that fooled the
+            model; elsewhere the input after the cast to float32 (or, with ``on_failure="last"``,
+            the last iterate).
+        success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps
+            + 1e-6`` in float64.
         already_adversarial: (N,) bool. The goal was met by the clean input: one query, distance 0.
-        distance: (N,) float32, distance of x_adv to x in ``norm``: 0 where the clean input is adversarial already, inf
-            where there is no success.
-        x_nearest: (N, *S) nearest verified adversarial, inside eps or not, or the input where none was found. None for
-            fixed-radius attacks, which never look past eps.
+        distance: (N,) float32, distance of x_adv to x in ``norm``: 0 where the clean input is
+            adversarial already, inf where there is no success.
+        x_nearest: (N, *S) nearest verified adversarial, inside eps or not, or the input where none
+            was found. None for fixed-radius attacks, which never look past eps.
         queries: (N,) int64, forward rows charged to the sample, the clean check included.
-        queries_to_success: (N,) int64, the charge at which the sample met the goal; -1 if it never did.
+        queries_to_success: (N,) int64, the charge at which the sample met the goal; -1 if it never
+            did.
         gradients: (N,) int64, backward rows.
         wasted_rows: (N,) int64, rows evaluated in vain: speculation and padding.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         eps: radius of the ball in the units of x; None if any verified adversarial counts.
         seed: what keyed the random stream.
         early_stop: whether a sample left the search at its first success.
-        samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows already adversarial.
-        trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had left.
-        nearest_distance: (N,) float32, distance of ``x_nearest`` to x in ``norm``; inf where none was found. None where
-            ``x_nearest`` is None. Robust accuracy at other radii, curves and ADBD read it.
-        lengths: (N, 4) L0, L1, L2 and L-inf of ``x_adv - x``, measured in the exact dtype; inf without success.
-            ``distortions`` names its columns.
-        value: (N,) float32, value of x_adv by the rule of a minimum-norm attack: the elastic net of EAD, the squared L2
-            of C&W, the radius of I-FGM; inf without success. None for other attacks.
+        samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows
+            already adversarial.
+        trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had
+            left.
+        nearest_distance: (N,) float32, distance of ``x_nearest`` to x in ``norm``; inf where none
+            was found. None where ``x_nearest`` is None. Robust accuracy at other radii, curves and
+            ADBD read it.
+        lengths: (N, 4) L0, L1, L2 and L-inf of ``x_adv - x``, measured in the exact dtype; inf
+            without success. ``distortions`` names its columns.
+        value: (N,) float32, value of x_adv by the rule of a minimum-norm attack: the elastic net of
+            EAD, the squared L2 of C&W, the radius of I-FGM; inf without success. None for other
+            attacks.
     """
 
     x_adv: Tensor
@@ -71,23 +79,25 @@ class AttackResult:
         return len(self.success)
 
     def distortions(self) -> dict[str, Tensor]:
-        """Distances of ``x_adv`` to x in four norms, each (N,): ``"l0"``, ``"l1"``, ``"l2"`` and ``"linf"``.
+        """Distances of ``x_adv`` to x in four norms, each (N,): ``"l0"``, ``"l1"``, ``"l2"`` and
+        ``"linf"``.
 
-        ``"l0"`` is the number of features that differ. All are inf without success, and 0 where the clean input is
-        adversarial already.
+        ``"l0"`` is the number of features that differ. All are inf without success, and 0 where the
+        clean input is adversarial already.
 
         Raises:
             ValueError: if the result was made without ``lengths``.
         """
         if self.lengths is None:
             raise ValueError(
-                "distortions need a result with lengths, got lengths=None: take the result of an attack of art_ext, "
-                "or measure with art_ext.core.geometry.distortions(x_adv, x)"
+                "distortions need a result with lengths, got lengths=None: take the result of an"
+                " attack of art_ext, or measure with art_ext.core.geometry.distortions(x_adv, x)"
             )
         return dict(zip(DISTORTIONS, self.lengths.unbind(dim=1), strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all fields to a safetensors file, for ``load``. What is no tensor is JSON in its metadata.
+        """Write all fields to a safetensors file, for ``load``. What is no tensor is JSON in its
+        metadata.
 
         Raises:
             OSError: if the folder does not exist or cannot be written.
@@ -117,7 +127,9 @@ class AttackResult:
         for name in (field.name for field in fields(AttackResult)):
             values = [getattr(result, name) for result in results]
             if name == "trace" and all(values):
-                joined[name] = {key: torch.cat([value[key] for value in values], dim=1) for key in values[0]}
+                joined[name] = {
+                    key: torch.cat([value[key] for value in values], dim=1) for key in values[0]
+                }
             elif all(isinstance(value, Tensor) for value in values):
                 joined[name] = torch.cat(values, dim=1 if name == "samples" else 0)
             elif all(value == values[0] for value in values[1:]):
@@ -152,7 +164,8 @@ def measured(lengths: Tensor, success: Tensor, norm: str, home: torch.device) ->
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """What a callback sees after each round of model calls: one entry per sample still in the batch.
+    """What a callback sees after each round of model calls: one entry per sample still in the
+    batch.
 
     Attributes:
         step: number of the round, from 0 (the clean check, which reports every sample).
@@ -161,7 +174,8 @@ class Progress:
         queries: (B,) int64, queries charged so far.
         finished: (B,) bool, the sample leaves the batch after this round.
         success: (B,) bool, the sample has met the goal.
-        samples: (B, *S) the states of a chain that has just made a transition, for methods that draw one.
+        samples: (B, *S) the states of a chain that has just made a transition, for methods that
+            draw one.
     """
 
     step: int

@@ -31,7 +31,11 @@ def write_result(result: AttackResult, path: str | os.PathLike[str]) -> None:
         value = getattr(result, name)
         if isinstance(value, Tensor):
             tensors[name] = value
-        elif isinstance(value, dict) and value and all(isinstance(one, Tensor) for one in value.values()):
+        elif (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(one, Tensor) for one in value.values())
+        ):
             named[name] = list(value)
             tensors |= {f"{name}.{key}": one for key, one in value.items()}
         else:
@@ -57,7 +61,9 @@ def read_fields(path: str | os.PathLike[str], kind: type[AttackResult]) -> dict[
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         content = json.loads(metadata[KEY])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"path must name a file that AttackResult.save wrote, got {os.fspath(path)}") from error
+        raise ValueError(
+            f"path must name a file that AttackResult.save wrote, got {os.fspath(path)}"
+        ) from error
     found: dict[str, Any] = dict(content["plain"])
     for name, keys in content["named"].items():
         found[name] = {key: tensors.pop(f"{name}.{key}") for key in keys}
@@ -65,7 +71,9 @@ def read_fields(path: str | os.PathLike[str], kind: type[AttackResult]) -> dict[
     known = {field.name for field in fields(kind)}
     missing = sorted(known - found.keys())
     if missing:
-        raise ValueError(f"{os.fspath(path)} holds no {', '.join(missing)}, which {kind.__name__} needs")
+        raise ValueError(
+            f"{os.fspath(path)} holds no {', '.join(missing)}, which {kind.__name__} needs"
+        )
     return {name: value for name, value in found.items() if name in known}
 
 

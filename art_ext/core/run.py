@@ -1,4 +1,6 @@
-"""What every attack with a model of scores shares: its options, the clean check, which samples are still live."""
+"""What every attack with a model of scores shares: its options, the clean check, which samples
+are still live.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
 from art_ext.core.keywords import Function, any_norm, checked_keywords
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
-from art_ext.core.problem import admit, check_classes, check_ids, check_samples, check_width, meets, warn_if_met
+from art_ext.core.problem import (
+    admit,
+    check_classes,
+    check_ids,
+    check_samples,
+    check_width,
+    meets,
+    warn_if_met,
+)
 from art_ext.core.result import AttackResult, Callback, measured
 from art_ext.core.streams import fingerprint, resolve_seed
 
@@ -27,15 +37,18 @@ class RunOptions:
         targeted: whether y (or targets) are classes to reach, and not to leave.
         targets: (N,) classes to reach; they make the attack targeted, and y says nothing then.
         mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero change.
-        max_queries: most forward rows charged to a sample, the clean check included; None for no limit.
+        max_queries: most forward rows charged to a sample, the clean check included; None for no
+            limit.
         clip_values: the box (lower, upper), numbers or one value per feature.
         outputs: what the model returns: ``"logits"`` or ``"probabilities"``.
         batch_size: most rows in one model call; never changes a decision.
-        sample_ids: (N,) int64 identities that key the random streams; None takes a fingerprint of the float32 bits.
+        sample_ids: (N,) int64 identities that key the random streams; None takes a fingerprint of
+            the float32 bits.
         device: where inputs go for models without parameters.
         callback: called with a ``Progress`` after each round of model calls.
         seed: of the random streams; None draws one and records it in the result.
-        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over batch sizes.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes.
     """
 
     targeted: bool = False
@@ -53,7 +66,9 @@ class RunOptions:
 
 
 class RunKeywords(TypedDict, total=False):
-    """The fields of ``RunOptions``, for type checkers, less those that some attacks name themselves."""
+    """The fields of ``RunOptions``, for type checkers, less those that some attacks name
+    themselves.
+    """
 
     targeted: bool
     mask: Tensor | None
@@ -70,8 +85,8 @@ class RunKeywords(TypedDict, total=False):
 def spelled_out(options: type) -> Callable[[Function], Function]:
     """Decorate a function of ``**options``: its signature shows the fields of a class of options.
 
-    A keyword that is neither its own nor a field raises a TypeError that names the nearest one, and ``norm`` takes
-    every spelling.
+    A keyword that is neither its own nor a field raises a TypeError that names the nearest one, and
+    ``norm`` takes every spelling.
     """
 
     def show(function: Function) -> Function:
@@ -81,7 +96,9 @@ def spelled_out(options: type) -> Callable[[Function], Function]:
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=field.default if field.default_factory is MISSING else field.default_factory(),
+                default=field.default
+                if field.default_factory is MISSING
+                else field.default_factory(),
                 annotation=field.type,
             )
             for field in fields(options)
@@ -123,25 +140,41 @@ class Run:
         check_samples(x)
         count = len(x)
         self.oracle = oracle(
-            model, count, outputs=options.outputs, batch_size=options.batch_size, max_queries=options.max_queries,
-            clip_values=options.clip_values, pad_rows=options.pad_rows, device=options.device,
+            model,
+            count,
+            outputs=options.outputs,
+            batch_size=options.batch_size,
+            max_queries=options.max_queries,
+            clip_values=options.clip_values,
+            pad_rows=options.pad_rows,
+            device=options.device,
             default_device=x.device,
-        )  # fmt: skip
+        )
         samples, self.box = admit(self.oracle, x)
         check_ball(norm, eps, self.box)
         check_classes("y", y, count)
         check_classes("targets", options.targets, count)
         check_ids(options.sample_ids, count)
         if options.targeted and options.targets is None and y is None:
-            raise ValueError("a targeted attack needs the classes to reach: pass them as y or as targets")
+            raise ValueError(
+                "a targeted attack needs the classes to reach: pass them as y or as targets"
+            )
         self.norm, self.eps = norm, eps
         self.outputs, self.callback = options.outputs, options.callback
         self.shape, self.result_device = x.shape, x.device
         self.samples = samples.flatten(1) if count else samples.reshape(0, x[0:1].numel() or 1)
         self.low, self.high = self.box.flat_bounds(x.shape[1:])
-        self.free = None if options.mask is None else free_coordinates(options.mask, samples).to(torch.float32)
+        self.free = (
+            None
+            if options.mask is None
+            else free_coordinates(options.mask, samples).to(torch.float32)
+        )
         self.seed = resolve_seed(options.seed)
-        self.ids = fingerprint(samples) if options.sample_ids is None else options.sample_ids.to(self.oracle.device)
+        self.ids = (
+            fingerprint(samples)
+            if options.sample_ids is None
+            else options.sample_ids.to(self.oracle.device)
+        )
         self._pose(y, options)
 
     def _pose(self, y: Tensor | None, options: RunOptions) -> None:
@@ -152,9 +185,11 @@ class Run:
         self.goal_name = "y" if options.targets is None else "targets"
         self.unlabelled = given is None
         # a clone, because the goals of unlabelled samples are written into it
-        self.goal = torch.zeros(count, dtype=torch.int64, device=device) if given is None else given.to(
-            device=device, dtype=torch.int64, copy=True
-        )  # fmt: skip
+        self.goal = (
+            torch.zeros(count, dtype=torch.int64, device=device)
+            if given is None
+            else given.to(device=device, dtype=torch.int64, copy=True)
+        )
         self.goals_are_classes = True
         self.already = torch.zeros(count, dtype=torch.bool, device=device)
         self.first = torch.full_like(self.goal, -1)
@@ -171,12 +206,14 @@ class Run:
         return meets(self.oracle.predict(outputs), self.goal.index_select(0, owner), self.targeted)
 
     def ask_clean(self, loss: Loss, differentiate: bool) -> tuple[Tensor, Tensor | None]:
-        """The clean check, one query a sample: (N,) losses and, if asked for, their gradient (N, D).
+        """The clean check, one query a sample: (N,) losses and, if asked for, their gradient (N,
+        D).
 
         Fills ``already``, and the goals of unlabelled samples with the model's own answers.
 
         Raises:
-            ValueError: if the model returns NaN or no scores for an input, or a label has no column in its output.
+            ValueError: if the model returns NaN or no scores for an input, or a label has no column
+                in its output.
         """
 
         def judge(outputs: Tensor, owner: Tensor) -> Tensor:
@@ -207,7 +244,8 @@ class Run:
         judge: Judge | None = None,
         positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if asked for, gradients.
+        """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if asked
+        for, gradients.
 
         The gradient (r, D) is zero at masked coordinates and where it is not finite.
 
@@ -226,10 +264,14 @@ class Run:
         return outputs, losses, self.masked(gradient, positions)
 
     def masked(self, values: Tensor, positions: Tensor | None = None) -> Tensor:
-        """values (r, D) of the live samples, or of those at these positions (r,), zero at masked coordinates."""
+        """values (r, D) of the live samples, or of those at these positions (r,), zero at masked
+        coordinates.
+        """
         if self.free is None:
             return values
-        return values * (self.free if positions is None or len(self.free) == 1 else self.free[positions])
+        return values * (
+            self.free if positions is None or len(self.free) == 1 else self.free[positions]
+        )
 
     def report(
         self,
@@ -255,19 +297,26 @@ class Run:
         """
         home = self.result_device
         return AttackResult(
-            x_adv=x_adv.view(self.shape).to(home), success=success.to(home), already_adversarial=self.already.to(home),
+            x_adv=x_adv.view(self.shape).to(home),
+            success=success.to(home),
+            already_adversarial=self.already.to(home),
             x_nearest=None if x_nearest is None else x_nearest.view(self.shape).to(home),
-            nearest_distance=None if nearest_distance is None else nearest_distance.to(
-                device=home, dtype=torch.float32
-            ),
-            queries=self.oracle.queries.to(home), queries_to_success=torch.where(success, self.first, -1).to(home),
-            gradients=self.oracle.gradients.to(home), wasted_rows=self.oracle.wasted_rows.to(home),
-            norm=self.norm, eps=self.eps, seed=self.seed, early_stop=early_stop,
+            nearest_distance=None
+            if nearest_distance is None
+            else nearest_distance.to(device=home, dtype=torch.float32),
+            queries=self.oracle.queries.to(home),
+            queries_to_success=torch.where(success, self.first, -1).to(home),
+            gradients=self.oracle.gradients.to(home),
+            wasted_rows=self.oracle.wasted_rows.to(home),
+            norm=self.norm,
+            eps=self.eps,
+            seed=self.seed,
+            early_stop=early_stop,
             samples=None if chain is None else chain.view(len(chain), *self.shape).to(home),
             trace={name: values.to(home) for name, values in trace.items()} or None,
             value=None if value is None else value.to(device=home, dtype=torch.float32),
             **measured(lengths, success, self.norm, home),
-        )  # fmt: skip
+        )
 
     def select(self, stay: Tensor) -> None:
         """Keep the live samples at these positions (R',)."""

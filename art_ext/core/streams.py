@@ -1,11 +1,13 @@
 """Randomness that depends on a sample and nothing else: a counter-based stream per sample.
 
-A number is a hash of (seed, sample id, step, coordinate), computed by integer tensor operations, so the bits are equal
-on every device and do not depend on the order of the samples, the batch size, the loader or the shard.
+A number is a hash of (seed, sample id, step, coordinate), computed by integer tensor operations, so
+the bits are equal on every device and do not depend on the order of the samples, the batch size,
+the loader or the shard.
 
 References:
-    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 (the mixing function, SplitMix64).
-    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (counter-based streams).
+    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 (the mixing function,
+    SplitMix64). Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (counter-based
+    streams).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's finaliser, a bijection of 64-bit words; int64 products wrap around on every device."""
+    """SplitMix64's finaliser, a bijection of 64-bit words; int64 products wrap around on every
+    device.
+    """
     z = (z ^ _shift_right(z, 30)) * _MULTIPLIERS[0]
     z = (z ^ _shift_right(z, 27)) * _MULTIPLIERS[1]
     return z ^ _shift_right(z, 31)
@@ -46,7 +50,8 @@ def _counter(length: int, device: torch.device) -> Tensor:
 
 
 def resolve_seed(seed: int | None) -> int:
-    """The seed itself, or, for None, a fresh one from the operating system; no global stream is touched.
+    """The seed itself, or, for None, a fresh one from the operating system; no global stream is
+    touched.
 
     Raises:
         ValueError: if the seed is no integer that fits 64 bits.
@@ -69,10 +74,12 @@ def fingerprint(x: Tensor) -> Tensor:
     identity = torch.empty(len(rows), dtype=torch.int64, device=x.device)
     if len(rows):
         position = _mix(_counter(rows.shape[1], x.device))
-        chunk = max(1, (1 << 17) // max(1, rows.shape[1]))  # 64-bit temporaries that stay in the cache
+        # 64-bit temporaries that stay in the cache
+        chunk = max(1, (1 << 17) // max(1, rows.shape[1]))
         for start in range(0, len(rows), chunk):
             words = _mix(rows[start : start + chunk].to(torch.int64) ^ position)
-            identity[start : start + chunk] = _mix(words.sum(dim=1))  # wrapping sums are exact in any order
+            # wrapping sums are exact in any order
+            identity[start : start + chunk] = _mix(words.sum(dim=1))
     return identity
 
 
@@ -100,18 +107,24 @@ def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] =
     return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(ids), *shape)
 
 
-def uniform_pairs(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """The same law as ``uniform``, other numbers, two to a random word: half the work, for training."""
+def uniform_pairs(
+    seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()
+) -> Tensor:
+    """The same law as ``uniform``, other numbers, two to a random word: half the work, for
+    training.
+    """
     length = math.prod(shape)
     halves = _words(seed, ids, step, -(-length // 2)).view(torch.int32)[:, :length]
-    return ((halves >> 8).to(torch.float32) * 2.0**-24 + 0.5).view(len(ids), *shape)  # the shift keeps the sign
+    # the shift keeps the sign
+    return ((halves >> 8).to(torch.float32) * 2.0**-24 + 0.5).view(len(ids), *shape)
 
 
 def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """Standard normal numbers, one block per sample: four to a random word, by a table of 65,536 quantiles.
+    """Standard normal numbers, one block per sample: four to a random word, by a table of 65,536
+    quantiles.
 
-    The table makes the bits equal on every device, which no logarithm would. Its values reach 4.3 standard deviations;
-    mean 0 and variance 1 are exact up to rounding.
+    The table makes the bits equal on every device, which no logarithm would. Its values reach 4.3
+    standard deviations; mean 0 and variance 1 are exact up to rounding.
 
     Args:
         seed, ids, step, shape: as for ``uniform``, with which a block shares its random words.
@@ -120,12 +133,16 @@ def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = 
         (N, *shape) float32 on the device of ids.
     """
     length = math.prod(shape)
-    quarters = _words(seed, ids, step, -(-length // 4)).view(torch.int16)[:, :length].to(torch.int32) + (1 << 15)
+    quarters = _words(seed, ids, step, -(-length // 4)).view(torch.int16)[:, :length].to(
+        torch.int32
+    ) + (1 << 15)
     return _normal_table(ids.device).index_select(0, quarters.flatten()).view(len(ids), *shape)
 
 
 def _normal_quantiles() -> Tensor:
-    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal cells, at variance 1."""
+    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal
+    cells, at variance 1.
+    """
     cells = (torch.arange(1 << 16, dtype=torch.float64, device="cpu") + 0.5) / (1 << 16)
     quantiles = torch.special.ndtri(cells)
     return (quantiles / quantiles.square().mean().sqrt()).to(torch.float32)

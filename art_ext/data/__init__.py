@@ -1,4 +1,5 @@
-"""Data sets as tensors in memory, read from local files; nothing is downloaded and nothing in a file is executed.
+"""Data sets as tensors in memory, read from local files; nothing is downloaded and nothing in a
+file is executed.
 
 from art_ext.data import load_data
 digits = load_data("digits").first(100)      # scikit-learn's digits, always there

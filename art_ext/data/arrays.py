@@ -24,8 +24,8 @@ def read_npz(file: Path, split: str) -> Raw:
     """Read the arrays of a split from an ``.npz`` file; objects in it are refused.
 
     Raises:
-        ValueError: if the file is damaged or holds no pair of keys for the split: x_test and y_test, x and y, or
-            images and labels; x_train and y_train.
+        ValueError: if the file is damaged or holds no pair of keys for the split: x_test and
+            y_test, x and y, or images and labels; x_train and y_train.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive
@@ -44,14 +44,17 @@ def read_npz(file: Path, split: str) -> Raw:
 
 
 def read_npy(file: Path) -> Raw:
-    """Read ``NAME.npy`` and its labels ``NAME_labels.npy`` from the same folder; objects are refused.
+    """Read ``NAME.npy`` and its labels ``NAME_labels.npy`` from the same folder; objects are
+    refused.
 
     Raises:
         ValueError: if the labels are missing or a file is damaged.
     """
     labels = file.with_name(f"{file.stem}_labels.npy")
     if not labels.is_file():
-        raise ValueError(f"{file} must have its labels beside it in {labels.name}, which does not exist")
+        raise ValueError(
+            f"{file} must have its labels beside it in {labels.name}, which does not exist"
+        )
     return Raw(_read_array(file), _read_array(labels))
 
 

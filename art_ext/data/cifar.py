@@ -11,16 +11,32 @@ import numpy.typing as npt
 
 from art_ext.data.raw import Raw
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_BATCHES = {"test": ("test_batch",), "train": tuple(f"data_batch_{number}" for number in range(1, 6))}
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+_BATCHES = {
+    "test": ("test_batch",),
+    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+}
 _PIXELS = 3 * 32 * 32
 
 
 def read_binary_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch.bin, or data_batch_1.bin to data_batch_5.bin, as (N, 3, 32, 32) uint8; None if none is there.
+    """Read test_batch.bin, or data_batch_1.bin to data_batch_5.bin, as (N, 3, 32, 32) uint8; None
+    if none is there.
 
     Raises:
-        ValueError: if some of the batches are missing, or a file is not made of records of 1 + 3072 bytes.
+        ValueError: if some of the batches are missing, or a file is not made of records of 1 + 3072
+            bytes.
     """
     files = _batch_files(folder, split, ".bin")
     if files is None:
@@ -30,18 +46,20 @@ def read_binary_batches(folder: Path, split: str) -> Raw | None:
         content = np.fromfile(file, np.uint8)
         if len(content) == 0 or len(content) % (1 + _PIXELS):
             raise ValueError(
-                f"{file} must hold records of {1 + _PIXELS} bytes (label, then 32x32 pixels of red, green, blue), "
-                f"got {len(content)} bytes: truncated, or not a CIFAR-10 batch"
+                f"{file} must hold records of {1 + _PIXELS} bytes (label, then 32x32 pixels of red,"
+                f" green, blue), got {len(content)} bytes: truncated, or not a CIFAR-10 batch"
             )
         records.append(content.reshape(-1, 1 + _PIXELS))
     return _raw([part[:, 1:] for part in records], [part[:, 0] for part in records])
 
 
 def read_python_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8; None if none is there.
+    """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8; None if none is
+    there.
 
-    These files are pickles. They are read by an unpickler in which every name a file may mention stands for one inert
-    class of ours, so that no function of NumPy or of anything else is called; other names are refused.
+    These files are pickles. They are read by an unpickler in which every name a file may mention
+    stands for one inert class of ours, so that no function of NumPy or of anything else is called;
+    other names are refused.
 
     Raises:
         ValueError: if some of the batches are missing, or a file is not such a batch.
@@ -54,7 +72,9 @@ def read_python_batches(folder: Path, split: str) -> Raw | None:
 
 
 def _raw(pixels: list[npt.NDArray[Any]], labels: list[npt.NDArray[Any]]) -> Raw:
-    return Raw(np.concatenate(pixels).reshape(-1, 3, 32, 32), np.concatenate(labels), CIFAR10_CLASSES)
+    return Raw(
+        np.concatenate(pixels).reshape(-1, 3, 32, 32), np.concatenate(labels), CIFAR10_CLASSES
+    )
 
 
 def _batch_files(folder: Path, split: str, ending: str) -> list[Path] | None:
@@ -64,12 +84,17 @@ def _batch_files(folder: Path, split: str, ending: str) -> list[Path] | None:
     if len(missing) == len(files):
         return None
     if missing:
-        raise ValueError(f"{folder} must hold all CIFAR-10 batches of the {split} split, missing: {', '.join(missing)}")
+        raise ValueError(
+            f"{folder} must hold all CIFAR-10 batches of the {split} split, missing:"
+            f" {', '.join(missing)}"
+        )
     return files
 
 
 class _Inert:
-    """Stands for NumPy's array, data type and array maker in a pickle: keeps what they would be made from."""
+    """Stands for NumPy's array, data type and array maker in a pickle: keeps what they would be
+    made from.
+    """
 
     arguments: tuple[object, ...] = ()  # a file may make one without calling __init__
     state: object = None
@@ -83,7 +108,9 @@ class _Inert:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Reads a CIFAR-10 batch; the only thing it can create, besides plain data, is an :class:`_Inert`."""
+    """Reads a CIFAR-10 batch; the only thing it can create, besides plain data, is an
+    :class:`_Inert`.
+    """
 
     _stand_ins = frozenset(
         {
@@ -96,7 +123,9 @@ class _BatchUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type[_Inert]:
         if (module, name) not in self._stand_ins:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs; nothing was run")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which no CIFAR-10 batch needs; nothing was run"
+            )
         return _Inert
 
 
@@ -106,23 +135,38 @@ def _read_python_batch(file: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         with file.open("rb") as stream:
             content = _BatchUnpickler(stream, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
-        raise ValueError(f"{file} must be a CIFAR-10 Python batch: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"{file} must be a CIFAR-10 Python batch: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a dictionary with data and labels, got {type(content).__name__}")
+        raise ValueError(
+            f"{file} must hold a dictionary with data and labels, got {type(content).__name__}"
+        )
     pixels = _pixels(content.get(b"data", content.get("data")))
     labels = content.get(b"labels", content.get("labels"))
     if pixels is None:
         raise ValueError(f"{file} must hold under 'data' an array of bytes of shape (n, {_PIXELS})")
-    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label <= 9 for label in labels):
+    if not isinstance(labels, list) or not all(
+        type(label) is int and 0 <= label <= 9 for label in labels
+    ):
         raise ValueError(f"{file} must hold under 'labels' a list of integers from 0 to 9")
     if len(labels) != len(pixels):
-        raise ValueError(f"{file} must have one label for each row, got {len(pixels)} rows and {len(labels)} labels")
+        raise ValueError(
+            f"{file} must have one label for each row, got {len(pixels)} rows and {len(labels)}"
+            " labels"
+        )
     return pixels, np.array(labels, np.int64)
 
 
 def _pixels(stand_in: object) -> npt.NDArray[Any] | None:
-    """Build the array from the state NumPy pickles: (version, shape, data type, Fortran order, bytes); None if odd."""
-    if not isinstance(stand_in, _Inert) or not isinstance(stand_in.state, tuple) or len(stand_in.state) != 5:
+    """Build the array from the state NumPy pickles: (version, shape, data type, Fortran order,
+    bytes); None if odd.
+    """
+    if (
+        not isinstance(stand_in, _Inert)
+        or not isinstance(stand_in.state, tuple)
+        or len(stand_in.state) != 5
+    ):
         return None
     _, shape, dtype, fortran_order, content = stand_in.state
     is_bytes = isinstance(dtype, _Inert) and dtype.arguments[:1] in ((b"u1",), ("u1",))

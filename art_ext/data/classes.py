@@ -26,8 +26,8 @@ def sort_folders(names: Sequence[str], order: str) -> list[str]:
 
     Args:
         names: of the folders.
-        order: ``"numeric"``: by number if all names are whole numbers, else as text. ``"text"``: character by
-            character, as torchvision's ``ImageFolder`` sorts them.
+        order: ``"numeric"``: by number if all names are whole numbers, else as text. ``"text"``:
+            character by character, as torchvision's ``ImageFolder`` sorts them.
 
     Raises:
         ValueError: for another order.
@@ -40,8 +40,8 @@ def sort_folders(names: Sequence[str], order: str) -> list[str]:
     for index, name in enumerate(ordered):
         if int(name) != first + index:
             logger.warning(
-                "the numbers of the class folders are not consecutive: folder %r becomes class %d; pass classes= "
-                "(--classes FILE) if the model numbers them otherwise",
+                "the numbers of the class folders are not consecutive: folder %r becomes class %d;"
+                " pass classes= (--classes FILE) if the model numbers them otherwise",
                 name,
                 index,
             )
@@ -60,8 +60,8 @@ def assign_classes(
         classes: a mapping from folder to index, a list of folders, or a file that holds one.
 
     Returns:
-        The index of each folder, and one name per class. The names are None for a mapping that leaves out an index
-        below its largest, because the number of classes is then unknown.
+        The index of each folder, and one name per class. The names are None for a mapping that
+        leaves out an index below its largest, because the number of classes is then unknown.
 
     Raises:
         ValueError: for an unknown order, a mapping that is not one, or a folder that it lacks.
@@ -87,7 +87,8 @@ def read_classes(classes: Classes) -> tuple[str, dict[str, int]]:
     """Where a mapping comes from, for messages, and the mapping from folder to class index.
 
     Raises:
-        ValueError: for a missing file, another content, an index that is no integer >= 0, or two folders of one class.
+        ValueError: for a missing file, another content, an index that is no integer >= 0, or two
+            folders of one class.
     """
     if isinstance(classes, (str, os.PathLike)):
         where, content = str(classes), _read_file(Path(classes))
@@ -108,7 +109,9 @@ def _all_numbers(names: Sequence[str]) -> bool:
 
 def _read_file(file: Path) -> object:
     if not file.is_file():
-        raise ValueError(f"classes must name a file with {_WANTED}, got {str(file)!r}, which is no file")
+        raise ValueError(
+            f"classes must name a file with {_WANTED}, got {str(file)!r}, which is no file"
+        )
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() == ".json":
@@ -119,7 +122,9 @@ def _read_file(file: Path) -> object:
         return _unique(file, _csv_pairs(file, text))
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
-        raise ValueError(f"{file} must name one class folder a line, but line {lines.index('') + 1} is empty")
+        raise ValueError(
+            f"{file} must name one class folder a line, but line {lines.index('') + 1} is empty"
+        )
     return lines
 
 
@@ -130,7 +135,9 @@ def _csv_pairs(file: Path, text: str) -> list[tuple[str, int]]:
     pairs = []
     for row in rows:
         if len(row) != 2 or not _all_numbers(row[1:]) or not row[1]:
-            raise ValueError(f"{file} must have rows folder,index with an integer >= 0, got {','.join(row)!r}")
+            raise ValueError(
+                f"{file} must have rows folder,index with an integer >= 0, got {','.join(row)!r}"
+            )
         pairs.append((row[0], int(row[1])))
     return pairs
 
@@ -146,7 +153,9 @@ def _unique(file: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, object
 
 
 def _imagenet_pairs(content: Mapping[object, object]) -> list[tuple[object, object]] | None:
-    """The pairs (folder, index) of ``{"0": ["n01440764", "tench"], ...}``; None for another object."""
+    """The pairs (folder, index) of ``{"0": ["n01440764", "tench"], ...}``; None for another
+    object.
+    """
     values = list(content.values())
     if not values or not all(isinstance(value, list) and value for value in values):
         return None
@@ -164,11 +173,15 @@ def _checked(where: str, pairs: Sequence[tuple[object, object]]) -> dict[str, in
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where} must name class folders, got {name!r}; wanted {_WANTED}")
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise ValueError(f"{where} must give each folder an integer >= 0, got {index!r} for {name!r}")
+            raise ValueError(
+                f"{where} must give each folder an integer >= 0, got {index!r} for {name!r}"
+            )
         if name in mapping:
             raise ValueError(f"{where} must name each class folder once, got {name!r} twice")
         if index in owner:
-            raise ValueError(f"{where} gives class {index} to two folders, {owner[index]!r} and {name!r}")
+            raise ValueError(
+                f"{where} gives class {index} to two folders, {owner[index]!r} and {name!r}"
+            )
         mapping[name] = index
         owner[index] = name
     return mapping

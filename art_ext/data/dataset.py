@@ -23,7 +23,8 @@ class Dataset:
         class_names: one name per class, where they are known.
 
     Raises:
-        ValueError: if the tensors have other types or shapes, or a label is negative or has no name.
+        ValueError: if the tensors have other types or shapes, or a label is negative or has no
+            name.
     """
 
     name: str
@@ -33,7 +34,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.x.dtype != torch.float32 or self.x.ndim < 2:
-            raise ValueError(f"x must be float32 of shape (N, *S), got {self.x.dtype} of shape {tuple(self.x.shape)}")
+            raise ValueError(
+                f"x must be float32 of shape (N, *S), got {self.x.dtype} of shape"
+                f" {tuple(self.x.shape)}"
+            )
         if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
             raise ValueError(
                 f"y must be int64 of shape ({len(self.x)},), one label for each row of x, "
@@ -42,7 +46,10 @@ class Dataset:
         classes = None if self.class_names is None else len(self.class_names)
         if len(self.y) and (self.y.min() < 0 or (classes is not None and self.y.max() >= classes)):
             wanted = "at least 0" if classes is None else f"0 to {classes - 1}"
-            raise ValueError(f"labels of {self.name} must be {wanted}, got {int(self.y.min())} to {int(self.y.max())}")
+            raise ValueError(
+                f"labels of {self.name} must be {wanted}, got {int(self.y.min())} to"
+                f" {int(self.y.max())}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -60,7 +67,8 @@ class Dataset:
         return replace(self, x=self.x[:n], y=self.y[:n])
 
     def take(self, index: Tensor | Sequence[int]) -> Dataset:
-        """Return the rows at the given positions, in that order; a bool tensor of length N selects rows.
+        """Return the rows at the given positions, in that order; a bool tensor of length N selects
+        rows.
 
         Raises:
             IndexError: if a position lies outside the data set.
@@ -74,8 +82,9 @@ def dataset_from_arrays(
 ) -> Dataset:
     """Turn raw arrays into a :class:`Dataset` (copied).
 
-    Bytes (uint8) become float32 / 255, floats keep their values. (N, H, W) becomes (N, 1, H, W); four axes with 1 or 3
-    channels last, and not 1 or 3 on the second axis, become channels first; everything else keeps its shape.
+    Bytes (uint8) become float32 / 255, floats keep their values. (N, H, W) becomes (N, 1, H, W);
+    four axes with 1 or 3 channels last, and not 1 or 3 on the second axis, become channels first;
+    everything else keeps its shape.
 
     Args:
         name: what reports call the data set.
@@ -84,17 +93,24 @@ def dataset_from_arrays(
         class_names: one name per class; labels beyond them are refused.
 
     Raises:
-        ValueError: if there are no rows, another type or shape, values that are not finite, not one label for each row,
-            or a label out of range.
+        ValueError: if there are no rows, another type or shape, values that are not finite, not one
+            label for each row, or a label out of range.
     """
     if x.ndim < 2 or len(x) == 0:
-        raise ValueError(f"x of {name} must have shape (N, *S) with at least one row, got {x.shape}")
+        raise ValueError(
+            f"x of {name} must have shape (N, *S) with at least one row, got {x.shape}"
+        )
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"y of {name} must hold integer class indices, shape (N,), got {y.dtype} of shape {y.shape}")
+        raise ValueError(
+            f"y of {name} must hold integer class indices, shape (N,), got {y.dtype} of shape"
+            f" {y.shape}"
+        )
     if len(x) != len(y):
-        raise ValueError(f"{name} must have one label for each row, got {len(x)} rows and {len(y)} labels")
+        raise ValueError(
+            f"{name} must have one label for each row, got {len(x)} rows and {len(y)} labels"
+        )
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
@@ -105,11 +121,15 @@ def dataset_from_arrays(
 def _as_float32(name: str, x: npt.NDArray[Any]) -> Tensor:
     """Copy into a contiguous float32 tensor."""
     if x.dtype == np.uint8:
-        # copied as bytes and divided in place: CIFAR-10's training images need 600 MB once, not twice
+        # copied as bytes and divided in place: CIFAR-10's training images need 600 MB once, not
+        # twice
         return torch.from_numpy(x.copy(order="C")).to(torch.float32).div_(255)
     if not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(f"x of {name} must be uint8 (0 to 255) or floating (kept as it is), got {x.dtype}")
-    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite and is refused below
+        raise ValueError(
+            f"x of {name} must be uint8 (0 to 255) or floating (kept as it is), got {x.dtype}"
+        )
+    # what does not fit float32 becomes infinite and is refused below
+    with np.errstate(over="ignore"):
         values = torch.from_numpy(x.astype(np.float32, order="C"))
     finite = torch.isfinite(values)
     if not bool(finite.all()):

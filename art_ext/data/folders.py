@@ -1,4 +1,6 @@
-"""Folders of images: ``ROOT/class_name/*.png``, or ``ROOT/train/class_name/*.png`` and ``ROOT/test/...``."""
+"""Folders of images: ``ROOT/class_name/*.png``, or ``ROOT/train/class_name/*.png`` and
+``ROOT/test/...``.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,10 @@ def read_image_folder(
 ) -> Raw | None:
     """Read the class folders ``folder/class_name/*.png|jpg|jpeg``; None without such folders.
 
-    They are the "test" split. Class folders inside ``folder/train`` and ``folder/test`` (or ``folder/val``) are the
-    split of that name. Files are in sorted order. Grey images give (N, 1, H, W), all others, and mixtures,
-    (N, 3, H, W), uint8. Transparency is dropped. Hidden folders and files are passed over.
+    They are the "test" split. Class folders inside ``folder/train`` and ``folder/test`` (or
+    ``folder/val``) are the split of that name. Files are in sorted order. Grey images give (N, 1,
+    H, W), all others, and mixtures, (N, 3, H, W), uint8. Transparency is dropped. Hidden folders
+    and files are passed over.
 
     Args:
         folder: the root.
@@ -36,8 +39,9 @@ def read_image_folder(
 
     Raises:
         ImportError: if Pillow is not installed.
-        ValueError: if a class has no image, an image cannot be read or has more than 8 bits a channel, the images are
-            not all of one size, the two splits differ in their class folders, or the mapping lacks a folder.
+        ValueError: if a class has no image, an image cannot be read or has more than 8 bits a
+            channel, the images are not all of one size, the two splits differ in their class
+            folders, or the mapping lacks a folder.
     """
     entries = _class_folders(folder, split)
     files = {entry.name: _images_in(entry) for entry in entries}
@@ -46,7 +50,8 @@ def read_image_folder(
     empty = [name for name, held in files.items() if not held]
     if empty:
         raise ValueError(
-            f"every folder in {entries[0].parent} is a class and must hold .png or .jpg files, got none in: {empty}"
+            f"every folder in {entries[0].parent} is a class and must hold .png or .jpg files, got"
+            f" none in: {empty}"
         )
     index, names = assign_classes(list(files), order, classes)
     ordered = sorted(files, key=index.__getitem__)
@@ -54,7 +59,10 @@ def read_image_folder(
     images = [_read_image(path) for path in paths]
     _check_sizes(images, paths)
     if any(image.ndim == 3 for image in images):
-        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
+        images = [
+            image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+            for image in images
+        ]
         x = np.stack(images).transpose(0, 3, 1, 2)
     else:
         x = np.stack(images)[:, None]
@@ -71,22 +79,27 @@ def _class_folders(folder: Path, split: str) -> list[Path]:
         return _subfolders(folder) if split == "test" else []
     chosen = held.get(split, held.get("val", []) if split == "test" else [])
     for name, entries in held.items():
-        # each split alone would number its own folders, so that a missing one shifts all that follow
+        # each split alone would number its own folders, so that a missing one shifts all that
+        # follow
         differ = {entry.name for entry in entries} ^ {entry.name for entry in chosen}
         if chosen and differ:
             raise ValueError(
-                f"the folders {name} and {chosen[0].parent.name} of {folder} must hold the same class folders, but "
-                f"{min(differ)!r} is in one of them only"
+                f"the folders {name} and {chosen[0].parent.name} of {folder} must hold the same"
+                f" class folders, but {min(differ)!r} is in one of them only"
             )
     return chosen
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in _ENDINGS and not f.name.startswith("."))
+    return sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in _ENDINGS and not f.name.startswith(".")
+    )
 
 
 def _read_image(file: Path) -> npt.NDArray[Any]:
@@ -94,12 +107,17 @@ def _read_image(file: Path) -> npt.NDArray[Any]:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("image folders are read with Pillow: pip install 'art-ext[report]'") from error
+        raise ImportError(
+            "image folders are read with Pillow: pip install 'art-ext[report]'"
+        ) from error
     try:
         with Image.open(file) as image:
             return _pixels(image, file)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's word for a broken PNG
-        raise ValueError(f"{file} must be a PNG or JPEG image, but cannot be read: {error}") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        # SyntaxError: Pillow's word for a broken PNG
+        raise ValueError(
+            f"{file} must be a PNG or JPEG image, but cannot be read: {error}"
+        ) from error
 
 
 def _pixels(image: Image.Image, file: Path) -> npt.NDArray[Any]:
@@ -113,6 +131,6 @@ def _check_sizes(images: list[npt.NDArray[Any]], files: list[Path]) -> None:
         if image.shape[:2] != images[0].shape[:2]:
             (height, width), (first_height, first_width) = image.shape[:2], images[0].shape[:2]
             raise ValueError(
-                f"all images must have one size (resize them first), got {first_width}x{first_height} in {files[0]} "
-                f"and {width}x{height} in {file}"
+                "all images must have one size (resize them first), got"
+                f" {first_width}x{first_height} in {files[0]} and {width}x{height} in {file}"
             )

@@ -23,7 +23,10 @@ _DIGITS_TEST_ROWS = 500
 
 _FOLDER_LAYOUTS: tuple[tuple[str, Callable[[Path, str], Raw | None]], ...] = (
     ("MNIST idx files (t10k-images-idx3-ubyte[.gz] and labels, or train-...)", read_idx_folder),
-    ("CIFAR-10 binary batches (test_batch.bin, or data_batch_1.bin to data_batch_5.bin)", read_binary_batches),
+    (
+        "CIFAR-10 binary batches (test_batch.bin, or data_batch_1.bin to data_batch_5.bin)",
+        read_binary_batches,
+    ),
     ("CIFAR-10 Python batches (test_batch, or data_batch_1 to data_batch_5)", read_python_batches),
 )
 
@@ -40,37 +43,43 @@ def load_data(
 
     Names, in any case (write ``./mnist`` for a folder of that name):
 
-    * ``digits``: scikit-learn's 1,797 digits, (N, 1, 8, 8), pixel / 16. "test" is a fixed stratified draw of 500
-      (``train_test_split`` with seed 0), "train" the other 1,297, each in the order of that draw.
+    * ``digits``: scikit-learn's 1,797 digits, (N, 1, 8, 8), pixel / 16. "test" is a fixed
+      stratified draw of 500 (``train_test_split`` with seed 0), "train" the other 1,297, each in
+      the order of that draw.
     * ``mnist``: idx files or ``mnist.npz`` in the root or its folders mnist, MNIST, MNIST/raw.
-    * ``cifar10``: binary batches, Python batches, ``cifar10_test.npz`` / ``cifar10_train.npz`` or ``cifar10.npz`` in
-      the root or its folders cifar10, cifar-10-batches-bin, cifar-10-batches-py.
+    * ``cifar10``: binary batches, Python batches, ``cifar10_test.npz`` / ``cifar10_train.npz`` or
+      ``cifar10.npz`` in the root or its folders cifar10, cifar-10-batches-bin, cifar-10-batches-py.
 
     Paths:
 
     * a folder with MNIST's idx files or CIFAR-10's batches;
-    * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or ``ROOT/train/class_name/*.png|jpg`` and
-      ``ROOT/test/...`` (or ``ROOT/val/...``): ``class_order`` and ``classes`` say which folder is which class;
+    * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or
+      ``ROOT/train/class_name/*.png|jpg`` and ``ROOT/test/...`` (or ``ROOT/val/...``):
+      ``class_order`` and ``classes`` say which folder is which class;
     * an ``.npz`` file with x_test and y_test (x_train and y_train), x and y, or images and labels;
     * ``NAME.npy`` with its labels in ``NAME_labels.npy``.
 
-    Bytes become float32 / 255, floats are kept; (N, H, W) and channels-last images become (N, C, H, W), see
-    :func:`dataset_from_arrays`. Layouts that hold one set only (x and y, images and labels, .npy, class folders) are
-    the "test" split.
+    Bytes become float32 / 255, floats are kept; (N, H, W) and channels-last images become (N, C, H,
+    W), see :func:`dataset_from_arrays`. Layouts that hold one set only (x and y, images and labels,
+    .npy, class folders) are the "test" split.
 
     Args:
         name_or_path: one of ``DATA_NAMES``, or a path.
         split: "test" or "train".
-        root: where to look for mnist and cifar10; without it, the folder in the environment variable ART_EXT_DATA.
-        class_order: order of class folders. ``"numeric"``: by number if all names are whole numbers, else as text.
-            ``"text"``: character by character, as torchvision sorts them ("10" before "2").
-        classes: class index of each class folder: a mapping ``{folder: index}``, a list of folders, or a file. A file
-            holds a JSON object or list, the ImageNet class-index JSON, one folder a line, or CSV ``folder,index``.
+        root: where to look for mnist and cifar10; without it, the folder in the environment
+            variable ART_EXT_DATA.
+        class_order: order of class folders. ``"numeric"``: by number if all names are whole
+            numbers, else as text. ``"text"``: character by character, as torchvision sorts them
+            ("10" before "2").
+        classes: class index of each class folder: a mapping ``{folder: index}``, a list of folders,
+            or a file. A file holds a JSON object or list, the ImageNet class-index JSON, one folder
+            a line, or CSV ``folder,index``.
 
     Raises:
-        ValueError: if nothing is found (the message says where it looked and what it reads), or the data are damaged,
-            not finite, or labelled with anything but one class index in range for each row; for a mapping that lacks a
-            folder or is no mapping, and for a mapping given with data that are not class folders.
+        ValueError: if nothing is found (the message says where it looked and what it reads), or the
+            data are damaged, not finite, or labelled with anything but one class index in range for
+            each row; for a mapping that lacks a folder or is no mapping, and for a mapping given
+            with data that are not class folders.
         ImportError: for a folder of images without Pillow.
     """
     if split not in ("test", "train"):
@@ -78,7 +87,9 @@ def load_data(
     check_choice("class_order", class_order, CLASS_ORDERS)
     name = data_name(name_or_path)
     if classes is not None and (name is not None or not Path(name_or_path).is_dir()):
-        raise ValueError(f"classes serve a folder of class folders, got the data {str(name_or_path)!r}")
+        raise ValueError(
+            f"classes serve a folder of class folders, got the data {str(name_or_path)!r}"
+        )
     if name == "digits":
         return _digits(split)
     if name == "mnist":
@@ -91,7 +102,11 @@ def load_data(
             f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, "
             f"got {str(path)!r}{nearest(str(path), DATA_NAMES)}"
         )
-    raw = _read_folder(path, split, class_order, classes) if path.is_dir() else _read_file(path, split)
+    raw = (
+        _read_folder(path, split, class_order, classes)
+        if path.is_dir()
+        else _read_file(path, split)
+    )
     named = Path(os.path.abspath(path))  # "." gets its folder's name, a symbolic link keeps its own
     return dataset_from_arrays(named.name if path.is_dir() else named.stem, *raw)
 
@@ -113,7 +128,10 @@ def _digits(split: str) -> Dataset:
 
     bundle = load_digits()
     train, test = train_test_split(
-        np.arange(len(bundle.target)), test_size=_DIGITS_TEST_ROWS, stratify=bundle.target, random_state=0
+        np.arange(len(bundle.target)),
+        test_size=_DIGITS_TEST_ROWS,
+        stratify=bundle.target,
+        random_state=0,
     )
     rows = train if split == "train" else test
     pixels = bundle.images[rows] / 16.0
@@ -125,8 +143,9 @@ def _root(root: str | os.PathLike[str] | None, name: str) -> Path:
     chosen = root if root is not None else os.environ.get("ART_EXT_DATA")
     if not chosen:
         raise ValueError(
-            f"the data set {name} is read from local files: pass root= or set the environment variable ART_EXT_DATA "
-            f"to the folder that holds it, or give the path of its files instead of the name"
+            f"the data set {name} is read from local files: pass root= or set the environment"
+            " variable ART_EXT_DATA to the folder that holds it, or give the path of its files"
+            " instead of the name"
         )
     folder = Path(chosen)
     if not folder.is_dir():
@@ -149,23 +168,33 @@ def _mnist(root: Path, split: str) -> Dataset:
 
 
 def _cifar10(root: Path, split: str) -> Dataset:
-    for folder in (root / place for place in ("", "cifar10", "cifar-10-batches-bin", "cifar-10-batches-py")):
+    for folder in (
+        root / place for place in ("", "cifar10", "cifar-10-batches-bin", "cifar-10-batches-py")
+    ):
         raw = read_binary_batches(folder, split) or read_python_batches(folder, split)
-        archives = [folder / name for name in (f"cifar10_{split}.npz", "cifar10.npz") if (folder / name).is_file()]
+        archives = [
+            folder / name
+            for name in (f"cifar10_{split}.npz", "cifar10.npz")
+            if (folder / name).is_file()
+        ]
         if raw is None and archives:
             raw = read_npz(archives[0], split)
         if raw is not None:
-            return _checked(dataset_from_arrays("cifar10", raw.x, raw.y, CIFAR10_CLASSES), (3, 32, 32))
+            return _checked(
+                dataset_from_arrays("cifar10", raw.x, raw.y, CIFAR10_CLASSES), (3, 32, 32)
+            )
     raise ValueError(
-        f"no {split} split of cifar10 in {root} or its folders cifar10, cifar-10-batches-bin, cifar-10-batches-py: "
-        f"wanted {_FOLDER_LAYOUTS[1][0]}, {_FOLDER_LAYOUTS[2][0]}, or cifar10_{split}.npz or cifar10.npz with "
-        f"x_{split} and y_{split}"
+        f"no {split} split of cifar10 in {root} or its folders cifar10, cifar-10-batches-bin,"
+        f" cifar-10-batches-py: wanted {_FOLDER_LAYOUTS[1][0]}, {_FOLDER_LAYOUTS[2][0]}, or"
+        f" cifar10_{split}.npz or cifar10.npz with x_{split} and y_{split}"
     )
 
 
 def _checked(data: Dataset, shape: tuple[int, ...]) -> Dataset:
     if data.x.shape[1:] != shape:
-        raise ValueError(f"images of {data.name} must have shape {shape}, got {tuple(data.x.shape[1:])}")
+        raise ValueError(
+            f"images of {data.name} must have shape {shape}, got {tuple(data.x.shape[1:])}"
+        )
     return data
 
 
@@ -174,18 +203,27 @@ def _read_folder(folder: Path, split: str, class_order: str, classes: Classes | 
         raw = read(folder, split)
         if raw is not None:
             if classes is not None:
-                raise ValueError(f"classes serve a folder of class folders, but {folder} holds labels of its own")
+                raise ValueError(
+                    f"classes serve a folder of class folders, but {folder} holds labels of its own"
+                )
             return raw
     images = read_image_folder(folder, split, class_order, classes)
     if images is not None:
         return images
     if any(path.suffix.lower() in (".png", ".jpg", ".jpeg") for path in folder.iterdir()):
-        raise ValueError(f"{folder} holds images without labels: put them into one folder for each class")
+        raise ValueError(
+            f"{folder} holds images without labels: put them into one folder for each class"
+        )
     layouts = [title for title, _ in _FOLDER_LAYOUTS]
-    layouts.append("class folders with .png or .jpg images (train/class_name/*.png and test/class_name/*.png)")
+    layouts.append(
+        "class folders with .png or .jpg images (train/class_name/*.png and test/class_name/*.png)"
+    )
     if split == "test":
         layouts.append("class folders by themselves (class_name/*.png)")
-    raise ValueError(f"no {split} split in the folder {folder}: wanted {'; or '.join(layouts)}; or name an .npz file")
+    raise ValueError(
+        f"no {split} split in the folder {folder}: wanted {'; or '.join(layouts)}; or name an .npz"
+        " file"
+    )
 
 
 def _read_file(file: Path, split: str) -> Raw:
@@ -193,9 +231,11 @@ def _read_file(file: Path, split: str) -> Raw:
         return read_npz(file, split)
     if file.suffix == ".npy":
         if split != "test":
-            raise ValueError(f"{file} holds one set, the test split, but the train split was asked for")
+            raise ValueError(
+                f"{file} holds one set, the test split, but the train split was asked for"
+            )
         return read_npy(file)
     raise ValueError(
-        f"a data file must be .npz or .npy, got {str(file)!r}; MNIST's idx files and CIFAR-10's batches are read from "
-        f"the folder that holds them"
+        f"a data file must be .npz or .npy, got {str(file)!r}; MNIST's idx files and CIFAR-10's"
+        " batches are read from the folder that holds them"
     )

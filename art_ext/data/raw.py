@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 
 class Raw(NamedTuple):
-    """Arrays as the file holds them: x (N, *S), y (N,), and the names of the classes where the layout has them."""
+    """Arrays as the file holds them: x (N, *S), y (N,), and the names of the classes where the
+    layout has them.
+    """
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]

@@ -1,13 +1,15 @@
-"""From a model and a data set to a robustness report: a panel of attacks, per-sample records, table, plots, page.
+"""From a model and a data set to a robustness report: a panel of attacks, per-sample records,
+table, plots, page.
 
     from art_ext.data import load_data
     from art_ext.evaluation import evaluate
     outcome = evaluate({"mine": model}, load_data("digits").first(100), "runs/mine", eps=0.1)
     outcome.rows[0].robust_accuracy
 
-The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``, ``warnings.json``, plots and
-``index.html``, and in ``chunks`` what each unit of the work left. ``panel="standard"`` runs a declared list of attacks.
-``art_ext.evaluation.adbd.ADBD`` is the same measure for ART users; it alone imports ART.
+The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``,
+``warnings.json``, plots and ``index.html``, and in ``chunks`` what each unit of the work left.
+``panel="standard"`` runs a declared list of attacks. ``art_ext.evaluation.adbd.ADBD`` is the same
+measure for ART users; it alone imports ART.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ from art_ext.core.result import AttackResult
 
 
 class ADBD(Evaluation):
-    """Average decision boundary distance (ADBD): how far the nearest adversarial is on average, measured by RayS.
+    """Average decision boundary distance (ADBD): how far the nearest adversarial is on average,
+    measured by RayS.
 
-    Unlike robust accuracy it needs no radius, so two models can be ranked where both hold or both break.
+    Unlike robust accuracy it needs no radius, so two models can be ranked where both hold or both
+    break.
 
     | Paper link: https://arxiv.org/abs/2006.12792
     """
@@ -51,19 +53,25 @@ class ADBD(Evaluation):
         Args:
             classifier: any ART classifier with ``clip_values``.
             x: (n, *shape) inputs inside them.
-            y: (n,) or one-hot labels; misclassified samples count 0. None takes the classifier's own predictions.
+            y: (n,) or one-hot labels; misclassified samples count 0. None takes the classifier's
+                own predictions.
             **kwargs: passed to ``art_ext.attacks.RayS.run``, such as ``mask``.
 
         Returns:
-            The mean distance, how many samples it covers, and how many were left out because nothing was found.
-            ``last_result`` keeps the whole outcome.
+            The mean distance, how many samples it covers, and how many were left out because
+            nothing was found. ``last_result`` keeps the whole outcome.
 
         Raises:
             ValueError: for what RayS refuses, such as inputs outside ``clip_values``.
         """
         attack = RayS(
-            classifier, eps=None, max_queries=self.max_queries, norm=self.norm, batch_size=self.batch_size,
-            early_stop=False, verbose=self.verbose,
-        )  # fmt: skip
+            classifier,
+            eps=None,
+            max_queries=self.max_queries,
+            norm=self.norm,
+            batch_size=self.batch_size,
+            early_stop=False,
+            verbose=self.verbose,
+        )
         self.last_result = attack.run(x, y, **kwargs)
         return adbd(self.last_result)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C99")  # Okabe and Ito: for all eyes
+# Okabe and Ito: for all eyes
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C99")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "Xos^DvP<h>"
 MOST_TOGETHER = 2  # attacks in axes that models share
@@ -42,7 +43,8 @@ def _figure(width: float, height: float) -> Figure:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A figure with room for all curves: axes that models share under few attacks, else axes for each model.
+    """A figure with room for all curves: axes that models share under few attacks, else axes for
+    each model.
 
     Attributes:
         figure: what is saved.
@@ -80,11 +82,18 @@ class Canvas:
 
     def label(self, model: str, attack: str, more: str = "") -> str:
         """What the legend calls a curve."""
-        # a leading space, since matplotlib takes a leading underscore for private and leaves the label out
-        return f" {short(model, 32)} · {short(attack, 24)}{more}" if self.shared else f" {short(attack, 24)}{more}"
+        # a leading space, since matplotlib takes a leading underscore for private and leaves the
+        # label out
+        return (
+            f" {short(model, 32)} · {short(attack, 24)}{more}"
+            if self.shared
+            else f" {short(attack, 24)}{more}"
+        )
 
     def set(self, **properties: Any) -> None:
-        """Set properties of all axes; the left ones alone name the vertical axis, the lowest ones the horizontal."""
+        """Set properties of all axes; the left ones alone name the vertical axis, the lowest
+        ones the horizontal.
+        """
         for axes in self.every_axes():
             axes.set(**properties)
             place = axes.get_subplotspec()
@@ -96,25 +105,35 @@ class Canvas:
                 axes.tick_params(axis="x", which="both", labelbottom=False)
 
     def mark(self, places: Mapping[str, float], right: float) -> None:
-        """Draw a dashed line at each place of a horizontal axis from 0 to right, with its name above.
+        """Draw a dashed line at each place of a horizontal axis from 0 to right, with its name
+        above.
 
         Names that would overlap stand in lines above each other.
         """
-        width = (0.42 if len(self.every_axes()) > 1 else 0.85) * self.figure.get_figwidth() * 72  # of axes, in points
+        # of axes, in points
+        width = (0.42 if len(self.every_axes()) > 1 else 0.85) * self.figure.get_figwidth() * 72
         ends: list[float] = []  # of the last name in each line, in points
         lines = {}
         for name, place in sorted(places.items(), key=lambda named: named[1]):
             middle = place / right * width
             half = 0.5 * LETTER * len(name)
-            lines[name] = next((line for line, end in enumerate(ends) if end < middle - half), len(ends))
+            lines[name] = next(
+                (line for line, end in enumerate(ends) if end < middle - half), len(ends)
+            )
             ends[lines[name] : lines[name] + 1] = [middle + half]
         for axes in self.every_axes():
             for name, place in places.items():
                 axes.axvline(place, color="#8a9099", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
                 axes.annotate(
-                    name, (place, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4 + LINE * lines[name]),
-                    textcoords="offset points", fontsize=8.5, color=SOFT, ha="center",
-                )  # fmt: skip
+                    name,
+                    (place, 1.0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(0, 4 + LINE * lines[name]),
+                    textcoords="offset points",
+                    fontsize=8.5,
+                    color=SOFT,
+                    ha="center",
+                )
             if axes.get_title():
                 axes.set_title(axes.get_title(), fontsize=11, pad=18 + LINE * max(0, len(ends) - 1))
 
@@ -123,7 +142,9 @@ class Canvas:
         return list(dict.fromkeys(self.axes.values()))
 
     def _lowest(self) -> list[Axes]:
-        """The last axes of each column: of an odd number of models, they stand in different lines."""
+        """The last axes of each column: of an odd number of models, they stand in different
+        lines.
+        """
         by_column: dict[int, Axes] = {}
         for axes in self.every_axes():
             place = axes.get_subplotspec()
@@ -139,9 +160,15 @@ class Canvas:
         if named:
             width = self.figure.get_figwidth() * 13  # about so many letters fit into a line
             columns = max(1, min(len(named), 6, int(width / (max(map(len, named)) + 9))))
-            self.figure.set_figheight(self.figure.get_figheight() + 0.22 * -(-len(named) // columns))
+            self.figure.set_figheight(
+                self.figure.get_figheight() + 0.22 * -(-len(named) // columns)
+            )
             self.figure.legend(
-                list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=9.5
+                list(named.values()),
+                list(named),
+                loc="outside lower center",
+                ncols=columns,
+                fontsize=9.5,
             )
 
 
@@ -154,7 +181,8 @@ def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
 
 
 def label_plainly(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as 100 and 1,000: matplotlib's own labels are TeX source.
+    """Write the numbers of a logarithmic axis as 100 and 1,000: matplotlib's own labels are TeX
+    source.
 
     Where the axis spans less than a decade, the ticks between its powers of ten have labels too.
     """
@@ -171,7 +199,8 @@ def label_plainly(axis: Axis) -> None:
 def to_png(figure: Figure) -> bytes:
     """The content of a PNG file."""
     engine = figure.get_layout_engine()
-    if engine is not None:  # once: savefig would lay the figure out twice, which takes longer than to draw it
+    # once: savefig would lay the figure out twice, which takes longer than to draw it
+    if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
     content = io.BytesIO()

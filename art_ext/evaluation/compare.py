@@ -1,4 +1,6 @@
-"""Two runs on the same samples, sample by sample: where they disagree, and whether chance would do that."""
+"""Two runs on the same samples, sample by sample: where they disagree, and whether chance would
+do that.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ class Pair:
         samples: how many both have.
         clean_a, clean_b: shares classified correctly before any attack.
         robust_a, robust_b: shares that no attack of the run's panel broke within eps.
-        both, neither: samples broken in both runs, and in neither; misclassified ones count as broken.
+        both, neither: samples broken in both runs, and in neither; misclassified ones count as
+            broken.
         only_a, only_b: samples broken in one run alone.
-        p_value: of McNemar's exact test, two-sided: how likely ``only_a`` and ``only_b`` lie at least so far apart if
-            a sample on which the runs disagree is as likely to be broken in either.
+        p_value: of McNemar's exact test, two-sided: how likely ``only_a`` and ``only_b`` lie at
+            least so far apart if a sample on which the runs disagree is as likely to be broken in
+            either.
     """
 
     model: str
@@ -55,7 +59,8 @@ class Disagreement:
     Attributes:
         model: as in ``Pair``.
         eps: radius; None for clean predictions.
-        kind: ``"clean"`` (other predictions before any attack), ``"only A"`` or ``"only B"`` (broken there alone).
+        kind: ``"clean"`` (other predictions before any attack), ``"only A"`` or ``"only B"``
+            (broken there alone).
         index_a, index_b: its positions in the data of the runs.
         id: its fingerprint.
         label: its class.
@@ -96,18 +101,24 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
     Models are compared by their names, or, if each run has a single one, whatever the names.
 
     Raises:
-        ValueError: if the runs have no sample, model or eps in common, or differ in their labels, norm or targets.
+        ValueError: if the runs have no sample, model or eps in common, or differ in their labels,
+            norm or targets.
     """
     joined = _join(a, b)
     radii, notes = _common_radii(a, b)
-    alone = {which: one.records["index"].nunique() - len(joined) for which, one in (("A", a), ("B", b))}
+    alone = {
+        which: one.records["index"].nunique() - len(joined) for which, one in (("A", a), ("B", b))
+    }
     notes += [
         f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} in {which} only"
-        for which, count in alone.items() if count
-    ]  # fmt: skip
+        for which, count in alone.items()
+        if count
+    ]
     pairs, disagreements = [], []
     for name, ours, theirs in _matched_models(a, b, notes):
-        records = [one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))]
+        records = [
+            one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))
+        ]
         joined = _with_predictions(joined, *records)
         differs = joined[joined["clean_prediction_a"] != joined["clean_prediction_b"]]
         disagreements += _listed(differs, name, None, KINDS[0], {})
@@ -123,13 +134,17 @@ def _common_radii(a: LoadedRun, b: LoadedRun) -> tuple[list[float], list[str]]:
     for key, name in (("norm", "norm"), ("targeted", "targets")):
         given, other = (one.run["settings"][key] for one in (a, b))
         if given != other:
-            raise ValueError(f"runs must agree in their {name}, got {_said(given)} in {a.folder}, {_said(other)} in "
-                             f"{b.folder}")  # fmt: skip
+            raise ValueError(
+                f"runs must agree in their {name}, got {_said(given)} in {a.folder}, {_said(other)}"
+                f" in {b.folder}"
+            )
     radii = [eps for eps in a.run["settings"]["eps"] if eps in b.run["settings"]["eps"]]
     if not radii:
         listed = " and ".join(", ".join(map(radius, one.run["settings"]["eps"])) for one in (a, b))
         raise ValueError(f"runs must have an eps in common, got {listed}")
-    return radii, _left_out("eps", *({radius(eps) for eps in one.run["settings"]["eps"]} for one in (a, b)))
+    return radii, _left_out(
+        "eps", *({radius(eps) for eps in one.run["settings"]["eps"]} for one in (a, b))
+    )
 
 
 def _said(value: object) -> str:
@@ -139,7 +154,9 @@ def _said(value: object) -> str:
 def _left_out(what: str, ours: set[str], theirs: set[str]) -> list[str]:
     """Sentences on what only one of the runs has."""
     alone = ((ours - theirs, "A"), (theirs - ours, "B"))
-    return [f"{what} {', '.join(sorted(names))} is in {which} only" for names, which in alone if names]
+    return [
+        f"{what} {', '.join(sorted(names))} is in {which} only" for names, which in alone if names
+    ]
 
 
 def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[str, str, str]]:
@@ -150,13 +167,17 @@ def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[
         return [(name, ours[0], theirs[0])]
     common = [model for model in ours if model in theirs]
     if not common:
-        raise ValueError(f"runs must have a model in common, got {', '.join(ours)} and {', '.join(theirs)}")
+        raise ValueError(
+            f"runs must have a model in common, got {', '.join(ours)} and {', '.join(theirs)}"
+        )
     notes += _left_out("model", set(ours), set(theirs))
     return [(model, model, model) for model in common]
 
 
 def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
-    """One row for each sample that both runs have; an image that occurs twice meets its first and its second."""
+    """One row for each sample that both runs have; an image that occurs twice meets its first
+    and its second.
+    """
     samples = []
     for one in (a, b):
         own = one.records.drop_duplicates("index").sort_values("index")[["index", "id", "label"]]
@@ -164,20 +185,29 @@ def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
     joined = samples[0].merge(samples[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
     names = [f"{one.run['data']['name']} in {one.folder}" for one in (a, b)]
     if not len(joined):
-        raise ValueError(f"runs must share samples, but no image of {names[0]} is one of {names[1]}")
+        raise ValueError(
+            f"runs must share samples, but no image of {names[0]} is one of {names[1]}"
+        )
     other = int((joined["label_a"] != joined["label_b"]).sum())
     if other:
-        raise ValueError(f"runs must agree in their labels, but {other} of {names[0]} are others in {names[1]}")
+        raise ValueError(
+            f"runs must agree in their labels, but {other} of {names[0]} are others in {names[1]}"
+        )
     return joined.sort_values("index_a", ignore_index=True)
 
 
-def _with_predictions(joined: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+def _with_predictions(
+    joined: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
+) -> pd.DataFrame:
     """The samples that both have, with what one model says of them before any attack."""
     for records, which in ((ours, "a"), (theirs, "b")):
         own = records.drop_duplicates("index").set_index("index").loc[joined[f"index_{which}"]]
-        joined = joined.assign(**{
-            f"{name}_{which}": own[name].to_numpy() for name in ("clean_prediction", "already_adversarial")
-        })  # fmt: skip
+        joined = joined.assign(
+            **{
+                f"{name}_{which}": own[name].to_numpy()
+                for name in ("clean_prediction", "already_adversarial")
+            }
+        )
     return joined
 
 
@@ -191,17 +221,27 @@ def _at(
     )
     only_a, only_b = fell_a & ~fell_b, fell_b & ~fell_a
     pair = Pair(
-        model=name, eps=eps, samples=len(joined),
+        model=name,
+        eps=eps,
+        samples=len(joined),
         clean_a=float((~joined["already_adversarial_a"]).mean()),
         clean_b=float((~joined["already_adversarial_b"]).mean()),
-        robust_a=float((~fell_a).mean()), robust_b=float((~fell_b).mean()),
-        both=int((fell_a & fell_b).sum()), neither=int((~fell_a & ~fell_b).sum()),
-        only_a=int(only_a.sum()), only_b=int(only_b.sum()), p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
-    )  # fmt: skip
+        robust_a=float((~fell_a).mean()),
+        robust_b=float((~fell_b).mean()),
+        both=int((fell_a & fell_b).sum()),
+        neither=int((~fell_a & ~fell_b).sum()),
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
+    )
     found = []
-    for kind, only, own, index in zip(KINDS[1:], (only_a, only_b), records, ("index_a", "index_b"), strict=True):
+    for kind, only, own, index in zip(
+        KINDS[1:], (only_a, only_b), records, ("index_a", "index_b"), strict=True
+    ):
         rows = joined[only]
-        found += _listed(rows, name, eps, kind, _breakers(own[own["index"].isin(rows[index])], eps), index)
+        found += _listed(
+            rows, name, eps, kind, _breakers(own[own["index"].isin(rows[index])], eps), index
+        )
     return pair, found
 
 
@@ -213,27 +253,40 @@ def _breakers(records: pd.DataFrame, eps: float) -> Mapping[int, str]:
 
 
 def _listed(
-    rows: pd.DataFrame, name: str, eps: float | None, kind: str, breakers: Mapping[int, str], index: str = ""
+    rows: pd.DataFrame,
+    name: str,
+    eps: float | None,
+    kind: str,
+    breakers: Mapping[int, str],
+    index: str = "",
 ) -> list[Disagreement]:
     """These samples; breakers are by the position that ``index`` names."""
     return [
         Disagreement(
-            model=name, eps=eps, kind=kind, index_a=row["index_a"], index_b=row["index_b"], id=row["id"],
-            label=row["label_a"], prediction_a=row["clean_prediction_a"], prediction_b=row["clean_prediction_b"],
+            model=name,
+            eps=eps,
+            kind=kind,
+            index_a=row["index_a"],
+            index_b=row["index_b"],
+            id=row["id"],
+            label=row["label_a"],
+            prediction_a=row["clean_prediction_a"],
+            prediction_b=row["clean_prediction_b"],
             attacks=breakers.get(row[index], "misclassified") if index else "",
         )
         for row in rows.to_dict("records")
-    ]  # fmt: skip
+    ]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
     """The two-sided p-value of McNemar's exact test.
 
-    With n = only_a + only_b and k the smaller one it is min(1, 2 P(X <= k)), X binomial with n trials and share 1/2.
+    With n = only_a + only_b and k the smaller one it is min(1, 2 P(X <= k)), X binomial with n
+    trials and share 1/2.
 
     References:
-        Quinn McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
-        1947.
+        Quinn McNemar, "Note on the sampling error of the difference between correlated proportions
+        or percentages", 1947.
     """
     n, term, below = only_a + only_b, 1, 0
     for chosen in range(min(only_a, only_b) + 1):
@@ -245,28 +298,66 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def to_text(comparison: Comparison, most: int) -> str:
     """The comparison for a terminal: a table of all pairs, then at most so many disagreements."""
     heads = [
-        "model", "eps", "samples", "clean A", "clean B", "robust A", "robust B", "broken by both", "by neither",
-        "by A only", "by B only", "p",
-    ]  # fmt: skip
+        "model",
+        "eps",
+        "samples",
+        "clean A",
+        "clean B",
+        "robust A",
+        "robust B",
+        "broken by both",
+        "by neither",
+        "by A only",
+        "by B only",
+        "p",
+    ]
     cells = [
         [
-            pair.model, radius(pair.eps), f"{pair.samples:,}", percent(pair.clean_a), percent(pair.clean_b),
-            percent(pair.robust_a), percent(pair.robust_b), str(pair.both), str(pair.neither), str(pair.only_a),
-            str(pair.only_b), f"{pair.p_value:.3g}",
+            pair.model,
+            radius(pair.eps),
+            f"{pair.samples:,}",
+            percent(pair.clean_a),
+            percent(pair.clean_b),
+            percent(pair.robust_a),
+            percent(pair.robust_b),
+            str(pair.both),
+            str(pair.neither),
+            str(pair.only_a),
+            str(pair.only_b),
+            f"{pair.p_value:.3g}",
         ]
         for pair in comparison.pairs
-    ]  # fmt: skip
+    ]
     parts = [aligned(heads, cells, words=(0,)), *comparison.notes]
     found = comparison.disagreements
     if found[:most]:
-        heads = ["model", "kind", "eps", "index A", "index B", "id", "label", "clean A", "clean B", "attacks"]
+        heads = [
+            "model",
+            "kind",
+            "eps",
+            "index A",
+            "index B",
+            "id",
+            "label",
+            "clean A",
+            "clean B",
+            "attacks",
+        ]
         cells = [
             [
-                one.model, one.kind, "" if one.eps is None else radius(one.eps), str(one.index_a), str(one.index_b),
-                str(one.id), str(one.label), str(one.prediction_a), str(one.prediction_b), one.attacks,
+                one.model,
+                one.kind,
+                "" if one.eps is None else radius(one.eps),
+                str(one.index_a),
+                str(one.index_b),
+                str(one.id),
+                str(one.label),
+                str(one.prediction_a),
+                str(one.prediction_b),
+                one.attacks,
             ]
             for one in found[:most]
-        ]  # fmt: skip
+        ]
         parts += ["", aligned(heads, cells, words=(0, 1, 9))]
     if len(found) > most:
         parts.append(f"{counted(len(found) - most, 'more disagreement')}: --out FILE.csv keeps all")
@@ -275,7 +366,9 @@ def to_text(comparison: Comparison, most: int) -> str:
 
 def to_csv(comparison: Comparison) -> str:
     """The disagreements as CSV with a header."""
-    return csv_rows([field.name for field in fields(Disagreement)], map(asdict, comparison.disagreements))
+    return csv_rows(
+        [field.name for field in fields(Disagreement)], map(asdict, comparison.disagreements)
+    )
 
 
 def to_json(comparison: Comparison) -> str:

@@ -1,4 +1,6 @@
-"""The demonstration: train a natural and a robust digits network, attack both, write the report. Deterministic."""
+"""The demonstration: train a natural and a robust digits network, attack both, write the report.
+Deterministic.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +50,7 @@ PEERS: dict[str, dict[str, Any]] = {"torchattacks:PGD": {"alpha": 0.02, "steps":
 
 
 def run_demo(
-    out: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    watcher: Watcher | None = None,
+    out: str | os.PathLike[str], *, seed: int = 0, watcher: Watcher | None = None
 ) -> Outcome:
     """Train two networks on scikit-learn's digits and run one attack of every family on both.
 
@@ -71,21 +70,36 @@ def run_demo(
     arguments = {"command": "demo", "seed": seed}
     earlier = read_run(out)
     ours = earlier is not None and earlier.get("arguments", {}).get("command") == "demo"
-    RunFolder(out, {"arguments": arguments}).check(overwrite=ours)  # refuses before the training, not after it
+    # refuses before the training, not after it
+    RunFolder(out, {"arguments": arguments}).check(overwrite=ours)
     models: dict[str, Model] = {}
     with _one_thread():
-        for name, eps, epochs in (("natural", 0.0, NATURAL_EPOCHS), ("adversarially trained", EPS, ROBUST_EPOCHS)):
+        for name, eps, epochs in (
+            ("natural", 0.0, NATURAL_EPOCHS),
+            ("adversarially trained", EPS, ROBUST_EPOCHS),
+        ):
             watcher.training(name, len(samples))
             models[name] = train_digits(samples, eps=eps, epochs=epochs, seed=seed)
         return evaluate(
-            models, test, out, eps=EPS, attacks=_panel(), max_queries=MAX_QUERIES, early_stop=False, seed=seed,
-            arguments=arguments, overwrite=ours, watcher=watcher,
-        )  # fmt: skip
+            models,
+            test,
+            out,
+            eps=EPS,
+            attacks=_panel(),
+            max_queries=MAX_QUERIES,
+            early_stop=False,
+            seed=seed,
+            arguments=arguments,
+            overwrite=ours,
+            watcher=watcher,
+        )
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Run on one thread: for networks this small it is as fast, and sums then round alike on every number of cores."""
+    """Run on one thread: for networks this small it is as fast, and sums then round alike on
+    every number of cores.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -95,7 +109,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _panel() -> list[Attack]:
-    """One attack of every family, and torchattacks' PGD where it is installed and can be imported."""
+    """One attack of every family, and torchattacks' PGD where it is installed and can be
+    imported.
+    """
     panel = [find_attack(name, arguments) for name, arguments in PANEL.items()]
     if find_spec("torchattacks") is None:
         return panel
@@ -107,10 +123,11 @@ def _panel() -> list[Attack]:
 
 
 def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Module:
-    """Train the digits network: naturally with eps = 0, by Backward Smoothing within L-infinity radius eps otherwise.
+    """Train the digits network: naturally with eps = 0, by Backward Smoothing within L-infinity
+    radius eps otherwise.
 
-    Optimiser, rate, schedule and batch size are those of ``art-ext train --data digits``. No global random stream is
-    touched, and the same seed gives the same weights.
+    Optimiser, rate, schedule and batch size are those of ``art-ext train --data digits``. No global
+    random stream is touched, and the same seed gives the same weights.
 
     Raises:
         ImportError: without the extra ``train``.
@@ -119,8 +136,15 @@ def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Mod
     settings = DEFAULTS["digits"]
     model = make_network("digits-cnn", {}, seed)
     train(
-        model, (data.x, data.y), recipe, epochs=epochs, optimizer=settings.optimizer,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, schedule=settings.schedule,
-        batch_size=settings.batch_size, seed=seed,
-    )  # fmt: skip
+        model,
+        (data.x, data.y),
+        recipe,
+        epochs=epochs,
+        optimizer=settings.optimizer,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        batch_size=settings.batch_size,
+        seed=seed,
+    )
     return model.eval()

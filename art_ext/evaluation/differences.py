@@ -8,7 +8,8 @@ from typing import Any
 
 from art_ext.evaluation.table import radius
 
-PARTS = ("arguments", "identity", "plan")  # of run.json: what must agree for two runs to be the same
+# of run.json: what must agree for two runs to be the same
+PARTS = ("arguments", "identity", "plan")
 PLACES = ("weights", "path")  # where model and data lie: the identity tells what they hold
 LONGEST = 60  # letters of a value that a message shows
 
@@ -22,13 +23,19 @@ def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     """
     if all(_compared(given, part) == _compared(found, part) for part in PARTS):
         return []
-    commands = [*_phrase("command", *(_part(run, "arguments").get("command") for run in (given, found)))]
+    commands = [
+        *_phrase("command", *(_part(run, "arguments").get("command") for run in (given, found)))
+    ]
     if commands:  # then nothing else compares
         return commands
     phrases = [
-        *_of_samples(given, found), *_of_models(given, found), *_of_arguments(given, found),
-        *_phrase("version of art-ext", *(_part(run, "identity").get("art-ext") for run in (given, found))),
-    ]  # fmt: skip
+        *_of_samples(given, found),
+        *_of_models(given, found),
+        *_of_arguments(given, found),
+        *_phrase(
+            "version of art-ext", *(_part(run, "identity").get("art-ext") for run in (given, found))
+        ),
+    ]
     if not phrases:
         sizes = (_part(run, "plan").get("chunk_size") for run in (given, found))
         phrases = [*_phrase("chunk_size", *sizes)] or ["attacks: they are cut into other searches"]
@@ -40,12 +47,20 @@ def _part(run: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def _compared(run: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return {key: value for key, value in _part(run, part).items() if part != "arguments" or key not in PLACES}
+    return {
+        key: value
+        for key, value in _part(run, part).items()
+        if part != "arguments" or key not in PLACES
+    }
 
 
 def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
     """Samples that differ in their number, or else in themselves or their labels."""
-    number = [*_phrase("number of samples", *(_part(run, "plan").get("samples") for run in (given, found)))]
+    number = [
+        *_phrase(
+            "number of samples", *(_part(run, "plan").get("samples") for run in (given, found))
+        )
+    ]
     yield from number
     if not number and _part(given, "identity").get("data") != _part(found, "identity").get("data"):
         yield "data: other samples or labels there"
@@ -64,7 +79,9 @@ def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
 
 
 def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Options that differ; those that say what the samples and models are called are covered by these."""
+    """Options that differ; those that say what the samples and models are called are covered by
+    these.
+    """
     here, there = (_leaves(_compared(run, "arguments")) for run in (given, found))
     for name in dict.fromkeys([*here, *there]):
         if name not in ("models", "samples", "n"):

@@ -42,8 +42,8 @@ class Examples:
         index: positions in the data.
         originals: by position, the image (*S).
         labels: by position, its class.
-        found: by model and attack, in the order of the panel, what was found for each position; positions without an
-            adversarial are missing.
+        found: by model and attack, in the order of the panel, what was found for each position;
+            positions without an adversarial are missing.
     """
 
     index: list[int]
@@ -53,11 +53,13 @@ class Examples:
 
 
 def choose(y: Tensor, right: Tensor) -> Tensor:
-    """(K,) positions of at most six samples to show: classes take turns, the first sample of each comes first.
+    """(K,) positions of at most six samples to show: classes take turns, the first sample of each
+    comes first.
 
     Args:
         y: (N,) labels.
-        right: (N,) bool, classified correctly by every model; the others are shown only if there is none.
+        right: (N,) bool, classified correctly by every model; the others are shown only if there is
+            none.
     """
     candidates = right.nonzero().squeeze(1) if bool(right.any()) else torch.arange(len(y))
     labels = y[candidates]
@@ -65,12 +67,20 @@ def choose(y: Tensor, right: Tensor) -> Tensor:
     for label in labels.unique():
         members = labels == label
         turn[members] = torch.arange(int(members.sum()))
-    order = sorted(range(len(candidates)), key=list(zip(turn.tolist(), labels.tolist(), strict=True)).__getitem__)
+    order = sorted(
+        range(len(candidates)),
+        key=list(zip(turn.tolist(), labels.tolist(), strict=True)).__getitem__,
+    )
     return candidates[torch.tensor(order[:COLUMNS], dtype=torch.int64)]
 
 
 def keep_images(
-    model: Model, result: AttackResult, shown: Tensor, offset: int, settings: Settings, everything: bool
+    model: Model,
+    result: AttackResult,
+    shown: Tensor,
+    offset: int,
+    settings: Settings,
+    everything: bool,
 ) -> dict[str, Tensor]:
     """What a unit keeps of the images that it found: those of the samples to show, or all.
 
@@ -85,7 +95,8 @@ def keep_images(
         everything: whether to keep all adversarials.
 
     Returns:
-        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,); nothing if M is 0.
+        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,);
+        nothing if M is 0.
     """
     home = result.success.device
     images, distance = result.x_adv, result.distance
@@ -101,9 +112,12 @@ def keep_images(
     if bool(to_ask.any()):
         labels[to_ask] = _labels(model, images[rows[to_ask]], settings).to(home)
     kept = {
-        "index": rows + offset, "x_adv": images[rows], "label": labels,
-        "distance": distance[rows], "success": result.success[rows],
-    }  # fmt: skip
+        "index": rows + offset,
+        "x_adv": images[rows],
+        "label": labels,
+        "distance": distance[rows],
+        "success": result.success[rows],
+    }
     return {name: values.detach().cpu().contiguous() for name, values in kept.items()}
 
 
@@ -118,11 +132,15 @@ def gather(
     """The examples of a run from the images that its chunks and units kept.
 
     Args:
-        chunks: of each chunk ``index`` (M,), ``x`` (M, *S), ``y`` (M,), and bool (M,) ``right`` and ``shown``, the
-            candidates.
-        units: model, attack, and what ``keep_images`` returned; of several radii the last one is shown.
+        chunks: of each chunk ``index`` (M,), ``x`` (M, *S), ``y`` (M,), and bool (M,) ``right`` and
+            ``shown``, the candidates.
+        units: model, attack, and what ``keep_images`` returned; of several radii the last one is
+            shown.
     """
-    together = {name: torch.cat([chunk[name][chunk["shown"]] for chunk in chunks]) for name in ("index", "y", "right")}
+    together = {
+        name: torch.cat([chunk[name][chunk["shown"]] for chunk in chunks])
+        for name in ("index", "y", "right")
+    }
     chosen: list[int] = together["index"][choose(together["y"], together["right"])].tolist()
     originals: dict[int, Tensor] = {}
     labels: dict[int, int] = {}
@@ -135,6 +153,10 @@ def gather(
         mine = found.setdefault((model, attack), {})
         for row, position in enumerate(kept["index"].tolist() if kept else []):
             if position in chosen and int(kept["label"][row]) != UNASKED:
-                label, distance, success = (kept[name][row].item() for name in ("label", "distance", "success"))
-                mine[position] = Found(kept["x_adv"][row], int(label), float(distance), bool(success))
+                label, distance, success = (
+                    kept[name][row].item() for name in ("label", "distance", "success")
+                )
+                mine[position] = Found(
+                    kept["x_adv"][row], int(label), float(distance), bool(success)
+                )
     return Examples(chosen, originals, labels, found)

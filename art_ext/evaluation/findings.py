@@ -15,12 +15,15 @@ from art_ext.evaluation.table import counted, radius
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSED_SHARE = 0.05  # of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
+# of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
+MISSED_SHARE = 0.05
 SAMPLES_PER_CLASS = 5  # from that many on, every class should have turned up among the labels
 SPAN_SHARE = 0.5  # of the box: data that span no more were probably scaled for another one
 SMALL_EPS = 1e-3  # of the box's width
-EDGE_SHARE = 0.01  # of the values of the data: with more on the edge of the box, attacks in tanh space start slowly
-TANH_ITERATIONS = 400  # that such an attack needs: on MNIST C&W succeeds on 12, 25, 100 % after 50, 100, 400
+# of the values of the data: with more on the edge of the box, attacks in tanh space start slowly
+EDGE_SHARE = 0.01
+# that such an attack needs: on MNIST C&W succeeds on 12, 25, 100 % after 50, 100, 400
+TANH_ITERATIONS = 400
 LEVELS = ("warning", "info")
 INFO_FLAGS = ("square-better",)  # of AutoAttack: raised for sound models too
 
@@ -32,14 +35,17 @@ class Finding:
     """A warning that numbers of the run may be wrong, or an info that helps to read them.
 
     Attributes:
-        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``, ``"randomised"``,
-            ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``, ``"range"``, ``"training-mode"``,
-            ``"eps-unit"``, ``"few-iterations"`` or ``"autoattack:<flag>"``.
-        model: the model that it concerns; empty if it concerns the data or the settings, and so all models.
+        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
+            ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
+            ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"`` or
+            ``"autoattack:<flag>"``.
+        model: the model that it concerns; empty if it concerns the data or the settings, and so all
+            models.
         attack: the one attack that it concerns, if it is one.
         eps: radius, if it depends on one.
         message: what was found and what to do, for people.
-        indices: positions in the data set of the samples concerned, ascending; empty if none in particular.
+        indices: positions in the data set of the samples concerned, ascending; empty if none in
+            particular.
         ids: their 64-bit fingerprints, in the same order.
         count: how many samples it was found in, of ``samples``; both 0 for what is not counted.
         samples: how many were looked at.
@@ -66,10 +72,14 @@ class Finding:
         Runs of earlier versions have no level: all that they hold are warnings.
         """
         interval = plain["interval"]
-        return Finding(**{
-            **plain, "indices": tuple(plain["indices"]), "ids": tuple(plain["ids"]),
-            "interval": None if interval is None else (interval[0], interval[1]),
-        })  # fmt: skip
+        return Finding(
+            **{
+                **plain,
+                "indices": tuple(plain["indices"]),
+                "ids": tuple(plain["ids"]),
+                "interval": None if interval is None else (interval[0], interval[1]),
+            }
+        )
 
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
@@ -78,46 +88,75 @@ def in_order(found: Iterable[Finding]) -> list[Finding]:
 
 
 def to_json(found: Iterable[Finding]) -> str:
-    """The content of ``warnings.json``: a list of objects with the attributes of :class:`Finding`."""
-    return json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The content of ``warnings.json``: a list of objects with the attributes of
+    :class:`Finding`.
+    """
+    return (
+        json.dumps(
+            [asdict(finding) for finding in found], indent=2, ensure_ascii=False, allow_nan=False
+        )
+        + "\n"
+    )
 
 
 def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
     """The findings of a run, warnings before infos.
 
-    ``missed-by-gradients`` (info): samples that an attack with labels or scores broke within eps, and no attack with
-    gradients that was given them. The parts of AutoAttack count as attacks here. Not repeated where all of them are
-    in a ``falsely-robust``.
+    ``missed-by-gradients`` (info): samples that an attack with labels or scores broke within eps,
+    and no attack with gradients that was given them. The parts of AutoAttack count as attacks here.
+    Not repeated where all of them are in a ``falsely-robust``.
 
-    ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O those that they were
-    given and did not break while an attack with labels or scores did. Masked gradients hide adversarials from the
-    former only. But a plain PGD misses a few on sound models too, so O alone does not tell one from the other; nor does
-    the difference of the two kinds' success rates, as a long search comes close to the optimum on both. What does is
-    how much gradients find: reported is |O| > |G|, where they miss most of the breakable samples, and an O whose share
-    of all samples is above 5 % beyond chance (the lower end of its interval). Both are the same in a cascade, which
-    gives the other attacks the survivors only, and for independent attacks.
+    ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O
+    those that they were given and did not break while an attack with labels or scores did. Masked
+    gradients hide adversarials from the former only. But a plain PGD misses a few on sound models
+    too, so O alone does not tell one from the other; nor does the difference of the two kinds'
+    success rates, as a long search comes close to the optimum on both. What does is how much
+    gradients find: reported is |O| > |G|, where they miss most of the breakable samples, and an O
+    whose share of all samples is above 5 % beyond chance (the lower end of its interval). Both are
+    the same in a cascade, which gives the other attacks the survivors only, and for independent
+    attacks.
 
     Args:
         records: of the run, finished or not.
         run: its ``run.json``.
-        facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`, and those of AutoAttack on each
-            chunk: the raised flags as ``{"autoattack": [{"name", "detail"}, ...]}``, and the positions that each part
-            broke as ``{"attack", "eps", "parts": [[name, positions], ...]}``, parts in their order.
+        facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`, and those of
+            AutoAttack on each chunk: the raised flags as ``{"autoattack": [{"name", "detail"},
+            ...]}``, and the positions that each part broke as ``{"attack", "eps", "parts": [[name,
+            positions], ...]}``, parts in their order.
     """
     ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
-    found = [finding for model, parts in facts.items() for finding in _classes(model, parts, records, run)]
+    found = [
+        finding
+        for model, parts in facts.items()
+        for finding in _classes(model, parts, records, run)
+    ]
     found += _by_access(records, run, ids, facts)
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
     probed = [part for parts in facts.values() for part in parts if "samples" in part]
-    found = [*found, *_range(probed, run["settings"]), *_eps_units(run), *_few_iterations(probed, run)]
+    found = [
+        *found,
+        *_range(probed, run["settings"]),
+        *_eps_units(run),
+        *_few_iterations(probed, run),
+    ]
     return in_order(found)
 
 
-def _counted(kind: str, model: str, message: str, count: int, samples: int, **where: Any) -> Finding:
+def _counted(
+    kind: str, model: str, message: str, count: int, samples: int, **where: Any
+) -> Finding:
     where = {"attack": None, "eps": None, **where}
-    return Finding(kind, model, message=message, count=count, samples=samples, interval=wilson(count, samples), **where)
+    return Finding(
+        kind,
+        model,
+        message=message,
+        count=count,
+        samples=samples,
+        interval=wilson(count, samples),
+        **where,
+    )
 
 
 def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any]:
@@ -129,7 +168,9 @@ def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any
 def _classes(
     model: str, parts: Sequence[Mapping[str, Any]], records: pd.DataFrame, run: Mapping[str, Any]
 ) -> list[Finding]:
-    """Signs that the labels do not number the classes as the model does: chance-level accuracy, another width."""
+    """Signs that the labels do not number the classes as the model does: chance-level accuracy,
+    another width.
+    """
     rows = records[records["model"] == model].drop_duplicates("index")
     if rows.empty:
         return []
@@ -140,7 +181,9 @@ def _classes(
     classes = width or max(len(names or ()), largest + 1, int(rows["clean_prediction"].max()) + 1)
     correct = int((rows["clean_prediction"] == rows["label"]).sum())
     message = chance_warning(correct, rows["label"].value_counts().tolist(), classes)
-    found = [] if message is None else [_counted("chance-level", model, message, correct, len(rows))]
+    found = (
+        [] if message is None else [_counted("chance-level", model, message, correct, len(rows))]
+    )
     if width is None:
         return found
     if names is not None and len(names) != width:
@@ -149,7 +192,10 @@ def _classes(
         differs = f"the largest label of {len(rows)} samples is {largest}"
     else:
         return found
-    message = f"the model has {width} classes, but {differs}: do both number the same classes in the same order?"
+    message = (
+        f"the model has {width} classes, but {differs}: do both number the same classes in the same"
+        " order?"
+    )
     return [*found, Finding("classes", model, None, None, message)]
 
 
@@ -158,7 +204,9 @@ def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
     differentiated = set(records.loc[records["gradients"] > 0, "attack"])
     asks = {name: attack.get("asks", "unknown") for name, attack in run["attacks"].items()}
     known = {name for name, what in asks.items() if what == "gradients"}
-    return known | {name for name, what in asks.items() if what == "unknown" and name in differentiated}
+    return known | {
+        name for name, what in asks.items() if what == "unknown" and name in differentiated
+    }
 
 
 def _by_access(
@@ -171,7 +219,9 @@ def _by_access(
         parts = parts_of(facts.get(str(model), ()))
         samples = rows["index"].nunique()
         for eps in sorted(rows["eps"].unique()):
-            grave = _falsely_robust(str(model), eps, successes_within(rows, eps, with_gradients, {}), samples, ids)
+            grave = _falsely_robust(
+                str(model), eps, successes_within(rows, eps, with_gradients, {}), samples, ids
+            )
             found += grave
             single = successes_within(rows, eps, with_gradients, parts)
             if not single.missed <= {index for finding in grave for index in finding.indices}:
@@ -183,12 +233,15 @@ def _falsely_robust(
     model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
 ) -> list[Finding]:
     missed, names = successes.missed, successes.finders
-    if len(missed) <= len(successes.gradients) and not (missed and wilson(len(missed), samples)[0] > MISSED_SHARE):
+    if len(missed) <= len(successes.gradients) and not (
+        missed and wilson(len(missed), samples)[0] > MISSED_SHARE
+    ):
         return []
     message = (
-        f"at eps {radius(eps)} attacks with gradients broke {counted(len(successes.gradients), 'sample')}, and "
-        f"{', '.join(names)} broke {len(missed)} that they did not: the gradients may be masked, so take the worst "
-        "case over all attacks, and give those that ask for labels or scores a larger budget"
+        f"at eps {radius(eps)} attacks with gradients broke"
+        f" {counted(len(successes.gradients), 'sample')}, and {', '.join(names)} broke"
+        f" {len(missed)} that they did not: the gradients may be masked, so take the worst case"
+        " over all attacks, and give those that ask for labels or scores a larger budget"
     )
     return [_missed("falsely-robust", model, eps, message, successes, samples, ids)]
 
@@ -197,36 +250,50 @@ def _missed_by_gradients(
     model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
 ) -> Finding:
     message = (
-        f"at eps {radius(eps)} {', '.join(successes.finders)} broke {counted(len(successes.missed), 'sample')} that no "
-        "attack with gradients broke. A few are usual on sound models too: report the worst case over all attacks"
+        f"at eps {radius(eps)} {', '.join(successes.finders)} broke"
+        f" {counted(len(successes.missed), 'sample')} that no attack with gradients broke. A few"
+        " are usual on sound models too: report the worst case over all attacks"
     )
-    return _missed("missed-by-gradients", model, eps, message, successes, samples, ids, level="info")
+    return _missed(
+        "missed-by-gradients", model, eps, message, successes, samples, ids, level="info"
+    )
 
 
 def _missed(
-    kind: str, model: str, eps: float, message: str, successes: Successes, samples: int, ids: Mapping[int, int],
+    kind: str,
+    model: str,
+    eps: float,
+    message: str,
+    successes: Successes,
+    samples: int,
+    ids: Mapping[int, int],
     **more: Any,
-) -> Finding:  # fmt: skip
+) -> Finding:
     """A finding on the samples that attacks with gradients missed."""
     missed, names = successes.missed, successes.finders
     where = {"attack": names[0] if len(names) == 1 else None, "eps": float(eps)}
-    return _counted(kind, model, message, len(missed), samples, **where, **_placed(missed, ids), **more)
+    return _counted(
+        kind, model, message, len(missed), samples, **where, **_placed(missed, ids), **more
+    )
 
 
-_UNSTEADY = {  # by kind, the messages for answers that change; the facts of the probe have the same names
+# by kind, the messages for answers that change; the facts of the probe have the same names
+_UNSTEADY = {
     "randomised": (
-        "the same samples, evaluated twice, got different answers: attacks must average over the randomness (EoT), "
-        "and results of RayS, ZOO and other search attacks do not hold"
+        "the same samples, evaluated twice, got different answers: attacks must average over the"
+        " randomness (EoT), and results of RayS, ZOO and other search attacks do not hold"
     ),
     "batch-dependent": (
-        "the answers change with the other samples of a batch, as with BatchNorm without running statistics, "
-        "centring by the batch or attention over it: verdicts hold for the batch that they were found in. Make the "
-        "model treat its rows independently"
+        "the answers change with the other samples of a batch, as with BatchNorm without running"
+        " statistics, centring by the batch or attention over it: verdicts hold for the batch that"
+        " they were found in. Make the model treat its rows independently"
     ),
 }
 
 
-def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
+def _of_model(
+    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
+) -> list[Finding]:
     """What the probes of one model's chunks found."""
     found = []
     repeated = sum(part["repeated"] for part in parts)
@@ -239,37 +306,48 @@ def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, 
     unequal = sum(part.get("unnormalised", 0) for part in parts)
     if unequal:
         message = (
-            "the probabilities do not sum to 1, as those of independent sigmoids: losses take them for the "
-            "probabilities of classes that exclude each other. Hand over the logits"
+            "the probabilities do not sum to 1, as those of independent sigmoids: losses take them"
+            " for the probabilities of classes that exclude each other. Hand over the logits"
         )
-        found.append(_counted("probabilities", model, message, unequal, sum(part["samples"] for part in parts)))
+        found.append(
+            _counted(
+                "probabilities", model, message, unequal, sum(part["samples"] for part in parts)
+            )
+        )
     samples, vectors = (sum(part[key] for part in parts) for key in ("samples", "probabilities"))
     if 2 * vectors > samples:  # a row of logits may be one by chance
         message = (
-            "the answers are probabilities although logits were announced, which flattens losses and margins: hand "
-            "over the logits, or say outputs='probabilities'"
+            "the answers are probabilities although logits were announced, which flattens losses"
+            " and margins: hand over the logits, or say outputs='probabilities'"
         )
         found.append(_counted("probabilities", model, message, vectors, samples))
     found += _zero_gradients(model, [part for part in parts if "zero_gradients" in part], ids)
     if any(part["training"] for part in parts):
         message = (
-            "the model was handed over in training mode and attacked in eval mode: call model.eval() before any "
-            "evaluation elsewhere, or dropout and batch statistics will change its answers"
+            "the model was handed over in training mode and attacked in eval mode: call"
+            " model.eval() before any evaluation elsewhere, or dropout and batch statistics will"
+            " change its answers"
         )
         found.append(Finding("training-mode", model, None, None, message))
     return found
 
 
-def _zero_gradients(model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[Finding]:
+def _zero_gradients(
+    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
+) -> list[Finding]:
     zero = [index for part in parts for index in part["zero_gradients"]]
     if not zero:
         return []
     reasons = [part["not_differentiable"] for part in parts if part["not_differentiable"]]
     what = (
-        f"the model's scores cannot be differentiated ({reasons[0]})" if reasons
+        f"the model's scores cannot be differentiated ({reasons[0]})"
+        if reasons
         else "the gradient of the margin is zero everywhere at correctly classified samples"
-    )  # fmt: skip
-    message = f"{what}: attacks with gradients are blind there; add rays and art:SquareAttack with a large budget"
+    )
+    message = (
+        f"{what}: attacks with gradients are blind there; add rays and art:SquareAttack with a"
+        " large budget"
+    )
     judged = sum(part["differentiated"] for part in parts)
     return [_counted("zero-gradients", model, message, len(zero), judged, **_placed(zero, ids))]
 
@@ -285,7 +363,9 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
     found = []
     for (name, eps), details in raised.items():
         level = "info" if name in INFO_FLAGS else "warning"
-        found.append(Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details), level=level))
+        found.append(
+            Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details), level=level)
+        )
     return found
 
 
@@ -298,49 +378,63 @@ def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> l
     if highest - lowest > SPAN_SHARE * (upper - lower):
         return []
     what = (
-        f"every value of the data is {lowest:g}" if lowest == highest
+        f"every value of the data is {lowest:g}"
+        if lowest == highest
         else f"the data span [{lowest:g}, {highest:g}] of the box [{lower:g}, {upper:g}]"
-    )  # fmt: skip
+    )
     message = f"{what}: check that data, clip_values and the model's preprocessing are in one scale"
     return [Finding("range", "", None, None, message)]
 
 
 def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[Finding]:
-    """Attacks in tanh space that are too short to leave the edge of the box, where the slope of tanh is 1e-6."""
+    """Attacks in tanh space that are too short to leave the edge of the box, where the slope of
+    tanh is 1e-6.
+    """
     values, on_box = (sum(part.get(name, 0) for part in parts) for name in ("values", "on_box"))
     if on_box <= EDGE_SHARE * values:
         return []
     return [
         Finding(
-            "few-iterations", "", name, None,
-            f"{name} starts at the edge of the box in {100 * on_box / values:.0f} % of the values, where tanh hardly "
-            f"moves, and makes at most {counted(attack['tanh_iterations'], 'iteration')} there: it needs several "
-            f"hundred. Give it max_iter >= {TANH_ITERATIONS} and the budget for that, or run ead, or zoo without "
-            "use_tanh",
+            "few-iterations",
+            "",
+            name,
+            None,
+            f"{name} starts at the edge of the box in {100 * on_box / values:.0f} % of the values,"
+            " where tanh hardly moves, and makes at most"
+            f" {counted(attack['tanh_iterations'], 'iteration')} there: it needs several hundred."
+            f" Give it max_iter >= {TANH_ITERATIONS} and the budget for that, or run ead, or zoo"
+            " without use_tanh",
         )
         for name, attack in run["attacks"].items()
         if attack.get("tanh_iterations") is not None and attack["tanh_iterations"] < TANH_ITERATIONS
-    ]  # fmt: skip
+    ]
 
 
 def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
     """Radii that cannot be meant in the units of the box.
 
-    With D coordinates and sides of length w the box measures w, w sqrt(D) and w D in L-inf, L2 and L1. Above half of
-    that a ball around the middle holds the whole box. Below w / 1000 in L-inf nothing is left of it in 8-bit images; in
-    the other norms, where a perturbation may sit on one coordinate or on all, the bound is the geometric mean of both.
+    With D coordinates and sides of length w the box measures w, w sqrt(D) and w D in L-inf, L2 and
+    L1. Above half of that a ball around the middle holds the whole box. Below w / 1000 in L-inf
+    nothing is left of it in 8-bit images; in the other norms, where a perturbation may sit on one
+    coordinate or on all, the bound is the geometric mean of both.
     """
     settings = run["settings"]
     lower, upper = settings["clip_values"]
     width = upper - lower
-    spread = math.prod(run["data"]["shape"]) ** {"linf": 0.0, "l2": 0.5, "l1": 1.0}[settings["norm"]]
+    spread = (
+        math.prod(run["data"]["shape"]) ** {"linf": 0.0, "l2": 0.5, "l1": 1.0}[settings["norm"]]
+    )
     low, high = SMALL_EPS * width * math.sqrt(spread), width * spread / 2
     return [
         Finding(
-            "eps-unit", "", None, eps,
-            f"eps {radius(eps)} in {settings['norm']} is {'large' if eps > high else 'small'} for the box "
-            f"[{lower:g}, {upper:g}], in which {low:.2g} to {high:.2g} make sense: give it in the units of x, such as "
-            "8/255 for images in [0, 1]",
+            "eps-unit",
+            "",
+            None,
+            eps,
+            f"eps {radius(eps)} in {settings['norm']} is {'large' if eps > high else 'small'} for"
+            f" the box [{lower:g}, {upper:g}], in which {low:.2g} to {high:.2g} make sense: give it"
+            " in the units of x, such as 8/255 for images in [0, 1]",
         )
-        for eps in settings["eps"] if not low <= eps <= high
-    ]  # fmt: skip
+        for eps in settings["eps"]
+        if not low <= eps <= high
+    ]

@@ -26,8 +26,8 @@ class Outcome:
         rows: the table.
         records: one row per sample, model, attack and eps.
         warnings: the findings, warnings before infos.
-        missing: units that other processes have not finished; where there are any, there is no report yet, and rows
-            and records are those of the finished ones.
+        missing: units that other processes have not finished; where there are any, there is no
+            report yet, and rows and records are those of the finished ones.
         verdicts: the worst case of each model; none while units are missing.
     """
 
@@ -53,32 +53,53 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
     there = [unit for unit in units if folder.holds(unit)]
     records = folder.join(there)
     if len(there) < len(units):
-        return Outcome(folder.path, summarise(records, folder.run), records, missing=len(units) - len(there))
+        return Outcome(
+            folder.path, summarise(records, folder.run), records, missing=len(units) - len(there)
+        )
     from art_ext.evaluation.report import write_report
 
     folder.write(RECORDS, parquet_of(records))
-    known = {} if "seconds" in folder.run else {"seconds": None if seconds is None else round(seconds, 3)}
-    run = {**folder.run, **known, "records": len(records), "clean_accuracy": _clean_accuracy(records)}
+    known = (
+        {}
+        if "seconds" in folder.run
+        else {"seconds": None if seconds is None else round(seconds, 3)}
+    )
+    run = {
+        **folder.run,
+        **known,
+        "records": len(records),
+        "clean_accuracy": _clean_accuracy(records),
+    }
     warnings = findings(records, run, _facts(folder))
     run["warnings"] = [asdict(finding) for finding in warnings]
     rows = summarise(records, run)
     found = verdicts(records, run)
     run["verdict"] = [asdict(verdict) for verdict in found]
     write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
-    folder.finish(**{name: run[name] for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")})
+    folder.finish(
+        **{
+            name: run[name]
+            for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")
+        }
+    )
     return Outcome(folder.path, rows, records, warnings, verdicts=found)
 
 
 def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
     right = records["clean_prediction"] == records["label"]
-    return {str(model): float(share) for model, share in right.groupby(records["model"], sort=False).mean().items()}
+    return {
+        str(model): float(share)
+        for model, share in right.groupby(records["model"], sort=False).mean().items()
+    }
 
 
 def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
     """By model, the facts of each chunk, and those of attacks that told any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
     for number in range(len(folder.chunks)):
-        for model, found in json.loads(folder.file(chunk_name(number), "json").read_text(encoding="utf-8")).items():
+        for model, found in json.loads(
+            folder.file(chunk_name(number), "json").read_text(encoding="utf-8")
+        ).items():
             facts.setdefault(model, []).append(found)
     for unit in folder.units():
         if folder.file(unit.name, "json").exists():

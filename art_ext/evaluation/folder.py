@@ -1,9 +1,10 @@
 """The folder of a run: who may write into it, and files that are whole at any moment.
 
-``run.json`` says what is run, and in which units: one search of one attack on one model, over one chunk of samples.
-Each unit that ends leaves files of its own in ``chunks``, written atomically, so that any process may work on any unit,
-a killed run keeps what it finished, and folders of several machines unite. ``records.parquet`` joins all units in the
-order of the plan, one row per sample, model, attack and eps; it is written when the last one is there.
+``run.json`` says what is run, and in which units: one search of one attack on one model, over one
+chunk of samples. Each unit that ends leaves files of its own in ``chunks``, written atomically, so
+that any process may work on any unit, a killed run keeps what it finished, and folders of several
+machines unite. ``records.parquet`` joins all units in the order of the plan, one row per sample,
+model, attack and eps; it is written when the last one is there.
 """
 
 from __future__ import annotations
@@ -26,21 +27,45 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOOL = "art-ext"
-# 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column attacked;
-# 5: nearest_distance for what distance held, distance and distortions of x_adv
+# 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column
+# attacked; 5: nearest_distance for what distance held, distance and distortions of x_adv
 FORMAT = 5
 READABLE = (4, 5)
-RUN, RECORDS, REPORT, WARNINGS, CHUNKS = "run.json", "records.parquet", "index.html", "warnings.json", "chunks"
+RUN, RECORDS, REPORT, WARNINGS, CHUNKS = (
+    "run.json",
+    "records.parquet",
+    "index.html",
+    "warnings.json",
+    "chunks",
+)
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 OWN = (RUN, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS)
 COLUMNS = (
-    "index", "id", "model", "attack", "eps", "label", "target", "clean_prediction", "attacked", "success",
-    "already_adversarial", "distance", "nearest_distance", *DISTORTIONS, "queries", "queries_to_success", "gradients",
-    "wasted_rows", "seconds",
-)  # fmt: skip
-COLUMNS_OF_FORMAT_4 = tuple(name for name in COLUMNS if name not in ("nearest_distance", *DISTORTIONS))
+    "index",
+    "id",
+    "model",
+    "attack",
+    "eps",
+    "label",
+    "target",
+    "clean_prediction",
+    "attacked",
+    "success",
+    "already_adversarial",
+    "distance",
+    "nearest_distance",
+    *DISTORTIONS,
+    "queries",
+    "queries_to_success",
+    "gradients",
+    "wasted_rows",
+    "seconds",
+)
+COLUMNS_OF_FORMAT_4 = tuple(
+    name for name in COLUMNS if name not in ("nearest_distance", *DISTORTIONS)
+)
 
 
 def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -64,7 +89,8 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
     if run.get("format") not in READABLE:
         wanted = " or ".join(map(str, READABLE))
         raise ValueError(
-            f"{folder} holds a run of format {run.get('format')}, wanted {wanted}: evaluate it again in a new folder"
+            f"{folder} holds a run of format {run.get('format')}, wanted {wanted}: evaluate it"
+            " again in a new folder"
         )
     return RunFolder(folder, run)
 
@@ -87,7 +113,9 @@ class Unit:
     samples: tuple[int, int]
 
 
-def plan(samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple[float, ...]]]) -> dict[str, Any]:
+def plan(
+    samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple[float, ...]]]
+) -> dict[str, Any]:
     """The units of a run, as ``run.json`` has them.
 
     Args:
@@ -96,9 +124,13 @@ def plan(samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple
         searches: model, attack and radii, in the order in which they run.
     """
     return {
-        "samples": samples, "chunk_size": chunk_size,
-        "searches": [{"model": model, "attack": attack, "radii": list(radii)} for model, attack, radii in searches],
-    }  # fmt: skip
+        "samples": samples,
+        "chunk_size": chunk_size,
+        "searches": [
+            {"model": model, "attack": attack, "radii": list(radii)}
+            for model, attack, radii in searches
+        ],
+    }
 
 
 def parquet_of(rows: pd.DataFrame) -> bytes:
@@ -123,16 +155,16 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ValueError(
-            f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same command again; "
-            "what it held is computed anew"
+            f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same"
+            " command again; what it held is computed anew"
         ) from error
 
 
 def upgraded(rows: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
     """Records with the columns of the present format.
 
-    In format 4 ``distance`` was that of the nearest adversarial for attacks that look for it. Their x_adv was not
-    measured: its distances are NaN, which stands for unknown.
+    In format 4 ``distance`` was that of the nearest adversarial for attacks that look for it. Their
+    x_adv was not measured: its distances are NaN, which stands for unknown.
 
     Args:
         rows: of this format or format 4.
@@ -167,14 +199,15 @@ class RunFolder:
         """Refuse a folder that is not free for this run; nothing in it is touched.
 
         Args:
-            overwrite: allow a folder with other things in it; only files with the names of ours are replaced.
+            overwrite: allow a folder with other things in it; only files with the names of ours are
+                replaced.
 
         Returns:
             whether it holds the beginning, or all, of this very run.
 
         Raises:
-            ValueError: if the folder holds anything but an earlier run of the same arguments, naming the differences,
-                or if the path is no folder.
+            ValueError: if the folder holds anything but an earlier run of the same arguments,
+                naming the differences, or if the path is no folder.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must name a folder, got the file {self.path}")
@@ -187,8 +220,8 @@ class RunFolder:
         earlier = read_run(self.path)
         if earlier is None:
             raise ValueError(
-                f"out must be a new or empty folder, or a run folder, but {self.path} holds other files: "
-                "choose another folder, or allow it with --overwrite"
+                f"out must be a new or empty folder, or a run folder, but {self.path} holds other"
+                " files: choose another folder, or allow it with --overwrite"
             )
         if earlier.get("format") != self.run.get("format", FORMAT):
             raise ValueError(
@@ -204,9 +237,11 @@ class RunFolder:
         return True
 
     def begin(self, overwrite: bool = False) -> None:
-        """Make the folder and its ``run.json``, or go on with what an earlier process of this run left there.
+        """Make the folder and its ``run.json``, or go on with what an earlier process of this run
+        left there.
 
-        With overwrite, an earlier run is kept in the hidden folder ``.previous-run`` until this one is complete.
+        With overwrite, an earlier run is kept in the hidden folder ``.previous-run`` until this one
+        is complete.
 
         Raises:
             ValueError: as ``check``.
@@ -218,14 +253,16 @@ class RunFolder:
                 self._put_aside()
             self.path.mkdir(parents=True, exist_ok=True)
             self.run = {"tool": TOOL, "format": FORMAT, "state": "running", **self.run}
-            self._write_run()  # first of all, since it tells other processes of this run that the folder is theirs too
+            # first of all, since it tells other processes of this run that the folder is theirs too
+            self._write_run()
         (self.path / CHUNKS).mkdir(exist_ok=True)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as complete, add what is known only now, and drop the run before it."""
         self.run = {**self.run, "state": "complete", **facts}
         self._write_run()
-        for leftover in (self.path / CHUNKS).glob(".*.tmp"):  # of processes that were killed while they wrote
+        # of processes that were killed while they wrote
+        for leftover in (self.path / CHUNKS).glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         if (self.path / PREVIOUS).is_dir():
             _clear(self.path / PREVIOUS)
@@ -248,7 +285,9 @@ class RunFolder:
         ]
 
     def file(self, name: str, kind: str) -> Path:
-        """Where a unit, or what is known of a chunk before any attack, has its file of that kind."""
+        """Where a unit, or what is known of a chunk before any attack, has its file of that
+        kind.
+        """
         return self.path / CHUNKS / f"{name}.{kind}"
 
     def holds(self, unit: Unit) -> bool:
@@ -256,7 +295,11 @@ class RunFolder:
         return self.file(unit.name, "parquet").exists()
 
     def write_unit(
-        self, unit: Unit, rows: pd.DataFrame, images: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
+        self,
+        unit: Unit,
+        rows: pd.DataFrame,
+        images: Mapping[str, Tensor],
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep what a unit found: images first, then facts as JSON, records last.
 
@@ -272,8 +315,12 @@ class RunFolder:
             self._keep(unit.name, "json", json.dumps(facts, allow_nan=False).encode("utf-8"))
         self._keep(unit.name, "parquet", content)
 
-    def write_chunk(self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
-        """Keep what is known of a chunk before any attack: facts as JSON, images of some samples."""
+    def write_chunk(
+        self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]
+    ) -> None:
+        """Keep what is known of a chunk before any attack: facts as JSON, images of some
+        samples.
+        """
         from safetensors.torch import save
 
         self._keep(chunk_name(number), "safetensors", save(dict(images)))
@@ -298,7 +345,8 @@ class RunFolder:
         )
         if not fits:
             raise ValueError(
-                f"{path} holds foreign records: wanted {unit.attack} on {unit.model} for samples {first} to {end - 1}"
+                f"{path} holds foreign records: wanted {unit.attack} on {unit.model} for samples"
+                f" {first} to {end - 1}"
             )
         return rows
 
@@ -323,7 +371,9 @@ class RunFolder:
 
     def write(self, name: str, content: bytes | str) -> None:
         """Put a file into the folder; it is the old one or the new one at any moment."""
-        write_atomically(self.path / name, content.encode("utf-8") if isinstance(content, str) else content)
+        write_atomically(
+            self.path / name, content.encode("utf-8") if isinstance(content, str) else content
+        )
 
     def _keep(self, name: str, kind: str, content: bytes) -> None:
         path = self.file(name, kind)
@@ -332,8 +382,8 @@ class RunFolder:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{error.strerror or error}: cannot write {path}. What had ended before stays; run the same command "
-                "again to go on",
+                f"{error.strerror or error}: cannot write {path}. What had ended before stays; run"
+                " the same command again to go on",
             ) from error
 
     def _plain(self) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from art_ext.core.oracle import Model
 
 
 def identity_of_model(model: Model) -> dict[str, Any]:
-    """The class of a model, and a digest of all its parameters and buffers; None for callables that have none."""
+    """The class of a model, and a digest of all its parameters and buffers; None for callables
+    that have none.
+    """
     if not isinstance(model, nn.Module):
         return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
     return {"class": type(model).__name__, "state": digest_of_state(model)}

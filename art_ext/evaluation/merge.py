@@ -14,9 +14,11 @@ from art_ext.files import write_atomically
 
 
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Outcome:
-    """Put the units of several folders of one run into one folder, and write the report if none is missing.
+    """Put the units of several folders of one run into one folder, and write the report if none is
+    missing.
 
-    A folder that lacks units can be completed: by the command of the run with ``--out`` naming it. The folders that are
+    A folder that lacks units can be completed: by the command of the run with ``--out`` naming it.
+        The folders that are
     united stay as they are.
 
     Args:
@@ -24,8 +26,9 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
         out: a new or empty folder, or one that an interrupted ``merge`` of the same folders left.
 
     Raises:
-        ValueError: if a folder is none, holds another run (the differences are named), records that are not of this
-            run, or units that another folder holds too, or if a file is damaged; out is not touched then.
+        ValueError: if a folder is none, holds another run (the differences are named), records that
+            are not of this run, or units that another folder holds too, or if a file is damaged;
+            out is not touched then.
         ImportError: without the extra ``report``.
     """
     require_report()
@@ -36,7 +39,9 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     for part in parts[1:]:
         changed = differences(first.run, part.run)
         if changed:
-            raise ValueError(f"{part.path} holds another run than {first.path} ({'; '.join(changed)})")
+            raise ValueError(
+                f"{part.path} holds another run than {first.path} ({'; '.join(changed)})"
+            )
     if Path(out).resolve() in {part.path.resolve() for part in parts}:
         raise ValueError(f"out must be another folder than those to merge, got {out}")
     owners = _owners(parts)
@@ -44,7 +49,8 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     target.begin()
     for unit, part in owners.items():
         for name in (chunk_name(target.chunks.index(unit.samples)), unit.name):
-            for kind in ("safetensors", "json", "parquet"):  # records last: they say that the unit is there
+            # records last: they say that the unit is there
+            for kind in ("safetensors", "json", "parquet"):
                 source = part.file(name, kind)
                 if source.exists():
                     write_atomically(target.file(name, kind), source.read_bytes())
@@ -62,14 +68,20 @@ def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
             if unit is None:
                 raise ValueError(f"{path} holds foreign records: the run has no such unit")
             rows = part.read_unit(unit)
-            for position, fingerprint in zip(rows["index"].tolist(), rows["id"].tolist(), strict=True):
+            for position, fingerprint in zip(
+                rows["index"].tolist(), rows["id"].tolist(), strict=True
+            ):
                 if ids.setdefault(position, fingerprint) != fingerprint:
-                    raise ValueError(f"{path} holds foreign records: sample {position} is another one than elsewhere")
+                    raise ValueError(
+                        f"{path} holds foreign records: sample {position} is another one than"
+                        " elsewhere"
+                    )
             if unit in owners:
                 first, end = unit.samples
                 raise ValueError(
-                    f"{owners[unit].path} and {part.path} overlap: both hold {unit.attack} on {unit.model} for samples "
-                    f"{first} to {end - 1}. Were both run with the same --shard?"
+                    f"{owners[unit].path} and {part.path} overlap: both hold {unit.attack} on"
+                    f" {unit.model} for samples {first} to {end - 1}. Were both run with the same"
+                    " --shard?"
                 )
             owners[unit] = part
     return owners

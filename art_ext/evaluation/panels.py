@@ -1,12 +1,11 @@
 """Panels: declared lists of attacks with their arguments, run as a cascade or independently.
 
-    mode = "cascade"                        # or "independent"
-    [[attack]]
-    attack = "auto_pgd"                     # one of ours, or a peer's, such as "torchattacks:PGD" or "autoattack"
-    [[attack]]
-    name = "fw_margin"                      # what records and tables call it; by default the attack
-    attack = "frank_wolfe"
-    arguments = { loss = "margin", step_size = "1/2" }
+mode = "cascade"                        # or "independent"
+[[attack]]
+attack = "auto_pgd"                     # one of ours, or a peer's, such as "torchattacks:PGD"
+or "autoattack" [[attack]] name = "fw_margin"                      # what records and tables
+call it; by default the attack attack = "frank_wolfe" arguments = { loss = "margin", step_size =
+"1/2" }
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class Panel:
 
     Attributes:
         name: of the panel.
-        mode: ``"cascade"``: each attack gets only the samples that those before it did not break, so the cheapest come
-            first; ``"independent"``: each gets all.
+        mode: ``"cascade"``: each attack gets only the samples that those before it did not break,
+            so the cheapest come first; ``"independent"``: each gets all.
         members: in the order in which they run.
     """
 
@@ -64,7 +63,9 @@ class Panel:
         check_choice("mode", self.mode, MODES)
         labels = [member.label for member in self.members]
         if not labels or len(set(labels)) < len(labels):
-            raise ValueError(f"a panel needs at least one attack, each with a name of its own, got {labels}")
+            raise ValueError(
+                f"a panel needs at least one attack, each with a name of its own, got {labels}"
+            )
         check_member_names(labels)
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
@@ -74,12 +75,15 @@ class Panel:
             arguments: by a member's name, what to give it besides or instead of its own arguments.
 
         Raises:
-            ValueError: for a name that is no member's, an unknown attack, or arguments that it does not take.
+            ValueError: for a name that is no member's, an unknown attack, or arguments that it does
+                not take.
             ImportError: if the toolkit of a peer is missing.
         """
         more = assign_arguments(arguments or {}, [member.label for member in self.members])
         return [
-            find_attack(member.attack, {**member.arguments, **more[member.label]}, member.name or None)
+            find_attack(
+                member.attack, {**member.arguments, **more[member.label]}, member.name or None
+            )
             for member in self.members
         ]
 
@@ -88,8 +92,8 @@ def check_member_names(names: Collection[str]) -> None:
     """Raise ValueError if a name is taken by the rows that sum up a panel."""
     if same_name(WORST_CASE, names) is not None:
         raise ValueError(
-            f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the panel in table.csv. "
-            "Choose another name"
+            f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the"
+            " panel in table.csv. Choose another name"
         )
 
 
@@ -106,7 +110,8 @@ def assign_arguments(
         own = same_name(name, names)
         if own is None:
             raise ValueError(
-                f"attack-args must name attacks of this run ({', '.join(names)}), got {name!r}{nearest(name, names)}"
+                f"attack-args must name attacks of this run ({', '.join(names)}), got"
+                f" {name!r}{nearest(name, names)}"
             )
         assigned[own] |= given
     return assigned
@@ -116,48 +121,59 @@ PANELS = {
     panel.name: panel
     for panel in (
         # a first look: seconds for a small network
-        Panel("quick", "cascade", (
-            Member("pgd", {"num_steps": 20, "stop_on_success": True}),
-            Member("frank_wolfe", {"loss": "margin"}),
-            Member("rays", {"max_queries": 200}),
-        )),
-        # what stands beside AutoAttack: two ascents that need no tuning, an attack without projection, one without
-        # gradients
-        Panel("standard", "cascade", (
-            Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
-            Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
-            Member("frank_wolfe", {"loss": "margin"}),
-            Member("rays", {"max_queries": 1500}),
-        )),
+        Panel(
+            "quick",
+            "cascade",
+            (
+                Member("pgd", {"num_steps": 20, "stop_on_success": True}),
+                Member("frank_wolfe", {"loss": "margin"}),
+                Member("rays", {"max_queries": 200}),
+            ),
+        ),
+        # what stands beside AutoAttack: two ascents that need no tuning, an attack without
+        # projection, one without gradients
+        Panel(
+            "standard",
+            "cascade",
+            (
+                Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
+                Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
+                Member("frank_wolfe", {"loss": "margin"}),
+                Member("rays", {"max_queries": 1500}),
+            ),
+        ),
         # for models whose gradients cannot be asked, or trusted
-        Panel("black-box", "cascade", (
-            Member("frank_wolfe_black_box"),
-            Member("nes"),
-            Member("rays"),
-        )),
+        Panel(
+            "black-box", "cascade", (Member("frank_wolfe_black_box"), Member("nes"), Member("rays"))
+        ),
         # the attacks of the papers with the papers' settings, each on all samples
-        Panel("paper", "independent", (
-            Member("fgsm"),
-            Member("pgd"),
-            Member("mi_fgsm"),
-            Member("frank_wolfe"),
-            Member("ai_fgsm"),
-            Member("hmcam"),
-            Member("ead"),
-            Member("frank_wolfe_black_box"),
-            Member("nes"),
-            Member("zoo"),
-            Member("rays"),
-        )),
+        Panel(
+            "paper",
+            "independent",
+            (
+                Member("fgsm"),
+                Member("pgd"),
+                Member("mi_fgsm"),
+                Member("frank_wolfe"),
+                Member("ai_fgsm"),
+                Member("hmcam"),
+                Member("ead"),
+                Member("frank_wolfe_black_box"),
+                Member("nes"),
+                Member("zoo"),
+                Member("rays"),
+            ),
+        ),
     )
-}  # fmt: skip
+}
 
 
 def find_panel(name: str | os.PathLike[str]) -> Panel:
     """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
     Raises:
-        ValueError: for an unknown name or file, or a file that declares no panel, naming what was found.
+        ValueError: for an unknown name or file, or a file that declares no panel, naming what was
+            found.
     """
     own = same_name(str(name), PANELS)
     if own is not None:
@@ -181,18 +197,23 @@ def _declared(path: Path) -> Panel:
     for entry in entries:
         _known(path, entry, ("name", "attack", "arguments"))
         if not isinstance(entry.get("attack"), str) or not isinstance(entry.get("name", ""), str):
-            raise ValueError(f"{path}: each [[attack]] needs attack = \"NAME\", got {entry!r}")
+            raise ValueError(f'{path}: each [[attack]] needs attack = "NAME", got {entry!r}')
         arguments = entry.get("arguments", {})
         if not isinstance(arguments, dict):
-            raise ValueError(f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}")
+            raise ValueError(
+                f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}"
+            )
         given = {key: read_value(one) for key, one in arguments.items()}
         members.append(Member(entry["attack"], given, entry.get("name", "")))
-    return Panel(str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members))
+    return Panel(
+        str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members)
+    )
 
 
 def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     unknown = sorted(set(table) - set(keys))
     if unknown:
         raise ValueError(
-            f"{path} must hold {', '.join(keys)} only, got {', '.join(unknown)}{nearest(unknown[0], keys)}"
+            f"{path} must hold {', '.join(keys)} only, got"
+            f" {', '.join(unknown)}{nearest(unknown[0], keys)}"
         )

@@ -1,7 +1,9 @@
-"""Attacks of torchattacks, ART and foolbox, and AutoAttack, beside ours: we check before and after, and count rows.
+"""Attacks of torchattacks, ART and foolbox, and AutoAttack, beside ours: we check before and after,
+and count rows.
 
-A peer does not say whose row it sends through the model, so the rows of a call are spread evenly over its samples; the
-sum is exact. Peers end by their own settings: ``max_queries`` does not bind them.
+A peer does not say whose row it sends through the model, so the rows of a call are spread evenly
+over its samples; the sum is exact. Peers end by their own settings: ``max_queries`` does not bind
+them.
 """
 
 from __future__ import annotations
@@ -35,13 +37,14 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     """A member of the panel made of a peer's class.
 
     Args:
-        name: ``torchattacks:CLASS``, ``art:CLASS`` (of ``art.attacks.evasion``), ``foolbox:CLASS`` (of
-            ``foolbox.attacks``), a class that can be given eps; or ``autoattack``.
-        arguments: of its constructor, besides what the settings say; of AutoAttack those of ``run_autoattack`` that
-            decide what it does.
+        name: ``torchattacks:CLASS``, ``art:CLASS`` (of ``art.attacks.evasion``), ``foolbox:CLASS``
+            (of ``foolbox.attacks``), a class that can be given eps; or ``autoattack``.
+        arguments: of its constructor, besides what the settings say; of AutoAttack those of
+            ``run_autoattack`` that decide what it does.
 
     Raises:
-        ValueError: for an unknown toolkit or class, a class that takes no eps, or arguments that it does not take.
+        ValueError: for an unknown toolkit or class, a class that takes no eps, or arguments that it
+            does not take.
         ImportError: if the toolkit is not installed or cannot be imported.
     """
     if name == "autoattack":
@@ -50,7 +53,8 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     prefix = same_name(given, _TOOLKITS)
     if prefix is None:
         raise ValueError(
-            f"a peer's attack must be given as {' or '.join(_FORMS)}, got {name!r}{nearest(given, _TOOLKITS)}"
+            f"a peer's attack must be given as {' or '.join(_FORMS)}, got"
+            f" {name!r}{nearest(given, _TOOLKITS)}"
         )
     toolkit = _TOOLKITS[prefix]
     kind_name, kind = _find(toolkit, kind_name, name)
@@ -60,26 +64,38 @@ def peer_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
     aims = toolkit.aims(parameters)
     compares_four = prefix == "torchattacks" and kind_name in ("APGDT", "AutoAttack")
 
-    def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
+    def run(
+        model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback
+    ) -> AttackResult:
         return _Run(name, toolkit, kind, arguments, model, x, eps, settings, callback).result(goal)
 
     return Attack(
-        name, run, nearest=False, minimises=toolkit.minimises(kind), arguments=arguments, checks_first=True,
-        about=f"{name} is the attack of that toolkit, on the correctly classified samples in calls of one batch. A "
-        "wrapper counts the rows that it sends forward and backward; they are spread evenly over the samples of a "
-        "call, since a peer does not say whose row it is. Our clean check before and our check of the outcome after "
-        "are one query each.",
+        name,
+        run,
+        nearest=False,
+        minimises=toolkit.minimises(kind),
+        arguments=arguments,
+        checks_first=True,
+        about=(
+            f"{name} is the attack of that toolkit, on the correctly classified samples in calls of"
+            " one batch. A wrapper counts the rows that it sends forward and backward; they are"
+            " spread evenly over the samples of a call, since a peer does not say whose row it is."
+            " Our clean check before and our check of the outcome after are one query each."
+        ),
         no_targets="" if aims else f"{name} has no parameter 'targeted'",
         check_classes=functools.partial(_check_four_classes, name) if compares_four else None,
-    )  # fmt: skip
+    )
 
 
 def _check_four_classes(name: str, classes: int) -> None:
-    """Raise ValueError for a model of fewer than 4 classes, for whose scores there is no targeted DLR loss."""
+    """Raise ValueError for a model of fewer than 4 classes, for whose scores there is no
+    targeted DLR loss.
+    """
     if classes < 4:
         raise ValueError(
-            f"{name} needs a model of at least 4 classes, since its DLR loss compares the third and fourth score, got "
-            f"{classes}: use torchattacks:APGD and torchattacks:FAB, or --panel standard"
+            f"{name} needs a model of at least 4 classes, since its DLR loss compares the third and"
+            f" fourth score, got {classes}: use torchattacks:APGD and torchattacks:FAB, or --panel"
+            " standard"
         )
 
 
@@ -89,26 +105,47 @@ def _autoattack(arguments: Mapping[str, Any]) -> Attack:
     from art_ext.adapters.autoattack import listed_attacks, run_autoattack
 
     own = ("version", "attacks", "adjust", "backend")
-    check_arguments("autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own})
+    check_arguments(
+        "autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own}
+    )
 
-    def run(model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback) -> AttackResult:
+    def run(
+        model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback
+    ) -> AttackResult:
         return run_autoattack(
-            model, x, goal, eps=eps, norm=settings.norm, outputs=settings.outputs, clip_values=settings.clip_values,
-            batch_size=settings.batch_size, chunk_size=max(1, len(x)), seed=settings.seed, device=settings.device,
-            callback=callback, **arguments,
-        )  # fmt: skip
+            model,
+            x,
+            goal,
+            eps=eps,
+            norm=settings.norm,
+            outputs=settings.outputs,
+            clip_values=settings.clip_values,
+            batch_size=settings.batch_size,
+            chunk_size=max(1, len(x)),
+            seed=settings.seed,
+            device=settings.device,
+            callback=callback,
+            **arguments,
+        )
 
     version = arguments.get("version", "standard")
     runs = listed_attacks(arguments.get("attacks")) or OF_VERSION.get(str(version), ())
     return Attack(
-        "autoattack", run, nearest=False, arguments=arguments, checks_first=True,
+        "autoattack",
+        run,
+        nearest=False,
+        arguments=arguments,
+        checks_first=True,
         check_classes=functools.partial(check_classes_for, runs),
-        about="AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags what makes its "
-        "numbers doubtful. A wrapper counts the rows of each attack; they are spread evenly over the samples that it "
-        "runs on. Our clean check before and our check of each outcome are one query each. Its apgd-t and fab-t aim "
-        "at min(9, K - 1) of a model's K classes (in L1, apgd-t at min(5, K - 1)).",
+        about=(
+            "AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags"
+            " what makes its numbers doubtful. A wrapper counts the rows of each attack; they are"
+            " spread evenly over the samples that it runs on. Our clean check before and our check"
+            " of each outcome are one query each. Its apgd-t and fab-t aim at min(9, K - 1) of a"
+            " model's K classes (in L1, apgd-t at min(5, K - 1))."
+        ),
         no_targets="AutoAttack aims at every class by itself",
-    )  # fmt: skip
+    )
 
 
 # ---- the toolkits
@@ -126,11 +163,12 @@ class _Toolkit:
         base: module and name of the class that all attacks descend from.
         install: what brings it.
         takes_eps: whether a class can be told the radius.
-        norm: which norm's ball a class fills, where the settings ask for one; the same one if it can fill that too.
+        norm: which norm's ball a class fills, where the settings ask for one; the same one if it
+            can fill that too.
         aims: whether a class with these parameters may be targeted.
         minimises: whether a class is a minimum-norm attack.
-        craft: from (run, network, x, goal, classes) to the tensors that x (M, *S) ended at; makes the attack only, and
-            returns x, if there are no samples.
+        craft: from (run, network, x, goal, classes) to the tensors that x (M, *S) ended at; makes
+            the attack only, and returns x, if there are no samples.
     """
 
     module: str
@@ -140,7 +178,8 @@ class _Toolkit:
     norm: Callable[[type, str], str]
     aims: Callable[[Mapping[str, Any]], bool]
     craft: Craft
-    minimises: Callable[[type], bool] = lambda kind: False  # of classes that fill a ball of radius eps
+    # of classes that fill a ball of radius eps
+    minimises: Callable[[type], bool] = lambda kind: False
 
     def load(self) -> tuple[ModuleType, type]:
         """The module and the base class.
@@ -156,7 +195,8 @@ class _Toolkit:
             return module, getattr(importlib.import_module(self.base[0]), self.base[1])
         except Exception as error:  # whatever a half-built extension raises
             raise ImportError(
-                f"{package} is installed but cannot be imported (`art-ext doctor` says more): {error}"
+                f"{package} is installed but cannot be imported (`art-ext doctor` says more):"
+                f" {error}"
             ) from error
 
 
@@ -169,9 +209,13 @@ def _find(toolkit: _Toolkit, kind_name: str, name: str) -> tuple[str, type]:
     }
     own = same_name(kind_name, known)
     if own is None:
-        raise ValueError(f"there is no attack {name!r} in {toolkit.module}{nearest(kind_name, known)}")
+        raise ValueError(
+            f"there is no attack {name!r} in {toolkit.module}{nearest(kind_name, known)}"
+        )
     if not toolkit.takes_eps(known[own]):
-        raise ValueError(f"{name} takes no eps: only attacks that work within a given eps can be evaluated")
+        raise ValueError(
+            f"{name} takes no eps: only attacks that work within a given eps can be evaluated"
+        )
     return own, known[own]
 
 
@@ -187,11 +231,17 @@ def _norm_by_name(kind: type, asked: str) -> str:
 
 
 def _norm_of_foolbox(kind: type, asked: str) -> str:
-    """What the class says or, where an object chooses, its name; without either the object is given the norm."""
+    """What the class says or, where an object chooses, its name; without either the object is
+    given the norm.
+    """
     if "constraint" in parameters_of(kind):  # HopSkipJump's word, which its class contradicts
         return asked if asked != "l1" else "linf or l2"
     order = getattr(getattr(kind, "distance", None), "p", None)
-    named = [f"l{mark}" for mark in ("inf", "2", "1", "0") if kind.__name__.lower().startswith(f"l{mark}")]
+    named = [
+        f"l{mark}"
+        for mark in ("inf", "2", "1", "0")
+        if kind.__name__.lower().startswith(f"l{mark}")
+    ]
     if order is not None:
         return f"l{order:g}"
     return named[0] if named else asked
@@ -203,9 +253,13 @@ def _minimises_in_foolbox(kind: type) -> bool:
     return issubclass(kind, MinimizationAttack)
 
 
-def _craft_torchattacks(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
+def _craft_torchattacks(
+    run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int
+) -> Tensor:
     if run.settings.clip_values != (0.0, 1.0):
-        raise ValueError(f"torchattacks knows no box but clip_values=(0, 1), got {run.settings.clip_values}")
+        raise ValueError(
+            f"torchattacks knows no box but clip_values=(0, 1), got {run.settings.clip_values}"
+        )
     norm, seed = run.settings.norm.capitalize(), run.settings.seed  # Linf, L2, L1
     attack = run.kind(network, **run.options(norm=norm, seed=seed, n_classes=classes))
     attack.set_device(x.device)  # it looks at the first parameter, and a callable has none
@@ -221,15 +275,23 @@ def _craft_art(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: 
     settings = run.settings
     norm = {"linf": np.inf, "l2": 2, "l1": 1}[settings.norm]
     classifier = PyTorchClassifier(
-        network, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=settings.clip_values,
+        network,
+        nn.CrossEntropyLoss(),
+        tuple(x.shape[1:]),
+        classes,
+        clip_values=settings.clip_values,
         device_type="cpu" if x.device.type == "cpu" else "gpu",
-    )  # fmt: skip
+    )
     aimed = settings.targeted is not None
-    attack = run.kind(classifier, **run.options(norm=norm, targeted=aimed, batch_size=settings.batch_size))
+    attack = run.kind(
+        classifier, **run.options(norm=norm, targeted=aimed, batch_size=settings.batch_size)
+    )
     if not len(x):
         return x
     one_hot = nn.functional.one_hot(goal, classes).float().cpu().numpy()
-    return torch.from_numpy(np.array(attack.generate(x.cpu().numpy(), one_hot), np.float32)).to(x.device)
+    return torch.from_numpy(np.array(attack.generate(x.cpu().numpy(), one_hot), np.float32)).to(
+        x.device
+    )
 
 
 def _craft_foolbox(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, classes: int) -> Tensor:
@@ -240,9 +302,12 @@ def _craft_foolbox(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, class
     if not len(x):
         return x
     aimed = run.settings.targeted is not None
-    criterion = (foolbox.criteria.TargetedMisclassification if aimed else foolbox.criteria.Misclassification)(goal)
+    criterion = (
+        foolbox.criteria.TargetedMisclassification if aimed else foolbox.criteria.Misclassification
+    )(goal)
     model = foolbox.PyTorchModel(network, bounds=run.settings.clip_values, device=x.device)
-    # cut to the ball; whether it fools is for us to say, since a failed search may end at an image of zeros
+    # cut to the ball; whether it fools is for us to say, since a failed search may end at an image
+    # of zeros
     _, inside, _ = attack(model, x, criterion, epsilons=run.radius)
     crafted: Tensor = inside
     return crafted
@@ -250,21 +315,34 @@ def _craft_foolbox(run: _Run, network: nn.Module, x: Tensor, goal: Tensor, class
 
 _TOOLKITS = {
     "torchattacks": _Toolkit(
-        "torchattacks", ("torchattacks.attack", "Attack"), "'art-ext[torchattacks]'",
-        _takes_eps, _norm_by_name,
+        "torchattacks",
+        ("torchattacks.attack", "Attack"),
+        "'art-ext[torchattacks]'",
+        _takes_eps,
+        _norm_by_name,
         lambda parameters: True,  # an object of the class says it, when it is made
         _craft_torchattacks,
     ),
     "art": _Toolkit(
-        "art.attacks.evasion", ("art.attacks.attack", "EvasionAttack"), "adversarial-robustness-toolbox",
-        _takes_eps, _norm_by_name, lambda parameters: "targeted" in parameters, _craft_art,
+        "art.attacks.evasion",
+        ("art.attacks.attack", "EvasionAttack"),
+        "adversarial-robustness-toolbox",
+        _takes_eps,
+        _norm_by_name,
+        lambda parameters: "targeted" in parameters,
+        _craft_art,
     ),
     "foolbox": _Toolkit(
-        "foolbox.attacks", ("foolbox.attacks.base", "Attack"), "'foolbox>=3.3.3,<4'",
+        "foolbox.attacks",
+        ("foolbox.attacks.base", "Attack"),
+        "'foolbox>=3.3.3,<4'",
         lambda kind: hasattr(kind, "distance"),  # those are called with epsilons
-        _norm_of_foolbox, lambda parameters: True, _craft_foolbox, _minimises_in_foolbox,
+        _norm_of_foolbox,
+        lambda parameters: True,
+        _craft_foolbox,
+        _minimises_in_foolbox,
     ),
-}  # fmt: skip
+}
 _FORMS = [f"{prefix}:CLASS" for prefix in _TOOLKITS]
 
 
@@ -293,24 +371,36 @@ class _Run:
         return attainable_radius(self.settings.norm, self.eps, box, math.prod(shape))
 
     def options(self, **offered: Any) -> dict[str, Any]:
-        """What the class is made with: what it takes of eps and of what is offered, and the user's arguments."""
+        """What the class is made with: what it takes of eps and of what is offered, and the
+        user's arguments.
+        """
         offered |= {"eps": self.radius, "verbose": False}
         parameters = parameters_of(self.kind)
-        return {key: value for key, value in offered.items() if key in parameters} | dict(self.arguments)
+        return {key: value for key, value in offered.items() if key in parameters} | dict(
+            self.arguments
+        )
 
     def result(self, goal: Tensor) -> AttackResult:
-        """Run the peer on the samples that do not meet their goal yet, and verify what it made of them."""
+        """Run the peer on the samples that do not meet their goal yet, and verify what it made
+        of them.
+        """
         settings = self.settings
         self._check_norm()
         oracle = ScoreOracle(
-            self.model, len(self.x), outputs=settings.outputs, batch_size=settings.batch_size,
-            clip_values=settings.clip_values, device=settings.device, default_device=self.x.device,
-        )  # fmt: skip
+            self.model,
+            len(self.x),
+            outputs=settings.outputs,
+            batch_size=settings.batch_size,
+            clip_values=settings.clip_values,
+            device=settings.device,
+            default_device=self.x.device,
+        )
         samples, box = admit(oracle, self.x)
         aimed = settings.targeted is not None
         with oracle:
             if not len(samples):
-                self._craft(oracle, samples, goal.to(oracle.device), 2)  # the class checks what it is made with
+                # the class checks what it is made with
+                self._craft(oracle, samples, goal.to(oracle.device), 2)
             problem = pose(oracle, samples, box, None if aimed else goal, goal if aimed else None)
             return self._attack(oracle, problem)
 
@@ -331,15 +421,24 @@ class _Run:
             verdict.tell(step, index, finished=torch.ones_like(hit))
         return verdict.result(self.x.device, self.settings.seed)
 
-    def _craft(self, oracle: ScoreOracle, x: Tensor, goal: Tensor, classes: int, index: Tensor | None = None) -> Tensor:
+    def _craft(
+        self,
+        oracle: ScoreOracle,
+        x: Tensor,
+        goal: Tensor,
+        classes: int,
+        index: Tensor | None = None,
+    ) -> Tensor:
         """What the peer makes of x (M, *S), the rows charged to the samples in index (M,)."""
         network = Counted(self.model, self.settings.outputs).eval()
         try:
             with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.toolkit.craft(self, network, x.clone(), goal.clone(), classes).detach()
-        except Exception as error:  # a peer may fail in any way on samples, a model or arguments that it did not expect
+        except Exception as error:
+            # a peer may fail in any way on samples, a model or arguments that it did not expect
             raise ValueError(f"{self.name} fails: {type(error).__name__}: {error}") from error
-        network.eval()  # a peer may leave the model in the mode of training, and the checks are still to come
+        # a peer may leave the model in the mode of training, and the checks are still to come
+        network.eval()
         if index is not None:
             network.charge(oracle, index)
         return moved

@@ -1,4 +1,6 @@
-"""Originals beside their adversarials and the perturbations, as small images: tiles of the page, and one file."""
+"""Originals beside their adversarials and the perturbations, as small images: tiles of the page,
+and one file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 SIDE = 64  # pixels of a tile; of larger images every k-th pixel is shown
 LINE, GAP, MARGIN, DPI = 20, 10, 170, 100  # pixels of the file
-RED, BLUE = np.array([178, 24, 43]) / 255, np.array([33, 102, 172]) / 255  # more and less than the original
+# more and less than the original
+RED, BLUE = np.array([178, 24, 43]) / 255, np.array([33, 102, 172]) / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +51,8 @@ class Sheet:
     Attributes:
         model: its name.
         originals: each sample's class and image.
-        rows: for each attack its name, the change that is shown at full strength (None if nothing was found), and a
-            tile for each sample, or None where it found nothing.
+        rows: for each attack its name, the change that is shown at full strength (None if nothing
+            was found), and a tile for each sample, or None where it found nothing.
     """
 
     model: str
@@ -62,10 +65,16 @@ def sheets(one: LoadedRun, models_together: int = 1) -> list[Sheet]:
 
     Args:
         one: the run.
-        models_together: models in the report: the more there are, the fewer samples of each are shown.
+        models_together: models in the report: the more there are, the fewer samples of each are
+            shown.
     """
     examples, shape = one.examples, one.run["data"]["shape"]
-    if examples is None or len(shape) != 3 or shape[0] not in (1, 3) or not any(examples.found.values()):
+    if (
+        examples is None
+        or len(shape) != 3
+        or shape[0] not in (1, 3)
+        or not any(examples.found.values())
+    ):
         return []
     models, attacks = (list(dict.fromkeys(names)) for names in zip(*examples.found, strict=True))
     shown = _shown(examples, max(2, COLUMNS // models_together))
@@ -74,31 +83,48 @@ def sheets(one: LoadedRun, models_together: int = 1) -> list[Sheet]:
 
 
 def _sheet(
-    examples: Examples, model: str, shown: Sequence[int], scales: Mapping[str, float | None], run: Mapping[str, Any]
+    examples: Examples,
+    model: str,
+    shown: Sequence[int],
+    scales: Mapping[str, float | None],
+    run: Mapping[str, Any],
 ) -> Sheet:
     names = run["data"]["class_names"]
     rows: list[tuple[str, float | None, list[Tile | None]]] = []
     for attack, scale in scales.items():
         kept = examples.found.get((model, attack), {})
         found = [(examples.originals[position].numpy(), kept.get(position)) for position in shown]
-        tiles = [None if one is None else _tile(image, one, scale or 0.0, names, run) for image, one in found]
+        tiles = [
+            None if one is None else _tile(image, one, scale or 0.0, names, run)
+            for image, one in found
+        ]
         rows.append((attack, scale, tiles))
     originals = [
-        (class_name(examples.labels[position], names), _pixels(examples.originals[position].numpy(), run))
+        (
+            class_name(examples.labels[position], names),
+            _pixels(examples.originals[position].numpy(), run),
+        )
         for position in shown
     ]
     return Sheet(model, originals, rows)
 
 
 def _shown(examples: Examples, most: int) -> list[int]:
-    """At most so many of the samples: those for which most adversarials were found, in their own order."""
-    finds = {position: sum(position in kept for kept in examples.found.values()) for position in examples.index}
+    """At most so many of the samples: those for which most adversarials were found, in their own
+    order.
+    """
+    finds = {
+        position: sum(position in kept for kept in examples.found.values())
+        for position in examples.index
+    }
     best = sorted(examples.index, key=lambda position: -finds[position])[:most]
     return [position for position in examples.index if position in best]
 
 
 def _changes(examples: Examples, attack: str, shown: Sequence[int]) -> list[float]:
-    """The largest change of a coordinate in each adversarial shown that the attack found, of any model."""
+    """The largest change of a coordinate in each adversarial shown that the attack found, of any
+    model.
+    """
     return [
         float((found.x - examples.originals[position]).abs().max())
         for (_, name), kept in examples.found.items()
@@ -114,7 +140,11 @@ def class_name(label: int, names: Sequence[str] | None) -> str:
 
 
 def _tile(
-    image: np.ndarray, found: Found, scale: float, names: Sequence[str] | None, run: Mapping[str, Any]
+    image: np.ndarray,
+    found: Found,
+    scale: float,
+    names: Sequence[str] | None,
+    run: Mapping[str, Any],
 ) -> Tile:
     adversarial = found.x.numpy()
     change = _small((adversarial - image) / max(scale, 1e-12))
@@ -135,7 +165,9 @@ def _pixels(image: np.ndarray, run: Mapping[str, Any]) -> np.ndarray:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """(C, H, W), thinned to at most ``SIDE`` pixels a side: an average would hide a perturbation that alternates."""
+    """(C, H, W), thinned to at most ``SIDE`` pixels a side: an average would hide a perturbation
+    that alternates.
+    """
     step = -(-max(image.shape[1:]) // SIDE)
     return image[:, ::step, ::step]
 
@@ -176,10 +208,20 @@ def mosaic(pictures: Sequence[Sheet]) -> bytes:
 
 def _paste_sheet(canvas: np.ndarray, axes: Axes, sheet: Sheet, top: int) -> int:
     """Put a sheet onto the canvas; returns the line below it."""
-    axes.text(GAP, top + LINE / 2 + 4, short(sheet.model, 100), fontweight="bold", fontsize=9, va="center")
+    axes.text(
+        GAP, top + LINE / 2 + 4, short(sheet.model, 100), fontweight="bold", fontsize=9, va="center"
+    )
     top += LINE
     for column, (label, image) in enumerate(sheet.originals):
-        _paste(canvas, axes, image, top + LINE, MARGIN + column * (2 * SIDE + GAP), short(label, 20), "black")
+        _paste(
+            canvas,
+            axes,
+            image,
+            top + LINE,
+            MARGIN + column * (2 * SIDE + GAP),
+            short(label, 20),
+            "black",
+        )
     _name(axes, "original", top + LINE)
     for attack, scale, tiles in sheet.rows:
         top += LINE + SIDE
@@ -187,10 +229,25 @@ def _paste_sheet(canvas: np.ndarray, axes: Axes, sheet: Sheet, top: int) -> int:
         for column, tile in enumerate(tiles):
             left = MARGIN + column * (2 * SIDE + GAP)
             if tile is None:
-                axes.text(left + SIDE, top + LINE + SIDE / 2, "none found", color="#8a9099", ha="center", va="center")
+                axes.text(
+                    left + SIDE,
+                    top + LINE + SIDE / 2,
+                    "none found",
+                    color="#8a9099",
+                    ha="center",
+                    va="center",
+                )
             else:
                 said = f"{short(tile.label, 14)} at {tile.distance:.3f}"
-                _paste(canvas, axes, tile.image, top + LINE, left, said, "black" if tile.success else "#8a9099")
+                _paste(
+                    canvas,
+                    axes,
+                    tile.image,
+                    top + LINE,
+                    left,
+                    said,
+                    "black" if tile.success else "#8a9099",
+                )
                 _paste(canvas, axes, tile.change, top + LINE, left + SIDE)
     return top + LINE + SIDE
 
@@ -200,7 +257,13 @@ def _name(axes: Axes, text: str, top: int) -> None:
 
 
 def _paste(
-    canvas: np.ndarray, axes: Axes, pixels: np.ndarray, top: int, left: int, title: str = "", colour: str = "black"
+    canvas: np.ndarray,
+    axes: Axes,
+    pixels: np.ndarray,
+    top: int,
+    left: int,
+    title: str = "",
+    colour: str = "black",
 ) -> None:
     """Enlarge a tile by a whole number and put it onto the canvas, its title above it."""
     times = SIDE // max(pixels.shape[:2])

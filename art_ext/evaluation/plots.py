@@ -10,7 +10,16 @@ import numpy as np
 
 from art_ext.evaluation.canvas import STYLE, Canvas, label_plainly, to_png
 from art_ext.evaluation.records import PLOTS
-from art_ext.evaluation.table import NORMS, Row, Verdict, in_cascade, radius, stopped_early, verdicts, with_given
+from art_ext.evaluation.table import (
+    NORMS,
+    Row,
+    Verdict,
+    in_cascade,
+    radius,
+    stopped_early,
+    verdicts,
+    with_given,
+)
 from art_ext.evaluation.together import comparable, describe, models_of
 
 if TYPE_CHECKING:
@@ -45,7 +54,9 @@ class Plot:
 
 
 def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
-    """The curves of runs whose models differ in their names; runs that do not compare have pictures of their own."""
+    """The curves of runs whose models differ in their names; runs that do not compare have
+    pictures of their own.
+    """
     from matplotlib import rc_context
 
     plots = []
@@ -90,18 +101,30 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
         if _curved(one.run, attack):
             del style["marker"]
             early_stop = stopped_early(one.run, attack)
-            _steps(canvas.axes[model], records, right, early_stop, canvas.label(model, attack), style)
+            _steps(
+                canvas.axes[model], records, right, early_stop, canvas.label(model, attack), style
+            )
         else:
-            marks.add(model, attack, [row for row in one.rows if (row.model, row.attack) == (model, attack)], style)
+            marks.add(
+                model,
+                attack,
+                [row for row in one.rows if (row.model, row.attack) == (model, attack)],
+                style,
+            )
     for one in group:
         if len(one.run["attacks"]) > 1 and not in_cascade(one.run):
             for verdict in verdicts(one.records, one.run):
                 own = canvas.looks[verdict.model, next(iter(one.run["attacks"]))]["color"]
                 marks.worst(verdict, own if canvas.shared else INK)
-    canvas.mark({f"eps = {radius(eps)}": eps for one in group for eps in one.run["settings"]["eps"]}, right)
+    canvas.mark(
+        {f"eps = {radius(eps)}": eps for one in group for eps in one.run["settings"]["eps"]}, right
+    )
     norm = NORMS[group[0].run["settings"]["norm"]]
     canvas.set(
-        xlim=(0, right), ylim=(0, 101), ylabel="robust accuracy (%)", xlabel=f"radius ({norm}, units of the input)"
+        xlim=(0, right),
+        ylim=(0, 101),
+        ylabel="robust accuracy (%)",
+        xlabel=f"radius ({norm}, units of the input)",
     )
     canvas.legend()
     return "Robust accuracy against eps", _robust_caption([one.run for one in group]), canvas.figure
@@ -114,7 +137,9 @@ def _curved(run: Mapping[str, Any], attack: str) -> bool:
 
 @dataclass(frozen=True)
 class _Marks:
-    """Marks of what is known at single radii, side by side about them, or they would hide each other."""
+    """Marks of what is known at single radii, side by side about them, or they would hide each
+    other.
+    """
 
     canvas: Canvas
     attacks: Sequence[str]
@@ -123,57 +148,88 @@ class _Marks:
         """The robust accuracies of one attack, one mark for each eps."""
         shares = [(row.eps, row.robust_accuracy, row.robust_low, row.robust_high) for row in rows]
         place = self.attacks.index(attack) - (len(self.attacks) - 1) / 2
-        self._draw(model, shares, place, self.canvas.label(model, attack), style["color"], style["marker"])
+        self._draw(
+            model, shares, place, self.canvas.label(model, attack), style["color"], style["marker"]
+        )
 
     def worst(self, verdict: Verdict, colour: str) -> None:
         """What all attacks together left."""
-        shares = [(one.eps, one.robust_accuracy, one.robust_low, one.robust_high) for one in verdict.worst]
+        shares = [
+            (one.eps, one.robust_accuracy, one.robust_low, one.robust_high) for one in verdict.worst
+        ]
         label = self.canvas.label(verdict.model, "worst case")
         self._draw(verdict.model, shares, (len(self.attacks) + 1) / 2, label, colour, "*")
 
     def _draw(
-        self, model: str, shares: Sequence[tuple[float, ...]], place: float, label: str, colour: str, marker: str
+        self,
+        model: str,
+        shares: Sequence[tuple[float, ...]],
+        place: float,
+        label: str,
+        colour: str,
+        marker: str,
     ) -> None:
         from matplotlib.transforms import ScaledTranslation
 
         axes = self.canvas.axes[model]
-        moved = axes.transData + ScaledTranslation(DODGE * place / 72, 0, self.canvas.figure.dpi_scale_trans)
+        moved = axes.transData + ScaledTranslation(
+            DODGE * place / 72, 0, self.canvas.figure.dpi_scale_trans
+        )
         eps, share, low, high = 100 * np.transpose(shares)
         axes.plot(
-            eps / 100, share, marker=marker, markersize=9.5 if marker == "*" else 7, color=colour, linestyle="none",
-            markeredgecolor="white", markeredgewidth=0.7, label=label, zorder=4, clip_on=False, transform=moved,
-        )  # fmt: skip
-        axes.vlines(eps / 100, low, high, color=colour, linewidth=1.1, alpha=0.7, transform=moved, zorder=3)
+            eps / 100,
+            share,
+            marker=marker,
+            markersize=9.5 if marker == "*" else 7,
+            color=colour,
+            linestyle="none",
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            label=label,
+            zorder=4,
+            clip_on=False,
+            transform=moved,
+        )
+        axes.vlines(
+            eps / 100, low, high, color=colour, linewidth=1.1, alpha=0.7, transform=moved, zorder=3
+        )
 
 
 def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
     caption = (
-        "Share of all samples that are classified correctly and for which no adversarial was found within the radius. "
-        "A stronger attack can only lower it."
+        "Share of all samples that are classified correctly and for which no adversarial was found"
+        " within the radius. A stronger attack can only lower it."
     )
-    curved = list(dict.fromkeys(name for run in runs for name in run["attacks"] if _curved(run, name)))
+    curved = list(
+        dict.fromkeys(name for run in runs for name in run["attacks"] if _curved(run, name))
+    )
     if curved:
         caption += f" Curves ({', '.join(curved)}) begin at the clean accuracy."
     stopped = list(dict.fromkeys(name for run in runs for name in curved if _known_late(run, name)))
     if stopped:
         caption += (
-            f" Samples left the search at their first success ({', '.join(stopped)}). Below the attacked eps their "
-            "distances are upper bounds, and the faint part of a curve only bounds robust accuracy from above; run "
-            "with --no-early-stop to know it."
+            f" Samples left the search at their first success ({', '.join(stopped)}). Below the"
+            " attacked eps their distances are upper bounds, and the faint part of a curve only"
+            " bounds robust accuracy from above; run with --no-early-stop to know it."
         )
-    minimising = list(dict.fromkeys(name for run in runs for name in curved if _minimising(run, name)))
+    minimising = list(
+        dict.fromkeys(name for run in runs for name in curved if _minimising(run, name))
+    )
     if minimising:
         caption += (
-            f" Attacks that minimise a distortion of their own ({', '.join(minimising)}) need not come near in this "
-            "norm."
+            f" Attacks that minimise a distortion of their own ({', '.join(minimising)}) need not"
+            " come near in this norm."
         )
     if any(not _curved(run, name) for run in runs for name in run["attacks"]):
         caption += (
-            " Marks are what is known at the eps of the dashed line alone, beside which they stand side by side, with "
-            "Wilson intervals at 95 %."
+            " Marks are what is known at the eps of the dashed line alone, beside which they stand"
+            " side by side, with Wilson intervals at 95 %."
         )
     if any(in_cascade(run) for run in runs):
-        caption += " In a cascade each mark is what this attack and all before it left; the last is the worst case."
+        caption += (
+            " In a cascade each mark is what this attack and all before it left; the last is the"
+            " worst case."
+        )
     if any(len(run["attacks"]) > 1 and not in_cascade(run) for run in runs):
         caption += " The star is the worst case: what no attack of the panel broke."
     return caption
@@ -192,25 +248,38 @@ def _held(rows: pd.DataFrame) -> pd.Series:
 
 
 def _reach(one: LoadedRun) -> float:
-    """How far the radius axis goes: past the largest eps, and to where the last curve has come down."""
+    """How far the radius axis goes: past the largest eps, and to where the last curve has come
+    down.
+    """
     curved = [name for name in one.run["attacks"] if _curved(one.run, name)]
     nearest = one.records.loc[one.records["attack"].isin(curved), "nearest_distance"]
     found = nearest[np.isfinite(nearest)]
     largest = max(one.run["settings"]["eps"])
-    return float(min(max(1.25 * largest, found.quantile(0.995) * 1.05 if len(found) else 0), 4 * largest))
+    return float(
+        min(max(1.25 * largest, found.quantile(0.995) * 1.05 if len(found) else 0), 4 * largest)
+    )
 
 
 def _steps(
-    axes: Axes, group: pd.DataFrame, right: float, early_stop: bool, label: str, style: Mapping[str, Any]
+    axes: Axes,
+    group: pd.DataFrame,
+    right: float,
+    early_stop: bool,
+    label: str,
+    style: Mapping[str, Any],
 ) -> None:
-    """The empirical curve of one model under one attack, from the search that was given the smallest radius."""
+    """The empirical curve of one model under one attack, from the search that was given the
+    smallest radius.
+    """
     eps = group["eps"].min()
     rows = group[group["eps"] == eps]
     distance = np.sort(np.where(rows["already_adversarial"], 0.0, rows["nearest_distance"]))
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
-    if early_stop:  # from the attacked radius on, whatever stopped early is broken anyway and the rest spent its budget
+    # from the attacked radius on, whatever stopped early is broken anyway and the rest spent its
+    # budget
+    if early_stop:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
         known, at_eps = x > eps, 100 * _held(rows).mean()
         x, held = np.concatenate([[eps], x[known]]), np.concatenate([[at_eps], held[known]])
@@ -245,18 +314,28 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
             queries = np.sort(given.loc[given["success"], "queries_to_success"])
             x = np.concatenate([[1], _thinned(queries), [most]])
             share = 100 * np.searchsorted(queries, x, side="right") / len(given)
-            style = {key: value for key, value in canvas.looks[model, attack].items() if key != "marker"}
+            style = {
+                key: value for key, value in canvas.looks[model, attack].items() if key != "marker"
+            }
             gradients = " (with gradients)" if bool((given["gradients"] > 0).any()) else ""
             canvas.axes[model].step(
-                x, share, where="post", linewidth=1.8, alpha=(1 + radii.index(eps)) / len(radii),
-                label=canvas.label(model, attack, gradients) if eps == radii[-1] else None, **style,
-            )  # fmt: skip
+                x,
+                share,
+                where="post",
+                linewidth=1.8,
+                alpha=(1 + radii.index(eps)) / len(radii),
+                label=canvas.label(model, attack, gradients) if eps == radii[-1] else None,
+                **style,
+            )
             highest = max(highest, share[-1])
     top = min(101, max(10, 1.15 * highest))
     canvas.set(
-        xscale="log", xlim=(1, most), ylim=(-0.01 * top, top), xlabel="queries per sample (clean check included)",
+        xscale="log",
+        xlim=(1, most),
+        ylim=(-0.01 * top, top),
+        xlabel="queries per sample (clean check included)",
         ylabel="success rate (%)",
-    )  # fmt: skip
+    )
     for axes in canvas.every_axes():
         label_plainly(axes.xaxis)
     canvas.legend()
@@ -264,23 +343,33 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
 
 
 def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
-    """As ``_searches``, with the samples alone that the attack was given at each eps and could break."""
+    """As ``_searches``, with the samples alone that the attack was given at each eps and could
+    break.
+    """
     told = [replace(one, records=with_given(one.records, one.run)) for one in group]
     for one, model, attack, records in _searches(told):
-        rows = records[records["given"] & ~records["already_adversarial"] & (records["target"] != records["label"])]
+        rows = records[
+            records["given"]
+            & ~records["already_adversarial"]
+            & (records["target"] != records["label"])
+        ]
         if len(rows):
             yield one, model, attack, rows
 
 
 def _queries_caption(group: Sequence[LoadedRun]) -> str:
     caption = (
-        "Share of the correctly classified samples given to the attack that were broken within eps by the time each "
-        "had been charged so many queries. Every row through the model is a query, the first one being the clean check."
+        "Share of the correctly classified samples given to the attack that were broken within eps"
+        " by the time each had been charged so many queries. Every row through the model is a"
+        " query, the first one being the clean check."
     )
     if any(len(one.run["settings"]["eps"]) > 1 for one in group):
         caption += " The fainter a curve, the smaller its eps."
     if any(in_cascade(one.run) for one in group):
         caption += " In a cascade later attacks are given the samples that are harder to break."
     if any(bool((one.records["gradients"] > 0).any()) for one in group):
-        caption += " Attacks with gradients see more than labels: their queries do not compare with those of RayS."
+        caption += (
+            " Attacks with gradients see more than labels: their queries do not compare with those"
+            " of RayS."
+        )
     return caption

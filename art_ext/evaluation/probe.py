@@ -27,15 +27,16 @@ class Probe:
         labels: (K,) int64 predicted classes, on the CPU.
         classes: how many classes the model tells apart; None if it returns labels only.
         facts: fit for JSON; positions count from the beginning of the data set. Keys:
-            ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's output, or None;
-            ``training``: whether a module was handed over in training mode; ``lowest`` and ``highest`` value of the
-            samples; ``values``: the number of these, and ``on_box``: the number on the edge of the box;
-            ``probabilities``: rows that look like probabilities although logits were announced;
-            ``unnormalised``: rows of probabilities that do not sum to 1;
-            ``repeated``: samples that were evaluated again, ``randomised``: the positions of those whose two answers
-            differ, and ``batch_dependent``: the positions of those whose answer differs in other company;
-            ``differentiated``: correctly classified samples whose gradient was asked for, ``zero_gradients``: the
-            positions of those where it is zero everywhere, and ``not_differentiable``: why there is none, or None.
+            ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's
+            output, or None; ``training``: whether a module was handed over in training mode;
+            ``lowest`` and ``highest`` value of the samples; ``values``: the number of these, and
+            ``on_box``: the number on the edge of the box; ``probabilities``: rows that look like
+            probabilities although logits were announced; ``unnormalised``: rows of probabilities
+            that do not sum to 1; ``repeated``: samples that were evaluated again, ``randomised``:
+            the positions of those whose two answers differ, and ``batch_dependent``: the positions
+            of those whose answer differs in other company; ``differentiated``: correctly classified
+            samples whose gradient was asked for, ``zero_gradients``: the positions of those where
+            it is zero everywhere, and ``not_differentiable``: why there is none, or None.
     """
 
     labels: Tensor
@@ -54,13 +55,20 @@ class _CleanOracle(LabelOracle):
 
 
 def probe(
-    model: Model, x: Tensor, y: Tensor, settings: Settings, gradients: bool, *, start: int = 0, repeat: bool = True
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    settings: Settings,
+    gradients: bool,
+    *,
+    start: int = 0,
+    repeat: bool = True,
 ) -> Probe:
     """Ask a model about the clean samples, before and outside of any attack.
 
-    Costs one forward per sample, two more for those of the first batch if ``repeat`` (one if they are fewer than four),
-    and one more with a backward for every sample if ``gradients``. Modules are evaluated in eval mode and left as they
-    were.
+    Costs one forward per sample, two more for those of the first batch if ``repeat`` (one if they
+    are fewer than four), and one more with a backward for every sample if ``gradients``. Modules
+    are evaluated in eval mode and left as they were.
 
     Args:
         model: what is going to be attacked.
@@ -72,8 +80,8 @@ def probe(
         repeat: whether to evaluate the first batch again, together and in other company.
 
     Raises:
-        TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a model that returns
-            NaN, has outputs of the wrong shape or fails on the samples.
+        TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a
+            model that returns NaN, has outputs of the wrong shape or fails on the samples.
     """
     training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
     try:
@@ -82,26 +90,44 @@ def probe(
             labels = oracle.clean_labels(admitted)
         answers, part = oracle.answers, admitted[: settings.batch_size if repeat else 0]
         again = probe_model(
-            model, part, outputs=settings.outputs, clip_values=settings.clip_values, batch_size=settings.batch_size,
-            device=settings.device, samples=len(part), first=answers[: len(part)],
-        )  # fmt: skip
+            model,
+            part,
+            outputs=settings.outputs,
+            clip_values=settings.clip_values,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            samples=len(part),
+            first=answers[: len(part)],
+        )
     except ValueError as error:  # its sample numbers count from the first one here
         if not is_plain(error):
-            raise UserCodeError(f"the model fails on the clean samples: {describe(error)}") from error
+            raise UserCodeError(
+                f"the model fails on the clean samples: {describe(error)}"
+            ) from error
         raise ValueError(f"{error} (counted from sample {start})" if start else error) from error
     except Exception as error:  # the model is the user's
-        raise UserCodeError(f"the model fails on samples of shape {tuple(x.shape[1:])}: {describe(error)}") from error
+        raise UserCodeError(
+            f"the model fails on samples of shape {tuple(x.shape[1:])}: {describe(error)}"
+        ) from error
     if oracle.num_classes is not None and int(y.max()) >= oracle.num_classes:
-        raise ValueError(f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}")
+        raise ValueError(
+            f"labels must be below {oracle.num_classes}, the model's width, got {int(y.max())}"
+        )
     lower, upper = settings.clip_values
     facts: dict[str, Any] = {
-        "samples": len(x), "start": start, "training": training, "classes": oracle.num_classes,
-        "lowest": float(admitted.min()), "highest": float(admitted.max()),
-        "values": admitted.numel(), "on_box": int(((admitted == lower) | (admitted == upper)).sum()),
+        "samples": len(x),
+        "start": start,
+        "training": training,
+        "classes": oracle.num_classes,
+        "lowest": float(admitted.min()),
+        "highest": float(admitted.max()),
+        "values": admitted.numel(),
+        "on_box": int(((admitted == lower) | (admitted == upper)).sum()),
         **_doubtful_rows(oracle, answers),
-        "repeated": len(part), "randomised": _positions(again.randomised, start),
+        "repeated": len(part),
+        "randomised": _positions(again.randomised, start),
         "batch_dependent": _positions(again.batch_dependent, start),
-    }  # fmt: skip
+    }
     if gradients and settings.outputs != "labels":
         facts |= _gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
     return Probe(labels.cpu(), oracle.num_classes, facts)
@@ -110,17 +136,25 @@ def probe(
 def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
     """An oracle of that kind for so many samples, as the settings of an evaluation say."""
     return kind(
-        model, count, outputs=settings.outputs, batch_size=settings.batch_size, clip_values=settings.clip_values,
+        model,
+        count,
+        outputs=settings.outputs,
+        batch_size=settings.batch_size,
+        clip_values=settings.clip_values,
         device=settings.device,
-    )  # fmt: skip
+    )
 
 
 def _doubtful_rows(oracle: LabelOracle, answers: Tensor) -> dict[str, int]:
-    """How many rows of logits look like probabilities, and how many of probabilities do not sum to 1."""
+    """How many rows of logits look like probabilities, and how many of probabilities do not sum
+    to 1.
+    """
     kind, reader = oracle.outputs, oracle.reader
     return {
         "probabilities": int(reader.like_probabilities(answers).sum()) if kind == "logits" else 0,
-        "unnormalised": int(sums_differ(answers, reader.output_dtype).sum()) if kind == "probabilities" else 0,
+        "unnormalised": int(sums_differ(answers, reader.output_dtype).sum())
+        if kind == "probabilities"
+        else 0,
     }
 
 
@@ -131,7 +165,9 @@ def _positions(flags: Tensor, start: int) -> list[int]:
 def _gradient_facts(
     model: Model, x: Tensor, y: Tensor, labels: Tensor, settings: Settings, start: int
 ) -> dict[str, Any]:
-    """Where the margin loss of correctly classified samples does not change with the input, to first order."""
+    """Where the margin loss of correctly classified samples does not change with the input, to
+    first order.
+    """
     right = labels == y
 
     def loss(outputs: Tensor, index: Tensor) -> Tensor:
@@ -140,12 +176,17 @@ def _gradient_facts(
     reason, zero = None, right
     try:
         with make_oracle(GradientOracle, model, len(x), settings) as oracle:
-            found = oracle.gradient(x, torch.arange(len(x), device=x.device), loss, lambda _, index: right[index])
+            found = oracle.gradient(
+                x, torch.arange(len(x), device=x.device), loss, lambda _, index: right[index]
+            )
         zero = right & (found.gradient == 0).flatten(1).all(dim=1)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # no graph from the input to the scores, or a model that works on arrays only
+    except Exception as error:
+        # no graph from the input to the scores, or a model that works on arrays only
         reason = describe(error)
     return {
-        "differentiated": int(right.sum()), "zero_gradients": _positions(zero, start), "not_differentiable": reason,
-    }  # fmt: skip
+        "differentiated": int(right.sum()),
+        "zero_gradients": _positions(zero, start),
+        "not_differentiable": reason,
+    }

@@ -33,9 +33,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "CHUNKS", "COLUMNS", "OWN", "PLOTS", "RECORDS", "REPORT", "RUN", "TABLES", "WARNINGS", "LoadedRun", "RunFolder",
-    "load_images", "load_run", "open_run", "read_records", "read_run", "require_report",
-]  # fmt: skip
+    "CHUNKS",
+    "COLUMNS",
+    "OWN",
+    "PLOTS",
+    "RECORDS",
+    "REPORT",
+    "RUN",
+    "TABLES",
+    "WARNINGS",
+    "LoadedRun",
+    "RunFolder",
+    "load_images",
+    "load_run",
+    "open_run",
+    "read_records",
+    "read_run",
+    "require_report",
+]
 
 
 def require_report() -> None:
@@ -44,13 +59,17 @@ def require_report() -> None:
     Raises:
         ImportError: naming the missing packages and the extra that holds them.
     """
-    missing = [name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None]
+    missing = [
+        name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None
+    ]
     if missing:
         raise ImportError(f"the report needs {', '.join(missing)}: pip install 'art-ext[report]'")
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:  # pip does not see that a pyarrow was built for another numpy
-        raise ImportError(f"the installed pyarrow fails ({error}): with numpy 1.26 take 'pyarrow<22'") from error
+        raise ImportError(
+            f"the installed pyarrow fails ({error}): with numpy 1.26 take 'pyarrow<22'"
+        ) from error
 
 
 def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
@@ -82,7 +101,8 @@ class LoadedRun:
         run: the content of ``run.json``.
         records: one row per sample, model, attack and eps.
         rows: the table.
-        examples: the samples to show, with what each attack found for them; None if the folder kept none.
+        examples: the samples to show, with what each attack found for them; None if the folder kept
+            none.
     """
 
     folder: Path
@@ -102,7 +122,11 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
     existing = _complete(folder)
     records = existing.records()
     return LoadedRun(
-        existing.path, existing.run, records, summarise(records, existing.run), load_examples(existing)
+        existing.path,
+        existing.run,
+        records,
+        summarise(records, existing.run),
+        load_examples(existing),
     )
 
 
@@ -112,9 +136,11 @@ def _complete(folder: str | os.PathLike[str]) -> RunFolder:
     if existing.run.get("state") != "complete":
         missing = sum(not existing.holds(unit) for unit in existing.units())
         raise ValueError(
-            f"the run in {folder} is not complete: {missing} of {counted(len(existing.units()), 'unit')} of the work "
-            f"{'is' if missing == 1 else 'are'} missing, each one attack on one model over one chunk of the samples. "
-            "Run the same command again, or unite its shards with art-ext merge"
+            f"the run in {folder} is not complete: {missing} of"
+            f" {counted(len(existing.units()), 'unit')} of the work"
+            f" {'is' if missing == 1 else 'are'} missing, each one attack on one model over one"
+            " chunk of the samples. Run the same command again, or unite its shards with art-ext"
+            " merge"
         )
     return existing
 
@@ -125,14 +151,19 @@ def load_examples(folder: RunFolder) -> Examples | None:
     if not all(folder.file(name, "safetensors").exists() for name in names):
         return None
     chunks = [_images(folder.file(name, "safetensors")) for name in names]
-    units = [(unit.model, unit.attack, _images(folder.file(unit.name, "safetensors"))) for unit in folder.units()]
+    units = [
+        (unit.model, unit.attack, _images(folder.file(unit.name, "safetensors")))
+        for unit in folder.units()
+    ]
     return gather(chunks, units)
 
 
 def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tensor:
-    """(N, *S) images of a complete run that kept all: an adversarial where an attack broke the sample within eps.
+    """(N, *S) images of a complete run that kept all: an adversarial where an attack broke the
+    sample within eps.
 
-    Elsewhere, and where the model is wrong without an attack, it is the original. Rows are in the order of the data.
+    Elsewhere, and where the model is wrong without an attack, it is the original. Rows are in the
+    order of the data.
 
     Args:
         folder: of the run, evaluated with ``save_images=True``.
@@ -151,12 +182,14 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
     if model not in run["clean_accuracy"] or eps not in run["settings"]["eps"]:
         known = ", ".join(run["clean_accuracy"])
         raise ValueError(
-            f"{folder} has the models {known} and the radii {run['settings']['eps']}, got {model!r} and {eps}"
+            f"{folder} has the models {known} and the radii {run['settings']['eps']}, got {model!r}"
+            f" and {eps}"
         )
     names = [chunk_name(number) for number in range(len(existing.chunks))]
     images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
     records = existing.records()
-    for unit in reversed(existing.units()):  # the first attack that broke a sample has the last word
+    # the first attack that broke a sample has the last word
+    for unit in reversed(existing.units()):
         if unit.model != model or unit.radii[0] > eps:
             continue
         kept = _images(existing.file(unit.name, "safetensors"))
@@ -164,9 +197,15 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
             continue
         radius = max(radius for radius in unit.radii if radius <= eps)
         first, end = unit.samples
-        rows = records[(records["model"] == model) & (records["attack"] == unit.attack) & (records["eps"] == radius)]
+        rows = records[
+            (records["model"] == model)
+            & (records["attack"] == unit.attack)
+            & (records["eps"] == radius)
+        ]
         rows = rows[rows["index"].between(first, end - 1)].sort_values("index")
-        success = torch.from_numpy((rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True))
+        success = torch.from_numpy(
+            (rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True)
+        )
         inside = success[kept["index"] - first]
         images[kept["index"][inside]] = kept["x_adv"][inside]
     return images
@@ -183,6 +222,6 @@ def _images(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of the same name, and "
-            "run the same command again; what they held is computed anew"
+            f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of"
+            " the same name, and run the same command again; what they held is computed anew"
         ) from error

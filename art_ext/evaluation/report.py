@@ -1,4 +1,6 @@
-"""The report: one self-contained page that works from disk; everything that came from outside is escaped."""
+"""The report: one self-contained page that works from disk; everything that came from outside is
+escaped.
+"""
 
 from __future__ import annotations
 
@@ -76,51 +78,58 @@ COLUMNS = (
     Column("Model", "", False),
     Column("Attack", "", False),
     Column("eps", "Radius of the ball around each sample, in the units of the input."),
-    Column("Clean accuracy", "Share of all samples that the model classifies correctly before any attack."),
+    Column(
+        "Clean accuracy",
+        "Share of all samples that the model classifies correctly before any attack.",
+    ),
     Column(
         "Robust accuracy",
-        "Share of all samples that are classified correctly and that the attack (in a cascade: this one and all before "
-        "it) did not break within eps. It bounds the true robust accuracy from above. Below it its Wilson interval at "
-        "95 %: what other samples of the same kind might give.",
+        "Share of all samples that are classified correctly and that the attack (in a cascade: this"
+        " one and all before it) did not break within eps. It bounds the true robust accuracy from"
+        " above. Below it its Wilson interval at 95 %: what other samples of the same kind might"
+        " give.",
     ),
     Column(
         "Success rate",
-        "Share of the correctly classified samples given to the attack that it broke within eps (ASR); with targets, "
-        "of those among them whose label is not the target.",
+        "Share of the correctly classified samples given to the attack that it broke within eps"
+        " (ASR); with targets, of those among them whose label is not the target.",
     ),
     Column(
         "Mean queries",
-        "Mean number of rows through the model until success, over the correctly classified samples that were broken; "
-        "the one query of the clean check is included (the RayS authors' program does not count it).",
+        "Mean number of rows through the model until success, over the correctly classified samples"
+        " that were broken; the one query of the clean check is included (the RayS authors' program"
+        " does not count it).",
     ),
     Column("Median queries", "The median over the same samples."),
     Column(
         "Mean gradients",
-        "Mean number of rows that were differentiated, over the same samples. An attack with gradients knows more of "
-        "the model than one without: their queries do not compare.",
+        "Mean number of rows that were differentiated, over the same samples. An attack with"
+        " gradients knows more of the model than one without: their queries do not compare.",
         field="mean_gradients",
     ),
     Column(
         "Distance",
-        "Mean distance of the nearest adversarial found, inside eps or not, over the correctly classified samples "
-        "given to the attack; those for which none was found at any distance are left out. Only attacks that look for "
-        "the nearest adversarial and did not stop early know it. The median is in table.csv.",
+        "Mean distance of the nearest adversarial found, inside eps or not, over the correctly"
+        " classified samples given to the attack; those for which none was found at any distance"
+        " are left out. Only attacks that look for the nearest adversarial and did not stop early"
+        " know it. The median is in table.csv.",
         field="mean_distance",
     ),
     *(
         Column(
             head,
-            f"Mean {head} distance between the input and the adversarial that the attack returned, over the correctly "
-            "classified samples that it broke at the largest eps. Only of minimum-norm attacks, which minimise a "
-            "distortion." + (" L0 is the number of features that differ." if name == "l0" else ""),
+            f"Mean {head} distance between the input and the adversarial that the attack returned,"
+            " over the correctly classified samples that it broke at the largest eps. Only of"
+            " minimum-norm attacks, which minimise a distortion."
+            + (" L0 is the number of features that differ." if name == "l0" else ""),
             field=f"mean_{name}",
         )
         for name, head in HEADS.items()
     ),
     Column(
         "ADBD",
-        "Average decision boundary distance: the same mean with misclassified samples counting 0. It needs a search "
-        "that spends its whole budget on every sample.",
+        "Average decision boundary distance: the same mean with misclassified samples counting 0."
+        " It needs a search that spends its whole budget on every sample.",
         field="adbd",
     ),
     Column("Seconds", "Wall time of the attack on all samples."),
@@ -129,7 +138,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class under one model: samples, and the shares that hold out before and after all attacks, with intervals."""
+    """One class under one model: samples, and the shares that hold out before and after all
+    attacks, with intervals.
+    """
 
     name: str
     count: int
@@ -196,7 +207,9 @@ def render(loaded: Sequence[LoadedRun]) -> str:
 
 def _findings(loaded: Sequence[LoadedRun]) -> list[findings.Finding]:
     """The warnings of all runs, and then the infos."""
-    return findings.in_order(findings.Finding.from_plain(plain) for one in loaded for plain in one.run["warnings"])
+    return findings.in_order(
+        findings.Finding.from_plain(plain) for one in loaded for plain in one.run["warnings"]
+    )
 
 
 def _pictures(loaded: Sequence[LoadedRun]) -> list[Sheet]:
@@ -208,13 +221,22 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("art_ext.evaluation", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("art_ext.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
-        "percent": percent, "number": number, "radius": radius, "interval": interval, "written": _written,
-        "counted": counted, "png": lambda content: base64.b64encode(content).decode("ascii"), "encode": encode,
-    }  # fmt: skip
+        "percent": percent,
+        "number": number,
+        "radius": radius,
+        "interval": interval,
+        "written": _written,
+        "counted": counted,
+        "png": lambda content: base64.b64encode(content).decode("ascii"),
+        "encode": encode,
+    }
     return environment
 
 
@@ -228,8 +250,10 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
     columns = [column for column in COLUMNS if column.field not in hidden]
     cells = [(row, dict(zip(COLUMNS, _cells(row), strict=True))) for row in rows]
     return environment.get_template("report.html.j2").render(
-        # a script that came with a name would have another digest, and not run even if it were not escaped
-        script=Markup(script), digest=base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),  # noqa: S704
+        # a script that came with a name would have another digest, and not run even if it were not
+        # escaped
+        script=Markup(script),  # noqa: S704
+        digest=base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
         loaded=loaded,
         data=list(dict.fromkeys(one.run["data"]["name"] for one in loaded)),
         targeted=any(one.run["settings"]["targeted"] is not None for one in loaded),
@@ -248,11 +272,13 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         pictures=pictures,
         arguments={one.folder: _told(one.run["arguments"]) for one in loaded},
         facts={one.folder: _facts(one.run) for one in loaded},
-    )  # fmt: skip
+    )
 
 
 def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
-    """What the table can be narrowed to: by name of the control, values and what they are called."""
+    """What the table can be narrowed to: by name of the control, values and what they are
+    called.
+    """
     eps = sorted({row.eps for row in rows})
     choices = {
         "model": [(name, name) for name in dict.fromkeys(row.model for row in rows)],
@@ -263,8 +289,15 @@ def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
 
 
 def leaderboard(group: Sequence[LoadedRun]) -> list[Leader]:
-    """The models of comparable runs by their ADBD, the farthest boundary first, wherever an attack measured it."""
-    measured = {(row.model, row.attack): row for one in group for row in one.rows if not math.isnan(row.adbd)}
+    """The models of comparable runs by their ADBD, the farthest boundary first, wherever an
+    attack measured it.
+    """
+    measured = {
+        (row.model, row.attack): row
+        for one in group
+        for row in one.rows
+        if not math.isnan(row.adbd)
+    }
     farthest = max((row.adbd for row in measured.values()), default=0.0) or 1.0
     return [
         Leader(row.model, row.attack, row.adbd, row.left_out or 0, row.adbd / farthest)
@@ -283,7 +316,11 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
         for label, own in samples.groupby("label"):
             count, held = len(own), int((~own["broken"]).sum())
             clean = float((~own["already_adversarial"]).mean())
-            rows.append(ClassRow(class_name(int(label), names), count, clean, held / count, *wilson(held, count)))
+            rows.append(
+                ClassRow(
+                    class_name(int(label), names), count, clean, held / count, *wilson(held, count)
+                )
+            )
         tables.append((str(model), eps, rows))
     return tables
 
@@ -298,7 +335,9 @@ def _written(value: object) -> str:
 
 
 def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _written(value) for name, value in arguments.items() if value not in (None, {}, [])}
+    return {
+        name: _written(value) for name, value in arguments.items() if value not in (None, {}, [])
+    }
 
 
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,10 +349,18 @@ def _cells(row: Row) -> list[Cell]:
     left_out = f"{row.left_out} left out" if row.left_out else ""
     return [
         Cell(row.model, row.model.lower()),
-        Cell(row.attack, row.attack.lower(), "" if row.attacked == row.samples else f"given {row.attacked:,}"),
+        Cell(
+            row.attack,
+            row.attack.lower(),
+            "" if row.attacked == row.samples else f"given {row.attacked:,}",
+        ),
         Cell(radius(row.eps), row.eps),
         Cell(percent(row.clean_accuracy), _known(row.clean_accuracy)),
-        Cell(percent(row.robust_accuracy), _known(row.robust_accuracy), interval(row.robust_low, row.robust_high)),
+        Cell(
+            percent(row.robust_accuracy),
+            _known(row.robust_accuracy),
+            interval(row.robust_low, row.robust_high),
+        ),
         Cell(percent(row.success_rate), _known(row.success_rate)),
         Cell(number(row.mean_queries), _known(row.mean_queries)),
         Cell(number(row.median_queries), _known(row.median_queries)),

@@ -52,63 +52,79 @@ def evaluate(
     overwrite: bool = False,
     watcher: Watcher | None = None,
 ) -> Outcome:
-    """Attack every model with every attack, and write records, table, plots and report into a folder.
+    """Attack every model with every attack, and write records, table, plots and report into a
+    folder.
 
-    The work is cut into units: one search of one attack on one model, over one chunk of samples. Each is written
-    atomically when it ends. A run that was killed, called again with the same arguments, does what is missing and ends
-    with the same records; so do processes that share the work, in one folder or in folders that ``merge`` unites. Who
-    finds all units there writes the report.
+    The work is cut into units: one search of one attack on one model, over one chunk of samples.
+        Each is written
+    atomically when it ends. A run that was killed, called again with the same arguments, does what
+    is missing and ends with the same records; so do processes that share the work, in one folder or
+    in folders that ``merge`` unites. Who finds all units there writes the report.
 
     Args:
         models: one model, or several by the names that the report shall use.
         data: N samples in the box, with their labels.
         out: the run folder; new, empty, or that of the same run, which is then completed.
         eps: radius or radii in the units of x.
-        attacks: names from ``ATTACKS``, peers' such as ``torchattacks:CLASS``, or attacks of your own; None and no
-            panel takes RayS. Names of attacks and panels ignore case.
-        panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``, ``"paper"``), a TOML
-            file, or a ``Panel``.
-        mode: ``"cascade"``: each attack gets only the correctly classified samples that those before it did not break
-            within eps; ``"independent"``: each gets all. None takes the panel's own, and ``"independent"`` for attacks.
+        attacks: names from ``ATTACKS``, peers' such as ``torchattacks:CLASS``, or attacks of your
+            own; None and no panel takes RayS. Names of attacks and panels ignore case.
+        panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
+            ``"paper"``), a TOML file, or a ``Panel``.
+        mode: ``"cascade"``: each attack gets only the correctly classified samples that those
+            before it did not break within eps; ``"independent"``: each gets all. None takes the
+            panel's own, and ``"independent"`` for attacks.
         attack_args: by the attack's name, arguments that it takes besides the ones below.
-        targeted: None, or how each sample's target is chosen: ``"random"`` (uniform over the classes other than its
-            label), ``"least-likely"`` (lowest clean score), or one class for all. Samples that are misclassified or
-            whose label is the target are not attacked then.
-        max_queries: most forward rows per sample, for our attacks that ask for labels or scores and have no
-            ``max_queries`` of their own.
+        targeted: None, or how each sample's target is chosen: ``"random"`` (uniform over the
+            classes other than its label), ``"least-likely"`` (lowest clean score), or one class for
+            all. Samples that are misclassified or whose label is the target are not attacked then.
+        max_queries: most forward rows per sample, for our attacks that ask for labels or scores and
+            have no ``max_queries`` of their own.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
-        early_stop: whether a sample leaves RayS at its first success. None: yes for a single eps, no for several,
-            which one search for the nearest adversarial then serves together.
+        early_stop: whether a sample leaves RayS at its first success. None: yes for a single eps,
+            no for several, which one search for the nearest adversarial then serves together.
         outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
-        chunk_size: most samples in a unit; None takes twice the batch size, or less for shards, or what the run in the
-            folder was begun with.
+        chunk_size: most samples in a unit; None takes twice the batch size, or less for shards, or
+            what the run in the folder was begun with.
         device: where inputs go for models without parameters; models are never moved.
-        seed: keys every random number; None draws one and records it, or takes that of the run in the folder.
+        seed: keys every random number; None draws one and records it, or takes that of the run in
+            the folder.
         shard: (i, n), 0 <= i < n: do every n-th chunk only, from the i-th on.
-        save_images: keep every adversarial, for ``load_images`` and submissions, not only those that the report shows.
+        save_images: keep every adversarial, for ``load_images`` and submissions, not only those
+            that the report shows.
         arguments: what to record as the run's arguments besides the ones above.
-        overwrite: begin anew, also in a folder with other things in it; files with the names of ours are replaced.
+        overwrite: begin anew, also in a folder with other things in it; files with the names of
+            ours are replaced.
         watcher: is told of clean accuracies and progress.
 
     Raises:
-        ValueError: for arguments that make no sense, samples outside the box, labels beyond the model's width, a model
-            that fails on the samples, a folder with other things in it or with another run, naming the differences, or
-            a damaged file, naming it.
+        ValueError: for arguments that make no sense, samples outside the box, labels beyond the
+            model's width, a model that fails on the samples, a folder with other things in it or
+            with another run, naming the differences, or a damaged file, naming it.
         ImportError: without the extra ``report``.
         OSError: if the folder cannot be written; what had ended before stays.
     """
     require_report()
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
     chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
-    radii = tuple(sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))}))
-    earlier = None if overwrite else read_run(out)  # what was not said then is not said now, and must stay the same
+    radii = tuple(
+        sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
+    )
+    # what was not said then is not said now, and must stay the same
+    earlier = None if overwrite else read_run(out)
     settings = Settings(
-        eps=radii, max_queries=max_queries, norm=norm, early_stop=len(radii) == 1 if early_stop is None else early_stop,
-        outputs=outputs, clip_values=clip_values, batch_size=batch_size, device=device,
-        seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed), targeted=targeted,
-    )  # fmt: skip
+        eps=radii,
+        max_queries=max_queries,
+        norm=norm,
+        early_stop=len(radii) == 1 if early_stop is None else early_stop,
+        outputs=outputs,
+        clip_values=clip_values,
+        batch_size=batch_size,
+        device=device,
+        seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed),
+        targeted=targeted,
+    )
     _check(named, data, members, settings)
     _check_shard(shard, seed, overwrite)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
@@ -116,11 +132,20 @@ def evaluate(
         size = min(2 * batch_size, -(-len(data) // (4 * shard[1])) if shard else len(data))
     check_count("chunk_size", size)
     asked = {
-        "models": list(named), "data": data.name, "samples": len(data), "panel": chosen, "mode": mode,
+        "models": list(named),
+        "data": data.name,
+        "samples": len(data),
+        "panel": chosen,
+        "mode": mode,
         "attacks": [attack.name for attack in members],
-        "attack_args": {attack.name: dict(attack.arguments) for attack in members if attack.arguments},
-        **asdict(settings), "seed": seed, "save_images": save_images, **(arguments or {}),
-    }  # fmt: skip
+        "attack_args": {
+            attack.name: dict(attack.arguments) for attack in members if attack.arguments
+        },
+        **asdict(settings),
+        "seed": seed,
+        "save_images": save_images,
+        **(arguments or {}),
+    }
     del asked["device"]  # numbers do not depend on it but for rounding
     work = Work(named, data, members, settings, mode, save_images, watcher or Watcher())
     folder = RunFolder(out, work.describe(asked, chosen, size))
@@ -128,15 +153,19 @@ def evaluate(
 
 
 def _panel(
-    attacks: Sequence[str | Attack] | None, panel: str | os.PathLike[str] | Panel | None, mode: str | None,
+    attacks: Sequence[str | Attack] | None,
+    panel: str | os.PathLike[str] | Panel | None,
+    mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
-) -> tuple[str, list[Attack], str]:  # fmt: skip
+) -> tuple[str, list[Attack], str]:
     """The name of the panel, its attacks, and how they run."""
     if mode is not None:
         check_choice("mode", mode, MODES)
     if panel is not None:
         if attacks is not None:
-            raise ValueError("attacks and panel exclude each other: a TOML file can declare any panel")
+            raise ValueError(
+                "attacks and panel exclude each other: a TOML file can declare any panel"
+            )
         found = panel if isinstance(panel, Panel) else find_panel(panel)
         return found.name, found.attacks(arguments), mode or found.mode
     attacks = ("rays",) if attacks is None else attacks
@@ -151,11 +180,13 @@ def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | No
     return value if isinstance(value, int) else None
 
 
-def _check(models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings) -> None:
+def _check(
+    models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings
+) -> None:
     if not models or not panel or not len(data):
         raise ValueError(
-            f"wanted at least one model, attack and sample, got {len(models)} models, {len(panel)} attacks and "
-            f"{len(data)} samples"
+            f"wanted at least one model, attack and sample, got {len(models)} models, {len(panel)}"
+            f" attacks and {len(data)} samples"
         )
     names = [attack.name for attack in panel]
     if len(set(names)) < len(names):
@@ -172,6 +203,11 @@ def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: boo
         return
     part, count = shard
     if not 0 <= part < count:
-        raise ValueError(f"shard must be i/n with i from 0 to n - 1, such as 0/4, got {part}/{count}")
+        raise ValueError(
+            f"shard must be i/n with i from 0 to n - 1, such as 0/4, got {part}/{count}"
+        )
     if seed is None or overwrite:
-        raise ValueError("shards need a seed that they share, and do not overwrite: another may work in the folder")
+        raise ValueError(
+            "shards need a seed that they share, and do not overwrite: another may work in the"
+            " folder"
+        )

@@ -16,7 +16,8 @@ Parts = Mapping[tuple[str, float], Sequence[tuple[str, set[int]]]]
 
 @dataclass(frozen=True)
 class Successes:
-    """Samples of one model that attacks broke within one radius; none of them was misclassified before.
+    """Samples of one model that attacks broke within one radius; none of them was misclassified
+    before.
 
     Attributes:
         given: positions that an attack with gradients was given at this radius.
@@ -30,7 +31,9 @@ class Successes:
 
     @property
     def missed(self) -> set[int]:
-        """Positions that an attack with labels or scores broke, and no attack with gradients that was given them."""
+        """Positions that an attack with labels or scores broke, and no attack with gradients
+        that was given them.
+        """
         return (set().union(*self.others.values()) & self.given) - self.gradients
 
     @property
@@ -40,15 +43,18 @@ class Successes:
         return sorted(name for name, positions in self.others.items() if positions & missed)
 
 
-def successes_within(rows: pd.DataFrame, eps: float, with_gradients: Collection[str], parts: Parts) -> Successes:
+def successes_within(
+    rows: pd.DataFrame, eps: float, with_gradients: Collection[str], parts: Parts
+) -> Successes:
     """Sort the successes of one model within eps by the access of the attacks.
 
     Args:
         rows: records of the model.
-        eps: radius. A success within a smaller radius counts; a failure there says nothing about this one.
+        eps: radius. A success within a smaller radius counts; a failure there says nothing about
+            this one.
         with_gradients: names of the attacks with gradients.
-        parts: for attacks that run several, such as AutoAttack, by attack and radius: the parts in their order, each
-            with the positions that it broke. Each part then counts as an attack.
+        parts: for attacks that run several, such as AutoAttack, by attack and radius: the parts in
+            their order, each with the positions that it broke. Each part then counts as an attack.
     """
     found = Successes(set(), set(), {})
     for (attack, own_eps), own in rows[rows["eps"] <= eps].groupby(["attack", "eps"], sort=False):

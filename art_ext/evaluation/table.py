@@ -22,37 +22,46 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
 DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
-WORST_CASE = "worst_case"  # stands for an attack in the rows that sum up a panel, so no attack may have this name
+# stands for an attack in the rows that sum up a panel, so no attack may have this name
+WORST_CASE = "worst_case"
 NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model under one attack at one eps; shares lie in [0, 1], NaN stands for what is not known.
+    """One model under one attack at one eps; shares lie in [0, 1], NaN stands for what is not
+    known.
 
     Attributes:
         model, attack, eps: what was attacked, how, and the radius of the ball.
         samples: how many.
-        attacked: how many of them the attack was given; in a cascade those that the attacks before it left at this eps.
+        attacked: how many of them the attack was given; in a cascade those that the attacks before
+            it left at this eps.
         clean_accuracy: share of all samples classified correctly before the attack.
         clean_low, clean_high: the Wilson interval of ``clean_accuracy`` at 95 %.
-        robust_accuracy: share of all samples classified correctly and not broken inside eps: by this attack, or in a
-            cascade by this attack or one before it.
-        robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples were drawn at random.
-        success_rate: share of the correctly classified samples it was given that it broke inside eps; with targets, of
-            those among them whose label is not the target.
-        mean_queries, median_queries: until success, over the correctly classified samples broken; clean check included.
+        robust_accuracy: share of all samples classified correctly and not broken inside eps: by
+            this attack, or in a cascade by this attack or one before it.
+        robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples
+            were drawn at random.
+        success_rate: share of the correctly classified samples it was given that it broke inside
+            eps; with targets, of those among them whose label is not the target.
+        mean_queries, median_queries: until success, over the correctly classified samples broken;
+            clean check included.
         mean_queries_without_check, median_queries_without_check: the same without the clean check.
         mean_gradients: backward rows over the same samples.
-        mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over the correctly
-            classified samples for which there is one; of attacks that look for it and did not stop early.
-        left_out: correctly classified samples that were attacked and for which none was found, at any distance.
-        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the correctly classified samples
-            broken; of minimum-norm attacks, at the largest eps. L0 is the number of features that differ.
-        adbd: the same mean with the misclassified samples counting 0, where each sample spent a whole budget; not of an
-            attack that was given survivors only.
+        mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over
+            the correctly classified samples for which there is one; of attacks that look for it and
+            did not stop early.
+        left_out: correctly classified samples that were attacked and for which none was found, at
+            any distance.
+        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the correctly
+            classified samples broken; of minimum-norm attacks, at the largest eps. L0 is the number
+            of features that differ.
+        adbd: the same mean with the misclassified samples counting 0, where each sample spent a
+            whole budget; not of an attack that was given survivors only.
         queries, gradients, wasted_rows: rows of all samples together.
-        seconds: wall time of the attack. Radii read from one search repeat its queries and its seconds.
+        seconds: wall time of the attack. Radii read from one search repeat its queries and its
+            seconds.
     """
 
     model: str
@@ -115,7 +124,8 @@ def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bo
 def broken(records: pd.DataFrame, eps: float) -> pd.Series:
     """For each sample of one model whether it is misclassified, or any attack broke it inside eps.
 
-    A success inside a smaller ball is one inside a larger ball, so records of smaller radii count too.
+    A success inside a smaller ball is one inside a larger ball, so records of smaller radii count
+    too.
 
     Args:
         records: of one model: all its attacks for the worst case, or some of them.
@@ -129,7 +139,10 @@ def broken(records: pd.DataFrame, eps: float) -> pd.Series:
     """
     inside = records[records["eps"] <= eps]
     if not len(inside):
-        raise ValueError(f"eps must be at least the smallest radius attacked, {records['eps'].min():g}, got {eps:g}")
+        raise ValueError(
+            f"eps must be at least the smallest radius attacked, {records['eps'].min():g}, got"
+            f" {eps:g}"
+        )
     fell = (inside["success"] | inside["already_adversarial"]).groupby(inside["index"]).any()
     return fell.rename("broken")
 
@@ -143,8 +156,9 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
     Args:
-        records: the content of ``records.parquet``, or of a run that is not complete the records there are: a row then
-            speaks of the samples that this attack has ended with, however far the others are.
+        records: the content of ``records.parquet``, or of a run that is not complete the records
+            there are: a row then speaks of the samples that this attack has ended with, however far
+            the others are.
         run: the content of ``run.json``.
     """
     rows = []
@@ -165,8 +179,8 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
 def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
     """Records with a column ``given``: bool, whether the attack was given the sample at this eps.
 
-    In a cascade one search that serves several eps is given what is left at the smallest one. At a larger eps, samples
-    that an attack before it broke do not count as given.
+    In a cascade one search that serves several eps is given what is left at the smallest one. At a
+    larger eps, samples that an attack before it broke do not count as given.
     """
     if not in_cascade(run):
         return records.assign(given=records["attacked"])
@@ -176,16 +190,24 @@ def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
     for eps, rows in records.groupby("eps"):
         within = records[won & (records["eps"] <= eps)]
         first = place[within.index].groupby([within["model"], within["index"]]).min()
-        own = first.reindex(list(zip(rows["model"], rows["index"], strict=True)))  # NaN where nothing broke it
+        # NaN where nothing broke it
+        own = first.reindex(list(zip(rows["model"], rows["index"], strict=True)))
         broken_before[rows.index] = own.to_numpy() < place[rows.index].to_numpy()
     return records.assign(given=records["attacked"] & ~broken_before)
 
 
-def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]) -> Row:
+def _row(
+    model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]
+) -> Row:
     nearest, early_stop = run["attacks"][attack]["nearest"], stopped_early(run, attack)
-    result = result_of(records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest)
+    result = result_of(
+        records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest
+    )
     given = torch.tensor(records["given"].to_numpy(copy=True))
-    aimable = torch.tensor((records["target"] != records["label"]).to_numpy(copy=True)) & ~result.already_adversarial
+    aimable = (
+        torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
+        & ~result.already_adversarial
+    )
     attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & aimable
     won = result.success & given & ~result.already_adversarial
     statistics = query_statistics(replace(result, success=won))
@@ -196,7 +218,8 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
     found = attacked & distance.isfinite()
     largest = float(records["eps"].iloc[0]) == max(run["settings"]["eps"])
     compact = largest and minimises(run, attack)
-    whole = bool((records["attacked"] | records["already_adversarial"]).all())  # of survivors it would be another mean
+    # of survivors it would be another mean
+    whole = bool((records["attacked"] | records["already_adversarial"]).all())
     count = len(result)
     low, high = wilson(count - fallen, count)
     clean_low, clean_high = wilson(int((~result.already_adversarial).sum()), count)
@@ -222,7 +245,11 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
         median_distance=_median(distance[found]),
         left_out=int((attacked & ~found).sum()) if measured else None,
         **_mean_distortions(result, won if compact else torch.zeros_like(won)),
-        adbd=adbd(result).value if measured and whole and run["attacks"][attack]["stops_early"] else math.nan,
+        adbd=(
+            adbd(result).value
+            if measured and whole and run["attacks"][attack]["stops_early"]
+            else math.nan
+        ),
         queries=int(result.queries.sum()),
         gradients=int(result.gradients.sum()),
         wasted_rows=int(result.wasted_rows.sum()),
@@ -232,7 +259,9 @@ def _row(model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mappi
 
 @dataclass(frozen=True)
 class Worst:
-    """What all attacks of a panel together left at one eps: share of all samples, and its Wilson interval at 95 %."""
+    """What all attacks of a panel together left at one eps: share of all samples, and its Wilson
+    interval at 95 %.
+    """
 
     eps: float
     robust_accuracy: float
@@ -247,7 +276,8 @@ class Verdict:
     Attributes:
         model: its name.
         samples, attacks: how many.
-        clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its interval.
+        clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its
+            interval.
         worst: for each eps, ascending, what no attack of the panel broke.
         warnings, infos: numbers of findings of each level that concern this model, or all models.
     """
@@ -273,23 +303,38 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
         for eps in run["settings"]["eps"]:
             held = int((~broken(own, eps)).sum())
             worst.append(Worst(float(eps), held / count, *wilson(held, count)))
-        levels = [one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)]
-        found.append(Verdict(
-            str(model), count, own["attack"].nunique(), right / count, *wilson(right, count), tuple(worst),
-            warnings=levels.count("warning"), infos=levels.count("info"),
-        ))  # fmt: skip
+        levels = [
+            one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)
+        ]
+        found.append(
+            Verdict(
+                str(model),
+                count,
+                own["attack"].nunique(),
+                right / count,
+                *wilson(right, count),
+                tuple(worst),
+                warnings=levels.count("warning"),
+                infos=levels.count("info"),
+            )
+        )
     return found
 
 
 def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
-    """Whether samples left this attack's search for the nearest adversarial at their first success."""
+    """Whether samples left this attack's search for the nearest adversarial at their first
+    success.
+    """
     return bool(run["attacks"][attack]["stops_early"] and run["settings"]["early_stop"])
 
 
 def minimises(run: Mapping[str, Any], attack: str) -> bool:
-    """Whether an attack of the run is a minimum-norm attack that minimises a distortion of its own."""
+    """Whether an attack of the run is a minimum-norm attack that minimises a distortion of its
+    own.
+    """
     entry = run["attacks"][attack]
-    return bool(entry.get("minimises", entry["nearest"] and not entry["stops_early"]))  # format 4 does not say it
+    # format 4 does not say it
+    return bool(entry.get("minimises", entry["nearest"] and not entry["stops_early"]))
 
 
 def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:
@@ -298,7 +343,9 @@ def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, fl
 
 
 def _median(values: torch.Tensor) -> float:
-    """The median of values (N,), of an even number the mean of the middle two; NaN if there are none."""
+    """The median of values (N,), of an even number the mean of the middle two; NaN if there are
+    none.
+    """
     return float(values.double().quantile(0.5)) if len(values) else math.nan
 
 
@@ -337,7 +384,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def radius(eps: float) -> str:
-    """A radius as people write it: 8/255 where it is a whole number of grey levels, a decimal otherwise."""
+    """A radius as people write it: 8/255 where it is a whole number of grey levels, a decimal
+    otherwise.
+    """
     levels = round(eps * 255)
     short = f"{eps:.3g}"
     if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
@@ -346,7 +395,9 @@ def radius(eps: float) -> str:
 
 
 def silent(rows: Sequence[Row]) -> set[str]:
-    """The fields that only some attacks know, less those that an attack of these rows knows: tables leave them out."""
+    """The fields that only some attacks know, less those that an attack of these rows knows:
+    tables leave them out.
+    """
     known = {
         "mean_gradients": any(row.gradients for row in rows),
         "mean_distance": any(row.left_out is not None for row in rows),
@@ -362,23 +413,44 @@ def silent(rows: Sequence[Row]) -> set[str]:
 def to_text(rows: Sequence[Row]) -> str:
     """The table for a terminal or a README: columns aligned, and Markdown."""
     heads = [
-        "model", "clean acc.", "attack", "eps", "robust acc.", "success rate", "mean queries", "median", "gradients",
-        "distance", *(HEADS[name] for name in DISTORTIONS), "ADBD", "seconds",
-    ]  # fmt: skip
+        "model",
+        "clean acc.",
+        "attack",
+        "eps",
+        "robust acc.",
+        "success rate",
+        "mean queries",
+        "median",
+        "gradients",
+        "distance",
+        *(HEADS[name] for name in DISTORTIONS),
+        "ADBD",
+        "seconds",
+    ]
     cells = [
         [
-            row.model, percent(row.clean_accuracy), row.attack, radius(row.eps), percent(row.robust_accuracy),
-            percent(row.success_rate), number(row.mean_queries), number(row.median_queries),
-            number(row.mean_gradients), number(row.mean_distance, 4),
+            row.model,
+            percent(row.clean_accuracy),
+            row.attack,
+            radius(row.eps),
+            percent(row.robust_accuracy),
+            percent(row.success_rate),
+            number(row.mean_queries),
+            number(row.median_queries),
+            number(row.mean_gradients),
+            number(row.mean_distance, 4),
             *(number(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
-            number(row.adbd, 4), number(row.seconds),
+            number(row.adbd, 4),
+            number(row.seconds),
         ]
         for row in rows
-    ]  # fmt: skip
+    ]
     optional = {
-        "gradients": "mean_gradients", "distance": "mean_distance", "ADBD": "adbd",
+        "gradients": "mean_gradients",
+        "distance": "mean_distance",
+        "ADBD": "adbd",
         **{HEADS[name]: f"mean_{name}" for name in DISTORTIONS},
-    }  # fmt: skip
+    }
     hidden = silent(rows)
     shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]
     heads, *cells = [[values[column] for column in shown] for values in (heads, *cells)]
@@ -402,5 +474,7 @@ def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequenc
         )
         return f"| {' | '.join(padded)} |"
 
-    rules = ("-" * (width + 1) + ("-" if column in words else ":") for column, width in enumerate(widths))
+    rules = (
+        "-" * (width + 1) + ("-" if column in words else ":") for column, width in enumerate(widths)
+    )
     return "\n".join([line(heads), f"|{'|'.join(rules)}|", *(line(values) for values in cells)])

@@ -18,7 +18,8 @@ def check_rule(rule: str | int | None, outputs: str) -> None:
     """Refuse what is no way to choose targets.
 
     Raises:
-        ValueError: naming what was given; for ``"least-likely"`` with a model that returns labels only.
+        ValueError: naming what was given; for ``"least-likely"`` with a model that returns labels
+            only.
     """
     if rule is None:
         return
@@ -31,14 +32,21 @@ def check_rule(rule: str | int | None, outputs: str) -> None:
 
 
 def choose_targets(
-    rule: str | int | None, y: Tensor, ids: Tensor, seed: int, classes: int, least_likely: Tensor | None
+    rule: str | int | None,
+    y: Tensor,
+    ids: Tensor,
+    seed: int,
+    classes: int,
+    least_likely: Tensor | None,
 ) -> Tensor:
     """(N,) int64 targets; -1 where there is none.
 
     Args:
-        rule: None, ``"random"`` (uniform over the classes other than the label), ``"least-likely"``, or one class.
+        rule: None, ``"random"`` (uniform over the classes other than the label),
+            ``"least-likely"``, or one class.
         y: (N,) labels.
-        ids: (N,) identities of the samples: a random target depends on its sample and the seed, and on nothing else.
+        ids: (N,) identities of the samples: a random target depends on its sample and the seed, and
+            on nothing else.
         seed: of the random stream.
         classes: how many the model tells apart.
         least_likely: (N,) classes of the lowest clean score, where the rule asks for them.
@@ -49,7 +57,11 @@ def choose_targets(
     if rule is None:
         return torch.full_like(y, NO_TARGET)
     if rule == "random":
-        others = (uniform(seed, ids, _STEP).to(exact_dtype(ids.device)) * (classes - 1)).long().clamp(max=classes - 2)
+        others = (
+            (uniform(seed, ids, _STEP).to(exact_dtype(ids.device)) * (classes - 1))
+            .long()
+            .clamp(max=classes - 2)
+        )
         return others + (others >= y).long()
     if least_likely is not None:
         return least_likely

@@ -1,4 +1,6 @@
-"""Several runs in one report: names that tell their models apart, and which of their numbers compare."""
+"""Several runs in one report: names that tell their models apart, and which of their numbers
+compare.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
-    """The runs with models that all differ in their names: where two runs share one, the folder's name is attached.
+    """The runs with models that all differ in their names: where two runs share one, the folder's
+    name is attached.
 
     Raises:
         ValueError: if a folder is given twice.
@@ -27,11 +30,19 @@ def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
         if count > 1:
             raise ValueError(f"folders must differ, got {folder} {count} times")
     short = Counter(folder.name for folder in folders)
-    shared = {model for model, count in Counter(name for one in loaded for name in models_of(one)).items() if count > 1}
+    shared = {
+        model
+        for model, count in Counter(name for one in loaded for name in models_of(one)).items()
+        if count > 1
+    }
     named = []
     for one, folder in zip(loaded, folders, strict=True):
         place = folder.name if short[folder.name] == 1 else str(folder)
-        named.append(_renamed(one, {model: f"{model} ({place})" for model in models_of(one) if model in shared}))
+        named.append(
+            _renamed(
+                one, {model: f"{model} ({place})" for model in models_of(one) if model in shared}
+            )
+        )
     return named
 
 
@@ -50,10 +61,13 @@ def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
     run = {
         **one.run,
         "clean_accuracy": {new(model): share for model, share in one.run["clean_accuracy"].items()},
-        "warnings": [{**warning, "model": new(warning["model"])} for warning in one.run["warnings"]],
+        "warnings": [
+            {**warning, "model": new(warning["model"])} for warning in one.run["warnings"]
+        ],
     }
     examples = one.examples and replace(
-        one.examples, found={(new(model), attack): kept for (model, attack), kept in one.examples.found.items()}
+        one.examples,
+        found={(new(model), attack): kept for (model, attack), kept in one.examples.found.items()},
     )
     rows = [replace(row, model=new(row.model)) for row in one.rows]
     records = one.records.assign(model=one.records["model"].map(new))
@@ -67,7 +81,9 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
     for one in loaded:
         ids = np.sort(one.records["id"].unique()).tobytes()
-        groups.setdefault((ids, one.run["settings"]["norm"], one.run["settings"]["targeted"]), []).append(one)
+        groups.setdefault(
+            (ids, one.run["settings"]["norm"], one.run["settings"]["targeted"]), []
+        ).append(one)
     return list(groups.values())
 
 
@@ -76,8 +92,9 @@ def describe(run: Mapping[str, Any]) -> str:
     settings, panel = run["settings"], run["panel"]
     aim = "" if settings["targeted"] is None else f", targets {settings['targeted']}"
     return (
-        f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')}, {NORMS[settings['norm']]}, eps "
-        f"{', '.join(map(radius, settings['eps']))}{aim}; panel {panel['name']} ({panel['mode']})"
+        f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')},"
+        f" {NORMS[settings['norm']]}, eps {', '.join(map(radius, settings['eps']))}{aim}; panel"
+        f" {panel['name']} ({panel['mode']})"
     )
 
 
@@ -86,14 +103,17 @@ def meaning(runs: Sequence[Mapping[str, Any]]) -> str:
     cascades = [in_cascade(run) for run in runs]
     one_by_one = "Each attack was given all samples, and its robust accuracy is its own."
     in_turn = (
-        "Each attack was given only the samples that those before it had left, and its robust accuracy is that after "
-        "this attack and all before it."
+        "Each attack was given only the samples that those before it had left, and its robust"
+        " accuracy is that after this attack and all before it."
     )
     if all(cascades):
         return f"The attacks ran as a cascade. {in_turn}"
     if not any(cascades):
         return one_by_one if any(len(run["attacks"]) > 1 for run in runs) else ""
-    return f"In the runs whose panel is a cascade: {_lowered(in_turn)} In the others: {_lowered(one_by_one)}"
+    return (
+        f"In the runs whose panel is a cascade: {_lowered(in_turn)} In the others:"
+        f" {_lowered(one_by_one)}"
+    )
 
 
 def _lowered(sentence: str) -> str:
@@ -107,21 +127,29 @@ def notes(loaded: Sequence[LoadedRun]) -> list[str]:
     if len(groups) > 1:
         listed = " | ".join(", ".join(one.folder.name for one in group) for group in groups)
         found.append(
-            f"These runs differ in their samples, their norm or their targets ({listed}): between such groups no "
-            "number compares."
+            f"These runs differ in their samples, their norm or their targets ({listed}): between"
+            " such groups no number compares."
         )
     for group in groups:
         radii = {tuple(one.run["settings"]["eps"]) for one in group}
         if len(radii) > 1:
             listed = "; ".join(
-                f"{one.folder.name}: {', '.join(map(radius, one.run['settings']['eps']))}" for one in group
+                f"{one.folder.name}: {', '.join(map(radius, one.run['settings']['eps']))}"
+                for one in group
             )
-            found.append(f"Runs at different eps ({listed}): robust accuracies compare at the same eps only.")
-        panels = {json.dumps([one.run["panel"]["mode"], one.run["attacks"]], sort_keys=True) for one in group}
-        if len(panels) > 1:
-            listed = "; ".join(f"{one.folder.name}: {', '.join(one.run['attacks'])}" for one in group)
             found.append(
-                f"Runs of different panels ({listed}): a worst case over more or stronger attacks is lower, whatever "
-                "the model."
+                f"Runs at different eps ({listed}): robust accuracies compare at the same eps only."
+            )
+        panels = {
+            json.dumps([one.run["panel"]["mode"], one.run["attacks"]], sort_keys=True)
+            for one in group
+        }
+        if len(panels) > 1:
+            listed = "; ".join(
+                f"{one.folder.name}: {', '.join(one.run['attacks'])}" for one in group
+            )
+            found.append(
+                f"Runs of different panels ({listed}): a worst case over more or stronger attacks"
+                " is lower, whatever the model."
             )
     return found

@@ -1,4 +1,6 @@
-"""The verdict of a run: worst-case robust accuracy of each model at each eps, for people and for programs."""
+"""The verdict of a run: worst-case robust accuracy of each model at each eps, for people and for
+programs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from art_ext.evaluation.table import WORST_CASE, Row, Verdict, counted, csv_rows, percent, plain, radius
+from art_ext.evaluation.table import (
+    WORST_CASE,
+    Row,
+    Verdict,
+    counted,
+    csv_rows,
+    percent,
+    plain,
+    radius,
+)
 
 ROUNDING = 1e-12
 OWN_COLUMNS = ("attacks", "warnings", "infos")  # that only rows of the worst case fill
@@ -23,29 +34,35 @@ def lines(found: Sequence[Verdict]) -> list[str]:
         for worst in verdict.worst:
             interval = f"[{100 * worst.robust_low:.1f}, {100 * worst.robust_high:.1f}]"
             sentences.append(
-                f"{name}robust accuracy {percent(worst.robust_accuracy)} {interval} at {radius(worst.eps)}: "
-                f"worst case of {attacks}, {warnings}"
+                f"{name}robust accuracy {percent(worst.robust_accuracy)} {interval} at"
+                f" {radius(worst.eps)}: worst case of {attacks}, {warnings}"
             )
     return sentences
 
 
 def below(found: Sequence[Verdict], least: float) -> list[str]:
-    """One sentence for each model whose worst case at the largest eps is below a share; none if all reach it."""
+    """One sentence for each model whose worst case at the largest eps is below a share; none if
+    all reach it.
+    """
     worst = [(verdict.model, verdict.worst[-1]) for verdict in found]
     return [
-        f"robust accuracy of {model} at {radius(one.eps)} is {percent(one.robust_accuracy)}, wanted at least "
-        f"{100 * least:.4g} %"
-        for model, one in worst if one.robust_accuracy < least - ROUNDING
-    ]  # fmt: skip
+        f"robust accuracy of {model} at {radius(one.eps)} is {percent(one.robust_accuracy)}, wanted"
+        f" at least {100 * least:.4g} %"
+        for model, one in worst
+        if one.robust_accuracy < least - ROUNDING
+    ]
 
 
 def columns() -> list[str]:
-    """The columns of ``table.csv``: those of the attacks' rows, and those that only the worst case fills."""
+    """The columns of ``table.csv``: those of the attacks' rows, and those that only the worst
+    case fills.
+    """
     return [*(field.name for field in fields(Row)), *OWN_COLUMNS]
 
 
 def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """The rows of ``table.csv`` and ``table.json``: for each model its attacks, then ``worst_case`` at each eps.
+    """The rows of ``table.csv`` and ``table.json``: for each model its attacks, then ``worst_case``
+    at each eps.
 
     None stands for what is not known, or does not belong to the row.
     """
@@ -55,7 +72,9 @@ def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]
         joined += [{**empty, **plain(row)} for row in rows if row.model == verdict.model]
         shared = asdict(verdict)
         del shared["worst"]
-        joined += [{**empty, **shared, **asdict(worst), "attack": WORST_CASE} for worst in verdict.worst]
+        joined += [
+            {**empty, **shared, **asdict(worst), "attack": WORST_CASE} for worst in verdict.worst
+        ]
     return joined
 
 

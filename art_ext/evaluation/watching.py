@@ -22,7 +22,9 @@ class Watcher:
         """The demonstration trains a model on so many samples."""
 
     def clean(self, model: str, accuracy: float) -> None:
-        """The share of this process's samples that the model classifies correctly, before any attack."""
+        """The share of this process's samples that the model classifies correctly, before any
+        attack.
+        """
 
     def start(self, model: str, attack: str, eps: float, samples: int) -> None:
         """An attack on so many samples begins: all, or those of this process."""
@@ -32,21 +34,22 @@ class Watcher:
 
         Args:
             done: samples finished; one under way counts as much as it spent of its budget.
-            robust: share of these samples that hold out so far; it starts at the clean accuracy, or in a cascade at
-                what the attacks before left, and falls.
+            robust: share of these samples that hold out so far; it starts at the clean accuracy, or
+                in a cascade at what the attacks before left, and falls.
         """
 
 
 class Tally:
-    """The callback of an attack: how many samples are done and hold out, and when each came within each radius.
+    """The callback of an attack: how many samples are done and hold out, and when each came within
+    each radius.
 
     Args:
         watcher: is told.
         radii: of the search, ascending.
         cost: about how many queries a sample costs that holds out.
         mine: (N,) bool, the samples of this process.
-        fallen: (N,) bool, misclassified samples and, in a cascade, those that the attacks before broke within the
-            largest of these radii.
+        fallen: (N,) bool, misclassified samples and, in a cascade, those that the attacks before
+            broke within the largest of these radii.
     """
 
     def __init__(
@@ -69,7 +72,9 @@ class Tally:
         position = self.attacked[progress.index.cpu()]
         spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
         self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
-        self.fallen[self.chunk][position] = progress.success.cpu() | self.before[self.chunk][position]
+        self.fallen[self.chunk][position] = (
+            progress.success.cpu() | self.before[self.chunk][position]
+        )
         for radius, since in self.since.items():
             new = within_ball(progress.distance, radius).cpu() & (since[position] < 0)
             since[position[new]] = progress.queries.cpu()[new]
@@ -84,13 +89,17 @@ class Tally:
         """
         fallen = (result.success | result.already_adversarial).cpu()
         self.done[self.chunk] = 1.0
-        self.fallen[self.chunk] = torch.where(attacked, fallen | self.before[self.chunk], self.fallen[self.chunk])
+        self.fallen[self.chunk] = torch.where(
+            attacked, fallen | self.before[self.chunk], self.fallen[self.chunk]
+        )
         self._tell()
 
     def skip(self, chunk: slice, rows: pd.DataFrame) -> None:
         """The chunk had ended before this process began; rows are its records."""
         found = rows[rows["eps"] == self.radii[-1]]
-        fallen = torch.from_numpy((found["success"] | found["already_adversarial"]).to_numpy(copy=True))
+        fallen = torch.from_numpy(
+            (found["success"] | found["already_adversarial"]).to_numpy(copy=True)
+        )
         self.done[chunk] = 1.0
         self.fallen[chunk] |= fallen
         self._tell()

@@ -1,4 +1,6 @@
-"""The work of a run: clean passes, and one search of one attack on one model over one chunk after the other."""
+"""The work of a run: clean passes, and one search of one attack on one model over one chunk
+after the other.
+"""
 
 from __future__ import annotations
 
@@ -41,30 +43,47 @@ class Work:
     """One run: what it works on, and how far it is.
 
     Args:
-        models, data, panel, settings, mode, save_images, watcher: as ``evaluate`` has them, checked.
+        models, data, panel, settings, mode, save_images, watcher: as ``evaluate`` has them,
+            checked.
     """
 
     def __init__(
-        self, models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str,
-        save_images: bool, watcher: Watcher,
-    ) -> None:  # fmt: skip
+        self,
+        models: Mapping[str, Model],
+        data: Dataset,
+        panel: Sequence[Attack],
+        settings: Settings,
+        mode: str,
+        save_images: bool,
+        watcher: Watcher,
+    ) -> None:
         self.models, self.data, self.panel, self.settings = models, data, panel, settings
         self.mode, self.save_images, self.watcher = mode, save_images, watcher
         self.ids = fingerprint(data.x)
         self.searches = [
-            (name, attack, radii) for name in models for attack in panel for radii in attack.searches(settings)
+            (name, attack, radii)
+            for name in models
+            for attack in panel
+            for radii in attack.searches(settings)
         ]
         count = len(data)
         self.clean = {name: torch.full((count,), -1) for name in models}
         self.targets = {name: data.y.to(torch.int64).clone() for name in models}
-        self.broken = {name: {eps: torch.zeros(count, dtype=torch.bool) for eps in settings.eps} for name in models}
+        self.broken = {
+            name: {eps: torch.zeros(count, dtype=torch.bool) for eps in settings.eps}
+            for name in models
+        }
         self.shown: dict[int, Tensor] = {}
 
     def run(self, folder: RunFolder, shard: tuple[int, int], overwrite: bool) -> Outcome:
-        """Do this process's share of what is missing in the folder, and finish the run if nothing is missing then."""
+        """Do this process's share of what is missing in the folder, and finish the run if
+        nothing is missing then.
+        """
         begun = time.perf_counter()
         self.folder = folder
-        self.chunks = dict(list(enumerate(slice(*chunk) for chunk in folder.chunks))[shard[0] :: shard[1]])
+        self.chunks = dict(
+            list(enumerate(slice(*chunk) for chunk in folder.chunks))[shard[0] :: shard[1]]
+        )
         self.mine = torch.zeros(len(self.data), dtype=torch.bool)
         for chunk in self.chunks.values():
             self.mine[chunk] = True
@@ -73,7 +92,10 @@ class Work:
         folder.begin(overwrite)
         units = {unit.name: unit for unit in folder.units()}
         searches = range(len(self.searches))
-        own = [{number: units[unit_name(search, number)] for number in self.chunks} for search in searches]
+        own = [
+            {number: units[unit_name(search, number)] for number in self.chunks}
+            for search in searches
+        ]
         self._check_answers([unit for mine in own for unit in mine.values()])
         for number in self.chunks:
             self._keep_chunk(number, facts[number])
@@ -85,16 +107,23 @@ class Work:
     # ---- before any attack
 
     def _probe(self) -> dict[int, dict[str, Any]]:
-        """By chunk and model, what the clean samples tell; fills the clean predictions and the targets."""
+        """By chunk and model, what the clean samples tell; fills the clean predictions and the
+        targets.
+        """
         facts: dict[int, dict[str, Any]] = {number: {} for number in self.chunks}
         gradients = any(attack.asks == "gradients" for attack in self.panel)
         for name, model in self.models.items():
             classes = 0
             for number, chunk in self.chunks.items():
                 found = probe(
-                    model, self.data.x[chunk], self.data.y[chunk], self.settings, gradients,
-                    start=chunk.start, repeat=number == min(self.chunks),
-                )  # fmt: skip
+                    model,
+                    self.data.x[chunk],
+                    self.data.y[chunk],
+                    self.settings,
+                    gradients,
+                    start=chunk.start,
+                    repeat=number == min(self.chunks),
+                )
                 self.clean[name][chunk] = found.labels
                 facts[number][name] = found.facts
                 classes = found.classes or classes
@@ -106,19 +135,22 @@ class Work:
         return facts
 
     def _check_members(self, name: str, classes: int, facts: Sequence[Mapping[str, Any]]) -> None:
-        """Raise ValueError if an attack of the panel cannot run on a model, before any of them runs.
+        """Raise ValueError if an attack of the panel cannot run on a model, before any of them
+        runs.
 
         Args:
             name: of the model.
             classes: how many it tells apart; 0 if it returns labels only.
             facts: of the chunks, as ``probe`` gives them.
         """
-        reason = next((part["not_differentiable"] for part in facts if part.get("not_differentiable")), None)
+        reason = next(
+            (part["not_differentiable"] for part in facts if part.get("not_differentiable")), None
+        )
         if reason is not None:
             members = listed(attack.name for attack in self.panel if attack.asks == "gradients")
             raise ValueError(
-                f"{members} follow gradients, and the model {name!r} gives none ({reason}). Attacks that need no "
-                "gradients: --panel black-box, or --attack rays"
+                f"{members} follow gradients, and the model {name!r} gives none ({reason}). Attacks"
+                " that need no gradients: --panel black-box, or --attack rays"
             )
         for attack in self.panel:
             if attack.check_classes is not None and classes:
@@ -143,15 +175,20 @@ class Work:
     def _keep_chunk(self, number: int, facts: dict[str, Any]) -> None:
         """Choose the samples of a chunk that the report may show, and keep them."""
         chunk = self.chunks[number]
-        right = torch.stack([self._attackable(name) & ~self._wrong(name) for name in self.models])[:, chunk].all(dim=0)
+        right = torch.stack([self._attackable(name) & ~self._wrong(name) for name in self.models])[
+            :, chunk
+        ].all(dim=0)
         y = self.data.y[chunk]
         self.shown[number] = choose(y, right)
         shown = torch.zeros_like(right).index_fill(0, self.shown[number], True)
         rows = torch.arange(len(y)) if self.save_images else self.shown[number]
         images = {
-            "index": rows + chunk.start, "x": self.data.x[chunk][rows].to(torch.float32).contiguous(), "y": y[rows],
-            "right": right[rows], "shown": shown[rows],
-        }  # fmt: skip
+            "index": rows + chunk.start,
+            "x": self.data.x[chunk][rows].to(torch.float32).contiguous(),
+            "y": y[rows],
+            "right": right[rows],
+            "shown": shown[rows],
+        }
         self.folder.write_chunk(number, facts, images)
 
     def _wrong(self, model: str) -> Tensor:
@@ -159,7 +196,9 @@ class Work:
         return self.clean[model] != self.data.y
 
     def _attackable(self, model: str) -> Tensor:
-        """(N,) bool, the samples that make sense: all, or with targets those that can still be driven there."""
+        """(N,) bool, the samples that make sense: all, or with targets those that can still be
+        driven there.
+        """
         if self.settings.targeted is None:
             return torch.ones(len(self.data), dtype=torch.bool)
         return ~self._wrong(model) & (self.targets[model] != self.data.y)
@@ -171,19 +210,25 @@ class Work:
             "arguments": dict(arguments),
             "identity": {
                 "models": {name: identity_of_model(model) for name, model in self.models.items()},
-                "data": identity_of_data(self.ids, self.data.y), "art-ext": __version__,
+                "data": identity_of_data(self.ids, self.data.y),
+                "art-ext": __version__,
             },
             "settings": asdict(self.settings),
             "panel": {"name": panel, "mode": self.mode},
             "data": {
-                "name": self.data.name, "samples": len(self.data), "shape": list(self.data.x.shape[1:]),
+                "name": self.data.name,
+                "samples": len(self.data),
+                "shape": list(self.data.x.shape[1:]),
                 "class_names": self.data.class_names and list(self.data.class_names),
             },
             "attacks": {
                 attack.name: {
-                    "nearest": attack.nearest, "stops_early": attack.stops_early, "minimises": attack.minimises,
+                    "nearest": attack.nearest,
+                    "stops_early": attack.stops_early,
+                    "minimises": attack.minimises,
                     "asks": attack.asks,
-                    "arguments": dict(attack.arguments), **_tanh_iterations(attack, self.settings),
+                    "arguments": dict(attack.arguments),
+                    **_tanh_iterations(attack, self.settings),
                 }
                 for attack in self.panel
             },
@@ -191,15 +236,20 @@ class Work:
             "versions": _versions(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "plan": plan(len(self.data), chunk_size, searches),
-        }  # fmt: skip
+        }
 
     # ---- attacks
 
-    def _attack(self, name: str, attack: Attack, radii: tuple[float, ...], units: Mapping[int, Unit]) -> None:
-        """One search of an attack on this process's chunks; its largest radius is the one it is given."""
+    def _attack(
+        self, name: str, attack: Attack, radii: tuple[float, ...], units: Mapping[int, Unit]
+    ) -> None:
+        """One search of an attack on this process's chunks; its largest radius is the one it is
+        given.
+        """
         self.watcher.start(name, attack.name, radii[-1], int(self.mine.sum()))
         cost = attack.cost(self.settings)
-        fallen = self._wrong(name) | self._already_broken(name, radii[-1])  # the bar shows the largest radius
+        # the bar shows the largest radius
+        fallen = self._wrong(name) | self._already_broken(name, radii[-1])
         tally = Tally(self.watcher, radii, cost, self.mine, fallen)
         for number, unit in units.items():
             if self.folder.holds(unit):
@@ -209,7 +259,9 @@ class Work:
                 rows = self._attack_chunk(name, attack, number, unit, tally)
             self._count_broken(name, rows)
 
-    def _attack_chunk(self, name: str, attack: Attack, number: int, unit: Unit, tally: Tally) -> pd.DataFrame:
+    def _attack_chunk(
+        self, name: str, attack: Attack, number: int, unit: Unit, tally: Tally
+    ) -> pd.DataFrame:
         model, chunk, eps = self.models[name], self.chunks[number], unit.radii[-1]
         goals = self.data.y if self.settings.targeted is None else self.targets[name]
         wanted = self._attackable(name)
@@ -220,49 +272,78 @@ class Work:
         tally.begin(chunk, index)
         begun = time.perf_counter()
         try:
-            found = [attack.run(model, x[index], goal[index], eps, self.settings, tally)] if len(index) else []
-        except Exception as error:  # the model is the user's, and an external attack may fail in any way
+            found = (
+                [attack.run(model, x[index], goal[index], eps, self.settings, tally)]
+                if len(index)
+                else []
+            )
+        except Exception as error:
+            # the model is the user's, and an external attack may fail in any way
             raise _failure(attack.name, name, error) from error
         seconds = time.perf_counter() - begun
         whole = len(index) == len(x)
-        result = found[0] if whole else self._with_left_out(name, chunk, index, eps, found, attack.nearest)
+        result = (
+            found[0]
+            if whole
+            else self._with_left_out(name, chunk, index, eps, found, attack.nearest)
+        )
         tally.end(result, wanted[chunk])
         rows = self._rows(unit, chunk, wanted[chunk], result, tally, seconds)
-        images = keep_images(model, result, self.shown[number], chunk.start, self.settings, self.save_images)
+        images = keep_images(
+            model, result, self.shown[number], chunk.start, self.settings, self.save_images
+        )
         facts = [_facts_of(attack.name, one, index + chunk.start) for one in found]
         self.folder.write_unit(unit, rows, images, facts[0] if facts else None)
         return rows
 
     def _already_broken(self, name: str, eps: float) -> Tensor:
-        """(N,) bool, the samples that the attacks before broke within eps; none if the attacks are independent."""
+        """(N,) bool, the samples that the attacks before broke within eps; none if the attacks
+        are independent.
+        """
         nothing = torch.zeros(len(self.data), dtype=torch.bool)
         return self.broken[name][eps].clone() if self.mode == "cascade" else nothing
 
     def _count_broken(self, name: str, rows: pd.DataFrame) -> None:
-        """Enter the successes of a unit: who is broken within a radius is so within every larger one."""
+        """Enter the successes of a unit: who is broken within a radius is so within every larger
+        one.
+        """
         hits = rows[rows["success"]]
         for eps, broken in self.broken[name].items():
-            broken[torch.from_numpy(hits.loc[hits["eps"] <= eps, "index"].to_numpy(copy=True))] = True
+            broken[torch.from_numpy(hits.loc[hits["eps"] <= eps, "index"].to_numpy(copy=True))] = (
+                True
+            )
 
     def _check_answers(self, units: Sequence[Unit]) -> None:
-        """Refuse to go on with a callable that is another one; a network is known by its weights."""
+        """Refuse to go on with a callable that is another one; a network is known by its
+        weights.
+        """
         for unit in units:
             if isinstance(self.models[unit.model], torch.nn.Module) or not self.folder.holds(unit):
                 continue
-            before = torch.from_numpy(self.folder.read_unit(unit)["clean_prediction"].to_numpy(copy=True))
+            before = torch.from_numpy(
+                self.folder.read_unit(unit)["clean_prediction"].to_numpy(copy=True)
+            )
             now = self.clean[unit.model][slice(*unit.samples)].repeat(len(unit.radii))
             differs = (before != now).nonzero()
             if len(differs):
                 sample = unit.samples[0] + int(differs[0]) % (unit.samples[1] - unit.samples[0])
                 raise ValueError(
-                    f"{self.folder.path} holds records of another model {unit.model!r}: sample {sample} was answered "
-                    "otherwise. Choose another folder, or replace that run with --overwrite"
+                    f"{self.folder.path} holds records of another model {unit.model!r}: sample"
+                    f" {sample} was answered otherwise. Choose another folder, or replace that run"
+                    " with --overwrite"
                 )
 
     def _with_left_out(
-        self, model: str, chunk: slice, index: Tensor, eps: float, found: Sequence[AttackResult], nearest: bool
+        self,
+        model: str,
+        chunk: slice,
+        index: Tensor,
+        eps: float,
+        found: Sequence[AttackResult],
+        nearest: bool,
     ) -> AttackResult:
-        """The result of a whole chunk of which some samples were not attacked: nothing was asked of them.
+        """The result of a whole chunk of which some samples were not attacked: nothing was asked of
+        them.
 
         Args:
             model: the name.
@@ -276,23 +357,51 @@ class Work:
         nothing = torch.zeros(len(x), dtype=torch.int64)
         nowhere = torch.full((len(x),), torch.inf)
         whole = AttackResult(
-            x_adv=x, success=nothing.bool(), already_adversarial=wrong,
-            distance=nowhere, x_nearest=x if nearest else None, nearest_distance=nowhere if nearest else None,
-            lengths=nowhere.to(geometry.exact_dtype(x.device)).unsqueeze(1).repeat(1, len(DISTORTIONS)),
-            queries=nothing, queries_to_success=nothing - 1, gradients=nothing, wasted_rows=nothing,
-            norm=settings.norm, eps=eps, seed=settings.seed, early_stop=settings.early_stop,
-        )  # fmt: skip
+            x_adv=x,
+            success=nothing.bool(),
+            already_adversarial=wrong,
+            distance=nowhere,
+            x_nearest=x if nearest else None,
+            nearest_distance=nowhere if nearest else None,
+            lengths=nowhere.to(geometry.exact_dtype(x.device))
+            .unsqueeze(1)
+            .repeat(1, len(DISTORTIONS)),
+            queries=nothing,
+            queries_to_success=nothing - 1,
+            gradients=nothing,
+            wasted_rows=nothing,
+            norm=settings.norm,
+            eps=eps,
+            seed=settings.seed,
+            early_stop=settings.early_stop,
+        )
         names = [
-            "x_adv", "success", "distance", "lengths", "queries", "queries_to_success", "gradients", "wasted_rows",
+            "x_adv",
+            "success",
+            "distance",
+            "lengths",
+            "queries",
+            "queries_to_success",
+            "gradients",
+            "wasted_rows",
             *(("x_nearest", "nearest_distance") if nearest else ()),
-        ]  # fmt: skip
+        ]
         for result in found:
-            spread = {name: getattr(whole, name).index_copy(0, index, getattr(result, name)) for name in names}
+            spread = {
+                name: getattr(whole, name).index_copy(0, index, getattr(result, name))
+                for name in names
+            }
             whole = replace(whole, **spread)
         return whole
 
     def _rows(
-        self, unit: Unit, chunk: slice, attacked: Tensor, result: AttackResult, tally: Tally, seconds: float
+        self,
+        unit: Unit,
+        chunk: slice,
+        attacked: Tensor,
+        result: AttackResult,
+        tally: Tally,
+        seconds: float,
     ) -> pd.DataFrame:
         """The records of a unit, one block of rows per radius."""
         import pandas as pd
@@ -301,7 +410,9 @@ class Work:
         nearest = unknown if result.nearest_distance is None else result.nearest_distance
         found = {"distance": result.distance}
         if result.lengths is not None:
-            found |= dict(zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True))
+            found |= dict(
+                zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True)
+            )
         cost = (result.queries + result.wasted_rows + result.gradients).cpu().double()
         shared = {
             "index": torch.arange(chunk.start, chunk.start + len(attacked)),
@@ -327,29 +438,36 @@ class Work:
                 **(found if given else dict.fromkeys(found, unknown)),
             }
             columns = {column: values.cpu().numpy() for column, values in (shared | own).items()}
-            blocks.append(pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius}))
+            blocks.append(
+                pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius})
+            )
         return pd.concat(blocks, ignore_index=True)
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
-    """The facts of AutoAttack on the samples at these positions (M,) of the data; None of other attacks.
+    """The facts of AutoAttack on the samples at these positions (M,) of the data; None of other
+    attacks.
 
     Returns:
-        ``attack`` and ``eps``; ``autoattack``, the raised flags; ``parts``, for each part its name and the positions
-        that it broke.
+        ``attack`` and ``eps``; ``autoattack``, the raised flags; ``parts``, for each part its name
+        and the positions that it broke.
     """
     raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
     broken_by = getattr(result, "broken_by", None)
     if not raised and broken_by is None:
         return None
     facts: dict[str, Any] = {
-        "attack": attack, "eps": result.eps,
-        "autoattack": [{"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised],
-    }  # fmt: skip
+        "attack": attack,
+        "eps": result.eps,
+        "autoattack": [
+            {"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised
+        ],
+    }
     if broken_by is not None:
         names = list(getattr(result, "accuracies", {}))[1:]  # the first is the clean check
         facts["parts"] = [
-            [name, index[broken_by.cpu() == number].tolist()] for number, name in enumerate(names, start=1)
+            [name, index[broken_by.cpu() == number].tolist()]
+            for number, name in enumerate(names, start=1)
         ]
     return facts
 
@@ -370,7 +488,10 @@ def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:
 
 def _versions() -> dict[str, str]:
     """What the numbers were computed with."""
-    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    versions = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for name in ("art-ext", "torch", "numpy"):
         try:
             versions[name] = metadata.version(name)

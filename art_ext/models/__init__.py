@@ -1,6 +1,7 @@
 """The networks of the papers, their weights, and models named on a command line.
 
-Every network takes images in [0, 1] and normalises them itself, so that a perturbation is always measured in pixels.
+Every network takes images in [0, 1] and normalises them itself, so that a perturbation is always
+measured in pixels.
 
     from art_ext.models import cifar_resnet20, load_weights
     model = load_weights(cifar_resnet20(), "resnet20.safetensors").eval()

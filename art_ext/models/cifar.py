@@ -1,7 +1,8 @@
 """He et al.'s residual networks for CIFAR-10, (N, 3, 32, 32) in [0, 1] -> (N, 10).
 
 References:
-    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Deep Residual Learning for Image Recognition. 2016, section 4.2.
+    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Deep Residual Learning for Image Recognition.
+    2016, section 4.2.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class _ResidualBlock(nn.Module):
         return torch.relu(self.main(x) + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        """Keep every stride-th pixel and add channels of zeros, half of them in front as the published weights do."""
+        """Keep every stride-th pixel and add channels of zeros, half of them in front as the
+        published weights do.
+        """
         if self.stride == 1 and self.new_channels == 0:
             return x
         front = self.new_channels // 2
-        return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.new_channels - front))
+        return pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.new_channels - front)
+        )
 
 
 def cifar_resnet(
@@ -49,30 +54,39 @@ def cifar_resnet(
     mean: float | Sequence[float] = IMAGENET_MEAN,
     std: float | Sequence[float] = IMAGENET_STD,
 ) -> nn.Sequential:
-    """Return an untrained CIFAR ResNet with option-A shortcuts: 16, 32 and 64 channels, global average, ten logits.
+    """Return an untrained CIFAR ResNet with option-A shortcuts: 16, 32 and 64 channels, global
+    average, ten logits.
 
     Args:
         depth: number of weighted layers, 6n + 2: 20, 32, 44, 56, 110.
         mean: subtracted from the image, and
-        std: divided by, before the first layer. The defaults are ImageNet's, with which the widely used weights of
-            akamaster/pytorch_resnet_cifar10 were trained.
+        std: divided by, before the first layer. The defaults are ImageNet's, with which the widely
+            used weights of akamaster/pytorch_resnet_cifar10 were trained.
 
     Raises:
         ValueError: for another depth.
     """
     if not isinstance(depth, int) or depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth must be 6n + 2 with n >= 1 (8, 14, 20, 32, ...), got {depth!r}")
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+    ]
     inputs = 16
     for outputs in (16, 32, 64):
         for _ in range((depth - 2) // 6):
             layers.append(_ResidualBlock(inputs, outputs, stride=1 if outputs == inputs else 2))
             inputs = outputs
-    return normalized([*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)], mean, std)
+    return normalized(
+        [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)], mean, std
+    )
 
 
 def cifar_resnet20(
     mean: float | Sequence[float] = IMAGENET_MEAN, std: float | Sequence[float] = IMAGENET_STD
 ) -> nn.Sequential:
-    """Return an untrained ResNet-20 (269,722 parameters); the arguments are those of :func:`cifar_resnet`."""
+    """Return an untrained ResNet-20 (269,722 parameters); the arguments are those of
+    :func:`cifar_resnet`.
+    """
     return cifar_resnet(20, mean, std)

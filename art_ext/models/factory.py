@@ -25,32 +25,37 @@ def resolve_factory(
 ) -> nn.Module | Callable[..., Any]:
     """Import the factory that the spec names, call it, and return the model it makes.
 
-    This runs the code of the file or module, as ``python FILE.py`` would. The file's folder, or for a module the
-    current folder, can be imported from meanwhile.
+    This runs the code of the file or module, as ``python FILE.py`` would. The file's folder, or for
+    a module the current folder, can be imported from meanwhile.
 
     Args:
-        spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance ``art_ext.models:mnist_two_conv``.
-        arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8, 16)``, ``True``)
-            becomes its value, anything else stays text.
+        spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance
+            ``art_ext.models:mnist_two_conv``.
+        arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8,
+            16)``, ``True``) becomes its value, anything else stays text.
         eval_mode: set an ``nn.Module`` to eval mode; False leaves the modes that the factory chose.
 
     Returns:
         The object that the factory returned: an ``nn.Module`` or another callable.
 
     Raises:
-        ValueError: if the spec cannot be read, the file or module is missing or fails, there is no such factory
-            (the message lists similar names), or it refuses its arguments, fails or returns nothing callable.
-            What the user's own code raised is the cause of the error.
+        ValueError: if the spec cannot be read, the file or module is missing or fails, there is no
+            such factory (the message lists similar names), or it refuses its arguments, fails or
+            returns nothing callable. What the user's own code raised is the cause of the error.
     """
     location, colon, name = spec.rpartition(":")
     if not (colon and location and name):
-        raise ValueError(f"a model must be given as FILE.py:FACTORY or MODULE:FACTORY, got {spec!r}")
+        raise ValueError(
+            f"a model must be given as FILE.py:FACTORY or MODULE:FACTORY, got {spec!r}"
+        )
     is_file = location.endswith(".py")
     folder = Path(location).resolve().parent if is_file else Path.cwd()
     with _importable(folder):
         module = _import_file(Path(location)) if is_file else _import_module(location)
         factory = _find(module, name, spec)
-        model = _call(factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()})
+        model = _call(
+            factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()}
+        )
     return model.eval() if eval_mode and isinstance(model, nn.Module) else model
 
 
@@ -98,12 +103,19 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and error.name
+            and f"{name}.".startswith(f"{error.name}.")
+        ):
             raise ValueError(
-                f"the model's module must be installed or lie in the current folder, got {name!r}: no module named "
-                f"{error.name!r} (current folder: {Path.cwd()}; a file is given with its ending .py)"
+                f"the model's module must be installed or lie in the current folder, got {name!r}:"
+                f" no module named {error.name!r} (current folder: {Path.cwd()}; a file is given"
+                " with its ending .py)"
             ) from error
-        raise UserCodeError(f"the model's module {name!r} fails on import: {_told(error)}") from error
+        raise UserCodeError(
+            f"the model's module {name!r} fails on import: {_told(error)}"
+        ) from error
 
 
 def _told(error: BaseException) -> str:
@@ -114,18 +126,28 @@ def _told(error: BaseException) -> str:
 def _find(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
     """Return the factory, or explain why there is none."""
     if not hasattr(module, name):
-        public = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-        has = nearest(name, public) or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
+        public = [
+            known
+            for known, value in vars(module).items()
+            if callable(value) and not known.startswith("_")
+        ]
+        has = (
+            nearest(name, public)
+            or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
+        )
         raise ValueError(f"there is no {name!r} for {spec!r}{has}")
     factory = getattr(module, name)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ValueError(
-            f"{spec!r} must name a function or class that makes the model, got an instance of {type(factory).__name__}"
+            f"{spec!r} must name a function or class that makes the model, got an instance of"
+            f" {type(factory).__name__}"
         )
     return factory
 
 
-def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, object]) -> Callable[..., Any]:
+def _call(
+    factory: Callable[..., Any], spec: str, arguments: dict[str, object]
+) -> Callable[..., Any]:
     """Call the factory and check what it made."""
     try:
         signature = inspect.signature(factory)
@@ -137,11 +159,15 @@ def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, object]) 
         except TypeError as error:
             unknown = [name for name in arguments if name not in signature.parameters]
             hint = nearest(unknown[0], signature.parameters) if unknown else ""
-            raise ValueError(f"{spec!r} takes the arguments {signature}, got {arguments}: {error}{hint}") from error
+            raise ValueError(
+                f"{spec!r} takes the arguments {signature}, got {arguments}: {error}{hint}"
+            ) from error
     try:
         model = factory(**arguments)
     except (Exception, SystemExit) as error:
         raise UserCodeError(f"{spec!r} with arguments {arguments} fails: {_told(error)}") from error
     if not callable(model):
-        raise ValueError(f"{spec!r} must return a model or another callable, got {type(model).__name__}")
+        raise ValueError(
+            f"{spec!r} must return a model or another callable, got {type(model).__name__}"
+        )
     return model

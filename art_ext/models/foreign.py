@@ -18,7 +18,8 @@ _HELPERS = ("numpy.dtype", "numpy.ndarray", "_codecs.encode")  # of the two
 
 
 def foreign_types(file: Path, error: str) -> list[str]:
-    """Names of the types, such as ``numpy.float64``; none if the file was refused for another reason.
+    """Names of the types, such as ``numpy.float64``; none if the file was refused for another
+    reason.
 
     Args:
         file: of ``torch.save``, which ``torch.load(weights_only=True)`` refused.

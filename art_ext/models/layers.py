@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """``(x - mean) / std`` for each channel of (N, C, H, W) images.
 
-    The two buffers stay out of the state dict: published checkpoints hold the layers after the normalisation only.
+    The two buffers stay out of the state dict: published checkpoints hold the layers after the
+        normalisation only.
 
     Args:
         mean: one number for all channels, or C numbers, in the units of x.
@@ -27,9 +28,13 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        means, stds = (torch.as_tensor(value, dtype=torch.float32).reshape(-1) for value in (mean, std))
+        means, stds = (
+            torch.as_tensor(value, dtype=torch.float32).reshape(-1) for value in (mean, std)
+        )
         if len(means) != len(stds) or len(means) == 0:
-            raise ValueError(f"mean and std must have one number per channel each, got mean={mean} and std={std}")
+            raise ValueError(
+                f"mean and std must have one number per channel each, got mean={mean} and std={std}"
+            )
         if not bool((stds > 0).all()):
             raise ValueError(f"std must be > 0 in every channel, got {std}")
         self.register_buffer("mean", means.view(-1, 1, 1), persistent=False)

@@ -1,17 +1,19 @@
 """Residual networks for CIFAR-sized images, (N, 3, 32, 32) in [0, 1] -> (N, num_classes) logits.
 
-The layers bear the names of RobustBench's ``ResNet``, ``PreActResNet`` and ``WideResNet``: a state dict loads in both
-directions. What they add to each other, f being the activation and BN a batch normalisation, is
+The layers bear the names of RobustBench's ``ResNet``, ``PreActResNet`` and ``WideResNet``: a state
+dict loads in both directions. What they add to each other, f being the activation and BN a batch
+normalisation, is
 
     ResNet:                   f(shortcut(x) + BN(conv(f(BN(conv(x))))))
     pre-activated, wide:      shortcut(x) + conv(f(BN(conv(f(BN(x))))))
 
 References:
-    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Deep Residual Learning for Image Recognition. 2016.
-    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Identity Mappings in Deep Residual Networks. 2016.
-    Sergey Zagoruyko, Nikos Komodakis. Wide Residual Networks. 2016.
-    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Delving Deep into Rectifiers. 2015 (the initial weights).
-    Tianyu Pang, Xiao Yang, Yinpeng Dong, Hang Su, Jun Zhu. Bag of Tricks for Adversarial Training. 2021 (activations).
+    Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Deep Residual Learning for Image Recognition.
+    2016. Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. Identity Mappings in Deep Residual
+    Networks. 2016. Sergey Zagoruyko, Nikos Komodakis. Wide Residual Networks. 2016. Kaiming He,
+    Xiangyu Zhang, Shaoqing Ren, Jian Sun. Delving Deep into Rectifiers. 2015 (the initial weights).
+    Tianyu Pang, Xiao Yang, Yinpeng Dong, Hang Su, Jun Zhu. Bag of Tricks for Adversarial Training.
+    2021 (activations).
 """
 
 from __future__ import annotations
@@ -29,9 +31,14 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2471, 0.2435, 0.2616)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {  # with PyTorch's default parameters
-    "gelu": nn.GELU, "leaky_relu": nn.LeakyReLU, "relu": nn.ReLU, "selu": nn.SELU, "silu": nn.SiLU,
-    "softplus": nn.Softplus, "tanh": nn.Tanh,
-}  # fmt: skip
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
 
 Block = Callable[[int, int, int], nn.Module]  # from channels in, channels out and stride
 
@@ -45,19 +52,22 @@ def resnet18(
 ) -> nn.Sequential:
     """Return an untrained ResNet-18 whose first layer suits small images: 11,173,962 parameters.
 
-    A 3x3 convolution without stride in place of ImageNet's 7x7 and its pooling; four stages of two blocks with
-    width, 2, 4 and 8 times width channels, each but the first halving the image; global average; one linear layer.
-    A shortcut that changes shape is a 1x1 convolution with a BatchNorm (the paper's option B).
+    A 3x3 convolution without stride in place of ImageNet's 7x7 and its pooling; four stages of two
+    blocks with width, 2, 4 and 8 times width channels, each but the first halving the image; global
+    average; one linear layer. A shortcut that changes shape is a 1x1 convolution with a BatchNorm
+    (the paper's option B).
 
     Args:
         num_classes: number of logits.
         mean: subtracted from the image, and
         std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
         width: channels of the first stage; 64 is the network of the papers.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place everywhere.
+        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
+            everywhere.
 
     Raises:
-        ValueError: for any other activation, counts that are not integers >= 1, and as :class:`Normalize`.
+        ValueError: for any other activation, counts that are not integers >= 1, and as
+            :class:`Normalize`.
     """
     _check_counts(num_classes=num_classes, width=width)
     make_activation = _activation(activation)
@@ -85,23 +95,30 @@ def preact_resnet18(
 ) -> nn.Sequential:
     """Return an untrained pre-activation ResNet-18: 11,172,170 parameters.
 
-    Stages and channels are those of :func:`resnet18`; a shortcut that changes shape is a bare 1x1 convolution.
-    The defaults follow the paper and are the network of Rice et al., which the bag of tricks builds on. Also in use:
+    Stages and channels are those of :func:`resnet18`; a shortcut that changes shape is a bare 1x1
+    convolution. The defaults follow the paper and are the network of Rice et al., which the bag of
+    tricks builds on. Also in use:
 
         final_norm=False                                YOPO
-        final_norm=False, shared_preactivation=False    GradAlign, and RobustBench's ``PreActResNet18()``
+        final_norm=False, shared_preactivation=False    GradAlign, and RobustBench's
+        ``PreActResNet18()``
 
-    As all of these do, the first block's shortcut takes conv1's output as it is; the paper activates it before.
+    As all of these do, the first block's shortcut takes conv1's output as it is; the paper
+    activates it before.
 
     Args:
         num_classes: number of logits.
         mean: subtracted from the image, and
         std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
-        width: channels of the first stage; 64 is the network of the papers, 16 has a sixteenth of its parameters.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place everywhere.
-        final_norm: BatchNorm and activation between the last block and the average (RobustBench: ``bn_before_fc``).
-        shared_preactivation: a shortcut with a convolution takes the block's activated input, as its residual branch
-            does, and not the raw one (RobustBench: ``out_shortcut``). The state dict does not tell which was meant.
+        width: channels of the first stage; 64 is the network of the papers, 16 has a sixteenth of
+            its parameters.
+        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
+            everywhere.
+        final_norm: BatchNorm and activation between the last block and the average (RobustBench:
+            ``bn_before_fc``).
+        shared_preactivation: a shortcut with a convolution takes the block's activated input, as
+            its residual branch does, and not the raw one (RobustBench: ``out_shortcut``). The state
+            dict does not tell which was meant.
 
     Raises:
         ValueError: as :func:`resnet18`, and if a switch is not a bool.
@@ -126,21 +143,26 @@ def wide_resnet(
     dropout: float = 0.0,
     activation: str = "relu",
 ) -> nn.Sequential:
-    """Return an untrained WRN-depth-widen_factor: WRN-28-10 has 36,479,194 parameters, WRN-34-10 46,160,474.
+    """Return an untrained WRN-depth-widen_factor: WRN-28-10 has 36,479,194 parameters, WRN-34-10
+    46,160,474.
 
-    A 3x3 convolution to 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with widen_factor times
-    16, 32 and 64 channels, the later two halving the image; BatchNorm, activation, global average, one linear layer.
-    A shortcut between different numbers of channels is a bare 1x1 convolution of the activated input. Checkpoints
-    of TRADES' code hold a ``sub_block1`` too, which no forward pass uses: drop these keys before loading.
+    A 3x3 convolution to 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with
+    widen_factor times 16, 32 and 64 channels, the later two halving the image; BatchNorm,
+    activation, global average, one linear layer. A shortcut between different numbers of channels
+    is a bare 1x1 convolution of the activated input. Checkpoints of TRADES' code hold a
+    ``sub_block1`` too, which no forward pass uses: drop these keys before loading.
 
     Args:
-        depth: number of convolutions, counting one shortcut for each stage, 6n + 4: 10, 16, 22, 28, 34, 40, ...
+        depth: number of convolutions, counting one shortcut for each stage, 6n + 4: 10, 16, 22, 28,
+            34, 40, ...
         widen_factor: 1 is a thin pre-activation ResNet, 10 the usual target of robustness papers.
         num_classes: number of logits.
         mean: subtracted from the image, and
         std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
-        dropout: probability, in [0, 1), that a unit between the two convolutions of a block is dropped in training.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place everywhere.
+        dropout: probability, in [0, 1), that a unit between the two convolutions of a block is
+            dropped in training.
+        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
+            everywhere.
 
     Raises:
         ValueError: for another depth or dropout, and as :func:`resnet18`.
@@ -154,8 +176,12 @@ def wide_resnet(
     block = partial(_WideBlock, activation=make_activation, dropout=dropout)
     layers: dict[str, nn.Module] = {"conv1": _convolution(3, 16)}
     inputs = 16
-    for place, outputs in enumerate((16 * widen_factor, 32 * widen_factor, 64 * widen_factor), start=1):
-        stage = _stage(block, inputs, outputs, stride=1 if place == 1 else 2, blocks=(depth - 4) // 6)
+    for place, outputs in enumerate(
+        (16 * widen_factor, 32 * widen_factor, 64 * widen_factor), start=1
+    ):
+        stage = _stage(
+            block, inputs, outputs, stride=1 if place == 1 else 2, blocks=(depth - 4) // 6
+        )
         layers[f"block{place}"] = nn.Sequential(OrderedDict(layer=stage))
         inputs = outputs
     layers.update(bn1=nn.BatchNorm2d(inputs), activation=make_activation())
@@ -168,7 +194,9 @@ def wide_resnet(
 class _ResidualBlock(nn.Module):
     """Convolution, BatchNorm, activation, twice; the shortcut joins before the last activation."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module]
+    ) -> None:
         super().__init__()
         self.conv1 = _convolution(inputs, outputs, stride=stride)
         self.bn1 = nn.BatchNorm2d(outputs)
@@ -177,7 +205,9 @@ class _ResidualBlock(nn.Module):
         self.activation = activation()
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut.extend([_convolution(inputs, outputs, kernel=1, stride=stride), nn.BatchNorm2d(outputs)])
+            self.shortcut.extend(
+                [_convolution(inputs, outputs, kernel=1, stride=stride), nn.BatchNorm2d(outputs)]
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.activation(self.bn1(self.conv1(x)))
@@ -188,7 +218,12 @@ class _PreActivatedBranch(nn.Module):
     """BatchNorm, activation, convolution, twice; subclasses add the shortcut."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module], dropout: float = 0.0
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        activation: Callable[[], nn.Module],
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
@@ -211,7 +246,12 @@ class _PreActivationBlock(_PreActivatedBranch):
     """The block of He et al. 2016b, figure 4(e)."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module], shared: bool
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        activation: Callable[[], nn.Module],
+        shared: bool,
     ) -> None:
         super().__init__(inputs, outputs, stride, activation)
         self.shared = shared
@@ -220,7 +260,8 @@ class _PreActivationBlock(_PreActivatedBranch):
             self.shortcut.append(_convolution(inputs, outputs, kernel=1, stride=stride))
 
     def _shortcut(self, x: Tensor, activated: Tensor) -> Tensor:
-        # an identity stays one: the sum of the branches is never activated on its way through a stage
+        # an identity stays one: the sum of the branches is never activated on its way through a
+        # stage
         return self.shortcut(activated) if self.shared and len(self.shortcut) else self.shortcut(x)
 
 
@@ -228,11 +269,19 @@ class _WideBlock(_PreActivatedBranch):
     """The block of Zagoruyko and Komodakis, figure 1(d)."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module], dropout: float
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        activation: Callable[[], nn.Module],
+        dropout: float,
     ) -> None:
         super().__init__(inputs, outputs, stride, activation, dropout)
-        widens = inputs != outputs  # a stride never comes without: stages 2 and 3 double their channels
-        self.convShortcut = _convolution(inputs, outputs, kernel=1, stride=stride) if widens else None
+        # a stride never comes without: stages 2 and 3 double their channels
+        widens = inputs != outputs
+        self.convShortcut = (
+            _convolution(inputs, outputs, kernel=1, stride=stride) if widens else None
+        )
 
     def _shortcut(self, x: Tensor, activated: Tensor) -> Tensor:
         return x if self.convShortcut is None else self.convShortcut(activated)
@@ -242,13 +291,17 @@ class _WideBlock(_PreActivatedBranch):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution that keeps the image's size up to the stride; BatchNorm makes a bias pointless."""
+    """Return a convolution that keeps the image's size up to the stride; BatchNorm makes a bias
+    pointless.
+    """
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def _stage(block: Block, inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential:
     """Return blocks of which the first changes the shape."""
-    return nn.Sequential(block(inputs, outputs, stride), *(block(outputs, outputs, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        block(inputs, outputs, stride), *(block(outputs, outputs, 1) for _ in range(blocks - 1))
+    )
 
 
 def _four_stages(block: Block, width: int) -> dict[str, nn.Module]:
@@ -262,16 +315,21 @@ def _four_stages(block: Block, width: int) -> dict[str, nn.Module]:
 
 def _head(name: str, inputs: int, num_classes: int) -> dict[str, nn.Module]:
     """Return the global average and the linear layer, which the architectures name differently."""
-    return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), name: nn.Linear(inputs, num_classes)}
+    return {
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        name: nn.Linear(inputs, num_classes),
+    }
 
 
 def _network(
     layers: Mapping[str, nn.Module], mean: float | Sequence[float], std: float | Sequence[float]
 ) -> nn.Sequential:
-    """Put a normalisation in front and draw He et al.'s initial weights: variance 2 / (kernel area * channels out).
+    """Put a normalisation in front and draw He et al.'s initial weights: variance 2 / (kernel area
+    * channels out).
 
-    The linear layer keeps PyTorch's weights and starts without bias, as in Zagoruyko and Komodakis' code. RobustBench
-    does the same in its WideResNet only.
+    The linear layer keeps PyTorch's weights and starts without bias, as in Zagoruyko and Komodakis'
+    code. RobustBench does the same in its WideResNet only.
     """
     network = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), **layers))
     for layer in network.modules():
@@ -290,7 +348,9 @@ def _activation(name: str) -> Callable[[], nn.Module]:
 
 
 def _check_counts(**counts: object) -> None:
-    """Refuse anything but positive integers; True is no number of layers, and "16" would multiply as text."""
+    """Refuse anything but positive integers; True is no number of layers, and "16" would
+    multiply as text.
+    """
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {count!r}")

@@ -16,30 +16,35 @@ from art_ext.models.foreign import foreign_types
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.")  # of DataParallel and AveragedModel, and of Lightning modules
-_COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")  # torch.compile puts it in front of a part's names
+# torch.compile puts it in front of a part's names
+_COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")
 _COUNTER = "n_averaged"  # of AveragedModel
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """Fill the model from a safetensors file or a ``torch.save`` file and return it; nothing in the file is executed.
+    """Fill the model from a safetensors file or a ``torch.save`` file and return it; nothing in the
+    file is executed.
 
-    The file holds a state dict, or one under "state_dict", "model_state_dict", "model" or "net". The prefixes
-    ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.`` (Lightning) are taken off in any nesting,
-    or added for a model that has them; the counter ``n_averaged`` of AveragedModel is left out. Every name and shape
-    must fit: a model is filled entirely or left as it was. Mode, device and dtype of the model stay as they are.
+    The file holds a state dict, or one under "state_dict", "model_state_dict", "model" or "net".
+    The prefixes ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.``
+    (Lightning) are taken off in any nesting, or added for a model that has them; the counter
+    ``n_averaged`` of AveragedModel is left out. Every name and shape must fit: a model is filled
+    entirely or left as it was. Mode, device and dtype of the model stay as they are.
 
     Args:
         model: the network to fill.
         path: the checkpoint; its kind is told from its first bytes, not from its name.
 
     Raises:
-        ValueError: if there is no such file, if it is no checkpoint (a web page or a Git-LFS pointer is named as such),
-            if it holds other types than tensors and plain containers (they are named), or if names or shapes do not
-            fit.
+        ValueError: if there is no such file, if it is no checkpoint (a web page or a Git-LFS
+            pointer is named as such), if it holds other types than tensors and plain containers
+            (they are named), or if names or shapes do not fit.
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"weights must name a checkpoint file, got {file}, which does not exist or is a folder")
+        raise ValueError(
+            f"weights must name a checkpoint file, got {file}, which does not exist or is a folder"
+        )
     state = _without_wrapper(read_tensors(file), file)
     expected = model.state_dict()
     state = _under_names_of(expected, state)
@@ -49,7 +54,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the model's state dict as safetensors; the file is complete or, after a crash, the old one is still there.
+    """Write the model's state dict as safetensors; the file is complete or, after a crash, the old
+    one is still there.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
@@ -69,7 +75,9 @@ def read_tensors(file: Path) -> object:
         try:
             return load_file(file, device="cpu")
         except SafetensorError as error:
-            raise ValueError(f"{file} is a damaged or incomplete safetensors file: {error}") from error
+            raise ValueError(
+                f"{file} is a damaged or incomplete safetensors file: {error}"
+            ) from error
     _explain_impostor(head, file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -77,30 +85,42 @@ def read_tensors(file: Path) -> object:
         foreign = foreign_types(file, str(error))
         if foreign:
             raise ValueError(
-                f"{file} must be a safetensors file, or a torch.save file of nothing but tensors and plain containers, "
-                f"but it holds {listed(foreign)}, which is not unpickled. In the program that writes the file, save "
-                "plain values in their place, such as float(value) or vars(args), or the weights alone: "
-                "torch.save(model.state_dict(), FILE)"
+                f"{file} must be a safetensors file, or a torch.save file of nothing but tensors"
+                f" and plain containers, but it holds {listed(foreign)}, which is not unpickled. In"
+                " the program that writes the file, save plain values in their place, such as"
+                " float(value) or vars(args), or the weights alone: torch.save(model.state_dict(),"
+                " FILE)"
             ) from error
         raise ValueError(
-            f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code in it is refused; "
-            f"save model.state_dict() instead of the model), but torch.load(weights_only=True) says: "
-            f"{type(error).__name__}: {str(error).split('. ')[0]}"  # its next sentences advise to load it nevertheless
+            f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code"
+            " in it is refused; "
+            f"save model.state_dict() instead of the model), but torch.load(weights_only=True)"
+            f" says: "
+            # its next sentences advise to load it nevertheless
+            f"{type(error).__name__}: {str(error).split('. ')[0]}"
         ) from error
 
 
 def _explain_impostor(head: bytes, file: Path) -> None:
     """Raise ValueError for what downloads leave behind in place of a checkpoint."""
     if not head:
-        raise ValueError(f"{file} must be a checkpoint, but it is empty: the download or the copy failed")
+        raise ValueError(
+            f"{file} must be a checkpoint, but it is empty: the download or the copy failed"
+        )
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(
-            f"{file} must be a checkpoint, but it is a Git-LFS pointer: run `git lfs pull` in its repository"
+            f"{file} must be a checkpoint, but it is a Git-LFS pointer: run `git lfs pull` in its"
+            " repository"
         )
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
+    if (
+        head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        .lower()
+        .startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--"))
+    ):
         raise ValueError(
-            f"{file} must be a checkpoint, but it is a web page: the host (often Google Drive, over its quota or "
-            f"asking for a confirmation) sent a page instead of the file; download it again in a browser"
+            f"{file} must be a checkpoint, but it is a web page: the host (often Google Drive, over"
+            " its quota or asking for a confirmation) sent a page instead of the file; download it"
+            " again in a browser"
         )
 
 
@@ -112,23 +132,29 @@ def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
             break
         content = inner[0]
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{file} must hold a state dict, got {type(content).__name__} (empty or not a mapping)")
-    odd = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+        raise ValueError(
+            f"{file} must hold a state dict, got {type(content).__name__} (empty or not a mapping)"
+        )
+    odd = [
+        name
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
     if odd:
         raise ValueError(
-            f"{file} must hold a state dict (names and tensors), plain or under {', '.join(_WRAPPERS)}, "
-            f"but these entries are no tensors: {listed(map(str, odd))}"
+            f"{file} must hold a state dict (names and tensors), plain or under"
+            f" {', '.join(_WRAPPERS)}, but these entries are no tensors: {listed(map(str, odd))}"
         )
     return dict(content)
 
 
-def _under_names_of(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under_names_of(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The state dict under the names of the model, as far as wrappers alone make the difference."""
     counted = any(name.split(".")[-1] == _COUNTER for name in expected)
     kept = {
-        name: tensor
-        for name, tensor in state.items()
-        if counted or name.split(".")[-1] != _COUNTER
+        name: tensor for name, tensor in state.items() if counted or name.split(".")[-1] != _COUNTER
     }
     theirs = dict(zip(_bare(kept), kept.values(), strict=True))
     ours = dict(zip(_bare(expected), expected, strict=True))
@@ -151,7 +177,9 @@ def _bare(names: Iterable[str]) -> list[str]:
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
     """Raise ValueError with every way in which the state dict does not fit the model."""
     # checkpoints older than this BatchNorm counter leave it out, and PyTorch then fills it in
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [
+        name for name in expected if name not in state and not name.endswith("num_batches_tracked")
+    ]
     unexpected = [name for name in state if name not in expected]
     shapes = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"

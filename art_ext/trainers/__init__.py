@@ -1,4 +1,6 @@
-"""Robust training as ART trainers: a ``PyTorchClassifier`` in, the same one trained out. Needs the extra ``train``."""
+"""Robust training as ART trainers: a ``PyTorchClassifier`` in, the same one trained out. Needs
+the extra ``train``.
+"""
 
 from art_ext.trainers.backward_smoothing import AdversarialTrainerBackwardSmoothingPyTorch
 from art_ext.trainers.contrastive import AdversarialTrainerATCDPyTorch, AdversarialTrainerCATPyTorch

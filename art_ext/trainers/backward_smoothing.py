@@ -40,7 +40,8 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
         """Create the trainer.
 
         Args:
-            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
             eps: radius of the ball in the units of x.
             eps_step: length of each step; None takes eps.
             beta: weight of the divergence.
@@ -50,15 +51,27 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
             variant: ``"trades"`` or ``"pgd"``.
             start: ``"backward"``, or the comparator ``"odi"``.
             target: of the PGD variant, ``"printed"`` or ``"shifted"``.
-            boxed_start: bring the first step to ball and box; False brings it to the ball only, which data with many
-                values on the faces of the box need, such as MNIST.
+            boxed_start: bring the first step to ball and box; False brings it to the ball only,
+                which data with many values on the faces of the box need, such as MNIST.
             norm: np.inf, "inf", 1 or 2.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
             seed: of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, eps_step=eps_step, beta=beta, gamma=gamma, max_iter=max_iter,
-            points=points, variant=variant, start=start, target=target, boxed_start=boxed_start, norm=norm,
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            beta=beta,
+            gamma=gamma,
+            max_iter=max_iter,
+            points=points,
+            variant=variant,
+            start=start,
+            target=target,
+            boxed_start=boxed_start,
+            norm=norm,
             bn_mode=bn_mode,
-        )  # fmt: skip
+        )

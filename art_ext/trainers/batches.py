@@ -16,7 +16,8 @@ from art_ext.attacks.shell import as_tensor, class_indices
 
 
 def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor, Tensor]:
-    """Inputs (n, *S) and labels, indices (n,) or (n, 1) or one-hot (n, nb_classes), as tensors (n, *S) and (n,).
+    """Inputs (n, *S) and labels, indices (n,) or (n, 1) or one-hot (n, nb_classes), as tensors (n,
+    *S) and (n,).
 
     Raises:
         ValueError: for labels of another shape, or that are no classes of the classifier.
@@ -29,17 +30,19 @@ def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor
         raise ValueError(f"{name} must hold the labels of x, got None")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < nb_classes:
         raise ValueError(
-            f"{name} must hold class indices in [0, {nb_classes}), got {int(labels.min())} to {int(labels.max())}"
+            f"{name} must hold class indices in [0, {nb_classes}), got {int(labels.min())} to"
+            f" {int(labels.max())}"
         )
     return inputs, labels
 
 
 class Minibatches:
-    """The minibatches of ART's data generators, or of any iterable with a length, as the core's loop wants them.
+    """The minibatches of ART's data generators, or of any iterable with a length, as the core's
+    loop wants them.
 
-    ``NumpyDataGenerator`` and ``PyTorchDataGenerator`` are iterated anew in each epoch, so that a resumed run sees the
-    minibatches that it would have seen; of other generators ``ceil(size / batch_size)`` are drawn for an epoch, as ART
-    does, wherever they are.
+    ``NumpyDataGenerator`` and ``PyTorchDataGenerator`` are iterated anew in each epoch, so that a
+    resumed run sees the minibatches that it would have seen; of other generators ``ceil(size /
+    batch_size)`` are drawn for an epoch, as ART does, wherever they are.
 
     Args:
         source: a generator, or an iterable of (x, y) with a length.
@@ -54,38 +57,48 @@ class Minibatches:
         self.source: Any = source
         if isinstance(source, PyTorchDataGenerator):
             self.source = source.iterator
-        self.draws = isinstance(self.source, DataGenerator) and not isinstance(source, NumpyDataGenerator)
+        self.draws = isinstance(self.source, DataGenerator) and not isinstance(
+            source, NumpyDataGenerator
+        )
         self.ahead: Any = None
         self.looked = False
         if isinstance(source, NumpyDataGenerator):
             self.length = source.batches_per_epoch
         elif self.draws:
             if self.source.size is None:
-                raise ValueError("the data generator must know its size, got None: an epoch would have no end")
+                raise ValueError(
+                    "the data generator must know its size, got None: an epoch would have no end"
+                )
             self.length = -(-self.source.size // self.source.batch_size)
         else:
             try:
                 self.length = len(self.source)
             except TypeError as error:  # also of a DataLoader over a stream
                 raise ValueError(
-                    f"generator must be a DataGenerator or have a length, got {type(source).__name__}"
+                    "generator must be a DataGenerator or have a length, got"
+                    f" {type(source).__name__}"
                 ) from error
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # the loop has just seeded torch with the seed and the epoch: a generator that shuffles by numpy follows
+        # the loop has just seeded torch with the seed and the epoch: a generator that shuffles by
+        # numpy follows
         _seed(torch.initial_seed())
         looks, self.looked = not self.looked, True
         batches = self._drawn(looks) if self.draws else iter(self.source)
         for place, batch in zip(range(self.length), batches, strict=False):
             if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-                raise ValueError(f"generator must give pairs (x, y), got {type(batch).__name__} in batch {place}")
+                raise ValueError(
+                    f"generator must give pairs (x, y), got {type(batch).__name__} in batch {place}"
+                )
             yield as_samples(batch[0], batch[1], self.nb_classes, f"y of batch {place}")
 
     def _drawn(self, looks: bool) -> Iterator[Any]:
-        """What ``get_batch`` gives; a first one that the loop looks at before it starts is not lost."""
+        """What ``get_batch`` gives; a first one that the loop looks at before it starts is not
+        lost.
+        """
         while True:
             batch = self.source.get_batch() if self.ahead is None else self.ahead
             self.ahead = batch if looks else None
@@ -94,7 +107,9 @@ class Minibatches:
 
 @contextmanager
 def own_numpy_streams(seed: int) -> Iterator[None]:
-    """Seed the global streams of numpy and Python, which generators and defences draw from; give them back after."""
+    """Seed the global streams of numpy and Python, which generators and defences draw from; give
+    them back after.
+    """
     kept = np.random.get_state(), random.getstate()  # noqa: NPY002  # ART draws from the global one
     try:
         _seed(seed)

@@ -14,10 +14,12 @@ _PREFIX = "network._model."  # from here to the user's own module
 
 
 class ClassifierNetwork(nn.Module):
-    """Logits (r, K) of a ``PyTorchClassifier`` for rows (r, *S) in its ``clip_values``, through its preprocessing.
+    """Logits (r, K) of a ``PyTorchClassifier`` for rows (r, *S) in its ``clip_values``, through its
+    preprocessing.
 
-    In train mode it applies the preprocessing that ART applies in ``fit``, in eval mode that of ``predict``. A step
-    that is not differentiable passes gradients by ART's estimate, ``estimate_forward``.
+    In train mode it applies the preprocessing that ART applies in ``fit``, in eval mode that of
+    ``predict``. A step that is not differentiable passes gradients by ART's estimate,
+    ``estimate_forward``.
 
     Its state dict is that of the user's own module, so that weights go from one to the other.
     """
@@ -34,7 +36,8 @@ class ClassifierNetwork(nn.Module):
         for step in self.preprocessing:
             if step.apply_fit if self.training else step.apply_predict:
                 rows = _preprocess(step, rows)
-        logits: Tensor = self.network(rows)[-1]  # for a Sequential, ART lists what each of its layers gives
+        # for a Sequential, ART lists what each of its layers gives
+        logits: Tensor = self.network(rows)[-1]
         return logits
 
 
@@ -62,8 +65,9 @@ def check_classifier(trainer: type, classifier: object) -> None:
 
     Raises:
         EstimatorError: for anything but a ``PyTorchClassifier``.
-        ValueError: for one without optimizer or clip_values, with another loss than plain cross-entropy, with
-            preprocessing that is not written in PyTorch or mixes labels, or with a way of its own to predict.
+        ValueError: for one without optimizer or clip_values, with another loss than plain
+            cross-entropy, with preprocessing that is not written in PyTorch or mixes labels, or
+            with a way of its own to predict.
     """
     if not isinstance(classifier, PyTorchClassifier):
         raise EstimatorError(trainer, [PyTorchClassifier], classifier)
@@ -75,13 +79,17 @@ def check_classifier(trainer: type, classifier: object) -> None:
             "pass the PyTorchClassifier of its network"
         )
     if classifier.clip_values is None:
-        raise ValueError("the classifier needs clip_values, such as clip_values=(0, 1): examples are crafted in them")
+        raise ValueError(
+            "the classifier needs clip_values, such as clip_values=(0, 1): examples are crafted in"
+            " them"
+        )
     if classifier.optimizer is None:
         raise ValueError("the classifier needs an optimizer to be trained with, got None")
     if not isinstance(loss, nn.CrossEntropyLoss) or loss.weight is not None or loss.label_smoothing:
         raise ValueError(
-            f"the classifier's loss must be torch.nn.CrossEntropyLoss() of logits, got {loss}: it is what the recipes "
-            "minimise, without class weights, and smoothed by fit(label_smoothing=...) alone"
+            f"the classifier's loss must be torch.nn.CrossEntropyLoss() of logits, got {loss}: it"
+            " is what the recipes minimise, without class weights, and smoothed by"
+            " fit(label_smoothing=...) alone"
         )
     _check_preprocessing(classifier)
 
@@ -92,9 +100,14 @@ def _check_preprocessing(classifier: PyTorchClassifier) -> None:
     strange = [type(step).__name__ for step in steps if not isinstance(step, PreprocessorPyTorch)]
     if strange:
         raise ValueError(
-            "preprocessing must be written in PyTorch (a PreprocessorPyTorch), because every step of crafting takes "
-            f"the gradient through it on the classifier's device, got {', '.join(strange)}, which works on numpy arrays"
+            "preprocessing must be written in PyTorch (a PreprocessorPyTorch), because every step"
+            " of crafting takes the gradient through it on the classifier's device, got"
+            f" {', '.join(strange)}, which works on numpy arrays"
         )
-    mixing = [type(step).__name__ for step in steps if isinstance(step, (CutMixPyTorch, MixupPyTorch))]
+    mixing = [
+        type(step).__name__ for step in steps if isinstance(step, (CutMixPyTorch, MixupPyTorch))
+    ]
     if mixing:
-        raise ValueError(f"the recipes need one class a sample, got {', '.join(mixing)}, which mixes labels")
+        raise ValueError(
+            f"the recipes need one class a sample, got {', '.join(mixing)}, which mixes labels"
+        )

@@ -1,4 +1,6 @@
-"""ART trainers of contrastive adversarial training (CAT) and of its form with a Metropolis-Hastings test (ATCD)."""
+"""ART trainers of contrastive adversarial training (CAT) and of its form with a
+Metropolis-Hastings test (ATCD).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerCATPyTorch(CoreTrainer):
-    """Contrastive adversarial training: a Hamiltonian chain of examples that lives through several weight updates.
+    """Contrastive adversarial training: a Hamiltonian chain of examples that lives through several
+    weight updates.
 
-    ``art_ext.core.training.Cat`` says how it runs, and where it is our reading. One pass over the data is
-    ``nb_replays * max_iter`` epochs as the paper counts them.
+    ``art_ext.core.training.Cat`` says how it runs, and where it is our reading. One pass over the
+    data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://arxiv.org/abs/2010.07849
     """
@@ -38,7 +41,8 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
         """Create the trainer.
 
         Args:
-            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
             eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
@@ -52,16 +56,28 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, eps_step=eps_step, lam=lam,
-            rho=rho, alpha=alpha, momentum=momentum, order=order, bn_mode=bn_mode,
-        )  # fmt: skip
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            nb_replays=nb_replays,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            lam=lam,
+            rho=rho,
+            alpha=alpha,
+            momentum=momentum,
+            order=order,
+            bn_mode=bn_mode,
+        )
 
 
 class AdversarialTrainerATCDPyTorch(CoreTrainer):
-    """Adversarial training by contrastive divergence: CAT whose chain is tested by Metropolis and Hastings.
+    """Adversarial training by contrastive divergence: CAT whose chain is tested by Metropolis and
+    Hastings.
 
-    ``art_ext.core.training.Atcd`` says how it runs, and where it is our reading. One pass over the data is
-    ``nb_replays * max_iter`` epochs as the paper counts them.
+    ``art_ext.core.training.Atcd`` says how it runs, and where it is our reading. One pass over the
+    data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://openreview.net/forum?id=Fn5wiAq2SR
     """
@@ -91,7 +107,8 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
         """Create the trainer.
 
         Args:
-            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
             eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
@@ -101,7 +118,8 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
             momentum: whether it accumulates.
             order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
             metropolis: whether the chain's moves are tested; False is CAT.
-            shared_test: with ``order="free"``, take the test's cross-entropy from the training forward.
+            shared_test: with ``order="free"``, take the test's cross-entropy from the training
+                forward.
             temperature: divides the exponent of the test.
             kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
@@ -109,7 +127,21 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, nb_replays=nb_replays, max_iter=max_iter, eps_step=eps_step, lam=lam,
-            rho=rho, alpha=alpha, momentum=momentum, order=order, metropolis=metropolis, shared_test=shared_test,
-            temperature=temperature, kinetic=kinetic, bn_mode=bn_mode,
-        )  # fmt: skip
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            nb_replays=nb_replays,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            lam=lam,
+            rho=rho,
+            alpha=alpha,
+            momentum=momentum,
+            order=order,
+            metropolis=metropolis,
+            shared_test=shared_test,
+            temperature=temperature,
+            kinetic=kinetic,
+            bn_mode=bn_mode,
+        )

@@ -1,4 +1,6 @@
-"""What every ART trainer shares: conversion, checks, and the core's loop over the classifier's network."""
+"""What every ART trainer shares: conversion, checks, and the core's loop over the classifier's
+network.
+"""
 
 from __future__ import annotations
 
@@ -21,40 +23,66 @@ from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
 
 _CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
 _MORE = (
-    "augmentation", "batch_size", "callbacks", "channels_last", "checkpoint_dir", "checkpoint_every", "compile",
-    "drop_last", "ema", "eps_warmup_epochs", "freeze_eval_modules", "label_smoothing", "precision", "resume",
-    "schedule_every", "schedule_metric", "trackers", "validation", "validation_eps", "validation_steps",
-)  # fmt: skip
+    "augmentation",
+    "batch_size",
+    "callbacks",
+    "channels_last",
+    "checkpoint_dir",
+    "checkpoint_every",
+    "compile",
+    "drop_last",
+    "ema",
+    "eps_warmup_epochs",
+    "freeze_eval_modules",
+    "label_smoothing",
+    "precision",
+    "resume",
+    "schedule_every",
+    "schedule_metric",
+    "trackers",
+    "validation",
+    "validation_eps",
+    "validation_steps",
+)
 
 
 class CoreTrainer(CheckedKeywords, Trainer):
     """Base of the ART trainers: a subclass names the recipe and its parameters.
 
-    The classifier's own network, optimizer, device and clip_values are used, and its preprocessing is trained through.
+    The classifier's own network, optimizer, device and clip_values are used, and its preprocessing
+    is trained through.
     """
 
     _recipe: ClassVar[type[Recipe]]
 
-    def __init__(self, classifier: PyTorchClassifier, seed: int, verbose: bool, **parameters: Any) -> None:
+    def __init__(
+        self, classifier: PyTorchClassifier, seed: int, verbose: bool, **parameters: Any
+    ) -> None:
         check_classifier(type(self), classifier)
         super().__init__(classifier)
         check_count("seed", seed, least=0)
         check_flag("verbose", verbose)
-        self.recipe = self._recipe(**{_CORE_NAMES.get(name, name): value for name, value in parameters.items()})
+        self.recipe = self._recipe(
+            **{_CORE_NAMES.get(name, name): value for name, value in parameters.items()}
+        )
         self.seed, self.verbose = seed, verbose
         self._last_result: TrainingResult | None = None
 
     @property
     def last_result(self) -> TrainingResult | None:
-        """The core's ``TrainingResult`` of the last ``fit`` or ``fit_generator``; None before the first.
+        """The core's ``TrainingResult`` of the last ``fit`` or ``fit_generator``; None before the
+        first.
 
-        Its ``model`` is the user's own module; ``best`` holds the weights of the epoch with the best validation.
+        Its ``model`` is the user's own module; ``best`` holds the weights of the epoch with the
+        best validation.
         """
         return self._last_result
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """A row per epoch of the last ``fit`` or ``fit_generator``: loss, rate, validation, rows forward and back."""
+        """A row per epoch of the last ``fit`` or ``fit_generator``: loss, rate, validation, rows
+        forward and back.
+        """
         return [] if self._last_result is None else self._last_result.history
 
     def fit(
@@ -79,25 +107,37 @@ class CoreTrainer(CheckedKeywords, Trainer):
             validation_data: (x, y) whose clean and robust accuracy is measured after each epoch.
             batch_size: samples of a minibatch; the order is another one in each epoch, by the seed.
             nb_epochs: epochs; None takes 20, or the length that ``passes`` gives.
-            scheduler: anything with ``.step()``, called after each epoch; None leaves the optimizer's rate as it is.
-                Where it needs ``metrics``, as ``ReduceLROnPlateau`` does, it gets the column of the history that
-                ``schedule_metric`` names; where it needs ``epoch``, the number of epochs done.
-            checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
+            scheduler: anything with ``.step()``, called after each epoch; None leaves the
+                optimizer's rate as it is. Where it needs ``metrics``, as ``ReduceLROnPlateau``
+                does, it gets the column of the history that ``schedule_metric`` names; where it
+                needs ``epoch``, the number of epochs done.
+            checkpoint_dir: folder for checkpoints, history and weights; without it nothing is
+                written.
             resume: go on from the newest checkpoint in that folder.
             callbacks: functions of an ``EpochEnd``; what they return is entered into the history.
-            passes: rows forward plus rows backward per training sample, in the place of ``nb_epochs``.
-            **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as ``label_smoothing``, ``ema``,
-                ``augmentation``, ``precision``, ``validation_steps``, ``drop_last``,
-                ``schedule_metric`` or ``schedule_every="update"``.
+            passes: rows forward plus rows backward per training sample, in the place of
+                ``nb_epochs``.
+            **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as
+                ``label_smoothing``, ``ema``, ``augmentation``, ``precision``, ``validation_steps``,
+                ``drop_last``, ``schedule_metric`` or ``schedule_every="update"``.
 
         Raises:
-            ValueError: for data, labels or options that make no sense, and when the loss is not finite.
+            ValueError: for data, labels or options that make no sense, and when the loss is not
+                finite.
         """
         samples = as_samples(x, y, self.classifier.nb_classes)
         self._train(
-            samples, validation_data, nb_epochs, passes, scheduler, batch_size=batch_size,
-            checkpoint_dir=checkpoint_dir, resume=resume, callbacks=callbacks, **kwargs,
-        )  # fmt: skip
+            samples,
+            validation_data,
+            nb_epochs,
+            passes,
+            scheduler,
+            batch_size=batch_size,
+            checkpoint_dir=checkpoint_dir,
+            resume=resume,
+            callbacks=callbacks,
+            **kwargs,
+        )
 
     def fit_generator(
         self,
@@ -108,21 +148,25 @@ class CoreTrainer(CheckedKeywords, Trainer):
         passes: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the classifier in place on minibatches of an ART ``DataGenerator``, or of any iterable with a length.
+        """Train the classifier in place on minibatches of an ART ``DataGenerator``, or of any
+        iterable with a length.
 
-        The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``: the two differ as two
-        seeds differ.
+        The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``: the
+        two differ as two seeds differ.
 
         Args:
             generator: gives minibatches (x, y), as ``fit`` takes them.
             nb_epochs, scheduler, validation_data, passes: as in ``fit``.
-            **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the keywords that ``fit`` passes on.
+            **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the keywords that ``fit``
+                passes on.
 
         Raises:
             ValueError: as ``fit``.
         """
         if "batch_size" in kwargs:
-            raise ValueError("the generator decides the size of its minibatches, got batch_size as well")
+            raise ValueError(
+                "the generator decides the size of its minibatches, got batch_size as well"
+            )
         batches = Minibatches(generator, self.classifier.nb_classes)
         self._train(batches, validation_data, nb_epochs, passes, scheduler, **kwargs)
 
@@ -141,22 +185,36 @@ class CoreTrainer(CheckedKeywords, Trainer):
         **options: Any,
     ) -> None:
         if nb_epochs is not None and passes is not None:
-            raise ValueError(f"pass one of nb_epochs and passes, got nb_epochs={nb_epochs} and passes={passes}")
+            raise ValueError(
+                f"pass one of nb_epochs and passes, got nb_epochs={nb_epochs} and passes={passes}"
+            )
         if nb_epochs is None and passes is None:
             nb_epochs = 20
         for name in options:
             if name not in _MORE:
-                raise ValueError(f"there is no keyword {name!r}{nearest(name, _MORE)}: pass {', '.join(_MORE)}")
+                raise ValueError(
+                    f"there is no keyword {name!r}{nearest(name, _MORE)}: pass {', '.join(_MORE)}"
+                )
         classifier = self.classifier
         held = validation_data
         if held is not None:
             held = as_samples(held[0], held[1], classifier.nb_classes, "y of validation_data")
         with own_numpy_streams(self.seed):
             result = train(
-                ClassifierNetwork(classifier), data, self.recipe, epochs=nb_epochs, passes=passes, validation_data=held,
-                optimizer=classifier.optimizer, schedule=_schedule(scheduler), seed=self.seed,
-                clip_values=tuple(classifier.clip_values), device=classifier.device, progress=self.verbose, **options,
-            )  # fmt: skip
+                ClassifierNetwork(classifier),
+                data,
+                self.recipe,
+                epochs=nb_epochs,
+                passes=passes,
+                validation_data=held,
+                optimizer=classifier.optimizer,
+                schedule=_schedule(scheduler),
+                seed=self.seed,
+                clip_values=tuple(classifier.clip_values),
+                device=classifier.device,
+                progress=self.verbose,
+                **options,
+            )
         self._last_result = dataclasses.replace(result, model=classifier.model)
 
 

@@ -10,9 +10,11 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerWARPyTorch(CoreTrainer):
-    """Width adjusted regularisation: TRADES with a weight lambda that is adapted minibatch by minibatch.
+    """Width adjusted regularisation: TRADES with a weight lambda that is adapted minibatch by
+    minibatch.
 
-    ``art_ext.core.training.War`` says how it runs, and where it deviates from the paper. ``history`` holds lambda.
+    ``art_ext.core.training.War`` says how it runs, and where it deviates from the paper.
+    ``history`` holds lambda.
 
     | Paper link: https://arxiv.org/abs/2010.01279
     """
@@ -44,7 +46,8 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
         """Create the trainer.
 
         Args:
-            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and ``torch.nn.CrossEntropyLoss``.
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
             eps: radius of the ball in the units of x.
             eps_step: length of each step; None takes ``2.5 eps / max_iter``.
             max_iter: steps of crafting.
@@ -55,8 +58,10 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             hold_epochs: epochs over which lambda stays there; None takes 1 (log) or 0 (printed).
             gain: of the log rule: the largest change of log(lambda) in an update; None takes .02.
             alpha: of the printed rule: how fast lambda moves; None takes .1.
-            cap: of the printed rule: bound of the ratio in multiples of zeta; None takes 10, infinity takes it off.
-            ema: of the printed rule: decay of an average of the ratio that lambda follows in its place; None takes 0.
+            cap: of the printed rule: bound of the ratio in multiples of zeta; None takes 10,
+                infinity takes it off.
+            ema: of the printed rule: decay of an average of the ratio that lambda follows in its
+                place; None takes 0.
             fixed: a lambda that stays as it is.
             start: standard deviation of the noise that crafting starts from, over ``"trades"``.
             norm: np.inf, "inf", 1 or 2.
@@ -65,7 +70,23 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             verbose: show a progress bar.
         """
         super().__init__(
-            classifier, seed, verbose, eps=eps, eps_step=eps_step, max_iter=max_iter, regulariser=regulariser,
-            zeta=zeta, rule=rule, lambda_0=lambda_0, hold_epochs=hold_epochs, gain=gain, alpha=alpha, cap=cap, ema=ema,
-            fixed=fixed, start=start, norm=norm, bn_mode=bn_mode,
-        )  # fmt: skip
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            max_iter=max_iter,
+            regulariser=regulariser,
+            zeta=zeta,
+            rule=rule,
+            lambda_0=lambda_0,
+            hold_epochs=hold_epochs,
+            gain=gain,
+            alpha=alpha,
+            cap=cap,
+            ema=ema,
+            fixed=fixed,
+            start=start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )

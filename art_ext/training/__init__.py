@@ -1,4 +1,5 @@
-"""What ``art-ext train`` does between its options and the training loop: configuration, network, run folder, figures.
+"""What ``art-ext train`` does between its options and the training loop: configuration, network,
+run folder, figures.
 
     from art_ext.training import resolve, run_training
     run = run_training(resolve({"recipe": "atcd", "data": "digits"}), "runs/atcd")
@@ -14,4 +15,11 @@ from art_ext.training.networks import NETWORKS, make_network
 from art_ext.training.requirements import require_training
 from art_ext.training.run import run_training
 
-__all__ = ["NETWORKS", "Configuration", "make_network", "require_training", "resolve", "run_training"]
+__all__ = [
+    "NETWORKS",
+    "Configuration",
+    "make_network",
+    "require_training",
+    "resolve",
+    "run_training",
+]

@@ -21,21 +21,46 @@ from art_ext.training.networks import check_network
 
 BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
 OPTIONS = (  # what the loop takes under the same name
-    "epochs", "updates", "equivalent_epochs", "passes", "batch_size", "drop_last", "optimizer", "learning_rate",
-    "momentum", "nesterov", "weight_decay", "schedule", "schedule_args", "warmup_epochs", "eps_warmup_epochs",
-    "label_smoothing", "validation", "validation_eps", "validation_steps", "freeze_eval_modules", "precision",
-    "channels_last", "compile", "clip_values", "seed", "checkpoint_every",
-)  # fmt: skip
+    "epochs",
+    "updates",
+    "equivalent_epochs",
+    "passes",
+    "batch_size",
+    "drop_last",
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "schedule",
+    "schedule_args",
+    "warmup_epochs",
+    "eps_warmup_epochs",
+    "label_smoothing",
+    "validation",
+    "validation_eps",
+    "validation_steps",
+    "freeze_eval_modules",
+    "precision",
+    "channels_last",
+    "compile",
+    "clip_values",
+    "seed",
+    "checkpoint_every",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A training run, with every default filled in. Where nothing is said here, see ``TrainingOptions``.
+    """A training run, with every default filled in. Where nothing is said here, see
+    ``TrainingOptions``.
 
     Attributes:
         recipe, recipe_args: the method's name, and its arguments but for eps.
-        data: a name or a path, as ``load_data`` takes it; its "train" and its "test" split are used.
-        model, model_args: a short name, ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, and the factory's arguments as text.
+        data: a name or a path, as ``load_data`` takes it; its "train" and its "test" split are
+            used.
+        model, model_args: a short name, ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, and the
+            factory's arguments as text.
         eps: radius of crafting, and of the figures; natural training takes it for the figures only.
         weights: checkpoint to start from; None draws the weights by the seed.
         class_order: order of class folders, ``"numeric"`` or ``"text"``, see ``load_data``.
@@ -112,7 +137,11 @@ class Configuration:
         if "eps" in self.recipe_args:
             raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
         known = RECIPES.get(self.recipe)
-        radius = {"eps": self.eps} if known is not None and any(one.name == "eps" for one in fields(known)) else {}
+        radius = (
+            {"eps": self.eps}
+            if known is not None and any(one.name == "eps" for one in fields(known))
+            else {}
+        )
         return make_recipe(self.recipe, **radius, **self.recipe_args)
 
     def options(self) -> dict[str, Any]:
@@ -126,12 +155,23 @@ class Configuration:
     def to_toml(self) -> str:
         """The file that gives this configuration back when it is resolved."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        lines = [f"# art-ext train {__version__}; another run of it: art-ext train --config THIS_FILE --out FOLDER"]
+        lines = [
+            f"# art-ext train {__version__}; another run of it: art-ext train --config THIS_FILE"
+            " --out FOLDER"
+        ]
         tables = {name: value for name, value in values.items() if isinstance(value, dict)}
-        lines += [f"{name} = {_toml(one)}" for name, one in values.items() if one is not None and name not in tables]
+        lines += [
+            f"{name} = {_toml(one)}"
+            for name, one in values.items()
+            if one is not None and name not in tables
+        ]
         for name, table in tables.items():
             if table:
-                lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(one)}" for key, one in table.items())]
+                lines += [
+                    "",
+                    f"[{name}]",
+                    *(f"{_key(key)} = {_toml(one)}" for key, one in table.items()),
+                ]
         return "\n".join(lines) + "\n"
 
 
@@ -139,13 +179,15 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
     """A configuration from what was given, a TOML file behind it, and the defaults behind both.
 
     Args:
-        given: values by the names of ``Configuration``; numbers may be text such as 8/255, tables ``key=value,...``.
-        file: of the same names. The arguments of a recipe, network or schedule go with its name there: they are left
-            out where ``given`` names another one; so is the file's length of the run where ``given`` has any.
+        given: values by the names of ``Configuration``; numbers may be text such as 8/255, tables
+            ``key=value,...``.
+        file: of the same names. The arguments of a recipe, network or schedule go with its name
+            there: they are left out where ``given`` names another one; so is the file's length of
+            the run where ``given`` has any.
 
     Raises:
-        ValueError: for unknown names (the nearest match is named), values of another kind, and all that the recipe and
-            the training options refuse.
+        ValueError: for unknown names (the nearest match is named), values of another kind, and all
+            that the recipe and the training options refuse.
     """
     first = _read(given, "given")
     behind = {} if file is None else _read(_load(file), str(file))
@@ -157,20 +199,24 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
     values = {**behind, **first}
     for name in ("recipe", "data"):
         if name not in values:
-            raise ValueError(f"{name} must be given, by --{name} or in the file that --config names")
+            raise ValueError(
+                f"{name} must be given, by --{name} or in the file that --config names"
+            )
     if values["recipe"] not in RECIPES:
         make_recipe(values["recipe"])  # explains what there is
     values["data"] = data_name(values["data"]) or values["data"]
     return Configuration(**filled(values))
 
 
-# ---------------------------------------------------------------------------------------------------------- reading
+# --- reading ---
 
 
 def _load(file: Path) -> dict[str, Any]:
     """The content of a TOML file; dashes in names count as underscores."""
     if not file.is_file():
-        raise ValueError(f"config must name a TOML file, got {file}, which does not exist or is a folder")
+        raise ValueError(
+            f"config must name a TOML file, got {file}, which does not exist or is a folder"
+        )
     return {name.replace("-", "_"): value for name, value in read_toml(file).items()}
 
 
@@ -180,7 +226,10 @@ def _read(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = {}
     for name, value in values.items():
         if name not in kinds:
-            raise ValueError(f"{where}: unknown option {name!r}{nearest(name, kinds)}; known are {', '.join(kinds)}")
+            raise ValueError(
+                f"{where}: unknown option {name!r}{nearest(name, kinds)}; known are"
+                f" {', '.join(kinds)}"
+            )
         if value is not None:
             found[name] = _KINDS[kinds[name]](name, value)
     for name, one in found.items():
@@ -241,16 +290,22 @@ def _argument_text(value: object) -> str:
 
 
 _KINDS: dict[str, Callable[[str, Any], Any]] = {
-    "str": _as_text, "int": _as_int, "float": _as_float, "bool": _as_bool, "tuple[float, float]": _as_pair,
+    "str": _as_text,
+    "int": _as_int,
+    "float": _as_float,
+    "bool": _as_bool,
+    "tuple[float, float]": _as_pair,
     "dict[str, Any]": _as_table,
-}  # fmt: skip
+}
 
 
-# ---------------------------------------------------------------------------------------------------------- writing
+# --- writing ---
 
 
 def _toml(value: object) -> str:
-    """A number, truth value, text or list of these in TOML, which has no None: the text "none" is read as one."""
+    """A number, truth value, text or list of these in TOML, which has no None: the text "none"
+    is read as one.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

@@ -10,7 +10,8 @@ from art_ext.core.geometry import norm_name
 from art_ext.core.training import make_recipe
 from art_ext.core.training.options import LENGTHS
 
-MODEL_ARGS = {"mnist-smallcnn": {"dropout": "0.5"}}  # as the authors train it; text, as all arguments of a factory
+# as the authors train it; text, as all arguments of a factory
+MODEL_ARGS = {"mnist-smallcnn": {"dropout": "0.5"}}
 OTHER_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # for an optimiser that is not the table's
 
 
@@ -22,12 +23,14 @@ class DataDefaults:
         model: a short name; None where the data say nothing about the network.
         eps: L-infinity radius of crafting and of the figures; None where one must be given.
         natural_epochs: passes over the data of natural training.
-        equivalent_epochs: of all other recipes: epochs as the papers count them. They are no equal cost.
+        equivalent_epochs: of all other recipes: epochs as the papers count them. They are no equal
+            cost.
         optimizer, learning_rate, weight_decay, schedule, batch_size: of the weight updates.
         validation: share of the training data held out.
         augmentation: of the training images.
         peak: of a cyclic schedule, as a share of the run.
-        eps_warmup: share of the run over which the radius grows; not for runs whose length is given in updates.
+        eps_warmup: share of the run over which the radius grows; not for runs whose length is given
+            in updates.
         recipe_args: arguments of recipes by their names.
     """
 
@@ -49,15 +52,31 @@ class DataDefaults:
 
 DEFAULTS = {
     # 1,297 samples: 30 epochs of anything take less than a minute on one core
-    "digits": DataDefaults("digits-cnn", 0.15, 15, 30, "adam", 4e-3, 0.0, "cyclic", 64, 0.05, "none"),
-    # rate, peak and Fast's start of Wong et al., 2020; the other methods of one long step need that start too
-    # without the warm-up, PGD training can stay at a constant answer
+    "digits": DataDefaults(
+        "digits-cnn", 0.15, 15, 30, "adam", 4e-3, 0.0, "cyclic", 64, 0.05, "none"
+    ),
+    # rate, peak and Fast's start of Wong et al., 2020; the other methods of one long step need that
+    # start too without the warm-up, PGD training can stay at a constant answer
     "mnist": DataDefaults(
-        "mnist-conv2", 0.3, 10, 20, "adam", 5e-3, 0.0, "cyclic", 128, 0.02, "none", 0.4, 0.2,
+        "mnist-conv2",
+        0.3,
+        10,
+        20,
+        "adam",
+        5e-3,
+        0.0,
+        "cyclic",
+        128,
+        0.02,
+        "none",
+        0.4,
+        0.2,
         {name: {"boxed_start": False} for name in ("fast", "fast-trades", "backward-smoothing")},
     ),
     # rate, decay and drops of Rice et al., 2020, over fewer epochs
-    "cifar10": DataDefaults("preactresnet18", 8 / 255, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.02, "crop_flip"),
+    "cifar10": DataDefaults(
+        "preactresnet18", 8 / 255, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.02, "crop_flip"
+    ),
 }
 OTHER = DataDefaults(None, None, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.05, "none")
 
@@ -70,13 +89,18 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = DEFAULTS.get(values["data"], OTHER)
     found: dict[str, Any] = {
-        "model": own.model, "optimizer": own.optimizer, "weight_decay": own.weight_decay, "batch_size": own.batch_size,
-        "validation": own.validation, "augmentation": own.augmentation, **values,
-    }  # fmt: skip
+        "model": own.model,
+        "optimizer": own.optimizer,
+        "weight_decay": own.weight_decay,
+        "batch_size": own.batch_size,
+        "validation": own.validation,
+        "augmentation": own.augmentation,
+        **values,
+    }
     if found["model"] is None:
         raise ValueError(
-            "model must be given for data of your own, as a short name, FILE.py:FACTORY or MODULE:FACTORY, "
-            f"got none for {values['data']!r}"
+            "model must be given for data of your own, as a short name, FILE.py:FACTORY or"
+            f" MODULE:FACTORY, got none for {values['data']!r}"
         )
     if found["model"] in MODEL_ARGS:
         found["model_args"] = {**MODEL_ARGS[found["model"]], **found.get("model_args", {})}
@@ -103,7 +127,9 @@ def _fill_radius(found: dict[str, Any], own: DataDefaults) -> None:
 def _fill_rate(found: dict[str, Any], own: DataDefaults) -> None:
     if "learning_rate" not in found:
         known = found["optimizer"] == own.optimizer
-        found["learning_rate"] = own.learning_rate if known else OTHER_RATES.get(found["optimizer"], own.learning_rate)
+        found["learning_rate"] = (
+            own.learning_rate if known else OTHER_RATES.get(found["optimizer"], own.learning_rate)
+        )
     if "schedule" not in found:
         found["schedule"] = own.schedule
         if own.peak is not None:
@@ -113,10 +139,25 @@ def _fill_rate(found: dict[str, Any], own: DataDefaults) -> None:
 def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
     natural = found["recipe"] == "natural"
     if not any(name in found for name in LENGTHS):
-        found.update({"epochs": own.natural_epochs} if natural else {"equivalent_epochs": own.equivalent_epochs})
-    if own.eps_warmup and not natural and "eps_warmup_epochs" not in found and "updates" not in found:
-        arguments = {name: value for name, value in found.get("recipe_args", {}).items() if name != "eps"}
+        found.update(
+            {"epochs": own.natural_epochs}
+            if natural
+            else {"equivalent_epochs": own.equivalent_epochs}
+        )
+    if (
+        own.eps_warmup
+        and not natural
+        and "eps_warmup_epochs" not in found
+        and "updates" not in found
+    ):
+        arguments = {
+            name: value for name, value in found.get("recipe_args", {}).items() if name != "eps"
+        }
         recipe = make_recipe(found["recipe"], **arguments)
-        worth = {"epochs": 1, "equivalent_epochs": recipe.worth, "passes": recipe.replays * sum(recipe.cost())}
+        worth = {
+            "epochs": 1,
+            "equivalent_epochs": recipe.worth,
+            "passes": recipe.replays * sum(recipe.cost()),
+        }
         epochs = next(found[name] / worth[name] for name in LENGTHS if name in found)
         found["eps_warmup_epochs"] = own.eps_warmup * epochs

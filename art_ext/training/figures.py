@@ -1,4 +1,6 @@
-"""The figures of a trained network on test data: clean, under PGD and, if asked, under RayS; and their table."""
+"""The figures of a trained network on test data: clean, under PGD and, if asked, under RayS; and
+their table.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,17 @@ from art_ext.data import Dataset
 PGD_STEPS = 20  # unless the configuration says otherwise
 SEED = 0  # of PGD's random start: the same for all runs, so that their figures can be compared
 HEAD = (
-    "weights", "epoch", "clean acc.", "PGD-{steps}", "RayS", "ADBD", "mean queries", "forwards", "backwards",
+    "weights",
+    "epoch",
+    "clean acc.",
+    "PGD-{steps}",
+    "RayS",
+    "ADBD",
+    "mean queries",
+    "forwards",
+    "backwards",
     "minutes",
-)  # fmt: skip
+)
 
 
 def measure(
@@ -35,8 +45,8 @@ def measure(
 ) -> dict[str, Any]:
     """Shares of the samples that are classified correctly, as JSON knows them.
 
-    PGD starts from one point drawn uniformly from the ball, without restarts. It succeeds on a sample if any of its
-    iterates, the starting point included, is misclassified.
+    PGD starts from one point drawn uniformly from the ball, without restarts. It succeeds on a
+    sample if any of its iterates, the starting point included, is misclassified.
 
     Args:
         model: the network, on any device.
@@ -47,21 +57,31 @@ def measure(
         pgd_step_size: length of each in the units of x; None takes ``2.5 eps / pgd_steps``.
 
     Returns:
-        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of ``robust_accuracy``,
-        ``adbd``, ``left_out`` (samples without any adversarial, which are not in the ADBD), ``mean_queries`` and
-        ``median_queries`` until success; None in place of means of nothing.
+        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of
+        ``robust_accuracy``, ``adbd``, ``left_out`` (samples without any adversarial, which are not
+        in the ADBD), ``mean_queries`` and ``median_queries`` until success; None in place of means
+        of nothing.
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)
-    result = pgd(model, data.x, data.y, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared)
-    found: dict[str, Any] = {"clean": clean_accuracy(result), f"pgd{pgd_steps}": robust_accuracy(result), "rays": None}
+    result = pgd(
+        model, data.x, data.y, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared
+    )
+    found: dict[str, Any] = {
+        "clean": clean_accuracy(result),
+        f"pgd{pgd_steps}": robust_accuracy(result),
+        "rays": None,
+    }
     if queries:
         result = rays(model, data.x, data.y, max_queries=queries, early_stop=False, **shared)
         boundary, spent = adbd(result), query_statistics(result)
         found["rays"] = {
-            "robust_accuracy": robust_accuracy(result), "adbd": _known(boundary.value), "left_out": boundary.left_out,
-            "mean_queries": _known(spent.mean), "median_queries": _known(spent.median),
-        }  # fmt: skip
+            "robust_accuracy": robust_accuracy(result),
+            "adbd": _known(boundary.value),
+            "left_out": boundary.left_out,
+            "mean_queries": _known(spent.mean),
+            "median_queries": _known(spent.median),
+        }
     return found
 
 
@@ -73,7 +93,9 @@ def step_size(eps: float, steps: int, given: float | None) -> float:
 def measure_weights(
     model: nn.Module, weights: Mapping[str, torch.Tensor], data: Dataset, **settings: Any
 ) -> dict[str, Any]:
-    """``measure`` under other weights; the network has its own back afterwards, also after an error."""
+    """``measure`` under other weights; the network has its own back afterwards, also after an
+    error.
+    """
     own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     try:
         model.load_state_dict(weights)
@@ -86,17 +108,28 @@ def to_text(run: Mapping[str, Any]) -> str:
     """The table of a run's figures: final and best weights, and what it took to come to them."""
     steps = run["pgd"]["steps"]
     rows = [_row(name, run[name], steps) for name in ("final", "best") if run[name] is not None]
-    lines = [tuple(title.format(steps=steps) for title in HEAD), ("---", *("---:",) * (len(HEAD) - 1)), *rows]
+    lines = [
+        tuple(title.format(steps=steps) for title in HEAD),
+        ("---", *("---:",) * (len(HEAD) - 1)),
+        *rows,
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:
     queried = one["rays"] or {"robust_accuracy": None, "adbd": None, "mean_queries": None}
     return (
-        name, str(one["epoch"]), _share(one["clean"]), _share(one[f"pgd{steps}"]), _share(queried["robust_accuracy"]),
-        _number(queried["adbd"], ".4f"), _number(queried["mean_queries"], ".1f"), f"{one['forwards']:,}",
-        f"{one['backwards']:,}", f"{one['seconds'] / 60:.1f}",
-    )  # fmt: skip
+        name,
+        str(one["epoch"]),
+        _share(one["clean"]),
+        _share(one[f"pgd{steps}"]),
+        _share(queried["robust_accuracy"]),
+        _number(queried["adbd"], ".4f"),
+        _number(queried["mean_queries"], ".1f"),
+        f"{one['forwards']:,}",
+        f"{one['backwards']:,}",
+        f"{one['seconds'] / 60:.1f}",
+    )
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,6 @@
-"""The run folder of ``art-ext train``: may this run write into it, and what becomes of an earlier one."""
+"""The run folder of ``art-ext train``: may this run write into it, and what becomes of an
+earlier one.
+"""
 
 from __future__ import annotations
 
@@ -33,33 +35,50 @@ def check_folder(
 
     Raises:
         ValueError: for a file, or other files. Without ``overwrite``, also for a run of another
-            configuration (the differences are named), and for this very run, begun, without ``resume``.
+            configuration (the differences are named), and for this very run, begun, without
+            ``resume``.
     """
     if resume and overwrite:
-        raise ValueError("pass --resume to go on with the run of the folder, or --overwrite to begin anew, not both")
+        raise ValueError(
+            "pass --resume to go on with the run of the folder, or --overwrite to begin anew, not"
+            " both"
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must name a folder, got the file {folder}")
     held = [path.name for path in folder.iterdir()] if folder.exists() else []
-    left = [name for name in held if name == PREVIOUS or (name.startswith(".") and name.endswith(".tmp"))]
+    left = [
+        name
+        for name in held
+        if name == PREVIOUS or (name.startswith(".") and name.endswith(".tmp"))
+    ]
     if left == held:  # of a start that was killed
         return None
     try:
         found = resolve({}, folder / CONFIGURATION)
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"out must be a new or empty folder, or that of a run of art-ext train, but {folder} holds other files: "
-            "choose another folder"
+            f"out must be a new or empty folder, or that of a run of art-ext train, but {folder}"
+            " holds other files: choose another folder"
         ) from error
     if overwrite:
         _check_origin(folder)
         return None
-    ours = {one.name: (getattr(found, one.name), getattr(wanted, one.name)) for one in fields(Configuration)}
-    differ = {name: pair for name, pair in ours.items() if pair[0] != pair[1] and name not in (*FIGURES, *AROUND)}
+    ours = {
+        one.name: (getattr(found, one.name), getattr(wanted, one.name))
+        for one in fields(Configuration)
+    }
+    differ = {
+        name: pair
+        for name, pair in ours.items()
+        if pair[0] != pair[1] and name not in (*FIGURES, *AROUND)
+    }
     if differ:
-        listed = "; ".join(f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items())
+        listed = "; ".join(
+            f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items()
+        )
         raise ValueError(
-            f"{folder} holds a run of another configuration ({listed}): choose another folder, or replace that run "
-            "with --overwrite"
+            f"{folder} holds a run of another configuration ({listed}): choose another folder, or"
+            " replace that run with --overwrite"
         )
     finished = read_run(folder)
     if not resume and (finished is not None or checkpoints(folder / CHECKPOINTS)):
@@ -68,7 +87,11 @@ def check_folder(
             "--overwrite begins anew"
         )
     # by run.json, not by config.toml, which is written first when other figures are asked for
-    return finished if finished is not None and finished.get("figures") == figure_settings(wanted) else None
+    return (
+        finished
+        if finished is not None and finished.get("figures") == figure_settings(wanted)
+        else None
+    )
 
 
 def _check_origin(folder: Path) -> None:
@@ -80,15 +103,19 @@ def _check_origin(folder: Path) -> None:
         tool = None
     if strange and tool != TOOL:
         raise ValueError(
-            f"{folder} holds {', '.join(strange)}, but not of a run of art-ext train: choose another folder"
+            f"{folder} holds {', '.join(strange)}, but not of a run of art-ext train: choose"
+            " another folder"
         )
 
 
 def figure_settings(configuration: Configuration) -> dict[str, Any]:
     """What the figures were measured by, apart from the weights."""
     found = {name: getattr(configuration, name) for name in FIGURES}
-    usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}  # runs of earlier versions say nothing of these
-    return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
+    # runs of earlier versions say nothing of these
+    usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}
+    return {
+        name: value for name, value in found.items() if name not in usual or value != usual[name]
+    }
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

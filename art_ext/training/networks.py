@@ -45,13 +45,18 @@ def make_network(name: str, arguments: Mapping[str, str], seed: int) -> nn.Modul
         seed: of the initial weights, which the function draws from torch's stream on the CPU.
 
     Raises:
-        ValueError: for an unknown name, and as ``resolve_factory``; also if the factory makes no ``nn.Module``.
+        ValueError: for an unknown name, and as ``resolve_factory``; also if the factory makes no
+            ``nn.Module``.
     """
     check_network(name)
     spec = name if ":" in name else f"art_ext.models:{NETWORKS[name]}"
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would set the streams of GPUs too
-        model = resolve_factory(spec, arguments, eval_mode=False)  # submodules in eval mode stay there
+        # torch.manual_seed would set the streams of GPUs too
+        torch.default_generator.manual_seed(seed)
+        # submodules in eval mode stay there
+        model = resolve_factory(spec, arguments, eval_mode=False)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"a model to train must be an nn.Module, but {name!r} made a {type(model).__name__}")
+        raise ValueError(
+            f"a model to train must be an nn.Module, but {name!r} made a {type(model).__name__}"
+        )
     return model

@@ -54,17 +54,19 @@ def run_training(
 ) -> dict[str, Any] | None:
     """Train, measure, and leave everything in a folder.
 
-    ``config.toml`` is there from the start, history and checkpoints come with the epochs, ``model.safetensors`` and
-    ``best.safetensors`` at the end of the training, ``run.json`` last of all.
+    ``config.toml`` is there from the start, history and checkpoints come with the epochs,
+    ``model.safetensors`` and ``best.safetensors`` at the end of the training, ``run.json`` last of
+    all.
 
     Args:
         configuration: what to do.
-        out: the run folder; new or empty, or, with ``resume``, that of the same run, or, with ``overwrite``, that
-            of any run of art-ext train.
-        resume: go on from the newest checkpoint. A finished run is not trained again; its figures are measured again
-            only where others are asked for (``rays``, ``test_n``, ``pgd_steps``, ``pgd_step_size``).
-        overwrite: begin anew. An earlier run is kept in the hidden folder ``.previous-run`` until this one is
-            complete; files of other origin stay.
+        out: the run folder; new or empty, or, with ``resume``, that of the same run, or, with
+            ``overwrite``, that of any run of art-ext train.
+        resume: go on from the newest checkpoint. A finished run is not trained again; its figures
+            are measured again only where others are asked for (``rays``, ``test_n``, ``pgd_steps``,
+            ``pgd_step_size``).
+        overwrite: begin anew. An earlier run is kept in the hidden folder ``.previous-run`` until
+            this one is complete; files of other origin stay.
         progress: show a bar.
         say: is told what happens, a line at a time.
 
@@ -72,18 +74,23 @@ def run_training(
         The content of ``run.json``; None on all but the main process.
 
     Raises:
-        ValueError: before anything is written, for a folder with other files or of another run, and for data, network
-            and settings that do not fit each other; later, if a loss is not finite.
+        ValueError: before anything is written, for a folder with other files or of another run, and
+            for data, network and settings that do not fit each other; later, if a loss is not
+            finite.
         ImportError: without the extra ``train``.
     """
     folder, say = Path(out), say or (lambda line: None)
-    main = int(os.environ.get("RANK", "0")) == 0  # of torchrun; Accelerate's own comes only with the training
+    # of torchrun; Accelerate's own comes only with the training
+    main = int(os.environ.get("RANK", "0")) == 0
     finished = check_folder(folder, configuration, resume, overwrite)
     if finished is not None:
         return finished if main else None
     require_training(configuration.tensorboard)
     recipe = configuration.make_recipe()
-    order: dict[str, Any] = {"class_order": configuration.class_order, "classes": configuration.classes}
+    order: dict[str, Any] = {
+        "class_order": configuration.class_order,
+        "classes": configuration.classes,
+    }
     data = load_data(configuration.data, split="train", **order).first(configuration.n)
     test = load_data(configuration.data, **order).first(configuration.test_n)
     model = make_network(configuration.model, configuration.model_args, configuration.seed)
@@ -91,17 +98,28 @@ def run_training(
         load_weights(model, configuration.weights)
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
-    if main:  # the others wait for it where Accelerate makes the group, so none of them writes before
+    # the others wait for it where Accelerate makes the group, so none of them writes before
+    if main:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
             put_aside(folder)
         write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
         weights = sum(parameter.numel() for parameter in model.parameters())
-        say(f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model}, {weights:,} weights")
+        say(
+            f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model},"
+            f" {weights:,} weights"
+        )
     result = train(
-        model, (data.x, data.y), recipe, **configuration.options(), checkpoint_dir=folder, resume=resume, device=device,
-        progress=progress, trackers=("tensorboard",) if configuration.tensorboard else (),
-    )  # fmt: skip
+        model,
+        (data.x, data.y),
+        recipe,
+        **configuration.options(),
+        checkpoint_dir=folder,
+        resume=resume,
+        device=device,
+        progress=progress,
+        trackers=("tensorboard",) if configuration.tensorboard else (),
+    )
     if not main:
         return None
     say(f"measuring on {len(test)} test samples")
@@ -113,7 +131,7 @@ def run_training(
     return run
 
 
-# ------------------------------------------------------------------------------------------------------------- checks
+# --- checks ---
 
 
 def _device(configuration: Configuration) -> torch.device:
@@ -128,13 +146,17 @@ def _device(configuration: Configuration) -> torch.device:
         if "WORLD_SIZE" not in os.environ:  # each process of a group gets a device of its own later
             torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
-        raise ValueError(f"device must be one that this machine has, got {name!r}: {error}") from error
+        raise ValueError(
+            f"device must be one that this machine has, got {name!r}: {error}"
+        ) from error
     if configuration.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU, got the device cpu: take bf16 or no")
     return device
 
 
-def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset) -> int:
+def _check_fit(
+    configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset
+) -> int:
     """Check that data, network and settings fit each other, before the folder is written.
 
     Returns:
@@ -145,7 +167,10 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if configuration.batch_size % processes:
-        raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {configuration.batch_size}")
+        raise ValueError(
+            f"batch_size must be a multiple of the {processes} processes, got"
+            f" {configuration.batch_size}"
+        )
     kept = data.y
     if configuration.validation:
         (kept, _), _ = hold_out(data.y, data.y, configuration.validation, configuration.seed)
@@ -167,7 +192,9 @@ def _check_fit(configuration: Configuration, recipe: Recipe, model: nn.Module, d
             logits = ModelCall(model)(rows)
     except Exception as error:  # whatever the layers make of inputs that do not fit
         shape = tuple(rows.shape)
-        raise ValueError(f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
+        ) from error
     classes = read_outputs(logits, len(rows), "logits").shape[1]
     largest = int(max(data.y.max(), test.y.max()))
     if largest >= classes:
@@ -188,18 +215,25 @@ def _norm(recipe: Recipe) -> str:
     return str(getattr(recipe, "norm", "linf"))
 
 
-# ------------------------------------------------------------------------------------------------------------ figures
+# --- figures ---
 
 
 def _record(
-    configuration: Configuration, recipe: Recipe, result: TrainingResult, test: Dataset, device: torch.device
+    configuration: Configuration,
+    recipe: Recipe,
+    result: TrainingResult,
+    test: Dataset,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The content of ``run.json``."""
     settings: dict[str, Any] = {
-        "eps": configuration.eps, "norm": _norm(recipe), "clip_values": configuration.clip_values,
-        "queries": configuration.rays, "pgd_steps": configuration.pgd_steps,
+        "eps": configuration.eps,
+        "norm": _norm(recipe),
+        "clip_values": configuration.clip_values,
+        "queries": configuration.rays,
+        "pgd_steps": configuration.pgd_steps,
         "pgd_step_size": configuration.pgd_step_size,
-    }  # fmt: skip
+    }
     length = step_size(configuration.eps, configuration.pgd_steps, configuration.pgd_step_size)
     final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
     best = None
@@ -207,14 +241,26 @@ def _record(
         measured = measure_weights(result.model, result.best, test, **settings)
         best = {**_effort(result, result.best_epoch), **measured}
     return {
-        "tool": TOOL, "version": __version__, "torch": torch.__version__, "device": str(device),
-        "recipe": recipe.settings(), "data": configuration.data, "model": configuration.model,
-        "seed": configuration.seed, "updates": result.updates, "seconds": result.seconds,
-        "forwards": result.forwards, "backwards": result.backwards, "test_samples": len(test),
-        "eps": configuration.eps, "norm": _norm(recipe),
+        "tool": TOOL,
+        "version": __version__,
+        "torch": torch.__version__,
+        "device": str(device),
+        "recipe": recipe.settings(),
+        "data": configuration.data,
+        "model": configuration.model,
+        "seed": configuration.seed,
+        "updates": result.updates,
+        "seconds": result.seconds,
+        "forwards": result.forwards,
+        "backwards": result.backwards,
+        "test_samples": len(test),
+        "eps": configuration.eps,
+        "norm": _norm(recipe),
         "pgd": {"steps": configuration.pgd_steps, "step_size": length, "starts": 1, "seed": SEED},
-        "figures": figure_settings(configuration), "final": final, "best": best,
-    }  # fmt: skip
+        "figures": figure_settings(configuration),
+        "final": final,
+        "best": best,
+    }
 
 
 def _warnings(run: Mapping[str, Any], test: Dataset, classes: int) -> list[dict[str, str]]:
@@ -228,5 +274,8 @@ def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:
     """What it took to come to the end of an epoch."""
     row = result.history[epoch - 1]
     return {
-        "epoch": epoch, "forwards": int(row["forwards"]), "backwards": int(row["backwards"]), "seconds": row["seconds"],
-    }  # fmt: skip
+        "epoch": epoch,
+        "forwards": int(row["forwards"]),
+        "backwards": int(row["backwards"]),
+        "seconds": row["seconds"],
+    }

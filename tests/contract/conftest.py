@@ -21,17 +21,29 @@ from art_ext.core.result import AttackResult
 
 SHELLS = ("core", "art", "torchattacks")
 ART_NORMS: dict[str, Any] = {"linf": np.inf, "l2": 2, "l1": 1}
-GAMMA = {"art": {"step_size": "eps_step"}, "torchattacks": {"step_size": "alpha", "max_iter": "steps"}}
+GAMMA = {
+    "art": {"step_size": "eps_step"},
+    "torchattacks": {"step_size": "alpha", "max_iter": "steps"},
+}
 STEPS = {
     "art": {"step_size": "eps_step", "num_steps": "max_iter", "num_transitions": "nb_samples"},
     "torchattacks": {"step_size": "alpha", "num_steps": "steps", "num_transitions": "n_samples"},
 }
 SEARCH = {
-    "art": {"step_size": "learning_rate", "search_steps": "binary_search_steps", "coordinates": "nb_parallel",
-            "h": "variable_h"},
-    "torchattacks": {"step_size": "lr", "search_steps": "binary_search_steps", "max_iter": "max_iterations",
-                     "coordinates": "n_coordinates", "confidence": "kappa"},
-}  # fmt: skip
+    "art": {
+        "step_size": "learning_rate",
+        "search_steps": "binary_search_steps",
+        "coordinates": "nb_parallel",
+        "h": "variable_h",
+    },
+    "torchattacks": {
+        "step_size": "lr",
+        "search_steps": "binary_search_steps",
+        "max_iter": "max_iterations",
+        "coordinates": "n_coordinates",
+        "confidence": "kappa",
+    },
+}
 PROBES = {
     "art": {"step_size": "eps_step", "num_directions": "nb_directions"},
     "torchattacks": {"step_size": "alpha", "num_directions": "n_directions"},
@@ -49,12 +61,15 @@ class Kind:
         settings: the core's keywords that keep the harness quick.
         eps: separates the test samples within the budget: some fall, some do not.
         budget: ``max_queries`` of every run that names none.
-        rounds: most rounds after the clean check, by their queries; one that does not fit into the budget is not begun.
+        rounds: most rounds after the clean check, by their queries; one that does not fit into the
+            budget is not begun.
         unstopped: options with which a sample that never falls takes all of them.
         gradients: whether it asks for gradients.
-        flat: whether its loss is flat where the goal is met: a gradient of zero there has been asked for all the same.
+        flat: whether its loss is flat where the goal is met: a gradient of zero there has been
+            asked for all the same.
         draws: whether it draws random numbers, which depend on the sample.
-        ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside the ball or not.
+        ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside
+            the ball or not.
         targets: whether it reaches given classes from the input alone.
         units: settings that scale with x, and the power of its unit.
         variant: what tells it from another kind of the same attack.
@@ -80,54 +95,132 @@ class Kind:
 ENDLESS = 1000  # more rounds than any budget here allows
 KINDS = [
     Kind(
-        "rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, rounds=(1,) * ENDLESS, gradients=False,
-        ball=False, targets=False,
+        "rays",
+        {"art": "RayS", "torchattacks": "RayS"},
+        eps=0.15,
+        budget=300,
+        rounds=(1,) * ENDLESS,
+        gradients=False,
+        ball=False,
+        targets=False,
     ),
     Kind(
-        "frank_wolfe", {"art": "FrankWolfe", "torchattacks": "FW"}, GAMMA, {"max_iter": 8, "step_size": 0.4},
+        "frank_wolfe",
+        {"art": "FrankWolfe", "torchattacks": "FW"},
+        GAMMA,
+        {"max_iter": 8, "step_size": 0.4},
         rounds=(1,) * 8,
     ),
     Kind(
-        "frank_wolfe_black_box", {"art": "FrankWolfeBlackBox", "torchattacks": "FWBlack"}, PROBES,
-        {"num_directions": 6, "delta": 0.01}, rounds=(13,) * ENDLESS, gradients=False, draws=True, units={"delta": 1},
+        "frank_wolfe_black_box",
+        {"art": "FrankWolfeBlackBox", "torchattacks": "FWBlack"},
+        PROBES,
+        {"num_directions": 6, "delta": 0.01},
+        rounds=(13,) * ENDLESS,
+        gradients=False,
+        draws=True,
+        units={"delta": 1},
     ),
     Kind(
-        "nes", settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01}, rounds=(13,) * ENDLESS,
-        gradients=False, draws=True, units={"step_size": 1, "delta": 1},
+        "nes",
+        settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01},
+        rounds=(13,) * ENDLESS,
+        gradients=False,
+        draws=True,
+        units={"step_size": 1, "delta": 1},
     ),
     Kind(
-        "hmcam", {"art": "HMCAM", "torchattacks": "HMCAM"}, STEPS, {"num_transitions": 2, "num_steps": 4},
-        rounds=(1,) * 8, draws=True,
+        "hmcam",
+        {"art": "HMCAM", "torchattacks": "HMCAM"},
+        STEPS,
+        {"num_transitions": 2, "num_steps": 4},
+        rounds=(1,) * 8,
+        draws=True,
     ),
-    Kind("ai_fgsm", {"art": "AIFGSM", "torchattacks": "AIFGSM"}, STEPS, {"num_steps": 8}, rounds=(1,) * 8),
+    Kind(
+        "ai_fgsm",
+        {"art": "AIFGSM", "torchattacks": "AIFGSM"},
+        STEPS,
+        {"num_steps": 8},
+        rounds=(1,) * 8,
+    ),
     Kind("fgsm", rounds=(1,)),
     Kind("i_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("mi_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
     Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
     Kind("auto_pgd", settings={"num_steps": 6}, rounds=(1,) * 7, draws=True),
-    Kind("pgd", settings={"num_steps": 3, "num_restarts": 2}, rounds=(1,) * 8, draws=True, variant="-restarts"),
     Kind(
-        "ead", {"art": "ElasticNetPyTorch", "torchattacks": "EAD"}, SEARCH,
-        {"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.1, "beta": 0.01},
-        eps=0.25, rounds=(1, *(2,) * 7) * 3, unstopped={"abort_early": False}, flat=True, ball=False,
+        "pgd",
+        settings={"num_steps": 3, "num_restarts": 2},
+        rounds=(1,) * 8,
+        draws=True,
+        variant="-restarts",
+    ),
+    Kind(
+        "ead",
+        {"art": "ElasticNetPyTorch", "torchattacks": "EAD"},
+        SEARCH,
+        {
+            "norm": "linf",
+            "max_iter": 8,
+            "search_steps": 3,
+            "initial_const": 0.5,
+            "step_size": 0.1,
+            "beta": 0.01,
+        },
+        eps=0.25,
+        rounds=(1, *(2,) * 7) * 3,
+        unstopped={"abort_early": False},
+        flat=True,
+        ball=False,
         units={"beta": 1, "initial_const": 2},
     ),
     Kind(
-        "cw", settings={"norm": "linf", "max_iter": 8, "search_steps": 3, "initial_const": 0.5, "step_size": 0.2},
-        eps=0.3, rounds=(1,) * 24, unstopped={"abort_early": False}, flat=True, ball=False, units={"initial_const": 2},
+        "cw",
+        settings={
+            "norm": "linf",
+            "max_iter": 8,
+            "search_steps": 3,
+            "initial_const": 0.5,
+            "step_size": 0.2,
+        },
+        eps=0.3,
+        rounds=(1,) * 24,
+        unstopped={"abort_early": False},
+        flat=True,
+        ball=False,
+        units={"initial_const": 2},
     ),
     Kind(
-        "i_fgm", settings={"num_steps": 4, "resolution": 0.02}, rounds=(1,) * 48,
-        unstopped={"search": "grid", "resolution": 0.08}, ball=False, units={"resolution": 1},
+        "i_fgm",
+        settings={"num_steps": 4, "resolution": 0.02},
+        rounds=(1,) * 48,
+        unstopped={"search": "grid", "resolution": 0.08},
+        ball=False,
+        units={"resolution": 1},
     ),
     Kind(
-        "zoo", {"art": "ZooPyTorch", "torchattacks": "ZOO"}, SEARCH,
-        {"norm": "linf", "max_iter": 8, "search_steps": 2, "initial_const": 2.0, "step_size": 0.4, "coordinates": 4},
-        eps=0.5, rounds=(10, *(9,) * 6) * 2, unstopped={"abort_early": False}, gradients=False, draws=True,
-        ball=False, units={"initial_const": 2, "step_size": 1, "h": 1},
+        "zoo",
+        {"art": "ZooPyTorch", "torchattacks": "ZOO"},
+        SEARCH,
+        {
+            "norm": "linf",
+            "max_iter": 8,
+            "search_steps": 2,
+            "initial_const": 2.0,
+            "step_size": 0.4,
+            "coordinates": 4,
+        },
+        eps=0.5,
+        rounds=(10, *(9,) * 6) * 2,
+        unstopped={"abort_early": False},
+        gradients=False,
+        draws=True,
+        ball=False,
+        units={"initial_const": 2, "step_size": 1, "h": 1},
     ),
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -139,7 +232,9 @@ class Shelled:
 
     @property
     def on_failure(self) -> str:
-        """What a failed row holds by default: the input in the core and after a search, the last iterate in shells."""
+        """What a failed row holds by default: the input in the core and after a search, the last
+        iterate in shells.
+        """
         return "last" if self.kind.ball and self.shell != "core" else "input"
 
     def cost(self, budget: int) -> int:
@@ -154,9 +249,20 @@ class Shelled:
         return option in inspect.signature(getattr(module, self.kind.shells[self.shell])).parameters
 
     def run(
-        self, model: nn.Module, x: Tensor, y: Tensor | None, *, targets: Tensor | None = None, **options: Any
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        targets: Tensor | None = None,
+        **options: Any,
     ) -> AttackResult:
-        options = {"eps": self.kind.eps, "max_queries": self.kind.budget, **self.kind.settings, **options}
+        options = {
+            "eps": self.kind.eps,
+            "max_queries": self.kind.budget,
+            **self.kind.settings,
+            **options,
+        }
         if self.takes("seed"):
             options.setdefault("seed", 0)
         if self.shell == "core":
@@ -204,7 +310,12 @@ class Shelled:
         return attack.last_result
 
 
-EVERY = [Shelled(kind, shell) for kind in KINDS for shell in SHELLS if shell == "core" or shell in kind.shells]
+EVERY = [
+    Shelled(kind, shell)
+    for kind in KINDS
+    for shell in SHELLS
+    if shell == "core" or shell in kind.shells
+]
 
 
 def named(shelled: Shelled) -> str:
@@ -224,17 +335,23 @@ def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
 attack = fixture_of(lambda shelled: True)
 ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those that fill a given ball
 core_attack = fixture_of(lambda shelled: shelled.shell == "core")
-near_attack = fixture_of(lambda shelled: shelled.takes("confidence") or shelled.takes("kappa"))  # by a margin
-core_near_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.takes("confidence"))
+# by a margin
+near_attack = fixture_of(lambda shelled: shelled.takes("confidence") or shelled.takes("kappa"))
+core_near_attack = fixture_of(
+    lambda shelled: shelled.shell == "core" and shelled.takes("confidence")
+)
 targeted_attack = fixture_of(lambda shelled: shelled.kind.targets)
 core_targeted_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.kind.targets)
-boxed_attack = fixture_of(lambda shelled: shelled.shell != "torchattacks")  # which has no mask and lives in [0, 1]
+# which has no mask and lives in [0, 1]
+boxed_attack = fixture_of(lambda shelled: shelled.shell != "torchattacks")
 
 
 class Counting(nn.Module):
-    """The independent counter of what the model sees: rows, the most rows of one call, training mode.
+    """The independent counter of what the model sees: rows, the most rows of one call, training
+    mode.
 
-    ``backward_rows`` are those with a slope, ``differentiated_rows`` all rows of the calls that were differentiated.
+    ``backward_rows`` are those with a slope, ``differentiated_rows`` all rows of the calls that
+    were differentiated.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -290,8 +407,17 @@ def check_same() -> Callable[[AttackResult, AttackResult], None]:
     """Asserts that two results agree in every bit and every count; waste may differ."""
 
     def compare(left: AttackResult, right: AttackResult) -> None:
-        for name in ("x_adv", "x_nearest", "success", "already_adversarial", "distance", "queries",
-                     "queries_to_success", "gradients", "samples"):  # fmt: skip
+        for name in (
+            "x_adv",
+            "x_nearest",
+            "success",
+            "already_adversarial",
+            "distance",
+            "queries",
+            "queries_to_success",
+            "gradients",
+            "samples",
+        ):
             a, b = getattr(left, name), getattr(right, name)
             assert (a is None) == (b is None), name
             assert a is None or torch.equal(a, b), f"{name} differs in {int((a != b).sum())} places"
@@ -302,8 +428,11 @@ def check_same() -> Callable[[AttackResult, AttackResult], None]:
 
 def permuted(result: AttackResult, order: Tensor) -> AttackResult:
     """The rows of a result in another order."""
-    rows: dict[str, Any] = {name: value[order] for name, value in vars(result).items()
-                            if isinstance(value, Tensor) and name != "samples"}  # fmt: skip
+    rows: dict[str, Any] = {
+        name: value[order]
+        for name, value in vars(result).items()
+        if isinstance(value, Tensor) and name != "samples"
+    }
     if result.samples is not None:
         rows["samples"] = result.samples[:, order]
     if result.trace is not None:

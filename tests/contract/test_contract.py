@@ -27,10 +27,13 @@ def test_ledger_budget_ball_and_box(attack, counting, digits, digits_net):
     assert attack.kind.gradients == (model.backward_rows > 0)
     assert model.largest <= 16
     assert int(result.queries.max()) <= attack.cost(attack.kind.budget)
-    probed = 0 if attack.shell == "core" else 3  # rows of each of the first eight samples, by the shells' probe
+    # rows of each of the first eight samples, by the shells' probe
+    probed = 0 if attack.shell == "core" else 3
     assert result.wasted_rows.tolist() == [probed] * 8 + [0] * 32
     assert bool(result.success.any())
-    assert not bool(result.success.all()), "eps or the budget no longer separates the samples: the test says nothing"
+    assert not bool(result.success.all()), (
+        "eps or the budget no longer separates the samples: the test says nothing"
+    )
     distance = (result.x_adv.double() - x.double()).abs().flatten(1).amax(1)  # of failed rows too
     assert float(distance.max()) <= attack.kind.eps + 1e-6
     assert float(result.x_adv.min()) >= 0
@@ -45,7 +48,9 @@ def test_what_is_reported_fooled_the_model(attack, digits, digits_net):
         wrong = torch.cat([digits_net(row[None]).argmax(1) for row in result.x_adv]) != y
     assert torch.equal(wrong, result.success)
     unmoved = (result.x_adv == x).flatten(1).all(1)
-    assert torch.equal(unmoved[~result.success].unique(), torch.tensor([attack.on_failure == "input"]))
+    assert torch.equal(
+        unmoved[~result.success].unique(), torch.tensor([attack.on_failure == "input"])
+    )
     assert (result.x_nearest is None) == attack.kind.ball
     assert (result.nearest_distance is None) == attack.kind.ball
     if result.x_nearest is not None:
@@ -53,7 +58,9 @@ def test_what_is_reported_fooled_the_model(attack, digits, digits_net):
         with torch.no_grad():
             assert bool((digits_net(result.x_nearest[found]).argmax(1) != y[found]).all())
         measured = (result.x_nearest.double() - x.double()).abs().flatten(1).amax(1)
-        torch.testing.assert_close(measured[found].float(), result.nearest_distance[found], rtol=0, atol=1e-7)
+        torch.testing.assert_close(
+            measured[found].float(), result.nearest_distance[found], rtol=0, atol=1e-7
+        )
 
 
 def test_distances_are_those_of_what_is_returned(attack, digits, digits_net):
@@ -61,20 +68,26 @@ def test_distances_are_those_of_what_is_returned(attack, digits, digits_net):
     result = attack.run(digits_net, x, y)
     delta = (result.x_adv.double() - x.double()).flatten(1)
     exact = {
-        "l0": (result.x_adv != x).flatten(1).sum(1).double(), "l1": delta.abs().sum(1),
-        "l2": delta.square().sum(1).sqrt(), "linf": delta.abs().amax(1),
-    }  # fmt: skip
+        "l0": (result.x_adv != x).flatten(1).sum(1).double(),
+        "l1": delta.abs().sum(1),
+        "l2": delta.square().sum(1).sqrt(),
+        "linf": delta.abs().amax(1),
+    }
     found = result.distortions()
     assert list(found) == ["l0", "l1", "l2", "linf"]
     for name, lengths in exact.items():
         wanted = lengths.masked_fill(~result.success, torch.inf)
         torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=0)
     assert torch.equal(result.distance, found[result.norm].float())
-    assert found["l0"][result.already_adversarial].tolist() == [0.0] * int(result.already_adversarial.sum())
+    assert found["l0"][result.already_adversarial].tolist() == [0.0] * int(
+        result.already_adversarial.sum()
+    )
     parts = (slice(0, 20), slice(20, 40))
     # a seed that is drawn anew in each call keeps results apart, and says nothing about lengths
     halves = [replace(attack.run(digits_net, x[part], y[part]), seed=0) for part in parts]
-    assert torch.equal(AttackResult.cat(halves).lengths, torch.cat([half.lengths for half in halves]))
+    assert torch.equal(
+        AttackResult.cat(halves).lengths, torch.cat([half.lengths for half in halves])
+    )
 
 
 def test_already_adversarial_rows_cost_one_query(attack, digits, digits_net):
@@ -103,7 +116,9 @@ def test_missing_labels_are_the_predictions(attack, check_same, counting, digits
 
 
 @pytest.mark.parametrize("batch_size", BATCHES[1:])
-def test_batch_size_changes_no_bit_of_a_row_by_row_model(attack, check_same, digits, row_by_row, batch_size):
+def test_batch_size_changes_no_bit_of_a_row_by_row_model(
+    attack, check_same, digits, row_by_row, batch_size
+):
     x, y = digits
     reference = attack.run(row_by_row, x, y, batch_size=BATCHES[0])
     check_same(reference, attack.run(row_by_row, x, y, batch_size=batch_size))
@@ -112,7 +127,9 @@ def test_batch_size_changes_no_bit_of_a_row_by_row_model(attack, check_same, dig
 @pytest.mark.parametrize("batch_size", BATCHES[1:])
 def test_batch_size_changes_no_verdict_of_a_network(attack, digits, digits_net, batch_size):
     x, y = digits
-    reference, other = (attack.run(digits_net, x, y, batch_size=size) for size in (BATCHES[0], batch_size))
+    reference, other = (
+        attack.run(digits_net, x, y, batch_size=size) for size in (BATCHES[0], batch_size)
+    )
     assert torch.equal(reference.success, other.success)
     torch.testing.assert_close(reference.distance, other.distance, rtol=0, atol=1e-4)
 
@@ -120,21 +137,30 @@ def test_batch_size_changes_no_verdict_of_a_network(attack, digits, digits_net, 
 def test_order_changes_nothing(attack, check_same, reorder, digits, row_by_row):
     x, y = digits
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    check_same(attack.run(row_by_row, x[order], y[order]), reorder(attack.run(row_by_row, x, y), order))
+    check_same(
+        attack.run(row_by_row, x[order], y[order]), reorder(attack.run(row_by_row, x, y), order)
+    )
 
 
-def test_order_changes_nothing_with_sample_ids(core_attack, check_same, reorder, digits, row_by_row):
+def test_order_changes_nothing_with_sample_ids(
+    core_attack, check_same, reorder, digits, row_by_row
+):
     x, y = digits
     names = torch.arange(len(x)) + 1000
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(2))
     reference = core_attack.run(row_by_row, x, y, sample_ids=names)
-    check_same(core_attack.run(row_by_row, x[order], y[order], sample_ids=names[order]), reorder(reference, order))
+    check_same(
+        core_attack.run(row_by_row, x[order], y[order], sample_ids=names[order]),
+        reorder(reference, order),
+    )
 
 
 def test_neighbours_change_nothing(attack, check_same, reorder, digits, row_by_row):
     x, y = digits
     some = torch.tensor([3, 17, 30])
-    check_same(attack.run(row_by_row, x[some], y[some]), reorder(attack.run(row_by_row, x, y), some))
+    check_same(
+        attack.run(row_by_row, x[some], y[some]), reorder(attack.run(row_by_row, x, y), some)
+    )
 
 
 def test_seed_repeats_the_run(attack, check_same, digits, digits_net):
@@ -246,12 +272,23 @@ def test_box_other_than_zero_one(boxed_attack, digits, digits_net):
         def forward(self, rows):
             return self.network((rows + 2) / 4)
 
-    named = {"sample_ids": torch.arange(len(x))} if boxed_attack.shell == "core" else {}  # for the same random numbers
+    # for the same random numbers
+    named = {"sample_ids": torch.arange(len(x))} if boxed_attack.shell == "core" else {}
     reference = boxed_attack.run(digits_net, x, y, max_queries=200, **named)
     defaults = inspect.signature(getattr(core, kind.name)).parameters
-    scaled = {name: 4**power * kind.settings.get(name, defaults[name].default) for name, power in kind.units.items()}
+    scaled = {
+        name: 4**power * kind.settings.get(name, defaults[name].default)
+        for name, power in kind.units.items()
+    }
     result = boxed_attack.run(
-        Shifted(), 4 * x - 2, y, clip_values=(-2.0, 2.0), eps=4 * kind.eps, max_queries=200, **scaled, **named
+        Shifted(),
+        4 * x - 2,
+        y,
+        clip_values=(-2.0, 2.0),
+        eps=4 * kind.eps,
+        max_queries=200,
+        **scaled,
+        **named,
     )
     assert float(result.x_adv.min()) >= -2
     assert float(result.x_adv.max()) <= 2
@@ -260,7 +297,8 @@ def test_box_other_than_zero_one(boxed_attack, digits, digits_net):
     elif kind.ball:
         assert torch.equal(result.success, reference.success)
     else:
-        # RayS' tolerance is an absolute length, optimisations round: verdicts agree but on the edge of the ball
+        # RayS' tolerance is an absolute length, optimisations round: verdicts agree but on the edge
+        # of the ball
         edge = (reference.distance - kind.eps).abs() < 1e-3
         assert torch.equal(result.success | edge, reference.success | edge)
 
@@ -283,7 +321,9 @@ def test_bad_arguments(attack, digits, digits_net, change, message):
 
 def test_bad_samples(attack, digits, digits_net):
     x, y = digits
-    with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]; got min=.*, max=2.*normalisation"):
+    with pytest.raises(
+        ValueError, match=r"x must lie in \[0, 1\]; got min=.*, max=2.*normalisation"
+    ):
         attack.run(digits_net, x + 1, y)
     within = (x + 5e-5).contiguous()
     assert float(attack.run(digits_net, within, y, max_queries=2).x_adv.max()) <= 1
@@ -343,7 +383,9 @@ def test_nan_outputs_never_pass_for_success(attack, digits):
             for k in range(len(rows)):
                 match = (rows[k] == x).flatten(1).all(1)
                 if bool(match.any()):
-                    scores[k] = 3 * torch.eye(10)[y[match][0]] + 0.01 * rows[k].sum() * torch.linspace(0, 1, 10)
+                    scores[k] = 3 * torch.eye(10)[y[match][0]] + 0.01 * rows[
+                        k
+                    ].sum() * torch.linspace(0, 1, 10)
             return scores
 
     result = attack.run(NanAway(), x, y, max_queries=12)

@@ -1,4 +1,6 @@
-"""What attacks promise about goals, in every shell: targets, failures, stopping, norms, progress, seeds."""
+"""What attacks promise about goals, in every shell: targets, failures, stopping, norms,
+progress, seeds.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,18 @@ def test_targets_are_what_the_model_says(targeted_attack, digits, digits_net):
     assert float(distances(result.x_adv, x, "linf").max()) <= eps + 1e-6
 
 
-def test_targets_are_y_where_the_attack_is_targeted(core_targeted_attack, check_same, digits, digits_net):
+def test_targets_are_y_where_the_attack_is_targeted(
+    core_targeted_attack, check_same, digits, digits_net
+):
     x, y = digits
     targets = (y + 1) % 10
     given = core_targeted_attack.run(digits_net, x, targets, targeted=True)
     check_same(given, core_targeted_attack.run(digits_net, x, None, targets=targets))
     with pytest.raises(ValueError, match="a targeted attack needs the classes to reach"):
         core_targeted_attack.run(digits_net, x, None, targeted=True)
-    with pytest.raises(ValueError, match="targets must hold class indices below 10, the model's width, got 10"):
+    with pytest.raises(
+        ValueError, match="targets must hold class indices below 10, the model's width, got 10"
+    ):
         core_targeted_attack.run(digits_net, x, y, targets=torch.full_like(y, 10))
 
 
@@ -52,7 +58,9 @@ def test_a_failed_row_is_the_input_or_the_last_iterate(ball_attack, digits, digi
 
 def test_stopping_changes_the_cost_and_not_the_verdict(ball_attack, digits, row_by_row):
     x, y = digits
-    stop, run_on = (ball_attack.run(row_by_row, x, y, stop_on_success=kind) for kind in (True, False))
+    stop, run_on = (
+        ball_attack.run(row_by_row, x, y, stop_on_success=kind) for kind in (True, False)
+    )
     fell = stop.success & ~stop.already_adversarial
     assert 0 < int(fell.sum()) < len(x) - int(stop.already_adversarial.sum())
     assert torch.equal(stop.success, run_on.success)
@@ -64,17 +72,22 @@ def test_stopping_changes_the_cost_and_not_the_verdict(ball_attack, digits, row_
     assert (stop.early_stop, run_on.early_stop) == (True, False)
     if ball_attack.kind.gradients:
         asked = ~run_on.already_adversarial
-        assert len(run_on.gradients[asked].unique()) == 1, "every iterate but the last is differentiated"
+        assert len(run_on.gradients[asked].unique()) == 1, (
+            "every iterate but the last is differentiated"
+        )
         # and a success that stops its sample is not
         if ball_attack.kind.variant:
             return  # the last iterate of each restart is not differentiated either
-        assert torch.equal((run_on.gradients - stop.gradients)[fell], (run_on.queries - stop.queries)[fell])
+        assert torch.equal(
+            (run_on.gradients - stop.gradients)[fell], (run_on.queries - stop.queries)[fell]
+        )
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("l2", 1.0), ("l1", 4.0)])
 def test_balls_of_other_norms(attack, digits, digits_net, norm, eps):
     x, y = digits
-    options = {"box": "vertex"} if attack.takes("box") else {}  # the L1 ball's own vertices lie far outside the box
+    # the L1 ball's own vertices lie far outside the box
+    options = {"box": "vertex"} if attack.takes("box") else {}
     if attack.kind.ball and "step_size" in attack.kind.units:
         options["step_size"] = attack.kind.settings["step_size"] * eps / attack.kind.eps
     result = attack.run(digits_net, x, y, norm=norm, eps=eps, **options)
@@ -87,9 +100,13 @@ def test_balls_of_other_norms(attack, digits, digits_net, norm, eps):
     assert float(length.max()) > 0.1 * eps
     nearest = length if result.x_nearest is None else distances(result.x_nearest, x, norm)
     found = result.success & ~result.already_adversarial
-    torch.testing.assert_close(result.distance[found], length[found].to(torch.float32), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        result.distance[found], length[found].to(torch.float32), rtol=0, atol=1e-6
+    )
     if result.nearest_distance is not None:
-        torch.testing.assert_close(result.nearest_distance[found], nearest[found].float(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            result.nearest_distance[found], nearest[found].float(), rtol=0, atol=1e-6
+        )
     assert bool((nearest[found] <= length[found]).all())
 
 
@@ -103,7 +120,12 @@ def test_progress_reports_every_sample_until_it_leaves(core_attack, digits, digi
     def watch(progress):
         rounds.append(progress.step)
         assert not bool(finished[progress.index].any()), "a sample that has left is reported again"
-        assert progress.queries.shape == progress.distance.shape == progress.success.shape == progress.index.shape
+        assert (
+            progress.queries.shape
+            == progress.distance.shape
+            == progress.success.shape
+            == progress.index.shape
+        )
         assert bool((progress.queries >= queries[progress.index]).all())
         assert bool((progress.queries <= core_attack.kind.budget).all())
         assert torch.equal(progress.success, progress.distance <= core_attack.kind.eps + 1e-6)
@@ -128,7 +150,8 @@ def test_a_seed_of_its_own_is_recorded(core_attack, check_same, digits, digits_n
 def test_other_seeds_draw_other_numbers(core_attack, digits, digits_net):
     x, y = digits
 
-    def wavy(outputs, index):  # it falls as often as it rises: otherwise HMCAM's tests are all passed
+    # it falls as often as it rises: otherwise HMCAM's tests are all passed
+    def wavy(outputs, index):
         return (20 * outputs[:, 0]).sin()
 
     options = {"on_failure": "last", "loss": wavy} if core_attack.kind.ball else {}

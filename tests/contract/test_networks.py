@@ -28,7 +28,9 @@ def few(digits):
 
 
 def test_a_network_that_works_in_place_gives_the_same_results(attack, check_same, few, digits_net):
-    in_place, plain = (attack.run(Shifted(digits_net, inplace), *few, max_queries=60) for inplace in (True, False))
+    in_place, plain = (
+        attack.run(Shifted(digits_net, inplace), *few, max_queries=60) for inplace in (True, False)
+    )
     check_same(in_place, plain)
     assert torch.equal(in_place.wasted_rows, plain.wasted_rows)
     predictions = Shifted(digits_net, False)(plain.x_adv).argmax(1)
@@ -48,7 +50,9 @@ def test_an_attack_works_in_inference_mode(attack, check_same, few, digits_net):
 def test_a_network_made_in_inference_mode_is_named(attack, few):
     with torch.inference_mode():
         made = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ValueError, match=r"made outside of torch.inference_mode\(\), got '.*1.weight' made inside"):
+    with pytest.raises(
+        ValueError, match=r"made outside of torch.inference_mode\(\), got '.*1.weight' made inside"
+    ):
         attack.run(made, *few)
 
 
@@ -56,7 +60,9 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_network_of_another_dtype_confirms_every_verdict(attack, counting, few, digits_net, dtype):
+def test_a_network_of_another_dtype_confirms_every_verdict(
+    attack, counting, few, digits_net, dtype
+):
     network = copy.deepcopy(digits_net).to(dtype)
     counter = counting(network)
     result = attack.run(counter, *few, max_queries=60)

@@ -1,4 +1,6 @@
-"""Devices without float64, such as Apple's GPUs: no attack and no metric makes a tensor of that type there."""
+"""Devices without float64, such as Apple's GPUs: no attack and no metric makes a tensor of that
+type there.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,16 @@ def test_targeted_rays_needs_no_float64(few, digits_net, no_double):
     x, y = few
     goal = y.flip(0)
     with no_double:
-        found = attacks.rays(digits_net, x, y, targets=goal, x_init=x.flip(0), eps=None, max_queries=60)
+        found = attacks.rays(
+            digits_net, x, y, targets=goal, x_init=x.flip(0), eps=None, max_queries=60
+        )
     assert torch.equal(digits_net(found.x_adv).argmax(1) == goal, found.success)
 
 
 def make_results(few, digits_net):
-    chain = attacks.hmcam(digits_net, *few, eps=0.2, num_transitions=2, num_steps=4, keep_samples=True, seed=0)
+    chain = attacks.hmcam(
+        digits_net, *few, eps=0.2, num_transitions=2, num_steps=4, keep_samples=True, seed=0
+    )
     searched = attacks.rays(digits_net, *few, eps=0.1, max_queries=60, early_stop=False)
     return chain, searched
 
@@ -60,22 +66,37 @@ METRICS = {
     "adbd": lambda net, x, y, chain, searched: metrics.adbd(searched).value,
     "clean_accuracy": lambda net, x, y, chain, searched: metrics.clean_accuracy(searched),
     "robust_accuracy": lambda net, x, y, chain, searched: metrics.robust_accuracy(searched),
-    "robust_accuracy at another eps": lambda net, x, y, chain, searched: metrics.robust_accuracy(searched, 0.05),
+    "robust_accuracy at another eps": lambda net, x, y, chain, searched: metrics.robust_accuracy(
+        searched, 0.05
+    ),
     "success_rate": lambda net, x, y, chain, searched: metrics.success_rate(searched),
-    "query_statistics": lambda net, x, y, chain, searched: metrics.query_statistics(searched).median,
-    "transfer_success": lambda net, x, y, chain, searched: metrics.transfer_success(chain.x_adv, x, y, net).share,
-    "all_or_nothing_success": lambda net, x, y, chain, searched: metrics.all_or_nothing_success(
-        chain, x, y, net
-    ).share,
-    "paired_interval": lambda net, x, y, chain, searched: metrics.paired_interval(
-        metrics.transfer_success(chain.x_adv, x, y, net), metrics.transfer_success(searched.x_adv, x, y, net)
-    ).high,
+    "query_statistics": lambda net, x, y, chain, searched: (
+        metrics.query_statistics(searched).median
+    ),
+    "transfer_success": lambda net, x, y, chain, searched: (
+        metrics.transfer_success(chain.x_adv, x, y, net).share
+    ),
+    "all_or_nothing_success": lambda net, x, y, chain, searched: (
+        metrics.all_or_nothing_success(chain, x, y, net).share
+    ),
+    "paired_interval": lambda net, x, y, chain, searched: (
+        metrics.paired_interval(
+            metrics.transfer_success(chain.x_adv, x, y, net),
+            metrics.transfer_success(searched.x_adv, x, y, net),
+        ).high
+    ),
     "diversity": lambda net, x, y, chain, searched: metrics.diversity(chain, net).mean_distance,
     "acceptance_rate": lambda net, x, y, chain, searched: metrics.acceptance_rate(chain),
-    "perturbation_stability": lambda net, x, y, chain, searched: metrics.perturbation_stability(net, x, chain.x_adv),
-    "local_lipschitz": lambda net, x, y, chain, searched: metrics.local_lipschitz(net, x, eps=0.1).mean,
+    "perturbation_stability": lambda net, x, y, chain, searched: metrics.perturbation_stability(
+        net, x, chain.x_adv
+    ),
+    "local_lipschitz": lambda net, x, y, chain, searched: (
+        metrics.local_lipschitz(net, x, eps=0.1).mean
+    ),
     "wilson": lambda net, x, y, chain, searched: metrics.wilson(3, 8)[0],
-    "chance_level": lambda net, x, y, chain, searched: metrics.chance_level(y.bincount().tolist(), 10),
+    "chance_level": lambda net, x, y, chain, searched: metrics.chance_level(
+        y.bincount().tolist(), 10
+    ),
     "distortions": lambda net, x, y, chain, searched: float(searched.distortions()["l2"][1]),
 }
 

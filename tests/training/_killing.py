@@ -1,8 +1,10 @@
 """Trains in child processes that are killed at seeded moments and resumed, until a run is through.
 
-A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER JSON, the latter a
-list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is trained into
-FOLDER/NAME/whole without a kill and into FOLDER/NAME/killed with them. What happened is printed as JSON.
+A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER
+    JSON, the latter a
+list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is
+trained into FOLDER/NAME/whole without a kill and into FOLDER/NAME/killed with them. What happened
+is printed as JSON.
 """
 
 from __future__ import annotations
@@ -27,14 +29,26 @@ from art_ext.core.training import loop, make_recipe, train
 from art_ext.data import load_data
 from art_ext.files import write_atomically
 
-PLACES = ("update", "torn tensors", "before the rename", "after the rename", "half pruned", "before the history")
+PLACES = (
+    "update",
+    "torn tensors",
+    "before the rename",
+    "after the rename",
+    "half pruned",
+    "before the history",
+)
 
 
 def build() -> nn.Sequential:
     """A network with BatchNorm and dropout: both have a state of their own."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(36, 10)
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(36, 10),
     )
 
 
@@ -56,7 +70,9 @@ def unusual() -> tuple[nn.Module, dict[str, Any]]:
     """The network, and a plateau scheduler that follows a column which soon stops to rise."""
     model = Unused()
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, mode="max")
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=0, mode="max"
+    )
     return model, {"optimizer": optimizer, "schedule": schedule}
 
 
@@ -65,9 +81,17 @@ def run(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor]) -> None
     torch.set_num_threads(1)
     model, more = unusual() if case["unusual"] else (build(), {})
     result = train(
-        model, data, make_recipe(case["recipe"], **case["arguments"]), batch_size=32, validation=21,
-        validation_steps=2, checkpoint_dir=folder, resume=True, **case["options"], **more,
-    )  # fmt: skip
+        model,
+        data,
+        make_recipe(case["recipe"], **case["arguments"]),
+        batch_size=32,
+        validation=21,
+        validation_steps=2,
+        checkpoint_dir=folder,
+        resume=True,
+        **case["options"],
+        **more,
+    )
     write_atomically(folder / "losses", safetensors.torch.save({"losses": result.losses}))
 
 
@@ -83,7 +107,12 @@ def arm(place: str, count: int) -> None:
         left[0] -= 1
         return left[0] == 0
 
-    update, replace, rmtree, save = loop._Run._update, os.replace, shutil.rmtree, safetensors.torch.save_file
+    update, replace, rmtree, save = (
+        loop._Run._update,
+        os.replace,
+        shutil.rmtree,
+        safetensors.torch.save_file,
+    )
 
     def dying_update(self: Any, step: Any) -> None:
         update(self, step)
@@ -97,8 +126,15 @@ def arm(place: str, count: int) -> None:
             die()
 
     def dying_replace(source: Any, target: Any) -> None:
-        checkpoint, history = Path(target).name.startswith("update-"), Path(target).name == "history.jsonl"
-        if place == ("before the rename" if checkpoint else "before the history" if history else "") and here():
+        checkpoint, history = (
+            Path(target).name.startswith("update-"),
+            Path(target).name == "history.jsonl",
+        )
+        if (
+            place
+            == ("before the rename" if checkpoint else "before the history" if history else "")
+            and here()
+        ):
             die()
         replace(source, target)
         if place == "after the rename" and checkpoint and here():
@@ -116,7 +152,9 @@ def arm(place: str, count: int) -> None:
     shutil.rmtree = dying_rmtree  # type: ignore[assignment]
 
 
-def attempt(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor], place: str | None, count: int) -> int:
+def attempt(
+    folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor], place: str | None, count: int
+) -> int:
     """One child process; returns its status, negative for a signal."""
     child = os.fork()
     if child == 0:

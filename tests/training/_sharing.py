@@ -1,6 +1,7 @@
 """Trains on as many processes as ``torchrun`` starts, or on one, and writes down what came out.
 
-Usage: FOLDER. Into FOLDER/runs/P go NAME.json and NAME.safetensors for each run on P processes; runs that stop half-way
+Usage: FOLDER. Into FOLDER/runs/P go NAME.json and NAME.safetensors for each run on P processes;
+    runs that stop half-way
 leave their checkpoints in FOLDER/stopped/P/NAME.
 """
 
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from art_ext.core.training import EpochEnd, TrainingResult, make_recipe, train
 
-START = 0.05  # of TRADES: nearer to x, the divergence is so flat that rounding decides signs of its gradient
+# of TRADES: nearer to x, the divergence is so flat that rounding decides signs of its gradient
+START = 0.05
 RECIPES: dict[str, dict[str, Any]] = {
     "natural": {},
     "pgd": {"num_steps": 3},
@@ -30,7 +32,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cat": {"num_replays": 2, "num_steps": 2},
     "atcd": {"num_replays": 2, "num_steps": 2},
     "backward-smoothing": {},
-    "war": {"num_steps": 2, "rule": "printed", "zeta": 1000.0, "alpha": 3e-4, "ema": 0.5, "start": START},
+    "war": {
+        "num_steps": 2,
+        "rule": "printed",
+        "zeta": 1000.0,
+        "alpha": 3e-4,
+        "ema": 0.5,
+        "start": START,
+    },
 }
 RESUMED = ("free", "war", "atcd")
 SPLITS = {"epoch": {}, "mid": {"checkpoint_every": 6}}
@@ -47,7 +56,9 @@ def build() -> nn.Module:
 
 
 class Unusual(nn.Module):
-    """A network with a frozen BatchNorm and a layer that no output depends on, kept from pretraining."""
+    """A network with a frozen BatchNorm and a layer that no output depends on, kept from
+    pretraining.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +80,9 @@ def unusual() -> dict[str, Any]:
     """The network, and a plateau scheduler that soon halves its rate."""
     model = Unusual()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, mode="max")
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=0, mode="max"
+    )
     return {"model": model, "optimizer": optimizer, "schedule": schedule}
 
 
@@ -83,19 +96,36 @@ def samples(count: int) -> tuple[Tensor, Tensor]:
 
 
 def go(
-    root: Path, name: str, data: Any, recipe: str, *, eps: float = 0.1, model: Any = None, **options: Any
+    root: Path,
+    name: str,
+    data: Any,
+    recipe: str,
+    *,
+    eps: float = 0.1,
+    model: Any = None,
+    **options: Any,
 ) -> TrainingResult:
     arguments = {} if recipe == "natural" else {"eps": eps, **RECIPES[recipe]}
     result = train(
-        model or build(), data, make_recipe(recipe, **arguments), **{"batch_size": 24, "learning_rate": 0.05, **options}
+        model or build(),
+        data,
+        make_recipe(recipe, **arguments),
+        **{"batch_size": 24, "learning_rate": 0.05, **options},
     )
     process, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if process == 0:
         folder = root / "runs" / str(processes)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"losses": result.losses, **result.model.state_dict()}, folder / f"{name}.safetensors")
-        kept = {"history": result.history, "updates": result.updates, "forwards": result.forwards,
-                "backwards": result.backwards, "best_epoch": result.best_epoch}  # fmt: skip
+        save_file(
+            {"losses": result.losses, **result.model.state_dict()}, folder / f"{name}.safetensors"
+        )
+        kept = {
+            "history": result.history,
+            "updates": result.updates,
+            "forwards": result.forwards,
+            "backwards": result.backwards,
+            "best_epoch": result.best_epoch,
+        }
         (folder / f"{name}.json").write_text(json.dumps(kept))
     return result
 
@@ -113,13 +143,31 @@ def whole(root: Path) -> None:
     data = samples(101)  # minibatches of 24, and a last one of 5: an uneven share for two
     for recipe in RECIPES:
         go(root, recipe, data, recipe, updates=20, validation_data=samples(33))
-        go(root, f"unusual-{recipe}", data, recipe, epochs=3, validation_data=samples(33), **unusual())
+        go(
+            root,
+            f"unusual-{recipe}",
+            data,
+            recipe,
+            epochs=3,
+            validation_data=samples(33),
+            **unusual(),
+        )
     loader = list(zip(data[0].split(25), data[1].split(25), strict=True))[:4]
     go(root, "loader", loader, "free", updates=20)
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)
     go(root, "passes", data, "atcd", passes=25.3)
     go(root, "left-out", samples(25), "natural", epochs=3)
-    go(root, "averaged", data, "pgd", epochs=2, ema=0.8, warmup_epochs=1, eps_warmup_epochs=1, label_smoothing=0.1)
+    go(
+        root,
+        "averaged",
+        data,
+        "pgd",
+        epochs=2,
+        ema=0.8,
+        warmup_epochs=1,
+        eps_warmup_epochs=1,
+        label_smoothing=0.1,
+    )
 
 
 def stopped(root: Path) -> None:
@@ -128,7 +176,16 @@ def stopped(root: Path) -> None:
         for split, options in SPLITS.items():
             folder = root / "stopped" / os.environ.get("WORLD_SIZE", "1") / f"{recipe}-{split}"
             with contextlib.suppress(Stopped):
-                go(root, "never", samples(101), recipe, epochs=4, callbacks=[stop], checkpoint_dir=folder, **options)
+                go(
+                    root,
+                    "never",
+                    samples(101),
+                    recipe,
+                    epochs=4,
+                    callbacks=[stop],
+                    checkpoint_dir=folder,
+                    **options,
+                )
 
 
 def resumed(root: Path, other: str) -> None:

@@ -1,4 +1,6 @@
-"""Small networks and data, a counter of rows, and single weight updates for the tests of training."""
+"""Small networks and data, a counter of rows, and single weight updates for the tests of
+training.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ CLASSES = 3
 
 @pytest.fixture
 def data() -> tuple[Tensor, Tensor]:
-    """Fourteen images (14, 1, 4, 4) in [0, 1], some pixels on its faces: minibatches of 6, 6 and 2; three classes."""
+    """Fourteen images (14, 1, 4, 4) in [0, 1], some pixels on its faces: minibatches of 6, 6 and
+    2; three classes.
+    """
     generator = torch.Generator().manual_seed(11)
     x = torch.rand(14, 1, 4, 4, generator=generator).mul(1.4).sub(0.2).clamp(0, 1)
     return x, torch.arange(14) % CLASSES
@@ -27,7 +31,8 @@ def data() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
-    """One minibatch of six images (6, 1, 4, 4), away from the faces of the box, on a grid of 64ths; three classes.
+    """One minibatch of six images (6, 1, 4, 4), away from the faces of the box, on a grid of 64ths;
+    three classes.
 
     Radii of a power of two keep sums with such pixels exact.
     """
@@ -37,7 +42,9 @@ def batch() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def network() -> Callable[..., nn.Module]:
-    """Networks from (r, 1, 4, 4) to three logits: ``"linear"``, ``"smooth"`` (tanh) or ``"norm"`` (with BatchNorm)."""
+    """Networks from (r, 1, 4, 4) to three logits: ``"linear"``, ``"smooth"`` (tanh) or
+    ``"norm"`` (with BatchNorm).
+    """
 
     def build(kind: str = "smooth", seed: int = 0, scale: float = 1.0) -> nn.Module:
         with torch.random.fork_rng():
@@ -45,7 +52,12 @@ def network() -> Callable[..., nn.Module]:
             body: dict[str, Callable[[], list[nn.Module]]] = {
                 "linear": lambda: [nn.Linear(16, CLASSES)],
                 "smooth": lambda: [nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, CLASSES)],
-                "norm": lambda: [nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, CLASSES)],
+                "norm": lambda: [
+                    nn.Linear(16, 8),
+                    nn.BatchNorm1d(8),
+                    nn.Tanh(),
+                    nn.Linear(8, CLASSES),
+                ],
             }
             model = nn.Sequential(nn.Flatten(), *body[kind]())
         with torch.no_grad():
@@ -73,7 +85,9 @@ class Rows:
 
 @pytest.fixture
 def count_rows() -> type[Rows]:
-    """Watches a network: ``.forwards`` and ``.backwards`` are the rows that went through it since."""
+    """Watches a network: ``.forwards`` and ``.backwards`` are the rows that went through it
+    since.
+    """
     return Rows
 
 
@@ -81,7 +95,9 @@ def count_rows() -> type[Rows]:
 def make_step() -> Callable[..., Step]:
     """One weight update as a recipe sees it, without the loop around it."""
 
-    def build(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0, **state: Any) -> Step:
+    def build(
+        model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0, **state: Any
+    ) -> Step:
         alone: Any = SimpleNamespace(mixed_precision="no", num_processes=1, autocast=nullcontext)
         box = Box.of((0.0, 1.0), x.shape[1:], x.device)
         engine = Engine(alone, model, model, box, x.device, False)
@@ -93,7 +109,9 @@ def make_step() -> Callable[..., Step]:
 
 @pytest.fixture
 def draws(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The random numbers that recipes draw from now on, in order; ``uniform`` ones in [0, 1) and points of balls."""
+    """The random numbers that recipes draw from now on, in order; ``uniform`` ones in [0, 1) and
+    points of balls.
+    """
     drawn: list[Tensor] = []
     for name in ("uniform", "normal_like_x", "uniform_start"):
         original = getattr(Step, name)

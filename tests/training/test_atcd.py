@@ -19,15 +19,19 @@ STILL = {**SGD, "learning_rate": 1e-30}  # weights that a run leaves as they are
 
 
 def recorded(kind=Atcd, edit=None, **arguments):
-    """A recipe that keeps, for each weight update, the minibatch, the states of the chain, and a copy of the weights.
+    """A recipe that keeps, for each weight update, the minibatch, the states of the chain, and a
+    copy of the weights.
 
-    ``theta`` and ``v`` are those after the update; ``start`` is theta before it, None at a minibatch's first replay.
+    ``theta`` and ``v`` are those after the update; ``start`` is theta before it, None at a
+    minibatch's first replay.
     """
     records = []
 
     class Recorder(kind):
         def loss(self, step):
-            record = SimpleNamespace(x=step.x, y=step.y, replay=step.replay, start=step.memory.get("theta"))
+            record = SimpleNamespace(
+                x=step.x, y=step.y, replay=step.replay, start=step.memory.get("theta")
+            )
             record.v_start = step.memory.get("v")
             records.append(record)
             record.weights = [weight.detach().clone() for weight in step._engine.plain.parameters()]
@@ -49,9 +53,11 @@ def weights_of(model):
 
 
 def by_hand(model, x, y, recipe, draws, rate):
-    """The chain and the weight updates of one minibatch, by the papers' formulas and autograd alone.
+    """The chain and the weight updates of one minibatch, by the papers' formulas and autograd
+    alone.
 
-    The contrast is differentiated as printed, by its gradient at the last layer, ``lam (f - y) - rho (f~ - y)``.
+    The contrast is differentiated as printed, by its gradient at the last layer, ``lam (f - y) -
+    rho (f~ - y)``.
     """
     eps, alpha = recipe.eps, recipe.eps if recipe.alpha is None else recipe.alpha
     length = eps if recipe.step_size is None else recipe.step_size
@@ -67,7 +73,11 @@ def by_hand(model, x, y, recipe, draws, rate):
         leaf = rows.clone().requires_grad_(True)
         logits = model(leaf)
         f = logits.softmax(1).detach()
-        contrast = f - wanted if stale is None else recipe.lam * (f - wanted) - recipe.rho * (stale - wanted)
+        contrast = (
+            f - wanted
+            if stale is None
+            else recipe.lam * (f - wanted) - recipe.rho * (stale - wanted)
+        )
         return torch.autograd.grad(logits, leaf, contrast)[0]
 
     def climb(v, g):
@@ -89,11 +99,16 @@ def by_hand(model, x, y, recipe, draws, rate):
                 v = climb(v, gradient(theta))
                 theta = project(theta + length * v.sign())
         if recipe.metropolis:
-            new, before = (functional.cross_entropy(model(rows), y, reduction="none") for rows in (theta, old[0]))
+            new, before = (
+                functional.cross_entropy(model(rows), y, reduction="none")
+                for rows in (theta, old[0])
+            )
             rise = new - before
             if recipe.kinetic:
                 rise = rise + (v.abs() - old[1].abs()).mean(dim=(1, 2, 3))
-            accepted = (next(draws) < (rise / recipe.temperature).exp().clamp(max=1)).view(-1, 1, 1, 1)
+            accepted = (next(draws) < (rise / recipe.temperature).exp().clamp(max=1)).view(
+                -1, 1, 1, 1
+            )
             theta, v = torch.where(accepted, theta, old[0]), torch.where(accepted, v, old[1])
         if recipe.order == "free":  # the chain's last gradient, at the point that is trained on
             v = climb(v, gradient(theta))
@@ -108,7 +123,7 @@ def by_hand(model, x, y, recipe, draws, rate):
     return states
 
 
-# ------------------------------------------------------------------------------------------------- the chain by hand
+# --- the chain by hand ---
 
 
 @pytest.mark.parametrize("rho", [0.0, 1.0])
@@ -123,14 +138,32 @@ def by_hand(model, x, y, recipe, draws, rate):
         {"metropolis": True, "eps": 0.5, "shared_test": False},
         {"metropolis": True, "eps": 0.5, "temperature": 5.0, "kinetic": True, "step_size": 0.4},
     ],
-    ids=["plain", "no-momentum", "small-alpha", "step-size", "metropolis", "test-apart", "temperature"],
+    ids=[
+        "plain",
+        "no-momentum",
+        "small-alpha",
+        "step-size",
+        "metropolis",
+        "test-apart",
+        "temperature",
+    ],
 )
 @pytest.mark.parametrize("order", ORDERS)
-def test_theta_v_and_weights_are_those_of_a_chain_by_hand(order, settings, rho, network, batch, draws):
+def test_theta_v_and_weights_are_those_of_a_chain_by_hand(
+    order, settings, rho, network, batch, draws
+):
     recipe, records = recorded(
-        **{"order": order, "num_replays": 3, "num_steps": 2, "rho": rho, "metropolis": False, **settings}
+        **{
+            "order": order,
+            "num_replays": 3,
+            "num_steps": 2,
+            "rho": rho,
+            "metropolis": False,
+            **settings,
+        }
     )
-    scale = 12 if recipe.metropolis else 3  # long steps on a steep model miss the top, and are rejected
+    # long steps on a steep model miss the top, and are rejected
+    scale = 12 if recipe.metropolis else 3
     model, other = network(scale=scale), network(scale=scale)
     result = train(model, batch, recipe, updates=3, seed=1, **SGD)
     states = by_hand(other, records[0].x, records[0].y, recipe, draws, SGD["learning_rate"])
@@ -150,7 +183,9 @@ def test_the_orders_differ_in_the_gradient_that_the_first_replay_moves_along(net
     """One step: "printed" and "free" move along the first v; "fresh" takes the gradient first."""
     moved, v = {}, {}
     for order in ORDERS:
-        recipe, records = recorded(order=order, num_replays=2, num_steps=1, metropolis=False, momentum=False, rho=0.0)
+        recipe, records = recorded(
+            order=order, num_replays=2, num_steps=1, metropolis=False, momentum=False, rho=0.0
+        )
         model = network(scale=3)
         first = network(scale=3)
         train(model, batch, recipe, updates=2, **SGD)
@@ -201,7 +236,7 @@ def test_a_chain_lives_for_one_minibatch(network, data, draws):
     assert all(record.carried == {} for record in records)
 
 
-# ------------------------------------------------------------------------------------------------------ the contrast
+# --- the contrast ---
 
 
 class Scores(nn.Module):
@@ -215,17 +250,26 @@ class Scores(nn.Module):
         return self.scale * rows
 
 
-@pytest.mark.parametrize(("lam", "rho"), [(2.0, 1.0), (4.0, 1.0), (1.0, 1.0), (1.0, 2.0), (3.0, 0.5), (2.0, 0.0)])
+@pytest.mark.parametrize(
+    ("lam", "rho"), [(2.0, 1.0), (4.0, 1.0), (1.0, 1.0), (1.0, 2.0), (3.0, 0.5), (2.0, 0.0)]
+)
 def test_the_soft_label_carries_the_gradient_of_the_contrast(lam, rho):
-    """Equation 14: ``lam (f - q) = lam (f - y) - rho (f~ - y)`` at the last layer, and q sums to 1."""
+    """Equation 14: ``lam (f - q) = lam (f - y) - rho (f~ - y)`` at the last layer, and q sums to
+    1.
+    """
     x = torch.rand(6, 3, generator=torch.Generator().manual_seed(1))
-    recipe, records = recorded(num_replays=2, num_steps=1, momentum=False, metropolis=False, lam=lam, rho=rho)
+    recipe, records = recorded(
+        num_replays=2, num_steps=1, momentum=False, metropolis=False, lam=lam, rho=rho
+    )
     train(Scores(), (x, torch.arange(6) % 3), recipe, updates=2, **STILL)
     stale, now = records[0].theta.softmax(1), records[1].theta.softmax(1)
     assert not torch.equal(stale, now)
     y = functional.one_hot(records[1].y, 3).float()
-    gradient = records[1].v * (6 if not rho else 1)  # without contrast it is that of the minibatch's mean
-    torch.testing.assert_close(lam * gradient, lam * (now - y) - rho * (stale - y), rtol=0, atol=2e-6)
+    # without contrast it is that of the minibatch's mean
+    gradient = records[1].v * (6 if not rho else 1)
+    torch.testing.assert_close(
+        lam * gradient, lam * (now - y) - rho * (stale - y), rtol=0, atol=2e-6
+    )
     q = now - gradient
     torch.testing.assert_close(q.sum(1), torch.ones(6), rtol=0, atol=1e-6)
     torch.testing.assert_close(q, (rho * stale + (lam - rho) * y) / lam, rtol=0, atol=2e-6)
@@ -238,7 +282,9 @@ def test_the_stale_softmax_matters_with_rho_alone(order, network, batch):
 
     weights = {}
     for rho, edit in itertools.product((0.0, 1.0), (None, spoil)):
-        recipe, _ = recorded(order=order, num_replays=3, num_steps=2, rho=rho, edit=edit, metropolis=False)
+        recipe, _ = recorded(
+            order=order, num_replays=3, num_steps=2, rho=rho, edit=edit, metropolis=False
+        )
         model = network(scale=3)
         train(model, batch, recipe, updates=3, **SGD)
         weights[rho, edit] = weights_of(model)
@@ -261,12 +307,20 @@ def test_the_first_replay_does_not_depend_on_rho(order, network, batch):
         torch.testing.assert_close(weights, found[0][2], rtol=0, atol=1e-7)
 
 
-# --------------------------------------------------------------------------------------------- limits and Metropolis
+# --- limits and Metropolis ---
 
 
 def test_without_contrast_test_and_momentum_it_is_free_step_for_step(network, batch):
-    """(T, K) = (8, 1) on one minibatch, where Free starts from ``eps sgn(v_0)``: the same bits, on a dyadic grid."""
-    settings = {"num_replays": 8, "num_steps": 1, "lam": 1.0, "momentum": False, "metropolis": False}
+    """(T, K) = (8, 1) on one minibatch, where Free starts from ``eps sgn(v_0)``: the same bits,
+    on a dyadic grid.
+    """
+    settings = {
+        "num_replays": 8,
+        "num_steps": 1,
+        "lam": 1.0,
+        "momentum": False,
+        "metropolis": False,
+    }
     recipe, records = recorded(rho=0.0, **settings)
     moved = []
 
@@ -306,18 +360,22 @@ def test_radius_zero_is_natural_training(order, momentum, network, data):
 def test_radius_zero_repeats_the_minibatch(network, batch):
     model, natural = network(scale=3), network(scale=3)
     train(model, batch, recorded(eps=0.0, num_replays=4)[0], updates=4, **SGD)
-    train(natural, batch, Natural(), updates=4, **SGD)  # one minibatch is the whole data: another order of its rows
+    # one minibatch is the whole data: another order of its rows
+    train(natural, batch, Natural(), updates=4, **SGD)
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_metropolis_accepts_each_sample_with_the_textbook_probability(order, network, draws):
-    """Weights that stand still; moves that only a random corner decides raise some losses and lower others."""
+    """Weights that stand still; moves that only a random corner decides raise some losses and
+    lower others.
+    """
     count = 600
     generator = torch.Generator().manual_seed(5)
     x, y = torch.rand(count, 1, 4, 4, generator=generator), torch.arange(count) % 3
     model = network("linear", scale=4)
-    settings = {"order": order, "num_replays": 1, "num_steps": 1, "alpha": 1e-6}  # so small that all orders move by v_0
+    # so small that all orders move by v_0
+    settings = {"order": order, "num_replays": 1, "num_steps": 1, "alpha": 1e-6}
     recipe, records = recorded(**settings)
     plain, moves = recorded(**settings, metropolis=False)
     result = train(model, (x, y), recipe, updates=1, **{**STILL, "batch_size": count})
@@ -326,9 +384,14 @@ def test_metropolis_accepts_each_sample_with_the_textbook_probability(order, net
     moved, labels = moves[0].theta, records[0].y
     assert torch.equal(moves[0].x, records[0].x)
     with torch.no_grad():
-        before, after = (functional.cross_entropy(model(rows), labels, reduction="none") for rows in (start, moved))
+        before, after = (
+            functional.cross_entropy(model(rows), labels, reduction="none")
+            for rows in (start, moved)
+        )
     chance = (after - before).exp().clamp(max=1).double()
-    taken, kept = ((records[0].theta - rows).abs().flatten(1).amax(1) < 1e-6 for rows in (moved, start))
+    taken, kept = (
+        (records[0].theta - rows).abs().flatten(1).amax(1) < 1e-6 for rows in (moved, start)
+    )
     assert bool((taken ^ kept).all())  # whole samples, each by itself
     assert bool(taken[chance == 1].all())  # a rise is always accepted
     assert kept.sum() > 20
@@ -344,7 +407,11 @@ def test_the_shared_test_changes_nothing_on_a_network_that_has_one_mode(rho, net
         model = network(scale=12)
         recipe, records = recorded(eps=0.5, num_replays=3, num_steps=2, rho=rho, shared_test=shared)
         result = train(model, data, recipe, epochs=2, batch_size=6)
-        runs[shared] = weights_of(model), torch.stack([record.theta[:2] for record in records]), result
+        runs[shared] = (
+            weights_of(model),
+            torch.stack([record.theta[:2] for record in records]),
+            result,
+        )
     for ours, theirs in zip(runs[True][:2], runs[False][:2], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
     shares = [[row["acceptance"] for row in runs[shared][2].history] for shared in (True, False)]
@@ -354,7 +421,9 @@ def test_the_shared_test_changes_nothing_on_a_network_that_has_one_mode(rho, net
 
 
 class Noted(nn.Module):
-    """Passes its input on, and keeps the mode, the statistics' mode and the number of rows of each call."""
+    """Passes its input on, and keeps the mode, the statistics' mode and the number of rows of
+    each call.
+    """
 
     def __init__(self):
         super().__init__()
@@ -366,7 +435,9 @@ class Noted(nn.Module):
 
 
 @pytest.mark.parametrize(("mode", "tracked"), [("eval", 1), ("batch", 1), ("train", 3)])
-def test_both_energies_are_taken_in_the_mode_of_the_training_forward(mode, tracked, batch, network, make_step):
+def test_both_energies_are_taken_in_the_mode_of_the_training_forward(
+    mode, tracked, batch, network, make_step
+):
     noted, model = Noted(), network("norm", scale=3)
     model.insert(1, noted)
     model.train()
@@ -381,14 +452,20 @@ def test_without_sharing_both_energies_are_taken_in_the_mode_of_crafting(batch, 
     noted, model = Noted(), network("norm", scale=3)
     model.insert(1, noted)
     model.train()
-    Atcd(eps=EPS, num_replays=1, num_steps=2, shared_test=False).loss(make_step(model, *batch, eps=EPS))
+    Atcd(eps=EPS, num_replays=1, num_steps=2, shared_test=False).loss(
+        make_step(model, *batch, eps=EPS)
+    )
     assert noted.calls == [(False, 6), (False, 6), (False, 6), (True, 6)]
 
 
 @pytest.mark.parametrize("spare", [True, False])
 @pytest.mark.parametrize("rho", [0.0, 1.0])
-def test_one_rejected_row_is_trained_where_it_was_beside_batchnorm(rho, spare, batch, network, make_step):
-    """It is sent again by itself, on the running statistics, which stay; without room for it, it adds no gradient."""
+def test_one_rejected_row_is_trained_where_it_was_beside_batchnorm(
+    rho, spare, batch, network, make_step
+):
+    """It is sent again by itself, on the running statistics, which stay; without room for it, it
+    adds no gradient.
+    """
     x, y = batch
     model = network("norm", scale=3).train()
     chosen = torch.tensor([True, True, False, True, True, True])
@@ -457,9 +534,15 @@ def test_cat_is_atcd_without_the_test(network, data):
     assert {**Cat().settings(), "name": "atcd", "metropolis": True} == Atcd().settings()
 
 
-@pytest.mark.parametrize("recipe", [Free(eps=EPS), Atcd(eps=EPS, rho=0.0, metropolis=False)], ids=["free", "atcd"])
-def test_an_overflow_of_float16_does_not_stay_in_the_perturbation(recipe, network, batch, make_step):
-    """The scaler leaves such an update out; the rows go on from where they are, and the others as ever."""
+@pytest.mark.parametrize(
+    "recipe", [Free(eps=EPS), Atcd(eps=EPS, rho=0.0, metropolis=False)], ids=["free", "atcd"]
+)
+def test_an_overflow_of_float16_does_not_stay_in_the_perturbation(
+    recipe, network, batch, make_step
+):
+    """The scaler leaves such an update out; the rows go on from where they are, and the others
+    as ever.
+    """
     states = []
     for overflow in (False, True):
         step = make_step(network(scale=3), *batch, eps=EPS)

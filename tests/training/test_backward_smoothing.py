@@ -28,11 +28,15 @@ def climb(model, rows, x, value, length=EPS):
     """One step of sign ascent of the summed ``value(logits)``, into the ball and the box."""
     leaf = rows.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(value(model(leaf)).sum(), leaf)
-    return torch.minimum(torch.maximum(rows + length * gradient.sign(), x - EPS), x + EPS).clamp(0, 1)
+    return torch.minimum(torch.maximum(rows + length * gradient.sign(), x - EPS), x + EPS).clamp(
+        0, 1
+    )
 
 
 def first_value(recipe, clean, y, drawn):
-    """What the first step ascends, as printed: minus the distance from each random target, in the mean over them."""
+    """What the first step ascends, as printed: minus the distance from each random target, in
+    the mean over them.
+    """
     psi = 2 * drawn - 1
 
     def value(logits):
@@ -58,7 +62,9 @@ def by_hand(model, x, y, recipe, drawn):
         if recipe.variant == "trades":  # (6.4.5)
             rows = climb(model, rows, x, lambda logits: kl(clean.softmax(1), logits))
         else:
-            rows = climb(model, rows, x, lambda logits: functional.cross_entropy(logits, y, reduction="none"))
+            rows = climb(
+                model, rows, x, lambda logits: functional.cross_entropy(logits, y, reduction="none")
+            )
     return rows
 
 
@@ -72,7 +78,13 @@ def test_examples_are_those_of_the_equations(
 ):
     x, y = data
     recipe = BackwardSmoothing(
-        eps=EPS, variant=variant, start=start, target=target, num_steps=num_steps, points=points, gamma=0.7
+        eps=EPS,
+        variant=variant,
+        start=start,
+        target=target,
+        num_steps=num_steps,
+        points=points,
+        gamma=0.7,
     )
     model = network(scale=2)
     found = recipe.craft(make_step(model, x, y, eps=EPS))
@@ -88,16 +100,22 @@ def test_loss_is_that_of_trades_or_of_adversarial_training(network, batch, make_
         x_adv = recipe.craft(make_step(model, x, y, eps=EPS))
         expected = functional.cross_entropy(model(x_adv), y)
         if variant == "trades":
-            expected = functional.cross_entropy(model(x), y) + 4 * kl(model(x).softmax(1), model(x_adv)).mean()
+            expected = (
+                functional.cross_entropy(model(x), y)
+                + 4 * kl(model(x).softmax(1), model(x_adv)).mean()
+            )
         loss = recipe.loss(make_step(model, x, y, eps=EPS))
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
-        (wanted, found) = (torch.autograd.grad(value, model[1].weight)[0] for value in (expected, loss))
+        (wanted, found) = (
+            torch.autograd.grad(value, model[1].weight)[0] for value in (expected, loss)
+        )
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", ["trades", "pgd"])
 def test_with_alpha_eps_each_coordinate_takes_three_values(variant, network, batch, make_step):
-    """-eps, 0 or +eps, at least eps away from every face of the box: 0 where the two signs disagree.
+    """-eps, 0 or +eps, at least eps away from every face of the box: 0 where the two signs
+    disagree.
 
     Exact on the grid of these pixels.
     """
@@ -106,7 +124,12 @@ def test_with_alpha_eps_each_coordinate_takes_three_values(variant, network, bat
     step = make_step(model, x, y, eps=EPS)
     moved = (BackwardSmoothing(eps=EPS, variant=variant).craft(step) - x) / EPS
     assert set(moved.unique().tolist()) == {-1.0, 0.0, 1.0}
-    alone = (BackwardSmoothing(eps=EPS, variant=variant, num_steps=0).craft(make_step(model, x, y, eps=EPS)) - x) / EPS
+    alone = (
+        BackwardSmoothing(eps=EPS, variant=variant, num_steps=0).craft(
+            make_step(model, x, y, eps=EPS)
+        )
+        - x
+    ) / EPS
     assert set(alone.unique().tolist()) == {-1.0, 1.0}
     agree = moved != 0
     assert torch.equal(moved[agree], alone[agree])
@@ -117,7 +140,9 @@ def test_with_alpha_eps_each_coordinate_takes_three_values(variant, network, bat
 def test_a_pixel_at_a_face_of_the_box_keeps_a_trace_of_the_first_step_if_it_may_leave_it(
     boxed_start, variant, network, batch, make_step, draws
 ):
-    """A pixel at 0 becomes eps where both signs are +, or, if the first step is boxed, where the last one is."""
+    """A pixel at 0 becomes eps where both signs are +, or, if the first step is boxed, where the
+    last one is.
+    """
     x, y = batch
     x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.4, 0.0, x)
     x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.2, 1.0, x)
@@ -151,7 +176,9 @@ def test_a_pixel_at_a_face_of_the_box_keeps_a_trace_of_the_first_step_if_it_may_
 
 
 def test_on_mnist_a_boxed_first_step_leaves_no_trace_on_black_pixels():
-    """30 % of the black pixels become eps at first where both signs count, 48 % where the last one alone does."""
+    """30 % of the black pixels become eps at first where both signs count, 48 % where the last
+    one alone does.
+    """
     if not os.environ.get("ART_EXT_DATA"):
         pytest.skip("ART_EXT_DATA names no folder with MNIST")
     images = load_data("mnist", split="train").first(128)
@@ -169,7 +196,9 @@ def test_on_mnist_a_boxed_first_step_leaves_no_trace_on_black_pixels():
                 assert float(rows.max()) <= 1
                 return rows
 
-        train(mnist_two_conv(), (images.x, images.y), Watched(eps=0.3, boxed_start=boxed), updates=1)
+        train(
+            mnist_two_conv(), (images.x, images.y), Watched(eps=0.3, boxed_start=boxed), updates=1
+        )
         shares[boxed] = moved[0]
     assert shares[True] == pytest.approx(0.48, abs=0.05)
     assert shares[False] == pytest.approx(0.30, abs=0.05)
@@ -177,7 +206,9 @@ def test_on_mnist_a_boxed_first_step_leaves_no_trace_on_black_pixels():
 
 @pytest.mark.parametrize("boxed_start", [True, False])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize(("step_size", "num_steps"), [(None, 2), (0.05, 2), (1.0, 2), (None, 0), (1.0, 0)])
+@pytest.mark.parametrize(
+    ("step_size", "num_steps"), [(None, 2), (0.05, 2), (1.0, 2), (None, 0), (1.0, 0)]
+)
 def test_examples_stay_in_the_ball_and_in_the_box(
     step_size, num_steps, norm, boxed_start, network, data, make_step
 ):
@@ -205,7 +236,8 @@ def test_gamma_zero_leaves_the_input_itself(network, data, make_step):
     assert torch.equal(alone.craft(make_step(network(scale=3), x, y, eps=EPS)), x)
     model, natural = network(), network()
     train(model, data, BackwardSmoothing(eps=EPS, gamma=0.0, num_steps=1), epochs=2, batch_size=6)
-    train(natural, data, Natural(), epochs=2, batch_size=6)  # the divergence of an input from itself has no gradient
+    # the divergence of an input from itself has no gradient
+    train(natural, data, Natural(), epochs=2, batch_size=6)
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
 
 
@@ -217,7 +249,9 @@ def test_a_large_gamma_drowns_the_clean_answer(network, data, make_step, draws):
     found = recipe.craft(make_step(model, x, y, eps=EPS))
     target = (3e3 * (2 * draws[0][:, 0] - 1)).softmax(1)
     assert torch.equal(found, climb(model, x, x, lambda logits: -kl(target, logits)))
-    small = BackwardSmoothing(eps=EPS, gamma=0.1, num_steps=0).craft(make_step(model, x, y, eps=EPS))
+    small = BackwardSmoothing(eps=EPS, gamma=0.1, num_steps=0).craft(
+        make_step(model, x, y, eps=EPS)
+    )
     assert not torch.equal(small, found)
 
 
@@ -275,7 +309,9 @@ def test_several_points_cost_no_further_pass_and_change_the_first_step(network, 
     assert not torch.equal(*crafted)
 
 
-def test_it_is_stronger_alone_than_nothing_and_weaker_than_with_its_ascent(network, data, make_step):
+def test_it_is_stronger_alone_than_nothing_and_weaker_than_with_its_ascent(
+    network, data, make_step
+):
     """On average over samples, the divergence from the clean answer grows with the ascent."""
     x, y = data
     model = network(scale=2)

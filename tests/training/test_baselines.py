@@ -1,4 +1,6 @@
-"""Natural, PGD, Fast, TRADES, Fast TRADES and Free training by hand; what crafting may not touch."""
+"""Natural, PGD, Fast, TRADES, Fast TRADES and Free training by hand; what crafting may not
+touch.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def named(recipe):
 
 
 def in_mode(recipe, mode):
-    return type(recipe)(**{**{k: v for k, v in recipe.settings().items() if k != "name"}, "bn_mode": mode})
+    return type(recipe)(
+        **{**{k: v for k, v in recipe.settings().items() if k != "name"}, "bn_mode": mode}
+    )
 
 
 def weights_of(model):
@@ -79,12 +83,18 @@ def kl_from(p):
     return lambda logits: functional.kl_div(logits.log_softmax(1), p, reduction="none").sum(1)
 
 
-# ------------------------------------------------------------------------------------------------------ by hand
+# --- by hand ---
 
 
 def test_natural_is_plain_minibatch_descent(network, data):
     ours, theirs = network(), network()
-    settings = {"epochs": 3, "batch_size": 6, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
+    settings = {
+        "epochs": 3,
+        "batch_size": 6,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-2,
+    }
     seen = []
 
     class Recorder(Natural):
@@ -105,13 +115,17 @@ def test_natural_is_plain_minibatch_descent(network, data):
     # each epoch sees every sample once, in an order of its own
     for epoch in range(3):
         rows = torch.cat([x for x, _ in seen[3 * epoch : 3 * epoch + 3]]).flatten(1)
-        assert {tuple(row.tolist()) for row in rows} == {tuple(row.tolist()) for row in data[0].flatten(1)}
+        assert {tuple(row.tolist()) for row in rows} == {
+            tuple(row.tolist()) for row in data[0].flatten(1)
+        }
     assert not torch.equal(seen[0][0], seen[3][0])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("step_size", [None, 0.07])
-def test_pgd_is_projected_ascent_from_a_random_point(norm, step_size, network, data, make_step, draws):
+def test_pgd_is_projected_ascent_from_a_random_point(
+    norm, step_size, network, data, make_step, draws
+):
     x, y = data
     eps, model = {"linf": EPS, "l2": 0.6}[norm], network(scale=3)
     recipe = Pgd(eps=eps, norm=norm, num_steps=4, step_size=step_size)
@@ -131,9 +145,9 @@ def test_pgd_reaches_the_corner_of_a_linear_model_of_two_classes(network, batch,
     with torch.no_grad():
         model[1].bias[2] = -1e4  # a third class that nothing reaches
     found = Pgd(eps=EPS, num_steps=10).craft(make_step(model, x, y, eps=EPS))
-    towards = (model[1].weight[1] - model[1].weight[0]).view(1, 1, 4, 4) * torch.where(y == 0, 1.0, -1.0).view(
-        -1, 1, 1, 1
-    )
+    towards = (model[1].weight[1] - model[1].weight[0]).view(1, 1, 4, 4) * torch.where(
+        y == 0, 1.0, -1.0
+    ).view(-1, 1, 1, 1)
     assert torch.equal(found, x + EPS * towards.sign())
 
 
@@ -144,11 +158,15 @@ def test_fast_is_pgd_with_few_long_steps(steps, share, network, data, make_step,
     found = Fast(eps=EPS, num_steps=steps).craft(make_step(model, x, y, eps=EPS))
     wanted = ascend(model, draws[0], x, cross_entropy(y), steps, share * EPS)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
-    same = Pgd(eps=EPS, num_steps=steps, step_size=share * EPS).craft(make_step(model, x, y, eps=EPS))
+    same = Pgd(eps=EPS, num_steps=steps, step_size=share * EPS).craft(
+        make_step(model, x, y, eps=EPS)
+    )
     assert torch.equal(found, same)
     ours, theirs = network(), network()
     train(ours, data, Fast(eps=EPS, num_steps=steps), epochs=2, batch_size=6)
-    train(theirs, data, Pgd(eps=EPS, num_steps=steps, step_size=share * EPS), epochs=2, batch_size=6)
+    train(
+        theirs, data, Pgd(eps=EPS, num_steps=steps, step_size=share * EPS), epochs=2, batch_size=6
+    )
     assert torch.equal(weights_of(ours), weights_of(theirs))
 
 
@@ -174,13 +192,16 @@ def test_the_random_start_fills_the_ball(network, batch, make_step, draws):
         FastTrades(eps=EPS, boxed_start=False, num_steps=2),
     ],
 )
-def test_trades_ascends_the_divergence_from_the_clean_answer(recipe, network, data, make_step, draws):
+def test_trades_ascends_the_divergence_from_the_clean_answer(
+    recipe, network, data, make_step, draws
+):
     x, y = data
     model = network(scale=3)
     found = recipe.craft(make_step(model, x, y, eps=EPS))
     if recipe.name == "trades":
         start, length = (x + 1e-3 * draws[0]).clamp(0, 1), 2.5 * EPS / 4
-        assert float(draws[0].square().mean()) == pytest.approx(1, abs=0.4)  # standard normal numbers
+        # standard normal numbers
+        assert float(draws[0].square().mean()) == pytest.approx(1, abs=0.4)
     else:
         start, length = draws[0], EPS
         assert (draws[0] - x).abs().max() > 0.9 * EPS
@@ -204,13 +225,16 @@ def test_the_loss_of_trades_has_gradients_through_both_answers(network, batch, m
     one = natural + 5 * kl_from(clean.softmax(1).detach())(robust).mean()
     torch.testing.assert_close(loss, both, rtol=1e-5, atol=0)
     found, wanted, short = (
-        torch.autograd.grad(value, model[1].weight, retain_graph=True)[0] for value in (loss, both, one)
+        torch.autograd.grad(value, model[1].weight, retain_graph=True)[0]
+        for value in (loss, both, one)
     )
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
     assert not torch.allclose(found, short, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("recipe", [Trades(eps=EPS, beta=0.0, num_steps=2), FastTrades(eps=EPS, beta=0.0)])
+@pytest.mark.parametrize(
+    "recipe", [Trades(eps=EPS, beta=0.0, num_steps=2), FastTrades(eps=EPS, beta=0.0)]
+)
 def test_beta_zero_is_natural_training(recipe, network, data):
     model, natural = network(), network()
     train(model, data, recipe, epochs=3, batch_size=6)
@@ -218,7 +242,7 @@ def test_beta_zero_is_natural_training(recipe, network, data):
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------- early-stopped steps
+# --- early-stopped steps ---
 
 
 def test_tolerance_none_or_large_is_plain_pgd(network, data):
@@ -234,12 +258,15 @@ def test_tolerance_none_or_large_is_plain_pgd(network, data):
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 2])
-def test_a_misclassified_sample_is_frozen_after_so_many_steps(tolerance, network, data, make_step, draws):
+def test_a_misclassified_sample_is_frozen_after_so_many_steps(
+    tolerance, network, data, make_step, draws
+):
     x, y = data
     model = network(scale=3)
     found = Pgd(eps=EPS, num_steps=6, tolerance=tolerance).craft(make_step(model, x, y, eps=EPS))
     wanted = []
-    for row, clean, label in zip(draws[0].split(1), x.split(1), y.split(1), strict=True):  # the authors' counter
+    # the authors' counter
+    for row, clean, label in zip(draws[0].split(1), x.split(1), y.split(1), strict=True):
         counter = tolerance + 1
         for _ in range(6):
             counter -= int(model(row).argmax() != label)
@@ -260,7 +287,9 @@ def test_a_schedule_of_tolerances_holds_from_each_of_its_epochs_on(kind, network
     model = network(scale=3)
 
     def craft(tolerance, epoch):
-        return kind(eps=EPS, num_steps=5, tolerance=tolerance).craft(make_step(model, x, y, eps=EPS, epoch=epoch))
+        return kind(eps=EPS, num_steps=5, tolerance=tolerance).craft(
+            make_step(model, x, y, eps=EPS, epoch=epoch)
+        )
 
     schedule = {0: 0, 2: None, 5: 1}
     for epoch, wanted in enumerate([0, 0, None, None, None, 1, 1]):
@@ -295,7 +324,9 @@ def test_trades_does_not_move_a_sample_that_is_misclassified(network, data, make
 
 
 @pytest.mark.parametrize("kind", [Fast, FastTrades])
-def test_rows_that_never_move_from_a_start_outside_the_box_are_brought_to_it(kind, network, data, make_step):
+def test_rows_that_never_move_from_a_start_outside_the_box_are_brought_to_it(
+    kind, network, data, make_step
+):
     x, y = data
     step = make_step(network(scale=3), x, y, eps=EPS)
     found = kind(eps=EPS, tolerance=0, boxed_start=False).craft(step)
@@ -312,7 +343,7 @@ def test_tolerance_serves_fast_training_too(network, data, make_step, draws):
     assert 0 < int(still.sum()) < len(x)
 
 
-# ------------------------------------------------------------------------------------------------------------ Free
+# --- Free ---
 
 
 def free_by_hand(model, minibatches, replays, step_size, rate, delta=None):
@@ -335,7 +366,9 @@ def free_by_hand(model, minibatches, replays, step_size, rate, delta=None):
 
 @pytest.mark.parametrize("step_size", [None, 0.03])
 def test_free_is_its_loop_by_hand(step_size, network, data):
-    """delta persists over replays, minibatches and epochs; a short minibatch moves the first rows."""
+    """delta persists over replays, minibatches and epochs; a short minibatch moves the first
+    rows.
+    """
     minibatches, deltas = [], []
 
     class Recorder(Free):
@@ -351,7 +384,9 @@ def test_free_is_its_loop_by_hand(step_size, network, data):
     ours, theirs = network(scale=3), network(scale=3)
     train(ours, data, Recorder(eps=EPS, num_replays=3, step_size=step_size), epochs=2, **SGD)
     assert [len(x) for x, _ in minibatches] == [6, 6, 2] * 2
-    wanted = free_by_hand(theirs, minibatches, 3, EPS if step_size is None else step_size, SGD["learning_rate"])
+    wanted = free_by_hand(
+        theirs, minibatches, 3, EPS if step_size is None else step_size, SGD["learning_rate"]
+    )
     assert len(deltas) == 2 * 3 * 3
     for delta, hand in zip(deltas, wanted, strict=True):
         torch.testing.assert_close(delta, hand, rtol=0, atol=1e-6)
@@ -387,7 +422,7 @@ def test_free_takes_a_longer_minibatch_after_a_shorter_one(network, data):
     assert torch.equal(rows[1][2:], torch.zeros(4, 1, 4, 4))
 
 
-# ----------------------------------------------------------------------------------- what crafting may not touch
+# --- what crafting may not touch ---
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -395,7 +430,11 @@ def test_free_takes_a_longer_minibatch_after_a_shorter_one(network, data):
 def test_examples_stay_in_the_ball_and_in_the_box(recipe, norm, network, data, make_step):
     x, y = data
     eps = {"linf": 0.3, "l2": 0.8, "l1": 2.0}[norm]
-    settings = {**{k: v for k, v in recipe.settings().items() if k != "name"}, "eps": eps, "norm": norm}
+    settings = {
+        **{k: v for k, v in recipe.settings().items() if k != "name"},
+        "eps": eps,
+        "norm": norm,
+    }
     given = x.clone()
     found = type(recipe)(**settings).craft(make_step(network("norm", scale=3), x, y, eps=eps))
     lengths = (found - x).flatten(1).norm({"linf": float("inf"), "l2": 2, "l1": 1}[norm], dim=1)
@@ -446,7 +485,9 @@ TRAINING_FORWARDS = {"trades": 2, "fast-trades": 2, "backward-smoothing": 2, "wa
 
 @pytest.mark.parametrize("mode", ["eval", "batch", "train"])
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("natural", "free")])
-def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(name, mode, network, batch):
+def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(
+    name, mode, network, batch
+):
     model = network("norm")
     arguments = {"num_steps": 2} if "num_steps" in make_recipe(name).settings() else {}
     recipe = make_recipe(name, eps=EPS, bn_mode=mode, **arguments)
@@ -502,7 +543,9 @@ def test_seeds_reproduce_runs_and_differ(name, network, data):
     assert not torch.allclose(found[0, False], found[1, False], atol=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [Pgd(eps=0.0), Fast(eps=0.0), Free(eps=0.0, num_replays=1), Trades(eps=0.0)])
+@pytest.mark.parametrize(
+    "recipe", [Pgd(eps=0.0), Fast(eps=0.0), Free(eps=0.0, num_replays=1), Trades(eps=0.0)]
+)
 def test_radius_zero_is_natural_training(recipe, network, data):
     model, natural = network(), network()
     train(model, data, recipe, epochs=2, batch_size=6)
@@ -513,7 +556,10 @@ def test_radius_zero_is_natural_training(recipe, network, data):
 def test_fast_may_start_outside_the_box_and_ends_inside(network, make_step):
     x, y = torch.zeros(6, 1, 4, 4), torch.arange(6) % 3  # on a face of the box, as most of MNIST
     model = network()
-    found = {boxed: Fast(eps=EPS, boxed_start=boxed).craft(make_step(model, x, y, eps=EPS)) for boxed in (True, False)}
+    found = {
+        boxed: Fast(eps=EPS, boxed_start=boxed).craft(make_step(model, x, y, eps=EPS))
+        for boxed in (True, False)
+    }
     for rows in found.values():
         assert rows.min() >= 0
         assert rows.max() <= EPS

@@ -1,4 +1,6 @@
-"""Rows forward and backward of every recipe, counted by hooks on the network, against the papers' counts."""
+"""Rows forward and backward of every recipe, counted by hooks on the network, against the
+papers' counts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ UPDATES = 3  # minibatches of fourteen samples by six: the last has two
 
 
 def chain(order, replays, steps, metropolis, rho, shared=True):
-    """The chain's count for a weight update: K passes, of which order "free" shares the last with the weights.
+    """The chain's count for a weight update: K passes, of which order "free" shares the last with
+    the weights.
 
     Nothing is rejected: the temperature sees to it.
     """
@@ -55,14 +58,19 @@ def chain(order, replays, steps, metropolis, rho, shared=True):
 
 
 def smoothing(variant, start, target, steps):
-    """One pass seeks the random output, ``steps`` ascend; then the loss, and the clean answer if any part needs it."""
+    """One pass seeks the random output, ``steps`` ascend; then the loss, and the clean answer if
+    any part needs it.
+    """
     clean = variant == "trades" or (start, target) == ("backward", "shifted")
     outer = 2 if variant == "trades" else 1
-    recipe = BackwardSmoothing(eps=EPS, variant=variant, start=start, target=target, num_steps=steps, points=2)
+    recipe = BackwardSmoothing(
+        eps=EPS, variant=variant, start=start, target=target, num_steps=steps, points=2
+    )
     return recipe, clean + 1 + steps + outer, 1 + steps + outer
 
 
-# (recipe, forwards, backwards) of one weight update and sample; TRADES' one backward call differentiates two forwards
+# (recipe, forwards, backwards) of one weight update and sample; TRADES' one backward call
+# differentiates two forwards
 CASES = [
     (Natural(), 1, 1),
     (Pgd(eps=EPS, num_steps=3), 4, 4),
@@ -82,24 +90,34 @@ CASES = [
     (Atcd(eps=0.0, num_replays=2, num_steps=2, shared_test=False), 4, 3),
     (Atcd(eps=EPS, num_replays=2, momentum=False, shared_test=False), 4, 3),
     (Atcd(eps=EPS, num_replays=2, num_steps=2, temperature=1e6), 3, 3),
-    (Atcd(eps=EPS, num_replays=2, num_steps=2, temperature=1e6, kinetic=True, step_size=0.02), 3, 3),
+    (
+        Atcd(eps=EPS, num_replays=2, num_steps=2, temperature=1e6, kinetic=True, step_size=0.02),
+        3,
+        3,
+    ),
     (War(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=2, regulariser="at"), 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=1, regulariser="at", fixed=2.0), 1 + 2, 1 + 2),
     *(
         chain(*case)
-        for case in itertools.product(("free", "printed", "fresh"), (1, 3), (1, 2), (True, False), (0.0, 1.0))
+        for case in itertools.product(
+            ("free", "printed", "fresh"), (1, 3), (1, 2), (True, False), (0.0, 1.0)
+        )
     ),
     *(chain("free", 3, 2, True, rho, shared=False) for rho in (0.0, 1.0)),
     *(
         smoothing(*case)
-        for case in itertools.product(("trades", "pgd"), ("backward", "odi"), ("printed", "shifted"), (0, 1, 2))
+        for case in itertools.product(
+            ("trades", "pgd"), ("backward", "odi"), ("printed", "shifted"), (0, 1, 2)
+        )
     ),
 ]
 
 
 def label(case):
-    settings = (f"{key}={value}" for key, value in case[0].settings().items() if key not in ("eps", "name"))
+    settings = (
+        f"{key}={value}" for key, value in case[0].settings().items() if key not in ("eps", "name")
+    )
     return f"{case[0].name}-{'-'.join(settings)}"
 
 
@@ -128,7 +146,9 @@ def test_every_recipe_is_counted():
     assert {recipe.name for recipe, *_ in CASES} == set(RECIPES)
 
 
-@pytest.mark.parametrize("recipe", [Free(eps=EPS, num_replays=3), Atcd(eps=EPS, num_replays=3)], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "recipe", [Free(eps=EPS, num_replays=3), Atcd(eps=EPS, num_replays=3)], ids=lambda r: r.name
+)
 def test_a_run_that_ends_between_two_replays_counts_those_done(recipe, network, data, count_rows):
     model = network()
     rows = count_rows(model)
@@ -140,7 +160,11 @@ def test_a_run_that_ends_between_two_replays_counts_those_done(recipe, network, 
 
 @pytest.mark.parametrize(
     ("recipe", "updates", "equivalent"),
-    [(Free(eps=EPS, num_replays=4), 4, 4), (Atcd(eps=EPS, num_replays=4, num_steps=2), 4, 8), (Pgd(eps=EPS), 1, 1)],
+    [
+        (Free(eps=EPS, num_replays=4), 4, 4),
+        (Atcd(eps=EPS, num_replays=4, num_steps=2), 4, 8),
+        (Pgd(eps=EPS), 1, 1),
+    ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_equivalent_epochs_are_those_of_the_papers(recipe, updates, equivalent, network, data):
@@ -180,7 +204,9 @@ def test_passes_end_a_run_within_one_update_of_the_budget(name, passes, network,
 def test_passes_below_one_update_are_refused(name, network, data, tmp_path):
     recipe, folder = of_name(name), tmp_path / "run"
     one = sum(recipe.cost()) * 6 / 14
-    with pytest.raises(ValueError, match=f"passes must be at least {one:.4g}, the rows of one weight update"):
+    with pytest.raises(
+        ValueError, match=f"passes must be at least {one:.4g}, the rows of one weight update"
+    ):
         train(network(), data, recipe, passes=one * 0.999, batch_size=6, checkpoint_dir=folder)
     assert not folder.exists()
     assert train(network(), data, recipe, passes=one, batch_size=6).updates == 1
@@ -228,6 +254,9 @@ def test_a_budget_holds_with_rejected_rows_too(network, data, count_rows):
 
 def test_validation_is_not_counted_as_training(network, data):
     recipe = Pgd(eps=EPS, num_steps=2)
-    runs = [train(network(), data, recipe, epochs=1, batch_size=6, validation_data=held) for held in (None, data)]
+    runs = [
+        train(network(), data, recipe, epochs=1, batch_size=6, validation_data=held)
+        for held in (None, data)
+    ]
     assert runs[0].forwards == runs[1].forwards == 3 * len(data[0])
     assert "validation_robust" in runs[1].history[0]

@@ -1,4 +1,6 @@
-"""The training loop: length, rates, precision, averages, validation, history, randomness, and what it leaves behind."""
+"""The training loop: length, rates, precision, averages, validation, history, randomness, and
+what it leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,13 @@ def build(seed: int = 0, norm: bool = False) -> nn.Sequential:
         torch.manual_seed(seed)
         middle = [nn.BatchNorm2d(4)] if norm else []
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), *middle, nn.ReLU(), nn.Flatten(), nn.Dropout(0.2 if norm else 0.0),
+            nn.Conv2d(1, 4, 3, padding=1),
+            *middle,
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.2 if norm else 0.0),
             nn.Linear(64, 3),
-        )  # fmt: skip
+        )
 
 
 def weights(model: nn.Module) -> list[Tensor]:
@@ -67,7 +73,9 @@ class Recording(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         super().step()
         self.rates.append(self.param_groups[0]["lr"])
-        self.after.append([one.detach().clone() for group in self.param_groups for one in group["params"]])
+        self.after.append(
+            [one.detach().clone() for group in self.param_groups for one in group["params"]]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,16 +94,25 @@ class Probe(BallRecipe):
         return Cost(1, 1)
 
     def loss(self, step: Step) -> Tensor:
-        self.seen.append({
-            "x": step.x, "y": step.y, "ids": step.ids, "eps": step.eps, "update": step.update, "replay": step.replay,
-            "rows": step.rows, "noise": step.uniform((2,)), "training": step._engine.plain.training,
-        })  # fmt: skip
+        self.seen.append(
+            {
+                "x": step.x,
+                "y": step.y,
+                "ids": step.ids,
+                "eps": step.eps,
+                "update": step.update,
+                "replay": step.replay,
+                "rows": step.rows,
+                "noise": step.uniform((2,)),
+                "training": step._engine.plain.training,
+            }
+        )
         step.log["tenth"] = torch.tensor(0.1 * (step.update % 3))
         step.count_backward(step.x)
         return step.mean(step.cross_entropy(step.forward(step.x)))
 
 
-# ------------------------------------------------------------------------------------------------------------ length
+# --- length ---
 
 
 def test_length_by_epochs_updates_and_equivalent_epochs(samples: Samples) -> None:
@@ -137,15 +154,22 @@ def test_replays_share_a_minibatch(samples: Samples) -> None:
     assert not torch.equal(probe.seen[2]["x"], probe.seen[3]["x"])
 
 
-# ---------------------------------------------------------------------------------------------- optimisers and rates
+# --- optimisers and rates ---
 
 OPTIMISERS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
-    "sgd": (torch.optim.SGD, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
-            {"optimizer": "sgd", "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}),
+    "sgd": (
+        torch.optim.SGD,
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+        {"optimizer": "sgd", "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+    ),
     "adam": (torch.optim.Adam, {"weight_decay": 0.01}, {"optimizer": "adam", "weight_decay": 0.01}),
-    "adamw": (torch.optim.AdamW, {"weight_decay": 0.1}, {"optimizer": "adamw", "weight_decay": 0.1}),
+    "adamw": (
+        torch.optim.AdamW,
+        {"weight_decay": 0.1},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+    ),
     "own": (torch.optim.RMSprop, {}, {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
@@ -176,16 +200,32 @@ def rates_of(samples: Samples, **options: Any) -> list[float]:
     ("options", "factor"),
     [
         ({}, lambda t: 1.0),
-        ({"schedule": "piecewise", "schedule_args": {"milestones": (1, 3)}}, lambda t: 0.1 ** ((t >= 1) + (t >= 3))),
+        (
+            {"schedule": "piecewise", "schedule_args": {"milestones": (1, 3)}},
+            lambda t: 0.1 ** ((t >= 1) + (t >= 3)),
+        ),
         ({"schedule": "cosine"}, lambda t: (1 + math.cos(math.pi * t / 4)) / 2),
-        ({"schedule": "cyclic", "schedule_args": {"peak": 0.25}}, lambda t: t if t < 1 else (4 - t) / 3),
-        ({"schedule": "halving", "schedule_args": {"after": 0.5}}, lambda t: 1.0 if t < 2 else 0.5 if t < 3 else 0.25),
+        (
+            {"schedule": "cyclic", "schedule_args": {"peak": 0.25}},
+            lambda t: t if t < 1 else (4 - t) / 3,
+        ),
+        (
+            {"schedule": "halving", "schedule_args": {"after": 0.5}},
+            lambda t: 1.0 if t < 2 else 0.5 if t < 3 else 0.25,
+        ),
         ({"schedule": lambda t, total: (1 + t) / total}, lambda t: (1 + t) / 4),
-        ({"schedule": "cosine", "warmup_epochs": 2}, lambda t: (1 + math.cos(math.pi * t / 4)) / 2 * min(1, t / 2)),
+        (
+            {"schedule": "cosine", "warmup_epochs": 2},
+            lambda t: (1 + math.cos(math.pi * t / 4)) / 2 * min(1, t / 2),
+        ),
     ],
-)  # fmt: skip
-def test_rates_that_the_optimiser_uses(options: dict[str, Any], factor: Any, samples: Samples) -> None:
-    assert rates_of(samples, **options) == pytest.approx([0.5 * factor(update / 3) for update in range(12)])
+)
+def test_rates_that_the_optimiser_uses(
+    options: dict[str, Any], factor: Any, samples: Samples
+) -> None:
+    assert rates_of(samples, **options) == pytest.approx(
+        [0.5 * factor(update / 3) for update in range(12)]
+    )
 
 
 def test_every_option_is_a_keyword_of_train(samples: Samples) -> None:
@@ -197,7 +237,9 @@ def test_every_option_is_a_keyword_of_train(samples: Samples) -> None:
 
 
 def test_history_names_the_last_rate_of_an_epoch(samples: Samples) -> None:
-    result = train(build(), samples, "natural", epochs=2, batch_size=16, learning_rate=0.5, schedule="cosine")
+    result = train(
+        build(), samples, "natural", epochs=2, batch_size=16, learning_rate=0.5, schedule="cosine"
+    )
     wanted = [0.25 * (1 + math.cos(math.pi * t / 2)) for t in (2 / 3, 5 / 3)]
     assert [row["learning_rate"] for row in result.history] == pytest.approx(wanted)
 
@@ -208,9 +250,15 @@ def test_schedule_objects_step_when_asked(every: str, drops: Any, samples: Sampl
     optimiser = Recording(model, 0.5)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=1, gamma=0.5)
     train(
-        model, samples, "natural", updates=7, batch_size=16, optimizer=optimiser, schedule=schedule,
+        model,
+        samples,
+        "natural",
+        updates=7,
+        batch_size=16,
+        optimizer=optimiser,
+        schedule=schedule,
         schedule_every=every,
-    )  # fmt: skip
+    )
     assert optimiser.rates == pytest.approx([0.5 * 0.5 ** drops(update) for update in range(7)])
 
 
@@ -228,8 +276,12 @@ def test_anything_with_step_is_a_schedule(samples: Samples) -> None:
 
 def test_radius_warms_up_as_recipes_see_it(samples: Samples) -> None:
     probe = Probe(eps=0.2, copies=2)
-    result = train(build(), samples, probe, epochs=3, batch_size=16, eps_warmup_epochs=1.5, learning_rate=1e-3)
-    assert [one["eps"] for one in probe.seen] == pytest.approx([0.2 * min(1, u / 6 / 1.5) for u in range(18)])
+    result = train(
+        build(), samples, probe, epochs=3, batch_size=16, eps_warmup_epochs=1.5, learning_rate=1e-3
+    )
+    assert [one["eps"] for one in probe.seen] == pytest.approx(
+        [0.2 * min(1, u / 6 / 1.5) for u in range(18)]
+    )
     assert [row["eps"] for row in result.history] == pytest.approx([0.2 * 5 / 9, 0.2, 0.2])
 
 
@@ -241,13 +293,15 @@ def test_logged_values_enter_the_history_as_means_over_the_epoch(samples: Sample
     )
 
 
-# ------------------------------------------------------------------------------------- precision, memory layout, EMA
+# --- precision, memory layout, EMA ---
 
 
 def test_bf16_leaves_no_wrapper_and_another_precision_may_follow(samples: Samples) -> None:
     model, plain = build(), build()
     names, method = set(model.__dict__), type(model).forward
-    result = train(model, samples, Pgd(eps=0.1, num_steps=2), epochs=2, batch_size=16, precision="bf16")
+    result = train(
+        model, samples, Pgd(eps=0.1, num_steps=2), epochs=2, batch_size=16, precision="bf16"
+    )
     assert set(model.__dict__) == names
     assert model.forward.__func__ is method  # type: ignore[attr-defined]
     clone = copy.deepcopy(model)
@@ -278,7 +332,8 @@ def test_accelerate_is_left_as_it_was(samples: Samples) -> None:
 
     try:
         train(build(), samples, "natural", updates=1)
-        mine = Accelerator(cpu=True, mixed_precision="bf16")  # would be refused if the run above were remembered
+        # would be refused if the run above were remembered
+        mine = Accelerator(cpu=True, mixed_precision="bf16")
         train(build(), samples, "natural", updates=1)
         assert mine.mixed_precision == "bf16"
         assert mine.num_processes == 1
@@ -304,9 +359,17 @@ def test_compiled_networks_train_alike_and_come_back_plain(samples: Samples) -> 
     except Exception as error:
         pytest.skip(f"torch.compile does not work here: {str(error)[:80]}")
     plain, compiled = build(), build()
-    one = train(plain, samples, Pgd(eps=0.1, num_steps=2), epochs=2, batch_size=16, learning_rate=0.02)
+    one = train(
+        plain, samples, Pgd(eps=0.1, num_steps=2), epochs=2, batch_size=16, learning_rate=0.02
+    )
     other = train(
-        compiled, samples, Pgd(eps=0.1, num_steps=2), epochs=2, batch_size=16, learning_rate=0.02, compile=True
+        compiled,
+        samples,
+        Pgd(eps=0.1, num_steps=2),
+        epochs=2,
+        batch_size=16,
+        learning_rate=0.02,
+        compile=True,
     )
     torch.testing.assert_close(one.losses, other.losses, rtol=1e-3, atol=1e-3)
     assert list(compiled.state_dict()) == list(plain.state_dict())
@@ -314,7 +377,9 @@ def test_compiled_networks_train_alike_and_come_back_plain(samples: Samples) -> 
     assert copy.deepcopy(compiled)(samples[0]).shape == (40, 3)
 
 
-def test_average_of_the_weights_is_the_one_by_hand_and_is_left_in_the_model(samples: Samples) -> None:
+def test_average_of_the_weights_is_the_one_by_hand_and_is_left_in_the_model(
+    samples: Samples,
+) -> None:
     model = build()
     optimiser = Recording(model, 0.1)
     shown: list[list[Tensor]] = []
@@ -323,7 +388,16 @@ def test_average_of_the_weights_is_the_one_by_hand_and_is_left_in_the_model(samp
         shown.append([one.detach().clone() for one in end.model.parameters()])
         return {}
 
-    train(model, samples, "natural", epochs=2, batch_size=16, optimizer=optimiser, ema=0.7, callbacks=[keep])
+    train(
+        model,
+        samples,
+        "natural",
+        epochs=2,
+        batch_size=16,
+        optimizer=optimiser,
+        ema=0.7,
+        callbacks=[keep],
+    )
     average = optimiser.after[0]  # starts at the weights after the first update
     for step, after in enumerate(optimiser.after[1:], 1):
         average = [0.7 * a + 0.3 * w for a, w in zip(average, after, strict=True)]
@@ -335,14 +409,26 @@ def test_average_of_the_weights_is_the_one_by_hand_and_is_left_in_the_model(samp
     assert not torch.allclose(average[0], optimiser.after[-1][0])
 
 
-# -------------------------------------------------------------------------------------------------------- validation
+# --- validation ---
 
 
 def test_held_out_samples_are_never_trained_on(samples: Samples) -> None:
     probes = [Probe(), Probe(), Probe()]
     for probe, seed in zip(probes, (0, 0, 1), strict=True):
-        train(build(), samples, probe, epochs=3, batch_size=16, validation=0.25, seed=seed, learning_rate=1e-3)
-    trained = [{tuple(row.flatten().tolist()) for one in probe.seen for row in one["x"]} for probe in probes]
+        train(
+            build(),
+            samples,
+            probe,
+            epochs=3,
+            batch_size=16,
+            validation=0.25,
+            seed=seed,
+            learning_rate=1e-3,
+        )
+    trained = [
+        {tuple(row.flatten().tolist()) for one in probe.seen for row in one["x"]}
+        for probe in probes
+    ]
     assert [len(rows) for rows in trained] == [30, 30, 30]  # the other ten appear in no epoch
     assert trained[0] == trained[1] != trained[2]
     by_count = Probe()
@@ -359,9 +445,14 @@ def test_robust_accuracy_has_the_closed_form_of_a_linear_model() -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     held = (x[:80], y[:80])
     result = train(
-        model, (x[80:], y[80:]), Pgd(eps=0.01, num_steps=1), epochs=10, batch_size=32, validation_data=held,
+        model,
+        (x[80:], y[80:]),
+        Pgd(eps=0.01, num_steps=1),
+        epochs=10,
+        batch_size=32,
+        validation_data=held,
         validation_eps=0.03,
-    )  # fmt: skip
+    )
     weight, bias = (tensor.detach() for tensor in model[1].parameters())
     sign = 2 * held[1] - 1
     margin = sign * (held[0].flatten(1) @ (weight[1] - weight[0]) + bias[1] - bias[0])
@@ -381,9 +472,15 @@ def test_best_weights_are_those_of_the_best_epoch(samples: Samples) -> None:
 
     model = build()
     result = train(
-        model, samples, Pgd(eps=0.1, num_steps=2), epochs=6, batch_size=8, learning_rate=0.5, validation=0.3,
+        model,
+        samples,
+        Pgd(eps=0.1, num_steps=2),
+        epochs=6,
+        batch_size=8,
+        learning_rate=0.5,
+        validation=0.3,
         callbacks=[keep],
-    )  # fmt: skip
+    )
     scores = [(row["validation_robust"], row["validation_clean"]) for row in result.history]
     assert len(set(scores)) > 1
     best = scores.index(max(scores))  # the first of equals
@@ -410,7 +507,7 @@ def test_validation_leaves_training_alone(samples: Samples) -> None:
     assert same(*models)
 
 
-# ----------------------------------------------------------------------------------------------- history and callbacks
+# --- history and callbacks ---
 
 
 def test_history_in_memory_and_in_both_files_agree(samples: Samples, tmp_path: Path) -> None:
@@ -418,9 +515,15 @@ def test_history_in_memory_and_in_both_files_agree(samples: Samples, tmp_path: P
         return {"half": end.epoch / 2} if end.epoch != 2 else {}
 
     result = train(
-        build(), samples, Free(eps=0.1, num_replays=2), epochs=3, batch_size=16, validation=0.2,
-        checkpoint_dir=tmp_path, callbacks=[half],
-    )  # fmt: skip
+        build(),
+        samples,
+        Free(eps=0.1, num_replays=2),
+        epochs=3,
+        batch_size=16,
+        validation=0.2,
+        checkpoint_dir=tmp_path,
+        callbacks=[half],
+    )
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert lines == result.history
     with (tmp_path / "history.csv").open(newline="") as stream:
@@ -439,7 +542,9 @@ def test_callbacks_see_the_row_and_what_they_return_enters_it(samples: Samples) 
         return {"again": end.row["loss"], "tensor": torch.tensor(2.0)}
 
     probe = Probe()
-    result = train(build(), samples, probe, epochs=2, batch_size=16, callbacks=(one for one in [keep]))
+    result = train(
+        build(), samples, probe, epochs=2, batch_size=16, callbacks=(one for one in [keep])
+    )
     assert [row["again"] for row in result.history] == [row["loss"] for row in result.history]
     assert [row["tensor"] for row in result.history] == [2.0, 2.0]
     assert all(one["training"] for one in probe.seen)
@@ -449,20 +554,29 @@ def test_callbacks_see_the_row_and_what_they_return_enters_it(samples: Samples) 
 
 def test_tensorboard_is_written_when_asked(samples: Samples, tmp_path: Path) -> None:
     events = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed",
     )
     result = train(
-        build(), samples, "natural", epochs=3, batch_size=16, checkpoint_dir=tmp_path, trackers=("tensorboard",)
+        build(),
+        samples,
+        "natural",
+        epochs=3,
+        batch_size=16,
+        checkpoint_dir=tmp_path,
+        trackers=("tensorboard",),
     )
     (written,) = tmp_path.rglob("events.out.tfevents.*")
     reader = events.EventAccumulator(str(written.parent))
     reader.Reload()
     points = reader.Scalars("loss")
     assert [point.step for point in points] == [3, 6, 9]
-    assert [point.value for point in points] == pytest.approx([row["loss"] for row in result.history])
+    assert [point.value for point in points] == pytest.approx(
+        [row["loss"] for row in result.history]
+    )
 
 
-# --------------------------------------------------------------------------------------------- what a run leaves behind
+# --- what a run leaves behind ---
 
 
 def test_global_random_streams_modes_flags_and_gradients_are_left_alone(samples: Samples) -> None:
@@ -494,7 +608,9 @@ def test_all_comes_back_after_an_error_too(samples: Samples) -> None:
     model = build(norm=True).eval()
     state, names = torch.get_rng_state(), set(model.__dict__)
     with pytest.raises(KeyError, match="from a callback"):
-        train(model, samples, Pgd(eps=0.1, num_steps=2), epochs=2, callbacks=[fail], precision="bf16")
+        train(
+            model, samples, Pgd(eps=0.1, num_steps=2), epochs=2, callbacks=[fail], precision="bf16"
+        )
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(module.training for module in model.modules())
     assert all(one.requires_grad and one.grad is None for one in model.parameters())
@@ -511,7 +627,9 @@ def test_weights_outside_the_callers_optimiser_stay_and_keep_no_gradient(samples
     assert not torch.equal(model[-1].get_parameter("weight"), build()[-1].get_parameter("weight"))
 
 
-def test_nothing_is_written_without_a_folder(samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_without_a_folder(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     train(build(), samples, Pgd(eps=0.1, num_steps=1), epochs=2, validation=0.2, ema=0.9)
     assert list(tmp_path.rglob("*")) == []
@@ -519,12 +637,18 @@ def test_nothing_is_written_without_a_folder(samples: Samples, tmp_path: Path, m
 
 def test_the_data_are_left_alone(samples: Samples) -> None:
     x, y = samples[0].clone(), samples[1].clone()
-    train(build(), samples, Free(eps=0.3, num_replays=2), epochs=1, augmentation=lambda x, *rest: x.add_(0.0))
+    train(
+        build(),
+        samples,
+        Free(eps=0.3, num_replays=2),
+        epochs=1,
+        augmentation=lambda x, *rest: x.add_(0.0),
+    )
     assert torch.equal(samples[0], x)
     assert torch.equal(samples[1], y)
 
 
-# --------------------------------------------------------------------------------------------------------- randomness
+# --- randomness ---
 
 
 def test_the_seed_decides_and_nothing_else_does(samples: Samples) -> None:
@@ -550,10 +674,11 @@ def test_noise_belongs_to_the_sample_not_to_its_place(samples: Samples) -> None:
     later = Probe()
     train(build(), samples, later, updates=2, batch_size=40, seed=7)
     mine = later.seen[1]["noise"][later.seen[1]["ids"].argsort()]
-    assert not torch.equal(mine, whole.seen[0]["noise"][whole.seen[0]["ids"].argsort()])  # another one each update
+    # another one each update
+    assert not torch.equal(mine, whole.seen[0]["noise"][whole.seen[0]["ids"].argsort()])
 
 
-# ------------------------------------------------------------------------------------------------------------ loaders
+# --- loaders ---
 
 
 @pytest.mark.parametrize("recipe", ["natural", Free(eps=0.1, num_replays=2)])
@@ -572,7 +697,13 @@ def test_a_shuffling_loader_repeats_itself_by_the_seed(samples: Samples) -> None
     def order(seed: int, noise: int) -> list[Tensor]:
         torch.manual_seed(noise)
         probe = Probe()
-        train(build(), DataLoader(TensorDataset(*samples), batch_size=16, shuffle=True), probe, epochs=2, seed=seed)
+        train(
+            build(),
+            DataLoader(TensorDataset(*samples), batch_size=16, shuffle=True),
+            probe,
+            epochs=2,
+            seed=seed,
+        )
         return [one["ids"] for one in probe.seen]
 
     first, again, other = order(0, 0), order(0, 1), order(1, 0)
@@ -595,7 +726,9 @@ def test_label_smoothing_and_augmentation_reach_the_loss(samples: Samples) -> No
     smoothed = train(build(), samples, probe, updates=1, batch_size=40, label_smoothing=0.3)
     log_p = torch.log_softmax(build()(probe.seen[0]["x"]), dim=1).detach()
     target = torch.full((40, 3), 0.15).scatter(1, probe.seen[0]["y"][:, None], 0.7)
-    assert float(smoothed.losses[0]) == pytest.approx(float(-(target * log_p).sum(dim=1).mean()), rel=1e-5)
+    assert float(smoothed.losses[0]) == pytest.approx(
+        float(-(target * log_p).sum(dim=1).mean()), rel=1e-5
+    )
 
     calls: list[tuple[int, int]] = []
 

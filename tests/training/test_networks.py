@@ -25,9 +25,16 @@ def build(*, affine: bool = True) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4, affine=affine), nn.ReLU(), nn.Dropout(0.5),
-            nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3),
-        )  # fmt: skip
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4, affine=affine),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(64, 8),
+            nn.BatchNorm1d(8),
+            nn.Tanh(),
+            nn.Linear(8, 3),
+        )
 
 
 def statistics(model: nn.Sequential, place: int) -> Tensor:
@@ -41,7 +48,7 @@ def refreshed(model: nn.Sequential) -> list[bool]:
     return [bool(statistics(model, place).any()) for place in (1, 6)]
 
 
-# ----------------------------------------------------------------------------------------------------- frozen layers
+# --- frozen layers ---
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -94,7 +101,9 @@ def test_weights_of_frozen_modules_are_trained_unless_they_are_frozen_too() -> N
     before = copy.deepcopy(model.state_dict())
     model[1].eval()
     train(model, DATA, Pgd(eps=EPS, num_steps=1), epochs=1, batch_size=20)
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert {"0.weight", "1.weight", "1.bias", "5.weight", "6.running_mean"} <= changed
     assert not {"1.running_mean", "1.running_var", "1.num_batches_tracked"} & changed
 
@@ -117,7 +126,9 @@ def wrapped(model: nn.Module) -> nn.Module:
 def test_a_network_wholly_in_eval_mode_is_trained_but_for_frozen_normalisation(
     wrap: Callable[[nn.Module], nn.Module], freeze: Any, affine: bool, expected: list[bool]
 ) -> None:
-    """ART's ``predict``, and most loaders, leave a network so; a wrapper around it changes nothing."""
+    """ART's ``predict``, and most loaders, leave a network so; a wrapper around it changes
+    nothing.
+    """
     model, twin = build(affine=affine).eval(), build(affine=affine)
     for one in (model, twin):
         freeze(one)
@@ -125,8 +136,10 @@ def test_a_network_wholly_in_eval_mode_is_trained_but_for_frozen_normalisation(
     assert refreshed(model) == expected
     assert not any(module.training for module in model.modules())
     if expected == [True, True]:
-        assert torch.equal(train(wrap(twin), DATA, Pgd(eps=EPS, num_steps=1), epochs=1, batch_size=20).losses,
-                           result.losses)  # fmt: skip
+        assert torch.equal(
+            train(wrap(twin), DATA, Pgd(eps=EPS, num_steps=1), epochs=1, batch_size=20).losses,
+            result.losses,
+        )
 
 
 class OwnNorm(nn.Module):
@@ -156,7 +169,9 @@ def test_one_log_line_names_the_frozen_layers(caplog: pytest.LogCaptureFixture) 
         caplog.clear()
         with caplog.at_level(logging.INFO, "art_ext"):
             train(model, DATA, "natural", updates=1, **options)
-        return [record.getMessage() for record in caplog.records if "eval mode" in record.getMessage()]
+        return [
+            record.getMessage() for record in caplog.records if "eval mode" in record.getMessage()
+        ]
 
     nested = nn.Sequential(build()[:4], build()[4:])
     nested[0].eval()
@@ -180,7 +195,7 @@ def test_other_frozen_layers_are_another_run(tmp_path: Path) -> None:
         train(build(), DATA, "natural", epochs=1, checkpoint_dir=tmp_path, resume=True)
 
 
-# ---------------------------------------------------------------------------------------- outputs in training mode
+# --- outputs in training mode ---
 
 
 class TwoHeads(nn.Module):
@@ -206,7 +221,10 @@ HEADS: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda z: HeadOutputs(z, z), r"returns a tuple \(HeadOutputs\); recipes need logits"),
     (lambda z: {"out": z}, r"returns a dict \(dict\); recipes need logits"),
     (lambda z: None, "must return a tensor, got NoneType"),
-    (lambda z: z.unsqueeze(2), r"must return \(rows, classes\) logits, .*got shape \(20, 3, 1\) for 20 rows"),
+    (
+        lambda z: z.unsqueeze(2),
+        r"must return \(rows, classes\) logits, .*got shape \(20, 3, 1\) for 20 rows",
+    ),
 ]
 
 
@@ -222,7 +240,9 @@ def test_what_is_no_logits_in_training_mode(name: str, change: Any, message: str
 
 
 def test_other_classes_in_training_mode() -> None:
-    with pytest.raises(ValueError, match="same classes in eval and in training mode, got 3 and 6 classes"):
+    with pytest.raises(
+        ValueError, match="same classes in eval and in training mode, got 3 and 6 classes"
+    ):
         train(TwoHeads(lambda z: torch.cat([z, z], dim=1)), DATA, Pgd(eps=EPS), epochs=1)
 
 
@@ -231,12 +251,14 @@ def test_crafting_in_train_mode_says_the_same() -> None:
         train(TwoHeads(lambda z: (z, z)), DATA, Pgd(eps=EPS, bn_mode="train"), epochs=1)
 
 
-# ------------------------------------------------------------------------------------------------ minibatches of one
+# --- minibatches of one ---
 
 
 def rows_of(seen: list[int], model: nn.Module) -> nn.Module:
     """Note the rows of each training forward."""
-    model.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])) if module.training else None)
+    model.register_forward_pre_hook(
+        lambda module, x: seen.append(len(x[0])) if module.training else None
+    )
     return model
 
 
@@ -249,15 +271,22 @@ def test_a_short_last_minibatch_is_left_out(recipe: Any, rest: int) -> None:
     assert result.updates == 8
     assert set(seen) == {8}
     whole = train(build(), (X[:32], Y[:32]), recipe, epochs=2, batch_size=8)
-    assert whole.updates == train(build(), (X[:32], Y[:32]), recipe, epochs=2, batch_size=8, drop_last=True).updates
+    assert (
+        whole.updates
+        == train(build(), (X[:32], Y[:32]), recipe, epochs=2, batch_size=8, drop_last=True).updates
+    )
 
 
 def test_each_epoch_leaves_out_other_samples() -> None:
     seen: list[Tensor] = []
     model = build()
-    model.register_forward_pre_hook(lambda module, x: seen.append(x[0].flatten(1)) if module.training else None)
+    model.register_forward_pre_hook(
+        lambda module, x: seen.append(x[0].flatten(1)) if module.training else None
+    )
     train(model, DATA, "natural", epochs=2, batch_size=16, drop_last=True)
-    epochs = [{tuple(row.tolist()) for batch in seen[at : at + 2] for row in batch} for at in (0, 2)]
+    epochs = [
+        {tuple(row.tolist()) for batch in seen[at : at + 2] for row in batch} for at in (0, 2)
+    ]
     assert [len(rows) for rows in epochs] == [32, 32]
     assert epochs[0] != epochs[1]
 
@@ -269,9 +298,19 @@ def test_a_last_minibatch_of_one_row_is_refused_before_the_first_update(tmp_path
     """The right value of a10."""
     model = build()
     before = copy.deepcopy(model.state_dict())
-    message = BATCHNORM + r".*pass drop_last=True, which leaves out the last minibatch \(1 of 33 samples\)"
+    message = (
+        BATCHNORM
+        + r".*pass drop_last=True, which leaves out the last minibatch \(1 of 33 samples\)"
+    )
     with pytest.raises(ValueError, match=message):
-        train(model, (X[:33], Y[:33]), "natural", epochs=1, batch_size=8, checkpoint_dir=tmp_path / "run")
+        train(
+            model,
+            (X[:33], Y[:33]),
+            "natural",
+            epochs=1,
+            batch_size=8,
+            checkpoint_dir=tmp_path / "run",
+        )
     assert not (tmp_path / "run").exists()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     # held-out samples are not trained on: 33 of 40 are left
@@ -290,11 +329,15 @@ def test_frozen_layers_take_one_row() -> None:
 
 
 class Counting(nn.Module):
-    """Takes any number of rows; its statistics, its attribute, its hooks and its noise betray each call."""
+    """Takes any number of rows; its statistics, its attribute, its hooks and its noise betray
+    each call.
+    """
 
     def __init__(self, *, copies: bool = True) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten())
+        self.inner = nn.Sequential(
+            nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten()
+        )
         self.last, self.calls = nn.Linear(32, 3), 0
         self.copies = copies
 
@@ -322,8 +365,11 @@ def test_the_trial_leaves_no_trace(copies: bool) -> None:
 
     tried, losses = go(33)  # a last minibatch of one row, which the four updates never come to
     plain, expected = go(34)
-    order = [torch.randperm(count, generator=torch.Generator().manual_seed(0))[:32] for count in (33, 34)]
-    assert not torch.equal(*order)  # so losses differ, and statistics are compared by the number of batches
+    order = [
+        torch.randperm(count, generator=torch.Generator().manual_seed(0))[:32] for count in (33, 34)
+    ]
+    # so losses differ, and statistics are compared by the number of batches
+    assert not torch.equal(*order)
     assert tried.inner[1].num_batches_tracked == plain.inner[1].num_batches_tracked == 4
     if copies:
         assert tried.calls == plain.calls == 4
@@ -337,7 +383,13 @@ def test_statistics_are_those_of_a_run_without_a_trial(monkeypatch: pytest.Monke
     def go() -> dict[str, Tensor]:
         torch.manual_seed(3)
         model = Counting()
-        train(model, (X[:33], Y[:33]), Pgd(eps=EPS, num_steps=1, bn_mode="train"), epochs=2, batch_size=8)
+        train(
+            model,
+            (X[:33], Y[:33]),
+            Pgd(eps=EPS, num_steps=1, bn_mode="train"),
+            epochs=2,
+            batch_size=8,
+        )
         return model.state_dict()
 
     tried = go()
@@ -347,7 +399,13 @@ def test_statistics_are_those_of_a_run_without_a_trial(monkeypatch: pytest.Monke
 
 def test_a_network_that_fails_on_anything_keeps_its_own_error() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        train(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), (X[:33], Y[:33]), "natural", epochs=1, batch_size=8)
+        train(
+            nn.Sequential(nn.Flatten(), nn.Linear(5, 3)),
+            (X[:33], Y[:33]),
+            "natural",
+            epochs=1,
+            batch_size=8,
+        )
 
 
 @pytest.mark.parametrize("recipe", ["natural", Pgd(eps=EPS, num_steps=1)])

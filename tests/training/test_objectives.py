@@ -10,7 +10,12 @@ from torch.nn import functional
 
 from art_ext.core.training import Natural, Pgd, train
 from art_ext.core.training.augmentation import crop_flip
-from art_ext.core.training.objectives import divergence, one_hot, smoothed_cross_entropy, soft_cross_entropy
+from art_ext.core.training.objectives import (
+    divergence,
+    one_hot,
+    smoothed_cross_entropy,
+    soft_cross_entropy,
+)
 from art_ext.core.training.schedules import SCHEDULES, make_schedule, warm_up
 
 
@@ -21,25 +26,35 @@ def scores():
     return 4 * torch.randn(40, 5, generator=generator), torch.arange(40) % 5
 
 
-# ----------------------------------------------------------------------------------------------------------- losses
+# --- losses ---
 
 
 def test_no_smoothing_is_cross_entropy(scores):
     z, y = scores
-    assert torch.equal(smoothed_cross_entropy(z, y), functional.cross_entropy(z, y, reduction="none"))
-    assert torch.equal(smoothed_cross_entropy(z, y, 0.0), functional.cross_entropy(z, y, reduction="none"))
+    assert torch.equal(
+        smoothed_cross_entropy(z, y), functional.cross_entropy(z, y, reduction="none")
+    )
+    assert torch.equal(
+        smoothed_cross_entropy(z, y, 0.0), functional.cross_entropy(z, y, reduction="none")
+    )
     nearly = smoothed_cross_entropy(z, y, 1e-9)
-    torch.testing.assert_close(nearly, functional.cross_entropy(z, y, reduction="none"), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        nearly, functional.cross_entropy(z, y, reduction="none"), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("s", [0.1, 0.3, 0.8])
 def test_label_smoothing_is_that_of_the_slides(s, scores):
-    """1 - s on the label and s / (C - 1) on each other class, which torch's has with ``s C / (C - 1)``."""
+    """1 - s on the label and s / (C - 1) on each other class, which torch's has with ``s C / (C
+    - 1)``.
+    """
     z, y = scores
     q = torch.full((40, 5), s / 4).scatter(1, y[:, None], 1 - s)
     torch.testing.assert_close(q.sum(1), torch.ones(40))
     found = smoothed_cross_entropy(z, y, s)
-    torch.testing.assert_close(found, functional.cross_entropy(z, q, reduction="none"), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        found, functional.cross_entropy(z, q, reduction="none"), rtol=1e-5, atol=1e-5
+    )
     if s * 5 / 4 <= 1:
         torchs = functional.cross_entropy(z, y, reduction="none", label_smoothing=s * 5 / 4)
         torch.testing.assert_close(found, torchs, rtol=1e-5, atol=1e-5)
@@ -55,7 +70,9 @@ def test_the_weights_of_the_smoothed_label_are_in_its_gradient(s, scores):
     (gradient,) = torch.autograd.grad(smoothed_cross_entropy(leaf, y, s).sum(), leaf)
     q = z.softmax(1) - gradient
     torch.testing.assert_close(q.sum(1), torch.ones(40), rtol=0, atol=1e-5)
-    torch.testing.assert_close(q.gather(1, y[:, None]), torch.full((40, 1), 1 - s), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        q.gather(1, y[:, None]), torch.full((40, 1), 1 - s), rtol=0, atol=1e-5
+    )
     others = q.scatter(1, y[:, None], s / 4)
     torch.testing.assert_close(others, torch.full((40, 5), s / 4), rtol=0, atol=1e-5)
 
@@ -63,7 +80,9 @@ def test_the_weights_of_the_smoothed_label_are_in_its_gradient(s, scores):
 def test_soft_cross_entropy_against_torchs(scores):
     z, y = scores
     q = torch.rand(40, 5, generator=torch.Generator().manual_seed(1)).softmax(1)
-    torch.testing.assert_close(soft_cross_entropy(z, q), functional.cross_entropy(z, q, reduction="none"))
+    torch.testing.assert_close(
+        soft_cross_entropy(z, q), functional.cross_entropy(z, q, reduction="none")
+    )
     hard = soft_cross_entropy(z, one_hot(y, 5))
     torch.testing.assert_close(hard, functional.cross_entropy(z, y, reduction="none"))
     # linear in the target, which need be no distribution
@@ -106,15 +125,22 @@ def test_smoothing_changes_the_outer_loss_and_not_the_crafting(recipe, network, 
     x, y = batch
     model = network(scale=3)
     plain, smoothed = (make_step(model, x, y, eps=0.1, smoothing=s) for s in (0.0, 0.25))
-    rows = [recipe.craft(make_step(model, x, y, eps=0.1, smoothing=s)) if recipe.radius else x for s in (0.0, 0.25)]
+    rows = [
+        recipe.craft(make_step(model, x, y, eps=0.1, smoothing=s)) if recipe.radius else x
+        for s in (0.0, 0.25)
+    ]
     assert torch.equal(*rows)
     target = torch.full((6, 3), 0.125).scatter(1, y[:, None], 0.75)
     logits = model(rows[0])
-    torch.testing.assert_close(recipe.loss(plain), functional.cross_entropy(logits, y), rtol=1e-5, atol=0)
-    torch.testing.assert_close(recipe.loss(smoothed), functional.cross_entropy(logits, target), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        recipe.loss(plain), functional.cross_entropy(logits, y), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(
+        recipe.loss(smoothed), functional.cross_entropy(logits, target), rtol=1e-5, atol=0
+    )
 
 
-# -------------------------------------------------------------------------------------------------------- schedules
+# --- schedules ---
 
 
 @pytest.mark.parametrize(
@@ -123,13 +149,23 @@ def test_smoothing_changes_the_outer_loss_and_not_the_crafting(recipe, network, 
         ("constant", {}, 10, {0: 1, 9.9: 1}),
         ("piecewise", {}, 100, {0: 1, 49.9: 1, 50: 0.1, 74.9: 0.1, 75: 0.01, 99: 0.01}),
         ("piecewise", {"milestones": (30, 36)}, 40, {29.99: 1, 30: 0.1, 35.9: 0.1, 36: 0.01}),
-        ("piecewise", {"milestones": (100, 105), "factor": 0.5}, 110, {99: 1, 100: 0.5, 105: 0.25, 109.9: 0.25}),
+        (
+            "piecewise",
+            {"milestones": (100, 105), "factor": 0.5},
+            110,
+            {99: 1, 100: 0.5, 105: 0.25, 109.9: 0.25},
+        ),
         ("piecewise", {"milestones": 0.25}, 8, {1.9: 1, 2: 0.1, 7: 0.1}),
         ("piecewise", {"milestones": (79, 90, 100)}, 105, {78: 1, 79: 0.1, 90: 0.01, 100: 0.001}),
         ("cosine", {}, 20, {0: 1, 5: (1 + math.sqrt(0.5)) / 2, 10: 0.5, 20: 0}),
         ("cyclic", {}, 30, {0: 0, 7.5: 0.5, 15: 1, 22.5: 0.5, 30: 0}),
         ("cyclic", {"peak": 0.4}, 10, {0: 0, 2: 0.5, 4: 1, 7: 0.5, 10: 0}),
-        ("halving", {}, 100, {0: 1, 74.99: 1, 75: 0.5, 75.9: 0.5, 76: 0.25, 77: 0.125, 99: 0.5**25}),
+        (
+            "halving",
+            {},
+            100,
+            {0: 1, 74.99: 1, 75: 0.5, 75.9: 0.5, 76: 0.25, 77: 0.125, 99: 0.5**25},
+        ),
         ("halving", {"after": 3}, 5, {2.9: 1, 3: 0.5, 4: 0.25}),
         ("halving", {"after": 0}, 5, {0: 0.5, 1: 0.25}),
     ],
@@ -152,7 +188,9 @@ def test_the_rate_of_each_update_is_the_schedules_at_its_fraction_of_an_epoch(ne
     optimizer = torch.optim.SGD(model.parameters(), 0.4)
     optimizer.register_step_pre_hook(lambda one, *_: rates.append(one.param_groups[0]["lr"]))
     settings = {"epochs": 4, "batch_size": 6, "optimizer": optimizer, "warmup_epochs": 2.0}
-    result = train(model, data, Natural(), schedule="piecewise", schedule_args={"milestones": (3,)}, **settings)
+    result = train(
+        model, data, Natural(), schedule="piecewise", schedule_args={"milestones": (3,)}, **settings
+    )
     times = [update / 3 for update in range(12)]
     wanted = [0.4 * min(1.0, t / 2) * (0.1 if t >= 3 else 1.0) for t in times]
     assert rates == pytest.approx(wanted)
@@ -178,9 +216,17 @@ def test_warm_up_of_the_radius_reaches_the_recipe(network, data):
             reach.append(float((x_adv - step.x).abs().max()))
             return x_adv
 
-    result = train(network(), data, Recorder(eps=0.2, num_steps=3), epochs=4, batch_size=6, eps_warmup_epochs=2.0)
+    result = train(
+        network(),
+        data,
+        Recorder(eps=0.2, num_steps=3),
+        epochs=4,
+        batch_size=6,
+        eps_warmup_epochs=2.0,
+    )
     assert radii == pytest.approx([0.2 * min(1.0, update / 6) for update in range(12)])
-    assert reach == pytest.approx(radii, abs=1e-6)  # three steps of five sixths of eps meet the sphere
+    # three steps of five sixths of eps meet the sphere
+    assert reach == pytest.approx(radii, abs=1e-6)
     assert [row["eps"] for row in result.history] == pytest.approx(radii[2::3])
 
 
@@ -204,13 +250,15 @@ def test_bad_schedules_are_named(name, arguments, message):
         make_schedule(name, **arguments)
 
 
-# ----------------------------------------------------------------------------------------------------- augmentation
+# --- augmentation ---
 
 
 @pytest.fixture
 def images():
     """Images (64, 2, 6, 5) whose pixels all differ, and none of which is 0, as the padding is."""
-    return torch.arange(1, 64 * 60 + 1, dtype=torch.float32).view(64, 2, 6, 5), torch.arange(64) * 1_000_003
+    return torch.arange(1, 64 * 60 + 1, dtype=torch.float32).view(64, 2, 6, 5), torch.arange(
+        64
+    ) * 1_000_003
 
 
 def place(image, crop, padding):
@@ -222,7 +270,8 @@ def place(image, crop, padding):
         for column in range(2 * padding + 1)
         for mirrored in (False, True)
         if torch.equal(
-            crop.flip(2) if mirrored else crop, padded[:, row : row + image.shape[1], column : column + image.shape[2]]
+            crop.flip(2) if mirrored else crop,
+            padded[:, row : row + image.shape[1], column : column + image.shape[2]],
         )
     ]
 
@@ -233,7 +282,8 @@ def test_crops_are_slices_of_the_padded_image(padding, images):
     found = crop_flip(x, ids, 0, 0, padding=padding)
     assert found.shape == x.shape
     places = [place(image, crop, padding) for image, crop in zip(x, found, strict=True)]
-    assert all(places)  # with padding 4 a crop may see only a corner of its image, and still two pixels
+    # with padding 4 a crop may see only a corner of its image, and still two pixels
+    assert all(places)
     if padding == 1:
         offsets = {option[0][:2] for option in places}
         assert offsets == {(row, column) for row in range(3) for column in range(3)}
@@ -248,7 +298,9 @@ def test_about_half_are_mirrored_and_offsets_are_even():
     assert abs(float(mirrored.mean()) - 0.5) < 4 * 0.5 / 2000**0.5
     inner = torch.where(mirrored.bool()[:, None, None], found[:, 0].flip(2), found[:, 0])
     corner = inner[:, 2, 2] - x[0, 0, 2, 2]  # 5 a row and 1 a column, from -6 to 6
-    counts = torch.stack([(corner == 5 * row + column).sum() for row in (-1, 0, 1) for column in (-1, 0, 1)])
+    counts = torch.stack(
+        [(corner == 5 * row + column).sum() for row in (-1, 0, 1) for column in (-1, 0, 1)]
+    )
     assert int(counts.sum()) == 2000
     assert float(((counts - 2000 / 9) ** 2 / (2000 / 9)).sum()) < 26.1  # chi-square of 8 at .999
     unflipped = crop_flip(x, torch.arange(2000), 3, 5, padding=1, flip=False)
@@ -260,7 +312,9 @@ def test_a_sample_is_changed_alike_in_any_order_and_any_batch(images):
     whole = crop_flip(x, ids, 7, 2)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(crop_flip(x[order], ids[order], 7, 2), whole[order])
-    parts = [crop_flip(rows, keys, 7, 2) for rows, keys in zip(x.split(5), ids.split(5), strict=True)]
+    parts = [
+        crop_flip(rows, keys, 7, 2) for rows, keys in zip(x.split(5), ids.split(5), strict=True)
+    ]
     assert torch.equal(torch.cat(parts), whole)
     for seed, epoch in ((8, 2), (7, 3)):
         other = crop_flip(x, ids, seed, epoch)

@@ -1,4 +1,6 @@
-"""Two processes share each minibatch and get what one gets, but for rounding; checkpoints pass between them."""
+"""Two processes share each minibatch and get what one gets, but for rounding; checkpoints pass
+between them.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,28 @@ WORK = load_worker()
 
 def launch(script: Path, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Start two processes of a script on this machine's CPU."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d",
-               "--rdzv-endpoint", "localhost:0", str(script), *arguments]  # fmt: skip
-    surroundings = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=surroundings)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+        str(script),
+        *arguments,
+    ]
+    surroundings = {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, env=surroundings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +80,9 @@ def results(folder: Path, processes: int, name: str) -> tuple[dict[str, Tensor],
 
 
 def check_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-4) -> None:
-    """Losses as promised; weights less so, since rounding turns a sign of an input gradient here and there."""
+    """Losses as promised; weights less so, since rounding turns a sign of an input gradient here
+    and there.
+    """
     assert list(one) == list(other)
     for name in one:
         within = tolerance if name == "losses" else 10 * tolerance
@@ -130,7 +152,9 @@ def test_a_last_minibatch_with_a_row_for_one_process_only_is_left_out(folder: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("split", WORK.SPLITS)
 @pytest.mark.parametrize("recipe", WORK.RESUMED)
-def test_checkpoints_pass_from_any_number_of_processes_to_any(recipe: str, split: str, folder: Path) -> None:
+def test_checkpoints_pass_from_any_number_of_processes_to_any(
+    recipe: str, split: str, folder: Path
+) -> None:
     name = f"{recipe}-{split}"
     reference = results(folder, 1, f"{name}-from-1")
     at = checkpoints(folder / "stopped" / "2" / name / "checkpoints")[-1]
@@ -167,7 +191,13 @@ def test_frozen_and_unused_layers_and_a_plateau_scheduler(recipe: str, folder: P
     check_same_history(one[1], other[1])
     begin = WORK.Unusual().state_dict()
     for name, value in begin.items():
-        changes = not name.startswith("projection") and "running" not in name and "num_batches" not in name
+        changes = (
+            not name.startswith("projection")
+            and "running" not in name
+            and "num_batches" not in name
+        )
         assert torch.equal(one[0][name], value) != changes, name
     assert one[1]["history"][-1]["learning_rate"] < 0.05
-    assert [row["learning_rate"] for row in one[1]["history"]] == [row["learning_rate"] for row in other[1]["history"]]
+    assert [row["learning_rate"] for row in one[1]["history"]] == [
+        row["learning_rate"] for row in other[1]["history"]
+    ]

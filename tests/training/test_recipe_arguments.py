@@ -30,11 +30,19 @@ from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
         ("pgd", {"num_steps": "10"}, "num_steps must be an integer >= 1, got '10'"),
         ("pgd", {"step_size": 0.0}, "step_size must be > 0, got 0.0"),
         ("fast", {"step_size": "a"}, "step_size must be a number, got 'a'"),
-        ("pgd", {"tolerance": -1}, "tolerance must be an integer >= 0, None, or a schedule .* epoch 0, got -1"),
+        (
+            "pgd",
+            {"tolerance": -1},
+            "tolerance must be an integer >= 0, None, or a schedule .* epoch 0, got -1",
+        ),
         ("pgd", {"tolerance": True}, "tolerance must be .*, got True"),
         ("pgd", {"tolerance": "{0: 1}"}, "tolerance must be .*, got '{0: 1}'"),
         ("pgd", {"tolerance": {}}, "tolerance must be .* that begins at epoch 0, got {}"),
-        ("trades", {"tolerance": {5: 1}}, "tolerance must be .* that begins at epoch 0, got {5: 1}"),
+        (
+            "trades",
+            {"tolerance": {5: 1}},
+            "tolerance must be .* that begins at epoch 0, got {5: 1}",
+        ),
         ("trades", {"tolerance": {0: 0, 5: -1}}, "tolerance must be .*, got {0: 0, 5: -1}"),
         ("trades", {"tolerance": {0: 0, -5: 1}}, "tolerance must be .*, got {0: 0, -5: 1}"),
         ("trades", {"tolerance": {0: 0, 2.5: 1}}, "tolerance must be .*, got {0: 0, 2.5: 1}"),
@@ -59,8 +67,16 @@ from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
         ("backward-smoothing", {"num_steps": -1}, "num_steps must be an integer >= 0, got -1"),
         ("backward-smoothing", {"points": 0}, "points must be an integer >= 1, got 0"),
         ("backward-smoothing", {"gamma": -1.0}, "gamma must be a finite number >= 0, got -1.0"),
-        ("backward-smoothing", {"variant": "at"}, "variant must be one of 'trades', 'pgd', got 'at'"),
-        ("backward-smoothing", {"start": "random"}, "start must be one of 'backward', 'odi', got 'random'"),
+        (
+            "backward-smoothing",
+            {"variant": "at"},
+            "variant must be one of 'trades', 'pgd', got 'at'",
+        ),
+        (
+            "backward-smoothing",
+            {"start": "random"},
+            "start must be one of 'backward', 'odi', got 'random'",
+        ),
         ("backward-smoothing", {"target": 1}, "target must be one of 'printed', 'shifted', got 1"),
         ("backward-smoothing", {"boxed_start": 0}, "boxed_start must be True or False, got 0"),
         ("fast-trades", {"boxed_start": "no"}, "boxed_start must be True or False, got 'no'"),
@@ -72,10 +88,22 @@ from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
         ("war", {"rule": "printed", "ema": 1.0}, r"ema must lie in \[0, 1\), got 1.0"),
         ("war", {"rule": "printed", "cap": 0.0}, "cap must be > 0, got 0.0"),
         ("war", {"rule": "printed", "cap": "all"}, "cap must be a number, got 'all'"),
-        ("war", {"alpha": 0.1}, "alpha belongs to rule='printed', got alpha=0.1 with rule='log'; rule='log' takes "),
+        (
+            "war",
+            {"alpha": 0.1},
+            "alpha belongs to rule='printed', got alpha=0.1 with rule='log'; rule='log' takes ",
+        ),
         ("war", {"cap": 10.0}, "cap belongs to rule='printed', got cap=10.0 with rule='log'"),
-        ("war", {"ema": 0.0, "rule": "log"}, "ema belongs to rule='printed', got ema=0.0 with rule='log'"),
-        ("war", {"gain": 0.02, "rule": "printed"}, "gain belongs to rule='log', got gain=0.02 with rule='printed'"),
+        (
+            "war",
+            {"ema": 0.0, "rule": "log"},
+            "ema belongs to rule='printed', got ema=0.0 with rule='log'",
+        ),
+        (
+            "war",
+            {"gain": 0.02, "rule": "printed"},
+            "gain belongs to rule='log', got gain=0.02 with rule='printed'",
+        ),
         ("war", {"lambda_0": 0.0}, "lambda_0 must be > 0 with rule='log', .*got 0"),
         ("war", {"lambda_0": -1.0}, "lambda_0 must be a finite number >= 0, got -1.0"),
         ("war", {"hold_epochs": -1}, "hold_epochs must be a finite number >= 0, got -1"),
@@ -91,7 +119,9 @@ def test_bad_arguments_are_named(name, arguments, message):
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "natural"])
-def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(name, network, data, tmp_path, count_rows):
+def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(
+    name, network, data, tmp_path, count_rows
+):
     model = network()
     rows, folder = count_rows(model), tmp_path / "run"
     with pytest.raises(ValueError, match=r"eps must not exceed the box width 1 .*got 8.*8/255"):
@@ -100,7 +130,14 @@ def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(name, ne
     assert not folder.exists()
     # and is right where the box is that of 8-bit images
     x, y = data
-    result = train(model, (x * 255, y), make_recipe(name, eps=8.0), updates=1, batch_size=6, clip_values=(0.0, 255.0))
+    result = train(
+        model,
+        (x * 255, y),
+        make_recipe(name, eps=8.0),
+        updates=1,
+        batch_size=6,
+        clip_values=(0.0, 255.0),
+    )
     assert result.updates == 1
 
 

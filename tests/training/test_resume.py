@@ -1,4 +1,6 @@
-"""A run that is killed anywhere and resumed ends as one that was not: weights, losses, history, bit for bit."""
+"""A run that is killed anywhere and resumed ends as one that was not: weights, losses, history,
+bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,11 @@ def kill_and_compare(folder: Path, cases: list[dict[str, Any]], timeout: float) 
     """Run the cases; returns the places of the kills."""
     outcome = subprocess.run(
         [sys.executable, str(WORKER), str(folder), json.dumps(cases)],
-        capture_output=True, text=True, timeout=timeout, cwd=folder,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=folder,
+    )
     assert outcome.returncode == 0, outcome.stderr
     happened = json.loads(outcome.stdout)
     places = set()
@@ -48,7 +53,9 @@ def kill_and_compare(folder: Path, cases: list[dict[str, Any]], timeout: float) 
         for name in ("model.safetensors", "best.safetensors", "losses"):
             assert (whole / name).read_bytes() == (killed / name).read_bytes(), (case["name"], name)
         assert rows(whole) == rows(killed)
-        names = [sorted(path.name for path in (at / "checkpoints").iterdir()) for at in (whole, killed)]
+        names = [
+            sorted(path.name for path in (at / "checkpoints").iterdir()) for at in (whole, killed)
+        ]
         assert names[0] == names[1]  # no temporary folder, no old checkpoint
         assert len(names[0]) == 2
         assert not list(killed.glob(".*"))
@@ -58,17 +65,26 @@ def kill_and_compare(folder: Path, cases: list[dict[str, Any]], timeout: float) 
 def case(
     recipe: str, options: dict[str, Any], kills: int, unusual: bool = False, **arguments: Any
 ) -> dict[str, Any]:
-    """A run to kill; ``unusual`` has a frozen BatchNorm, an unused layer and a plateau scheduler."""
+    """A run to kill; ``unusual`` has a frozen BatchNorm, an unused layer and a plateau
+    scheduler.
+    """
     return {
-        "name": recipe + "-".join(options) + "-unusual" * unusual, "recipe": recipe,
-        "arguments": {"eps": 0.1, **arguments}, "options": options, "kills": kills,
-        "seed": len(recipe) + kills, "unusual": unusual,
-    }  # fmt: skip
+        "name": recipe + "-".join(options) + "-unusual" * unusual,
+        "recipe": recipe,
+        "arguments": {"eps": 0.1, **arguments},
+        "options": options,
+        "kills": kills,
+        "seed": len(recipe) + kills,
+        "unusual": unusual,
+    }
 
 
 def test_killed_a_few_times(tmp_path: Path) -> None:
     options = {**MANY_SAVES, "epochs": 4}
-    cases = [case("free", options, 3, num_replays=2), case("free", options, 3, unusual=True, num_replays=2)]
+    cases = [
+        case("free", options, 3, num_replays=2),
+        case("free", options, 3, unusual=True, num_replays=2),
+    ]
     places = kill_and_compare(tmp_path, cases, 240)
     for folder in ("whole", "killed"):
         rates = {row["learning_rate"] for row in rows(tmp_path / cases[1]["name"] / folder)}
@@ -83,7 +99,9 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("atcd", {**MANY_SAVES, **long}, 10, num_replays=2, num_steps=2),
         case("free", {**SIX_SAVES, **long}, 10, num_replays=3),
         case("free", {**MANY_SAVES, **long}, 10, num_replays=3),
-        case("war", {**SIX_SAVES, **long}, 10, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3),
+        case(
+            "war", {**SIX_SAVES, **long}, 10, num_steps=2, rule="printed", zeta=1000.0, alpha=1e-3
+        ),
         case("war", {**MANY_SAVES, **long}, 10, num_steps=2, zeta=20.0, hold_epochs=2.5),
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
@@ -94,7 +112,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
     assert len(places) == 6  # while training, and at every place of a save
 
 
-# ------------------------------------------------------------------------------------- stopped within this process
+# --- stopped within this process ---
 
 
 class Stopped(Exception):
@@ -112,7 +130,12 @@ def build() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 3)
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(64, 3),
         )
 
 
@@ -145,8 +168,14 @@ def check_stopped_and_resumed(
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, parts.model.state_dict()[name]), name
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
-    assert [row | {"seconds": 0} for row in parts.history] == [row | {"seconds": 0} for row in rows(tmp_path / "parts")]
-    assert (whole.updates, whole.forwards, whole.backwards) == (parts.updates, parts.forwards, parts.backwards)
+    assert [row | {"seconds": 0} for row in parts.history] == [
+        row | {"seconds": 0} for row in rows(tmp_path / "parts")
+    ]
+    assert (whole.updates, whole.forwards, whole.backwards) == (
+        parts.updates,
+        parts.forwards,
+        parts.backwards,
+    )
     assert whole.best_epoch == parts.best_epoch
     if whole.best is not None and parts.best is not None:
         assert all(torch.equal(whole.best[name], parts.best[name]) for name in whole.best)
@@ -160,7 +189,10 @@ CASES: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.8, "validation": 8},
     "validation": {"validation": 8, "learning_rate": 0.5},
     "schedule": {"schedule": "cosine", "warmup_epochs": 2, "eps_warmup_epochs": 3},
-    "augmentation": {"augmentation": lambda x, ids, seed, epoch: x.roll(epoch, dims=3), "label_smoothing": 0.1},
+    "augmentation": {
+        "augmentation": lambda x, ids, seed, epoch: x.roll(epoch, dims=3),
+        "label_smoothing": 0.1,
+    },
     "bf16": {"precision": "bf16"},
 }
 
@@ -168,14 +200,27 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("every", [None, 3])
 @pytest.mark.parametrize("passes", [40.0, 54.0])
 def test_stopped_with_a_budget_of_passes(
-    passes: float, every: int | None, samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    passes: float,
+    every: int | None,
+    samples: tuple[Tensor, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Moves of half the box on steep losses: rows are rejected and sent again, so the run ends before its plan."""
+    """Moves of half the box on steep losses: rows are rejected and sent again, so the run ends
+    before its plan.
+    """
 
     def go(**options: Any) -> TrainingResult:
         recipe = Atcd(eps=0.5, num_replays=2, num_steps=1)
         return train(
-            build(), samples, recipe, passes=passes, batch_size=16, learning_rate=1.0, checkpoint_every=every, **options
+            build(),
+            samples,
+            recipe,
+            passes=passes,
+            batch_size=16,
+            learning_rate=1.0,
+            checkpoint_every=every,
+            **options,
         )
 
     whole, _ = check_stopped_and_resumed(go, tmp_path, monkeypatch, 2)
@@ -189,12 +234,23 @@ def test_stopped_with_a_budget_of_passes(
 @pytest.mark.parametrize("every", [None, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_stopped_with(
-    name: str, every: int | None, samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    every: int | None,
+    samples: tuple[Tensor, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def go(**options: Any) -> TrainingResult:
         recipe = Free(eps=0.1, num_replays=2)
         return train(
-            build(), samples, recipe, epochs=4, batch_size=16, checkpoint_every=every, **CASES[name], **options
+            build(),
+            samples,
+            recipe,
+            epochs=4,
+            batch_size=16,
+            checkpoint_every=every,
+            **CASES[name],
+            **options,
         )
 
     check_stopped_and_resumed(go, tmp_path, monkeypatch, 2)
@@ -216,7 +272,9 @@ def test_stopped_in_mid_epoch(
     recipe: Any, samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go(**options: Any) -> TrainingResult:
-        return train(build(), samples, recipe, epochs=3, batch_size=8, checkpoint_every=2, **options)
+        return train(
+            build(), samples, recipe, epochs=3, batch_size=8, checkpoint_every=2, **options
+        )
 
     whole, _ = check_stopped_and_resumed(go, tmp_path, monkeypatch, 3)
     if isinstance(recipe, War):
@@ -232,9 +290,17 @@ def test_stopped_with_the_callers_schedule(
         optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=2, gamma=0.5)
         return train(
-            model, samples, Pgd(eps=0.1, num_steps=1), epochs=4, batch_size=16, optimizer=optimiser, schedule=schedule,
-            schedule_every=every, checkpoint_every=4, **options,
-        )  # fmt: skip
+            model,
+            samples,
+            Pgd(eps=0.1, num_steps=1),
+            epochs=4,
+            batch_size=16,
+            optimizer=optimiser,
+            schedule=schedule,
+            schedule_every=every,
+            checkpoint_every=4,
+            **options,
+        )
 
     whole, _ = check_stopped_and_resumed(go, tmp_path, monkeypatch, 2)
     assert whole.history[-1]["learning_rate"] < 0.02
@@ -248,17 +314,29 @@ def test_a_schedule_without_a_state_is_not_resumed(
             pass
 
     def go(**options: Any) -> TrainingResult:
-        return train(build(), samples, "natural", epochs=4, schedule=Nothing(), checkpoint_dir=tmp_path, **options)
+        return train(
+            build(),
+            samples,
+            "natural",
+            epochs=4,
+            schedule=Nothing(),
+            checkpoint_dir=tmp_path,
+            **options,
+        )
 
     stop_at_save(monkeypatch, 2)
     with pytest.raises(Stopped):
         go()
-    with pytest.raises(ValueError, match=r"must have state_dict\(\) and load_state_dict\(\) to be resumed"):
+    with pytest.raises(
+        ValueError, match=r"must have state_dict\(\) and load_state_dict\(\) to be resumed"
+    ):
         go(resume=True)
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
-    """A data set whose augmentation draws from torch's global stream, as torchvision's transforms do."""
+    """A data set whose augmentation draws from torch's global stream, as torchvision's
+    transforms do.
+    """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
@@ -276,7 +354,9 @@ def test_stopped_with_a_shuffling_loader(
 ) -> None:
     def go(**options: Any) -> TrainingResult:
         loader = DataLoader(kind(*samples), batch_size=8, shuffle=True)
-        return train(build(), loader, Pgd(eps=0.1, num_steps=1), epochs=3, checkpoint_every=2, **options)
+        return train(
+            build(), loader, Pgd(eps=0.1, num_steps=1), epochs=3, checkpoint_every=2, **options
+        )
 
     check_stopped_and_resumed(go, tmp_path, monkeypatch, 3)
 
@@ -285,14 +365,17 @@ def test_an_error_inside_a_save_leaves_the_checkpoint_before(
     samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go(**options: Any) -> TrainingResult:
-        return train(build(), samples, Free(eps=0.1, num_replays=2), epochs=4, batch_size=16, **options)
+        return train(
+            build(), samples, Free(eps=0.1, num_replays=2), epochs=4, batch_size=16, **options
+        )
 
     whole = go()
     calls = [0]
 
     def fail(path: Path) -> None:
         calls[0] += 1
-        if calls[0] == 7:  # tensors, rest, folder and parent of the first save; then within the second
+        # tensors, rest, folder and parent of the first save; then within the second
+        if calls[0] == 7:
             raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
@@ -305,27 +388,55 @@ def test_an_error_inside_a_save_leaves_the_checkpoint_before(
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
-def test_resuming_a_finished_run_gives_its_result_again(samples: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_resuming_a_finished_run_gives_its_result_again(
+    samples: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     def go(**options: Any) -> TrainingResult:
         recipe = Free(eps=0.1, num_replays=2)
         return train(
-            build(), samples, recipe, epochs=3, batch_size=16, ema=0.5, validation=8, checkpoint_dir=tmp_path, **options
+            build(),
+            samples,
+            recipe,
+            epochs=3,
+            batch_size=16,
+            ema=0.5,
+            validation=8,
+            checkpoint_dir=tmp_path,
+            **options,
         )
 
     first = go()
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    (tmp_path / "history.jsonl").unlink()  # as if it had been killed right after its last checkpoint
+    # as if it had been killed right after its last checkpoint
+    (tmp_path / "history.jsonl").unlink()
     again = go(resume=True)
     assert torch.equal(first.losses, again.losses)
     assert (again.history, again.best_epoch) == (first.history, first.best_epoch)
-    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True)
+    )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
-def test_final_and_best_weights_lie_in_the_folder(samples: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_final_and_best_weights_lie_in_the_folder(
+    samples: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     model = build()
-    result = train(model, samples, "natural", epochs=3, batch_size=16, validation=8, ema=0.5, checkpoint_dir=tmp_path)
-    final, best = load_file(tmp_path / "model.safetensors"), load_file(tmp_path / "best.safetensors")
+    result = train(
+        model,
+        samples,
+        "natural",
+        epochs=3,
+        batch_size=16,
+        validation=8,
+        ema=0.5,
+        checkpoint_dir=tmp_path,
+    )
+    final, best = (
+        load_file(tmp_path / "model.safetensors"),
+        load_file(tmp_path / "best.safetensors"),
+    )
     assert result.best is not None
     assert all(torch.equal(tensor, final[name]) for name, tensor in model.state_dict().items())
     assert all(torch.equal(tensor, best[name]) for name, tensor in result.best.items())
@@ -336,7 +447,9 @@ def test_seconds_add_up_over_the_parts(
     samples: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go(**options: Any) -> TrainingResult:
-        return train(build(), samples, "natural", epochs=3, batch_size=16, checkpoint_dir=tmp_path, **options)
+        return train(
+            build(), samples, "natural", epochs=3, batch_size=16, checkpoint_dir=tmp_path, **options
+        )
 
     with monkeypatch.context() as patch:
         stop_at_save(patch, 2)
@@ -352,9 +465,11 @@ def test_checkpoints_give_back_what_they_were_given(tmp_path: Path) -> None:
     state = {
         "numbers": [1, 0.1, 1e-300, float("inf"), True, None, "text"],
         "state": {0: {"step": torch.tensor(3.0), "buffer": tied.t()}, 7: {}},
-        "same": [tied, tied], "empty": torch.zeros(0, 2), "whole": torch.tensor([1 << 40]),
+        "same": [tied, tied],
+        "empty": torch.zeros(0, 2),
+        "whole": torch.tensor([1 << 40]),
         "half": torch.ones(2, dtype=torch.bfloat16),
-    }  # fmt: skip
+    }
     kept = copy.deepcopy(state)
     for update in (3, 20, 100):
         save_checkpoint(tmp_path, update, state)

@@ -1,4 +1,6 @@
-"""Schedules with ``.step()``: what each gets, which column it follows, and that a resumed run goes on with it."""
+"""Schedules with ``.step()``: what each gets, which column it follows, and that a resumed run
+goes on with it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ HELD = (X[40:], Y[40:])
 def build() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 3))
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 3)
+        )
 
 
 def run(schedule: Callable[..., Any], **options: Any) -> tuple[TrainingResult, Any]:
@@ -102,10 +106,19 @@ def test_validation_loss_is_the_mean_cross_entropy_of_the_clean_samples() -> Non
     for recipe, robust in ((Pgd(eps=0.1, num_steps=2), True), ("natural", False)):
         expected.clear()
         result = train(
-            build(), DATA, recipe, epochs=2, batch_size=16, validation_data=HELD, callbacks=[measure],
-            label_smoothing=0.2, ema=0.5,
-        )  # fmt: skip
-        assert [row["validation_loss"] for row in result.history] == pytest.approx(expected, rel=1e-6)
+            build(),
+            DATA,
+            recipe,
+            epochs=2,
+            batch_size=16,
+            validation_data=HELD,
+            callbacks=[measure],
+            label_smoothing=0.2,
+            ema=0.5,
+        )
+        assert [row["validation_loss"] for row in result.history] == pytest.approx(
+            expected, rel=1e-6
+        )
         assert [("validation_robust" in row) for row in result.history] == [robust] * 2
         assert expected[0] != expected[1]
     assert "validation_loss" not in train(build(), DATA, "natural", epochs=1).history[0]
@@ -120,10 +133,15 @@ def test_validation_loss_of_more_samples_than_a_slice_holds() -> None:
     assert result.history[0]["validation_loss"] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["loss", "validation_clean", "validation_loss", "mine", "learning_rate"])
+@pytest.mark.parametrize(
+    "name", ["loss", "validation_clean", "validation_loss", "mine", "learning_rate"]
+)
 def test_any_column_may_be_followed(name: str) -> None:
     result, schedule = run(
-        WithMetrics, validation_data=HELD, schedule_metric=name, callbacks=[lambda end: {"mine": end.epoch**2}]
+        WithMetrics,
+        validation_data=HELD,
+        schedule_metric=name,
+        callbacks=[lambda end: {"mine": end.epoch**2}],
     )
     assert [metric for metric, _ in schedule.calls] == [row[name] for row in result.history]
     if name == "mine":
@@ -133,11 +151,15 @@ def test_any_column_may_be_followed(name: str) -> None:
 def test_the_rate_falls_where_the_column_no_longer_does() -> None:
     """The right value of a09. The history names the rate after the step."""
     result, _ = run(
-        lambda optimizer: ReduceLROnPlateau(optimizer, factor=0.5, patience=0), epochs=5, schedule_metric="worse",
+        lambda optimizer: ReduceLROnPlateau(optimizer, factor=0.5, patience=0),
+        epochs=5,
+        schedule_metric="worse",
         callbacks=[lambda end: {"worse": [1.0, 2.0, 0.5, 3.0, 4.0][end.epoch - 1]}],
-    )  # fmt: skip
+    )
     assert [row["learning_rate"] for row in result.history] == [0.5, 0.25, 0.25, 0.125, 0.0625]
-    result, plateau = run(lambda optimizer: ReduceLROnPlateau(optimizer, patience=0), validation_data=HELD)
+    result, plateau = run(
+        lambda optimizer: ReduceLROnPlateau(optimizer, patience=0), validation_data=HELD
+    )
     assert plateau.best == min(row["validation_loss"] for row in result.history)
 
 
@@ -153,7 +175,7 @@ def test_timms_schedules() -> None:
     assert rates(drops) == pytest.approx([0.5, 0.05, 0.05, 0.005])
 
 
-# ------------------------------------------------------------------------------------------------------------ refusals
+# --- refusals ---
 
 
 class WantsRate(Recorder):
@@ -172,20 +194,41 @@ class WantsKeyword(Recorder):
 
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
-    (WantsRate, {}, r"must take no argument, 'metrics' or 'epoch', but WantsRate.step\(\) needs 'rate'"),
+    (
+        WantsRate,
+        {},
+        r"must take no argument, 'metrics' or 'epoch', but WantsRate.step\(\) needs 'rate'",
+    ),
     (WantsTwo, {}, r"WantsTwo.step\(\) needs 'closure'"),
     (WantsKeyword, {}, r"WantsKeyword.step\(\) needs 'loss'"),
-    (WithMetrics, {"schedule_every": "update"}, r"WithMetrics.step\(\) needs 'metrics'.*schedule_every='epoch'"),
-    (WithEpoch, {"schedule_every": "update"}, r"WithEpoch.step\(\) needs 'epoch'.*schedule_every='epoch'"),
-    (WithEpoch, {"schedule_metric": "loss"}, "schedule_metric belongs to a schedule whose .* takes a metric"),
-    (WithMetrics, {"schedule_metric": 3}, "schedule_metric must be the name of a column, got 3"),
-    (WithMetrics, {"schedule_metric": "validation_clean"}, "'validation_clean' needs held-out samples"),
     (
-        WithMetrics, {"schedule_metric": "validation_robust", "validation_data": HELD, "validation_eps": 0},
+        WithMetrics,
+        {"schedule_every": "update"},
+        r"WithMetrics.step\(\) needs 'metrics'.*schedule_every='epoch'",
+    ),
+    (
+        WithEpoch,
+        {"schedule_every": "update"},
+        r"WithEpoch.step\(\) needs 'epoch'.*schedule_every='epoch'",
+    ),
+    (
+        WithEpoch,
+        {"schedule_metric": "loss"},
+        "schedule_metric belongs to a schedule whose .* takes a metric",
+    ),
+    (WithMetrics, {"schedule_metric": 3}, "schedule_metric must be the name of a column, got 3"),
+    (
+        WithMetrics,
+        {"schedule_metric": "validation_clean"},
+        "'validation_clean' needs held-out samples",
+    ),
+    (
+        WithMetrics,
+        {"schedule_metric": "validation_robust", "validation_data": HELD, "validation_eps": 0},
         "'validation_robust' needs an attack on the held-out samples: pass validation_eps > 0",
     ),
     (WithMetrics, {"warmup_epochs": 1.0}, "warmup_epochs needs a named schedule or a function"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "options", "message"), REFUSED)
@@ -206,7 +249,7 @@ def test_a_column_that_does_not_exist_is_named() -> None:
         run(WithMetrics, schedule_metric="los")
 
 
-# ------------------------------------------------------------------------------------------------------------- resuming
+# --- resuming ---
 
 
 class Stopped(Exception):
@@ -230,9 +273,13 @@ def test_a_resumed_run_goes_on_with_the_schedule(
     def go(folder: str, **options: Any) -> TrainingResult:
         settings = {**(column if kind == "plateau" else {}), **options}
         return run(
-            lambda optimizer: make(kind, optimizer), epochs=6, checkpoint_dir=tmp_path / folder,
-            checkpoint_every=every, validation_data=HELD, **settings,
-        )[0]  # fmt: skip
+            lambda optimizer: make(kind, optimizer),
+            epochs=6,
+            checkpoint_dir=tmp_path / folder,
+            checkpoint_every=every,
+            validation_data=HELD,
+            **settings,
+        )[0]
 
     whole = go("whole")
     saves = iter(range(99))
@@ -251,7 +298,9 @@ def test_a_resumed_run_goes_on_with_the_schedule(
     assert torch.equal(whole.losses, parts.losses)
     pairs = zip(whole.model.parameters(), parts.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert [row | {"seconds": 0} for row in parts.history] == [row | {"seconds": 0} for row in whole.history]
+    assert [row | {"seconds": 0} for row in parts.history] == [
+        row | {"seconds": 0} for row in whole.history
+    ]
     assert len({row["learning_rate"] for row in whole.history}) > 2  # the schedule is at work
 
 

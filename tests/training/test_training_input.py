@@ -1,4 +1,6 @@
-"""What training refuses: data, models, options and folders that cannot be meant. Nothing is written over."""
+"""What training refuses: data, models, options and folders that cannot be meant. Nothing is
+written over.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def build(outputs: int = 3) -> nn.Module:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -40,34 +46,69 @@ def refused(tmp_path: Path) -> Callable[..., None]:
     """Checks that a run is refused with a message, before the folder it was given exists."""
 
     def check(
-        message: str, data: Any = DATA, model: Any = None, recipe: Any = "natural",
-        error: type[Exception] = ValueError, **options: Any,
-    ) -> None:  # fmt: skip
+        message: str,
+        data: Any = DATA,
+        model: Any = None,
+        recipe: Any = "natural",
+        error: type[Exception] = ValueError,
+        **options: Any,
+    ) -> None:
         folder = tmp_path / "run"
         model = build() if model is None else model
-        before = [tensor.clone() for tensor in model.state_dict().values()] if isinstance(model, nn.Module) else []
+        before = (
+            [tensor.clone() for tensor in model.state_dict().values()]
+            if isinstance(model, nn.Module)
+            else []
+        )
         with pytest.raises(error, match=message):
-            train(model, data, recipe, **{"epochs": 1, "batch_size": 8, "checkpoint_dir": folder, **options})
+            train(
+                model,
+                data,
+                recipe,
+                **{"epochs": 1, "batch_size": 8, "checkpoint_dir": folder, **options},
+            )
         assert not folder.exists()
         if isinstance(model, nn.Module):
-            assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
+            assert all(
+                torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True)
+            )
 
     return check
 
 
-# -------------------------------------------------------------------------------------------------------------- data
+# --- data ---
 
 IMAGES = {
     "none": (X[:0], Y[:0], "at least one sample"),
-    "no features": (X[:, 0, 0, 0], Y, r"x must have shape \(N, \*S\) with at least one sample, got \(20,\)"),
+    "no features": (
+        X[:, 0, 0, 0],
+        Y,
+        r"x must have shape \(N, \*S\) with at least one sample, got \(20,\)",
+    ),
     "8 bits": ((255 * X).to(torch.uint8), Y, r"must be floating point, got torch.uint8.*255"),
-    "outside": (255 * X, Y, r"x must lie in \[0, 1\]; got min=.*Put normalisation inside the model or set clip_values"),
-    "NaN": (X.masked_fill(X > 0.9, float("nan")), Y, "x must be finite, got NaN or infinity first in sample"),
-    "float labels": (X, Y.float(), "y must be a tensor of integer class indices, got torch.float32"),
-    "one-hot": (X, nn.functional.one_hot(Y), r"y must have shape \(20,\), one class per sample of x, got \(20, 3\)"),
+    "outside": (
+        255 * X,
+        Y,
+        r"x must lie in \[0, 1\]; got min=.*Put normalisation inside the model or set clip_values",
+    ),
+    "NaN": (
+        X.masked_fill(X > 0.9, float("nan")),
+        Y,
+        "x must be finite, got NaN or infinity first in sample",
+    ),
+    "float labels": (
+        X,
+        Y.float(),
+        "y must be a tensor of integer class indices, got torch.float32",
+    ),
+    "one-hot": (
+        X,
+        nn.functional.one_hot(Y),
+        r"y must have shape \(20,\), one class per sample of x, got \(20, 3\)",
+    ),
     "too few labels": (X, Y[:-1], r"y must have shape \(20,\).*got \(19,\)"),
     "negative": (X, Y - 1, "y must hold class indices >= 0, got -1"),
-}  # fmt: skip
+}
 
 
 def error_of(name: str) -> type[Exception]:
@@ -80,7 +121,9 @@ def test_tensors_that_are_no_training_data(name: str, refused: Callable[..., Non
     refused(message, (x, y), error=error_of(name))
 
 
-@pytest.mark.parametrize("name", [name for name in IMAGES if name not in ("none", "no features", "too few labels")])
+@pytest.mark.parametrize(
+    "name", [name for name in IMAGES if name not in ("none", "no features", "too few labels")]
+)
 def test_the_same_in_a_loader(name: str, refused: Callable[..., None]) -> None:
     x, y, message = IMAGES[name]
     found = message.replace("x must", "x of batch 0 must").replace("y must", "y of batch 0 must")
@@ -148,21 +191,29 @@ def test_labels_beyond_the_models_outputs() -> None:
         (X, r"validation_data must be a pair of tensors \(x, y\), got Tensor"),
     ],
 )
-def test_validation_data_that_do_not_fit(held: Any, message: str, refused: Callable[..., None]) -> None:
+def test_validation_data_that_do_not_fit(
+    held: Any, message: str, refused: Callable[..., None]
+) -> None:
     refused(message, validation_data=held)
 
 
 @pytest.mark.parametrize("amount", [20, 0.99, 0.001, 1.5])
-def test_validation_must_leave_samples_on_both_sides(amount: float, refused: Callable[..., None]) -> None:
+def test_validation_must_leave_samples_on_both_sides(
+    amount: float, refused: Callable[..., None]
+) -> None:
     refused(f"got {amount} of 20", validation=amount)
 
 
 def test_a_loader_cannot_be_split(refused: Callable[..., None]) -> None:
     refused("pass validation_data instead", [(X, Y)], validation=0.2)
-    refused(r"a loader drops its own last batch: DataLoader\(..., drop_last=True\)", [(X, Y)], drop_last=True)
+    refused(
+        r"a loader drops its own last batch: DataLoader\(..., drop_last=True\)",
+        [(X, Y)],
+        drop_last=True,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- model
+# --- model ---
 
 
 class Answers(nn.Module):
@@ -180,12 +231,24 @@ class Answers(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda logits: logits[:, 0], "labels must be class indices below 2, the model's outputs, got 2"),
-        (lambda logits: logits[:, :1], "labels must be class indices below 2, the model's outputs, got 2"),
-        (lambda logits: logits[:, :, None], r"must return \(rows, classes\) logits.*got shape \(8, 3, 1\) for 8 rows"),
+        (
+            lambda logits: logits[:, 0],
+            "labels must be class indices below 2, the model's outputs, got 2",
+        ),
+        (
+            lambda logits: logits[:, :1],
+            "labels must be class indices below 2, the model's outputs, got 2",
+        ),
+        (
+            lambda logits: logits[:, :, None],
+            r"must return \(rows, classes\) logits.*got shape \(8, 3, 1\) for 8 rows",
+        ),
         (lambda logits: logits[:3], r"got shape \(3, 3\)"),
         (lambda logits: (logits, logits), "the model (returns a tuple|must return .*got tuple)"),
-        (lambda logits: logits[:, :2], "labels must be class indices below 2, the model's outputs, got 2"),
+        (
+            lambda logits: logits[:, :2],
+            "labels must be class indices below 2, the model's outputs, got 2",
+        ),
     ],
 )
 def test_models_of_the_wrong_output(change: Any, message: str, recipe: str) -> None:
@@ -195,7 +258,9 @@ def test_models_of_the_wrong_output(change: Any, message: str, recipe: str) -> N
         train(model, DATA, recipe, epochs=1, batch_size=8)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not any(module.training for module in model.modules())
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
+    )
 
 
 def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
@@ -206,38 +271,55 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
         train(build().requires_grad_(False), DATA, "natural", epochs=1)
 
 
-# ------------------------------------------------------------------------------------------------------------ options
+# --- options ---
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"epochs": None}, "pass one of epochs, updates, equivalent_epochs, passes, got none"),
-        ({"updates": 5}, "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*updates"),
+        (
+            {"updates": 5},
+            "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*updates",
+        ),
         ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         ({"epochs": None, "equivalent_epochs": -2.0}, "equivalent_epochs must be > 0, got -2.0"),
         ({"epochs": None, "passes": 0.0}, "passes must be > 0, got 0.0"),
         ({"epochs": None, "passes": "many"}, "passes must be a number, got 'many'"),
-        ({"passes": 40.0}, "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*passes"),
+        (
+            {"passes": 40.0},
+            "pass one of epochs, updates, equivalent_epochs, passes, got .*epochs.*passes",
+        ),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"optimizer": "sdg"}, "optimizer must be one of 'sgd', 'adam', 'adamw', got 'sdg'"),
         ({"learning_rate": 0}, "learning_rate must be > 0, got 0"),
         ({"schedule": "piecewize"}, r"did you mean 'piecewise'\?"),
-        ({"schedule": "piecewise", "schedule_args": {"milestone": (1,)}}, r"did you mean 'milestones'\?"),
+        (
+            {"schedule": "piecewise", "schedule_args": {"milestone": (1,)}},
+            r"did you mean 'milestones'\?",
+        ),
         ({"schedule": 3}, r"schedule must be a name, a function or have .step\(\), got 3"),
         ({"precision": "fp8"}, "precision must be one of 'no', 'bf16', 'fp16', got 'fp8'"),
         ({"ema": 1.0}, r"ema must lie in \[0, 1\), got 1.0"),
-        ({"validation_eps": -0.1, "validation": 4}, "validation_eps must be a finite number >= 0, got -0.1"),
+        (
+            {"validation_eps": -0.1, "validation": 4},
+            "validation_eps must be a finite number >= 0, got -0.1",
+        ),
         ({"validation_eps": 8.0, "validation": 4}, "eps must not exceed the box width 1"),
         ({"clip_values": (1, 0)}, "lower < upper"),
         ({"drop_last": 1}, "drop_last must be True or False, got 1"),
         ({"drop_last": True, "batch_size": 21}, "batch_size must be at most 20, .*got 21"),
         ({"freeze_eval_modules": "no"}, "freeze_eval_modules must be True or False, got 'no'"),
-        ({"schedule_metric": "loss"}, "schedule_metric belongs to a schedule whose .step.. takes a metric.*got 'loss'"),
+        (
+            {"schedule_metric": "loss"},
+            "schedule_metric belongs to a schedule whose .step.. takes a metric.*got 'loss'",
+        ),
         ({"checkpoint_dir": None, "resume": True}, "resume and trackers need a checkpoint_dir"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
+def test_options_that_make_no_sense(
+    options: dict[str, Any], message: str, refused: Callable[..., None]
+) -> None:
     refused(message, **options)
 
 
@@ -245,7 +327,9 @@ def test_every_option_is_a_keyword() -> None:
     shown = inspect.signature(train).parameters
     assert {one.name for one in dataclasses.fields(TrainingOptions)} <= set(shown)
     assert shown["schedule_args"].default == {}
-    result = train(build(), DATA, "natural", epochs=1, schedule="cyclic", schedule_args={"peak": 0.4})
+    result = train(
+        build(), DATA, "natural", epochs=1, schedule="cyclic", schedule_args={"peak": 0.4}
+    )
     assert result.updates == 1
 
 
@@ -258,11 +342,15 @@ def test_a_radius_of_8_where_8_of_255_is_meant(recipe: str, refused: Callable[..
 
 def test_a_schedule_of_another_optimiser(refused: Callable[..., None]) -> None:
     model = build()
-    schedule = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=0.1), step_size=1)
+    schedule = torch.optim.lr_scheduler.StepLR(
+        torch.optim.SGD(model.parameters(), lr=0.1), step_size=1
+    )
     refused("a schedule must be one of the optimiser that trains", model=model, schedule=schedule)
     own = torch.optim.SGD(model.parameters(), lr=0.1)
     warmed = {"schedule": torch.optim.lr_scheduler.StepLR(own, step_size=1), "warmup_epochs": 1.0}
-    refused("warmup_epochs needs a named schedule or a function", model=model, optimizer=own, **warmed)
+    refused(
+        "warmup_epochs needs a named schedule or a function", model=model, optimizer=own, **warmed
+    )
 
 
 def test_an_optimiser_over_other_weights(refused: Callable[..., None]) -> None:
@@ -270,15 +358,19 @@ def test_an_optimiser_over_other_weights(refused: Callable[..., None]) -> None:
     refused("the optimizer must be one over the model's parameters", optimizer=optimizer)
 
 
-def test_trackers_that_are_not_installed(refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_that_are_not_installed(
+    refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda *arguments: [])
     with pytest.warns(UserWarning, match="no supported trackers"):  # Accelerate's
         refused(
-            "packages of the trackers tensorboard must be installed", error=ImportError, trackers=("tensorboard",)
+            "packages of the trackers tensorboard must be installed",
+            error=ImportError,
+            trackers=("tensorboard",),
         )
 
 
-# --------------------------------------------------------------------------------------------------------- divergence
+# --- divergence ---
 
 
 class Turning(nn.Module):
@@ -294,7 +386,9 @@ class Turning(nn.Module):
         return logits if self.left >= 0 else logits * float("nan")
 
 
-def test_a_loss_that_is_not_finite_names_its_batch_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_its_batch_and_leaves_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
     model = Turning(after=8)  # three minibatches an epoch: update 8 is batch 2 of epoch 2
     message = r"the loss is nan in batch 2 of epoch 2, counted from 0 \(weight update 8\).*earlier checkpoints are kept"
     with pytest.raises(ValueError, match=message):
@@ -307,10 +401,26 @@ def test_a_loss_that_is_not_finite_names_its_batch_and_leaves_the_last_good_chec
     assert not (tmp_path / "model.safetensors").exists()
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"batch 2 of epoch 2, counted from 0 \(weight update 8\)"):
-        train(Turning(after=2), DATA, "natural", epochs=5, batch_size=8, checkpoint_dir=tmp_path, resume=True)
+        train(
+            Turning(after=2),
+            DATA,
+            "natural",
+            epochs=5,
+            batch_size=8,
+            checkpoint_dir=tmp_path,
+            resume=True,
+        )
     assert contents(tmp_path) == before
     whole = train(Turning(after=99), DATA, "natural", epochs=5, batch_size=8)
-    rest = train(Turning(after=99), DATA, "natural", epochs=5, batch_size=8, checkpoint_dir=tmp_path, resume=True)
+    rest = train(
+        Turning(after=99),
+        DATA,
+        "natural",
+        epochs=5,
+        batch_size=8,
+        checkpoint_dir=tmp_path,
+        resume=True,
+    )
     assert torch.equal(whole.losses, rest.losses)
 
 
@@ -327,28 +437,42 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     model = build()
     with pytest.raises(ValueError, match="the weights are not finite after weight update 5"):
         train(
-            model, DATA, "natural", epochs=5, batch_size=8, optimizer=Bursting(model.parameters(), lr=0.1),
+            model,
+            DATA,
+            "natural",
+            epochs=5,
+            batch_size=8,
+            optimizer=Bursting(model.parameters(), lr=0.1),
             checkpoint_dir=tmp_path,
-        )  # fmt: skip
+        )
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update-000000003"]
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
+# --- folders ---
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """The folder of a run of three epochs."""
-    train(build(), DATA, Pgd(eps=0.1, num_steps=1), epochs=3, batch_size=8, checkpoint_dir=tmp_path / "run")
+    train(
+        build(),
+        DATA,
+        Pgd(eps=0.1, num_steps=1),
+        epochs=3,
+        batch_size=8,
+        checkpoint_dir=tmp_path / "run",
+    )
     return tmp_path / "run"
 
 
 def again(folder: Path, **options: Any) -> Any:
     recipe = Pgd(eps=options.pop("eps", 0.1), num_steps=1)
     return train(
-        options.pop("model", None) or build(), options.pop("data", DATA), options.pop("recipe", recipe),
+        options.pop("model", None) or build(),
+        options.pop("data", DATA),
+        options.pop("recipe", recipe),
         **{"epochs": 3, "batch_size": 8, "checkpoint_dir": folder, "resume": True, **options},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -411,7 +535,10 @@ def test_damaged_checkpoints(name: str, damage: Callable[[Path], Any], finished:
     newest = checkpoints(finished / "checkpoints")[-1]
     damage(newest / name)
     before = contents(finished)
-    with pytest.raises(ValueError, match=f"{newest.name} must be a whole checkpoint of art-ext, but reading it fails"):
+    with pytest.raises(
+        ValueError,
+        match=f"{newest.name} must be a whole checkpoint of art-ext, but reading it fails",
+    ):
         again(finished)
     assert contents(finished) == before
 
@@ -427,7 +554,9 @@ def test_a_configuration_that_cannot_be_read(finished: Path) -> None:
     for content in (b"{", b"\xff\xfe\x00"):
         (finished / "training.json").write_bytes(content)
         before = contents(finished)
-        with pytest.raises(ValueError, match="must hold the configuration of a run, but it cannot be read"):
+        with pytest.raises(
+            ValueError, match="must hold the configuration of a run, but it cannot be read"
+        ):
             again(finished)
         assert contents(finished) == before
 
@@ -438,7 +567,9 @@ def test_a_configuration_that_cannot_be_read(finished: Path) -> None:
 @pytest.mark.parametrize("resume", [True, False])
 def test_files_of_other_origin_that_have_our_names(name: str, resume: bool, tmp_path: Path) -> None:
     (tmp_path / name).write_text("of other origin")
-    with pytest.raises(ValueError, match=f"holds {name}, but not of a run of ours: choose another folder"):
+    with pytest.raises(
+        ValueError, match=f"holds {name}, but not of a run of ours: choose another folder"
+    ):
         again(tmp_path, resume=resume)
     assert contents(tmp_path) == {name: b"of other origin"}
 
@@ -453,12 +584,16 @@ def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("content")
-    with pytest.raises(ValueError, match=r"checkpoint_dir must be a folder, got .*file, which is a file"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint_dir must be a folder, got .*file, which is a file"
+    ):
         again(file)
     assert file.read_text() == "content"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
@@ -472,7 +607,17 @@ def test_an_optimiser_whose_state_cannot_be_saved(tmp_path: Path) -> None:
             return {**super().state_dict(), "extra": object()}
 
     model = build()
-    with pytest.raises(ValueError, match="a checkpoint holds numbers, texts, tensors, lists and dicts, got object at"):
-        train(model, DATA, "natural", epochs=2, optimizer=Strange(model.parameters(), lr=0.1), checkpoint_dir=tmp_path)
+    with pytest.raises(
+        ValueError,
+        match="a checkpoint holds numbers, texts, tensors, lists and dicts, got object at",
+    ):
+        train(
+            model,
+            DATA,
+            "natural",
+            epochs=2,
+            optimizer=Strange(model.parameters(), lr=0.1),
+            checkpoint_dir=tmp_path,
+        )
     assert not checkpoints(tmp_path / "checkpoints")
     assert not list((tmp_path / "checkpoints").glob("*"))

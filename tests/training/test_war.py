@@ -1,4 +1,6 @@
-"""Width adjusted regularisation: lambda by hand, and its limits: natural training, TRADES, adversarial training."""
+"""Width adjusted regularisation: lambda by hand, and its limits: natural training, TRADES,
+adversarial training.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def weights_of(model):
 
 
 def recorded(rule="printed", **arguments):
-    """WAR that keeps, for each minibatch, lambda, the ratio and both terms, as logged and as found by hand."""
+    """WAR that keeps, for each minibatch, lambda, the ratio and both terms, as logged and as
+    found by hand.
+    """
     records = []
 
     class Recorder(War):
@@ -37,9 +41,14 @@ def recorded(rule="printed", **arguments):
             step._engine.plain.train()
             natural = functional.cross_entropy(clean, step.y)
             if self.regulariser == "trades":
-                term = functional.kl_div(robust.log_softmax(1), clean.softmax(1), reduction="batchmean")
+                term = functional.kl_div(
+                    robust.log_softmax(1), clean.softmax(1), reduction="batchmean"
+                )
             else:
-                losses = [functional.cross_entropy(rows, step.y, reduction="none") for rows in (robust, clean)]
+                losses = [
+                    functional.cross_entropy(rows, step.y, reduction="none")
+                    for rows in (robust, clean)
+                ]
                 term = (losses[0] - losses[1]).clamp(min=0).mean()
             records.append(SimpleNamespace(l_nat=float(natural), l_rob=float(term)))
             return x_adv
@@ -85,12 +94,16 @@ def test_lambda_follows_the_printed_rule(settings, regulariser, network, data):
         assert record.logged["l_nat"] == pytest.approx(record.l_nat, rel=1e-5)
         assert record.logged["l_rob"] == pytest.approx(record.l_rob, rel=1e-4, abs=1e-7)
     wanted = lambdas(records, **settings)
-    assert [record.logged["lambda"] for record in records] == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    assert [record.logged["lambda"] for record in records] == pytest.approx(
+        wanted, rel=1e-3, abs=1e-4
+    )
     assert min(wanted) >= 0
     assert max(wanted) > 0
     for row, epoch in zip(result.history, (records[:3], records[3:6], records[6:]), strict=True):
         for name in ("lambda", "ratio", "l_nat", "l_rob"):
-            assert row[name] == pytest.approx(sum(record.logged[name] for record in epoch) / 3, rel=1e-5, abs=1e-7)
+            assert row[name] == pytest.approx(
+                sum(record.logged[name] for record in epoch) / 3, rel=1e-5, abs=1e-7
+            )
 
 
 def lambdas_of_the_log_rule(records, zeta, per_epoch, gain=0.02, lambda_0=6.0, hold_epochs=1.0):
@@ -140,7 +153,9 @@ def test_the_log_rule_moves_by_the_clamped_log_error(network, batch, make_step):
     assert moved(5.0, 1.5 * ratio)[0] == pytest.approx(5.0 * 1.5**0.1, rel=1e-5)
     for lambda_0 in (0.01, 5.0, 700.0):
         assert moved(lambda_0, 1e3 * ratio)[0] == pytest.approx(lambda_0 * math.exp(0.1), rel=1e-5)
-        assert moved(lambda_0, 1e-3 * ratio)[0] == pytest.approx(lambda_0 * math.exp(-0.1), rel=1e-5)
+        assert moved(lambda_0, 1e-3 * ratio)[0] == pytest.approx(
+            lambda_0 * math.exp(-0.1), rel=1e-5
+        )
     # an unbounded ratio is one step down, not a fall to 0
     step = make_step(network(), x, y, eps=0.0, time=1.0)
     War(**FAST, regulariser="at").loss(step)
@@ -159,10 +174,22 @@ def test_the_printed_rule_takes_a_start_and_an_epoch_of_rest_too(network, data):
 
 
 def test_each_rule_fills_in_its_own_arguments():
-    log = {"lambda_0": 6.0, "hold_epochs": 1.0, "gain": 0.02, "alpha": None, "cap": None, "ema": None}
+    log = {
+        "lambda_0": 6.0,
+        "hold_epochs": 1.0,
+        "gain": 0.02,
+        "alpha": None,
+        "cap": None,
+        "ema": None,
+    }
     printed = {
-        "lambda_0": 0.0, "hold_epochs": 0.0, "gain": None, "alpha": 0.1, "cap": 10.0, "ema": 0.0,
-    }  # fmt: skip
+        "lambda_0": 0.0,
+        "hold_epochs": 0.0,
+        "gain": None,
+        "alpha": 0.1,
+        "cap": 10.0,
+        "ema": 0.0,
+    }
     for recipe, rule, wanted in ((War(), "log", log), (War(rule="printed"), "printed", printed)):
         settings = recipe.settings()
         assert settings["rule"] == rule
@@ -175,8 +202,12 @@ def test_each_rule_fills_in_its_own_arguments():
 def test_a_huge_zeta_raises_lambda_by_alpha_times_the_gap(network, data):
     recipe, records = recorded(zeta=1e4, cap=math.inf)
     train(network(scale=3), data, recipe, epochs=2, batch_size=6, learning_rate=1e-30)
-    values = torch.tensor([0.0, *(record.logged["lambda"] for record in records)], dtype=torch.float64)
-    gaps = torch.tensor([1e4 - record.l_nat / record.l_rob for record in records], dtype=torch.float64)
+    values = torch.tensor(
+        [0.0, *(record.logged["lambda"] for record in records)], dtype=torch.float64
+    )
+    gaps = torch.tensor(
+        [1e4 - record.l_nat / record.l_rob for record in records], dtype=torch.float64
+    )
     assert bool((gaps > 0).all())
     torch.testing.assert_close(values.diff(), 0.1 * gaps, rtol=1e-3, atol=0)
 
@@ -184,7 +215,13 @@ def test_a_huge_zeta_raises_lambda_by_alpha_times_the_gap(network, data):
 @BOTH
 def test_zeta_zero_is_natural_training(regulariser, network, data):
     model, natural = network(), network()
-    result = train(model, data, War(**FAST, rule="printed", zeta=0.0, regulariser=regulariser), epochs=3, batch_size=6)
+    result = train(
+        model,
+        data,
+        War(**FAST, rule="printed", zeta=0.0, regulariser=regulariser),
+        epochs=3,
+        batch_size=6,
+    )
     train(natural, data, Natural(), epochs=3, batch_size=6)
     assert [row["lambda"] for row in result.history] == [0.0] * 3
     torch.testing.assert_close(weights_of(model), weights_of(natural), rtol=0, atol=1e-6)
@@ -204,9 +241,9 @@ def test_losses_in_the_ratio_zeta_leave_lambda_alone(regulariser, network, batch
     # a little more or less, and it moves by alpha times the difference
     for shift in (1.0, -1.0):
         again = make_step(model, x, y, eps=EPS, carried={"lambda": torch.tensor(5.0)})
-        War(
-            **FAST, rule="printed", regulariser=regulariser, zeta=ratio + shift, alpha=0.2
-        ).loss(again)
+        War(**FAST, rule="printed", regulariser=regulariser, zeta=ratio + shift, alpha=0.2).loss(
+            again
+        )
         assert float(again.carried["lambda"]) == pytest.approx(5.0 + 0.2 * shift, abs=1e-4)
 
 
@@ -216,9 +253,12 @@ def test_lambda_is_never_negative_and_the_cap_bounds_its_fall(network, batch, ma
     for cap in (math.inf, 10.0, 2.0):
         step[cap] = make_step(network(), x, y, eps=1e-4, carried={"lambda": torch.tensor(3.0)})
         War(**FAST, rule="printed", zeta=1.0, cap=cap).loss(step[cap])
-    # so small a radius makes the ratio huge: uncapped it throws lambda to 0, capped it falls by alpha zeta (cap - 1)
+    # so small a radius makes the ratio huge: uncapped it throws lambda to 0, capped it falls by
+    # alpha zeta (cap - 1)
     assert float(step[math.inf].log["l_nat"] / step[math.inf].log["l_rob"]) > 1e3
-    assert [float(step[cap].carried["lambda"]) for cap in (math.inf, 10.0, 2.0)] == pytest.approx([0.0, 2.1, 2.9])
+    assert [float(step[cap].carried["lambda"]) for cap in (math.inf, 10.0, 2.0)] == pytest.approx(
+        [0.0, 2.1, 2.9]
+    )
     assert [float(step[cap].log["ratio"]) for cap in (10.0, 2.0)] == [10.0, 2.0]
 
 
@@ -234,7 +274,9 @@ def test_a_robust_term_of_zero_is_no_division_by_zero(network, batch, make_step)
 @BOTH
 def test_no_gradient_goes_through_lambda(regulariser, network, batch, make_step):
     x, y = batch
-    recipe = War(**FAST, rule="printed", regulariser=regulariser, zeta=50.0, cap=math.inf, alpha=1.0)
+    recipe = War(
+        **FAST, rule="printed", regulariser=regulariser, zeta=50.0, cap=math.inf, alpha=1.0
+    )
     model = network(scale=3)
     carried = {"lambda": torch.tensor(2.0)}
     step = make_step(model, x, y, eps=EPS, carried=carried)
@@ -245,7 +287,10 @@ def test_no_gradient_goes_through_lambda(regulariser, network, batch, make_step)
     assert not step.carried["ratio"].requires_grad
     x_adv = recipe.craft(make_step(model, x, y, eps=EPS))
     clean, robust = model(x), model(x_adv)
-    natural, term = functional.cross_entropy(clean, y), functional.cross_entropy(robust, y, reduction="none")
+    natural, term = (
+        functional.cross_entropy(clean, y),
+        functional.cross_entropy(robust, y, reduction="none"),
+    )
     if regulariser == "trades":
         term = (clean.softmax(1) * (clean.log_softmax(1) - robust.log_softmax(1))).sum(1).mean()
     else:
@@ -264,12 +309,17 @@ def test_a_fixed_lambda_is_trades_bit_for_bit(network, data):
     war = train(ours, data, War(eps=EPS, num_steps=3, fixed=4.5), **settings)
     trades = train(theirs, data, Trades(eps=EPS, num_steps=3, beta=4.5), **settings)
     assert torch.equal(war.losses, trades.losses)
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
     assert [row["lambda"] for row in war.history] == [4.5] * 3
 
 
 def test_generalised_training_with_lambda_one_is_madrys(network, batch, make_step):
-    """Where the examples have the larger loss, ``CE(x) + 1 (CE(x') - CE(x))`` is ``CE(x')``, and so are the weights."""
+    """Where the examples have the larger loss, ``CE(x) + 1 (CE(x') - CE(x))`` is ``CE(x')``, and
+    so are the weights.
+    """
     x, y = batch
     model = network("linear", scale=3)
     generalised = War(eps=EPS, num_steps=5, regulariser="at", fixed=1.0)
@@ -295,7 +345,9 @@ def test_generalised_training_clips_each_sample_by_itself(network, batch, make_s
     """Examples of a lower loss count as 0, not against the others."""
     x, y = batch
     model = network("linear", scale=4)
-    x_adv = (x + EPS * torch.where(torch.arange(16).view(1, 1, 4, 4) % 2 == 0, 1.0, -1.0)).clamp(0, 1)
+    x_adv = (x + EPS * torch.where(torch.arange(16).view(1, 1, 4, 4) % 2 == 0, 1.0, -1.0)).clamp(
+        0, 1
+    )
 
     class Fixed(War):
         def craft(self, step):
@@ -304,15 +356,17 @@ def test_generalised_training_clips_each_sample_by_itself(network, batch, make_s
     step = make_step(model, x, y, eps=EPS)
     loss = Fixed(**FAST, regulariser="at", fixed=3.0).loss(step)
     with torch.no_grad():
-        rise = functional.cross_entropy(model(x_adv), y, reduction="none") - functional.cross_entropy(
-            model(x), y, reduction="none"
-        )
+        rise = functional.cross_entropy(
+            model(x_adv), y, reduction="none"
+        ) - functional.cross_entropy(model(x), y, reduction="none")
         natural = functional.cross_entropy(model(x), y)
     assert bool((rise > 0.01).any())
     assert bool((rise < -0.01).any())
     assert float(step.log["l_rob"]) == pytest.approx(float(rise.clamp(min=0).mean()), abs=1e-6)
     assert float(step.log["l_rob"]) > max(0.0, float(rise.mean())) + 1e-3
-    assert float(loss.detach()) == pytest.approx(float(natural + 3 * rise.clamp(min=0).mean()), abs=1e-5)
+    assert float(loss.detach()) == pytest.approx(
+        float(natural + 3 * rise.clamp(min=0).mean()), abs=1e-5
+    )
 
 
 def test_generalised_training_crafts_as_pgd_does(network, data, make_step):
@@ -352,9 +406,18 @@ def test_zeta_is_the_mean_ratio_of_the_last_epoch_at_a_fixed_lambda(regulariser,
     by_hand = [one.l_nat / one.l_rob for one in records[3:]]  # l_rob without lambda
     assert zeta == pytest.approx(sum(by_hand) / 3, rel=1e-3)
     same = network()
-    train(same, data, War(**FAST, regulariser=regulariser, fixed=6.0), epochs=2, batch_size=6, learning_rate=0.05)
+    train(
+        same,
+        data,
+        War(**FAST, regulariser=regulariser, fixed=6.0),
+        epochs=2,
+        batch_size=6,
+        learning_rate=0.05,
+    )
     other = network()
-    assert measure_zeta(other, data, recipe, epochs=2, batch_size=6, learning_rate=0.05) == pytest.approx(zeta)
+    assert measure_zeta(
+        other, data, recipe, epochs=2, batch_size=6, learning_rate=0.05
+    ) == pytest.approx(zeta)
     assert torch.equal(weights_of(same), weights_of(other)), "the thin network is trained in place"
 
 
@@ -372,9 +435,14 @@ def test_the_log_rule_comes_back_to_the_lambda_at_which_zeta_was_measured(seed):
         pytest.skip("ART_EXT_DATA names no folder with MNIST")
     images, test = load_data("mnist", split="train").first(6000), load_data("mnist").first(1000)
     settings = {
-        "epochs": 8, "optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.0,
-        "schedule": "piecewise", "eps_warmup_epochs": 1.0, "seed": seed,
-    }  # fmt: skip
+        "epochs": 8,
+        "optimizer": "adam",
+        "learning_rate": 4e-3,
+        "weight_decay": 0.0,
+        "schedule": "piecewise",
+        "eps_warmup_epochs": 1.0,
+        "seed": seed,
+    }
 
     def thin():
         with torch.random.fork_rng():

@@ -1,4 +1,6 @@
-"""One module per method, or per family of one engine; each exposes functions of a model, samples and labels."""
+"""One module per method, or per family of one engine; each exposes functions of a model, samples
+and labels.
+"""
 
 from art_ext.core.attacks.auto_pgd import auto_pgd
 from art_ext.core.attacks.cw import cw
@@ -9,7 +11,15 @@ from art_ext.core.attacks.hmcam import hmcam
 from art_ext.core.attacks.i_fgm import i_fgm
 from art_ext.core.attacks.nes import nes
 from art_ext.core.attacks.rays import rays
-from art_ext.core.attacks.sign_gradient import ai_fgsm, fgsm, i_fgsm, m_pgd, mi_fgsm, pgd, sign_gradient
+from art_ext.core.attacks.sign_gradient import (
+    ai_fgsm,
+    fgsm,
+    i_fgsm,
+    m_pgd,
+    mi_fgsm,
+    pgd,
+    sign_gradient,
+)
 from art_ext.core.attacks.zoo import zoo
 
 __all__ = [

@@ -1,4 +1,6 @@
-"""The moves of ZOO: where each sample stands, which coordinates it probes, and the step along them."""
+"""The moves of ZOO: where each sample stands, which coordinates it probes, and the step along
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Schedule:
 
     Attributes:
         sides: of the small images; empty for the input's own space.
-        starts: the iteration at which each begins; None: the next one begins where the loss stands still.
+        starts: the iteration at which each begins; None: the next one begins where the loss stands
+            still.
     """
 
     sides: tuple[int, ...] = ()
@@ -50,7 +53,9 @@ class Schedule:
             for start in starts:
                 check_count("resize", start, least=0)
             if not starts or starts[0] != 0 or list(starts) != sorted(starts):
-                raise ValueError(f"resize must map ascending iterations from 0 on to sides, got {resize!r}")
+                raise ValueError(
+                    f"resize must map ascending iterations from 0 on to sides, got {resize!r}"
+                )
         elif isinstance(resize, Sequence) and not isinstance(resize, str):
             sides = tuple(resize)
         else:
@@ -58,13 +63,17 @@ class Schedule:
         if not sides:
             raise ValueError(f"resize must name at least one side, got {resize!r}")
         if len(shape) != 3:
-            raise ValueError(f"resize needs images (channels, height, width), got samples of shape {tuple(shape)}")
+            raise ValueError(
+                "resize needs images (channels, height, width), got samples of shape"
+                f" {tuple(shape)}"
+            )
         for side in sides:
             check_count("resize", side)
         known = tuple(int(side) for side in sides)  # type: ignore[call-overload]  # integers, as just checked
         if list(known) != sorted(set(known)) or known[-1] > min(shape[1:]):
             raise ValueError(
-                f"resize must hold ascending sides of at most the image's {min(shape[1:])}, got {resize!r}"
+                f"resize must hold ascending sides of at most the image's {min(shape[1:])}, got"
+                f" {resize!r}"
             )
         return Schedule(known, starts)
 
@@ -103,15 +112,27 @@ class Descent:
         importance: bool | int,
         reset_adam: bool,
     ) -> None:
-        self.run, self.schedule, self.solver, self.step_size, self.h = run, schedule, solver, step_size, h
+        self.run, self.schedule, self.solver, self.step_size, self.h = (
+            run,
+            schedule,
+            solver,
+            step_size,
+            h,
+        )
         self.importance, self.reset_adam = importance, reset_adam
         self.exact = geometry.exact_dtype(run.oracle.device)
         self.spaces = schedule.spaces(run.shape[1:], run.samples.shape[1], run.oracle.device)
         self.tanh = TanhSpace(run.low, run.high) if use_tanh else None
-        self.allowed = [None if run.free is None else space.transposed(run.free) > 0 for space in self.spaces]
+        self.allowed = [
+            None if run.free is None else space.transposed(run.free) > 0 for space in self.spaces
+        ]
         self.draws = [min(coordinates, space.size) for space in self.spaces]
         counts = [
-            torch.full_like(run.index, draws) if free is None else free.sum(1).clamp(max=draws).expand(len(run.index))
+            (
+                torch.full_like(run.index, draws)
+                if free is None
+                else free.sum(1).clamp(max=draws).expand(len(run.index))
+            )
             for draws, free in zip(self.draws, self.allowed, strict=True)
         ]
         self.probes = 2 * torch.stack(counts, dim=1)  # (R, levels)
@@ -140,7 +161,9 @@ class Descent:
         return (run.confidence - run.margins(outputs, owner, self.exact)).clamp(min=0)
 
     def distortion(self) -> Tensor:
-        """(R,) ``||D(y)||_2^2``, or the squared distance of the images under the change of variable."""
+        """(R,) ``||D(y)||_2^2``, or the squared distance of the images under the change of
+        variable.
+        """
         if self.tanh is not None:
             moved = self.images - self.run.x
         else:
@@ -151,11 +174,23 @@ class Descent:
         """Keep the samples at these positions; None keeps all."""
         if stay is None:
             return
-        for name in ("probes", "anchor", "noise", "first", "second", "count", "level", "round", "settled"):
+        for name in (
+            "probes",
+            "anchor",
+            "noise",
+            "first",
+            "second",
+            "count",
+            "level",
+            "round",
+            "settled",
+        ):
             setattr(self, name, getattr(self, name)[stay])
         self.place, self.images = self.place[stay], self.images[stay]
         self.share = None if self.share is None else self.share[stay]
-        self.allowed = [free if free is None or len(free) == 1 else free[stay] for free in self.allowed]
+        self.allowed = [
+            free if free is None or len(free) == 1 else free[stay] for free in self.allowed
+        ]
 
     def restart(self, begun: Tensor) -> None:
         """Put the samples marked in begun (R,) back to their inputs."""
@@ -168,7 +203,9 @@ class Descent:
         self.share = None if self.share is None else self.share.masked_fill(back, 1.0)
 
     def advance(self, search: ConstantSearch, going: Tensor, hinge: Tensor, stuck: Tensor) -> None:
-        """One iteration for the samples marked in going (R,), whose iterates have this hinge (R,)."""
+        """One iteration for the samples marked in going (R,), whose iterates have this hinge
+        (R,).
+        """
         self._forget(going & (hinge == 0))
         for level, space in enumerate(self.spaces):
             members = going if len(self.spaces) == 1 else going & (self.level == level)
@@ -191,13 +228,17 @@ class Descent:
             for name in ("first", "second", "count"):
                 setattr(self, name, getattr(self, name).masked_fill(new, 0.0))
 
-    def _move(self, rows: Tensor, level: int, space: Coordinates, const: Tensor, hinge: Tensor) -> None:
+    def _move(
+        self, rows: Tensor, level: int, space: Coordinates, const: Tensor, hinge: Tensor
+    ) -> None:
         """Probe and move coordinates of the samples at these positions (r,)."""
         drawn, allowed = self._draw(rows, level, space)
         above, below = self._probe(rows, space, drawn, allowed)
         weight = const.unsqueeze(1)
         # a direction whose probes say nothing must not spoil the moments for good
-        slope = torch.nan_to_num(weight * (above - below) / (2 * self.h), nan=0.0, posinf=0.0, neginf=0.0)
+        slope = torch.nan_to_num(
+            weight * (above - below) / (2 * self.h), nan=0.0, posinf=0.0, neginf=0.0
+        )
         slope = slope + self._distortion_slope(rows, space).gather(1, drawn)
         at = (rows.unsqueeze(1), drawn)
         if self.solver == "adam":
@@ -206,13 +247,18 @@ class Descent:
             second = weight * (above - 2 * hinge.unsqueeze(1) + below) / self.h**2
             curvature = torch.nan_to_num(second, nan=0.0, posinf=0.0, neginf=0.0)
             curvature = curvature + self._distortion_curvature(rows, space).gather(1, drawn)
-            step = -slope / torch.where(curvature > 0, curvature.clamp(min=LEAST_CURVATURE), 1.0) * self.step_size
+            step = (
+                -slope
+                / torch.where(curvature > 0, curvature.clamp(min=LEAST_CURVATURE), 1.0)
+                * self.step_size
+            )
             if self.solver == "adam-newton":
                 step = torch.where(curvature > 0, step, self._adam(at, slope))
         self.noise[at] += step.to(torch.float32)
 
     def _draw(self, rows: Tensor, level: int, space: Coordinates) -> tuple[Tensor, Tensor]:
-        """(r, B) distinct coordinates for each sample, from its own stream, and which of them it may change.
+        """(r, B) distinct coordinates for each sample, from its own stream, and which of them it
+        may change.
 
         Of keys ``-log(1 - u) / p`` the smallest B are draws without replacement in proportion to p.
         """
@@ -229,8 +275,12 @@ class Descent:
         smallest = key.topk(self.draws[level], dim=1, largest=False, sorted=False)
         return smallest.indices, smallest.values.isfinite()
 
-    def _probe(self, rows: Tensor, space: Coordinates, drawn: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """(r, B) the hinge above and below each coordinate, built as they are asked; 0 where it may not change."""
+    def _probe(
+        self, rows: Tensor, space: Coordinates, drawn: Tensor, allowed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(r, B) the hinge above and below each coordinate, built as they are asked; 0 where it
+        may not change.
+        """
         run = self.run
         row, column = allowed.nonzero().unbind(1)
         pairs = len(row)
@@ -242,7 +292,9 @@ class Descent:
             probes = space.add_(self.place[owner], drawn[row[pair], column[pair]], amount)
             probes = self._image(probes, owner, probe=True)
             index = run.index[owner]
-            answers.append(self.hinge(run.oracle.scores(probes.view(-1, *run.shape[1:]), index), index))
+            answers.append(
+                self.hinge(run.oracle.scores(probes.view(-1, *run.shape[1:]), index), index)
+            )
         found = torch.zeros(2, *drawn.shape, dtype=self.exact, device=drawn.device)
         found[:, row, column] = torch.cat(answers).view(2, pairs)
         return found[0], found[1]
@@ -271,21 +323,28 @@ class Descent:
         first = BETA1 * self.first[at].to(slope.dtype) + (1 - BETA1) * slope
         second = BETA2 * self.second[at].to(slope.dtype) + (1 - BETA2) * slope.square()
         t = self.count[at].to(slope.dtype) + 1
-        self.first[at], self.second[at], self.count[at] = (one.to(torch.float32) for one in (first, second, t))
+        self.first[at], self.second[at], self.count[at] = (
+            one.to(torch.float32) for one in (first, second, t)
+        )
         return adam_step(first, second, t, self.step_size)
 
     # ---- the spaces
 
     def _image(self, place: Tensor, rows: Tensor, probe: bool = False) -> Tensor:
-        """The inputs (r, D) that points of the unbounded space stand for, of the samples at positions rows (r,)."""
+        """The inputs (r, D) that points of the unbounded space stand for, of the samples at
+        positions rows (r,).
+        """
         run = self.run
         if self.tanh is not None:
             place = self.tanh.image(place)
         elif not probe or self.schedule.sides:
-            place = run.clip(place)  # probes of single pixels stay symmetric: they may leave the box by h
+            # probes of single pixels stay symmetric: they may leave the box by h
+            place = run.clip(place)
         if run.free is None:
             return place
-        return torch.where((run.free if len(run.free) == 1 else run.free[rows]) != 0, place, run.x[rows])
+        return torch.where(
+            (run.free if len(run.free) == 1 else run.free[rows]) != 0, place, run.x[rows]
+        )
 
     def _place(self) -> None:
         """Bring ``place`` and ``images`` up to date with the noise."""
@@ -300,13 +359,21 @@ class Descent:
             for level, space in enumerate(self.spaces):
                 members = (self.level == level).nonzero().squeeze(1)
                 if len(members):
-                    self.place[members] = self.anchor[members] + space.scale_up(self.noise[members, : space.size])
+                    self.place[members] = self.anchor[members] + space.scale_up(
+                        self.noise[members, : space.size]
+                    )
         self.images = self._image(self.place, torch.arange(len(run.index), device=run.index.device))
 
     def _grow(self, iteration: Tensor, going: Tensor, stuck: Tensor) -> None:
-        """Enlarge the space of the samples for which it is time, and renew the shares of the draws."""
+        """Enlarge the space of the samples for which it is time, and renew the shares of the
+        draws.
+        """
         for level in reversed(range(len(self.spaces) - 1)):
-            due = stuck if self.schedule.starts is None else iteration == self.schedule.starts[level + 1]
+            due = (
+                stuck
+                if self.schedule.starts is None
+                else iteration == self.schedule.starts[level + 1]
+            )
             rows = (going & due & (self.level == level)).nonzero().squeeze(1)
             if len(rows):
                 self._enlarge(rows, level)
@@ -315,7 +382,9 @@ class Descent:
                 due = going & (self.level == level) & (iteration % self.importance == 0)
                 rows = due.nonzero().squeeze(1)
                 if len(rows) and isinstance(space, ScaledImage):
-                    self.share[rows, : space.size] = space.importance(self.noise[rows, : space.size], space)
+                    self.share[rows, : space.size] = space.importance(
+                        self.noise[rows, : space.size], space
+                    )
 
     def _enlarge(self, rows: Tensor, level: int) -> None:
         """Carry the noise of samples (r,) over to the next space; Adam begins anew."""

@@ -46,25 +46,30 @@ def cw(
 ) -> AttackResult:
     """Find the adversarial of least L2 distortion, in a space without a box.
 
-    Solves ``min_w c f(x') + ||x' - x||_2^2`` with ``x' = (1 + tanh w) / 2``, stretched to the box, and the f of
-    ``ead``, by Adam, with a search over c per sample. The comparator of ``ead``, whose ``beta=0`` minimises the same
-    objective. With ``beta > 0`` the objective is that of ``ead``, ``beta ||x' - x||_1`` included, and so is the rule
-    that chooses x_adv: the change of variable (COV) of the thesis' Table 5, which finds no sparse perturbations.
+    Solves ``min_w c f(x') + ||x' - x||_2^2`` with ``x' = (1 + tanh w) / 2``, stretched to the box,
+    and the f of ``ead``, by Adam, with a search over c per sample. The comparator of ``ead``, whose
+    ``beta=0`` minimises the same objective. With ``beta > 0`` the objective is that of ``ead``,
+    ``beta ||x' - x||_1`` included, and so is the rule that chooses x_adv: the change of variable
+    (COV) of the thesis' Table 5, which finds no sparse perturbations.
 
-    Where a value of x lies on the edge of the box, w starts at ``atanh(.9999995)`` = 7.6, where the slope of tanh is
-    1e-6: give such images, MNIST among them, several hundred iterations.
+    Where a value of x lies on the edge of the box, w starts at ``atanh(.9999995)`` = 7.6, where the
+    slope of tanh is 1e-6: give such images, MNIST among them, several hundred iterations.
 
-    Where we leave the authors' program: the distortion is measured to x itself, not to its image under tanh, which
-    differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
+    Where we leave the authors' program: the distortion is measured to x itself, not to its image
+    under tanh, which differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
 
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x; None counts any.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
         beta: weight of an L1 term, >= 0; 0 is the attack of Carlini and Wagner.
-        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a success must have.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
         step_size: of Adam.
         max_iter: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
@@ -75,12 +80,13 @@ def cw(
         **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
 
     Returns:
-        An ``AttackResult``. A query is one row forward: the clean check and one for each iteration, whose forward
+        An ``AttackResult``. A query is one row forward: the clean check and one for each iteration,
+            whose forward
         checks the iterate and serves its gradient. ``trace`` is as in ``ead``.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or a model without gradients.
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without gradients.
         TypeError: if x is not a floating point tensor.
 
     References:
@@ -90,14 +96,23 @@ def cw(
     check_positive("step_size", step_size)
     ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
     run = NearestRun(
-        model, x, y, eps=eps, norm=norm, confidence=confidence,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        confidence=confidence,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     with run.oracle:
         run.open(run.hinge, differentiate=False)
         search = ConstantSearch(
-            run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
-        )  # fmt: skip
+            run,
+            max_iter=max_iter,
+            search_steps=search_steps,
+            initial_const=initial_const,
+            abort_early=abort_early,
+        )
         path = _Adam(run, search, step_size, beta)
         while len(run.index):
             met, hinge, slope = run.look(path.x, run.hinge, differentiate=True)
@@ -120,16 +135,24 @@ class _Adam:
         x: (R, D) the iterates.
     """
 
-    def __init__(self, run: NearestRun, search: ConstantSearch, step_size: float, beta: float) -> None:
+    def __init__(
+        self, run: NearestRun, search: ConstantSearch, step_size: float, beta: float
+    ) -> None:
         self.run, self.search, self.step_size, self.beta = run, search, step_size, beta
         self.space = TanhSpace(run.low, run.high)
         self.anchor = self.space.inverse(run.x)
-        self.w, self.first, self.second = self.anchor, torch.zeros_like(run.x), torch.zeros_like(run.x)
+        self.w, self.first, self.second = (
+            self.anchor,
+            torch.zeros_like(run.x),
+            torch.zeros_like(run.x),
+        )
         self.x = self._image()
 
     def _image(self) -> Tensor:
         image = self.space.image(self.w)
-        return image if self.run.free is None else torch.where(self.run.free != 0, image, self.run.x)
+        return (
+            image if self.run.free is None else torch.where(self.run.free != 0, image, self.run.x)
+        )
 
     def distortion(self) -> Tensor:
         """(R,) ``||x' - x||_2^2 + beta ||x' - x||_1`` of the iterates."""
@@ -138,11 +161,14 @@ class _Adam:
         return squared + self.beta * row_norms(offset, "l1") if self.beta else squared
 
     def advance(self, slope: Tensor | None) -> None:
-        """One step of Adam from the gradient (R, D) of the hinge at x; ``search`` has counted its iteration."""
+        """One step of Adam from the gradient (R, D) of the hinge at x; ``search`` has counted
+        its iteration.
+        """
         if slope is None:
             raise RuntimeError("the gradient was not asked for")
         gradient = slope * self.search.weight + 2 * (self.x - self.run.x)
-        if self.beta:  # the sign of x' - x, and 0 at the start, where rounding would make it a random one
+        # the sign of x' - x, and 0 at the start, where rounding would make it a random one
+        if self.beta:
             gradient = gradient + self.beta * (self.w - self.anchor).sign()
         gradient = gradient * self.space.slope(self.w)
         self.first = torch.lerp(gradient, self.first, BETA1)
@@ -162,5 +188,8 @@ class _Adam:
         if bool(begun.any()):
             back = begun.unsqueeze(1)
             self.w = torch.where(back, self.anchor, self.w)
-            self.first, self.second = self.first.masked_fill(back, 0.0), self.second.masked_fill(back, 0.0)
+            self.first, self.second = (
+                self.first.masked_fill(back, 0.0),
+                self.second.masked_fill(back, 0.0),
+            )
             self.x = self._image()

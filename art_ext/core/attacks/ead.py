@@ -51,63 +51,73 @@ def ead(
     """Find the adversarial of least elastic-net distortion.
 
     Solves ``min_x' c f(x') + beta ||x' - x||_1 + ||x' - x||_2^2 s.t. x' in the box`` (16) with
-    ``f = max(max_{j != t} z_j - z_t, -kappa)`` (9), or ``max(z_y - max_{j != y} z_j, -kappa)`` untargeted, by
-    Algorithm 4: ``x_{k+1} = S_beta(y_k - alpha_k grad g(y_k))``, ``y_{k+1} = x_{k+1} + zeta_k (x_{k+1} - x_k)``, g
-    being the objective without its L1 term, S_beta the projected shrinkage (18), ``alpha_k = alpha_0 sqrt(1 - k/I)``.
-    c is searched per sample, each time from x itself. With ``beta=0`` it is projected accelerated descent on the
-    objective of C&W.
+    ``f = max(max_{j != t} z_j - z_t, -kappa)`` (9), or ``max(z_y - max_{j != y} z_j, -kappa)``
+    untargeted, by Algorithm 4: ``x_{k+1} = S_beta(y_k - alpha_k grad g(y_k))``, ``y_{k+1} = x_{k+1}
+    + zeta_k (x_{k+1} - x_k)``, g being the objective without its L1 term, S_beta the projected
+    shrinkage (18), ``alpha_k = alpha_0 sqrt(1 - k/I)``. c is searched per sample, each time from x
+    itself. With ``beta=0`` it is projected accelerated descent on the objective of C&W.
 
-    Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"``
-    takes the paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so that the L1 weight
-    that a step applies is ``beta / alpha_k``; published numbers depend on both. Where we leave that program: an
-    optimisation is given up per sample, not per batch, and by default not once it has met the goal (its last
-    iterations shrink the perturbation most, while the loss hardly falls); and a failure returns the input, not a
-    grey image.
+    Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``
+    (``momentum="print"`` takes the paper's ``k/(k+3)``), and the threshold is beta itself, not
+    ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published
+    numbers depend on both. Where we leave that program: an optimisation is given up per sample, not
+    per batch, and by default not once it has met the goal (its last iterations shrink the
+    perturbation most, while the loss hardly falls); and a failure returns the input, not a grey
+    image.
 
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x; None counts any.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
         beta: weight of the L1 term, >= 0.
-        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a success must have.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
         step_size: alpha_0.
         max_iter: I, iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
-        decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2`` (``"EN"``), of least L1
-            (``"L1"``) or of least L2 (``"L2"``) distortion.
-        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``; ``"print"``, ``k/(k+3)``, which starts
-            without momentum.
-        abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations, stands still: True,
-            unless it has met the goal by then; ``"always"``, as the authors' program; False, never.
-        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each sample. ``"best"``: the
-            wrong class of the smallest value by the attack's own rule, here ``decision_rule``. ``"worst"``: the one of
-            the largest. ``"all"``: the best case, with the examples of all K - 1 wrong classes in ``samples``
-            (K - 1, N, *S), their classes in ``trace["target"]`` and ``trace["success"]``, each (K - 1, N);
-            ``art_ext.core.metrics.case_distortions`` reads them. All but ``"average"`` attack all wrong classes side by
-            side.
-        max_queries: most forward rows per sample, the clean check included (in the best and worst case shared evenly
-            among the classes); None for no limit. What is found by then is reported.
+        decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2``
+            (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.
+        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``; ``"print"``,
+            ``k/(k+3)``, which starts without momentum.
+        abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations,
+            stands still: True, unless it has met the goal by then; ``"always"``, as the authors'
+            program; False, never.
+        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each
+            sample. ``"best"``: the wrong class of the smallest value by the attack's own rule, here
+            ``decision_rule``. ``"worst"``: the one of the largest. ``"all"``: the best case, with
+            the examples of all K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in
+            ``trace["target"]`` and ``trace["success"]``, each (K - 1, N);
+            ``art_ext.core.metrics.case_distortions`` reads them. All but ``"average"`` attack all
+            wrong classes side by side.
+        max_queries: most forward rows per sample, the clean check included (in the best and worst
+            case shared evenly among the classes); None for no limit. What is found by then is
+            reported.
         **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
 
     Returns:
-        An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its distance. ``x_nearest``
-        and ``nearest_distance`` are the nearest in ``norm`` of all that were seen (with ``targets`` of several classes,
-        of all of these). A query is one row forward: the clean check and, per iteration, the check of
-        x_k and the forward of the gradient at y_k; the first gradient of each optimisation is that of the clean
-        check, and ``gradients`` counts it once. ``trace["const"]`` and ``trace["value"]`` (search_steps, N) hold each c
-        and the best value of the rule so far.
+        An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its
+        distance. ``x_nearest`` and ``nearest_distance`` are the nearest in ``norm`` of all that
+        were seen (with ``targets`` of several classes, of all of these). A query is one row
+        forward: the clean check and, per iteration, the check of x_k and the forward of the
+        gradient at y_k; the first gradient of each optimisation is that of the clean check, and
+        ``gradients`` counts it once. ``trace["const"]`` and ``trace["value"]`` (search_steps, N)
+        hold each c and the best value of the rule so far.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or a model without gradients.
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without gradients.
         TypeError: if x is not a floating point tensor.
 
     References:
-        Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via adversarial examples",
-        AAAI 2018. Sharma, master's thesis, 2018, chapter 4 (the equation and algorithm numbers).
+        Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via
+        adversarial examples", AAAI 2018. Sharma, master's thesis, 2018, chapter 4 (the equation and
+        algorithm numbers).
     """
     check_not_negative("beta", beta)
     check_positive("step_size", step_size)
@@ -115,14 +125,23 @@ def ead(
     check_choice("momentum", momentum, tuple(MOMENTA))
     ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
     run = NearestRun(
-        model, x, y, eps=eps, norm=norm, confidence=confidence,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        confidence=confidence,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     with run.oracle:
         slope = run.open(run.hinge, differentiate=max_queries != 1)
         search = ConstantSearch(
-            run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
-        )  # fmt: skip
+            run,
+            max_iter=max_iter,
+            search_steps=search_steps,
+            initial_const=initial_const,
+            abort_early=abort_early,
+        )
         path = _Fista(run, search, slope, beta, step_size, MOMENTA[momentum])
         while len(run.index):
             path.advance()
@@ -160,7 +179,8 @@ class _Fista:
         self.momentum = momentum
         self.run, self.search, self.beta, self.step_size = run, search, beta, step_size
         self.x = self.ahead = run.x
-        self.first_slope = torch.zeros_like(run.x) if slope is None else slope  # of the hinge, at the clean input
+        # of the hinge, at the clean input
+        self.first_slope = torch.zeros_like(run.x) if slope is None else slope
         self.begun = torch.ones_like(search.hit)
 
     def restart(self, begun: Tensor) -> None:
@@ -174,14 +194,20 @@ class _Fista:
     def select(self, stay: Tensor | None) -> None:
         """Keep the samples at these positions; None keeps all."""
         if stay is not None:
-            self.x, self.ahead, self.first_slope = self.x[stay], self.ahead[stay], self.first_slope[stay]
+            self.x, self.ahead, self.first_slope = (
+                self.x[stay],
+                self.ahead[stay],
+                self.first_slope[stay],
+            )
 
     def advance(self) -> None:
         """One iteration: x_{k+1} and y_{k+1}."""
         k = self.search.iteration.unsqueeze(1).to(torch.float32)
         rate = self.step_size * (1 - k / self.search.max_iter).sqrt()
         # y - alpha (c grad f + 2 (y - x_0)), as an offset from x_0
-        offset = (self.ahead - self.run.x) * (1 - 2 * rate) - self._slope() * (rate * self.search.weight)
+        offset = (self.ahead - self.run.x) * (1 - 2 * rate) - self._slope() * (
+            rate * self.search.weight
+        )
         new = self.run.clip(self.run.x + functional.softshrink(offset, self.beta))
         above, below = self.momentum
         self.ahead = new + (k + above) / (k + below) * (new - self.x)
@@ -194,4 +220,6 @@ class _Fista:
             return self.first_slope
         if len(going) == len(self.begun):
             return self.run.slope(self.ahead, self.run.hinge, going)
-        return self.first_slope.index_copy(0, going, self.run.slope(self.ahead[going], self.run.hinge, going))
+        return self.first_slope.index_copy(
+            0, going, self.run.slope(self.ahead[going], self.run.hinge, going)
+        )

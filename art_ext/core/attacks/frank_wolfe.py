@@ -40,62 +40,77 @@ def frank_wolfe(
     stop_on_success: bool = True,
     **options: Unpack[SharedKeywords],
 ) -> AttackResult:
-    """Minimise the attack's loss over the ball by convex steps towards the vertices that a linear oracle names.
+    """Minimise the attack's loss over the ball by convex steps towards the vertices that a linear
+    oracle names.
 
-    Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1), f being minus the loss that ``loss=`` names: the
-    cross-entropy of the target, or minus that of the label to leave. Algorithm 1 with momentum:
-    ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``, ``v_t = argmin_v <v, m_t>``, ``x_{t+1} = x_t + gamma (v_t - x_t)``.
-    Nothing is projected: the iterates are convex combinations of points of the ball, and their distance to x_ori is at
-    most ``eps (1 - (1 - gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
+    Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1), f being minus the loss that ``loss=``
+    names: the cross-entropy of the target, or minus that of the label to leave. Algorithm 1 with
+    momentum: ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``, ``v_t = argmin_v <v, m_t>``,
+    ``x_{t+1} = x_t + gamma (v_t - x_t)``. Nothing is projected: the iterates are convex
+    combinations of points of the ball, and their distance to x_ori is at most ``eps (1 - (1 -
+    gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
 
-    Where we leave the authors' program: its untargeted step runs away from the vertex, only to be projected back; ours
-    is the convex step of the paper in both modes. Its L1 step is no linear minimisation; ours moves the one coordinate
-    of largest slope.
+    Where we leave the authors' program: its untargeted step runs away from the vertex, only to be
+    projected back; ours is the convex step of the paper in both modes. Its L1 step is no linear
+    minimisation; ours moves the one coordinate of largest slope.
 
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
         eps: radius of the ball in the units of x (8/255, never 8).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         step_size: gamma, the share of the way to the vertex, in (0, 1].
         momentum: beta in [0, 1).
         max_iter: most steps T.
-        schedule: ``"constant"``, as the authors' white-box program; ``"inverse_sqrt"``, the constant ``gamma/sqrt(T)``
-            of Theorem 2.4.4; ``"plateau"``, as their black-box program: gamma until f falls by less than 0.1 % over
-            five iterates, then ``gamma/sqrt(3)``, ``gamma/sqrt(4)`` and so on.
-        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected average), or
-            ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the first direction for long.
-        box: ``"clip"`` clips each step to the box, as the authors do; ``"vertex"`` takes the vertex of the intersection
-            of ball and box, so that the gap in the trace is that of the problem solved. In L1 take ``"vertex"``: the
-            ball's own vertices lie far outside the box, and clipping leaves little of them.
-        x_init: (N, *S) x_0, in the box and within eps of x, checked for one query each; masked coordinates take x's
-            values. None starts at x.
+        schedule: ``"constant"``, as the authors' white-box program; ``"inverse_sqrt"``, the
+            constant ``gamma/sqrt(T)`` of Theorem 2.4.4; ``"plateau"``, as their black-box program:
+            gamma until f falls by less than 0.1 % over five iterates, then ``gamma/sqrt(3)``,
+            ``gamma/sqrt(4)`` and so on.
+        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+            average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+            first direction for long.
+        box: ``"clip"`` clips each step to the box, as the authors do; ``"vertex"`` takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
+            clipping leaves little of them.
+        x_init: (N, *S) x_0, in the box and within eps of x, checked for one query each; masked
+            coordinates take x's values. None starts at x.
         max_queries: most forward rows per sample, the clean check included; None for no limit.
         stop_on_success: a sample leaves at its first success.
         **options: the keywords of ``art_ext.core.ball.Options``.
 
     Returns:
-        An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate, which is at the
-        same time the forward of the next gradient; with ``x_init`` one more for its check. ``gradients`` counts the
-        iterations, 0 for rows wrong from the start. ``trace["gap"]`` and ``trace["loss"]`` (T, N) hold the
-        Frank-Wolfe gap ``max_v <v - x_t, -grad f(x_t)>`` and f at each x_t from which a step was taken.
+        An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate,
+            which is at the
+        same time the forward of the next gradient; with ``x_init`` one more for its check.
+        ``gradients`` counts the iterations, 0 for rows wrong from the start. ``trace["gap"]`` and
+        ``trace["loss"]`` (T, N) hold the Frank-Wolfe gap ``max_v <v - x_t, -grad f(x_t)>`` and f at
+        each x_t from which a step was taken.
 
     Raises:
-        ValueError: for arguments that make no sense, x or x_init outside the box, x_init outside the ball, NaN in x or
-            in the clean outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: for arguments that make no sense, x or x_init outside the box, x_init outside
+            the ball, NaN in x or in the clean outputs, labels beyond the model's width, or a model
+            without gradients.
         TypeError: if x is not a floating point tensor.
 
     References:
-        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks", AAAI 2020.
-        Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and algorithm numbers).
+        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
+        attacks", AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and
+        algorithm numbers).
     """
     check_count("max_iter", max_iter)
     check_step(step_size, momentum, schedule, momentum_init, box)
     run = BallRun(
-        model, x, y, eps=eps, norm=norm,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     run.trace(max_iter, "gap", "loss")
     start = None if x_init is None else _start(run, x_init)
     steps = min(max_iter, run.remaining - (1 if start is None else 2))
@@ -106,9 +121,15 @@ def frank_wolfe(
         else:
             look, rows = _begin_at(run, start, further=steps > 0)
         method = ConditionalGradient(
-            run, step_size=step_size, momentum=momentum, schedule=schedule, momentum_init=momentum_init, box=box,
-            steps=max_iter, start=rows,
-        )  # fmt: skip
+            run,
+            step_size=step_size,
+            momentum=momentum,
+            schedule=schedule,
+            momentum_init=momentum_init,
+            box=box,
+            steps=max_iter,
+            start=rows,
+        )
         for step in range(steps):
             if not len(run.index):
                 break
@@ -116,7 +137,9 @@ def frank_wolfe(
             run.record("gap", step, method.gap(slope))
             run.record("loss", step, losses)
             further = step + 1 < steps
-            look, stay = run.drop(run.look(method.step(slope, losses), differentiate=further), last=not further)
+            look, stay = run.drop(
+                run.look(method.step(slope, losses), differentiate=further), last=not further
+            )
             method.select(stay)
     return run.result()
 
@@ -135,14 +158,15 @@ def _start(run: BallRun, x_init: Tensor) -> Tensor:
     if bool(outside.any()):
         first = int(outside.nonzero()[0])
         raise ValueError(
-            f"x_init must lie within eps={run.eps:g} of x in {run.norm}, got {float(length[first]):g} in sample "
-            f"{first}: project it first"
+            f"x_init must lie within eps={run.eps:g} of x in {run.norm}, got"
+            f" {float(length[first]):g} in sample {first}: project it first"
         )
     return run.feasible(rows)
 
 
 def _begin_at(run: BallRun, start: Tensor, *, further: bool) -> tuple[Look, Tensor]:
-    """The look at the starting points (N, D) of the samples that are not adversarial already, and these points.
+    """The look at the starting points (N, D) of the samples that are not adversarial already, and
+    these points.
 
     Args:
         run: the samples; this makes their clean check.

@@ -43,54 +43,65 @@ def frank_wolfe_black_box(
     """Frank-Wolfe steps along gradients that symmetric differences of the scores estimate.
 
     Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1) by Algorithm 2: ``frank_wolfe`` with
-    ``q_t = 1 / (2 delta b) sum_i (f(x_t + delta u_i) - f(x_t - delta u_i)) u_i`` (Algorithm 3) for the gradient.
-    All samples run side by side, each with directions of its own.
+    ``q_t = 1 / (2 delta b) sum_i (f(x_t + delta u_i) - f(x_t - delta u_i)) u_i`` (Algorithm 3) for
+    the gradient. All samples run side by side, each with directions of its own.
 
-    Where we leave the authors' program: the check of each iterate is charged (they do not count it), and the sphere's
-    directions have length sqrt(D) as in that program, where the paper prints 1. As there, probes may leave the box by
-    a few delta, unless they are clipped.
+    Where we leave the authors' program: the check of each iterate is charged (they do not count
+    it), and the sphere's directions have length sqrt(D) as in that program, where the paper prints
+    1. As there, probes may leave the box by a few delta, unless they are clipped.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+            inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
         eps: radius of the ball in the units of x (8/255, never 8).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_size: gamma in (0, 1]. The default pair (.5, .97) is ours; the paper's table is met by (.3, .99).
+        step_size: gamma in (0, 1]. The default pair (.5, .97) is ours; the paper's table is met by
+            (.3, .99).
         momentum: beta in [0, 1).
         num_directions: b; an iteration costs 2 b queries and one for its check.
         delta: length of a probe per unit of u, in the units of x.
         sensing: ``"gaussian"`` or ``"sphere"``.
         clip_probes: clip the probes to the box, for a model that takes nothing else.
-        schedule: as in ``frank_wolfe``; ``"plateau"`` is the authors' (for untargeted attacks they watch the loss that
-            should rise, and slow down when things go well; we watch f). ``"inverse_sqrt"`` takes the T that the budget
-            allows.
+        schedule: as in ``frank_wolfe``; ``"plateau"`` is the authors' (for untargeted attacks they
+            watch the loss that should rise, and slow down when things go well; we watch f).
+            ``"inverse_sqrt"`` takes the T that the budget allows.
         momentum_init: as in ``frank_wolfe``.
         box: as in ``frank_wolfe``.
-        max_queries: most forward rows per sample. An iteration that does not fit into the rest is not begun.
+        max_queries: most forward rows per sample. An iteration that does not fit into the rest is
+            not begun.
         stop_on_success: a sample leaves at its first success.
         **options: the keywords of ``art_ext.core.ball.Options``.
 
     Returns:
-        An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``: the clean check, the probes and the
-        check of each iterate. ``trace["gap"]`` and ``trace["loss"]`` (T, N), T being the iterations that the budget
-        allows, hold the Frank-Wolfe gap of the estimated gradient and f at each x_t from which a step was taken.
+        An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``: the clean check,
+        the probes and the check of each iterate. ``trace["gap"]`` and ``trace["loss"]`` (T, N), T
+        being the iterations that the budget allows, hold the Frank-Wolfe gap of the estimated
+        gradient and f at each x_t from which a step was taken.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or a model without scores.
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without scores.
         TypeError: if x is not a floating point tensor.
 
     References:
-        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks", AAAI 2020.
-        Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and algorithm numbers).
+        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
+        attacks", AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and
+        algorithm numbers).
     """
     check_count("max_queries", max_queries)  # None would be a search without an end
     check_step(step_size, momentum, schedule, momentum_init, box)
     run = BallRun(
-        model, x, y, eps=eps, norm=norm, oracle=ScoreOracle,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        oracle=ScoreOracle,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     estimate = GradientEstimator(
         run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
     )
@@ -99,9 +110,14 @@ def frank_wolfe_black_box(
     with run.oracle:
         look = run.open(differentiate=False, last=steps == 0)
         method = ConditionalGradient(
-            run, step_size=step_size, momentum=momentum, schedule=schedule, momentum_init=momentum_init, box=box,
+            run,
+            step_size=step_size,
+            momentum=momentum,
+            schedule=schedule,
+            momentum_init=momentum_init,
+            box=box,
             steps=steps,
-        )  # fmt: skip
+        )
         for step in range(steps):
             if not len(run.index):
                 break
@@ -109,6 +125,8 @@ def frank_wolfe_black_box(
             slope, losses = -ascent, -look.losses  # of f, which is minimised
             run.record("gap", step, method.gap(slope))
             run.record("loss", step, losses)
-            look, stay = run.drop(run.look(method.step(slope, losses), differentiate=False), last=step + 1 == steps)
+            look, stay = run.drop(
+                run.look(method.step(slope, losses), differentiate=False), last=step + 1 == steps
+            )
             method.select(stay)
     return run.result()

@@ -1,4 +1,6 @@
-"""NES-PGD: projected sign steps along gradients estimated from scores, the baseline of the black-box attacks."""
+"""NES-PGD: projected sign steps along gradients estimated from scores, the baseline of the
+black-box attacks.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +43,20 @@ def nes(
     stop_on_success: bool = True,
     **options: Unpack[SharedKeywords],
 ) -> AttackResult:
-    """Projected ascent along the momentum of estimated gradients (NES-PGD, the score-based variant).
+    """Projected ascent along the momentum of estimated gradients (NES-PGD, the score-based
+    variant).
 
     Solves ``max_x J(x) s.t. ||x - x_ori||_p <= eps`` by ``m_t = mu m_{t-1} + (1 - mu) q(x_t)`` and
-    ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``, q being the same antithetic estimate as in ``frank_wolfe_black_box``. The
-    step size is halved when the probes' mean loss J is lower than four iterations before, down to a 200th. In L2 and
-    L1 the step is ``alpha m / ||m||_p``.
+    ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``, q being the same antithetic estimate as in
+    ``frank_wolfe_black_box``. The step size is halved when the probes' mean loss J is lower than
+    four iterations before, down to a 200th. In L2 and L1 the step is ``alpha m / ||m||_p``.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+            inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
         eps: radius of the ball in the units of x (8/255, never 8).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         step_size: alpha, in the units of x.
@@ -60,7 +65,8 @@ def nes(
         delta: length of a probe per unit of u, in the units of x.
         sensing: ``"gaussian"`` or ``"sphere"``.
         clip_probes: clip the probes to the box, for a model that takes nothing else.
-        max_queries: most forward rows per sample. An iteration that does not fit into the rest is not begun.
+        max_queries: most forward rows per sample. An iteration that does not fit into the rest is
+            not begun.
         stop_on_success: a sample leaves at its first success.
         **options: the keywords of ``art_ext.core.ball.Options``.
 
@@ -71,15 +77,21 @@ def nes(
         ValueError, TypeError: as ``frank_wolfe_black_box``.
 
     References:
-        Ilyas, Engstrom, Athalye, Lin, "Black-box adversarial attacks with limited queries and information", ICML 2018.
+        Ilyas, Engstrom, Athalye, Lin, "Black-box adversarial attacks with limited queries and
+        information", ICML 2018.
     """
     check_count("max_queries", max_queries)
     check_positive("step_size", step_size)
     check_share("momentum", momentum)
     run = BallRun(
-        model, x, y, eps=eps, norm=norm, oracle=ScoreOracle,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        oracle=ScoreOracle,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     estimate = GradientEstimator(
         run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
     )

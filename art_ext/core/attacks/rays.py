@@ -43,60 +43,76 @@ def rays(
     seed: int | None = None,
     pad_rows: int = 0,
 ) -> AttackResult:
-    """Find the sign direction along which the decision boundary is nearest, from predicted labels alone.
+    """Find the sign direction along which the decision boundary is nearest, from predicted labels
+    alone.
 
-    Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) != y}`` (3.3.4).
-    Blocks of signs are flipped, halving the blocks stage by stage (Algorithm 6), a flip is first tried at the best
-    radius so far (the fast check of Algorithm 5) and only then bisected. No random number is drawn.
+    Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) !=
+    y}`` (3.3.4). Blocks of signs are flipped, halving the blocks stage by stage (Algorithm 6), a
+    flip is first tried at the best radius so far (the fast check of Algorithm 5) and only then
+    bisected. No random number is drawn.
 
-    Where we leave the print: Algorithm 5 compares at the midpoint and keeps the adversarial end (its two branches are
-    printed the wrong way round), the last block of a stage is tried too, and below single coordinates the sweep starts
-    over until the budget is spent, as the authors' program does. Unlike that program a bisection never overruns the
-    budget, and a sample that never changes its label has ``nearest_distance`` inf.
+    Where we leave the print: Algorithm 5 compares at the midpoint and keeps the adversarial end
+        (its two branches are
+    printed the wrong way round), the last block of a stage is tried too, and below single
+    coordinates the sweep starts over until the budget is spent, as the authors' program does.
+    Unlike that program a bisection never overruns the budget, and a sample that never changes its
+    label has ``nearest_distance`` inf.
 
     Args:
-        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,); normalisation lives inside.
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,);
+            normalisation lives inside.
         x: (N, *S) floats of any shape inside the box: images, tabular rows, sequences.
         y: (N,) true classes; None takes the model's own answer to the clean check.
-        eps: radius of the ball in the units of x (8/255, never 8); None counts any adversarial as success.
-        max_queries: most forward rows charged to a sample, the clean check included. A bisection that the budget cuts
-            keeps its last verified end.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how distance and ball are measured. Directions are always sign vectors.
-        tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf width is tol/sqrt(D).
-        early_stop: a sample leaves once a direction's bisection ends inside the ball. False spends the whole budget on
-            the smallest radius, as the average decision boundary distance (ADBD) asks.
-        hierarchical: False flips single coordinates from the start (the naive search of Algorithm 4).
-        speculate: ask the questions that a sequential search may come to next in the same model call, where the batch
-            is too small to fill ``batch_size``. Results and ``queries`` do not change; rows in vain go to
-            ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a GPU only.
-        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's values. The search
-            starts from the signs of x_init - x.
-        targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since sign images hardly
-            ever hit a target.
-        mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and the blocks split
-            these.
+        eps: radius of the ball in the units of x (8/255, never 8); None counts any adversarial as
+            success.
+        max_queries: most forward rows charged to a sample, the clean check included. A bisection
+            that the budget cuts keeps its last verified end.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how distance and ball are measured. Directions are
+            always sign vectors.
+        tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf
+            width is tol/sqrt(D).
+        early_stop: a sample leaves once a direction's bisection ends inside the ball. False spends
+            the whole budget on the smallest radius, as the average decision boundary distance
+            (ADBD) asks.
+        hierarchical: False flips single coordinates from the start (the naive search of Algorithm
+            4).
+        speculate: ask the questions that a sequential search may come to next in the same model
+            call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
+            not change; rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
+            GPU only.
+        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's
+            values. The search starts from the signs of x_init - x.
+        targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since
+            sign images hardly ever hit a target.
+        mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and
+            the blocks split these.
         clip_values: the box (lower, upper), numbers or one value per feature.
-        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``; only labels are used.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``; only
+            labels are used.
         batch_size: most rows in one model call; never changes a decision.
-        sample_ids: accepted as by every attack; RayS draws no random number, so they change nothing.
+        sample_ids: accepted as by every attack; RayS draws no random number, so they change
+            nothing.
         device: where inputs go for models without parameters.
-        callback: called with a ``Progress`` after the clean check and after each round of model calls.
+        callback: called with a ``Progress`` after the clean check and after each round of model
+            calls.
         seed: recorded in the result; RayS does not use it.
-        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over batch sizes.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes.
 
     Returns:
-        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified adversarial, inside eps or
-        not.
-        A query is one row through the model: clean check, check of x_init, fast checks, every step of a bisection.
+        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
+        adversarial, inside eps or not. A query is one row through the model: clean check, check of
+        x_init, fast checks, every step of a bisection.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or targets without x_init.
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or targets without x_init.
         TypeError: if x is not a floating point tensor.
 
     References:
-        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack", KDD 2020.
-        Jinghui Chen, dissertation, UCLA 2021, chapter 3 (the equation and algorithm numbers).
+        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack",
+        KDD 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 3 (the equation and algorithm
+        numbers).
     """
     check_samples(x)
     oracle = LabelOracle(
@@ -124,9 +140,17 @@ def rays(
     with oracle:
         problem = pose(oracle, samples, box, y, targets)
         search = Search(
-            oracle, problem, start, free,
-            norm=norm, eps=eps, tol=tol, early_stop=early_stop, hierarchical=hierarchical, callback=callback,
-        )  # fmt: skip
+            oracle,
+            problem,
+            start,
+            free,
+            norm=norm,
+            eps=eps,
+            tol=tol,
+            early_stop=early_stop,
+            hierarchical=hierarchical,
+            callback=callback,
+        )
         search.run(_speculates(speculate, model, oracle.device))
     return search.result(x.device, seed)
 
@@ -147,13 +171,15 @@ def check_search(tol: float, speculate: str | bool) -> None:
 def _check_targets(targets: Tensor | None, x_init: Tensor | None) -> None:
     if targets is not None and x_init is None:
         raise ValueError(
-            "targeted RayS needs x_init, one input of the target class per sample: from sign images alone the search "
-            "hardly ever meets a given class (its authors do not support targets)"
+            "targeted RayS needs x_init, one input of the target class per sample: from sign images"
+            " alone the search hardly ever meets a given class (its authors do not support targets)"
         )
 
 
 def _speculates(speculate: str | bool, model: Model, device: torch.device) -> bool:
-    """Rows cost nothing on a GPU that is not full; on a CPU they cost time, and behind a callable perhaps money."""
+    """Rows cost nothing on a GPU that is not full; on a CPU they cost time, and behind a
+    callable perhaps money.
+    """
     if speculate == "auto":
         return isinstance(model, nn.Module) and device.type == "cuda"
     return bool(speculate)

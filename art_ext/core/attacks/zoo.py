@@ -50,64 +50,78 @@ def zoo(
     max_queries: int | None = None,
     **options: Unpack[RunKeywords],
 ) -> AttackResult:
-    """Minimise the objective of C&W without gradients: difference quotients along a few coordinates at a time.
+    """Minimise the objective of C&W without gradients: difference quotients along a few coordinates
+    at a time.
 
-    Solves ``min_y ||D(y)||_2^2 + c f(x + D(y)) s.t. x + D(y) in the box`` (14) with the f of (10) and (11),
-    ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log F_i, -kappa)`` untargeted. In
-    each iteration every sample draws coordinates of its own, without replacement, estimates
-    ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of Adam (Algorithm 2) or Newton (Algorithm 3)
-    along them. All samples run side by side; c is searched per sample, each time from x itself.
+    Solves ``min_y ||D(y)||_2^2 + c f(x + D(y)) s.t. x + D(y) in the box`` (14) with the f of (10)
+    and (11), ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log
+    F_i, -kappa)`` untargeted. In each iteration every sample draws coordinates of its own, without
+    replacement, estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of
+    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side; c is
+    searched per sample, each time from x itself.
 
-    Where we leave the authors' program: kappa is part of f and of the success test in logarithms, as printed; the
-    distortion, which is known, is differentiated in closed form, and f subtracted in float64; the iterate that ends an
-    optimisation is not probed. Where we leave the print: Newton's second derivative is at least .1 where it is positive
-    (as in that program; where it is not, the step is that of the gradient, as printed), and Adam's small constant
-    stands outside the root, as in that program.
+    Where we leave the authors' program: kappa is part of f and of the success test in logarithms,
+    as printed; the distortion, which is known, is differentiated in closed form, and f subtracted
+    in float64; the iterate that ends an optimisation is not probed. Where we leave the print:
+    Newton's second derivative is at least .1 where it is positive (as in that program; where it is
+    not, the step is that of the gradient, as printed), and Adam's small constant stands outside the
+    root, as in that program.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives inside.
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+            inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x; None counts any.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
-        solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative is positive.
+        solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative
+            is positive.
         max_iter: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
         step_size: eta.
         coordinates: B, how many are probed and moved in one iteration.
-        h: distance of the probes, in the units of x (of the transformed variable with use_tanh). Models in float32
-            answer with an error of 1e-7 of their scores, which ``"newton"`` divides by h^2: give it .01 or more there.
-        use_tanh: move in a space without a box, as ``cw`` does, rather than clip to the box. Where inputs lie on the
-            edge of the box, as in MNIST, the derivative vanishes there: leave it off.
-        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a success must have.
-        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W); a mapping from
-            iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges the space then, and a sequence of
-            sides wherever a sample's loss stands still. None moves the pixels themselves.
-        importance: draw coordinates in proportion to the largest change so far in each of 8 x 8 regions, whenever the
-            space has been enlarged, so that True needs several sizes; a number n > 1 also every n iterations. One draw
-            in a hundred stays uniform.
+        h: distance of the probes, in the units of x (of the transformed variable with use_tanh).
+            Models in float32 answer with an error of 1e-7 of their scores, which ``"newton"``
+            divides by h^2: give it .01 or more there.
+        use_tanh: move in a space without a box, as ``cw`` does, rather than clip to the box. Where
+            inputs lie on the edge of the box, as in MNIST, the derivative vanishes there: leave it
+            off.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
+        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W);
+            a mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
+            the space then, and a sequence of sides wherever a sample's loss stands still. None
+            moves the pixels themselves.
+        importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
+            regions, whenever the space has been enlarged, so that True needs several sizes; a
+            number n > 1 also every n iterations. One draw in a hundred stays uniform.
         reset_adam: forget the moments of Adam at the first success of an optimisation.
-        abort_early: give a sample's optimisation up where its loss stands still: ``"always"``, True: unless it has met
-            the goal by then, or False: never.
-        abort_window: iterations between two comparisons of the loss; None takes a tenth of max_iter.
+        abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
+            True: unless it has met the goal by then, or False: never.
+        abort_window: iterations between two comparisons of the loss; None takes a tenth of
+            max_iter.
         targets: as in ``ead``.
-        max_queries: most forward rows per sample; None for no limit. An iteration that does not fit is not begun.
+        max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
+            is not begun.
         **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
 
     Returns:
-        An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate, and its 2 B probes,
+        An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
+            and its 2 B probes,
         which lie up to h outside the box where it is clipped. ``trace`` is as in ``ead``.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean outputs, labels beyond
-            the model's width, or a model without scores.
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without scores.
         TypeError: if x is not a floating point tensor.
 
     References:
-        Chen, Zhang, Sharma, Yi, Hsieh, "ZOO: zeroth order optimization based black-box attacks to deep neural networks
-        without training substitute models", AISec 2017. Sharma, master's thesis, 2018, chapter 3 (the equation and
-        algorithm numbers).
+        Chen, Zhang, Sharma, Yi, Hsieh, "ZOO: zeroth order optimization based black-box attacks to
+        deep neural networks without training substitute models", AISec 2017. Sharma, master's
+        thesis, 2018, chapter 3 (the equation and algorithm numbers).
     """
     check_choice("solver", solver, SOLVERS)
     check_count("coordinates", coordinates)
@@ -116,34 +130,56 @@ def zoo(
     if not isinstance(importance, bool):
         check_count("importance", importance)
     if importance and resize is None:
-        raise ValueError("importance needs resize: the shares of the draws come from a scaled image")
+        raise ValueError(
+            "importance needs resize: the shares of the draws come from a scaled image"
+        )
     ConstantSearch.check(max_iter, search_steps, initial_const, abort_early, abort_window)
     run = NearestRun(
-        model, x, y, eps=eps, norm=norm, confidence=confidence, oracle=ScoreOracle,
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        confidence=confidence,
+        oracle=ScoreOracle,
         options=NearestOptions(targets=targets, max_queries=max_queries, **options),
-    )  # fmt: skip
+    )
     schedule = Schedule.of(resize, x.shape[1:])
     if importance is True and len(schedule.sides) == 1:
         raise ValueError(
-            "importance=True takes the shares of the draws when the space is enlarged, which one size never is: got "
-            f"resize={resize!r}. Take several sizes, such as resize=(8, 16), or importance=n for every n iterations"
+            "importance=True takes the shares of the draws when the space is enlarged, which one"
+            f" size never is: got resize={resize!r}. Take several sizes, such as resize=(8, 16), or"
+            " importance=n for every n iterations"
         )
     path = Descent(
-        run, schedule, solver=solver, step_size=step_size, coordinates=coordinates, h=h, use_tanh=use_tanh,
-        importance=importance, reset_adam=reset_adam,
-    )  # fmt: skip
+        run,
+        schedule,
+        solver=solver,
+        step_size=step_size,
+        coordinates=coordinates,
+        h=h,
+        use_tanh=use_tanh,
+        importance=importance,
+        reset_adam=reset_adam,
+    )
     with run.oracle:
         # a look from the start, its probes, and the look at where they lead
         run.open(run.hinge, differentiate=False, least=path.cost() + 2)
         path.select(run.index)
         search = ConstantSearch(
-            run, max_iter=max_iter, search_steps=search_steps, initial_const=initial_const, abort_early=abort_early,
+            run,
+            max_iter=max_iter,
+            search_steps=search_steps,
+            initial_const=initial_const,
+            abort_early=abort_early,
             window=abort_window,
-        )  # fmt: skip
+        )
         while len(run.index):
             met, hinge, _ = run.look(path.images, path.hinge, differentiate=False)
             distortion = path.distortion()
-            stuck, ended = search.judge(search.const * hinge + distortion, met, spared=path.can_grow())
+            stuck, ended = search.judge(
+                search.const * hinge + distortion, met, spared=path.can_grow()
+            )
             run.record(path.images, met, distortion)
             finished = search.close(ended)
             path.restart(ended)

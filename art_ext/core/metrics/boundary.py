@@ -1,6 +1,7 @@
 """How far the decision boundary is, how many samples an attack broke, and what that cost it.
 
-All functions read an untargeted ``AttackResult``: ``already_adversarial`` are the misclassified samples. Shares of
+All functions read an untargeted ``AttackResult``: ``already_adversarial`` are the misclassified
+    samples. Shares of
 nothing (no sample, or no success to average over) are NaN.
 """
 
@@ -23,7 +24,8 @@ class BoundaryDistance:
     """The average decision boundary distance (ADBD) of a model on some samples.
 
     Attributes:
-        value: mean distance of the nearest adversarial found, in the units of x; NaN if no sample counts.
+        value: mean distance of the nearest adversarial found, in the units of x; NaN if no sample
+            counts.
         left_out: samples for which no adversarial was found at all; they are not in the mean.
         count: samples in the mean, the misclassified ones (distance 0) included.
     """
@@ -51,21 +53,25 @@ class QueryStatistics:
 
 
 def adbd(result: AttackResult) -> BoundaryDistance:
-    """Average decision boundary distance: mean ``result.nearest_distance``, with 0 for misclassified samples.
+    """Average decision boundary distance: mean ``result.nearest_distance``, with 0 for
+    misclassified samples.
 
     Samples with distance inf are left out and counted.
 
     Raises:
-        ValueError: for results whose distances are not those of a search for the nearest adversarial: the attack left
-            samples at their first success, or never looks past eps.
+        ValueError: for results whose distances are not those of a search for the nearest
+            adversarial: the attack left samples at their first success, or never looks past eps.
 
     References:
-        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack", KDD 2020.
+        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack",
+        KDD 2020.
     """
     nearest = _nearest_distance(result, "adbd")
     distance = torch.where(result.already_adversarial, 0.0, nearest)
     found = distance.isfinite()
-    return BoundaryDistance(exact_mean(distance[found]), left_out=int((~found).sum()), count=int(found.sum()))
+    return BoundaryDistance(
+        exact_mean(distance[found]), left_out=int((~found).sum()), count=int(found.sum())
+    )
 
 
 def clean_accuracy(result: AttackResult) -> float:
@@ -80,17 +86,20 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
 
     Args:
         result: of an untargeted attack.
-        eps: radius of the ball. None takes the verdicts of the attack at its own eps; another radius is read from
-            ``result.nearest_distance``.
+        eps: radius of the ball. None takes the verdicts of the attack at its own eps; another
+            radius is read from ``result.nearest_distance``.
 
     Raises:
-        ValueError: if eps is negative or NaN, or differs from the attack's and the distances say nothing about it.
+        ValueError: if eps is negative or NaN, or differs from the attack's and the distances say
+            nothing about it.
     """
     if eps is None or eps == result.eps:
         return exact_mean(~(result.already_adversarial | result.success))
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, got {eps!r}")
-    nearest = _nearest_distance(result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}")
+    nearest = _nearest_distance(
+        result, f"robust accuracy at eps={eps:g} of an attack at eps={result.eps}"
+    )
     return exact_mean(~(result.already_adversarial | within_ball(nearest, eps)))
 
 
@@ -100,12 +109,15 @@ def success_rate(result: AttackResult) -> float:
 
 
 def query_statistics(result: AttackResult) -> QueryStatistics:
-    """Mean and median queries until success, over ``success & ~already_adversarial``, with and without the check."""
+    """Mean and median queries until success, over ``success & ~already_adversarial``, with and
+    without the check.
+    """
     broken = result.success & ~result.already_adversarial
     queries = result.queries_to_success[broken].tolist()
     if not queries:
         return QueryStatistics(0, math.nan, math.nan, math.nan, math.nan)
-    # of an even number of values the papers take the mean of the middle two, which torch.median does not
+    # of an even number of values the papers take the mean of the middle two, which torch.median
+    # does not
     mean = fmean(queries)
     median = float(median_of(queries))
     return QueryStatistics(len(queries), mean, median, mean - 1, median - 1)
@@ -118,7 +130,13 @@ def _nearest_distance(result: AttackResult, what: str) -> Tensor:
         ValueError: if the attack stopped early, or never looks past its eps.
     """
     if result.early_stop:
-        raise ValueError(f"{what} needs a search for the nearest adversarial: run the attack with early_stop=False")
+        raise ValueError(
+            f"{what} needs a search for the nearest adversarial: run the attack with"
+            " early_stop=False"
+        )
     if result.nearest_distance is None:
-        raise ValueError(f"{what} needs an attack that looks past its eps for the nearest adversarial, such as rays")
+        raise ValueError(
+            f"{what} needs an attack that looks past its eps for the nearest adversarial, such as"
+            " rays"
+        )
     return result.nearest_distance

@@ -20,34 +20,40 @@ def case_distortions(
 ) -> dict[str, Tensor]:
     """Compute success and distortions of one case over the examples of all wrong classes.
 
-    Each distortion is taken by itself, as the thesis does: in the best case the minimum of L1 and the minimum of L2 may
+    Each distortion is taken by itself, as the thesis does: in the best case the minimum of L1 and
+        the minimum of L2 may
     come from examples of different classes.
 
     Args:
         result: of ``ead``, ``cw``, ``i_fgm`` or ``zoo`` with ``targets="all"``.
         x: (N, *S) the inputs that were attacked.
-        case: ``"best"``: the minimum over the classes that were reached. ``"worst"``: the maximum over all classes,
-            a success only if all were reached. ``"average"``: a random wrong class, the one that
-            ``targets="average"`` draws with the result's seed.
+        case: ``"best"``: the minimum over the classes that were reached. ``"worst"``: the maximum
+            over all classes, a success only if all were reached. ``"average"``: a random wrong
+            class, the one that ``targets="average"`` draws with the result's seed.
         sample_ids: (N,) int64 identities that the attack was given; they choose the random class.
 
     Returns:
-        ``"success"`` (N,) bool, and ``"l0"``, ``"l1"``, ``"l2"``, ``"linf"`` (N,) in the exact dtype, inf without
-        success.
+        ``"success"`` (N,) bool, and ``"l0"``, ``"l1"``, ``"l2"``, ``"linf"`` (N,) in the exact
+        dtype, inf without success.
 
     Raises:
-        ValueError: for an unknown case, a result without the examples of all classes, or x of another shape.
+        ValueError: for an unknown case, a result without the examples of all classes, or x of
+            another shape.
 
     References:
-        Sharma, master's thesis, 2018, section 4.3. Carlini, Wagner, "Towards evaluating the robustness of neural
-        networks", IEEE S&P 2017 (the three cases).
+        Sharma, master's thesis, 2018, section 4.3. Carlini, Wagner, "Towards evaluating the
+        robustness of neural networks", IEEE S&P 2017 (the three cases).
     """
     check_choice("case", case, CASES)
     trace = result.trace or {}
     if result.samples is None or "target" not in trace:
-        raise ValueError("case_distortions needs the examples of all classes: run the attack with targets='all'")
+        raise ValueError(
+            "case_distortions needs the examples of all classes: run the attack with targets='all'"
+        )
     if x.shape != result.x_adv.shape:
-        raise ValueError(f"x must have the shape of x_adv {tuple(result.x_adv.shape)}, got {tuple(x.shape)}")
+        raise ValueError(
+            f"x must have the shape of x_adv {tuple(result.x_adv.shape)}, got {tuple(x.shape)}"
+        )
     check_ids(sample_ids, len(x))
     x = x.to(result.samples)
     reached = trace["success"]

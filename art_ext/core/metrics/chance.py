@@ -16,7 +16,8 @@ def chance_level(label_counts: Sequence[int], num_classes: int) -> float:
         chance = max(1 / K, max_k n_k / n), or 1 / K if all samples have one label.
 
     Args:
-        label_counts: n_k, how many samples have each label; labels that do not occur may be left out.
+        label_counts: n_k, how many samples have each label; labels that do not occur may be left
+            out.
         num_classes: K >= 1.
 
     Raises:
@@ -48,7 +49,7 @@ def chance_warning(correct: int, label_counts: Sequence[int], num_classes: int) 
     if low > chance:
         return None
     return (
-        f"clean accuracy {100 * correct / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}] is not above the chance "
-        f"level of {100 * chance:.1f} %: are the labels in another order than the model's classes, were the weights "
-        "loaded, and does the preprocessing fit the model?"
+        f"clean accuracy {100 * correct / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}] is not"
+        f" above the chance level of {100 * chance:.1f} %: are the labels in another order than the"
+        " model's classes, were the weights loaded, and does the preprocessing fit the model?"
     )

@@ -9,10 +9,11 @@ from art_ext.core.checks import check_count, check_number
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a share, from ``count`` successes in ``total`` independent trials.
+    """The Wilson score interval of a share, from ``count`` successes in ``total`` independent
+    trials.
 
-    With p = count / total, n = total and z the normal quantile at (1 + confidence) / 2, its ends are the shares q with
-    |p - q| = z sqrt(q (1 - q) / n):
+    With p = count / total, n = total and z the normal quantile at (1 + confidence) / 2, its ends
+    are the shares q with |p - q| = z sqrt(q (1 - q) / n):
 
         (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
 
@@ -27,10 +28,12 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, flo
         (low, high).
 
     Raises:
-        ValueError: if the numbers are no counts, count exceeds total, or confidence lies outside (0, 1).
+        ValueError: if the numbers are no counts, count exceeds total, or confidence lies outside
+            (0, 1).
 
     References:
-        Edwin B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+        Edwin B. Wilson, "Probable inference, the law of succession, and statistical inference",
+        1927.
     """
     check_count("total", total, least=0)
     check_count("count", count, least=0)

@@ -1,7 +1,9 @@
-"""How much a model's answer moves within a ball: perturbation stability and the local Lipschitz constant.
+"""How much a model's answer moves within a ball: perturbation stability and the local Lipschitz
+constant.
 
 References:
-    Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?", NeurIPS 2021.
+    Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?", NeurIPS
+    2021.
 """
 
 from __future__ import annotations
@@ -49,15 +51,16 @@ def perturbation_stability(
     batch_size: int = 256,
     device: torch.device | str | None = None,
 ) -> float:
-    """Share of samples whose prediction the perturbation leaves: ``P(argmax f(x') = argmax f(x))``, right or wrong.
+    """Share of samples whose prediction the perturbation leaves: ``P(argmax f(x') = argmax f(x))``,
+    right or wrong.
 
     Robust accuracy is at least stability + clean accuracy - 1.
 
     Args:
         model: an ``nn.Module`` or a callable; run in eval mode, without charge.
         x: (N, *S) clean inputs.
-        x_adv: (N, *S) the perturbed ones: the last iterates of an attack (``on_failure="last"``), because the inputs
-            that an attack hands back where it failed would count as stable.
+        x_adv: (N, *S) the perturbed ones: the last iterates of an attack (``on_failure="last"``),
+            because the inputs that an attack hands back where it failed would count as stable.
         outputs, batch_size, device: as for ``transfer_success``.
 
     A row for which the model returns NaN counts as changed. NaN for no sample.
@@ -66,7 +69,9 @@ def perturbation_stability(
         ValueError: if the shapes differ.
     """
     if x.shape != x_adv.shape:
-        raise ValueError(f"x and x_adv must have one shape, got {tuple(x.shape)} and {tuple(x_adv.shape)}")
+        raise ValueError(
+            f"x and x_adv must have one shape, got {tuple(x.shape)} and {tuple(x_adv.shape)}"
+        )
     if not len(x):
         return torch.nan
     clean, moved = predictions(model, torch.stack([x, x_adv]), outputs, batch_size, device)
@@ -95,8 +100,8 @@ def local_lipschitz(
     """The largest L1 norm of the loss' input gradient along an attack, for each sample.
 
     ``max_t ||grad_{x_t} L(x_t)||_1`` with L the divergence ``KL(p(x) || p(x_t))``, or the
-    cross-entropy. x_t are the iterates of a projected ascent of L, from a point drawn uniformly from
-    the ball.
+    cross-entropy. x_t are the iterates of a projected ascent of L, from a point drawn uniformly
+    from the ball.
 
     The authors' program takes each sample's own norm too. It logs the sum of these over a batch,
     which is the batch size times the mean.
@@ -124,9 +129,14 @@ def local_lipschitz(
             raise ValueError("y belongs to loss='ce'; the divergence needs no classes")
         check_classes("y", y, len(x))
     oracle = GradientOracle(
-        model, len(x), outputs=outputs, batch_size=batch_size, clip_values=clip_values, device=device,
+        model,
+        len(x),
+        outputs=outputs,
+        batch_size=batch_size,
+        clip_values=clip_values,
+        device=device,
         default_device=x.device,
-    )  # fmt: skip
+    )
     x, box = admit(oracle, x)
     check_ball(norm, eps, box)
     length = 2.5 * eps / num_steps if step_size is None else step_size
@@ -140,7 +150,9 @@ def local_lipschitz(
         clean = oracle.scores(x, index)
         if y is not None:
             check_width("y", y, oracle)
-        ascended = _divergence(clean, outputs) if loss == "kl" else _cross_entropy(clean, y, outputs)
+        ascended = (
+            _divergence(clean, outputs) if loss == "kl" else _cross_entropy(clean, y, outputs)
+        )
         for _ in range(num_steps):
             gradient = oracle.gradient(rows, index, ascended).gradient
             largest = torch.maximum(largest, row_norms(gradient, "l1"))
@@ -160,7 +172,9 @@ def _divergence(clean: Tensor, outputs: str) -> Loss:
 
 
 def _cross_entropy(clean: Tensor, y: Tensor | None, outputs: str) -> Loss:
-    """The cross-entropy of the classes y (N,), or of those that the clean outputs (N, K) predict."""
+    """The cross-entropy of the classes y (N,), or of those that the clean outputs (N, K)
+    predict.
+    """
     labels = clean.argmax(dim=1) if y is None else y.to(clean.device, torch.int64)
     return lambda answers, owner: cross_entropy(
         logits_of(answers, outputs), labels[owner], reduction="none"

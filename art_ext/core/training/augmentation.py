@@ -14,13 +14,16 @@ Augmentation = Callable[[Tensor, Tensor, int, int], Tensor]
 BLOCK = 1 << 41  # of the samples' streams; those of the recipes lie far below
 
 
-def crop_flip(x: Tensor, ids: Tensor, seed: int, epoch: int, *, padding: int = 4, flip: bool = True) -> Tensor:
+def crop_flip(
+    x: Tensor, ids: Tensor, seed: int, epoch: int, *, padding: int = 4, flip: bool = True
+) -> Tensor:
     """Crop each image at random from its zero-padded self, and mirror half of them.
 
     Args:
         x: (N, C, H, W).
         ids: (N,) int64 identities that key the random streams.
-        seed, epoch: the rest of the key: the same sample is changed alike on any process, in any batch.
+        seed, epoch: the rest of the key: the same sample is changed alike on any process, in any
+            batch.
         padding: pixels on every side.
         flip: whether to mirror.
     """

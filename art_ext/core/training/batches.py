@@ -1,8 +1,9 @@
-"""Minibatches whose order depends on the seed and the epoch alone, shared out among the processes row by row.
+"""Minibatches whose order depends on the seed and the epoch alone, shared out among the processes
+row by row.
 
-Accelerate's loaders would fill an uneven last batch with rows of the first one, and so change the loss with the number
-of processes. Here each process takes every P-th row of the same global batch; data in memory are cut by index, which
-costs less than any loader's collation.
+Accelerate's loaders would fill an uneven last batch with rows of the first one, and so change the
+loss with the number of processes. Here each process takes every P-th row of the same global batch;
+data in memory are cut by index, which costs less than any loader's collation.
 """
 
 from __future__ import annotations
@@ -61,9 +62,16 @@ class TensorBatches:
         if not len(x):
             raise ValueError("the training data must hold at least one sample, got none")
         if not x.is_floating_point():
-            raise TypeError(f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255")
+            raise TypeError(
+                f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
+            )
         check_classes("y", y, len(x))
-        self.x, self.y, self.batch_size, self.seed = x.to(torch.float32), y.to(x.device, torch.int64), batch_size, seed
+        self.x, self.y, self.batch_size, self.seed = (
+            x.to(torch.float32),
+            y.to(x.device, torch.int64),
+            batch_size,
+            seed,
+        )
         self.largest_label = int(y.max())
         self.example = self.x[:2]
         self.drop_last = drop_last
@@ -80,9 +88,13 @@ class TensorBatches:
             ValueError: if the processes cannot share the batches.
         """
         if self.batch_size % processes:
-            raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}")
+            raise ValueError(
+                f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}"
+            )
         if len(self.x) < processes:
-            raise ValueError(f"each of the {processes} processes must have a sample, got {len(self.x)} samples")
+            raise ValueError(
+                f"each of the {processes} processes must have a sample, got {len(self.x)} samples"
+            )
         last = len(self.x) - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
         return len(self) - (last < processes)
 
@@ -97,8 +109,12 @@ class TensorBatches:
         return len(self.x)
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
-        """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""
-        order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        """The batches of an epoch from the one at position ``skip`` on, as one of the processes
+        sees them.
+        """
+        order = torch.randperm(
+            len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        )
         for batch in order.split(self.batch_size)[skip : self.count(processes)]:
             own = batch[process::processes]
             rows = own.to(self.x.device)
@@ -106,7 +122,9 @@ class TensorBatches:
 
 
 def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
-    """Raise ValueError if the samples do not fill a single minibatch, and shorter ones are left out."""
+    """Raise ValueError if the samples do not fill a single minibatch, and shorter ones are left
+    out.
+    """
     if drop_last and samples < batch_size:
         raise ValueError(
             f"drop_last leaves no minibatch: batch_size must be at most {samples}, the number of "
@@ -115,12 +133,13 @@ def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
 
 
 class LoaderBatches:
-    """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``; iterated anew in each epoch.
+    """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``; iterated anew
+    in each epoch.
 
-    Every process iterates over all of it and keeps its own rows. torch's random stream is seeded before each batch, so
-    that a loader which shuffles or augments by that stream does so alike on every process, and when a run is resumed;
-    one with a generator of its own, or that draws from NumPy, repeats nothing. A sample's identity is a fingerprint of
-    its bits.
+    Every process iterates over all of it and keeps its own rows. torch's random stream is seeded
+    before each batch, so that a loader which shuffles or augments by that stream does so alike on
+    every process, and when a run is resumed; one with a generator of its own, or that draws from
+    NumPy, repeats nothing. A sample's identity is a fingerprint of its bits.
 
     Args:
         loader: the iterable, on any device.
@@ -141,14 +160,15 @@ class LoaderBatches:
             self.length = len(loader)  # type: ignore[arg-type]
         except TypeError as error:  # also of a DataLoader over a stream
             raise ValueError(
-                "a loader must have a length, the batches of an epoch: wrap it in a list or a DataLoader; "
-                f"got {type(loader).__name__}"
+                "a loader must have a length, the batches of an epoch: wrap it in a list or a"
+                f" DataLoader; got {type(loader).__name__}"
             ) from error
         if not self.length:
             raise ValueError("the loader must hold at least one batch, got none")
         self.loader, self.seed, self.largest_label = loader, seed, 0
         self._sizes: list[int] = []
-        with own_random_streams(torch.device("cpu")):  # a loader that shuffles draws as soon as it is looked at
+        # a loader that shuffles draws as soon as it is looked at
+        with own_random_streams(torch.device("cpu")):
             first = next(iter(loader), None)
         x, _ = self._pair(first, 0)
         self.shape = x.shape[1:]
@@ -159,7 +179,9 @@ class LoaderBatches:
     def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:
         """x and y of a minibatch."""
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise ValueError(f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}")
+            raise ValueError(
+                f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}"
+            )
         x, y = batch[0], batch[1]
         if not isinstance(x, Tensor) or x.dim() < 2:
             given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -184,11 +206,14 @@ class LoaderBatches:
     def sizes(self, processes: int) -> list[int]:
         """Rows of each batch of an epoch, over all processes, by one pass over the loader."""
         if not self._sizes:
-            sampler = getattr(self.loader, "batch_sampler", None)  # of a DataLoader: no sample has to be read
+            # of a DataLoader: no sample has to be read
+            sampler = getattr(self.loader, "batch_sampler", None)
             with own_random_streams(torch.device("cpu")):
                 self._seed(0, 0)
                 batches = self.epoch(0, 0, 0, 1) if sampler is None else sampler
-                self._sizes = [batch.rows if isinstance(batch, Batch) else len(batch) for batch in batches]
+                self._sizes = [
+                    batch.rows if isinstance(batch, Batch) else len(batch) for batch in batches
+                ]
         return self._sizes
 
     def samples(self) -> int:
@@ -196,7 +221,9 @@ class LoaderBatches:
         return sum(self.sizes(1))
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
-        """The batches of an epoch from the one at position ``skip`` on, as one of the processes sees them."""
+        """The batches of an epoch from the one at position ``skip`` on, as one of the processes
+        sees them.
+        """
         self._seed(epoch, 0)
         iterator = iter(self.loader)
         for place in range(self.length):
@@ -204,14 +231,16 @@ class LoaderBatches:
                 self._seed(epoch, place)
             batch = next(iterator, None)
             if batch is None:
-                raise ValueError(f"the loader promised {self.length} batches and gave {place} in epoch {epoch}")
+                raise ValueError(
+                    f"the loader promised {self.length} batches and gave {place} in epoch {epoch}"
+                )
             if place < skip:
                 continue
             x, y = self._admit(batch, place)
             if len(x) < processes:
                 raise ValueError(
-                    f"a batch must have a row for each of the {processes} processes, got {len(x)} rows in batch "
-                    f"{place}: drop it (drop_last=True)"
+                    f"a batch must have a row for each of the {processes} processes, got {len(x)}"
+                    f" rows in batch {place}: drop it (drop_last=True)"
                 )
             own = x[process::processes]
             yield Batch(own, y[process::processes], fingerprint(own), len(x))

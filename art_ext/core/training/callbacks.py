@@ -20,16 +20,18 @@ class TrackStability:
     """Enters ``stability``: the share of predictions that a PGD attack leaves.
 
     The authors attack the true labels and so does ``labels="true"``: the examples are those of the
-    robust accuracy. For a misclassified sample such an attack does not leave the prediction, it goes
-    away from another class. Its stability is then over-estimated. ``labels="own"`` attacks what the
-    network predicts.
+    robust accuracy. For a misclassified sample such an attack does not leave the prediction, it
+    goes away from another class. Its stability is then over-estimated. ``labels="own"`` attacks
+    what the network predicts.
 
     Attributes:
-        x, y: (N, *S) and (N,) samples, held out of the training data; y may be None with ``labels="own"``.
+        x, y: (N, *S) and (N,) samples, held out of the training data; y may be None with
+            ``labels="own"``.
         eps: radius of the attack.
         num_steps: of the attack.
         options: further keywords of ``art_ext.core.attacks.pgd``.
-        labels: which classes the attack leaves: ``"true"`` (y) or ``"own"`` (the network's predictions).
+        labels: which classes the attack leaves: ``"true"`` (y) or ``"own"`` (the network's
+            predictions).
     """
 
     x: Tensor
@@ -42,7 +44,9 @@ class TrackStability:
     def __post_init__(self) -> None:
         check_choice("labels", self.labels, LABELS)
         if self.y is None and self.labels == "true":
-            raise ValueError("y must hold the true labels, got None: pass labels='own' to attack the predictions")
+            raise ValueError(
+                "y must hold the true labels, got None: pass labels='own' to attack the predictions"
+            )
 
     def __call__(self, end: EpochEnd) -> dict[str, float]:
         """``{"stability": ...}`` of the network as it is."""
@@ -70,10 +74,14 @@ class TrackLipschitz:
 
     def __call__(self, end: EpochEnd) -> dict[str, float]:
         """``{"lipschitz": ...}`` of the network as it is."""
-        found = local_lipschitz(end.model, self.x, eps=self.eps, num_steps=self.num_steps, **self.options)
+        found = local_lipschitz(
+            end.model, self.x, eps=self.eps, num_steps=self.num_steps, **self.options
+        )
         return {"lipschitz": found.mean}
 
 
 def never(outputs: Tensor, index: Tensor) -> Tensor:
-    """A criterion that no row meets: all rows, the misclassified ones too, come back as the last iterate."""
+    """A criterion that no row meets: all rows, the misclassified ones too, come back as the last
+    iterate.
+    """
     return index < 0

@@ -1,8 +1,10 @@
-"""Checkpoints that are whole at any moment: tensors in safetensors, everything else in JSON, nothing unpickled.
+"""Checkpoints that are whole at any moment: tensors in safetensors, everything else in JSON,
+nothing unpickled.
 
-A checkpoint is written into a temporary folder, brought to the disk and renamed; only then are older ones taken away. A
-process that is killed at any moment leaves the last whole checkpoint, and at most a temporary folder beside it.
-Accelerate's own ``save_state`` writes in place, and its ``load_state`` sets the global random streams.
+A checkpoint is written into a temporary folder, brought to the disk and renamed; only then are
+older ones taken away. A process that is killed at any moment leaves the last whole checkpoint, and
+at most a temporary folder beside it. Accelerate's own ``save_state`` writes in place, and its
+``load_state`` sets the global random streams.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ FORMAT = 1
 
 
 def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
-    """Write ``state``, a tree of dicts, lists, numbers, texts and tensors, as the checkpoint after so many updates.
+    """Write ``state``, a tree of dicts, lists, numbers, texts and tensors, as the checkpoint after
+    so many updates.
 
     Raises:
         ValueError: if the state holds anything else (an optimiser with a state of its own kind).
@@ -67,7 +70,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
             "once it is deleted, the one before it is resumed"
         ) from error
     if version != FORMAT:
-        raise ValueError(f"{folder} is a checkpoint of format {version}, this version reads {FORMAT}")
+        raise ValueError(
+            f"{folder} is a checkpoint of format {version}, this version reads {FORMAT}"
+        )
     found: dict[str, Any] = state
     return found
 
@@ -87,12 +92,18 @@ def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return value
     if isinstance(value, Mapping):
         # pairs, because JSON would turn the whole numbers among an optimiser's keys into text
-        return {"pairs": [[_pack(key, "", {}), _pack(one, f"{place}/{key}", tensors)] for key, one in value.items()]}
+        return {
+            "pairs": [
+                [_pack(key, "", {}), _pack(one, f"{place}/{key}", tensors)]
+                for key, one in value.items()
+            ]
+        }
     if isinstance(value, (list, tuple)):
         return {"list": [_pack(one, f"{place}/{at}", tensors) for at, one in enumerate(value)]}
     raise ValueError(
-        f"a checkpoint holds numbers, texts, tensors, lists and dicts, got {type(value).__name__} at {place}: "
-        "train without checkpoint_dir, or with an optimiser and a schedule whose state_dict holds these"
+        f"a checkpoint holds numbers, texts, tensors, lists and dicts, got {type(value).__name__}"
+        f" at {place}: train without checkpoint_dir, or with an optimiser and a schedule whose"
+        " state_dict holds these"
     )
 
 

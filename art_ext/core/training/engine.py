@@ -1,4 +1,6 @@
-"""What a recipe may do with the network: forwards that are counted, input gradients, means over all processes."""
+"""What a recipe may do with the network: forwards that are counted, input gradients, means over
+all processes.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +31,22 @@ class Engine:
 
     Attributes:
         wrapped: what weight gradients go through: it averages them over the processes.
-        plain: the same network, without that: crafting and the further forwards of an update go through it.
+        plain: the same network, without that: crafting and the further forwards of an update go
+            through it.
         frozen: modules that stay in eval mode.
         forwards, backwards: rows of this process so far.
     """
 
     def __init__(
-        self, accelerator: Accelerator, plain: nn.Module, wrapped: nn.Module, box: Box, device: torch.device,
-        channels_last: bool, frozen: Collection[nn.Module] = (),
-    ) -> None:  # fmt: skip
+        self,
+        accelerator: Accelerator,
+        plain: nn.Module,
+        wrapped: nn.Module,
+        box: Box,
+        device: torch.device,
+        channels_last: bool,
+        frozen: Collection[nn.Module] = (),
+    ) -> None:
         self.frozen = frozen
         self.accelerator, self.plain, self.wrapped, self.box = accelerator, plain, wrapped, box
         self.device, self.channels_last, self.largest_label = device, channels_last, 0
@@ -49,7 +58,11 @@ class Engine:
     def place(self, x: Tensor) -> Tensor:
         """Inputs where the network is, in the layout of its memory."""
         x = ordinary(x.to(self.device, non_blocking=True))
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
+        return (
+            x.contiguous(memory_format=torch.channels_last)
+            if self.channels_last and x.dim() == 4
+            else x
+        )
 
     def call(self, network: nn.Module, rows: Tensor) -> Tensor:
         """(r, C) logits, at least in float32, counted."""
@@ -99,8 +112,8 @@ class Engine:
             self.expect(self.largest_label)
         elif logits.shape[1] != known:
             raise ValueError(
-                f"the model must return logits of the same classes in eval and in training mode, got "
-                f"{known} and {logits.shape[1]} classes"
+                "the model must return logits of the same classes in eval and in training mode,"
+                f" got {known} and {logits.shape[1]} classes"
             )
         return logits
 
@@ -110,11 +123,14 @@ class Engine:
         return self.reader.num_classes
 
     def expect(self, largest_label: int) -> None:
-        """Refuse labels for which the model has no output, now or, before its first answer, then."""
+        """Refuse labels for which the model has no output, now or, before its first answer,
+        then.
+        """
         self.largest_label = largest_label
         if self.classes is not None and largest_label >= self.classes:
             raise ValueError(
-                f"labels must be class indices below {self.classes}, the model's outputs, got {largest_label}"
+                f"labels must be class indices below {self.classes}, the model's outputs, got"
+                f" {largest_label}"
             )
 
     @property
@@ -152,15 +168,31 @@ class Step:
         time: the same as a fraction, in the middle of a pass too.
         spare: whether the budget of the run has room for rows that are sent again.
         memory: what the recipe keeps from one replay of the minibatch to the next.
-        carried: what it keeps over the whole run: tensors whose rows are those of the process' minibatch, or of no row.
-        log: what it wants in the history: values without rows, whose means over an epoch are entered.
+        carried: what it keeps over the whole run: tensors whose rows are those of the process'
+            minibatch, or of no row.
+        log: what it wants in the history: values without rows, whose means over an epoch are
+            entered.
     """
 
     def __init__(
-        self, engine: Engine, x: Tensor, y: Tensor, ids: Tensor, *, rows: int, update: int, replay: int, eps: float,
-        seed: int, smoothing: float, memory: dict[str, Tensor], carried: dict[str, Tensor],
-        epoch: int = 0, time: float = 0.0, spare: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        x: Tensor,
+        y: Tensor,
+        ids: Tensor,
+        *,
+        rows: int,
+        update: int,
+        replay: int,
+        eps: float,
+        seed: int,
+        smoothing: float,
+        memory: dict[str, Tensor],
+        carried: dict[str, Tensor],
+        epoch: int = 0,
+        time: float = 0.0,
+        spare: bool = True,
+    ) -> None:
         self._engine, self._seed, self._smoothing = engine, seed, smoothing
         self.x, self.y, self.ids, self.rows = x, y, ids, rows
         self.update, self.replay, self.eps = update, replay, eps
@@ -170,18 +202,21 @@ class Step:
         self._armed = False
         self._draws = 0
 
-    # ------------------------------------------------------------------------------------------------- the network
+    # --- the network ---
 
     def forward(self, rows: Tensor) -> Tensor:
         """(r, C) logits of a training forward: train mode, with the graph of the parameters."""
         network = self._engine.plain if self._armed else self._engine.wrapped
-        self._armed = True  # gradients are averaged over the processes once, by the first forward's hooks
+        # gradients are averaged over the processes once, by the first forward's hooks
+        self._armed = True
         return self._engine.call(network, rows)
 
     def forward_again(self, rows: Tensor) -> Tensor:
-        """(r, C) logits of a training forward of a few rows of the minibatch, after the one of all rows.
+        """(r, C) logits of a training forward of a few rows of the minibatch, after the one of all
+        rows.
 
-        BatchNorm uses its running statistics and leaves them as they are: those of a few rows would be of no use, and
+        BatchNorm uses its running statistics and leaves them as they are: those of a few rows would
+            be of no use, and
         one row has none.
         """
         with settled_norms(self._engine.plain):
@@ -196,7 +231,8 @@ class Step:
             return self._engine.call(self._engine.plain, rows)
 
     def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
-        """The gradient (r, *S) of each row's own gain, and the logits (r, C): one forward and one backward a row.
+        """The gradient (r, *S) of each row's own gain, and the logits (r, C): one forward and one
+        backward a row.
 
         Args:
             rows: (r, *S) where to differentiate.
@@ -210,11 +246,17 @@ class Step:
         return gradient, logits.detach()
 
     def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
-        """The gradient (r, *S) of summed gains with respect to the input of a forward: one backward a row."""
+        """The gradient (r, *S) of summed gains with respect to the input of a forward: one
+        backward a row.
+        """
         return self.gradients_of(gains, (leaf,), keep_graph)[0]
 
-    def gradients_of(self, gains: Tensor, leaves: Sequence[Tensor], keep_graph: bool = False) -> list[Tensor]:
-        """The gradients of summed gains with respect to the inputs of several forwards: one backward a row."""
+    def gradients_of(
+        self, gains: Tensor, leaves: Sequence[Tensor], keep_graph: bool = False
+    ) -> list[Tensor]:
+        """The gradients of summed gains with respect to the inputs of several forwards: one
+        backward a row.
+        """
         self._engine.backwards += sum(len(leaf) for leaf in leaves)
         scale = self._engine.scale
         gradients = torch.autograd.grad(scale * gains.sum(), leaves, retain_graph=keep_graph)
@@ -230,7 +272,7 @@ class Step:
         """Enter rows whose forward is part of the loss that this update differentiates."""
         self._engine.backwards += len(rows)
 
-    # ---------------------------------------------------------------------------------------------------- crafting
+    # --- crafting ---
 
     def ball(self, norm: str) -> Ball:
         """The perturbations allowed around this minibatch."""
@@ -246,9 +288,11 @@ class Step:
         mode: str,
         tolerance: int | None = None,
     ) -> Tensor:
-        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a backward each.
+        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a
+        backward each.
 
-        A row that was found misclassified before more than ``tolerance`` steps is not moved again; None moves all.
+        A row that was found misclassified before more than ``tolerance`` steps is not moved again;
+        None moves all.
         """
         left = None if tolerance is None else torch.full_like(self.y, tolerance)
         for _ in range(num_steps):
@@ -260,7 +304,7 @@ class Step:
             rows = moved
         return rows.detach()
 
-    # ------------------------------------------------------------------------------------------------------- noise
+    # --- noise ---
 
     def _block(self) -> int:
         """The next block of the samples' streams: another one for each draw of each update."""
@@ -277,11 +321,13 @@ class Step:
         return normal(self._seed, self.ids, self._block(), tuple(self.x.shape[1:]))
 
     def uniform_start(self, ball: Ball, boxed: bool = True) -> Tensor:
-        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box unless that is not wanted."""
+        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box unless
+        that is not wanted.
+        """
         drawn = ball.draw(self._seed, self.ids, self._block())
         return ball.into(drawn) if boxed else drawn
 
-    # -------------------------------------------------------------------------------------------------------- loss
+    # --- loss ---
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """(r,) the outer loss: cross-entropy of the labels, smoothed as the run wants it."""
@@ -294,7 +340,8 @@ class Step:
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the whole minibatch, as far as this process' gradients go.
 
-        Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own sum.
+        Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own
+        sum.
         """
         return values.sum() * (self._engine.processes / self.rows)
 

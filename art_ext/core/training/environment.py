@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def accelerated(options: TrainingOptions, model: nn.Module) -> Iterator[tuple[Accelerator, torch.device]]:
-    """Accelerate for this run, and the device to train on: the model's, the one asked for, or the process' own.
+def accelerated(
+    options: TrainingOptions, model: nn.Module
+) -> Iterator[tuple[Accelerator, torch.device]]:
+    """Accelerate for this run, and the device to train on: the model's, the one asked for, or the
+    process' own.
 
-    Accelerate remembers the first precision and device of a process and refuses others. A run of ours may differ from
-    what came before, and must not decide what comes after: what is remembered is put back, but for a group of processes
-    that has come to be meanwhile.
+    Accelerate remembers the first precision and device of a process and refuses others. A run of
+    ours may differ from what came before, and must not decide what comes after: what is remembered
+    is put back, but for a group of processes that has come to be meanwhile.
 
     Raises:
         ImportError: without the extra ``train``, or without the package of a tracker.
@@ -32,7 +35,9 @@ def accelerated(options: TrainingOptions, model: nn.Module) -> Iterator[tuple[Ac
     try:
         from accelerate.state import AcceleratorState, GradientState, PartialState
     except ImportError as error:
-        raise ImportError("training needs the extra `train`: pip install 'art-ext[train]'") from error
+        raise ImportError(
+            "training needs the extra `train`: pip install 'art-ext[train]'"
+        ) from error
     memories = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
     before = [dict(memory) for memory in memories]
     try:
@@ -48,8 +53,12 @@ def accelerated(options: TrainingOptions, model: nn.Module) -> Iterator[tuple[Ac
                 memory.update(content)
 
 
-def make_accelerator(options: TrainingOptions, model: nn.Module) -> tuple[Accelerator, torch.device]:
-    """Accelerate, set up by what it remembers of this process where it remembers something, and the device."""
+def make_accelerator(
+    options: TrainingOptions, model: nn.Module
+) -> tuple[Accelerator, torch.device]:
+    """Accelerate, set up by what it remembers of this process where it remembers something, and
+    the device.
+    """
     from accelerate import Accelerator
 
     device = model_device(model, options.device, torch.device("cpu"))
@@ -60,22 +69,30 @@ def make_accelerator(options: TrainingOptions, model: nn.Module) -> tuple[Accele
         log_with=list(options.trackers) or None,
         project_dir=options.checkpoint_dir if options.trackers else None,
     )
-    if len(accelerator.log_with) < len(options.trackers):  # Accelerate only warns of those it does without
-        raise ImportError(f"the packages of the trackers {', '.join(options.trackers)} must be installed")
+    # Accelerate only warns of those it does without
+    if len(accelerator.log_with) < len(options.trackers):
+        raise ImportError(
+            f"the packages of the trackers {', '.join(options.trackers)} must be installed"
+        )
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
 
 
 @contextmanager
 def own_random_streams(device: torch.device) -> Iterator[None]:
-    """Give back torch's global streams as they were: a model may draw from them (dropout), and a loader (its order)."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], device_type="cuda"):
+    """Give back torch's global streams as they were: a model may draw from them (dropout), and a
+    loader (its order).
+    """
+    with torch.random.fork_rng(
+        devices=[device] if device.type == "cuda" else [], device_type="cuda"
+    ):
         yield
 
 
 def seed_streams(seed: int, place: int, process: int, device: torch.device) -> None:
     """Seed torch's global streams for one place of a run: nothing of them has to be saved then.
 
-    Only those that ``own_random_streams`` gives back; ``torch.manual_seed`` would seed every device's.
+    Only those that ``own_random_streams`` gives back; ``torch.manual_seed`` would seed every
+    device's.
     """
     key = ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)
     torch.default_generator.manual_seed(key)

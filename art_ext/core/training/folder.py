@@ -19,7 +19,14 @@ from art_ext.core.training.recipes import Recipe
 from art_ext.files import check_configuration, write_atomically, write_state_dict
 
 CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
-OURS = (CONFIGURATION, CHECKPOINTS, "history.jsonl", "history.csv", "model.safetensors", "best.safetensors")
+OURS = (
+    CONFIGURATION,
+    CHECKPOINTS,
+    "history.jsonl",
+    "history.csv",
+    "model.safetensors",
+    "best.safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,13 @@ class RunFolder:
         batches: Batches,
         frozen: Collection[str] = (),
     ) -> RunFolder | None:
-        """The folder of ``options.checkpoint_dir``, with the run's configuration in it; None without one.
+        """The folder of ``options.checkpoint_dir``, with the run's configuration in it; None
+        without one.
 
         Raises:
-            ValueError: if an earlier run lies there and is not to be resumed, or is one of another configuration (the
-                differences are named), or files of other origin have our names. Nothing is written then.
+            ValueError: if an earlier run lies there and is not to be resumed, or is one of another
+                configuration (the differences are named), or files of other origin have our names.
+                Nothing is written then.
         """
         if options.checkpoint_dir is None:
             return None
@@ -58,23 +67,32 @@ class RunFolder:
             raise ValueError(f"checkpoint_dir must be a folder, got {path}, which is a file")
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
         file = path / CONFIGURATION
-        # the configuration itself is no sign of others: another process of this run may just have written it
+        # the configuration itself is no sign of others: another process of this run may just have
+        # written it
         strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
         if file.is_file():
             check_configuration(file, wanted)
             if options.resume:
                 _sweep(path)
             elif checkpoints(path / CHECKPOINTS) or strange not in ([], [CHECKPOINTS]):
-                raise ValueError(f"{path} holds checkpoints of an earlier run: resume it, or choose another folder")
+                raise ValueError(
+                    f"{path} holds checkpoints of an earlier run: resume it, or choose another"
+                    " folder"
+                )
         else:
             if strange:
-                raise ValueError(f"{path} holds {', '.join(strange)}, but not of a run of ours: choose another folder")
+                raise ValueError(
+                    f"{path} holds {', '.join(strange)}, but not of a run of ours: choose another"
+                    " folder"
+                )
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(wanted, indent=1).encode())
         return RunFolder(path)
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
-        """``model.safetensors``, the final weights, and ``best.safetensors``, those of the best validation."""
+        """``model.safetensors``, the final weights, and ``best.safetensors``, those of the best
+        validation.
+        """
         write_state_dict(self.path / "model.safetensors", model.state_dict())
         if best is not None:
             write_state_dict(self.path / "best.safetensors", best["weights"])

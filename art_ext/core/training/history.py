@@ -38,5 +38,7 @@ def write_history(folder: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(table, names, restval="")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_atomically(
+        folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode()
+    )
     write_atomically(folder / "history.csv", table.getvalue().encode())

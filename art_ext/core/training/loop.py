@@ -1,4 +1,6 @@
-"""The loop that drives every recipe: epochs, rates, precision, processes, checkpoints, validation, history."""
+"""The loop that drives every recipe: epochs, rates, precision, processes, checkpoints,
+validation, history.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("art_ext")
 
 Data = tuple[Tensor, Tensor] | Iterable[Any]
-CHECK_EVERY = 20  # updates between looks at the losses of an accelerator, each of which waits for it
+# updates between looks at the losses of an accelerator, each of which waits for it
+CHECK_EVERY = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +52,11 @@ class TrainingResult:
 
     Attributes:
         model: the network that was passed, trained; its mode is what it was.
-        history: a row per epoch: loss, rate, radius, what the recipe logs, validation, rows forward and backward.
+        history: a row per epoch: loss, rate, radius, what the recipe logs, validation, rows forward
+            and backward.
         losses: (updates,) the loss of each weight update's whole minibatch.
-        best: the state dict of the epoch with the best validation, on the CPU; None without validation.
+        best: the state dict of the epoch with the best validation, on the CPU; None without
+            validation.
         best_epoch: which; None without validation.
         updates: weight updates done.
         forwards, backwards: rows of all processes; validation is not in them.
@@ -75,19 +80,20 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     """Train a network by a recipe.
 
     Args:
-        model: an ``nn.Module`` from (r, *S) to logits (r, C); normalisation lives inside. It is trained in place.
-        data: (x, y), tensors (N, *S) in the box and (N,) class indices; or an iterable of such minibatches with a
-            length, such as a ``DataLoader``.
+        model: an ``nn.Module`` from (r, *S) to logits (r, C); normalisation lives inside. It is
+            trained in place.
+        data: (x, y), tensors (N, *S) in the box and (N,) class indices; or an iterable of such
+            minibatches with a length, such as a ``DataLoader``.
         recipe: a recipe, or the name of one, which then has its defaults.
         **options: the keywords of ``TrainingOptions``.
 
-    On one process or, under ``torchrun`` and ``accelerate launch``, on several, which share each minibatch. Noise is
-    keyed by seed, sample and update, so the number of processes changes results only by rounding, but for BatchNorm,
-    whose statistics are those of a process' own rows.
+    On one process or, under ``torchrun`` and ``accelerate launch``, on several, which share each
+    minibatch. Noise is keyed by seed, sample and update, so the number of processes changes results
+    only by rounding, but for BatchNorm, whose statistics are those of a process' own rows.
 
     Raises:
-        ValueError: for arguments, data or a folder that make no sense; also when a loss is not finite, naming the
-            batch: earlier checkpoints are kept then.
+        ValueError: for arguments, data or a folder that make no sense; also when a loss is not
+            finite, naming the batch: earlier checkpoints are kept then.
         ImportError: without the extra ``train``.
     """
     if not isinstance(model, nn.Module):
@@ -116,10 +122,20 @@ class _Run:
     """One run: what does not change, and the state that a checkpoint holds."""
 
     def __init__(
-        self, model: nn.Module, data: Data, recipe: Recipe, options: TrainingOptions, accelerator: Accelerator,
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        options: TrainingOptions,
+        accelerator: Accelerator,
         device: torch.device,
-    ) -> None:  # fmt: skip
-        self.model, self.recipe, self.options, self.accelerator = model, recipe, options, accelerator
+    ) -> None:
+        self.model, self.recipe, self.options, self.accelerator = (
+            model,
+            recipe,
+            options,
+            accelerator,
+        )
         self.batches, self.validation, box = self._data(data)
         recipe.check(box)
         processes = int(accelerator.num_processes)
@@ -132,11 +148,16 @@ class _Run:
         self.total = options.total(recipe, sizes, samples)
         self.rate, self.augment = options.rate(), options.augment()
         if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
-            raise ValueError("a schedule must be one of the optimiser that trains: pass its own as optimizer")
+            raise ValueError(
+                "a schedule must be one of the optimiser that trains: pass its own as optimizer"
+            )
         if self.rate is None and wants_metric(options.schedule):
             held = self.validation
-            check_metric(options.schedule_metric, held is not None, held is not None and held.eps > 0)
-        self.optimizer = options.make_optimizer(model)  # what it refuses, it refuses before anything is written
+            check_metric(
+                options.schedule_metric, held is not None, held is not None and held.eps > 0
+            )
+        # what it refuses, it refuses before anything is written
+        self.optimizer = options.make_optimizer(model)
         self.frozen = frozen_modules(model) if options.freeze_eval_modules else {}
         if isinstance(self.batches, TensorBatches):
             check_one_row(
@@ -157,17 +178,24 @@ class _Run:
         self.losses: list[Tensor] = []
         self.logged: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
-        self.checked = self.shared = 0  # losses that are known to be finite; that are no longer a process' share
+        # losses that are known to be finite; that are no longer a process' share
+        self.checked = self.shared = 0
         self.earlier, self.started = 0.0, time.perf_counter()
 
-    # ------------------------------------------------------------------------------------------------------- set-up
+    # --- set-up ---
 
     def _data(self, data: Data) -> tuple[Batches, Validation | None, Box]:
         """The minibatches, the held-out samples, and the box they lie in."""
         options, held = self.options, self.options.validation_data
-        if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
+        if not (
+            isinstance(data, (tuple, list))
+            and len(data) == 2
+            and all(isinstance(part, Tensor) for part in data)
+        ):
             if options.validation:
-                raise ValueError("a loader cannot be split: pass validation_data instead of validation")
+                raise ValueError(
+                    "a loader cannot be split: pass validation_data instead of validation"
+                )
             if options.drop_last:
                 raise ValueError(
                     "drop_last is for data in tensors; a loader drops its own last batch: "
@@ -179,11 +207,14 @@ class _Run:
         else:
             x, y = data
             if x.dim() < 2 or not len(x):
-                raise ValueError(f"x must have shape (N, *S) with at least one sample, got {tuple(x.shape)}")
+                raise ValueError(
+                    f"x must have shape (N, *S) with at least one sample, got {tuple(x.shape)}"
+                )
             shape = x.shape[1:]
             box = Box.of(options.clip_values, shape, x.device)
             x, y = box.admit(x), y.to(x.device)
-            TensorBatches(x, y, options.batch_size, options.seed)  # refuse labels that do not fit before they are split
+            # refuse labels that do not fit before they are split
+            TensorBatches(x, y, options.batch_size, options.seed)
             if options.validation and held is None:
                 (x, y), held = hold_out(x, y, options.validation, options.seed)
             batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last)
@@ -194,7 +225,9 @@ class _Run:
         return batches, validation, box
 
     def _network(self, box: Box, device: torch.device) -> None:
-        """The network on its device under Accelerate, its optimiser, and the average of its weights."""
+        """The network on its device under Accelerate, its optimiser, and the average of its
+        weights.
+        """
         options, model = self.options, self.model
         self.own_names = dict(model.__dict__)
         if options.trackers:
@@ -213,7 +246,13 @@ class _Run:
                 group.setdefault("initial_lr", group["lr"])
         own = Box(box.lower.to(device), box.upper.to(device))
         self.engine = Engine(
-            self.accelerator, plain, wrapped, own, device, options.channels_last, self.frozen.values()
+            self.accelerator,
+            plain,
+            wrapped,
+            own,
+            device,
+            options.channels_last,
+            self.frozen.values(),
         )
 
     def _tell_of_unused(self) -> None:
@@ -229,15 +268,24 @@ class _Run:
         unused = unused_parameters(self.model, self.batches.example, self.frozen)
         count = torch.tensor([len(unused)], device=self.accelerator.device)
         if int(self.accelerator.reduce(count, reduction="sum")):
-            logger.info("no output depends on these parameters, which stay as they are: %s", listed(unused))
-            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+            logger.info(
+                "no output depends on these parameters, which stay as they are: %s", listed(unused)
+            )
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(
+                find_unused_parameters=True
+            )
 
-    # -------------------------------------------------------------------------------------------------------- train
+    # --- train ---
 
     def train(self) -> None:
         """Epoch after epoch, until the updates are done."""
-        pause = 0.2 if sys.stderr.isatty() else 10  # a log file gets a line now and then, a terminal a bar that moves
-        shown: dict[str, Any] = {"disable": not self._shows, "desc": self.recipe.name, "mininterval": pause}
+        # a log file gets a line now and then, a terminal a bar that moves
+        pause = 0.2 if sys.stderr.isatty() else 10
+        shown: dict[str, Any] = {
+            "disable": not self._shows,
+            "desc": self.recipe.name,
+            "mininterval": pause,
+        }
         with tqdm(total=self.total, initial=self.update, **shown) as bar:
             while self.update < self.total:
                 self._train_epoch(bar)
@@ -265,17 +313,25 @@ class _Run:
         return sum(int(row["epoch_updates"]) for row in self.history)
 
     def _room(self, rows: int) -> tuple[bool, bool]:
-        """Return if the budget of ``passes`` has room for an update of so many rows, and to send all of them again."""
+        """Return if the budget of ``passes`` has room for an update of so many rows, and to send
+        all of them again.
+        """
         if self.budget is None:
             return True, True
         left = self.budget - sum(self._ledger())
-        return left >= rows * sum(self.recipe.cost()), left >= rows * sum(self.recipe.largest_cost())
+        return left >= rows * sum(self.recipe.cost()), left >= rows * sum(
+            self.recipe.largest_cost()
+        )
 
     def _train_batch(self, batch: Batch) -> None:
         """All replays of one minibatch."""
         engine, options = self.engine, self.options
         engine.expect(self.batches.largest_label)  # a loader shows its labels batch by batch
-        x, y, ids = engine.place(batch.x), ordinary(batch.y.to(engine.device)), batch.ids.to(engine.device)
+        x, y, ids = (
+            engine.place(batch.x),
+            ordinary(batch.y.to(engine.device)),
+            batch.ids.to(engine.device),
+        )
         if self.augment is not None:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
         memory: dict[str, Tensor] = {}
@@ -288,16 +344,30 @@ class _Run:
             seed_streams(options.seed, self.update, self.accelerator.process_index, engine.device)
             self._set_rate()
             step = Step(
-                engine, x, y, ids, rows=batch.rows, update=self.update, replay=replay, eps=self._eps(),
-                seed=options.seed, smoothing=options.label_smoothing, memory=memory, carried=self.carried,
-                epoch=self.epoch, time=self._time, spare=spare,
-            )  # fmt: skip
+                engine,
+                x,
+                y,
+                ids,
+                rows=batch.rows,
+                update=self.update,
+                replay=replay,
+                eps=self._eps(),
+                seed=options.seed,
+                smoothing=options.label_smoothing,
+                memory=memory,
+                carried=self.carried,
+                epoch=self.epoch,
+                time=self._time,
+                spare=spare,
+            )
             try:
                 self._update(step)
             except Exception:
                 if len(x) == 1:  # tensors were tried before; a loader shows its batches one by one
                     place = f"batch {self.batch} of epoch {self.epoch}, counted from 0"
-                    refuse_one_row(self.model, x, self.frozen, f"leave out {place} (drop_last=True)")
+                    refuse_one_row(
+                        self.model, x, self.frozen, f"leave out {place} (drop_last=True)"
+                    )
                 raise
 
     def _update(self, step: Step) -> None:
@@ -329,35 +399,46 @@ class _Run:
         """Write the schedule's rate into the optimiser, unless the caller's own schedule does."""
         if self.rate is None:
             return
-        factor = self.rate(self._time, self.total / self.per_epoch) * warm_up(self._time, self.options.warmup_epochs)
+        factor = self.rate(self._time, self.total / self.per_epoch) * warm_up(
+            self._time, self.options.warmup_epochs
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
     def _check_losses(self, every: int) -> None:
-        """Refuse losses that are not finite; on an accelerator only now and then, because a look waits for it."""
+        """Refuse losses that are not finite; on an accelerator only now and then, because a look
+        waits for it.
+        """
         if len(self.losses) - self.checked < every:
             return
         finite = torch.stack(self.losses[self.checked :]).isfinite()
         if not bool(finite.all()):
             update = self.checked + int((~finite).nonzero()[0])
-            epoch, batch = divmod(update // self.recipe.replays, self.per_epoch // self.recipe.replays)
+            epoch, batch = divmod(
+                update // self.recipe.replays, self.per_epoch // self.recipe.replays
+            )
             raise ValueError(
-                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch}, counted from 0 (weight "
-                f"update {update}): lower the learning rate, or look at that batch; earlier checkpoints are kept"
+                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch},"
+                f" counted from 0 (weight update {update}): lower the learning rate, or look at"
+                " that batch; earlier checkpoints are kept"
             )
         self.checked = len(self.losses)
 
     def _check_all(self) -> None:
-        """Refuse losses, and weights, that are not finite: a checkpoint of these would be of no use."""
+        """Refuse losses, and weights, that are not finite: a checkpoint of these would be of no
+        use.
+        """
         self._check_losses(1)
-        weights = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        weights = [
+            parameter for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
         if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
             raise ValueError(
-                f"the weights are not finite after weight update {self.update - 1}: lower the learning rate; "
-                "earlier checkpoints are kept"
+                f"the weights are not finite after weight update {self.update - 1}: lower the"
+                " learning rate; earlier checkpoints are kept"
             )
 
-    # ------------------------------------------------------------------------------------------------ end of an epoch
+    # --- end of an epoch ---
 
     def _end_epoch(self, bar: tqdm[Any]) -> None:
         self._check_all()
@@ -372,7 +453,9 @@ class _Run:
             found = callback(EpochEnd(self._current, self.epoch, dict(row)))
             taken = row.keys() & found.keys()
             if taken:
-                raise ValueError(f"a callback must name values of its own, got {', '.join(sorted(taken))}")
+                raise ValueError(
+                    f"a callback must name values of its own, got {', '.join(sorted(taken))}"
+                )
             row.update({name: float(value) for name, value in found.items()})
         if self.rate is None and self.options.schedule_every == "epoch":
             self._step_schedule(row)
@@ -381,7 +464,11 @@ class _Run:
         self.logged = {}
         if self.options.trackers:
             self.accelerator.log(row, step=self.update)
-        told = {name: f"{value:.4g}" for name, value in row.items() if name == "loss" or "validation" in name}
+        told = {
+            name: f"{value:.4g}"
+            for name, value in row.items()
+            if name == "loss" or "validation" in name
+        }
         bar.set_postfix(told, refresh=False)
         if self.options.checkpoint_every is None or self.update >= self.total:
             self._save()
@@ -392,11 +479,17 @@ class _Run:
         forwards, backwards = self._ledger()
         loss = float(torch.stack(self.losses[-done:]).mean())
         return {
-            "epoch": self.epoch, "updates": self.update, "epoch_updates": done, "loss": loss,
-            "learning_rate": self.optimizer.param_groups[0]["lr"], "eps": self._last_eps(),
+            "epoch": self.epoch,
+            "updates": self.update,
+            "epoch_updates": done,
+            "loss": loss,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "eps": self._last_eps(),
             **{name: float(value) / done for name, value in self.logged.items()},
-            "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
-        }  # fmt: skip
+            "forwards": forwards,
+            "backwards": backwards,
+            "seconds": self._seconds(),
+        }
 
     def _step_schedule(self, row: Row) -> None:
         """Step the caller's schedule at the end of an epoch."""
@@ -408,21 +501,29 @@ class _Run:
         call_step(schedule, self.epoch, metric)
 
     def _share_losses(self) -> None:
-        """Put the losses of whole minibatches, which are the means of the processes' shares, in the place of these."""
+        """Put the losses of whole minibatches, which are the means of the processes' shares, in
+        the place of these.
+        """
         mine = self.losses[self.shared :]
         if mine:
-            self.losses[self.shared :] = (self.engine.total(torch.stack(mine)) / self.engine.processes).unbind()
+            self.losses[self.shared :] = (
+                self.engine.total(torch.stack(mine)) / self.engine.processes
+            ).unbind()
         self.shared = len(self.losses)
 
     def _ledger(self) -> list[int]:
         """Rows forward and backward of all processes."""
         if self.engine.processes == 1:
             return [self.engine.forwards, self.engine.backwards]
-        rows = torch.tensor([self.engine.forwards, self.engine.backwards], device=self.engine.device)
+        rows = torch.tensor(
+            [self.engine.forwards, self.engine.backwards], device=self.engine.device
+        )
         return [int(count) for count in self.engine.total(rows)]
 
     def _last_eps(self) -> float:
-        return self.recipe.radius * warm_up((self.update - 1) / self.per_epoch, self.options.eps_warmup_epochs)
+        return self.recipe.radius * warm_up(
+            (self.update - 1) / self.per_epoch, self.options.eps_warmup_epochs
+        )
 
     def _seconds(self) -> float:
         return self.earlier + time.perf_counter() - self.started
@@ -436,10 +537,13 @@ class _Run:
         """Copy the weights if this epoch's validation beats all earlier ones."""
         score = [row.get("validation_robust", row["validation_clean"]), row["validation_clean"]]
         if self.best is None or score > self.best["score"]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._current.state_dict().items()}
+            weights = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self._current.state_dict().items()
+            }
             self.best = {"score": score, "epoch": self.epoch, "weights": weights}
 
-    # ---------------------------------------------------------------------------------------------------- checkpoints
+    # --- checkpoints ---
 
     def _save(self) -> None:
         """Write a checkpoint and the history, if a folder was given."""
@@ -450,15 +554,28 @@ class _Run:
         carried = {name: self._gathered(value) for name, value in self.carried.items()}
         if self.accelerator.is_main_process:
             schedule, scaler = self.options.schedule, self.accelerator.scaler
-            save_checkpoint(self.folder.checkpoints, self.update, {
-                "update": self.update, "epoch": self.epoch, "batch": self.batch, "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "carried": carried, "history": self.history,
-                "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "average": self.average.state_dict() if self.average is not None else None,
-                "losses": torch.stack(self.losses), "logged": self.logged, "best": self.best,
-                "forwards": forwards, "backwards": backwards, "seconds": self._seconds(),
-            })  # fmt: skip
+            save_checkpoint(
+                self.folder.checkpoints,
+                self.update,
+                {
+                    "update": self.update,
+                    "epoch": self.epoch,
+                    "batch": self.batch,
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "carried": carried,
+                    "history": self.history,
+                    "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                    "average": self.average.state_dict() if self.average is not None else None,
+                    "losses": torch.stack(self.losses),
+                    "logged": self.logged,
+                    "best": self.best,
+                    "forwards": forwards,
+                    "backwards": backwards,
+                    "seconds": self._seconds(),
+                },
+            )
             write_history(self.folder.path, self.history)
         self.accelerator.wait_for_everyone()
 
@@ -467,12 +584,15 @@ class _Run:
         if self.engine.processes == 1 or not value.dim():
             return value
         counts = self.accelerator.gather(torch.tensor([len(value)], device=value.device))
-        missing = value.new_zeros(int(counts.max()) - len(value), *value.shape[1:])  # the last ones may have a row less
+        # the last ones may have a row less
+        missing = value.new_zeros(int(counts.max()) - len(value), *value.shape[1:])
         parts = self.accelerator.gather(torch.cat([value, missing]).unsqueeze(0))
         return parts.transpose(0, 1).reshape(-1, *value.shape[1:])[: int(counts.sum())]
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint of the folder, if there is one and the caller wants it."""
+        """Go on from the newest checkpoint of the folder, if there is one and the caller wants
+        it.
+        """
         if self.folder is None:
             return
         found = checkpoints(self.folder.checkpoints)
@@ -483,7 +603,9 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.rate is None and state["schedule"] is None:
-            raise ValueError("a schedule must have state_dict() and load_state_dict() to be resumed")
+            raise ValueError(
+                "a schedule must have state_dict() and load_state_dict() to be resumed"
+            )
         if state["schedule"] is not None:
             self.options.schedule.load_state_dict(state["schedule"])  # type: ignore[union-attr]
         if state["scaler"] is not None and self.accelerator.scaler is not None:
@@ -504,7 +626,7 @@ class _Run:
         self.earlier, self.started = state["seconds"], time.perf_counter()
         logger.info("resumed from %s after %d weight updates", found[-1].name, self.update)
 
-    # ------------------------------------------------------------------------------------------------------------ end
+    # --- end ---
 
     @property
     def _shows(self) -> bool:
@@ -513,7 +635,8 @@ class _Run:
     def close(self) -> None:
         """Take Accelerate's wrapping and the gradients off the model."""
         self.accelerator.unwrap_model(self.engine.wrapped, keep_fp32_wrapper=False)
-        for name in ("forward", "_is_accelerate_prepared", "_is_torch_compile"):  # what preparing leaves
+        # what preparing leaves
+        for name in ("forward", "_is_accelerate_prepared", "_is_torch_compile"):
             self.model.__dict__.pop(name, None)
             if name in self.own_names:
                 self.model.__dict__[name] = self.own_names[name]
@@ -527,11 +650,17 @@ class _Run:
             self.model.load_state_dict(copy.deepcopy(self.average.module.state_dict()))
         last = self.history[-1]
         if self.folder is not None and self.accelerator.is_main_process:
-            write_history(self.folder.path, self.history)  # a run may have been killed before it came to this
+            # a run may have been killed before it came to this
+            write_history(self.folder.path, self.history)
             self.folder.write_weights(self.model, self.best)
         return TrainingResult(
-            model=self.model, history=self.history, losses=torch.stack(self.losses).cpu(),
+            model=self.model,
+            history=self.history,
+            losses=torch.stack(self.losses).cpu(),
             best=None if self.best is None else self.best["weights"],
-            best_epoch=None if self.best is None else self.best["epoch"], updates=self.update,
-            forwards=int(last["forwards"]), backwards=int(last["backwards"]), seconds=self._seconds(),
-        )  # fmt: skip
+            best_epoch=None if self.best is None else self.best["epoch"],
+            updates=self.update,
+            forwards=int(last["forwards"]),
+            backwards=int(last["backwards"]),
+            seconds=self._seconds(),
+        )

@@ -84,9 +84,7 @@ def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ())
     with frozen_eval(model):
         if mode != "eval":
             set_training(model, frozen)
-        tracked = [
-            norm for norm in _norms(model) if mode == "batch" and norm.track_running_stats
-        ]
+        tracked = [norm for norm in _norms(model) if mode == "batch" and norm.track_running_stats]
         try:
             for norm in tracked:
                 norm.track_running_stats = False

@@ -13,10 +13,13 @@ def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mappin
     """``known[name](**arguments)``.
 
     Raises:
-        ValueError: for an unknown name or argument, naming the nearest match and all that there are.
+        ValueError: for an unknown name or argument, naming the nearest match and all that there
+            are.
     """
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"{kind} must be one of {', '.join(known)}, got {name!r}{nearest(str(name), known)}")
+        raise ValueError(
+            f"{kind} must be one of {', '.join(known)}, got {name!r}{nearest(str(name), known)}"
+        )
     wanted = inspect.signature(known[name]).parameters
     for argument in arguments:
         if argument not in wanted:

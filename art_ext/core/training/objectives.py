@@ -8,10 +8,11 @@ from torch.nn import functional
 
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """(R,) ``-sum_c q_c log softmax(z)_c`` with ``q = 1 - s`` on the label and ``s / (C - 1)`` on every other class.
+    """(R,) ``-sum_c q_c log softmax(z)_c`` with ``q = 1 - s`` on the label and ``s / (C - 1)`` on
+    every other class.
 
-    This is the slides' label smoothing; ``torch.nn.functional.cross_entropy`` spreads s over all C classes, the label
-    included, which is the same with another s.
+    This is the slides' label smoothing; ``torch.nn.functional.cross_entropy`` spreads s over all C
+    classes, the label included, which is the same with another s.
 
     References:
         Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021.
@@ -25,7 +26,9 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) ->
 
 
 def soft_cross_entropy(logits: Tensor, q: Tensor) -> Tensor:
-    """(R,) ``-sum_c q_c log softmax(z)_c`` for target rows q (R, C), which need be no distribution."""
+    """(R,) ``-sum_c q_c log softmax(z)_c`` for target rows q (R, C), which need be no
+    distribution.
+    """
     return -(q * functional.log_softmax(logits, dim=1)).sum(dim=1)
 
 

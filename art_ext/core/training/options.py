@@ -41,19 +41,24 @@ class TrainingOptions:
     """Keywords of ``train``.
 
     Attributes:
-        epochs, updates, equivalent_epochs, passes: the length of the run, by one of the four. ``epochs`` counts passes
-            over the data, ``updates`` weight updates. ``equivalent_epochs`` counts epochs as the papers do: one pass of
-            Free is m epochs, one of ATCD T K; it is no equal cost. ``passes`` is a budget of rows forward plus rows
-            backward per training sample, as the result counts them. The run ends with the last update that keeps
-            within it. Natural training spends 2 an epoch.
+        epochs, updates, equivalent_epochs, passes: the length of the run, by one of the four.
+            ``epochs`` counts passes over the data, ``updates`` weight updates.
+            ``equivalent_epochs`` counts epochs as the papers do: one pass of Free is m epochs, one
+            of ATCD T K; it is no equal cost. ``passes`` is a budget of rows forward plus rows
+            backward per training sample, as the result counts them. The run ends with the last
+            update that keeps within it. Natural training spends 2 an epoch.
         batch_size: rows of a minibatch, over all processes; not used with a loader.
-        drop_last: leave out the last minibatch of an epoch if it has fewer rows; a loader drops its own.
-        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's parameters.
-        learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own keeps its.
-        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"``, ``"halving"``; a function of the
-            fractional epoch and the number of epochs that gives a factor of the rate; or anything with ``.step()``,
-            which is called without argument where it can be, with a metric where it needs ``metrics``, and
-            with the number of epochs done where it needs ``epoch``.
+        drop_last: leave out the last minibatch of an epoch if it has fewer rows; a loader drops its
+            own.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
+            parameters.
+        learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own
+            keeps its.
+        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"``, ``"halving"``; a
+            function of the fractional epoch and the number of epochs that gives a factor of the
+            rate; or anything with ``.step()``, which is called without argument where it can be,
+            with a metric where it needs ``metrics``, and with the number of epochs done where it
+            needs ``epoch``.
         schedule_args: of a named schedule, such as ``{"milestones": (30, 36)}``.
         schedule_every: when ``.step()`` is called: ``"epoch"`` or ``"update"``.
         schedule_metric: the column of the history that a schedule gets whose ``.step()`` takes a
@@ -63,13 +68,15 @@ class TrainingOptions:
         label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
         validation: share of the training data held out (below 1), or how many samples; 0 for none.
         validation_data: samples to validate on in their place, (x, y).
-        validation_eps, validation_steps: of the PGD attack of the validation; None takes the recipe's radius. With
-            radius 0 the best checkpoint is that of the best clean accuracy.
+        validation_eps, validation_steps: of the PGD attack of the validation; None takes the
+            recipe's radius. With radius 0 the best checkpoint is that of the best clean accuracy.
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
-        ema: decay of an average of the weights; it is what is validated, kept as best, and left in the model.
+        ema: decay of an average of the weights; it is what is validated, kept as best, and left in
+            the model.
         precision: ``"no"``, ``"bf16"`` or ``"fp16"``: of autocast.
         freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training
-            begins: BatchNorm keeps its statistics, dropout stays off. If the whole network is in eval
+            begins: BatchNorm keeps its statistics, dropout stays off. If the whole network is in
+                eval
             mode, only normalisation layers stay so all of whose parameters have
             ``requires_grad=False``. False puts every module in train mode.
         channels_last, compile: run with that memory layout, or under ``torch.compile``.
@@ -80,7 +87,8 @@ class TrainingOptions:
         resume: go on from the newest checkpoint in the folder, if there is one.
         callbacks: called at the end of each epoch; what they return is entered into the history.
         progress: show a bar.
-        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``; they write into ``checkpoint_dir``.
+        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``; they write into
+            ``checkpoint_dir``.
         device: where to train; None stays where the model is.
     """
 
@@ -123,7 +131,8 @@ class TrainingOptions:
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "callbacks", tuple(self.callbacks))  # called in every epoch, a generator too
+        # called in every epoch, a generator too
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
         lengths = {name: getattr(self, name) for name in LENGTHS}
         given = {name: value for name, value in lengths.items() if value is not None}
         if len(given) != 1:
@@ -153,7 +162,10 @@ class TrainingOptions:
         if isinstance(self.augmentation, str):
             check_choice("augmentation", self.augmentation, tuple(AUGMENTATIONS))
         if not isinstance(self.schedule, str) and self.schedule_args:
-            raise ValueError(f"schedule_args belong to a named schedule, got {self.schedule_args} beside an object")
+            raise ValueError(
+                f"schedule_args belong to a named schedule, got {self.schedule_args} beside an"
+                " object"
+            )
         if (self.resume or self.trackers) and self.checkpoint_dir is None:
             raise ValueError("resume and trackers need a checkpoint_dir")
         self._check_schedule()
@@ -163,28 +175,39 @@ class TrainingOptions:
         steps = self.rate() is None
         wanted = step_arguments(self.schedule) if steps else ()
         if steps and self.warmup_epochs:
-            raise ValueError("warmup_epochs needs a named schedule or a function: an object's .step() sets the rate")
+            raise ValueError(
+                "warmup_epochs needs a named schedule or a function: an object's .step() sets the"
+                " rate"
+            )
         if wanted and self.schedule_every == "update":
             raise ValueError(
-                f"{type(self.schedule).__name__}.step() needs {', '.join(map(repr, wanted))}, which changes once "
-                "an epoch: pass schedule_every='epoch'"
+                f"{type(self.schedule).__name__}.step() needs {', '.join(map(repr, wanted))}, which"
+                " changes once an epoch: pass schedule_every='epoch'"
             )
         if not isinstance(self.schedule_metric, str):
-            raise ValueError(f"schedule_metric must be the name of a column, got {self.schedule_metric!r}")
-        if self.schedule_metric != "validation_loss" and not (wanted and wants_metric(self.schedule)):
             raise ValueError(
-                "schedule_metric belongs to a schedule whose .step() takes a metric, such as ReduceLROnPlateau, "
-                f"got {self.schedule_metric!r} beside another schedule"
+                f"schedule_metric must be the name of a column, got {self.schedule_metric!r}"
+            )
+        if self.schedule_metric != "validation_loss" and not (
+            wanted and wants_metric(self.schedule)
+        ):
+            raise ValueError(
+                "schedule_metric belongs to a schedule whose .step() takes a metric, such as"
+                f" ReduceLROnPlateau, got {self.schedule_metric!r} beside another schedule"
             )
 
     def rate(self) -> Schedule | None:
-        """The schedule as a function of the epoch; None where the caller's own has a ``.step()``."""
+        """The schedule as a function of the epoch; None where the caller's own has a
+        ``.step()``.
+        """
         if isinstance(self.schedule, str):
             return make_schedule(self.schedule, **self.schedule_args)
         if hasattr(self.schedule, "step"):
             return None
         if not callable(self.schedule):
-            raise ValueError(f"schedule must be a name, a function or have .step(), got {self.schedule!r}")
+            raise ValueError(
+                f"schedule must be a name, a function or have .step(), got {self.schedule!r}"
+            )
         return self.schedule
 
     def total(self, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
@@ -192,7 +215,8 @@ class TrainingOptions:
 
         Args:
             recipe: of the run.
-            sizes: rows of the minibatches of an epoch; without ``passes`` only their number matters.
+            sizes: rows of the minibatches of an epoch; without ``passes`` only their number
+                matters.
             samples: training samples.
 
         Raises:
@@ -208,34 +232,62 @@ class TrainingOptions:
 
     def augment(self) -> Augmentation | None:
         """The augmentation as a function."""
-        return AUGMENTATIONS[self.augmentation] if isinstance(self.augmentation, str) else self.augmentation
+        return (
+            AUGMENTATIONS[self.augmentation]
+            if isinstance(self.augmentation, str)
+            else self.augmentation
+        )
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over the model's parameters."""
         if not isinstance(self.optimizer, str):
             own = set(model.parameters())
-            if not all(weight in own for group in self.optimizer.param_groups for weight in group["params"]):
-                raise ValueError("the optimizer must be one over the model's parameters, got one with others")
+            if not all(
+                weight in own for group in self.optimizer.param_groups for weight in group["params"]
+            ):
+                raise ValueError(
+                    "the optimizer must be one over the model's parameters, got one with others"
+                )
             return self.optimizer
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
-            raise ValueError("the model must have a parameter to train, got none that requires a gradient")
+            raise ValueError(
+                "the model must have a parameter to train, got none that requires a gradient"
+            )
         if self.optimizer == "sgd":
             return torch.optim.SGD(
-                parameters, self.learning_rate, momentum=self.momentum, nesterov=self.nesterov,
+                parameters,
+                self.learning_rate,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
                 weight_decay=self.weight_decay,
-            )  # fmt: skip
+            )
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights that come out, as JSON knows it: runs that differ here are different runs."""
-        free = {"checkpoint_dir", "checkpoint_every", "resume", "callbacks", "progress", "trackers", "device"}
-        return {one.name: _described(getattr(self, one.name)) for one in fields(self) if one.name not in free}
+        """What decides the weights that come out, as JSON knows it: runs that differ here are
+        different runs.
+        """
+        free = {
+            "checkpoint_dir",
+            "checkpoint_every",
+            "resume",
+            "callbacks",
+            "progress",
+            "trackers",
+            "device",
+        }
+        return {
+            one.name: _described(getattr(self, one.name))
+            for one in fields(self)
+            if one.name not in free
+        }
 
 
 def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
-    """Weight updates whose rows forward and backward, per sample, keep within ``passes``; no row is sent again.
+    """Weight updates whose rows forward and backward, per sample, keep within ``passes``; no row is
+    sent again.
 
     Raises:
         ValueError: if not even the first update does.
@@ -243,7 +295,8 @@ def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples:
     first = sizes[0] * sum(recipe.cost()) / samples
     if passes * (1 + ROUNDING) < first:
         raise ValueError(
-            f"passes must be at least {first:.4g}, the rows of one weight update per training sample, got {passes}"
+            f"passes must be at least {first:.4g}, the rows of one weight update per training"
+            f" sample, got {passes}"
         )
     budget, row = passes * samples * (1 + ROUNDING), sum(recipe.cost())
     epochs = int(budget // (row * sum(sizes) * recipe.replays))
@@ -269,5 +322,8 @@ def _described(value: object) -> object:
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, torch.optim.Optimizer):
-        return {"kind": type(value).__qualname__, **{name: _described(one) for name, one in value.defaults.items()}}
+        return {
+            "kind": type(value).__qualname__,
+            **{name: _described(one) for name, one in value.defaults.items()},
+        }
     return getattr(value, "__qualname__", type(value).__qualname__)

@@ -1,13 +1,14 @@
 """Learning rates over the epochs, as factors of the optimiser's own rate, and linear warm-up.
 
-A schedule is a function of the fractional epoch t in [0, T): it has no state, so a resumed run needs none.
+A schedule is a function of the fractional epoch t in [0, T): it has no state, so a resumed run
+needs none.
 
 References:
     Rice, Wong, Kolter, "Overfitting in adversarially robust deep learning", ICML 2020 (piecewise).
     Wong, Rice, Kolter, "Fast is better than free", ICLR 2020 (cyclic).
-    Chen, "Evaluating and Understanding Adversarial Robustness in Deep Learning" (dissertation), 2021, chapter 5
-    (halving).
-    Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021 (warm-up).
+    Chen, "Evaluating and Understanding Adversarial Robustness in Deep Learning" (dissertation),
+    2021, chapter 5 (halving). Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training",
+    ICLR 2021 (warm-up).
 """
 
 from __future__ import annotations
@@ -69,14 +70,19 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Cyclic:
-    """Linearly from 0 to 1 at the share ``peak`` of the run, and back to 0 at its end: the rate is the largest one."""
+    """Linearly from 0 to 1 at the share ``peak`` of the run, and back to 0 at its end: the rate
+    is the largest one.
+    """
 
     peak: float = 0.5
 
     def __post_init__(self) -> None:
         check_positive("peak", self.peak)
         if self.peak >= 1:
-            raise ValueError(f"peak must lie in (0, 1), the share of the run with the highest rate, got {self.peak}")
+            raise ValueError(
+                "peak must lie in (0, 1), the share of the run with the highest rate, got"
+                f" {self.peak}"
+            )
 
     def __call__(self, t: float, total: float) -> float:
         """The factor at epoch t of ``total``."""
@@ -116,7 +122,8 @@ def make_schedule(name: str, **arguments: Any) -> Schedule:
     """A schedule by its name.
 
     Raises:
-        ValueError: for an unknown name or argument (the nearest match is named), or a value that makes no sense.
+        ValueError: for an unknown name or argument (the nearest match is named), or a value that
+            makes no sense.
     """
     schedule: Schedule = construct("schedule", SCHEDULES, name, arguments)
     return schedule
@@ -125,6 +132,7 @@ def make_schedule(name: str, **arguments: Any) -> Schedule:
 def warm_up(t: float, epochs: float) -> float:
     """The factor ``min(1, t / epochs)`` of a linear warm-up from 0; 1 for none.
 
-    Never above 1, unlike the authors' program, whose radius overshoots in the last epoch of the warm-up.
+    Never above 1, unlike the authors' program, whose radius overshoots in the last epoch of the
+    warm-up.
     """
     return 1.0 if t >= epochs else t / epochs

@@ -1,4 +1,5 @@
-"""Clean and robust accuracy on samples held out of the training data, by which the best checkpoint is chosen.
+"""Clean and robust accuracy on samples held out of the training data, by which the best checkpoint
+is chosen.
 
 Never the test data: several authors chose on these, which flatters their numbers by .3 to 1 point.
 """
@@ -23,7 +24,8 @@ from art_ext.core.training.engine import Engine
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
 
-NOISE = 1  # seed of the attack: the same starting points in every epoch, so that epochs can be compared
+# seed of the attack: the same starting points in every epoch, so that epochs can be compared
+NOISE = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +73,24 @@ class Validation:
 
     def _attack(self, model: nn.Module, rows: Tensor, labels: Tensor) -> AttackResult:
         return pgd(
-            model, rows, labels, eps=self.eps, norm=self.norm, num_steps=self.num_steps, stop_on_success=True,
-            clip_values=self.clip_values, seed=NOISE,
-        )  # fmt: skip
+            model,
+            rows,
+            labels,
+            eps=self.eps,
+            norm=self.norm,
+            num_steps=self.num_steps,
+            stop_on_success=True,
+            clip_values=self.clip_values,
+            seed=NOISE,
+        )
 
 
 def make_validation(
-    held: tuple[Tensor, Tensor], options: TrainingOptions, recipe: Recipe, shape: torch.Size, box: Box
+    held: tuple[Tensor, Tensor],
+    options: TrainingOptions,
+    recipe: Recipe,
+    shape: torch.Size,
+    box: Box,
 ) -> Validation:
     """The validation of a run on samples like those (*shape) it trains on.
 
@@ -85,11 +98,15 @@ def make_validation(
         TypeError, ValueError: for samples, labels or a radius that do not fit.
     """
     if not isinstance(held, (tuple, list)) or len(held) != 2:
-        raise ValueError(f"validation_data must be a pair of tensors (x, y), got {type(held).__name__}")
+        raise ValueError(
+            f"validation_data must be a pair of tensors (x, y), got {type(held).__name__}"
+        )
     x, y = held
     check_samples(x)
     if x.shape[1:] != shape or not len(x):
-        raise ValueError(f"x of validation_data must hold samples of shape {tuple(shape)}, got {tuple(x.shape)}")
+        raise ValueError(
+            f"x of validation_data must hold samples of shape {tuple(shape)}, got {tuple(x.shape)}"
+        )
     check_classes("y of validation_data", y, len(x))
     eps = recipe.radius if options.validation_eps is None else options.validation_eps
     norm = getattr(recipe, "norm", "linf")
@@ -97,10 +114,14 @@ def make_validation(
     if eps:
         check_ball(norm, eps, box)
     x = Box.of(options.clip_values, shape, x.device).admit(x, "x of validation_data")
-    return Validation(x, y.to(x.device, torch.int64), eps, norm, options.validation_steps, options.clip_values)
+    return Validation(
+        x, y.to(x.device, torch.int64), eps, norm, options.validation_steps, options.clip_values
+    )
 
 
-def hold_out(x: Tensor, y: Tensor, amount: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def hold_out(
+    x: Tensor, y: Tensor, amount: float, seed: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The samples to train on and those held out, drawn by the seed.
 
     Args:
@@ -114,8 +135,11 @@ def hold_out(x: Tensor, y: Tensor, amount: float, seed: int) -> tuple[tuple[Tens
     count = round(amount * len(x)) if amount < 1 else int(amount)
     if count < 1 or count >= len(x) or (amount > 1 and count != amount):
         raise ValueError(
-            f"validation must be a share, or a number, that leaves samples on both sides, got {amount!r} of {len(x)}"
+            "validation must be a share, or a number, that leaves samples on both sides, got"
+            f" {amount!r} of {len(x)}"
         )
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed + 1_000_000_007)).to(x.device)
+    order = torch.randperm(
+        len(x), generator=torch.Generator().manual_seed(seed + 1_000_000_007)
+    ).to(x.device)
     kept, held = order[count:].sort().values, order[:count].sort().values
     return (x[kept], y[kept]), (x[held], y[held])

@@ -14,20 +14,26 @@ from art_ext.core.training.recipes import War
 
 @spelled_out(TrainingOptions)
 def measure_zeta(model: nn.Module, data: Data, recipe: War, **options: Any) -> float:
-    """Train a thin network at a fixed lambda, and return where natural and robust loss settle: ``l_nat / l_rob``.
+    """Train a thin network at a fixed lambda, and return where natural and robust loss settle:
+    ``l_nat / l_rob``.
 
-    The ratio is the mean over the minibatches of the last epoch, with l_rob *without* lambda, as the update of lambda
-    sees it. The dissertation takes a network of half the base width at lambda = 6 and finds zeta = 30 (section 5.5).
+    The ratio is the mean over the minibatches of the last epoch, with l_rob *without* lambda, as
+    the update of lambda sees it. The dissertation takes a network of half the base width at lambda
+    = 6 and finds zeta = 30 (section 5.5).
 
     Args:
         model: the thin network; it is trained in place.
         data: as for ``train``.
-        recipe: ``War(fixed=6.0, ...)`` with the radius, steps and regulariser of the runs that zeta is for.
+        recipe: ``War(fixed=6.0, ...)`` with the radius, steps and regulariser of the runs that zeta
+            is for.
         **options: the keywords of ``TrainingOptions``.
 
     Raises:
         ValueError: if lambda is not fixed, and for everything that ``train`` refuses.
     """
     if not isinstance(recipe, War) or recipe.fixed is None:
-        raise ValueError(f"measure_zeta needs a War recipe with a fixed lambda, such as War(fixed=6.0), got {recipe!r}")
+        raise ValueError(
+            "measure_zeta needs a War recipe with a fixed lambda, such as War(fixed=6.0), got"
+            f" {recipe!r}"
+        )
     return float(train(model, data, recipe, **options).history[-1]["ratio"])

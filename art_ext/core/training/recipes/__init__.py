@@ -16,18 +16,22 @@ from art_ext.core.training.recipes.trades import FastTrades, Trades
 from art_ext.core.training.recipes.war import War
 
 RECIPES: dict[str, type[Recipe]] = {
-    recipe.name: recipe for recipe in (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
+    recipe.name: recipe
+    for recipe in (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
 }
 
-for _recipe in RECIPES.values():  # dataclass writes __init__ when the class is there: no base class can do this
+# dataclass writes __init__ when the class is there: no base class can do this
+for _recipe in RECIPES.values():
     setattr(_recipe, "__init__", checked_keywords(_recipe.__init__, _recipe.__name__))  # noqa: B010  # for mypy
 
 
 def make_recipe(name: str, **arguments: Any) -> Recipe:
-    """A recipe by its name: natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing, war.
+    """A recipe by its name: natural, pgd, trades, fast, fast-trades, free, cat, atcd,
+    backward-smoothing, war.
 
     Raises:
-        ValueError: for an unknown name or argument (the nearest match is named), or a value that makes no sense.
+        ValueError: for an unknown name or argument (the nearest match is named), or a value that
+            makes no sense.
     """
     recipe: Recipe = construct("recipe", RECIPES, name, arguments)
     return recipe

@@ -1,4 +1,6 @@
-"""Contrastive adversarial training (CAT) and adversarial training by contrastive divergence (ATCD)."""
+"""Contrastive adversarial training (CAT) and adversarial training by contrastive divergence
+(ATCD).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from art_ext.core.checks import check_choice, check_count, check_flag, check_not_negative, check_positive
+from art_ext.core.checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_not_negative,
+    check_positive,
+)
 from art_ext.core.training.engine import Ball, Gain, Step
 from art_ext.core.training.objectives import one_hot, soft_cross_entropy
 from art_ext.core.training.recipes.base import BallRecipe, Cost
@@ -21,45 +29,53 @@ State = tuple[Tensor, Tensor]  # theta and v
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Atcd(BallRecipe):
-    """Adversarial training by contrastive divergence: a Hamiltonian chain that lives through T weight updates.
+    """Adversarial training by contrastive divergence: a Hamiltonian chain that lives through T
+    weight updates.
 
     For each minibatch, from ``theta = x + v``, ``v ~ U(-eps, eps)``, T times: K steps
     ``theta <- P(theta + eps sgn(v))``, ``v <- clip(v + alpha g, +-eps)`` with g the gradient of
-    ``lam CE(f_w(theta), y) - rho CE(f_w~(theta~), y)``; a Metropolis-Hastings test; one update of w on
-    ``CE(f_w(theta), y)``. P projects onto ball and box.
+    ``lam CE(f_w(theta), y) - rho CE(f_w~(theta~), y)``; a Metropolis-Hastings test; one update of w
+    on ``CE(f_w(theta), y)``. P projects onto ball and box.
 
-    **The contrast costs no second network** (eq. 14): its gradient is that of ``lam CE(f_w(theta), q)`` against the
-    soft label ``q = (rho f~ + (lam - rho) y) / lam``, f~ being the softmax at the previous replay's training forward.
-    In the first replay q = y. At the first of its K steps this is exact, because theta~ is theta itself, which leaves
-    the direction of CE. At the later ones theta has moved on, and q = y is our reading.
+    **The contrast costs no second network** (eq. 14): its gradient is that of ``lam CE(f_w(theta),
+    q)`` against the soft label ``q = (rho f~ + (lam - rho) y) / lam``, f~ being the softmax at the
+    previous replay's training forward. In the first replay q = y. At the first of its K steps this
+    is exact, because theta~ is theta itself, which leaves the direction of CE. At the later ones
+    theta has moved on, and q = y is our reading.
 
-    There is no program of the authors. Our reading where the text is silent or cannot be meant (each a keyword where
-    more than one reading makes sense):
+    There is no program of the authors. Our reading where the text is silent or cannot be meant
+    (each a keyword where more than one reading makes sense):
 
     * v climbs CE; printed, its sign would descend it, against all that the text says of the method.
-    * theta is projected onto the ball after each step; printed, it wanders as far as T K eps. ``step_size`` is ours.
-    * alpha is given nowhere, and gradients (1e-3 to 1e-6) would vanish beside v: g is divided by its mean magnitude
-      within each sample, and alpha is eps. ``momentum=False`` takes ``v = g``.
-    * ``order="free"`` moves along v first and takes the gradient where theta came to; the last of these shares its
-      forward with the weight update, and T = 8, K = 1 without contrast is Free's loop. ``"printed"`` takes the gradient
-      where theta was before the move, ``"fresh"`` takes the gradient first and moves along the new v.
-    * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta) - CE(theta_0)))``, both
-      under the present weights and in one mode. A rejected one returns to its state at the start of the replay, and is
-      trained there (whereupon ``"free"`` lets v climb from there). The energy of v is left out unless ``kinetic``.
-    * With ``order="free"`` and ``shared_test``, CE(theta) comes from the training forward, and CE(theta_0) is taken in
-      train mode too: BatchNorm's statistics are those of the minibatch, and dropout is on. Rejected rows are sent again
-      by themselves, on the running statistics, which do not change.
-    * ``"free"`` takes its last gradient in train mode, that of the shared pass; ``bn_mode`` is that of the others. With
-      rho = 0 it is the gradient of the outer loss, label smoothing included, as Free's is.
+    * theta is projected onto the ball after each step; printed, it wanders as far as T K eps.
+      ``step_size`` is ours.
+    * alpha is given nowhere, and gradients (1e-3 to 1e-6) would vanish beside v: g is divided by
+      its mean magnitude within each sample, and alpha is eps. ``momentum=False`` takes ``v = g``.
+    * ``order="free"`` moves along v first and takes the gradient where theta came to; the last of
+      these shares its forward with the weight update, and T = 8, K = 1 without contrast is Free's
+      loop. ``"printed"`` takes the gradient where theta was before the move, ``"fresh"`` takes the
+      gradient first and moves along the new v.
+    * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta) -
+      CE(theta_0)))``, both under the present weights and in one mode. A rejected one returns to its
+      state at the start of the replay, and is trained there (whereupon ``"free"`` lets v climb from
+      there). The energy of v is left out unless ``kinetic``.
+    * With ``order="free"`` and ``shared_test``, CE(theta) comes from the training forward, and
+      CE(theta_0) is taken in train mode too: BatchNorm's statistics are those of the minibatch, and
+      dropout is on. Rejected rows are sent again by themselves, on the running statistics, which do
+      not change.
+    * ``"free"`` takes its last gradient in train mode, that of the shared pass; ``bn_mode`` is that
+      of the others. With rho = 0 it is the gradient of the outer loss, label smoothing included, as
+      Free's is.
 
-    Cost of an update a sample: ``"free"`` K forwards and K + 1 backwards (K if rho = 0), so T K and T (K + 1) for a
-    minibatch; the other orders K + 1 and K + 1. The test adds 1 forward, or 2 with ``"free"`` and without
-    ``shared_test``. A shared test sends each rejected row again: 1 forward and 2 backwards more (1 if rho = 0), which
-    ``cost()`` leaves out and the counters do not. The papers count T K epochs for one pass over the data
-    (``equivalent_epochs``).
+    Cost of an update a sample: ``"free"`` K forwards and K + 1 backwards (K if rho = 0), so T K and
+        T (K + 1) for a
+    minibatch; the other orders K + 1 and K + 1. The test adds 1 forward, or 2 with ``"free"`` and
+    without ``shared_test``. A shared test sends each rejected row again: 1 forward and 2 backwards
+    more (1 if rho = 0), which ``cost()`` leaves out and the counters do not. The papers count T K
+    epochs for one pass over the data (``equivalent_epochs``).
 
-    With K = 1 and order ``"free"`` or ``"printed"``, the first update of a minibatch trains at a random corner of the
-    ball: the chain has moved along its first momentum only, which is drawn.
+    With K = 1 and order ``"free"`` or ``"printed"``, the first update of a minibatch trains at a
+    random corner of the ball: the chain has moved along its first momentum only, which is drawn.
 
     Attributes:
         num_replays: T, weight updates of a minibatch.
@@ -75,8 +91,8 @@ class Atcd(BallRecipe):
         kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
 
     References:
-        "Adversarial training using contrastive divergence" (ATCD, Algorithm 1, equations 13 and 14), ICLR 2021
-        submission.
+        "Adversarial training using contrastive divergence" (ATCD, Algorithm 1, equations 13 and
+        14), ICLR 2021 submission.
     """
 
     name: ClassVar[str] = "atcd"
@@ -131,7 +147,7 @@ class Atcd(BallRecipe):
             return usual
         return Cost(usual.forwards + 1, usual.backwards + 1 + (self.rho > 0))
 
-    # ---------------------------------------------------------------------------------------------------- the chain
+    # --- the chain ---
 
     def loss(self, step: Step) -> Tensor:
         """Mean cross-entropy where the chain came to; the chain goes on in the next replay."""
@@ -169,20 +185,30 @@ class Atcd(BallRecipe):
         return step.mean(losses)
 
     def _trained(self, step: Step, old: State, new: State) -> _Trained:
-        """The training forward at the new state; where the test is shared, its losses decide about it."""
+        """The training forward at the new state; where the test is shared, its losses decide
+        about it.
+        """
         leaf = new[0].detach().requires_grad_(True)
         if not (self.metropolis and self.shared_test):
             return _Trained(leaf.detach(), new[1], step.forward(leaf), [leaf])
-        # BatchNorm and dropout as in the training forward; the running statistics follow only if they are to
-        before = step.hard_cross_entropy(step.ask(old[0], "train" if self.bn_mode == "train" else "batch"))
+        # BatchNorm and dropout as in the training forward; the running statistics follow only if
+        # they are to
+        before = step.hard_cross_entropy(
+            step.ask(old[0], "train" if self.bn_mode == "train" else "batch")
+        )
         logits = step.forward(leaf)
-        accepted = self._accepted(step, step.hard_cross_entropy(logits.detach()) - before, old[1], new[1])
+        accepted = self._accepted(
+            step, step.hard_cross_entropy(logits.detach()) - before, old[1], new[1]
+        )
         theta, v = _chosen(accepted, old, new)
         rejected = (~accepted).nonzero().squeeze(1)
         if not len(rejected):
             return _Trained(theta, v, logits, [leaf])
-        if not step.spare:  # the last update of a budget has no rows for them: they add nothing to its gradient
-            return _Trained(theta, v, torch.where(accepted.unsqueeze(1), logits, logits.detach()), [leaf])
+        # the last update of a budget has no rows for them: they add nothing to its gradient
+        if not step.spare:
+            return _Trained(
+                theta, v, torch.where(accepted.unsqueeze(1), logits, logits.detach()), [leaf]
+            )
         again = old[0][rejected].detach().requires_grad_(True)
         logits = logits.index_copy(0, rejected, step.forward_again(again))
         return _Trained(theta, v, logits, [leaf, again], rejected)
@@ -195,7 +221,9 @@ class Atcd(BallRecipe):
         gradient = step.gradient_left(leaf)
         again = step.memory.pop("again", None)
         if again is not None:
-            gradient = gradient.index_copy(0, step.memory.pop("rejected"), step.gradient_left(again))
+            gradient = gradient.index_copy(
+                0, step.memory.pop("rejected"), step.gradient_left(again)
+            )
         step.memory["v"] = self._climb(step.memory["v"], gradient, step.eps)
 
     def _separate(self, step: Step, ball: Ball) -> Tensor:
@@ -231,7 +259,9 @@ class Atcd(BallRecipe):
         return lambda logits: soft_cross_entropy(logits, q)
 
     def _move(self, ball: Ball, theta: Tensor, v: Tensor, step: Step) -> Tensor:
-        """``theta <- P(theta + step_size sgn(v))``, sgn(v) being the gradient of the kinetic energy |v|."""
+        """``theta <- P(theta + step_size sgn(v))``, sgn(v) being the gradient of the kinetic
+        energy |v|.
+        """
         return ball.step(theta, v, step.eps if self.step_size is None else self.step_size).detach()
 
     def _climb(self, v: Tensor, gradient: Tensor, eps: float) -> Tensor:
@@ -243,12 +273,16 @@ class Atcd(BallRecipe):
         return (v + (eps if self.alpha is None else self.alpha) * normalised).clamp(-eps, eps)
 
     def _test(self, step: Step, before: Tensor, old: State, new: State) -> State:
-        """Metropolis-Hastings for each sample, by a forward of its own: its new state, or its old one."""
+        """Metropolis-Hastings for each sample, by a forward of its own: its new state, or its
+        old one.
+        """
         rise = step.hard_cross_entropy(step.ask(new[0], self.bn_mode)) - before
         return _chosen(self._accepted(step, rise, old[1], new[1]), old, new)
 
     def _accepted(self, step: Step, rise: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        """(r,) bool: which moves pass, by the rise (r,) of the cross-entropy and the momenta old and new."""
+        """(r,) bool: which moves pass, by the rise (r,) of the cross-entropy and the momenta old
+        and new.
+        """
         if self.kinetic:
             rise = rise + _speed(new) - _speed(old)
         accepted = step.uniform(()) < (rise / self.temperature).exp()
@@ -263,7 +297,8 @@ class _Trained:
     Attributes:
         theta, v: (r, *S) the chain's states after the test.
         logits: (r, C) at theta.
-        leaves: inputs of the forward, and, if there are any, of the rejected rows that were sent again.
+        leaves: inputs of the forward, and, if there are any, of the rejected rows that were sent
+            again.
         rejected: (n,) their positions in the minibatch.
     """
 
@@ -275,7 +310,11 @@ class _Trained:
 
     def merged(self, gradients: Sequence[Tensor]) -> Tensor:
         """(r, *S) gradients at theta, from those at the leaves."""
-        return gradients[0] if self.rejected is None else gradients[0].index_copy(0, self.rejected, gradients[1])
+        return (
+            gradients[0]
+            if self.rejected is None
+            else gradients[0].index_copy(0, self.rejected, gradients[1])
+        )
 
 
 def _chosen(accepted: Tensor, old: State, new: State) -> State:
@@ -293,11 +332,12 @@ def _speed(v: Tensor) -> Tensor:
 class Cat(Atcd):
     """Contrastive adversarial training: ATCD without the Metropolis-Hastings test.
 
-    Attributes, readings and cost are those of ``Atcd``: T K forwards and T (K + 1) backwards for a minibatch.
+    Attributes, readings and cost are those of ``Atcd``: T K forwards and T (K + 1) backwards for a
+        minibatch.
 
     References:
-        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and learning", IEEE
-        TPAMI 2022, Algorithm 3.
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
+        and learning", IEEE TPAMI 2022, Algorithm 3.
     """
 
     name: ClassVar[str] = "cat"

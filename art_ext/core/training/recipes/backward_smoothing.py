@@ -1,4 +1,6 @@
-"""Backward Smoothing: start the single step of crafting where the output is random, not where the input is."""
+"""Backward Smoothing: start the single step of crafting where the output is random, not where
+the input is.
+"""
 
 from __future__ import annotations
 
@@ -24,42 +26,47 @@ TARGETS = ("printed", "shifted")
 class BackwardSmoothing(BallRecipe):
     """Backward Smoothing: TRADES in two steps, the first of which seeks a random output.
 
-        ``xi = argmin KL(s(f(x) + gamma psi) || s(f(x + xi)))`` (6.4.4), ``psi ~ U(-1, 1)`` for each logit,
-        ``delta = argmax KL(s(f(x)) || s(f(x + xi + delta)))`` (6.4.5), both by steps of sign gradient from xi = 0,
-        ``min_w mean CE(f_w(x), y) + beta KL(p_w(x) || p_w(x + xi + delta))``.
+        ``xi = argmin KL(s(f(x) + gamma psi) || s(f(x + xi)))`` (6.4.4), ``psi ~ U(-1, 1)`` for each
+        logit, ``delta = argmax KL(s(f(x)) || s(f(x + xi + delta)))`` (6.4.5), both by steps of sign
+        gradient from xi = 0, ``min_w mean CE(f_w(x), y) + beta KL(p_w(x) || p_w(x + xi + delta))``.
 
-    With alpha = eps, a pixel that lies at least eps from both faces of the box is moved by -eps, 0 or +eps: by 0 where
-    the two signs disagree. Elsewhere the box takes part. A pixel at 0 ends at eps exactly where the last sign is +,
-    whatever the first one was, because the box undoes a first step downwards: the first step leaves no trace there.
-    With ``boxed_start=False`` it ends at eps exactly where both signs are +.
+    With alpha = eps, a pixel that lies at least eps from both faces of the box is moved by -eps, 0
+    or +eps: by 0 where the two signs disagree. Elsewhere the box takes part. A pixel at 0 ends at
+    eps exactly where the last sign is +, whatever the first one was, because the box undoes a first
+    step downwards: the first step leaves no trace there. With ``boxed_start=False`` it ends at eps
+    exactly where both signs are +.
 
-    gamma = 0 leaves x itself, where both gradients vanish, as they do exactly here (rounding would give them
-    a sign at random); so does the first step of the PGD variant with ``target="shifted"``.
+    gamma = 0 leaves x itself, where both gradients vanish, as they do exactly here (rounding would
+    give them a sign at random); so does the first step of the PGD variant with
+    ``target="shifted"``.
 
-    Cost of an update a sample, S = num_steps: 1 forward for f(x), 1 + S passes of crafting (a forward and a backward
-    each), then 2 forwards, differentiated by one call: 4 + S forwards and 3 + S backwards. The PGD variant: 1 + S
-    passes and 1 training forward, 2 + S and 2 + S, and 1 forward more with ``target="shifted"``.
+    Cost of an update a sample, S = num_steps: 1 forward for f(x), 1 + S passes of crafting (a
+    forward and a backward each), then 2 forwards, differentiated by one call: 4 + S forwards and 3
+    + S backwards. The PGD variant: 1 + S passes and 1 training forward, 2 + S and 2 + S, and 1
+    forward more with ``target="shifted"``.
 
     Attributes:
         beta: weight of the divergence.
         gamma: reach of the random target.
         num_steps: S, steps of ascent; 0 is the initialisation "alone".
         step_size: alpha, in the units of x; None takes eps.
-        points: random targets; the first step follows the mean of their losses, which costs no further pass (our
-            reading of Table 6.10).
-        variant: ``"trades"``; or ``"pgd"``: xi minimises ``([f(x + xi) - gamma psi]_y)^2`` (6.7.5), ascent and training
-            take the cross-entropy.
+        points: random targets; the first step follows the mean of their losses, which costs no
+            further pass (our reading of Table 6.10).
+        variant: ``"trades"``; or ``"pgd"``: xi minimises ``([f(x + xi) - gamma psi]_y)^2`` (6.7.5),
+            ascent and training take the cross-entropy.
         start: ``"backward"``; or ``"odi"``, the comparator, which maximises ``f(x + xi)^T psi``.
-        target: of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma psi]_y`` in place of
-            ``gamma psi_y``, which (6.4.3) suggests.
-        boxed_start: bring the first step to ball and box, as the authors' program does. False brings it to the ball
-            only, and the steps of ascent to both. Take False where many pixels lie on a face of the box: on MNIST
-            training with True failed in two seeds of three.
+        target: of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma psi]_y`` in
+            place of ``gamma psi_y``, which (6.4.3) suggests.
+        boxed_start: bring the first step to ball and box, as the authors' program does. False
+            brings it to the ball only, and the steps of ascent to both. Take False where many
+            pixels lie on a face of the box: on MNIST training with True failed in two seeds of
+            three.
 
     References:
-        Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022; equation numbers of
-        Chen's dissertation, 2021, chapter 6. Tashiro, Song, Ermon, "Diversity can be transferred: output
-        diversification for white- and black-box attacks", NeurIPS 2020 (ODI).
+        Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022;
+        equation numbers of Chen's dissertation, 2021, chapter 6. Tashiro, Song, Ermon, "Diversity
+        can be transferred: output diversification for white- and black-box attacks", NeurIPS 2020
+        (ODI).
     """
 
     name: ClassVar[str] = "backward-smoothing"
@@ -103,18 +110,23 @@ class BackwardSmoothing(BallRecipe):
         rows = step.ascend(step.x, first, first_ball, 1, length, self.bn_mode)
         if not self.num_steps:
             rows = ball.into(rows)
-        # without a random shift the minimum is x itself: what is left of the gradient there is rounding
+        # without a random shift the minimum is x itself: what is left of the gradient there is
+        # rounding
         still = self.gamma == 0 and self.start == "backward" and clean is not None
         rows = step.x if still else rows
         if self.variant == "pgd" or clean is None:
-            return step.ascend(rows, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode)
+            return step.ascend(
+                rows, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode
+            )
         p = softmax(clean, dim=1)
         away = functools.partial(soft_cross_entropy, q=p)
         rows = step.ascend(rows, away, ball, self.num_steps, length, self.bn_mode)
         return step.x if still else rows
 
     def _seek(self, step: Step, clean: Tensor | None) -> Gain:
-        """What the first step ascends: minus the distance from the random targets, from logits (r, C) to (r,)."""
+        """What the first step ascends: minus the distance from the random targets, from logits
+        (r, C) to (r,).
+        """
 
         def targets(classes: int) -> Tensor:
             return 2 * step.uniform((self.points, classes)) - 1  # (r, points, C) psi
@@ -130,7 +142,9 @@ class BackwardSmoothing(BallRecipe):
 
         def towards(logits: Tensor) -> Tensor:
             psi = targets(logits.shape[1])
-            wanted = self.gamma * psi.gather(2, own.unsqueeze(1).expand(-1, self.points, 1)).squeeze(2)
+            wanted = self.gamma * psi.gather(
+                2, own.unsqueeze(1).expand(-1, self.points, 1)
+            ).squeeze(2)
             if clean is not None:
                 wanted = wanted + clean.gather(1, own)
             return -(logits.gather(1, own) - wanted).square().mean(dim=1)

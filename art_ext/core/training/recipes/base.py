@@ -9,7 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from art_ext.core.checks import check_choice, check_count, check_flag, check_not_negative, check_positive
+from art_ext.core.checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_not_negative,
+    check_positive,
+)
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.training.engine import Step
 from art_ext.core.training.modes import BN_MODES
@@ -30,14 +36,18 @@ class Cost(NamedTuple):
 
 
 def check_tolerance(tolerance: Tolerance) -> None:
-    """Raise ValueError unless this is None, an integer >= 0, or a schedule of such that begins at epoch 0."""
+    """Raise ValueError unless this is None, an integer >= 0, or a schedule of such that begins
+    at epoch 0.
+    """
     schedule = tolerance if isinstance(tolerance, Mapping) else {0: tolerance}
     whole = [*schedule, *(value for value in schedule.values() if value is not None)]
-    if 0 in schedule and all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in whole):
+    if 0 in schedule and all(
+        isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in whole
+    ):
         return
     raise ValueError(
-        "tolerance must be an integer >= 0, None, or a schedule {epoch: tolerance} of such that begins at epoch 0, "
-        f"got {tolerance!r}"
+        "tolerance must be an integer >= 0, None, or a schedule {epoch: tolerance} of such that"
+        f" begins at epoch 0, got {tolerance!r}"
     )
 
 
@@ -52,9 +62,10 @@ def tolerance_at(tolerance: Tolerance, epoch: int) -> int | None:
 class Recipe(ABC):
     """How a minibatch becomes ``replays`` weight updates.
 
-    A recipe crafts, and returns the loss of an update; it never steps an optimiser or a schedule, and knows no file.
-    Its dataclass fields are its whole configuration, and it is never changed. What the replays of one minibatch share,
-    it keeps in ``step.memory``; what it carries from minibatch to minibatch, in ``step.carried``, which the loop saves.
+    A recipe crafts, and returns the loss of an update; it never steps an optimiser or a schedule,
+    and knows no file. Its dataclass fields are its whole configuration, and it is never changed.
+    What the replays of one minibatch share, it keeps in ``step.memory``; what it carries from
+    minibatch to minibatch, in ``step.carried``, which the loop saves.
     """
 
     name: ClassVar[str]
@@ -79,7 +90,9 @@ class Recipe(ABC):
         """Rows forward and backward per weight update and sample."""
 
     def largest_cost(self) -> Cost:
-        """The most that an update can cost per sample; more than ``cost()`` where rows may be sent again."""
+        """The most that an update can cost per sample; more than ``cost()`` where rows may be
+        sent again.
+        """
         return self.cost()
 
     @abstractmethod
@@ -94,7 +107,10 @@ class Recipe(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Name and fields, as a run records them."""
-        return {"name": self.name, **{field.name: getattr(self, field.name) for field in fields(self)}}
+        return {
+            "name": self.name,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,8 +120,9 @@ class BallRecipe(Recipe):
     Attributes:
         eps: radius in the units of x (8/255, never 8); 0 trains on the inputs themselves.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling.
-        bn_mode: BatchNorm while crafting: ``"eval"`` leaves the running statistics alone and uses them; ``"train"``
-            uses the batch's and lets the running ones follow; ``"batch"`` uses the batch's without a trace.
+        bn_mode: BatchNorm while crafting: ``"eval"`` leaves the running statistics alone and uses
+            them; ``"train"`` uses the batch's and lets the running ones follow; ``"batch"`` uses
+            the batch's without a trace.
     """
 
     least_steps: ClassVar[int] = 1  # the smallest num_steps that makes sense

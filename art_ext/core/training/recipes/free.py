@@ -15,25 +15,28 @@ from art_ext.core.training.recipes.base import BallRecipe, Cost
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Free(BallRecipe):
-    """Free adversarial training: m updates of each minibatch, whose backward also moves the perturbation.
+    """Free adversarial training: m updates of each minibatch, whose backward also moves the
+    perturbation.
 
-        ``w <- w - k grad_w CE(f_w(x + delta), y)``, ``delta <- clip(delta + eps sgn(grad_x CE), +-eps)``
+        ``w <- w - k grad_w CE(f_w(x + delta), y)``, ``delta <- clip(delta + eps sgn(grad_x CE),
+        +-eps)``
 
-    Both gradients are those at the old delta and the old weights. delta persists over replays and over minibatches: row
-    i of a minibatch takes over what row i of the one before left; the last, shorter minibatch takes the first rows.
-    It starts at 0. x + delta is clipped to the box, and what the clip took away is taken from delta too (as Wong et al.
-    do; the authors clip the input only).
+    Both gradients are those at the old delta and the old weights. delta persists over replays and
+        over minibatches: row
+    i of a minibatch takes over what row i of the one before left; the last, shorter minibatch takes
+    the first rows. It starts at 0. x + delta is clipped to the box, and what the clip took away is
+    taken from delta too (as Wong et al. do; the authors clip the input only).
 
-    An update costs 1 forward and 1 backward a sample; a minibatch, m of each. The authors count m epochs for one pass
-    over the data (``equivalent_epochs``).
+    An update costs 1 forward and 1 backward a sample; a minibatch, m of each. The authors count m
+    epochs for one pass over the data (``equivalent_epochs``).
 
     Attributes:
         num_replays: m.
         step_size: in the units of x; None takes eps.
 
     References:
-        Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein, "Adversarial training for free!",
-        NeurIPS 2019.
+        Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein, "Adversarial
+        training for free!", NeurIPS 2019.
     """
 
     name: ClassVar[str] = "free"

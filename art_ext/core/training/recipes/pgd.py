@@ -8,27 +8,37 @@ from typing import ClassVar
 from torch import Tensor
 
 from art_ext.core.training.engine import Step
-from art_ext.core.training.recipes.base import BallRecipe, Cost, Tolerance, check_tolerance, tolerance_at
+from art_ext.core.training.recipes.base import (
+    BallRecipe,
+    Cost,
+    Tolerance,
+    check_tolerance,
+    tolerance_at,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pgd(BallRecipe):
-    """Adversarial training: ``min_w mean max_{||x' - x|| <= eps} CE(f_w(x'), y)``, the maximum by projected ascent.
+    """Adversarial training: ``min_w mean max_{||x' - x|| <= eps} CE(f_w(x'), y)``, the maximum by
+    projected ascent.
 
-    With K = num_steps, an update costs K + 1 forwards and K + 1 backwards a sample. Crafting ascends the hard label's
-    loss from a point drawn uniformly from the ball, whatever label smoothing the outer loss has.
+    With K = num_steps, an update costs K + 1 forwards and K + 1 backwards a sample. Crafting
+    ascends the hard label's loss from a point drawn uniformly from the ball, whatever label
+    smoothing the outer loss has.
 
     Attributes:
         num_steps: K.
         step_size: in the units of x; None takes ``2.5 eps / K``.
-        tolerance: a sample is frozen once it was found misclassified before so many steps + 1 (early-stopped PGD: with
-            0, a sample misclassified at its start is never moved). None never freezes one. A schedule ``{epoch:
-            tolerance}`` holds from each of its epochs on and begins at epoch 0.
+        tolerance: a sample is frozen once it was found misclassified before so many steps + 1
+            (early-stopped PGD: with 0, a sample misclassified at its start is never moved). None
+            never freezes one. A schedule ``{epoch: tolerance}`` holds from each of its epochs on
+            and begins at epoch 0.
 
     References:
-        Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial attacks", ICLR
-        2018. Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021 (tolerance; theirs, counted
-        down to 0, is ours + 1).
+        Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to
+        adversarial attacks", ICLR
+        2018. Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021
+        (tolerance; theirs, counted down to 0, is ours + 1).
     """
 
     name: ClassVar[str] = "pgd"
@@ -57,7 +67,7 @@ class Pgd(BallRecipe):
         tolerance = tolerance_at(self.tolerance, step.epoch)
         rows = step.ascend(
             start, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode, tolerance
-        )  # fmt: skip
+        )
         # rows that are never moved may lie outside the box
         return rows if self.boxed_start or tolerance is None else ball.into(rows)
 
@@ -69,16 +79,18 @@ class Pgd(BallRecipe):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fast(Pgd):
-    """Fast adversarial training (FGSM-RS, and its n-step form): PGD training with one long step, or a few.
+    """Fast adversarial training (FGSM-RS, and its n-step form): PGD training with one long step, or
+    a few.
 
     With n = num_steps, an update costs n + 1 forwards and n + 1 backwards a sample.
 
     Attributes:
         num_steps: n.
-        step_size: in the units of x; None takes ``1.25 eps`` for one step, and eps for each of several.
-        boxed_start: whether the starting point is clipped to the box, as the authors do on CIFAR-10. On MNIST they do
-            not, and it matters: most pixels lie on a face of the box, where clipped starts all step to a corner of the
-            ball.
+        step_size: in the units of x; None takes ``1.25 eps`` for one step, and eps for each of
+            several.
+        boxed_start: whether the starting point is clipped to the box, as the authors do on
+            CIFAR-10. On MNIST they do not, and it matters: most pixels lie on a face of the box,
+            where clipped starts all step to a corner of the ball.
 
     References:
         Wong, Rice, Kolter, "Fast is better than free: revisiting adversarial training", ICLR 2020.

@@ -11,28 +11,35 @@ from torch.nn.functional import softmax
 from art_ext.core.checks import check_not_negative
 from art_ext.core.training.engine import Step
 from art_ext.core.training.objectives import divergence, soft_cross_entropy
-from art_ext.core.training.recipes.base import BallRecipe, Cost, Tolerance, check_tolerance, tolerance_at
+from art_ext.core.training.recipes.base import (
+    BallRecipe,
+    Cost,
+    Tolerance,
+    check_tolerance,
+    tolerance_at,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trades(BallRecipe):
     """TRADES: ``min_w mean CE(f_w(x), y) + beta max_{||x' - x|| <= eps} KL(p_w(x) || p_w(x'))``.
 
-    With K = num_steps, an update costs 1 + K + 2 forwards and K + 2 backwards a sample: the clean answer that crafting
-    compares with, K passes of crafting, and the clean and the perturbed forward of the loss, both differentiated by one
-    call. (The authors' program runs the clean forward of the loss twice.) BatchNorm sees the two separately.
+    With K = num_steps, an update costs 1 + K + 2 forwards and K + 2 backwards a sample: the clean
+    answer that crafting compares with, K passes of crafting, and the clean and the perturbed
+    forward of the loss, both differentiated by one call. (The authors' program runs the clean
+    forward of the loss twice.) BatchNorm sees the two separately.
 
     Attributes:
         beta: weight of the divergence; 0 is natural training.
         num_steps: K.
         step_size: in the units of x; None takes ``2.5 eps / K``.
         start: standard deviation of the normal noise that crafting starts from.
-        tolerance: as of ``Pgd``: a sample is not moved any further once it was misclassified before so many steps + 1;
-            None, or a schedule ``{epoch: tolerance}``.
+        tolerance: as of ``Pgd``: a sample is not moved any further once it was misclassified before
+            so many steps + 1; None, or a schedule ``{epoch: tolerance}``.
 
     References:
-        Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between robustness and accuracy",
-        ICML 2019.
+        Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between
+        robustness and accuracy", ICML 2019.
     """
 
     name: ClassVar[str] = "trades"
@@ -74,11 +81,13 @@ class FastTrades(Trades):
     Attributes:
         num_steps: n.
         step_size: in the units of x; None takes eps.
-        boxed_start: bring the random start to the box too. False leaves it in the ball only, as the authors' program
-            does; the steps of ascent are brought to both. It matters where many pixels lie on a face of the box.
+        boxed_start: bring the random start to the box too. False leaves it in the ball only, as the
+            authors' program does; the steps of ascent are brought to both. It matters where many
+            pixels lie on a face of the box.
 
     References:
-        Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022 (the comparator).
+        Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022
+        (the comparator).
     """
 
     name: ClassVar[str] = "fast-trades"
@@ -96,8 +105,11 @@ class FastTrades(Trades):
         return rows if self.boxed_start or self.tolerance is None else ball.into(rows)
 
 
-def ascend_divergence(recipe: Trades, step: Step, start: Tensor, num_steps: int, length: float) -> Tensor:
-    """(r, *S) ``max KL(p(x) || p(x'))`` by steps from start: 1 + num_steps forwards, num_steps backwards.
+def ascend_divergence(
+    recipe: Trades, step: Step, start: Tensor, num_steps: int, length: float
+) -> Tensor:
+    """(r, *S) ``max KL(p(x) || p(x'))`` by steps from start: 1 + num_steps forwards, num_steps
+    backwards.
 
     p(x) is a constant there, so the divergence ascends like the cross-entropy of it.
     """
@@ -105,12 +117,20 @@ def ascend_divergence(recipe: Trades, step: Step, start: Tensor, num_steps: int,
     ball = step.ball(recipe.norm)
     tolerance = tolerance_at(recipe.tolerance, step.epoch)
     return step.ascend(
-        start, lambda logits: soft_cross_entropy(logits, p), ball, num_steps, length, recipe.bn_mode, tolerance
-    )  # fmt: skip
+        start,
+        lambda logits: soft_cross_entropy(logits, p),
+        ball,
+        num_steps,
+        length,
+        recipe.bn_mode,
+        tolerance,
+    )
 
 
 def regularised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-    """(r,) cross-entropies of x and (r,) ``KL(p(x) || p(x_adv))``, through two training forwards."""
+    """(r,) cross-entropies of x and (r,) ``KL(p(x) || p(x_adv))``, through two training
+    forwards.
+    """
     step.count_backward(step.x)
     step.count_backward(x_adv)
     clean = step.forward(step.x)

@@ -33,51 +33,62 @@ RULES: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class War(Trades):
-    """Width adjusted regularisation: ``min_w l_nat + lambda_t l_rob`` with a lambda_t that is adapted (Algorithm 8).
+    """Width adjusted regularisation: ``min_w l_nat + lambda_t l_rob`` with a lambda_t that is
+    adapted (Algorithm 8).
 
-    l_nat is the mean cross-entropy of the minibatch. l_rob is the mean of the robust term *without* lambda: the
-    divergence of TRADES, or ``max(CE(x'), CE(x)) - CE(x)`` of generalised adversarial training. lambda is a constant
-    of the update: no gradient goes through it. It is moved until ``ratio = l_nat / l_rob`` is zeta, the ratio that was
-    measured on a thin network (``measure_zeta``). A wider network, whose local Lipschitz constant is larger, needs a
-    larger lambda for the same ratio.
+    l_nat is the mean cross-entropy of the minibatch. l_rob is the mean of the robust term *without*
+    lambda: the divergence of TRADES, or ``max(CE(x'), CE(x)) - CE(x)`` of generalised adversarial
+    training. lambda is a constant of the update: no gradient goes through it. It is moved until
+    ``ratio = l_nat / l_rob`` is zeta, the ratio that was measured on a thin network
+    (``measure_zeta``). A wider network, whose local Lipschitz constant is larger, needs a larger
+    lambda for the same ratio.
 
     There are two rules for lambda, applied once a minibatch to means over all processes:
 
-    * ``rule="log"``: ``lambda <- lambda exp(gain clamp(log(zeta / ratio), -1, 1))``. This is ours and deviates from
-      Algorithm 8.
-    * ``rule="printed"``: ``lambda <- max(lambda + alpha (zeta - ratio), 0)``, Algorithm 8. There is no program of the
-      authors for it. Our reading takes the outer maximum, because the printed parentheses do not balance. Where l_rob
-      is near 0 the ratio has no bound and would throw lambda to 0 from any height, so the ratio counts as at most
-      ``cap`` zeta, which is our deviation.
+    * ``rule="log"``: ``lambda <- lambda exp(gain clamp(log(zeta / ratio), -1, 1))``. This is ours
+      and deviates from Algorithm 8.
+    * ``rule="printed"``: ``lambda <- max(lambda + alpha (zeta - ratio), 0)``, Algorithm 8. There is
+      no program of the authors for it. Our reading takes the outer maximum, because the printed
+      parentheses do not balance. Where l_rob is near 0 the ratio has no bound and would throw
+      lambda to 0 from any height, so the ratio counts as at most ``cap`` zeta, which is our
+      deviation.
 
-    The reason for a rule of our own: the printed one did not find lambda here. zeta was measured at lambda 6; WAR was
-    then trained with that zeta on the same network, data and schedule (6,000 MNIST images, 8 epochs). lambda in the
-    last epoch was 1.1 and 0 in two seeds, where 6 was wanted, and the robust accuracy 38 and 41 %, where lambda fixed
-    at 6 gave 64 and 60 %. ``ema=0.95`` made it worse (9 %). The log rule ended at 6.7 twice, with 64 and 61 %. Nothing
-    here says how the printed rule fares at the scale of the paper (CIFAR-10, 100 epochs). The ratio alone does not
-    determine lambda: ratios of 9.4 to 9.6 were seen at lambda .6, 4.8 and 6.
+    The reason for a rule of our own: the printed one did not find lambda here. zeta was measured at
+        lambda 6; WAR was
+    then trained with that zeta on the same network, data and schedule (6,000 MNIST images, 8
+    epochs). lambda in the last epoch was 1.1 and 0 in two seeds, where 6 was wanted, and the robust
+    accuracy 38 and 41 %, where lambda fixed at 6 gave 64 and 60 %. ``ema=0.95`` made it worse (9
+    %). The log rule ended at 6.7 twice, with 64 and 61 %. Nothing here says how the printed rule
+    fares at the scale of the paper (CIFAR-10, 100 epochs). The ratio alone does not determine
+    lambda: ratios of 9.4 to 9.6 were seen at lambda .6, 4.8 and 6.
 
-    With K = num_steps, an update costs K + 3 forwards and K + 2 backwards a sample over TRADES, and K + 2 and K + 2
-    over generalised adversarial training. The history holds the means of lambda, the (capped) ratio and both terms.
+    With K = num_steps, an update costs K + 3 forwards and K + 2 backwards a sample over TRADES, and
+    K + 2 and K + 2 over generalised adversarial training. The history holds the means of lambda,
+    the (capped) ratio and both terms.
 
     Attributes:
         regulariser: ``"trades"`` or ``"at"``.
-        zeta: the ratio to reach. It belongs to data, network, radius and regulariser: 30 is CIFAR-10's. 0 is natural
-            training, with the printed rule only.
+        zeta: the ratio to reach. It belongs to data, network, radius and regulariser: 30 is
+            CIFAR-10's. 0 is natural training, with the printed rule only.
         rule: ``"log"`` or ``"printed"``.
-        lambda_0: lambda at first. None takes the rule's own: 6 (log; it must be > 0) or 0 (printed).
-        hold_epochs: epochs over which lambda stays at lambda_0 before the rule moves it. None takes the rule's own:
-            1 (log) or 0 (printed).
+        lambda_0: lambda at first. None takes the rule's own: 6 (log; it must be > 0) or 0
+            (printed).
+        hold_epochs: epochs over which lambda stays at lambda_0 before the rule moves it. None takes
+            the rule's own: 1 (log) or 0 (printed).
         gain: of the log rule: the largest change of log(lambda) in an update. None takes .02.
         alpha: of the printed rule: how fast lambda moves. None takes .1.
-        cap: of the printed rule: bound of the ratio in multiples of zeta. None takes 10; infinity takes it off.
-        ema: of the printed rule: decay of an average of the ratio that lambda follows in its place. None takes 0.
-        fixed: a lambda that stays as it is: TRADES with that beta, or, over "at", generalised adversarial training.
-        num_steps, step_size, start: of crafting: TRADES' own, or, over "at", PGD's with ``start`` unused.
+        cap: of the printed rule: bound of the ratio in multiples of zeta. None takes 10; infinity
+            takes it off.
+        ema: of the printed rule: decay of an average of the ratio that lambda follows in its place.
+            None takes 0.
+        fixed: a lambda that stays as it is: TRADES with that beta, or, over "at", generalised
+            adversarial training.
+        num_steps, step_size, start: of crafting: TRADES' own, or, over "at", PGD's with ``start``
+            unused.
 
     References:
-        Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?", NeurIPS 2021; algorithm
-        number of Chen's dissertation, 2021, chapter 5.
+        Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?",
+        NeurIPS 2021; algorithm number of Chen's dissertation, 2021, chapter 5.
     """
 
     name: ClassVar[str] = "war"
@@ -110,8 +121,8 @@ class War(Trades):
             if getattr(self, name) is not None:
                 owner = next(rule for rule in RULES if name in RULES[rule])
                 raise ValueError(
-                    f"{name} belongs to rule={owner!r}, got {name}={getattr(self, name)!r} with rule={self.rule!r}; "
-                    f"rule={self.rule!r} takes {', '.join(known)}"
+                    f"{name} belongs to rule={owner!r}, got {name}={getattr(self, name)!r} with"
+                    f" rule={self.rule!r}; rule={self.rule!r} takes {', '.join(known)}"
                 )
         for name, value in known.items():
             if getattr(self, name) is None:
@@ -123,11 +134,13 @@ class War(Trades):
         if self.rule == "log":
             check_positive("gain", self.gain)
             if not self.lambda_0:
-                raise ValueError("lambda_0 must be > 0 with rule='log', which multiplies lambda, got 0")
+                raise ValueError(
+                    "lambda_0 must be > 0 with rule='log', which multiplies lambda, got 0"
+                )
             if not self.zeta and self.fixed is None:
                 raise ValueError(
-                    "zeta must be > 0 with rule='log', got 0; for natural training take the recipe 'natural', "
-                    "or rule='printed'"
+                    "zeta must be > 0 with rule='log', got 0; for natural training take the recipe"
+                    " 'natural', or rule='printed'"
                 )
             return
         check_positive("alpha", self.alpha)
@@ -137,7 +150,9 @@ class War(Trades):
             check_positive("cap", self.cap)
 
     def cost(self) -> Cost:
-        """K + 3 forwards over TRADES, K + 2 over generalised adversarial training; K + 2 backwards."""
+        """K + 3 forwards over TRADES, K + 2 over generalised adversarial training; K + 2
+        backwards.
+        """
         return Cost(self.num_steps + (3 if self.regulariser == "trades" else 2), self.num_steps + 2)
 
     def craft(self, step: Step) -> Tensor:
@@ -145,7 +160,11 @@ class War(Trades):
         if self.regulariser == "trades":
             return super().craft(step)
         inner = Pgd(
-            eps=self.eps, norm=self.norm, bn_mode=self.bn_mode, num_steps=self.num_steps, step_size=self.step_size,
+            eps=self.eps,
+            norm=self.norm,
+            bn_mode=self.bn_mode,
+            num_steps=self.num_steps,
+            step_size=self.step_size,
             tolerance=self.tolerance,
         )
         return inner.craft(step)
@@ -193,7 +212,9 @@ class War(Trades):
 
 
 def generalised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-    """(r,) cross-entropies of x, and (r,) ``max(CE(x_adv), CE(x)) - CE(x)``, through two training forwards."""
+    """(r,) cross-entropies of x, and (r,) ``max(CE(x_adv), CE(x)) - CE(x)``, through two
+    training forwards.
+    """
     step.count_backward(step.x)
     step.count_backward(x_adv)
     natural = step.cross_entropy(step.forward(step.x))
