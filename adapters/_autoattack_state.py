@@ -145,7 +145,7 @@ class StateFolder:
             "norm": norm,
             "eps": eps,
             "seed": seed,
-            "early_stop": False,
+            "stop_on_success": False,
         }
         # of x as the attack admitted it; chunks of earlier versions hold no lengths
         lengths = distortions(moved["x_adv"], x.clamp(0.0, 1.0))

@@ -184,6 +184,6 @@ class Verdict:
             norm=self.norm,
             eps=self.eps,
             seed=seed,
-            early_stop=False,
+            stop_on_success=False,
             **measured(distortions(self._x_adv, self.problem.x), self.success, self.norm, home),
         )

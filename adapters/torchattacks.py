@@ -40,7 +40,7 @@ class RayS(CoreAttack):
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
         max_queries (int): most forward rows per image, the clean check included. (Default: 10000)
-        early_stop (bool): leave an image at its first success. (Default: True)
+        stop_on_success (bool): leave an image at its first success. (Default: True)
         tol (float): width at which a bisection ends, an L2 length. (Default: 1e-3)
         hierarchical (bool): flip blocks of signs; False flips single pixels. (Default: True)
         speculate (bool or 'auto'): ask ahead to fill small batches. (Default: 'auto', on a GPU)
@@ -66,7 +66,7 @@ class RayS(CoreAttack):
         norm: str = "Linf",
         eps: float | None = 8 / 255,
         max_queries: int = 10_000,
-        early_stop: bool = True,
+        stop_on_success: bool = True,
         tol: float = 1e-3,
         hierarchical: bool = True,
         speculate: bool | str = "auto",
@@ -77,7 +77,7 @@ class RayS(CoreAttack):
         self.norm = norm
         self.eps = eps
         self.max_queries = max_queries
-        self.early_stop = early_stop
+        self.stop_on_success = stop_on_success
         self.tol = tol
         self.hierarchical = hierarchical
         self.speculate = speculate
@@ -95,7 +95,7 @@ class RayS(CoreAttack):
             max_queries=self.max_queries,
             norm=norm_name(self.norm),
             tol=self.tol,
-            early_stop=self.early_stop,
+            stop_on_success=self.stop_on_success,
             hierarchical=self.hierarchical,
             speculate=self.speculate,
         )

@@ -46,7 +46,7 @@ class FW(BallAttack):
     """
 
     _function = staticmethod(frank_wolfe)
-    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "steps": "max_iter"}
+    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_fraction", "steps": "num_steps"}
 
     def __init__(
         self,
@@ -126,7 +126,10 @@ class FWBlack(BallAttack):
     """
 
     _function = staticmethod(frank_wolfe_black_box)
-    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "n_directions": "num_directions"}
+    _core_names: ClassVar[dict[str, str]] = {
+        "alpha": "step_fraction",
+        "n_directions": "num_directions",
+    }
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ SEARCH_NAMES = {
     "kappa": "confidence",
     "lr": "step_size",
     "binary_search_steps": "search_steps",
-    "max_iterations": "max_iter",
+    "max_iterations": "num_steps",
 }
 
 

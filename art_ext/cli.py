@@ -52,7 +52,7 @@ SHARD = (
     "i/n, such as 0/4: work on every n-th chunk only, from the i-th on; art-ext merge unites the"
     " folders."
 )
-EARLY_STOP = (
+STOP_ON_SUCCESS = (
     "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD,"
     " the whole curve). By default a single eps stops early, and one search serves several."
 )
@@ -156,8 +156,8 @@ def evaluate(
     norm: Annotated[
         str, typer.Option(help="How eps and distances are measured: linf, l2 or l1.")
     ] = "linf",
-    early_stop: Annotated[
-        bool | None, typer.Option("--early-stop/--no-early-stop", help=EARLY_STOP)
+    stop_on_success: Annotated[
+        bool | None, typer.Option("--stop-on-success/--no-stop-on-success", help=STOP_ON_SUCCESS)
     ] = None,
     outputs: Annotated[
         str, typer.Option(help="What the model returns: logits, probabilities or labels.")
@@ -224,7 +224,7 @@ def evaluate(
                 targeted=parse_target(targeted),
                 max_queries=max_queries,
                 norm=norm,
-                early_stop=early_stop,
+                stop_on_success=stop_on_success,
                 outputs=outputs,
                 clip_values=(box[0], box[1]),
                 batch_size=batch_size,

@@ -98,7 +98,7 @@ def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> 
             classifier,
             learning_rate=1e-2,
             binary_search_steps=searches,
-            max_iter=steps,
+            num_steps=steps,
             beta=beta,
             batch_size=len(x),
             decision_rule=rule,
@@ -129,7 +129,7 @@ def ours(rule: str, steps: int, searches: int, beta: float, abort: bool | str) -
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         settings: dict[str, Any] = {
-            "max_iter": steps,
+            "num_steps": steps,
             "search_steps": searches,
             "beta": beta,
             "abort_early": abort,
@@ -265,7 +265,7 @@ def print_beta(count: int, steps: int, seed: int) -> None:
         1e-2: "13.56 / 2.395 / .852",
     }
     for beta, theirs in thesis.items():
-        result = ead(model, x, y, beta=beta, max_iter=steps, targets="average", seed=seed)
+        result = ead(model, x, y, beta=beta, num_steps=steps, targets="average", seed=seed)
         print(f"{result_row(f'{beta:g}', x, result)} {theirs} |", flush=True)
 
 
@@ -287,12 +287,15 @@ def print_table(count: int, steps: int, seed: int) -> None:
         "I-FGM, L2": (lambda: i_fgm(model, x, y, norm="l2", **common), "-"),
         "I-FGM, L-inf": (lambda: i_fgm(model, x, y, norm="linf", **common), "71.39 / 3.472 / .227"),
         "FGM, L1": (lambda: i_fgm(model, x, y, norm="l1", num_steps=1, **common), "-"),
-        "EAD, EN rule": (lambda: ead(model, x, y, max_iter=steps, **common), "17.4 / 2.001 / .594"),
+        "EAD, EN rule": (
+            lambda: ead(model, x, y, num_steps=steps, **common),
+            "17.4 / 2.001 / .594",
+        ),
         "EAD, L1 rule": (
-            lambda: ead(model, x, y, max_iter=steps, decision_rule="L1", **common),
+            lambda: ead(model, x, y, num_steps=steps, decision_rule="L1", **common),
             "14.11 / 2.211 / .768",
         ),
-        "C&W": (lambda: cw(model, x, y, max_iter=steps, **common), "22.46 / 1.972 / .514"),
+        "C&W": (lambda: cw(model, x, y, num_steps=steps, **common), "22.46 / 1.972 / .514"),
     }
     for name, (attack, theirs) in rows.items():
         print(f"{result_row(name, x, attack())} {theirs} |", flush=True)
@@ -319,7 +322,7 @@ def print_confidence(count: int, steps: int) -> None:
             "C&W": cw,
         }
         for name, attack in attacks.items():
-            result = attack(source, x, y, confidence=kappa, max_iter=steps)
+            result = attack(source, x, y, confidence=kappa, num_steps=steps)
             rate = transfer_success(result.x_adv, x, y, target)
             hit = result.success
             l1, l2 = (
@@ -349,7 +352,7 @@ def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
         x,
         y,
         beta=1e-2,
-        max_iter=steps,
+        num_steps=steps,
         search_steps=searches,
         initial_const=0.3,
         abort_early=False,
@@ -385,7 +388,7 @@ def print_edge(count: int) -> None:
     print("| iterations | success |\n|---|---|", flush=True)
     for steps in (50, 100, 400, 800):
         result = cw(
-            model, x, y, max_iter=steps, search_steps=1, initial_const=10.0, abort_early=False
+            model, x, y, num_steps=steps, search_steps=1, initial_const=10.0, abort_early=False
         )
         print(f"| {steps} | {float(result.success.double().mean()):.3f} |", flush=True)
 

@@ -118,7 +118,7 @@ def report(folder: Path, count: int) -> str:
         eps=EPS,
         attacks=CHEAP,
         max_queries=60,
-        attack_args={**small, "frank_wolfe": {"max_iter": 4}},
+        attack_args={**small, "frank_wolfe": {"num_steps": 4}},
     )
     begun = time.perf_counter()
     loaded = load_run(folder)

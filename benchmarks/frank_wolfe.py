@@ -47,9 +47,9 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     )
     print("| attack | step | success % | iterations | distortion |\n|---|---|---|---|---|")
     common: dict[str, Any] = {"eps": EPS, "targeted": True, "stop_on_success": True}
-    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))
+    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_fraction=EPS, **common)))
     for step in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
-        result = frank_wolfe(model, x, targets, step_size=step, max_iter=ITERATIONS, **common)
+        result = frank_wolfe(model, x, targets, step_fraction=step, num_steps=ITERATIONS, **common)
         print(line("FW, momentum .9", step, result), flush=True)
     peers: dict[str, Callable[..., AttackResult]] = {
         "PGD from the input": i_fgsm,
@@ -59,7 +59,7 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     for name, attack in peers.items():
         for step in STEPS:
             result = attack(
-                model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common
+                model, x, targets, num_steps=ITERATIONS, step_fraction=step, seed=0, **common
             )
             print(line(name, step, result), flush=True)
 
@@ -93,7 +93,7 @@ def black_box(model: nn.Module, x: Tensor, targets: Tensor, budget: int) -> None
             show("FW", f"{sensing}, {step:g}, {momentum:g}", result)
     for step in (0.01, 0.02, 0.05):
         for delta in (1e-3, 1e-2):
-            result = nes(model, x, targets, step_size=step, delta=delta, **common)
+            result = nes(model, x, targets, step_fraction=step, delta=delta, **common)
             show("NES-PGD", f"step {step:g}, delta {delta:g}", result)
 
 

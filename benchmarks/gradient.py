@@ -47,7 +47,7 @@ def ours(steps: int, directions: int) -> dict[str, Run]:
         "mi_fgsm": functools.partial(mi_fgsm, num_steps=steps, **common),
         "ai_fgsm": functools.partial(ai_fgsm, num_steps=steps, **common),
         "hmcam": functools.partial(hmcam, num_steps=steps // 2, **common),
-        "frank_wolfe": functools.partial(frank_wolfe, max_iter=steps, **common),
+        "frank_wolfe": functools.partial(frank_wolfe, num_steps=steps, **common),
         "frank_wolfe_black_box": functools.partial(boxed, num_directions=directions),
         "nes": functools.partial(
             nes, max_queries=1 + 4 * (2 * directions + 1), num_directions=directions, **common

@@ -43,7 +43,7 @@ def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float
     for _ in range(repeats):
         meter = Meter(model)
         start = time.perf_counter()
-        rays(meter, x, eps=HARD, max_queries=queries, batch_size=len(x), early_stop=False)
+        rays(meter, x, eps=HARD, max_queries=queries, batch_size=len(x), stop_on_success=False)
         total = time.perf_counter() - start
         start = time.perf_counter()
         with torch.no_grad():

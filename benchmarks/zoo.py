@@ -62,7 +62,12 @@ def print_quality(count: int, steps: int) -> None:
     )
     results: dict[str, AttackResult] = {}
     # from c = .01 a search of five steps would end where it first succeeds, at 100
-    common: dict[str, Any] = {"max_iter": steps, "search_steps": 5, "initial_const": 1.0, "seed": 0}
+    common: dict[str, Any] = {
+        "num_steps": steps,
+        "search_steps": 5,
+        "initial_const": 1.0,
+        "seed": 0,
+    }
     for name, attack in {
         "EAD, beta 0, 9 x 1000": functools.partial(ead, beta=0.0, decision_rule="L2", norm="l2"),
         f"ZOO-Adam, 5 x {steps}": functools.partial(zoo, **common),
@@ -97,7 +102,7 @@ def print_paper(count: int, steps: int, searches: int) -> None:
         flush=True,
     )
     common: dict[str, Any] = {
-        "max_iter": steps,
+        "num_steps": steps,
         "search_steps": searches,
         "initial_const": 1.0,
         "abort_window": 100,
@@ -131,7 +136,7 @@ def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, 
     )
     attack = evasion.ZooAttack(
         classifier,
-        max_iter=steps,
+        num_steps=steps,
         binary_search_steps=1,
         abort_early=False,
         use_resize=False,
@@ -154,7 +159,7 @@ def print_speed(rows: int, steps: int, repeats: int) -> None:
     for name in (STANDARD, CERTIFIED):
         model, _ = network(name)
         x, y = classified_right("mnist", rows, model)
-        attack = functools.partial(zoo, max_iter=steps, search_steps=1, abort_early=False, seed=0)
+        attack = functools.partial(zoo, num_steps=steps, search_steps=1, abort_early=False, seed=0)
         attack(model, x[:2], y[:2])
         ratios = []
         for _ in range(repeats):
@@ -231,7 +236,7 @@ def print_techniques(count: int, steps: int) -> None:
             x,
             y,
             targets="average",
-            max_iter=steps,
+            num_steps=steps,
             search_steps=1,
             initial_const=200.0,
             step_size=0.1,
@@ -263,7 +268,7 @@ def print_memory(count: int) -> None:
             model,
             x,
             None,
-            max_iter=6,
+            num_steps=6,
             search_steps=1,
             resize=resize,
             importance=bool(resize),

@@ -35,7 +35,7 @@ PANEL = Panel(
     "cascade",
     (
         Member("pgd", {"num_steps": 4}),
-        Member("frank_wolfe", {"max_iter": 4}),
+        Member("frank_wolfe", {"num_steps": 4}),
         Member("rays", {"max_queries": 60}),
     ),
 )
@@ -66,7 +66,7 @@ def run(folder: Path) -> None:
         folder,
         panel=PANEL,
         eps=(0.1, 0.2),
-        early_stop=True,
+        stop_on_success=True,
         chunk_size=15,
         batch_size=15,
     )

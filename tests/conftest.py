@@ -243,7 +243,7 @@ def _loaded_run(
         "settings": {
             "eps": sorted({float(eps) for eps in records["eps"]}),
             "norm": norm,
-            "early_stop": False,
+            "stop_on_success": False,
             "targeted": targeted,
             "clip_values": [0.0, 1.0],
         },

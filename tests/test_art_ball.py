@@ -117,8 +117,8 @@ INVALID: list[tuple[str, Any, str]] = [
     ("eps", None, "got None"),
     ("eps", -1, "eps must be > 0"),
     ("eps", 8, "8/255"),
-    ("eps_step", 0, "step_size must"),
-    ("eps_step", "far", "step_size must be a number"),
+    ("eps_step", 0, "must"),
+    ("eps_step", "far", "must be a number"),
     ("momentum", 1, "momentum must lie in [0, 1), got 1"),
     ("targeted", "no", "targeted must be True or False"),
     ("schedule", "cosine", "schedule must be one of"),
@@ -189,8 +189,8 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
     }
     shell(classifier, **values).generate(*sample, mask=np.ones((8, 8)))
     names = dict(CORE_NAMES)
-    if shell is FrankWolfe:
-        del names["max_iter"]
+    if shell in (FrankWolfe, FrankWolfeBlackBox):
+        names["eps_step"] = "step_fraction"
     wanted = {
         names.get(name, name): value
         for name, value in values.items()

@@ -45,7 +45,7 @@ OTHER_VALUES: dict[str, Any] = {
     "max_queries": 7,
     "norm": 2,
     "batch_size": 5,
-    "early_stop": False,
+    "stop_on_success": False,
     "tol": 0.01,
     "hierarchical": False,
     "speculate": True,
@@ -76,7 +76,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("tol", None, "tol must be a number"),
     ("speculate", "yes", "speculate must be 'auto', True or False, got 'yes'"),
     ("speculate", None, "speculate must be"),
-    ("early_stop", 1, "early_stop must be True or False, got 1"),
+    ("stop_on_success", 1, "stop_on_success must be True or False, got 1"),
     ("hierarchical", None, "hierarchical must be True or False"),
     ("targeted", "no", "targeted must be True or False"),
     ("verbose", 1, "verbose must be True or False"),
@@ -184,7 +184,7 @@ def test_targets(classifier, sample):
     targets = np.roll(predicted, 1)
     start = np.roll(x, 1, axis=0).astype(np.float64)  # each sample starts from the one before it
     reachable = targets != predicted
-    attack = rays(classifier, targeted=True, eps=0.3, max_queries=400, early_stop=False)
+    attack = rays(classifier, targeted=True, eps=0.3, max_queries=400, stop_on_success=False)
     x_adv = attack.generate(x, np.eye(10)[targets], x_adv_init=start)
     success = attack.last_result.success.numpy()
     assert np.array_equal(attack.last_result.already_adversarial.numpy(), ~reachable)

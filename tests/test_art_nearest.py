@@ -48,6 +48,7 @@ CORE: dict[type, Any] = {ElasticNetPyTorch: core.ead, ZooPyTorch: core.zoo}
 CORE_NAMES = {
     "learning_rate": "step_size",
     "binary_search_steps": "search_steps",
+    "max_iter": "num_steps",
     "nb_parallel": "coordinates",
     "variable_h": "h",
 }

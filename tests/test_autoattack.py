@@ -152,7 +152,12 @@ class TestOutcome:
         assert float(length.max()) <= eps + 1e-6
         assert 0 <= float(result.x_adv.min()) <= float(result.x_adv.max()) <= 1
         assert torch.equal(result.x_adv[~result.success], x[~result.success])
-        assert (result.norm, result.eps, result.seed, result.early_stop) == (norm, eps, 0, False)
+        assert (result.norm, result.eps, result.seed, result.stop_on_success) == (
+            norm,
+            eps,
+            0,
+            False,
+        )
 
     def test_every_row_is_charged_and_a_broken_sample_costs_no_more(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
@@ -587,7 +592,7 @@ class TestThen:
     ) -> None:
         x, y = digits
         model = Wrapped(linear_net)
-        follower = functools.partial(rays, eps=EPS, max_queries=300, early_stop=True)
+        follower = functools.partial(rays, eps=EPS, max_queries=300, stop_on_success=True)
         quick = {"attacks": ("square",), "adjust": {"square": {"n_queries": 3}}}
         alone = run(linear_net, x, y, **quick)
         result = run(

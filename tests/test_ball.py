@@ -139,7 +139,7 @@ def test_a_confident_model_is_left_by_a_full_step(confidence):
         eps=2.0,
         norm="l2",
         step_size=1.0,
-        max_iter=1,
+        num_steps=1,
         on_failure="last",
     )
     length = float((result.x_adv.double() - x).norm())

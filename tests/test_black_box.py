@@ -184,9 +184,9 @@ class TestStepsOfFrankWolfe:
     def test_with_the_exact_gradient_it_is_the_white_box_attack(self, monkeypatch, norm, options):
         replace_estimator(monkeypatch, frank_wolfe_black_box, Exact)
         x, y, rows = samples(), torch.zeros(8, dtype=torch.int64), []
-        options = {"eps": 0.4, "norm": norm, "step_size": 0.6, "momentum": 0.8, **options}
+        options = {"eps": 0.4, "norm": norm, "step_fraction": 0.6, "momentum": 0.8, **options}
         for attack, steps in (
-            (frank_wolfe, {"max_iter": 20}),
+            (frank_wolfe, {"num_steps": 20}),
             (frank_wolfe_black_box, {"max_queries": 21}),
         ):
             recorder = Recorder(waves(12))
@@ -224,7 +224,7 @@ class TestStepsOfFrankWolfe:
             recorder,
             x,
             eps=1.0,
-            step_size=0.1,
+            step_fraction=0.1,
             schedule="plateau",
             max_queries=20,
             criterion=never,
@@ -252,7 +252,7 @@ class TestStepsOfFrankWolfe:
                 y,
                 eps=eps,
                 norm=norm,
-                step_size=gamma,
+                step_fraction=gamma,
                 num_directions=5,
                 sensing=sensing,
                 schedule="constant",
@@ -277,7 +277,7 @@ class TestStepsOfFrankWolfe:
             "on_failure": "last",
             "schedule": "constant",
         }
-        white = frank_wolfe(waves(12), x, y, max_iter=steps, momentum=0.5, **options)
+        white = frank_wolfe(waves(12), x, y, num_steps=steps, momentum=0.5, **options)
         away = []
         for count in (20, 2000):
             budget = 1 + steps * (2 * count + 1)
@@ -438,7 +438,11 @@ class TestLedger:
             "max_queries": 150,
             "seed": 0,
             "on_failure": "last",
-            "step_size": 0.3 if attack is frank_wolfe_black_box else eps / 6,
+            **(
+                {"step_fraction": 0.3}
+                if attack is frank_wolfe_black_box
+                else {"step_size": eps / 6}
+            ),
         }
         together = [
             attack(model, x, y, batch_size=batch_size, **options) for batch_size in (256, 40, 5)
@@ -526,7 +530,7 @@ class TestLedger:
             eps=0.4,
             targeted=targeted,
             loss=loss,
-            step_size=0.3 if attack is not nes else 0.05,
+            **({"step_fraction": 0.3} if attack is not nes else {"step_size": 0.05}),
             max_queries=2000,
             seed=0,
         )
@@ -564,14 +568,16 @@ class TestLedger:
             ({"max_queries": 0}, "max_queries must be an integer >= 1, got 0"),
             ({"momentum": 1}, r"momentum must lie in \[0, 1\), got 1"),
             ({"momentum": math.nan}, r"momentum must lie in \[0, 1\), got nan"),
-            ({"step_size": -1}, "step_size must .* got -1"),
-            ({"step_size": None}, "step_size must be a number, got None"),
+            ({"length": -1}, "(step_size|step_fraction) must .* got -1"),
+            ({"length": None}, "(step_size|step_fraction) must be a number, got None"),
             ({"outputs": "labels"}, "this attack needs scores"),
             ({"targeted": True}, "a targeted attack needs the classes to reach"),
             ({"seed": 0.5}, "seed must be an integer"),
         ],
     )
     def test_bad_arguments_are_refused_by_name(self, attack, keywords, message):
+        length = "step_fraction" if attack is frank_wolfe_black_box else "step_size"
+        keywords = {length if key == "length" else key: value for key, value in keywords.items()}
         with pytest.raises(ValueError, match=message):
             attack(waves(12), samples(), **{"eps": 0.1, **keywords})
 
@@ -591,7 +597,7 @@ def test_settings_of_the_step_are_refused_by_name():
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"momentum_init": 0}, "momentum_init must be one of 'zero', 'gradient', got 0"),
         ({"box": "ball"}, "box must be one of 'clip', 'vertex', got 'ball'"),
-        ({"step_size": 2}, r"step_size must lie in \(0, 1\]"),
+        ({"step_fraction": 2}, r"step_fraction must lie in \(0, 1\]"),
     ):
         with pytest.raises(ValueError, match=message):
             frank_wolfe_black_box(waves(12), samples(), eps=0.1, **keywords)
@@ -614,7 +620,7 @@ class TestTrace:
             y,
             eps=0.1,
             loss="margin",
-            step_size=0.5,
+            step_fraction=0.5,
             momentum=0.0,
             num_directions=400,
             schedule="constant",

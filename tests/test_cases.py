@@ -14,11 +14,11 @@ from art_ext.data import load_data
 from art_ext.models import load_weights, mnist_lenet5
 
 QUICK = {
-    "ead": {"max_iter": 20, "search_steps": 3, "initial_const": 0.1, "step_size": 0.05},
-    "cw": {"max_iter": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
+    "ead": {"num_steps": 20, "search_steps": 3, "initial_const": 0.1, "step_size": 0.05},
+    "cw": {"num_steps": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
     "i_fgm": {"resolution": 0.01},
     "zoo": {
-        "max_iter": 20,
+        "num_steps": 20,
         "search_steps": 2,
         "initial_const": 10.0,
         "step_size": 0.3,
@@ -296,7 +296,7 @@ def test_the_figures_of_the_thesis_on_mnist(art_ext_data):
         x,
         y,
         beta=0.01,
-        max_iter=60,
+        num_steps=60,
         search_steps=3,
         initial_const=0.3,
         abort_early=False,
@@ -394,7 +394,7 @@ def test_a_wrong_sample_without_the_margin_is_attacked_in_every_class(case):
 
     x, y = torch.full((3, 2), 0.5), torch.tensor([0, 2, 0])
     others = torch.tensor([[1, 2], [0, 1], [1, 2]])
-    options = {"confidence": 1.0, "max_iter": 60, "search_steps": 3}
+    options = {"confidence": 1.0, "num_steps": 60, "search_steps": 3}
     alone = each("ead", model, x, others, **options)
     assert stack(alone, "success").tolist() == [[False, True], [False, False], [False, True]]
     check_case(run("ead", model, x, y, targets=case, **options), alone, case, x)

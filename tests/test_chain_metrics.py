@@ -59,7 +59,7 @@ def chain(first, already=None, **changes):
         norm="linf",
         eps=1.0,
         seed=0,
-        early_stop=False,
+        stop_on_success=False,
         samples=samples,
     )
     return replace(result, **changes)

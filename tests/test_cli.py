@@ -301,7 +301,7 @@ class TestEvaluate:
             5,
             "--seed",
             3,
-            "--no-early-stop",
+            "--no-stop-on-success",
             "--model-args",
             "scale=2",
             "--clip-values",
@@ -315,7 +315,7 @@ class TestEvaluate:
             "norm": "l2",
             "batch_size": 5,
             "seed": 3,
-            "early_stop": False,
+            "stop_on_success": False,
             "clip_values": [0.0, 2.0],
             "max_queries": 30,
         }
@@ -356,7 +356,7 @@ class TestEvaluate:
         self, command: list[object], tmp_path: Path
     ) -> None:
         asked = (
-            "ead.beta=1e-2,ead.decision_rule=L1,ead.max_iter=20,ead.search_steps=2,ead.initial_const=1,"
+            "ead.beta=1e-2,ead.decision_rule=L1,ead.num_steps=20,ead.search_steps=2,ead.initial_const=1,"
             "zoo.resize=(4,8),zoo.use_tanh=true,zoo.importance=5,zoo.coordinates=4"
         )
         done = call(

@@ -418,7 +418,7 @@ def test_the_figures_are_those_of_the_weights_that_lie_there(
         )
         attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=20, step_size=0.0125, seed=0)
         assert said[name]["pgd20"] == robust_accuracy(attacked)
-        searched = rays(model, test.x, test.y, eps=0.1, max_queries=40, early_stop=False)
+        searched = rays(model, test.x, test.y, eps=0.1, max_queries=40, stop_on_success=False)
         assert said[name]["rays"]["robust_accuracy"] == robust_accuracy(searched)
         assert said[name]["rays"]["adbd"] == adbd(searched).value
         assert said[name]["rays"]["mean_queries"] == query_statistics(searched).mean > 1

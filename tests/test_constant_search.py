@@ -14,9 +14,9 @@ from art_ext.core.attacks import cw, ead, zoo
 SEARCHES = {"ead": ead, "cw": cw, "zoo": zoo}
 every = pytest.mark.parametrize("name", SEARCHES)
 ALWAYS = {
-    "ead": {"max_iter": 3},
-    "cw": {"max_iter": 3},
-    "zoo": {"max_iter": 3, "coordinates": 4, "seed": 0},
+    "ead": {"num_steps": 3},
+    "cw": {"num_steps": 3},
+    "zoo": {"num_steps": 3, "coordinates": 4, "seed": 0},
 }
 
 
@@ -31,7 +31,7 @@ def margin(scores, label, targeted):
 
 def fista(model, x0, label, targeted, kappa, c, settings):
     """Algorithm 4, with the threshold and momentum of the authors' program."""
-    beta, steps = settings["beta"], settings["max_iter"]
+    beta, steps = settings["beta"], settings["num_steps"]
     x = y = x0
     for k in range(steps):
         point = y.clone().requires_grad_(True)
@@ -49,7 +49,7 @@ def adam(model, x0, label, targeted, kappa, c, settings):
     """C&W: Adam on w, the moments corrected as in the authors' framework."""
     w = torch.atanh((2 * x0 - 1) * 0.9999995)
     first, second = torch.zeros_like(w), torch.zeros_like(w)
-    for t in range(1, settings["max_iter"] + 1):
+    for t in range(1, settings["num_steps"] + 1):
         w = w.detach().requires_grad_(True)
         x = (torch.tanh(w) + 1) / 2
         yield x.detach()
@@ -80,7 +80,7 @@ def read(model, x0, label, targeted, kappa, settings, abort, descend, beta):
             if reached and gap >= kappa:
                 hit, best = True, min(best, square + beta * length)
                 nearest = min(nearest, length)
-            if k % max(1, settings["max_iter"] // 10) == 0:
+            if k % max(1, settings["num_steps"] // 10) == 0:
                 loss = c * max(kappa - gap, 0) + square + beta * length
                 if loss > 0.9999 * before and (abort == "always" or (abort and not hit)):
                     break
@@ -114,7 +114,7 @@ def test_a_slow_reading_finds_the_same(
     x, y = digits[0][right], digits[1][right]
     if targeted:
         y = (y + 2) % 10
-    settings = {"max_iter": 25, "search_steps": 4, "initial_const": 0.05, **own}
+    settings = {"num_steps": 25, "search_steps": 4, "initial_const": 0.05, **own}
     result = SEARCHES[name](
         linear_net,
         x,
@@ -208,7 +208,7 @@ def test_c_closes_in_on_the_smallest_that_succeeds(name, steps):
         return torch.stack([0.8 - moved, moved], dim=1)
 
     # all coordinates in each iteration: no draw tells one optimisation from another
-    options = {"max_iter": 30, "step_size": 0.05, "abort_early": False}
+    options = {"num_steps": 30, "step_size": 0.05, "abort_early": False}
     options |= {"coordinates": 4, "seed": 0} if name == "zoo" else {}
     result = SEARCHES[name](model, x, y, search_steps=steps, initial_const=0.01, **options)
     lower, upper, c = 0.0, 1e10, 0.01
@@ -226,7 +226,7 @@ def test_c_closes_in_on_the_smallest_that_succeeds(name, steps):
 
 
 def test_c_stops_growing_before_it_overflows():
-    result = ead(never, torch.zeros(1, 4), torch.tensor([0]), search_steps=60, max_iter=2)
+    result = ead(never, torch.zeros(1, 4), torch.tensor([0]), search_steps=60, num_steps=2)
     constants = result.trace["const"][:, 0]
     assert float(constants.max()) <= 1e10 * (1 + 1e-6)
     assert constants[:14].tolist() == pytest.approx([10.0**power for power in range(-3, 11)])
@@ -236,7 +236,7 @@ def test_c_stops_growing_before_it_overflows():
 def test_the_best_value_never_rises_over_the_steps(name, digits, linear_net):
     options = {"coordinates": 8, "step_size": 0.1, "seed": 0} if name == "zoo" else {}
     result = SEARCHES[name](
-        linear_net, *digits, max_iter=20, search_steps=5, initial_const=1.0, **options
+        linear_net, *digits, num_steps=20, search_steps=5, initial_const=1.0, **options
     )
     live = ~result.already_adversarial
     value = result.trace["value"][:, live]
@@ -252,7 +252,7 @@ def test_the_best_value_never_rises_over_the_steps(name, digits, linear_net):
 @pytest.mark.parametrize(("steps", "iterations"), [(1, 1), (1, 7), (3, 1), (2, 5)])
 def test_queries_of_whole_optimisations_have_a_closed_form(steps, iterations, digits, linear_net):
     x, y = digits
-    common = {"search_steps": steps, "max_iter": iterations, "abort_early": False}
+    common = {"search_steps": steps, "num_steps": iterations, "abort_early": False}
     clean = linear_net(x).argmax(1) != y
     for attack, more, asked, slopes in (
         (ead, {}, 1 + steps * (2 * iterations - 1), 1 + steps * (iterations - 1)),
@@ -292,7 +292,7 @@ def test_an_optimisation_is_given_up_per_sample(name):
     options = {"zoo": {"coordinates": 3, "seed": 0}, "ead": {"step_size": 0.003}}.get(name, {})
     options |= {
         "search_steps": 1,
-        "max_iter": 50,
+        "num_steps": 50,
         "initial_const": 1.0,
         "mask": torch.tensor([0, 1, 1, 1]),
     }
@@ -325,7 +325,7 @@ def test_neighbours_change_no_bit(name, abort, digits, linear_net):
     options = {"zoo": {"coordinates": 8, "step_size": 0.1, "seed": 0}}.get(
         name, {"step_size": 0.05}
     )
-    options |= {"max_iter": 30, "search_steps": 4, "initial_const": 0.1, "abort_early": abort}
+    options |= {"num_steps": 30, "search_steps": 4, "initial_const": 0.1, "abort_early": abort}
     together = SEARCHES[name](model, x, y, mask=mask, **options)
     if abort:
         first = together.queries[:3][~together.already_adversarial[:3]]
@@ -359,7 +359,7 @@ def test_an_optimisation_that_has_met_the_goal_runs_to_its_end_unless_told_other
         return torch.stack([2.1 - total, total - 2], dim=1)
 
     options = {"coordinates": 4, "seed": 0} if name == "zoo" else {}
-    options |= {"search_steps": 1, "max_iter": 40, "initial_const": 1.0, "step_size": 0.1}
+    options |= {"search_steps": 1, "num_steps": 40, "initial_const": 1.0, "step_size": 0.1}
     whole = {"ead": 1 + 2 * 40 - 1, "cw": 1 + 40, "zoo": 1 + 40 + 8 * 39}[name]
     counts = {}
     for abort in (True, False, "always"):

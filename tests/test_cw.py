@@ -42,7 +42,7 @@ def test_iterates_are_those_of_torch(clip_values, kappa, beta, digits, digits_ne
         confidence=kappa,
         initial_const=const,
         step_size=0.02,
-        max_iter=steps,
+        num_steps=steps,
         search_steps=1,
         abort_early=False,
         clip_values=clip_values,
@@ -71,7 +71,7 @@ def test_every_optimisation_begins_at_the_input_with_fresh_moments(digits, digit
     """The second of two is, iterate by iterate, the first of another run that begins with its c."""
     x = digits[0][:4] * 0.6 + 0.2
     y = digits_net(x).argmax(1)
-    options = {"step_size": 1e-3, "max_iter": 4, "abort_early": False}
+    options = {"step_size": 1e-3, "num_steps": 4, "abort_early": False}
     both, second = Recorder(digits_net), Recorder(digits_net)
     result = cw(both, x, y, initial_const=0.3, search_steps=2, **options)
     assert not bool(result.success.any())
@@ -97,7 +97,7 @@ def test_the_box_is_never_left_and_its_edges_are_not_stuck():
         y,
         initial_const=5.0,
         step_size=0.2,
-        max_iter=120,
+        num_steps=120,
         search_steps=2,
         abort_early=False,
     )
@@ -112,7 +112,7 @@ def test_the_box_is_never_left_and_its_edges_are_not_stuck():
 
 def test_what_is_reported_is_the_nearest_in_l2(digits, digits_net):
     x, y = digits[0][:8], digits[1][:8]
-    result = cw(digits_net, x, y, initial_const=1.0, step_size=0.05, max_iter=40, search_steps=3)
+    result = cw(digits_net, x, y, initial_const=1.0, step_size=0.05, num_steps=40, search_steps=3)
     assert torch.equal(result.x_adv, result.x_nearest)
     torch.testing.assert_close(
         result.trace["value"][-1].sqrt()[~result.already_adversarial],
@@ -128,7 +128,7 @@ def test_ead_without_its_l1_term_minimises_the_same_objective(digits, digits_net
     y = digits_net(x).argmax(1)
     common = {
         "norm": "l2",
-        "max_iter": 100,
+        "num_steps": 100,
         "search_steps": 5,
         "initial_const": 0.1,
         "abort_early": False,
@@ -157,7 +157,7 @@ def test_confidence_buys_margin_with_distance(targeted, digits, digits_net):
             confidence=kappa,
             initial_const=1.0,
             step_size=0.1,
-            max_iter=50,
+            num_steps=50,
             search_steps=4,
         )
         assert bool(result.success.all())
@@ -177,7 +177,7 @@ def test_confidence_buys_margin_with_distance(targeted, digits, digits_net):
 
 def test_without_the_l1_term_nothing_changes(digits, digits_net):
     x, y = digits[0][:6], digits[1][:6]
-    settings = {"max_iter": 20, "search_steps": 2, "initial_const": 1.0, "step_size": 0.05}
+    settings = {"num_steps": 20, "search_steps": 2, "initial_const": 1.0, "step_size": 0.05}
     plain, zero = cw(digits_net, x, y, **settings), cw(digits_net, x, y, beta=0.0, **settings)
     assert torch.equal(plain.x_adv, zero.x_adv)
     torch.testing.assert_close(
@@ -187,7 +187,7 @@ def test_without_the_l1_term_nothing_changes(digits, digits_net):
 
 def test_the_rule_goes_by_the_elastic_net(digits, digits_net):
     x, y = digits[0][:6], digits[1][:6]
-    settings = {"max_iter": 40, "search_steps": 3, "initial_const": 1.0, "step_size": 0.05}
+    settings = {"num_steps": 40, "search_steps": 3, "initial_const": 1.0, "step_size": 0.05}
     found = cw(digits_net, x, y, beta=0.05, **settings)
     won, lengths = found.success & ~found.already_adversarial, found.distortions()
     elastic = (0.05 * lengths["l1"] + lengths["l2"].square()).float()
@@ -209,7 +209,7 @@ def test_several_hundred_iterations_from_the_edge_of_the_box():
     x, y = torch.zeros(2, 8), torch.tensor([0, 0])
     settings = {"search_steps": 1, "initial_const": 10.0, "abort_early": False}
     shares = [
-        float(cw(model, x, y, max_iter=steps, **settings).success.float().mean())
+        float(cw(model, x, y, num_steps=steps, **settings).success.float().mean())
         for steps in (50, 800)
     ]
     assert shares == [0.0, 1.0]

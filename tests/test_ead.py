@@ -76,7 +76,7 @@ def test_a_step_is_the_projected_shrinkage(beta):
         beta=beta,
         step_size=0.05,
         initial_const=1.0,
-        max_iter=1,
+        num_steps=1,
         search_steps=1,
     )
     (found,) = recorder.iterates
@@ -96,7 +96,7 @@ def test_pixels_that_did_not_move_are_the_very_same(beta, digits, digits_net):
     x, y = digits[0][:8], digits[1][:8]
     recorder = Recorder(digits_net)
     result = ead(
-        recorder, x, y, beta=beta, max_iter=15, search_steps=2, initial_const=1.0, step_size=0.05
+        recorder, x, y, beta=beta, num_steps=15, search_steps=2, initial_const=1.0, step_size=0.05
     )
     assert all(float(rows.min()) >= 0 and float(rows.max()) <= 1 for rows in recorder.iterates)
     moved = result.success & ~result.already_adversarial
@@ -117,7 +117,7 @@ def test_momentum_and_rate_are_those_of_the_authors(momentum, above, below):
         beta=0.0,
         step_size=0.1,
         initial_const=2.0,
-        max_iter=total,
+        num_steps=total,
         search_steps=1,
         clip_values=(-100.0, 100.0),
         momentum=momentum,
@@ -151,7 +151,7 @@ def test_without_the_l1_term_it_is_projected_accelerated_descent(kappa, digits, 
         confidence=kappa,
         step_size=rate,
         initial_const=const,
-        max_iter=steps,
+        num_steps=steps,
         search_steps=1,
         **WHOLE,
     )
@@ -182,7 +182,7 @@ def test_every_optimisation_begins_at_the_input():
         torch.tensor([0]),
         beta=0.0,
         step_size=1e-4,
-        max_iter=3,
+        num_steps=3,
         search_steps=4,
         **WHOLE,
     )
@@ -206,7 +206,7 @@ def test_the_l2_optimum_of_a_linear_model(attack, halves):
         x,
         torch.zeros(5, dtype=torch.int64),
         norm="l2",
-        max_iter=100,
+        num_steps=100,
         **more,
         **WHOLE,
     )
@@ -219,7 +219,9 @@ def test_the_l2_optimum_of_a_linear_model(attack, halves):
 def test_a_margin_moves_the_optimum_by_its_length(kappa, halves):
     weight, x, margin = halves
     y = torch.zeros(5, dtype=torch.int64)
-    result = ead(linear(weight), x, y, norm="l2", beta=0.0, confidence=kappa, max_iter=100, **WHOLE)
+    result = ead(
+        linear(weight), x, y, norm="l2", beta=0.0, confidence=kappa, num_steps=100, **WHOLE
+    )
     optimum = (margin + kappa) / weight.norm()
     assert bool((result.nearest_distance >= optimum * (1 - 1e-5)).all())
     assert bool((result.nearest_distance <= optimum * 1.02).all())
@@ -244,7 +246,7 @@ def test_the_l1_optimum_of_a_linear_model(scale, halves):
     bias = 0.4 * scale
     margin = margin + bias - 0.4
     y = torch.zeros(5, dtype=torch.int64)
-    result = ead(linear(weight, bias), x, y, beta=1e-2, decision_rule="L1", max_iter=150, **WHOLE)
+    result = ead(linear(weight, bias), x, y, beta=1e-2, decision_rule="L1", num_steps=150, **WHOLE)
     optimum = torch.tensor(
         [l1_optimum(weight, x[sample], float(margin[sample])) for sample in range(5)]
     )
@@ -255,7 +257,7 @@ def test_the_l1_optimum_of_a_linear_model(scale, halves):
     assert bool(((result.x_adv != x).sum(1) <= 8).all())
     # C&W and the L1 gradient method go far beyond
     for other in (
-        cw(linear(weight, bias), x, y, max_iter=60),
+        cw(linear(weight, bias), x, y, num_steps=60),
         i_fgm(linear(weight, bias), x, y, norm="l1"),
     ):
         assert bool((distances(other.x_adv, x, "l1") > 1.3 * optimum).all())
@@ -267,7 +269,7 @@ def test_a_wider_box_is_a_change_of_units(attack, digits, digits_net):
     farther apart.
     """
     x, y = digits[0][:6], digits[1][:6]
-    common = {"norm": "l1", "max_iter": 25, "search_steps": 3}
+    common = {"norm": "l1", "num_steps": 25, "search_steps": 3}
     unit = attack(
         digits_net, x, y, initial_const=0.5, **common, **({"beta": 0.01} if attack is ead else {})
     )
@@ -302,7 +304,7 @@ def swept(digits, digits_net):
             y,
             beta=beta,
             decision_rule=rule,
-            max_iter=50,
+            num_steps=50,
             search_steps=4,
             initial_const=0.1,
             **WHOLE,
@@ -348,7 +350,7 @@ def test_each_rule_reports_its_own_least_value(rule, digits, digits_net):
         y,
         beta=beta,
         decision_rule=rule,
-        max_iter=40,
+        num_steps=40,
         search_steps=4,
         initial_const=0.1,
     )
@@ -381,7 +383,7 @@ def test_confidence_buys_margin_with_distance(digits, digits_net):
             x,
             y,
             confidence=kappa,
-            max_iter=50,
+            num_steps=50,
             search_steps=3,
             initial_const=1.0,
             step_size=0.03,
@@ -418,7 +420,7 @@ def test_what_makes_no_sense_is_refused(options, message, digits, digits_net):
 
 def test_the_programs_momentum_is_the_default(digits, digits_net):
     x, y = digits[0][:4], digits[1][:4]
-    settings = {"max_iter": 10, "search_steps": 2, "initial_const": 1.0}
+    settings = {"num_steps": 10, "search_steps": 2, "initial_const": 1.0}
     default, program, printed = (
         ead(digits_net, x, y, **settings, **more)
         for more in ({}, {"momentum": "program"}, {"momentum": "print"})

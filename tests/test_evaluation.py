@@ -122,7 +122,7 @@ class TestRecords:
     ) -> None:
         radii = (0.01, 0.03, 0.05)
         together = run(tmp_path / "together", eps=radii).records
-        alone = run(tmp_path / "alone", eps=radii, early_stop=True).records
+        alone = run(tmp_path / "alone", eps=radii, stop_on_success=True).records
         assert len(together) == len(alone) == 3 * N
         for name in ("success", "queries_to_success", "already_adversarial"):
             assert comparable(together)[name].tolist() == comparable(alone)[name].tolist(), name
@@ -454,9 +454,9 @@ class TestWatcher:
         assert heard[-1] == (N, pytest.approx(row.robust_accuracy))
 
     @pytest.mark.parametrize("mode", ["cascade", "independent"])
-    @pytest.mark.parametrize("early_stop", [True, False])
+    @pytest.mark.parametrize("stop_on_success", [True, False])
     def test_the_last_number_of_a_bar_is_that_of_the_table(
-        self, tmp_path: Path, mode: str, early_stop: bool
+        self, tmp_path: Path, mode: str, stop_on_success: bool
     ) -> None:
         bars: dict[tuple[str, float], list[float]] = {}
 
@@ -469,7 +469,7 @@ class TestWatcher:
 
         few = find_attack("rays", {"max_queries": 12}, "few")
         options: dict[str, Any] = {
-            "early_stop": early_stop,
+            "stop_on_success": stop_on_success,
             "mode": mode,
             "eps": (0.01, 0.02, 0.03),
         }

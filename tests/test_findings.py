@@ -37,7 +37,7 @@ def settings(**changes: Any) -> Settings:
             "eps": (EPS,),
             "max_queries": 100,
             "norm": "linf",
-            "early_stop": True,
+            "stop_on_success": True,
             "outputs": "logits",
             "clip_values": (0.0, 1.0),
             "batch_size": 16,
@@ -660,13 +660,13 @@ class TestFewIterations:
     @pytest.mark.parametrize(
         ("attack", "arguments", "iterations"),
         [
-            ("cw", {"max_iter": 399}, 399),
-            ("cw", {"max_iter": 1000, "max_queries": 30}, 30),
-            ("cw", {"max_iter": 400}, None),
-            ("zoo", {"max_iter": 2, "use_tanh": True, "coordinates": 2}, 2),
-            ("zoo", {"max_iter": 500, "use_tanh": True, "coordinates": 2}, 4),
-            ("zoo", {"max_iter": 2, "coordinates": 2}, None),
-            ("ead", {"max_iter": 2}, None),
+            ("cw", {"num_steps": 399}, 399),
+            ("cw", {"num_steps": 1000, "max_queries": 30}, 30),
+            ("cw", {"num_steps": 400}, None),
+            ("zoo", {"num_steps": 2, "use_tanh": True, "coordinates": 2}, 2),
+            ("zoo", {"num_steps": 500, "use_tanh": True, "coordinates": 2}, 4),
+            ("zoo", {"num_steps": 2, "coordinates": 2}, None),
+            ("ead", {"num_steps": 2}, None),
         ],
     )
     def test_too_short_at_the_edge_of_the_box(
@@ -679,7 +679,7 @@ class TestFewIterations:
                 f"and makes at most {iterations} iterations there: it needs several hundred"
                 in message
             )
-            assert "Give it max_iter >= 400" in message
+            assert "Give it num_steps >= 400" in message
 
     @pytest.mark.parametrize(("share", "warned"), [(0.009, False), (0.02, True)])
     def test_from_one_in_a_hundred_values_on(
@@ -689,4 +689,4 @@ class TestFewIterations:
             16, 1, 8, 8, generator=torch.Generator().manual_seed(0)
         )
         x.view(-1)[: int(share * x.numel())] = 0.0
-        assert bool(self.run(tmp_path, x, "cw", max_iter=5)) == warned
+        assert bool(self.run(tmp_path, x, "cw", num_steps=5)) == warned

@@ -38,7 +38,7 @@ def outcome(folder: Path) -> Any:
         folder,
         eps=EPS,
         max_queries=40,
-        early_stop=False,
+        stop_on_success=False,
         attacks=("rays", "pgd", "i_fgm"),
         attack_args={"pgd": {"num_steps": 3}},
         chunk_size=10,
@@ -57,6 +57,7 @@ def downgrade(folder: Path) -> None:
     run = json.loads((folder / "run.json").read_text())
     for attack in run["attacks"].values():
         del attack["minimises"]
+    run["settings"]["early_stop"] = run["settings"].pop("stop_on_success")
     (folder / "run.json").write_text(json.dumps({**run, "format": 4}))
 
 

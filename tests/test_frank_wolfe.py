@@ -58,8 +58,8 @@ class TestFGSM:
             x,
             label,
             eps=0.1,
-            step_size=1.0,
-            max_iter=1,
+            step_fraction=1.0,
+            num_steps=1,
             targeted=targeted,
             box=box,
             on_failure="last",
@@ -78,8 +78,8 @@ class TestFGSM:
     @pytest.mark.parametrize("momentum", [0.0, 0.9])
     def test_momentum_says_nothing_in_the_first_step(self, momentum):
         x, y = samples(), torch.zeros(8, dtype=torch.int64)
-        rows, _ = iterates(waves(12), x, y, eps=0.1, momentum=momentum, max_iter=1)
-        plain, _ = iterates(waves(12), x, y, eps=0.1, momentum=0.0, max_iter=1)
+        rows, _ = iterates(waves(12), x, y, eps=0.1, momentum=momentum, num_steps=1)
+        plain, _ = iterates(waves(12), x, y, eps=0.1, momentum=0.0, num_steps=1)
         assert torch.equal(rows[1], plain[1])
 
 
@@ -101,8 +101,8 @@ class TestStaysInTheBall:
             y,
             eps=eps,
             norm=norm,
-            step_size=gamma,
-            max_iter=15,
+            step_fraction=gamma,
+            num_steps=15,
             box=box,
             targeted=targeted,
         )
@@ -154,8 +154,8 @@ class TestLinearModel:
             label,
             eps=eps,
             norm=norm,
-            step_size=gamma,
-            max_iter=6,
+            step_fraction=gamma,
+            num_steps=6,
             targeted=targeted,
             loss=loss,
             clip_values=WIDE,
@@ -177,7 +177,14 @@ class TestLinearModel:
         eps = float(away.median()) + 1e-3
         y = torch.zeros(len(x), dtype=torch.int64)
         result = frank_wolfe(
-            linear(self.A), x, y, eps=eps, norm=norm, step_size=1.0, max_iter=1, clip_values=WIDE
+            linear(self.A),
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            step_fraction=1.0,
+            num_steps=1,
+            clip_values=WIDE,
         )
         clear = (away - eps).abs() > 1e-4
         assert torch.equal(result.success[clear], (away < eps)[clear])
@@ -189,7 +196,7 @@ class TestLinearModel:
         x = samples(6, 6)
         x[:3] = x[:3].round()  # at the walls of the box
         y = torch.zeros(6, dtype=torch.int64)
-        options = {"eps": eps, "norm": norm, "step_size": 1.0, "max_iter": 1}
+        options = {"eps": eps, "norm": norm, "step_fraction": 1.0, "num_steps": 1}
         rise = ((iterates(linear(self.A), x, y, box="vertex", **options)[0][1] - x) * self.A).sum(
             dim=1
         )
@@ -220,9 +227,9 @@ class TestLinearModel:
             torch.zeros(5, dtype=torch.int64),
             eps=0.5,
             norm=norm,
-            step_size=0.4,
+            step_fraction=0.4,
             momentum=momentum,
-            max_iter=6,
+            num_steps=6,
             clip_values=WIDE,
             loss=lambda outputs, index: outputs[:, 1],
         )
@@ -252,7 +259,7 @@ class TestGap:
         = -J at x_t.
         """
         model, x, y, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.2
-        rows, result = iterates(model, x, y, eps=eps, norm=norm, max_iter=8, clip_values=WIDE)
+        rows, result = iterates(model, x, y, eps=eps, norm=norm, num_steps=8, clip_values=WIDE)
         for t, asked in enumerate(rows[:-1]):
             leaf = asked.clone().requires_grad_()
             losses = -functional.cross_entropy(model(leaf), y, reduction="none")
@@ -271,7 +278,7 @@ class TestGap:
         """
         model, x, y, eps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 0.4
         x[:4] = x[:4].round()
-        rows, result = iterates(model, x, y, eps=eps, norm=norm, max_iter=10, box=box)
+        rows, result = iterates(model, x, y, eps=eps, norm=norm, num_steps=10, box=box)
         gap = result.trace["gap"]
         assert float(gap.min()) >= -1e-5
         tries = torch.cat(
@@ -290,7 +297,7 @@ class TestGap:
     def test_vertex_box_has_the_smaller_gap(self):
         x, y = samples().round(), torch.zeros(8, dtype=torch.int64)
         gaps = [
-            iterates(waves(12), x, y, eps=0.4, max_iter=1, box=box)[1].trace["gap"][0]
+            iterates(waves(12), x, y, eps=0.4, num_steps=1, box=box)[1].trace["gap"][0]
             for box in ("clip", "vertex")
         ]
         assert bool((gaps[1] < gaps[0] - 0.01).all())
@@ -322,10 +329,10 @@ class TestGap:
                 x[row : row + 1],
                 eps=eps,
                 norm=norm,
-                step_size=gamma,
+                step_fraction=gamma,
                 momentum=beta,
                 momentum_init="gradient",
-                max_iter=steps + 1,
+                num_steps=steps + 1,
                 clip_values=WIDE,
                 loss=lambda outputs, index, row=row: (
                     -0.5 * (outputs - centre[row]).square().sum(dim=1)
@@ -341,9 +348,9 @@ class TestGap:
 
         def trace(start, steps, gamma, target):
             loss = lambda outputs, index: -0.5 * (outputs - target).square().sum(dim=1)  # noqa: E731
-            return iterates(identity, start, max_iter=steps, step_size=gamma, loss=loss, **options)[
-                1
-            ].trace["gap"]
+            return iterates(
+                identity, start, num_steps=steps, step_fraction=gamma, loss=loss, **options
+            )[1].trace["gap"]
 
         assert bool((trace(centre, 2, 0.5, centre)[0] == 0).all()), "f is stationary there"
         walk = trace(x, 400, 0.01, centre)  # the optimum lies within the ball
@@ -354,7 +361,7 @@ class TestGap:
 
     def test_is_nan_where_a_sample_had_left(self, digits, digits_net):
         x, y = digits
-        result = frank_wolfe(digits_net, x, y, eps=0.2, step_size=0.3, max_iter=10)
+        result = frank_wolfe(digits_net, x, y, eps=0.2, step_fraction=0.3, num_steps=10)
         done = result.trace["gap"].isnan()
         assert torch.equal(done, result.trace["loss"].isnan())
         assert result.trace["gap"].shape == (10, 40)
@@ -415,10 +422,10 @@ class TestAlgorithm:
             y,
             eps=eps,
             norm=norm,
-            step_size=0.3,
+            step_fraction=0.3,
             momentum=0.8,
             momentum_init=init,
-            max_iter=self.STEPS,
+            num_steps=self.STEPS,
         )
         wanted = walk(
             model, x, y, norm, eps, 0.8, init, lambda t, losses: 0.3 if t < self.STEPS else None
@@ -431,7 +438,7 @@ class TestAlgorithm:
         x, y = samples(), torch.zeros(8, dtype=torch.int64)
         ends = [
             iterates(
-                waves(12), x, y, eps=0.4, momentum=0.9, momentum_init=init, max_iter=self.STEPS
+                waves(12), x, y, eps=0.4, momentum=0.9, momentum_init=init, num_steps=self.STEPS
             )[0]
             for init in ("zero", "gradient")
         ]
@@ -441,7 +448,9 @@ class TestAlgorithm:
 
     def test_inverse_sqrt_divides_by_the_root_of_the_steps(self):
         model, x, y = waves(12), samples(), torch.zeros(8, dtype=torch.int64)
-        rows, _ = iterates(model, x, y, eps=0.4, step_size=0.9, schedule="inverse_sqrt", max_iter=9)
+        rows, _ = iterates(
+            model, x, y, eps=0.4, step_fraction=0.9, schedule="inverse_sqrt", num_steps=9
+        )
         wanted = walk(
             model, x, y, "linf", 0.4, 0.9, "zero", lambda t, losses: 0.3 if t < 9 else None
         )
@@ -450,7 +459,9 @@ class TestAlgorithm:
 
     def test_plateau_slows_each_sample_at_its_own_time(self):
         model, x, y, steps = waves(12), samples(), torch.zeros(8, dtype=torch.int64), 30
-        rows, _ = iterates(model, x, y, eps=0.4, step_size=0.8, schedule="plateau", max_iter=steps)
+        rows, _ = iterates(
+            model, x, y, eps=0.4, step_fraction=0.8, schedule="plateau", num_steps=steps
+        )
         starts = []
 
         def rates(t, losses):
@@ -494,7 +505,7 @@ class TestLedger:
         y = torch.where(torch.arange(40) < 5, (y + 1) % 10, y)  # wrong from the start
         recorder = Recorder(digits_net)
         result = frank_wolfe(
-            recorder, x, y, eps=0.15, step_size=0.3, max_iter=8, stop_on_success=stop
+            recorder, x, y, eps=0.15, step_fraction=0.3, num_steps=8, stop_on_success=stop
         )
         assert sum(map(len, recorder.rows)) == int(result.queries.sum())
         assert torch.equal(result.queries, 1 + result.gradients)
@@ -523,13 +534,13 @@ class TestLedger:
         model, x = waves(12), samples(40)
         y = model(x).argmax(dim=1)
         recorder = Recorder(model)
-        long = frank_wolfe(recorder, x, y, eps=0.25, step_size=0.2, max_iter=12)
+        long = frank_wolfe(recorder, x, y, eps=0.25, step_fraction=0.2, num_steps=12)
         left = long.queries_to_success.where(long.success, torch.tensor(99))
         for call, rows in enumerate(recorder.rows):
             assert len(rows) == int((left > call).sum()), "who has succeeded is not asked again"
         assert len(left.unique()) > 3, "they succeed at different times"
         for steps in (1, 3, 6):
-            short = frank_wolfe(model, x, y, eps=0.25, step_size=0.2, max_iter=steps)
+            short = frank_wolfe(model, x, y, eps=0.25, step_fraction=0.2, num_steps=steps)
             done = short.success
             assert torch.equal(done, left <= steps + 1)
             assert torch.equal(short.x_adv[done], long.x_adv[done])
@@ -546,8 +557,8 @@ class TestLedger:
             recorder,
             x,
             eps=0.25,
-            step_size=0.2,
-            max_iter=5,
+            step_fraction=0.2,
+            num_steps=5,
             stop_on_success=False,
             criterion=criterion,
         )
@@ -565,7 +576,7 @@ class TestLedger:
             options = {
                 "eps": 0.3,
                 "norm": norm,
-                "max_iter": 8,
+                "num_steps": 8,
                 "schedule": "plateau",
                 "box": "vertex",
             }
@@ -581,7 +592,7 @@ class TestLedger:
         for norm in NORMS:
             for box in ("clip", "vertex"):
                 rows, _ = iterates(
-                    waves(12), x, y, eps=0.3, norm=norm, mask=mask, box=box, max_iter=5
+                    waves(12), x, y, eps=0.3, norm=norm, mask=mask, box=box, num_steps=5
                 )
                 for asked in rows:
                     assert torch.equal(asked[:, ~mask], x[:, ~mask])
@@ -601,7 +612,7 @@ class TestLosses:
     def test_margin_is_the_best_other_class_above_the_own(self):
         model, x = waves(12), samples()
         y = model(x).argmax(dim=1)
-        rows, result = iterates(model, x, y, eps=0.2, loss="margin", max_iter=4)
+        rows, result = iterates(model, x, y, eps=0.2, loss="margin", num_steps=4)
         for t, asked in enumerate(rows[:-1]):
             scores = model(asked)
             own = scores.gather(1, y[:, None]).squeeze(1)
@@ -611,7 +622,7 @@ class TestLosses:
     def test_targeted_margin_ends_where_the_target_wins(self):
         model, x = waves(12), samples(30)
         targets = (model(x).argmax(dim=1) + 1) % 3
-        result = frank_wolfe(model, x, targets=targets, eps=0.3, loss="margin", max_iter=15)
+        result = frank_wolfe(model, x, targets=targets, eps=0.3, loss="margin", num_steps=15)
         assert torch.equal(result.success, model(result.x_adv).argmax(dim=1) == targets)
         assert float(result.success.double().mean()) > 0.5
         scores = model(x)
@@ -647,7 +658,7 @@ class TestLosses:
             ) + 0.3
 
         result = frank_wolfe(
-            identity, x, eps=0.2, loss=loss, criterion=criterion, max_iter=5, batch_size=3
+            identity, x, eps=0.2, loss=loss, criterion=criterion, num_steps=5, batch_size=3
         )
         rise = ((result.x_adv - x) * wanted).sum(dim=1)
         assert bool(result.success.all() & (rise > 0.3).all())
@@ -698,17 +709,17 @@ class TestBadInput:
             ({"eps": 8.0}, "eps must not exceed the box width 1 for norm='linf', got 8.0"),
             ({"norm": "l3"}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
             (
-                {"step_size": 0},
-                r"step_size must lie in \(0, 1\], a share of the way to the vertex, got 0",
+                {"step_fraction": 0},
+                r"step_fraction must lie in \(0, 1\], of the way to the vertex, got 0",
             ),
-            ({"step_size": 1.5}, r"step_size must lie in \(0, 1\].*got 1\.5"),
-            ({"step_size": "half"}, "step_size must be a number, got 'half'"),
-            ({"step_size": math.nan}, "step_size must lie in .* got nan"),
+            ({"step_fraction": 1.5}, r"step_fraction must lie in \(0, 1\].*got 1\.5"),
+            ({"step_fraction": "half"}, "step_fraction must be a number, got 'half'"),
+            ({"step_fraction": math.nan}, "step_fraction must lie in .* got nan"),
             ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1\.0"),
             ({"momentum": -0.1}, r"momentum must lie in \[0, 1\), got -0\.1"),
             ({"momentum": None}, "momentum must be a number, got None"),
-            ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
-            ({"max_iter": 2.5}, "max_iter must be an integer >= 1, got 2.5"),
+            ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
+            ({"num_steps": 2.5}, "num_steps must be an integer >= 1, got 2.5"),
             (
                 {"schedule": "cosine"},
                 "schedule must be one of 'constant', 'inverse_sqrt', 'plateau', got 'cosine'",
@@ -786,9 +797,9 @@ class TestStart:
             y,
             eps=0.2,
             x_init=start,
-            step_size=0.25,
+            step_fraction=0.25,
             momentum=0.0,
-            max_iter=3,
+            num_steps=3,
             criterion=never,
             on_failure="last",
         )

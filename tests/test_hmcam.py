@@ -688,7 +688,7 @@ class TestReport:
                 chain.samples[since:, k], chain.x_adv[k].expand(transitions - since, -1)
             )
         assert chain.queries[56:].tolist() == [7] * 8
-        assert chain.early_stop
+        assert chain.stop_on_success
 
     def test_a_random_start_that_succeeds_fills_the_chain(self):
         met = torch.zeros(6, 8, dtype=torch.bool)

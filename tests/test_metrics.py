@@ -43,7 +43,7 @@ def result(**changes: object) -> AttackResult:
         norm="linf",
         eps=0.3,
         seed=0,
-        early_stop=False,
+        stop_on_success=False,
     )
     return replace(found, **changes)  # type: ignore[arg-type]
 
@@ -77,8 +77,8 @@ class TestBoundaryDistance:
         assert (found.left_out, found.count) == (6, 0)
 
     def test_refuses_an_early_stopped_result(self) -> None:
-        with pytest.raises(ValueError, match="early_stop=False"):
-            adbd(result(early_stop=True))
+        with pytest.raises(ValueError, match="stop_on_success=False"):
+            adbd(result(stop_on_success=True))
 
     def test_refuses_an_attack_that_never_looks_past_eps(self) -> None:
         with pytest.raises(ValueError, match="looks past its eps"):
@@ -94,7 +94,7 @@ class TestBoundaryDistance:
         optimum = ((x - 0.5) @ weight).abs() / weight.abs().sum()
         optimum[0] = 0.0
         tol = 1e-4
-        attacked = rays(linear_model(weight), x, y, max_queries=400, early_stop=False, tol=tol)
+        attacked = rays(linear_model(weight), x, y, max_queries=400, stop_on_success=False, tol=tol)
         found = adbd(attacked)
         assert found.count == 20
         assert -1e-6 <= found.value - float(optimum.mean()) <= tol / math.sqrt(8)
@@ -115,10 +115,10 @@ class TestShares:
         assert robust_accuracy(result(), eps) == pytest.approx(held / 6)
 
     def test_an_early_stopped_result_knows_its_own_radius_only(self) -> None:
-        stopped = result(early_stop=True)
+        stopped = result(stop_on_success=True)
         assert robust_accuracy(stopped, 0.3) == robust_accuracy(stopped) == pytest.approx(2 / 6)
         with pytest.raises(
-            ValueError, match=r"at eps=0\.1 of an attack at eps=0\.3 .*early_stop=False"
+            ValueError, match=r"at eps=0\.1 of an attack at eps=0\.3 .*stop_on_success=False"
         ):
             robust_accuracy(stopped, 0.1)
 
@@ -183,7 +183,7 @@ class TestArtEvaluation:
         evaluation = ADBD(max_queries=60, verbose=False)
         assert isinstance(evaluation, Evaluation)
         found = evaluation.evaluate(classifier, x.numpy(), np.eye(2)[y.numpy()])
-        core = rays(model, x, y, eps=None, max_queries=60, early_stop=False)
+        core = rays(model, x, y, eps=None, max_queries=60, stop_on_success=False)
         assert found == adbd(core)
         assert evaluation.last_result is not None
         assert evaluation.last_result.nearest_distance is not None

@@ -97,13 +97,7 @@ class TestNorms:
     @pytest.mark.parametrize("name", attacks.__all__)
     def test_every_attack_of_the_core(self, name: str) -> None:
         attack, options = getattr(attacks, name), {"eps": 0.3, "seed": 0}
-        short = {
-            "num_steps": 2,
-            "max_iter": 2,
-            "max_queries": 30,
-            "search_steps": 1,
-            "num_transitions": 1,
-        }
+        short = {"num_steps": 2, "max_queries": 30, "search_steps": 1, "num_transitions": 1}
         takes = inspect.signature(attack).parameters
         options |= {key: value for key, value in short.items() if key in takes}
         for spellings in (("l2", "L2", 2), ("linf", "Linf", np.inf), ("l1", "1", 1)):

@@ -20,11 +20,11 @@ from art_ext.core.result import AttackResult
 from art_ext.core.run import RunKeywords
 
 QUICK = {
-    "ead": {"max_iter": 20, "search_steps": 3, "initial_const": 0.1},
-    "cw": {"max_iter": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
+    "ead": {"num_steps": 20, "search_steps": 3, "initial_const": 0.1},
+    "cw": {"num_steps": 25, "search_steps": 3, "initial_const": 0.1, "step_size": 0.1},
     "i_fgm": {"resolution": 0.01, "num_steps": 5},
     "zoo": {
-        "max_iter": 20,
+        "num_steps": 20,
         "search_steps": 3,
         "initial_const": 1.0,
         "step_size": 0.1,
@@ -88,7 +88,7 @@ def test_signature_names_every_option(name):
         parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD
     ]
     assert {field.name for field in fields(NearestOptions)} <= set(shown)
-    assert not {"stop_on_success", "on_failure", "loss", "criterion", "early_stop"} & set(shown)
+    assert not {"stop_on_success", "on_failure", "loss", "criterion"} & set(shown)
     assert shown["eps"].default is None
 
 
@@ -129,7 +129,7 @@ def test_what_makes_no_sense_is_refused(name, options, message, few, linear_net)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
+        ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
         ({"search_steps": 2.0}, r"search_steps must be an integer >= 1, got 2\.0"),
         ({"initial_const": 0.0}, r"initial_const must be > 0, got 0\.0"),
         ({"initial_const": math.inf}, "initial_const must be finite"),
@@ -367,7 +367,7 @@ def test_the_first_query_of_a_further_optimisation_is_worth_its_budget(few, row_
                 *few,
                 max_queries=budget,
                 confidence=1e3,
-                max_iter=3,
+                num_steps=3,
                 abort_early=False,
             ).queries[0]
         )

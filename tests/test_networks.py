@@ -266,7 +266,7 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
         eps=(0.2,),
         max_queries=100,
         norm="linf",
-        early_stop=True,
+        stop_on_success=True,
         outputs="logits",
         clip_values=(0.0, 1.0),
         batch_size=64,

@@ -39,13 +39,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "hmcam": {"num_steps": 4},
     "ai_fgsm": {"num_steps": 4},
     "auto_pgd": {"num_steps": 6},
-    "frank_wolfe": {"max_iter": 6},
+    "frank_wolfe": {"num_steps": 6},
     "frank_wolfe_black_box": {"num_directions": 6, "max_queries": 100},
     "nes": {"num_directions": 6, "max_queries": 100},
-    "ead": {"max_iter": 8, "search_steps": 3, "initial_const": 0.5},
-    "cw": {"max_iter": 8, "search_steps": 3, "initial_const": 0.5},
+    "ead": {"num_steps": 8, "search_steps": 3, "initial_const": 0.5},
+    "cw": {"num_steps": 8, "search_steps": 3, "initial_const": 0.5},
     "i_fgm": {"num_steps": 4, "resolution": 0.05},
-    "zoo": {"max_iter": 6, "search_steps": 2, "coordinates": 4},
+    "zoo": {"num_steps": 6, "search_steps": 2, "coordinates": 4},
 }
 
 

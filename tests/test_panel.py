@@ -44,11 +44,11 @@ NAMES = (
 )
 BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
 MINIMISING: dict[str, dict[str, Any]] = {
-    "ead": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5},
-    "cw": {"max_iter": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},
+    "ead": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5},
+    "cw": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},
     "i_fgm": {"num_steps": 5},
     "zoo": {
-        "max_iter": 9,
+        "num_steps": 9,
         "search_steps": 1,
         "initial_const": 3.0,
         "step_size": 0.1,
@@ -107,7 +107,7 @@ class TestAttacks:
         }
         assert {key: given[key] for key in shared} == shared
         assert given.get("max_queries") == (300 if name in BLACK_BOX else None)
-        assert given.get("early_stop") == (True if name == "rays" else None)
+        assert given.get("stop_on_success") == (True if name == "rays" else None)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_finds_what_the_function_itself_finds(
@@ -138,7 +138,7 @@ class TestAttacks:
             ("pgd", "steps", "pgd takes num_steps, step_size, .*; got 'steps'"),
             ("pgd", "eps", "pgd.eps cannot be given to the attack alone: use --eps"),
             ("hmcam", "seed", "use --seed"),
-            ("rays", "early_stop", "use --early-stop"),
+            ("rays", "stop_on_success", "use --stop-on-success"),
             ("frank_wolfe", "targets", "use --targeted"),
             ("rays", "targets", "use --targeted"),
             ("ead", "norm", "use --norm"),
@@ -178,12 +178,12 @@ class TestAttacks:
 class TestMinimising:
     """EAD, C&W, I-FGM and ZOO: one search for all radii, and distances of their own."""
 
-    @pytest.mark.parametrize("early_stop", [False, True])
+    @pytest.mark.parametrize("stop_on_success", [False, True])
     @pytest.mark.parametrize("name", MINIMISING)
-    def test_one_search_serves_every_radius_whatever_early_stop_says(
+    def test_one_search_serves_every_radius_whatever_stop_on_success_says(
         self,
         name: str,
-        early_stop: bool,
+        stop_on_success: bool,
         tmp_path: Path,
         linear_net: nn.Module,
         data: Dataset,
@@ -205,7 +205,7 @@ class TestMinimising:
             eps=(0.08, 0.15),
             attacks=(name,),
             attack_args={name: quick},
-            early_stop=early_stop,
+            stop_on_success=stop_on_success,
             max_queries=300,
             chunk_size=25,
         )
@@ -249,7 +249,7 @@ class TestMinimising:
             eps=(0.08, 0.15),
             attacks=(name, "pgd", "rays"),
             attack_args={name: MINIMISING[name]},
-            early_stop=False,
+            stop_on_success=False,
             max_queries=300,
         )
         more: dict[str, Any] = {"max_queries": 300} if name == "zoo" else {}
@@ -316,9 +316,9 @@ class TestMinimising:
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         asked: dict[str, dict[str, Any]] = {
-            "ead": {"max_iter": 7, "search_steps": 3, "abort_early": False},
-            "cw": {"max_iter": 7, "search_steps": 3, "abort_early": False},
-            "zoo": {"max_iter": 100, "search_steps": 1, "coordinates": 4, "abort_early": False},
+            "ead": {"num_steps": 7, "search_steps": 3, "abort_early": False},
+            "cw": {"num_steps": 7, "search_steps": 3, "abort_early": False},
+            "zoo": {"num_steps": 100, "search_steps": 1, "coordinates": 4, "abort_early": False},
         }
         outcome = evaluate(
             linear_net,

@@ -69,8 +69,8 @@ class TestBuiltIn:
             "auto_pgd": {"num_steps": 3},
             "pgd": {"num_steps": 3},
             "hmcam": {"num_transitions": 2, "num_steps": 2},
-            "ead": {"max_iter": 3, "search_steps": 1},
-            "zoo": {"max_iter": 2, "search_steps": 1},
+            "ead": {"num_steps": 3, "search_steps": 1},
+            "zoo": {"num_steps": 2, "search_steps": 1},
             "rays": {"max_queries": 20},
             "nes": {"max_queries": 60},
             "frank_wolfe_black_box": {"max_queries": 60},
@@ -99,7 +99,7 @@ class TestCascade:
     ) -> None:
         radii = (0.04, EPS)
         records = evaluate(
-            linear_net, data, tmp_path / "run", eps=radii, early_stop=True, panel=SMALL
+            linear_net, data, tmp_path / "run", eps=radii, stop_on_success=True, panel=SMALL
         ).records
         right = set(records.loc[~records["already_adversarial"], "index"])
         fallen: dict[float, set[int]] = {eps: set() for eps in radii}

@@ -63,7 +63,7 @@ def distances_and_cut(model, data, budget, eps, monkeypatch):
 
     monkeypatch.setattr(Search, "_end_directions", spy)
     return rays(
-        model, data.x, data.y, eps=eps, max_queries=budget + 1, early_stop=False
+        model, data.x, data.y, eps=eps, max_queries=budget + 1, stop_on_success=False
     ).nearest_distance.numpy(), cut
 
 

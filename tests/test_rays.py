@@ -31,7 +31,9 @@ def half_spaces(dimension, seed, classes=3):
     return model
 
 
-def sequential(model, x, y, budget, eps, tol=1e-3, early_stop=True, hierarchical=True, free=None):
+def sequential(
+    model, x, y, budget, eps, tol=1e-3, stop_on_success=True, hierarchical=True, free=None
+):
     """Algorithm 6 for one sample as a plain loop over blocks; returns the rows asked and the radius
     reached.
 
@@ -80,7 +82,7 @@ def sequential(model, x, y, budget, eps, tol=1e-3, early_stop=True, hierarchical
                     row = point(signs, radius)
                     if best is None or distance(row) < distance(best):
                         best = row
-                if early_stop and best is not None and distance(best) <= eps + 1e-6:
+                if stop_on_success and best is not None and distance(best) <= eps + 1e-6:
                     return asked, best, radius
             if len(asked) == budget:
                 return asked, best, radius
@@ -92,13 +94,13 @@ def sequential(model, x, y, budget, eps, tol=1e-3, early_stop=True, hierarchical
     dimension=st.integers(1, 21),
     seed=st.integers(0, 10_000),
     budget=st.integers(1, 160),
-    early_stop=st.booleans(),
+    stop_on_success=st.booleans(),
     hierarchical=st.booleans(),
     masked=st.booleans(),
     batch_size=st.sampled_from([1, 3, 7, 64]),
 )
 def test_every_question_is_the_sequential_algorithm_s(
-    dimension, seed, budget, early_stop, hierarchical, masked, batch_size
+    dimension, seed, budget, stop_on_success, hierarchical, masked, batch_size
 ):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(3, dimension, generator=generator)
@@ -108,7 +110,7 @@ def test_every_question_is_the_sequential_algorithm_s(
     options = {
         "eps": 0.2,
         "max_queries": budget,
-        "early_stop": early_stop,
+        "stop_on_success": stop_on_success,
         "hierarchical": hierarchical,
         "mask": free,
     }
@@ -131,7 +133,7 @@ def test_every_question_is_the_sequential_algorithm_s(
             int(y[k]),
             budget,
             0.2,
-            early_stop=early_stop,
+            stop_on_success=stop_on_success,
             hierarchical=hierarchical,
             free=None if free is None else free[k],
         )
@@ -157,7 +159,7 @@ def test_linear_model_reaches_its_closed_form():
     margin = model(x)[:, 0] - model(x)[:, 1]
     # the L-inf distance to the hyperplane
     optimum = margin.abs() / (weight[0] - weight[1]).abs().sum()
-    result = rays(model, x, y, eps=0.5, max_queries=3000, early_stop=False, tol=1e-4)
+    result = rays(model, x, y, eps=0.5, max_queries=3000, stop_on_success=False, tol=1e-4)
     assert bool((result.nearest_distance >= optimum - 1e-6).all())
     torch.testing.assert_close(
         result.nearest_distance.double(), optimum.detach().double(), rtol=0, atol=1e-4
@@ -180,7 +182,7 @@ def test_no_single_flip_is_better_in_the_end(hierarchical):
 
     y = model(x).argmax(1)
     result = rays(
-        model, x, y, eps=0.5, max_queries=2000, early_stop=False, hierarchical=hierarchical
+        model, x, y, eps=0.5, max_queries=2000, stop_on_success=False, hierarchical=hierarchical
     )
     inside = result.nearest_distance < 0.35  # nothing clipped: the signs can be read off the result
     assert int(inside.sum()) >= 10
@@ -221,10 +223,10 @@ def test_goal_is_tested_when_a_direction_ends():
     assert result.queries_to_success.tolist() == [1 + 1 + bisection]
 
 
-def test_early_stop_false_spends_the_budget_on_a_smaller_radius(digits, digits_net):
+def test_stop_on_success_false_spends_the_budget_on_a_smaller_radius(digits, digits_net):
     x, y = digits
     first = rays(digits_net, x, y, eps=0.3, max_queries=400)
-    whole = rays(digits_net, x, y, eps=0.3, max_queries=400, early_stop=False)
+    whole = rays(digits_net, x, y, eps=0.3, max_queries=400, stop_on_success=False)
     hit = first.success & ~first.already_adversarial
     assert bool((whole.nearest_distance <= first.nearest_distance).all())
     assert bool((whole.nearest_distance[hit] < first.nearest_distance[hit]).any())
@@ -278,7 +280,7 @@ def test_only_labels_are_used(digits, digits_net, outputs):
 def test_norms_measure_the_same_search(digits, digits_net, norm, order):
     x, y = digits
     eps = {"l2": 1.0, "l1": 7.0, "linf": 0.15}[norm]
-    result = rays(digits_net, x, y, eps=eps, norm=norm, max_queries=200, early_stop=False)
+    result = rays(digits_net, x, y, eps=eps, norm=norm, max_queries=200, stop_on_success=False)
     measured = torch.linalg.vector_norm(
         (result.x_nearest - x).flatten(1).double(), ord=order, dim=1
     )
@@ -301,7 +303,9 @@ def test_sequences_and_a_box_per_feature():
         score = (((rows - lower) / (upper - lower) - 0.5).flatten(1) * weight).sum(1)
         return torch.stack([score, -score], 1)
 
-    result = rays(model, x, eps=2.0, max_queries=500, clip_values=(lower, upper), early_stop=False)
+    result = rays(
+        model, x, eps=2.0, max_queries=500, clip_values=(lower, upper), stop_on_success=False
+    )
     assert bool(((result.x_nearest >= lower) & (result.x_nearest <= upper)).all())
     found = result.nearest_distance.isfinite()
     assert bool(found.all())
@@ -328,7 +332,14 @@ def test_targeted_search_ends_at_the_target(digits, digits_net):
     start = torch.stack([x[predicted == (label + 1) % 10][0] for label in predicted])
     targets = (predicted + 1) % 10
     result = rays(
-        digits_net, x, y, targets=targets, x_init=start, eps=0.5, max_queries=800, early_stop=False
+        digits_net,
+        x,
+        y,
+        targets=targets,
+        x_init=start,
+        eps=0.5,
+        max_queries=800,
+        stop_on_success=False,
     )
     assert bool(result.nearest_distance.isfinite().all()), (
         "the starting points are adversarial themselves"

@@ -97,7 +97,7 @@ def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data
             rays(model, x, y, eps=eps, max_queries=1),
             success=broken,
             x_nearest=None,
-            early_stop=False,
+            stop_on_success=False,
             distance=torch.where(broken, eps, torch.inf),
             queries_to_success=torch.where(broken, 1, -1),
         )
@@ -150,13 +150,13 @@ def test_only_attacks_that_stopped_early_have_a_faint_curve(
         return b""
 
     monkeypatch.setattr(plots, "to_png", keep)
-    for early_stop, faint in ((True, [0.35, None, None]), (False, [None, None])):
-        out = tmp_path / str(early_stop)
-        run(out, linear_net, data, attacks=("rays", "i_fgm"), early_stop=early_stop)
+    for stop_on_success, faint in ((True, [0.35, None, None]), (False, [None, None])):
+        out = tmp_path / str(stop_on_success)
+        run(out, linear_net, data, attacks=("rays", "i_fgm"), stop_on_success=stop_on_success)
         curves = [line for line in drawn[0].axes[0].lines if line.get_drawstyle() == "steps-post"]
         assert [line.get_alpha() for line in curves] == faint
         page = page_of(out)
-        assert ("left the search at their first success (rays)" in page) == early_stop
+        assert ("left the search at their first success (rays)" in page) == stop_on_success
         assert "minimise a distortion of their own (i_fgm) need not come near" in page
         drawn.clear()
 

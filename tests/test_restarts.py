@@ -479,7 +479,7 @@ def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
         "eps": (EPS,),
         "max_queries": 100,
         "norm": "linf",
-        "early_stop": False,
+        "stop_on_success": False,
         "outputs": "logits",
         "clip_values": (0.0, 1.0),
         "batch_size": 64,

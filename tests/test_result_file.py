@@ -19,7 +19,7 @@ MAKE = {
     "hmcam": lambda model, x, y: hmcam(
         model, x, y, eps=0.1, num_steps=3, num_transitions=2, keep_samples=True, seed=(1 << 62) + 1
     ),
-    "ead": lambda model, x, y: ead(model, x, y, max_iter=5, search_steps=2, eps=None),
+    "ead": lambda model, x, y: ead(model, x, y, num_steps=5, search_steps=2, eps=None),
     "i_fgm": lambda model, x, y: i_fgm(model, x, targets="best", num_steps=3),
     "nothing": lambda model, x, y: pgd(model, x[:0], y[:0], eps=0.1),
 }

@@ -478,7 +478,7 @@ class TestSuccess:
         assert result.queries.tolist() == [2, 3, 4, 5, 6]
         assert result.gradients.tolist() == [1, 2, 3, 4, 5]
         assert result.queries_to_success.tolist() == [2, 3, 4, 5, -1]
-        assert result.early_stop
+        assert result.stop_on_success
         moved = torch.tensor([0.02, 0.04, 0.06, 0.08]).unsqueeze(1) * self.weight.sign()
         assert torch.allclose(result.x_adv[:4], x[:4] - moved, rtol=0, atol=1e-6)
         assert result.distance[:4].tolist() == pytest.approx([0.02, 0.04, 0.06, 0.08], abs=1e-6)

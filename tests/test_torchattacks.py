@@ -110,7 +110,7 @@ def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
     options = {
         "eps": 0.2,
         "max_queries": 7,
-        "early_stop": False,
+        "stop_on_success": False,
         "tol": 0.01,
         "hierarchical": False,
         "speculate": True,
@@ -337,4 +337,4 @@ def test_repr_shows_settings_and_no_tensors(sample, digits_net):
     text = repr(attack)
     assert "tensor" not in text
     assert "normalization_used=True" in text
-    assert f"eps={EPS}, max_queries={BUDGET}, early_stop=True" in text
+    assert f"eps={EPS}, max_queries={BUDGET}, stop_on_success=True" in text

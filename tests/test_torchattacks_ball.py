@@ -29,6 +29,7 @@ CORE: dict[type, Any] = {
 }
 CORE_NAMES = {
     "alpha": "step_size",
+    "steps": "num_steps",
     "n_samples": "num_transitions",
     "n_directions": "num_directions",
     "n_restarts": "num_restarts",
@@ -58,6 +59,12 @@ OTHER_VALUES: dict[str, Any] = {
     "seed": 3,
     "n_restarts": 3,
 }
+
+
+def core_names(shell):
+    """The core's names of the shell's parameters; Frank-Wolfe steps a share of the way."""
+    fractions = {"alpha": "step_fraction"} if shell in (FW, FWBlack) else {}
+    return {**CORE_NAMES, **fractions}
 
 
 @pytest.fixture(params=QUICK, ids=lambda shell: shell.__name__)
@@ -96,7 +103,7 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
     }
     assert all(value != arguments[name].default for name, value in values.items())
     shell(digits_net, **values)(*sample)
-    names = {**CORE_NAMES, "steps": "max_iter" if shell is FW else "num_steps"}
+    names = core_names(shell)
     wanted = {names.get(name, name): value for name, value in values.items() if name != "probe"}
     assert given == {**wanted, "norm": "l2", "targeted": False, "device": torch.device("cpu")}
     theirs = set(inspect.signature(CORE[shell]).parameters)
@@ -224,7 +231,7 @@ def test_what_an_image_that_cannot_be_fooled_comes_back_as(shell, sample, digits
 def test_the_same_numbers_as_the_core(shell, sample, digits_net):
     x, y = sample
     attack = quick(shell, digits_net)
-    names = {**CORE_NAMES, "steps": "max_iter" if shell is FW else "num_steps"}
+    names = core_names(shell)
     options = {names.get(name, name): value for name, value in QUICK[shell].items()}
     want = CORE[shell](digits_net, x, y, eps=EPS, on_failure="last", **options)
     assert torch.equal(attack(x, y), want.x_adv)
@@ -256,8 +263,7 @@ class TestEnsembles:
         labels = ensemble(sample[0]).argmax(dim=1)
         crafted = attack(sample[0], labels)
         options = {name: value for name, value in QUICK[shell].items() if name != "steps"}
-        steps = "max_iter" if shell is FW else "num_steps"
-        given = {"eps": EPS, steps: QUICK[shell]["steps"], **options}
+        given = {"eps": EPS, "num_steps": QUICK[shell]["steps"], **options}
         if shell is not FW:
             given |= {"step_size": 5e-3, "on_failure": "last"}
         else:

@@ -39,7 +39,7 @@ CORE_NAMES = {
     "kappa": "confidence",
     "lr": "step_size",
     "binary_search_steps": "search_steps",
-    "max_iterations": "max_iter",
+    "max_iterations": "num_steps",
     "n_coordinates": "coordinates",
 }
 OTHER_VALUES: dict[str, Any] = {

@@ -86,7 +86,7 @@ class TestQuadratic:
             self.X0,
             torch.tensor([0]),
             solver=solver,
-            max_iter=2,
+            num_steps=2,
             search_steps=1,
             initial_const=self.C,
             step_size=step_size,
@@ -150,7 +150,7 @@ class TestQuadratic:
             torch.tensor([0]),
             solver="newton",
             resize=2,
-            max_iter=2,
+            num_steps=2,
             search_steps=1,
             initial_const=self.C,
             step_size=1.0,
@@ -175,7 +175,7 @@ class TestQuadratic:
             mask=mask,
             solver="newton",
             resize=1,
-            max_iter=3,
+            num_steps=3,
             search_steps=1,
             initial_const=self.C,
             step_size=1.0,
@@ -218,7 +218,7 @@ class TestFullAdam:
             model,
             x,
             y,
-            max_iter=self.STEPS,
+            num_steps=self.STEPS,
             search_steps=1,
             initial_const=self.CONST,
             step_size=self.RATE,
@@ -276,7 +276,7 @@ def slow_zoo(
     y,
     *,
     solver,
-    max_iter,
+    num_steps,
     search_steps,
     const,
     rate,
@@ -309,7 +309,7 @@ def slow_zoo(
         told["const"].append(const)
         z, m, v, t = ([0.0] * size for _ in range(4))
         won, forgotten, previous = False, False, None
-        for iteration in range(max_iter):
+        for iteration in range(num_steps):
             point = picture(z)
             hinge, met = hinge_of(point)
             queries += 1
@@ -320,7 +320,7 @@ def slow_zoo(
                 won = True
                 told["nearest_distance"] = min(told["nearest_distance"], math.sqrt(distortion))
                 told["first"] = queries if told["first"] < 0 else told["first"]
-            if iteration == max_iter - 1:
+            if iteration == num_steps - 1:
                 break
             if iteration % window == 0:
                 still = previous is not None and loss > 0.9999 * previous
@@ -376,7 +376,7 @@ def test_a_slow_reading_goes_the_same_way(iterates, solver, abort, tanh):
     """
     x, model = samples(6, 8), waves(8)
     y = model(x).argmax(1)
-    numbers = {"max_iter": 24, "search_steps": 4, "h": 0.05}
+    numbers = {"num_steps": 24, "search_steps": 4, "h": 0.05}
     found = zoo(
         model,
         x,
@@ -429,7 +429,7 @@ class TestBill:
         probed.
         """
         x, recorder = samples(6), Recorder(flat)
-        found = zoo(recorder, x, max_iter=3, search_steps=2, coordinates=5, batch_size=7, **QUIET)
+        found = zoo(recorder, x, num_steps=3, search_steps=2, coordinates=5, batch_size=7, **QUIET)
         probes = [7] * 8 + [4]  # 2 * 5 * 6 rows
         assert recorder.sizes == [6, *[6, *probes, 6, *probes, 6] * 2]
         assert found.queries.tolist() == [1 + 2 * (3 + 2 * 2 * 5)] * 6
@@ -454,7 +454,7 @@ class TestBill:
         found = zoo(
             recorder,
             x,
-            max_iter=12,
+            num_steps=12,
             search_steps=1,
             resize=(2, 4),
             abort_window=3,
@@ -475,12 +475,18 @@ class TestBill:
         1 + 12 + 11 + 12.
         """
         found = zoo(
-            flat, samples(2), max_iter=3, search_steps=9, coordinates=5, max_queries=budget, **QUIET
+            flat,
+            samples(2),
+            num_steps=3,
+            search_steps=9,
+            coordinates=5,
+            max_queries=budget,
+            **QUIET,
         )
         assert found.queries.tolist() == [spent] * 2
 
     def test_no_more_coordinates_are_probed_than_there_are(self):
-        found = zoo(flat, samples(2, 7), max_iter=2, search_steps=1, **QUIET)
+        found = zoo(flat, samples(2, 7), num_steps=2, search_steps=1, **QUIET)
         assert found.queries.tolist() == [1 + 2 + 14] * 2
 
 
@@ -489,7 +495,7 @@ class TestSearch:
         found = zoo(
             flat,
             samples(2),
-            max_iter=2,
+            num_steps=2,
             search_steps=10,
             initial_const=0.01,
             coordinates=1,
@@ -504,7 +510,7 @@ class TestSearch:
         """Ten searches, of which the last takes the smallest that has succeeded once more."""
         x = samples(3)
         found = zoo(
-            waves(12), x, max_iter=40, search_steps=10, initial_const=1e4, step_size=0.05, seed=0
+            waves(12), x, num_steps=40, search_steps=10, initial_const=1e4, step_size=0.05, seed=0
         )
         assert bool(found.success.all())
         wanted = torch.tensor([1e4 / 2**power for power in [*range(9), 8]])
@@ -514,7 +520,7 @@ class TestSearch:
         found = zoo(
             waves(12),
             samples(8),
-            max_iter=60,
+            num_steps=60,
             search_steps=6,
             initial_const=0.3,
             coordinates=4,
@@ -538,7 +544,7 @@ class TestSearch:
             x,
             y,
             solver=solver,
-            max_iter=150,
+            num_steps=150,
             search_steps=7,
             step_size=0.03,
             coordinates=5,
@@ -556,7 +562,7 @@ class TestSearch:
         x, model = samples(5), waves(12)
         targets = (model(x).argmax(1) + 1) % 3
         settings = {
-            "max_iter": 80,
+            "num_steps": 80,
             "search_steps": 4,
             "initial_const": 1.0,
             "step_size": 0.05,
@@ -580,7 +586,7 @@ class TestSearch:
         mask = torch.ones(12)
         mask[0] = 0
         settings = {
-            "max_iter": 20,
+            "num_steps": 20,
             "search_steps": 2,
             "initial_const": 1.0,
             "mask": mask,
@@ -597,7 +603,7 @@ class TestSearch:
     def test_seeds_and_identities_decide_the_draws(self):
         x, model = samples(4), waves(12)
         settings = {
-            "max_iter": 30,
+            "num_steps": 30,
             "search_steps": 2,
             "coordinates": 3,
             "initial_const": 10.0,
@@ -631,7 +637,7 @@ class TestSearch:
     def test_neighbours_order_and_batches_change_no_bit(self, options):
         x, model = images(7, (2, 7, 9)), waves(126, dtype=torch.float32)
         settings = {
-            "max_iter": 25,
+            "num_steps": 25,
             "search_steps": 2,
             "initial_const": 1.0,
             "coordinates": 6,
@@ -673,7 +679,7 @@ class TestBox:
             recorder,
             x,
             clip_values=(low, high),
-            max_iter=30,
+            num_steps=30,
             search_steps=2,
             h=0.05,
             step_size=0.1,
@@ -700,7 +706,7 @@ class TestBox:
             x,
             clip_values=(low, high),
             use_tanh=True,
-            max_iter=60,
+            num_steps=60,
             search_steps=3,
             step_size=0.1,
             initial_const=100.0,
@@ -722,7 +728,7 @@ class TestUntouched:
         found = zoo(
             model,
             x,
-            max_iter=3,
+            num_steps=3,
             search_steps=1,
             coordinates=1,
             step_size=0.3,
@@ -740,14 +746,14 @@ class TestUntouched:
         x, mask = samples(3), torch.zeros(3, 12)
         mask[1, 4], mask[2, 3:] = 1, 1
         recorder = Recorder(waves(12))
-        found = zoo(recorder, x, mask=mask, max_iter=6, search_steps=2, coordinates=5, **QUIET)
+        found = zoo(recorder, x, mask=mask, num_steps=6, search_steps=2, coordinates=5, **QUIET)
         assert found.queries.tolist() == [1, 1 + 2 * (6 + 5 * 2), 1 + 2 * (6 + 5 * 10)]
         assert [sum(recorder.sizes), found.success[0].item()] == [int(found.queries.sum()), False]
         tight = zoo(
             waves(12),
             x,
             mask=mask,
-            max_iter=6,
+            num_steps=6,
             search_steps=2,
             coordinates=5,
             max_queries=5,
@@ -771,7 +777,7 @@ class TestUntouched:
             mask=mask,
             resize=4,
             use_tanh=use_tanh,
-            max_iter=40,
+            num_steps=40,
             search_steps=3,
             step_size=0.05,
             initial_const=1.0,
@@ -802,7 +808,7 @@ class TestUntouched:
             x,
             solver=solver,
             h=0.01,
-            max_iter=40,
+            num_steps=40,
             search_steps=3,
             initial_const=3.0,
             step_size=0.1,

@@ -271,7 +271,7 @@ class TestEvaluation:
                 norm=options["norm"],
                 eps=options["eps"],
                 seed=options["seed"],
-                early_stop=True,
+                stop_on_success=True,
             )
 
         module = ModuleType("art_ext.adapters.autoattack")

@@ -101,7 +101,7 @@ class TestSchedule:
     def test_named_iterations_enlarge_the_space(self, calls):
         """Sides 2, 4 and 8: with all coordinates probed, calls of 8, 32 and 128 rows."""
         model, sizes = calls
-        zoo(model, images(1), resize={0: 2, 3: 4, 5: 8}, max_iter=8, search_steps=2, **QUIET)
+        zoo(model, images(1), resize={0: 2, 3: 4, 5: 8}, num_steps=8, search_steps=2, **QUIET)
         one = [1, 8, 1, 8, 1, 8, 1, 32, 1, 32, 1, 128, 1, 128, 1]
         assert sizes == [1, *one, *one]
 
@@ -116,7 +116,7 @@ class TestSchedule:
             model,
             images(1),
             resize=(2, 4, 8),
-            max_iter=16,
+            num_steps=16,
             search_steps=1,
             abort_window=4,
             importance=importance,
@@ -133,7 +133,7 @@ class TestSchedule:
             tilted,
             images(2),
             resize=(2, 4),
-            max_iter=12,
+            num_steps=12,
             search_steps=1,
             abort_window=2,
             initial_const=100.0,
@@ -152,7 +152,7 @@ class TestSchedule:
             tilted,
             x,
             resize={0: 4, 3: 8},
-            max_iter=6,
+            num_steps=6,
             search_steps=1,
             initial_const=1.0,
             coordinates=4,
@@ -186,7 +186,7 @@ class TestSchedule:
         zoo(
             tilted,
             images(4),
-            max_iter=60,
+            num_steps=60,
             search_steps=1,
             initial_const=5.0,
             coordinates=3,
@@ -211,7 +211,7 @@ class TestSchedule:
         zoo(
             tilted,
             images(1),
-            max_iter=4,
+            num_steps=4,
             search_steps=2,
             resize={0: 2, 2: 4},
             importance=True,
@@ -385,7 +385,7 @@ class TestDraws:
             resize={0: 4, 3: 8},
             importance=importance,
             coordinates=3,
-            max_iter=7,
+            num_steps=7,
             search_steps=1,
             **QUIET,
         )
@@ -411,14 +411,14 @@ class TestDraws:
             ValueError, match=r"importance=True takes .* which one size never is: got resize=.*4"
         ):
             zoo(flat, images(1), resize=resize, importance=True)
-        options: dict[str, Any] = {"max_iter": 2, "search_steps": 1, "coordinates": 1, **QUIET}
+        options: dict[str, Any] = {"num_steps": 2, "search_steps": 1, "coordinates": 1, **QUIET}
         zoo(flat, images(1), resize=resize, importance=2, **options)
         zoo(flat, images(1), resize=(4, 8), importance=True, **options)
 
     def test_sizes_by_iteration_on_the_command_line(self) -> None:
-        text = "zoo.resize={0: 4, 5: 8},zoo.importance=true,zoo.max_iter=2"
+        text = "zoo.resize={0: 4, 5: 8},zoo.importance=true,zoo.num_steps=2"
         arguments = parse_attack_arguments(text)["zoo"]
-        assert arguments == {"resize": {0: 4, 5: 8}, "importance": True, "max_iter": 2}
+        assert arguments == {"resize": {0: 4, 5: 8}, "importance": True, "num_steps": 2}
         settings = Settings((2.0,), 300, "l2", True, "logits", (0.0, 1.0), 8, None, 0)
         find_attack("zoo", arguments).check(
             flat, images(1), torch.zeros(1, dtype=torch.int64), settings

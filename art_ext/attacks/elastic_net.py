@@ -50,6 +50,7 @@ class ElasticNetPyTorch(FunctionAttack):
     _core_names: ClassVar[dict[str, str]] = {
         "learning_rate": "step_size",
         "binary_search_steps": "search_steps",
+        "max_iter": "num_steps",
     }
 
     def __init__(

@@ -47,6 +47,7 @@ class FrankWolfe(BallAttack):
     ]
     _estimator_requirements = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
     _function = staticmethod(frank_wolfe)
+    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_fraction", "max_iter": "num_steps"}
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class FrankWolfeBlackBox(BallAttack):
     ]
     _function = staticmethod(frank_wolfe_black_box)
     _core_names: ClassVar[dict[str, str]] = {
-        "eps_step": "step_size",
+        "eps_step": "step_fraction",
         "nb_directions": "num_directions",
     }
     _switches: ClassVar[tuple[str, ...]] = (*BallAttack._switches, "clip_probes")

@@ -32,7 +32,7 @@ class RayS(CoreAttack):
         "max_queries",
         "norm",
         "batch_size",
-        "early_stop",
+        "stop_on_success",
         "tol",
         "hierarchical",
         "speculate",
@@ -42,7 +42,7 @@ class RayS(CoreAttack):
         "probe",
     ]
     _generate_keywords = ("mask", "x_adv_init")
-    _switches = ("targeted", "verbose", "early_stop", "hierarchical")
+    _switches = ("targeted", "verbose", "stop_on_success", "hierarchical")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RayS(CoreAttack):
         max_queries: int = 10_000,
         norm: int | float | str = np.inf,
         batch_size: int = 256,
-        early_stop: bool = True,
+        stop_on_success: bool = True,
         verbose: bool = True,
         tol: float = 1e-3,
         hierarchical: bool = True,
@@ -68,7 +68,7 @@ class RayS(CoreAttack):
             max_queries: most predictions per sample, the clean check included.
             norm: np.inf, "inf", 1 or 2: how distance is measured.
             batch_size: most rows in one prediction.
-            early_stop: leave a sample at its first success; False searches on for the nearest
+            stop_on_success: leave a sample at its first success; False searches on for the nearest
                 boundary (ADBD).
             verbose: show a progress bar.
             tol: width at which a bisection ends, an L2 length.
@@ -88,7 +88,7 @@ class RayS(CoreAttack):
             max_queries=max_queries,
             norm=norm,
             batch_size=batch_size,
-            early_stop=early_stop,
+            stop_on_success=stop_on_success,
             verbose=verbose,
             tol=tol,
             hierarchical=hierarchical,
@@ -121,7 +121,7 @@ class RayS(CoreAttack):
             max_queries=self.max_queries,
             norm=norm_name(self.norm),
             tol=self.tol,
-            early_stop=self.early_stop,
+            stop_on_success=self.stop_on_success,
             hierarchical=self.hierarchical,
             x_init=start,
             # a prediction may cost time or money

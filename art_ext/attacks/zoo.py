@@ -63,6 +63,7 @@ class ZooPyTorch(FunctionAttack):
     _core_names: ClassVar[dict[str, str]] = {
         "learning_rate": "step_size",
         "binary_search_steps": "search_steps",
+        "max_iter": "num_steps",
         "nb_parallel": "coordinates",
         "variable_h": "h",
     }

@@ -337,7 +337,7 @@ class BallRun(Run):
             lengths,
             x_nearest=None,
             nearest_distance=None,
-            early_stop=self.options.stop_on_success,
+            stop_on_success=self.options.stop_on_success,
             trace=self._trace,
             chain=chain,
         )

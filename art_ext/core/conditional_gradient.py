@@ -23,17 +23,17 @@ WINDOW = 5
 
 
 def check_step(
-    step_size: float, momentum: float, schedule: str, momentum_init: str, box: str
+    step_fraction: float, momentum: float, schedule: str, momentum_init: str, box: str
 ) -> None:
     """Refuse settings of the Frank-Wolfe step that make no sense.
 
     Raises:
         ValueError: naming the argument, what was given and what was wanted.
     """
-    check_number("step_size", step_size)
-    if not 0 < step_size <= 1:
+    check_number("step_fraction", step_fraction)
+    if not 0 < step_fraction <= 1:
         raise ValueError(
-            f"step_size must lie in (0, 1], a share of the way to the vertex, got {step_size!r}"
+            f"step_fraction must lie in (0, 1], of the way to the vertex, got {step_fraction!r}"
         )
     check_share("momentum", momentum)
     check_choice("schedule", schedule, SCHEDULES)
@@ -84,7 +84,7 @@ class ConditionalGradient:
 
     Args:
         run: the samples; after ``drop`` hand its positions to ``select``.
-        step_size: gamma in (0, 1].
+        step_fraction: gamma in (0, 1].
         momentum: beta of ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``.
         schedule: ``"constant"``; ``"inverse_sqrt"``, the constant ``gamma / sqrt(T)`` of Theorem
             2.4.4; ``"plateau"``, gamma until the losses of the iterates are flat for the first
@@ -100,7 +100,7 @@ class ConditionalGradient:
         self,
         run: BallRun,
         *,
-        step_size: float,
+        step_fraction: float,
         momentum: float,
         schedule: str,
         momentum_init: str,
@@ -114,8 +114,10 @@ class ConditionalGradient:
             momentum_init,
             schedule,
         )
-        self.step_size = (
-            step_size / math.sqrt(max(1, steps)) if schedule == "inverse_sqrt" else step_size
+        self.step_fraction = (
+            step_fraction / math.sqrt(max(1, steps))
+            if schedule == "inverse_sqrt"
+            else step_fraction
         )
         self.within_box = box == "vertex"
         self.x = run.x if start is None else start  # x_0
@@ -151,7 +153,7 @@ class ConditionalGradient:
             self.m = torch.zeros_like(slope) if self.momentum_init == "zero" else slope
         self.m = self.momentum * self.m + (1 - self.momentum) * slope
         # x + gamma (v - x), which for gamma = 1 is v to the bit
-        moved = torch.lerp(self.x, self.vertex(self.m), self._step_sizes(losses))
+        moved = torch.lerp(self.x, self.vertex(self.m), self._step_fractions(losses))
         self.x = self.run.clip(moved)  # with the vertex inside the box, only rounding can leave it
         self.iteration += 1
         return self.x
@@ -164,14 +166,14 @@ class ConditionalGradient:
         self.m = None if self.m is None else self.m[stay]
         self.plateau.select(stay)
 
-    def _step_sizes(self, losses: Tensor) -> float | Tensor:
+    def _step_fractions(self, losses: Tensor) -> float | Tensor:
         """gamma_t: one for all samples, or (R, 1)."""
         if self.schedule != "plateau":
-            return self.step_size
+            return self.step_fraction
         if self.iteration:  # the window begins with x_1
             start = torch.where(self.plateau.flat(losses), self.iteration, -1)
             self.decaying_since = torch.where(self.decaying_since < 0, start, self.decaying_since)
         age = (self.iteration - self.decaying_since + 3).to(torch.float32)
-        return (self.step_size * torch.where(self.decaying_since < 0, 1.0, age.rsqrt())).unsqueeze(
-            1
-        )
+        return (
+            self.step_fraction * torch.where(self.decaying_since < 0, 1.0, age.rsqrt())
+        ).unsqueeze(1)

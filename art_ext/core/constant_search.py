@@ -40,7 +40,7 @@ class ConstantSearch:
     With ten steps or more the last takes that smallest c again. Samples do not wait for each other:
     each begins its next optimisation when its last one ends.
 
-    An optimisation ends after ``max_iter`` iterations, or early, if the whole loss at every
+    An optimisation ends after ``num_steps`` iterations, or early, if the whole loss at every
     ``window``-th iteration has not fallen below .9999 of what it was at the one before. In the
     authors' programs the loss of the whole batch decides; here each sample's own. Theirs take 1e6
     for the first value, which ends every attempt with a loss beyond; we compare from the second on.
@@ -48,12 +48,12 @@ class ConstantSearch:
 
     Args:
         run: the samples, opened.
-        max_iter: most iterations of one optimisation.
+        num_steps: most iterations of one optimisation.
         search_steps: how many.
         initial_const: the first c.
         abort_early: whether an optimisation may end early: True, unless it has met the goal;
             ``"always"``; or False.
-        window: iterations between two comparisons; None takes a tenth of max_iter.
+        window: iterations between two comparisons; None takes a tenth of num_steps.
 
     Attributes:
         const: (R,) the present c, in the exact dtype.
@@ -65,19 +65,19 @@ class ConstantSearch:
         self,
         run: NearestRun,
         *,
-        max_iter: int,
+        num_steps: int,
         search_steps: int,
         initial_const: float,
         abort_early: bool | str,
         window: int | None = None,
     ) -> None:
-        self.run, self.max_iter, self.steps, self.abort_early = (
+        self.run, self.num_steps, self.steps, self.abort_early = (
             run,
-            max_iter,
+            num_steps,
             search_steps,
             abort_early,
         )
-        self.window = max(1, max_iter // 10) if window is None else window
+        self.window = max(1, num_steps // 10) if window is None else window
         self.lower = torch.zeros_like(run.best_value[run.index])
         self.const = torch.full_like(self.lower, initial_const)
         self.upper = torch.full_like(self.lower, UNBOUNDED)
@@ -90,7 +90,7 @@ class ConstantSearch:
 
     @staticmethod
     def check(
-        max_iter: object,
+        num_steps: object,
         search_steps: object,
         initial_const: object,
         abort_early: object,
@@ -101,7 +101,7 @@ class ConstantSearch:
         Raises:
             ValueError: naming the argument, what was given and what was wanted.
         """
-        check_count("max_iter", max_iter)
+        check_count("num_steps", num_steps)
         check_count("search_steps", search_steps)
         check_positive("initial_const", initial_const)
         if not isinstance(abort_early, bool) and abort_early != "always":
@@ -129,7 +129,7 @@ class ConstantSearch:
         self.before = torch.where(due, loss, self.before)
         self.hit = self.hit | met
         self.iteration = self.iteration + 1
-        ended = self.iteration == self.max_iter
+        ended = self.iteration == self.num_steps
         if self.abort_early:
             over = stuck if self.abort_early == "always" else stuck & ~self.hit
             ended = ended | (over if spared is None else over & ~spared)

@@ -215,7 +215,7 @@ class NearestRun(Run):
             distortions(x_adv, self.samples),
             x_nearest=self.near,
             nearest_distance=self.near_distance,
-            early_stop=False,
+            stop_on_success=False,
             trace=self.trace,
             value=value.masked_fill(~success, torch.inf).masked_fill(self.already, 0.0),
         )

@@ -41,7 +41,7 @@ class AttackResult:
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         eps: radius of the ball in the units of x; None if any verified adversarial counts.
         seed: what keyed the random stream.
-        early_stop: whether a sample left the search at its first success.
+        stop_on_success: whether a sample left the search at its first success.
         samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows
             already adversarial.
         trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had
@@ -68,7 +68,7 @@ class AttackResult:
     norm: str
     eps: float | None
     seed: int | None
-    early_stop: bool
+    stop_on_success: bool
     samples: Tensor | None = None
     trace: dict[str, Tensor] | None = None
     nearest_distance: Tensor | None = None
@@ -119,7 +119,8 @@ class AttackResult:
         """Join the results of chunks or shards of one data set, in the order given.
 
         Raises:
-            ValueError: if there is nothing to join, or if norm, eps, seed or early_stop differ.
+            ValueError: if there is nothing to join, or if norm, eps, seed or stop_on_success
+                differ.
         """
         if not results:
             raise ValueError("results must hold at least one AttackResult, got none")

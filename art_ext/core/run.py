@@ -281,7 +281,7 @@ class Run:
         *,
         x_nearest: Tensor | None,
         nearest_distance: Tensor | None,
-        early_stop: bool,
+        stop_on_success: bool,
         trace: dict[str, Tensor],
         chain: Tensor | None = None,
         value: Tensor | None = None,
@@ -290,7 +290,7 @@ class Run:
 
         Args:
             x_adv, x_nearest: (N, D), and chain (S, N, D), as ``AttackResult`` has them.
-            success, early_stop, trace: the same.
+            success, stop_on_success, trace: the same.
             lengths: (N, 4) of x_adv, by ``geometry.distortions``.
             nearest_distance: (N,) of x_nearest, or None.
             value: (N,) of x_adv by the attack's own rule, or None.
@@ -311,7 +311,7 @@ class Run:
             norm=self.norm,
             eps=self.eps,
             seed=self.seed,
-            early_stop=early_stop,
+            stop_on_success=stop_on_success,
             samples=None if chain is None else chain.view(len(chain), *self.shape).to(home),
             trace={name: values.to(home) for name, values in trace.items()} or None,
             value=None if value is None else value.to(device=home, dtype=torch.float32),

@@ -70,7 +70,7 @@ class ADBD(Evaluation):
             max_queries=self.max_queries,
             norm=self.norm,
             batch_size=self.batch_size,
-            early_stop=False,
+            stop_on_success=False,
             verbose=self.verbose,
         )
         self.last_result = attack.run(x, y, **kwargs)

@@ -42,7 +42,7 @@ PANEL: dict[str, dict[str, Any]] = {
     "mi_fgsm": {},
     "pgd": {},
     "m_pgd": {},
-    "ead": {"beta": 0.01, "max_iter": 40, "search_steps": 3, "initial_const": 3.0},
+    "ead": {"beta": 0.01, "num_steps": 40, "search_steps": 3, "initial_const": 3.0},
     "i_fgm": {},
     "zoo": {"coordinates": 32, "step_size": 0.09, "search_steps": 1, "initial_const": 3.0},
 }
@@ -87,7 +87,7 @@ def run_demo(
             eps=EPS,
             attacks=_panel(),
             max_queries=MAX_QUERIES,
-            early_stop=False,
+            stop_on_success=False,
             seed=seed,
             arguments=arguments,
             overwrite=ours,

@@ -402,7 +402,7 @@ def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) 
             f"{name} starts at the edge of the box in {100 * on_box / values:.0f} % of the values,"
             " where tanh hardly moves, and makes at most"
             f" {counted(attack['tanh_iterations'], 'iteration')} there: it needs several hundred."
-            f" Give it max_iter >= {TANH_ITERATIONS} and the budget for that, or run ead, or zoo"
+            f" Give it num_steps >= {TANH_ITERATIONS} and the budget for that, or run ead, or zoo"
             " without use_tanh",
         )
         for name, attack in run["attacks"].items()

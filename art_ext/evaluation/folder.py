@@ -74,7 +74,12 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         run = json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
+    if not isinstance(run, dict) or run.get("tool") != TOOL:
+        return None
+    settings = run.get("settings")
+    if isinstance(settings, dict) and "early_stop" in settings:  # its name in earlier versions
+        settings["stop_on_success"] = settings.pop("early_stop")
+    return run
 
 
 def open_run(folder: str | os.PathLike[str]) -> RunFolder:

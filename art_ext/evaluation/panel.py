@@ -29,7 +29,7 @@ class Settings:
         max_queries: most forward rows per sample, for the attacks that it binds.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``; every spelling that ``norm_name`` reads becomes one
             of these.
-        early_stop: whether a sample leaves the search for the nearest adversarial at its first
+        stop_on_success: whether a sample leaves the search for the nearest adversarial at its first
             success, in the attacks that can be told so.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box.
@@ -43,7 +43,7 @@ class Settings:
     eps: tuple[float, ...]
     max_queries: int
     norm: str
-    early_stop: bool
+    stop_on_success: bool
     outputs: str
     clip_values: tuple[float, float]
     batch_size: int
@@ -92,8 +92,8 @@ class Attack:
             then serves every eps. Otherwise it fills a given ball, and runs once for each eps.
         about: what it does, in a sentence of the protocol.
         stops_early: whether it looks for the nearest until its budget is spent or, if
-            ``settings.early_stop``, until the first success. An attack that looks for the nearest
-            and does not is one that minimises a distortion, and ends by its own schedule.
+            ``settings.stop_on_success``, until the first success. An attack that looks for the
+            nearest and does not is one that minimises a distortion, and ends by its own schedule.
         minimises: whether it is a minimum-norm attack, which minimises a distortion of its own: the
             table shows the distances of what it returned.
         bounded: whether ``settings.max_queries`` binds it.
@@ -151,7 +151,7 @@ class Attack:
         """The runs that the settings ask for: each with the radii it serves, the last being the
         one it is given.
         """
-        stopped = self.stops_early and settings.early_stop
+        stopped = self.stops_early and settings.stop_on_success
         # while several classes of a sample are attacked, nobody says when it came within one of
         # several radii
         if self.nearest and not stopped and "targets" not in self.arguments:
@@ -196,7 +196,7 @@ _OPTIONS = {
     "outputs": "--outputs",
     "device": "--device",
     "batch_size": "--batch-size",
-    "early_stop": "--early-stop",
+    "stop_on_success": "--stop-on-success",
     "targeted": "--targeted",
     "targets": "--targeted",
 }
@@ -284,7 +284,12 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
     function = getattr(core_attacks, name)
     parameters = parameters_of(function)
     bounded = name in _QUERY_ATTACKS
-    own = {"max_queries": True, "targets": parameters["eps"] is None}
+    nearest = parameters["eps"] is not inspect.Parameter.empty  # who fills a ball must be given one
+    own = {
+        "max_queries": True,
+        "targets": parameters["eps"] is None,
+        "stop_on_success": not nearest,
+    }
     check_arguments(name, arguments, parameters, [key for key, free in own.items() if free])
     _check_values(name, arguments, parameters)
 
@@ -294,7 +299,6 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         offered: dict[str, Any] = {
             "eps": eps,
             "norm": settings.norm,
-            "early_stop": settings.early_stop,
             "clip_values": settings.clip_values,
             "outputs": settings.outputs,
             "batch_size": settings.batch_size,
@@ -303,6 +307,8 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
             "seed": settings.seed,
             "targeted": settings.targeted is not None,
         }
+        if nearest:
+            offered["stop_on_success"] = settings.stop_on_success
         if bounded:
             offered["max_queries"] = settings.max_queries
         if "targets" in arguments:
@@ -313,7 +319,6 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         result: AttackResult = function(model, x, goal, **taken)
         return result
 
-    nearest = parameters["eps"] is not inspect.Parameter.empty  # who fills a ball must be given one
     why_not = (
         "its argument targets chooses the classes"
         if "targets" in arguments
@@ -324,9 +329,9 @@ def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
         run,
         about=about,
         bounded=bounded,
-        stops_early="early_stop" in parameters,
+        stops_early=nearest and "stop_on_success" in parameters,
         nearest=nearest,
-        minimises=nearest and "early_stop" not in parameters,
+        minimises=nearest and "stop_on_success" not in parameters,
         no_targets=why_not,
         arguments=arguments,
         checks_first=True,
@@ -340,7 +345,7 @@ def _tanh(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of ``Attack`` on tanh space; a value that makes no sense is left to the
     attack's own check.
     """
-    steps, coordinates = values.get("max_iter"), values.get("coordinates", 0)
+    steps, coordinates = values.get("num_steps"), values.get("coordinates", 0)
     if not (name == "cw" or (name == "zoo" and values["use_tanh"])):
         return {}
     if not isinstance(steps, int) or not isinstance(coordinates, int):
@@ -364,7 +369,6 @@ _NO_TARGETS = {
 }
 _LENGTHS = (  # of loops inside each other
     "num_steps",
-    "max_iter",
     "num_targets",
     "num_transitions",
     "num_restarts",

@@ -100,9 +100,14 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
         style = dict(canvas.looks[model, attack])
         if _curved(one.run, attack):
             del style["marker"]
-            early_stop = stopped_early(one.run, attack)
+            stop_on_success = stopped_early(one.run, attack)
             _steps(
-                canvas.axes[model], records, right, early_stop, canvas.label(model, attack), style
+                canvas.axes[model],
+                records,
+                right,
+                stop_on_success,
+                canvas.label(model, attack),
+                style,
             )
         else:
             marks.add(
@@ -210,7 +215,7 @@ def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
         caption += (
             f" Samples left the search at their first success ({', '.join(stopped)}). Below the"
             " attacked eps their distances are upper bounds, and the faint part of a curve only"
-            " bounds robust accuracy from above; run with --no-early-stop to know it."
+            " bounds robust accuracy from above; run with --no-stop-on-success to know it."
         )
     minimising = list(
         dict.fromkeys(name for run in runs for name in curved if _minimising(run, name))
@@ -264,7 +269,7 @@ def _steps(
     axes: Axes,
     group: pd.DataFrame,
     right: float,
-    early_stop: bool,
+    stop_on_success: bool,
     label: str,
     style: Mapping[str, Any],
 ) -> None:
@@ -279,7 +284,7 @@ def _steps(
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
     # from the attacked radius on, whatever stopped early is broken anyway and the rest spent its
     # budget
-    if early_stop:
+    if stop_on_success:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
         known, at_eps = x > eps, 100 * _held(rows).mean()
         x, held = np.concatenate([[eps], x[known]]), np.concatenate([[at_eps], held[known]])

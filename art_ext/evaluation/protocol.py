@@ -104,7 +104,7 @@ def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: s
         ]
     if bounded:
         sentences.append(f"At most {settings.max_queries:,} queries per sample ({bounded}).")
-    if searching and settings.early_stop:
+    if searching and settings.stop_on_success:
         sentences.append(
             f"A sample leaves the search for the nearest adversarial ({searching}) at its first"
             " success, so its distance is only an upper bound, and there is no ADBD; each eps has"

@@ -39,7 +39,7 @@ def evaluate(
     targeted: str | int | None = None,
     max_queries: int = 10_000,
     norm: str = "linf",
-    early_stop: bool | None = None,
+    stop_on_success: bool | None = None,
     outputs: str = "logits",
     clip_values: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
@@ -80,8 +80,8 @@ def evaluate(
         max_queries: most forward rows per sample, for our attacks that ask for labels or scores and
             have no ``max_queries`` of their own.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
-        early_stop: whether a sample leaves RayS at its first success. None: yes for a single eps,
-            no for several, which one search for the nearest adversarial then serves together.
+        stop_on_success: whether a sample leaves RayS at its first success. None: yes for a single
+            eps, no for several, which one search for the nearest adversarial then serves together.
         outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
@@ -117,7 +117,7 @@ def evaluate(
         eps=radii,
         max_queries=max_queries,
         norm=norm,
-        early_stop=len(radii) == 1 if early_stop is None else early_stop,
+        stop_on_success=len(radii) == 1 if stop_on_success is None else stop_on_success,
         outputs=outputs,
         clip_values=clip_values,
         batch_size=batch_size,

@@ -95,7 +95,9 @@ class Row:
     seconds: float
 
 
-def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bool) -> AttackResult:
+def result_of(
+    records: pd.DataFrame, *, norm: str, stop_on_success: bool, nearest: bool
+) -> AttackResult:
     """The ``AttackResult`` behind the records of one model, attack and eps, without its images."""
 
     def column(name: str, dtype: torch.dtype) -> torch.Tensor:
@@ -117,7 +119,7 @@ def result_of(records: pd.DataFrame, *, norm: str, early_stop: bool, nearest: bo
         norm=norm,
         eps=float(records["eps"].iloc[0]),
         seed=None,
-        early_stop=early_stop,
+        stop_on_success=stop_on_success,
     )
 
 
@@ -199,9 +201,9 @@ def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
 def _row(
     model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]
 ) -> Row:
-    nearest, early_stop = run["attacks"][attack]["nearest"], stopped_early(run, attack)
+    nearest, stop_on_success = run["attacks"][attack]["nearest"], stopped_early(run, attack)
     result = result_of(
-        records, norm=run["settings"]["norm"], early_stop=early_stop, nearest=nearest
+        records, norm=run["settings"]["norm"], stop_on_success=stop_on_success, nearest=nearest
     )
     given = torch.tensor(records["given"].to_numpy(copy=True))
     aimable = (
@@ -211,7 +213,7 @@ def _row(
     attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & aimable
     won = result.success & given & ~result.already_adversarial
     statistics = query_statistics(replace(result, success=won))
-    measured = nearest and not early_stop
+    measured = nearest and not stop_on_success
     distance = torch.full_like(result.distance, torch.inf)
     if measured and result.nearest_distance is not None:
         distance = result.nearest_distance
@@ -325,7 +327,7 @@ def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
     """Whether samples left this attack's search for the nearest adversarial at their first
     success.
     """
-    return bool(run["attacks"][attack]["stops_early"] and run["settings"]["early_stop"])
+    return bool(run["attacks"][attack]["stops_early"] and run["settings"]["stop_on_success"])
 
 
 def minimises(run: Mapping[str, Any], attack: str) -> bool:

@@ -373,7 +373,7 @@ class Work:
             norm=settings.norm,
             eps=eps,
             seed=settings.seed,
-            early_stop=settings.early_stop,
+            stop_on_success=settings.stop_on_success,
         )
         names = [
             "x_adv",

@@ -73,7 +73,7 @@ def measure(
         "rays": None,
     }
     if queries:
-        result = rays(model, data.x, data.y, max_queries=queries, early_stop=False, **shared)
+        result = rays(model, data.x, data.y, max_queries=queries, stop_on_success=False, **shared)
         boundary, spent = adbd(result), query_statistics(result)
         found["rays"] = {
             "robust_accuracy": robust_accuracy(result),

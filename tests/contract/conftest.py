@@ -22,8 +22,8 @@ from art_ext.core.result import AttackResult
 SHELLS = ("core", "art", "torchattacks")
 ART_NORMS: dict[str, Any] = {"linf": np.inf, "l2": 2, "l1": 1}
 GAMMA = {
-    "art": {"step_size": "eps_step"},
-    "torchattacks": {"step_size": "alpha", "max_iter": "steps"},
+    "art": {"step_fraction": "eps_step", "num_steps": "max_iter"},
+    "torchattacks": {"step_fraction": "alpha", "num_steps": "steps"},
 }
 STEPS = {
     "art": {"step_size": "eps_step", "num_steps": "max_iter", "num_transitions": "nb_samples"},
@@ -39,14 +39,14 @@ SEARCH = {
     "torchattacks": {
         "step_size": "lr",
         "search_steps": "binary_search_steps",
-        "max_iter": "max_iterations",
+        "num_steps": "max_iterations",
         "coordinates": "n_coordinates",
         "confidence": "kappa",
     },
 }
 PROBES = {
-    "art": {"step_size": "eps_step", "num_directions": "nb_directions"},
-    "torchattacks": {"step_size": "alpha", "num_directions": "n_directions"},
+    "art": {"step_fraction": "eps_step", "num_directions": "nb_directions"},
+    "torchattacks": {"step_fraction": "alpha", "num_directions": "n_directions"},
 }
 
 
@@ -108,7 +108,7 @@ KINDS = [
         "frank_wolfe",
         {"art": "FrankWolfe", "torchattacks": "FW"},
         GAMMA,
-        {"max_iter": 8, "step_size": 0.4},
+        {"num_steps": 8, "step_fraction": 0.4},
         rounds=(1,) * 8,
     ),
     Kind(
@@ -163,7 +163,7 @@ KINDS = [
         SEARCH,
         {
             "norm": "linf",
-            "max_iter": 8,
+            "num_steps": 8,
             "search_steps": 3,
             "initial_const": 0.5,
             "step_size": 0.1,
@@ -180,7 +180,7 @@ KINDS = [
         "cw",
         settings={
             "norm": "linf",
-            "max_iter": 8,
+            "num_steps": 8,
             "search_steps": 3,
             "initial_const": 0.5,
             "step_size": 0.2,
@@ -206,7 +206,7 @@ KINDS = [
         SEARCH,
         {
             "norm": "linf",
-            "max_iter": 8,
+            "num_steps": 8,
             "search_steps": 2,
             "initial_const": 2.0,
             "step_size": 0.4,

@@ -69,7 +69,7 @@ def test_stopping_changes_the_cost_and_not_the_verdict(ball_attack, digits, row_
     full = ball_attack.cost(ball_attack.kind.budget)
     assert stop.queries[~stop.success].unique().tolist() == [full]
     assert run_on.queries[~run_on.already_adversarial].unique().tolist() == [full]
-    assert (stop.early_stop, run_on.early_stop) == (True, False)
+    assert (stop.stop_on_success, run_on.stop_on_success) == (True, False)
     if ball_attack.kind.gradients:
         asked = ~run_on.already_adversarial
         assert len(run_on.gradients[asked].unique()) == 1, (

@@ -58,7 +58,7 @@ def make_results(few, digits_net):
     chain = attacks.hmcam(
         digits_net, *few, eps=0.2, num_transitions=2, num_steps=4, keep_samples=True, seed=0
     )
-    searched = attacks.rays(digits_net, *few, eps=0.1, max_queries=60, early_stop=False)
+    searched = attacks.rays(digits_net, *few, eps=0.1, max_queries=60, stop_on_success=False)
     return chain, searched
 
 

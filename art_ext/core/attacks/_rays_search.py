@@ -129,13 +129,13 @@ class Search:
         norm: str,
         eps: float | None,
         tol: float,
-        early_stop: bool,
+        stop_on_success: bool,
         hierarchical: bool,
         callback: Callback | None,
     ) -> None:
         self.oracle, self.problem = oracle, problem
         self.norm, self.eps, self.tol = norm, eps, tol
-        self.early_stop, self.callback = early_stop, callback
+        self.stop_on_success, self.callback = stop_on_success, callback
         self.shape = problem.x.shape[1:]
         self.x = problem.x.flatten(1)
         self.free = free
@@ -225,7 +225,7 @@ class Search:
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with early stop, the goal met."""
         over = (self.oracle.remaining(index) <= 0) | self.idle[index]
-        return over | (self.queries_to_success[index] >= 0) if self.early_stop else over
+        return over | (self.queries_to_success[index] >= 0) if self.stop_on_success else over
 
     def _unfinished(self) -> Tensor:
         """(M,) samples that want a search."""
@@ -381,7 +381,7 @@ class Search:
         live.flip.index_copy_(0, places, done.flip + done.bisecting)
         live.bisecting.index_fill_(0, places, False)
         gone = spent.index_select(0, places)
-        return places[gone | met if self.early_stop else gone]
+        return places[gone | met if self.stop_on_success else gone]
 
     def _record(self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor) -> Tensor:
         """Keep those verified rows that are nearer than what their samples x had.
@@ -431,7 +431,7 @@ class Search:
             norm=self.norm,
             eps=self.eps,
             seed=seed,
-            early_stop=self.early_stop,
+            stop_on_success=self.stop_on_success,
             **measured(distortions(x_adv, self.x), success, self.norm, device),
         )
 

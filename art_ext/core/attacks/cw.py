@@ -36,7 +36,7 @@ def cw(
     beta: float = 0.0,
     confidence: float = 0.0,
     step_size: float = 1e-2,
-    max_iter: int = 1000,
+    num_steps: int = 1000,
     search_steps: int = 9,
     initial_const: float = 1e-3,
     abort_early: bool | str = True,
@@ -71,7 +71,7 @@ def cw(
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
             success must have.
         step_size: of Adam.
-        max_iter: iterations of each optimisation.
+        num_steps: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
         abort_early: as in ``ead``.
@@ -94,7 +94,7 @@ def cw(
     """
     check_not_negative("beta", beta)
     check_positive("step_size", step_size)
-    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
+    ConstantSearch.check(num_steps, search_steps, initial_const, abort_early)
     run = NearestRun(
         model,
         x,
@@ -108,7 +108,7 @@ def cw(
         run.open(run.hinge, differentiate=False)
         search = ConstantSearch(
             run,
-            max_iter=max_iter,
+            num_steps=num_steps,
             search_steps=search_steps,
             initial_const=initial_const,
             abort_early=abort_early,

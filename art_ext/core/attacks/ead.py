@@ -38,7 +38,7 @@ def ead(
     beta: float = 1e-3,
     confidence: float = 0.0,
     step_size: float = 1e-2,
-    max_iter: int = 1000,
+    num_steps: int = 1000,
     search_steps: int = 9,
     initial_const: float = 1e-3,
     decision_rule: str = "EN",
@@ -78,7 +78,7 @@ def ead(
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
             success must have.
         step_size: alpha_0.
-        max_iter: I, iterations of each optimisation.
+        num_steps: I, iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
         decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2``
@@ -123,7 +123,7 @@ def ead(
     check_positive("step_size", step_size)
     check_choice("decision_rule", decision_rule, DECISION_RULES)
     check_choice("momentum", momentum, tuple(MOMENTA))
-    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early)
+    ConstantSearch.check(num_steps, search_steps, initial_const, abort_early)
     run = NearestRun(
         model,
         x,
@@ -137,7 +137,7 @@ def ead(
         slope = run.open(run.hinge, differentiate=max_queries != 1)
         search = ConstantSearch(
             run,
-            max_iter=max_iter,
+            num_steps=num_steps,
             search_steps=search_steps,
             initial_const=initial_const,
             abort_early=abort_early,
@@ -203,7 +203,7 @@ class _Fista:
     def advance(self) -> None:
         """One iteration: x_{k+1} and y_{k+1}."""
         k = self.search.iteration.unsqueeze(1).to(torch.float32)
-        rate = self.step_size * (1 - k / self.search.max_iter).sqrt()
+        rate = self.step_size * (1 - k / self.search.num_steps).sqrt()
         # y - alpha (c grad f + 2 (y - x_0)), as an offset from x_0
         offset = (self.ahead - self.run.x) * (1 - 2 * rate) - self._slope() * (
             rate * self.search.weight

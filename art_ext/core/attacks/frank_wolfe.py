@@ -29,9 +29,9 @@ def frank_wolfe(
     *,
     eps: float,
     norm: str = "linf",
-    step_size: float = 0.5,
+    step_fraction: float = 0.5,
     momentum: float = 0.9,
-    max_iter: int = 20,
+    num_steps: int = 20,
     schedule: str = "constant",
     momentum_init: str = "zero",
     box: str = "clip",
@@ -62,9 +62,9 @@ def frank_wolfe(
             answer.
         eps: radius of the ball in the units of x (8/255, never 8).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_size: gamma, the share of the way to the vertex, in (0, 1].
+        step_fraction: gamma, the share of the way to the vertex, in (0, 1].
         momentum: beta in [0, 1).
-        max_iter: most steps T.
+        num_steps: most steps T.
         schedule: ``"constant"``, as the authors' white-box program; ``"inverse_sqrt"``, the
             constant ``gamma/sqrt(T)`` of Theorem 2.4.4; ``"plateau"``, as their black-box program:
             gamma until f falls by less than 0.1 % over five iterates, then ``gamma/sqrt(3)``,
@@ -101,8 +101,8 @@ def frank_wolfe(
         attacks", AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and
         algorithm numbers).
     """
-    check_count("max_iter", max_iter)
-    check_step(step_size, momentum, schedule, momentum_init, box)
+    check_count("num_steps", num_steps)
+    check_step(step_fraction, momentum, schedule, momentum_init, box)
     run = BallRun(
         model,
         x,
@@ -111,9 +111,9 @@ def frank_wolfe(
         norm=norm,
         options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
     )
-    run.trace(max_iter, "gap", "loss")
+    run.trace(num_steps, "gap", "loss")
     start = None if x_init is None else _start(run, x_init)
-    steps = min(max_iter, run.remaining - (1 if start is None else 2))
+    steps = min(num_steps, run.remaining - (1 if start is None else 2))
     with run.oracle:
         if start is None:
             look = run.open(differentiate=steps > 0, last=steps == 0)
@@ -122,12 +122,12 @@ def frank_wolfe(
             look, rows = _begin_at(run, start, further=steps > 0)
         method = ConditionalGradient(
             run,
-            step_size=step_size,
+            step_fraction=step_fraction,
             momentum=momentum,
             schedule=schedule,
             momentum_init=momentum_init,
             box=box,
-            steps=max_iter,
+            steps=num_steps,
             start=rows,
         )
         for step in range(steps):

@@ -27,7 +27,7 @@ def frank_wolfe_black_box(
     *,
     eps: float,
     norm: str = "linf",
-    step_size: float = 0.5,
+    step_fraction: float = 0.5,
     momentum: float = 0.97,
     num_directions: int = 25,
     delta: float = 0.01,
@@ -58,8 +58,8 @@ def frank_wolfe_black_box(
             answer.
         eps: radius of the ball in the units of x (8/255, never 8).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_size: gamma in (0, 1]. The default pair (.5, .97) is ours; the paper's table is met by
-            (.3, .99).
+        step_fraction: gamma in (0, 1]. The default pair (.5, .97) is ours; the paper's table is met
+            by (.3, .99).
         momentum: beta in [0, 1).
         num_directions: b; an iteration costs 2 b queries and one for its check.
         delta: length of a probe per unit of u, in the units of x.
@@ -92,7 +92,7 @@ def frank_wolfe_black_box(
         algorithm numbers).
     """
     check_count("max_queries", max_queries)  # None would be a search without an end
-    check_step(step_size, momentum, schedule, momentum_init, box)
+    check_step(step_fraction, momentum, schedule, momentum_init, box)
     run = BallRun(
         model,
         x,
@@ -111,7 +111,7 @@ def frank_wolfe_black_box(
         look = run.open(differentiate=False, last=steps == 0)
         method = ConditionalGradient(
             run,
-            step_size=step_size,
+            step_fraction=step_fraction,
             momentum=momentum,
             schedule=schedule,
             momentum_init=momentum_init,

@@ -28,7 +28,7 @@ def rays(
     max_queries: int = 10_000,
     norm: str = "linf",
     tol: float = 1e-3,
-    early_stop: bool = True,
+    stop_on_success: bool = True,
     hierarchical: bool = True,
     speculate: str | bool = "auto",
     x_init: Tensor | None = None,
@@ -71,9 +71,9 @@ def rays(
             always sign vectors.
         tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf
             width is tol/sqrt(D).
-        early_stop: a sample leaves once a direction's bisection ends inside the ball. False spends
-            the whole budget on the smallest radius, as the average decision boundary distance
-            (ADBD) asks.
+        stop_on_success: a sample leaves once a direction's bisection ends inside the ball. False
+            spends the whole budget on the smallest radius, as the average decision boundary
+            distance (ADBD) asks.
         hierarchical: False flips single coordinates from the start (the naive search of Algorithm
             4).
         speculate: ask the questions that a sequential search may come to next in the same model
@@ -147,7 +147,7 @@ def rays(
             norm=norm,
             eps=eps,
             tol=tol,
-            early_stop=early_stop,
+            stop_on_success=stop_on_success,
             hierarchical=hierarchical,
             callback=callback,
         )

@@ -33,7 +33,7 @@ def zoo(
     eps: float | None = None,
     norm: str = "l2",
     solver: str = "adam",
-    max_iter: int = 1000,
+    num_steps: int = 1000,
     search_steps: int = 9,
     initial_const: float = 1e-2,
     step_size: float = 1e-2,
@@ -78,7 +78,7 @@ def zoo(
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
         solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative
             is positive.
-        max_iter: iterations of each optimisation.
+        num_steps: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
         initial_const: the first c.
         step_size: eta.
@@ -102,7 +102,7 @@ def zoo(
         abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
             True: unless it has met the goal by then, or False: never.
         abort_window: iterations between two comparisons of the loss; None takes a tenth of
-            max_iter.
+            num_steps.
         targets: as in ``ead``.
         max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
             is not begun.
@@ -133,7 +133,7 @@ def zoo(
         raise ValueError(
             "importance needs resize: the shares of the draws come from a scaled image"
         )
-    ConstantSearch.check(max_iter, search_steps, initial_const, abort_early, abort_window)
+    ConstantSearch.check(num_steps, search_steps, initial_const, abort_early, abort_window)
     run = NearestRun(
         model,
         x,
@@ -168,7 +168,7 @@ def zoo(
         path.select(run.index)
         search = ConstantSearch(
             run,
-            max_iter=max_iter,
+            num_steps=num_steps,
             search_steps=search_steps,
             initial_const=initial_const,
             abort_early=abort_early,

@@ -129,10 +129,10 @@ def _nearest_distance(result: AttackResult, what: str) -> Tensor:
     Raises:
         ValueError: if the attack stopped early, or never looks past its eps.
     """
-    if result.early_stop:
+    if result.stop_on_success:
         raise ValueError(
             f"{what} needs a search for the nearest adversarial: run the attack with"
-            " early_stop=False"
+            " stop_on_success=False"
         )
     if result.nearest_distance is None:
         raise ValueError(
