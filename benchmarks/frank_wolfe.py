@@ -47,7 +47,7 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     )
     print("| attack | step | success % | iterations | distortion |\n|---|---|---|---|---|")
     common: dict[str, Any] = {"eps": EPS, "targeted": True, "stop_on_success": True}
-    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_fraction=EPS, **common)))
+    print(line("FGSM", EPS, i_fgsm(model, x, targets, num_steps=1, step_size=EPS, **common)))
     for step in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
         result = frank_wolfe(model, x, targets, step_fraction=step, num_steps=ITERATIONS, **common)
         print(line("FW, momentum .9", step, result), flush=True)
@@ -88,12 +88,16 @@ def black_box(model: nn.Module, x: Tensor, targets: Tensor, budget: int) -> None
     common: dict[str, Any] = {"eps": EPS, "targeted": True, "max_queries": budget, "seed": 0}
     for sensing in ("gaussian", "sphere"):
         for step, momentum in ((0.3, 0.99), (0.5, 0.97)):
-            settings: dict[str, Any] = {"step_size": step, "momentum": momentum, "sensing": sensing}
+            settings: dict[str, Any] = {
+                "step_fraction": step,
+                "momentum": momentum,
+                "sensing": sensing,
+            }
             result = frank_wolfe_black_box(model, x, targets, **settings, **common)
             show("FW", f"{sensing}, {step:g}, {momentum:g}", result)
     for step in (0.01, 0.02, 0.05):
         for delta in (1e-3, 1e-2):
-            result = nes(model, x, targets, step_fraction=step, delta=delta, **common)
+            result = nes(model, x, targets, step_size=step, delta=delta, **common)
             show("NES-PGD", f"step {step:g}, delta {delta:g}", result)
 
 

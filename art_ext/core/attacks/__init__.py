@@ -1,43 +1,26 @@
-"""One module per method, or per family of one engine; each exposes functions of a model, samples
-and labels.
+"""Attacks: functions of a model, samples and labels.
+
+Every public module of this package registers its attacks. They are exported here by their names.
 """
 
-from art_ext.core.attacks.auto_pgd import auto_pgd
-from art_ext.core.attacks.cw import cw
-from art_ext.core.attacks.ead import ead
-from art_ext.core.attacks.frank_wolfe import frank_wolfe
-from art_ext.core.attacks.frank_wolfe_black_box import frank_wolfe_black_box
-from art_ext.core.attacks.hmcam import hmcam
-from art_ext.core.attacks.i_fgm import i_fgm
-from art_ext.core.attacks.nes import nes
-from art_ext.core.attacks.rays import rays
-from art_ext.core.attacks.sign_gradient import (
-    ai_fgsm,
-    fgsm,
-    i_fgsm,
-    m_pgd,
-    mi_fgsm,
-    pgd,
-    sign_gradient,
-)
-from art_ext.core.attacks.zoo import zoo
+from __future__ import annotations
 
-__all__ = [
-    "ai_fgsm",
-    "auto_pgd",
-    "cw",
-    "ead",
-    "fgsm",
-    "frank_wolfe",
-    "frank_wolfe_black_box",
-    "hmcam",
-    "i_fgm",
-    "i_fgsm",
-    "m_pgd",
-    "mi_fgsm",
-    "nes",
-    "pgd",
-    "rays",
-    "sign_gradient",
-    "zoo",
-]
+import importlib
+import pkgutil
+from typing import Any
+
+from art_ext.core.attacks import registry
+
+
+def _functions() -> dict[str, Any]:
+    """Import every module of the package, and return the attacks that they have registered."""
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+    return {spec.name: spec.function for spec in registry.specs()}
+
+
+# an attack may have the name of its module: `art_ext.core.attacks.rays` is the function
+_FUNCTIONS = _functions()
+globals().update(_FUNCTIONS)
+__all__ = sorted(_FUNCTIONS)

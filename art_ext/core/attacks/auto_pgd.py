@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ascent import random_start
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Look, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
@@ -397,3 +398,25 @@ class SparsePath(Path):
         delta = torch.addcmul(state.rows, state.length, direction) - run.x
         room = torch.where(delta > 0, run.high - run.x, run.x - run.low)
         return run.clip(run.x + project_l1_box(delta, run.radius, room))
+
+
+register(
+    AttackSpec(
+        "auto_pgd",
+        auto_pgd,
+        title="Auto-PGD",
+        access="gradients",
+        family="fixed-radius",
+        summary=(
+            "Takes momentum steps whose length halves, sample by sample, where they bring"
+            " no progress."
+        ),
+        paper=(
+            "Croce, Hein. Reliable evaluation of adversarial robustness with an ensemble "
+            "of diverse parameter-free attacks. ICML 2020."
+        ),
+        page="auto-pgd.md",
+        random=True,
+        lengths=("num_steps", "num_targets", "num_restarts"),
+    )
+)

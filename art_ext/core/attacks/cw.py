@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.adam import BETA1, BETA2, adam_step
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_not_negative, check_positive
@@ -193,3 +194,23 @@ class _Adam:
                 self.second.masked_fill(back, 0.0),
             )
             self.x = self._image()
+
+
+register(
+    AttackSpec(
+        "cw",
+        cw,
+        title="C&W",
+        access="gradients",
+        family="minimum-norm",
+        summary=(
+            "Minimises the L2 distortion with Adam in tanh space, where the box needs no clipping."
+        ),
+        paper=(
+            "Carlini, Wagner. Towards evaluating the robustness of neural networks. IEEE S&P 2017."
+        ),
+        page="ead.md",
+        lengths=("num_steps", "search_steps"),
+        tanh=True,
+    )
+)

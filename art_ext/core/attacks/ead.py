@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_not_negative, check_positive
@@ -223,3 +224,24 @@ class _Fista:
         return self.first_slope.index_copy(
             0, going, self.run.slope(self.ahead[going], self.run.hinge, going)
         )
+
+
+register(
+    AttackSpec(
+        "ead",
+        ead,
+        title="EAD",
+        access="gradients",
+        family="minimum-norm",
+        summary=(
+            "Minimises the elastic net beta L1 + L2^2 of the perturbation by shrinkage-"
+            "thresholding."
+        ),
+        paper=(
+            "Chen, Sharma, Zhang, Yi, Hsieh. EAD: elastic-net attacks to deep neural "
+            "networks via adversarial examples. AAAI 2018."
+        ),
+        page="ead.md",
+        lengths=("num_steps", "search_steps"),
+    )
+)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Look, Options, SharedKeywords, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
@@ -179,3 +180,24 @@ def _begin_at(run: BallRun, start: Tensor, *, further: bool) -> tuple[Look, Tens
     rows = start[run.index]
     look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
     return look, rows if stay is None else rows[stay]
+
+
+register(
+    AttackSpec(
+        "frank_wolfe",
+        frank_wolfe,
+        title="Frank-Wolfe",
+        access="gradients",
+        family="fixed-radius",
+        summary=(
+            "Moves by convex steps towards the vertex of the ball that the averaged "
+            "gradient points to, without projection."
+        ),
+        paper=(
+            "Chen, Zhou, Yi, Gu. A Frank-Wolfe framework for efficient and effective "
+            "adversarial attacks. AAAI 2020."
+        ),
+        page="frank-wolfe.md",
+        lengths=("num_steps",),
+    )
+)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
@@ -130,3 +131,24 @@ def frank_wolfe_black_box(
             )
             method.select(stay)
     return run.result()
+
+
+register(
+    AttackSpec(
+        "frank_wolfe_black_box",
+        frank_wolfe_black_box,
+        title="Frank-Wolfe black-box",
+        access="scores",
+        family="fixed-radius",
+        summary=(
+            "Frank-Wolfe with a gradient that is estimated from the scores at pairs of "
+            "points around the iterate."
+        ),
+        paper=(
+            "Chen, Zhou, Yi, Gu. A Frank-Wolfe framework for efficient and effective "
+            "adversarial attacks. AAAI 2020."
+        ),
+        page="frank-wolfe-black-box.md",
+        random=True,
+    )
+)

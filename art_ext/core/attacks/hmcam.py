@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Keywords, Look, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count, check_positive
@@ -234,3 +235,25 @@ class _Chain:
         )
         gradient = None if self.look.gradient is None else self.look.gradient[stay]
         self.look = Look(self.look.losses[stay], gradient, self.look.met[stay])
+
+
+register(
+    AttackSpec(
+        "hmcam",
+        hmcam,
+        title="HMCAM",
+        access="gradients",
+        family="fixed-radius",
+        summary=(
+            "Draws a chain of adversarial examples by Hamiltonian dynamics with "
+            "accumulated momentum."
+        ),
+        paper=(
+            "Wang, Li, Liu, Lin. A Hamiltonian Monte Carlo method for probabilistic "
+            "adversarial attack and learning. IEEE TPAMI 2022."
+        ),
+        page="hmcam.md",
+        random=True,
+        lengths=("num_steps", "num_transitions"),
+    )
+)

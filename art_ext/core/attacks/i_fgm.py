@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
@@ -174,3 +175,21 @@ class _Radii:
     def select(self, stay: Tensor) -> None:
         """Keep the samples at these positions."""
         self.lower, self.upper, self.radius = self.lower[stay], self.upper[stay], self.radius[stay]
+
+
+register(
+    AttackSpec(
+        "i_fgm",
+        i_fgm,
+        title="I-FGM",
+        access="gradients",
+        family="minimum-norm",
+        summary=("Searches the smallest radius at which a few normalised gradient steps succeed."),
+        paper=(
+            "Kurakin, Goodfellow, Bengio. Adversarial examples in the physical world. "
+            "ICLR workshop 2017."
+        ),
+        page="ead.md",
+        lengths=("num_steps",),
+    )
+)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive, check_share
@@ -115,3 +116,21 @@ def nes(
                 rows, m, sizes = rows[stay], m[stay], sizes[stay]
                 plateau.select(stay)
     return run.result()
+
+
+register(
+    AttackSpec(
+        "nes",
+        nes,
+        title="NES",
+        access="scores",
+        family="fixed-radius",
+        summary=("Takes projected sign steps along a gradient that is estimated from scores."),
+        paper=(
+            "Ilyas, Engstrom, Athalye, Lin. Black-box adversarial attacks with limited "
+            "queries and information. ICML 2018."
+        ),
+        page="frank-wolfe-black-box.md",
+        random=True,
+    )
+)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
@@ -183,3 +184,26 @@ def _speculates(speculate: str | bool, model: Model, device: torch.device) -> bo
     if speculate == "auto":
         return isinstance(model, nn.Module) and device.type == "cuda"
     return bool(speculate)
+
+
+register(
+    AttackSpec(
+        "rays",
+        rays,
+        title="RayS",
+        access="labels",
+        family="minimum-norm",
+        summary=(
+            "Searches the sign direction with the nearest decision boundary, from "
+            "predicted labels alone."
+        ),
+        paper=(
+            "Chen, Gu. RayS: a ray searching method for hard-label adversarial attack. KDD 2020."
+        ),
+        page="rays.md",
+        no_targets=(
+            "the search needs a starting image of the target class for every sample "
+            "(x_init of the Python function)"
+        ),
+    )
+)

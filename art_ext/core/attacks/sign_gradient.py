@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from art_ext.core.ascent import Rule, Trajectory
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive
@@ -354,3 +355,103 @@ def _length(step_size: float | None, share: float, eps: float, num_steps: int) -
     check_count("num_steps", num_steps)
     check_positive("eps", eps)
     return share * eps / num_steps if step_size is None else step_size
+
+
+_WANG = (
+    "Wang, Li, Liu, Lin. A Hamiltonian Monte Carlo method for probabilistic "
+    "adversarial attack and learning. IEEE TPAMI 2022."
+)
+register(
+    AttackSpec(
+        "ai_fgsm",
+        ai_fgsm,
+        title="AI-FGSM",
+        access="gradients",
+        family="fixed-radius",
+        summary=("Takes sign steps along a momentum that is accumulated and scaled as in Adam."),
+        paper=_WANG,
+        page="hmcam.md",
+        lengths=("num_steps", "num_restarts"),
+    ),
+    AttackSpec(
+        "fgsm",
+        fgsm,
+        title="FGSM",
+        access="gradients",
+        family="fixed-radius",
+        summary="Takes one step of length eps along the sign of the gradient.",
+        paper=(
+            "Goodfellow, Shlens, Szegedy. Explaining and harnessing adversarial examples."
+            " ICLR 2015."
+        ),
+        page="sign-gradient.md",
+    ),
+    AttackSpec(
+        "i_fgsm",
+        i_fgsm,
+        title="I-FGSM",
+        access="gradients",
+        family="fixed-radius",
+        summary="Repeats FGSM with small steps from the input itself.",
+        paper=(
+            "Kurakin, Goodfellow, Bengio. Adversarial examples in the physical world. "
+            "ICLR workshop 2017."
+        ),
+        page="sign-gradient.md",
+        lengths=("num_steps",),
+    ),
+    AttackSpec(
+        "mi_fgsm",
+        mi_fgsm,
+        title="MI-FGSM",
+        access="gradients",
+        family="fixed-radius",
+        summary="I-FGSM along a momentum of normalised gradients.",
+        paper=(
+            "Dong, Liao, Pang, Su, Zhu, Hu, Li. Boosting adversarial attacks with "
+            "momentum. CVPR 2018."
+        ),
+        page="sign-gradient.md",
+        lengths=("num_steps",),
+    ),
+    AttackSpec(
+        "pgd",
+        pgd,
+        title="PGD",
+        access="gradients",
+        family="fixed-radius",
+        summary=("Takes projected sign steps of the gradient from a random start in the ball."),
+        paper=(
+            "Madry, Makelov, Schmidt, Tsipras, Vladu. Towards deep learning models "
+            "resistant to adversarial attacks. ICLR 2018."
+        ),
+        page="sign-gradient.md",
+        random=True,
+        lengths=("num_steps", "num_restarts"),
+    ),
+    AttackSpec(
+        "m_pgd",
+        m_pgd,
+        title="M-PGD",
+        access="gradients",
+        family="fixed-radius",
+        summary="PGD along a momentum of normalised gradients.",
+        paper=_WANG,
+        page="sign-gradient.md",
+        random=True,
+        lengths=("num_steps", "num_restarts"),
+    ),
+    AttackSpec(
+        "sign_gradient",
+        sign_gradient,
+        title="Sign gradient",
+        access="gradients",
+        family="fixed-radius",
+        summary=(
+            "The common form of FGSM, PGD and their relatives, with every part chosen by name."
+        ),
+        paper=_WANG,
+        page="sign-gradient.md",
+        lengths=("num_steps", "num_restarts"),
+    ),
+)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks._zoo_descent import SOLVERS, Descent, Schedule
+from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
@@ -190,3 +191,27 @@ def zoo(
                 hinge, stuck, ended = hinge[stay], stuck[stay], ended[stay]
             path.advance(search, ~ended, hinge, stuck)
     return run.result()
+
+
+register(
+    AttackSpec(
+        "zoo",
+        zoo,
+        title="ZOO",
+        access="scores",
+        family="minimum-norm",
+        summary=(
+            "Minimises the L2 distortion from scores, by difference quotients along a few"
+            " coordinates at a time."
+        ),
+        paper=(
+            "Chen, Zhang, Sharma, Yi, Hsieh. ZOO: zeroth order optimization based black-"
+            "box attacks to deep neural networks without training substitute models. "
+            "AISec 2017."
+        ),
+        page="zoo.md",
+        random=True,
+        lengths=("num_steps", "search_steps"),
+        tanh="use_tanh",
+    )
+)

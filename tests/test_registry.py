@@ -1,0 +1,65 @@
+"""The registry of attacks: its facts agree with the functions, its specs pickle."""
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from art_ext.core import attacks
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import ACCESS, AttackSpec, get, names, register
+
+SPECS = registry.specs()
+
+
+def test_lists_every_public_function():
+    assert sorted(names()) == attacks.__all__
+    assert len(names()) >= 17
+    for name in names():
+        assert getattr(attacks, name) is get(name).function
+
+
+def test_orders_by_what_an_attack_needs_of_the_model():
+    ranks = [ACCESS.index(get(name).access) for name in names()]
+    assert ranks == sorted(ranks)
+    assert names(access="labels") == ["rays"]
+    assert names(access="scores", family="fixed-radius") == ["frank_wolfe_black_box", "nes"]
+    assert "rays" in names(norm="l2")
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_spec_agrees_with_its_function(spec):
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301
+    assert spec.name == spec.function.__name__
+    # a radius is required by attacks that work within it
+    required = spec.parameters["eps"] is inspect.Parameter.empty
+    assert required == (spec.family == "fixed-radius")
+    assert bool(spec.no_targets) == ("targeted" not in spec.parameters)
+    assert spec.summary.endswith(".")
+    assert re.search(r" \d{4}\.$", spec.paper)
+
+
+def test_finds_a_name_in_any_case_and_names_the_nearest():
+    assert get("RAYS") is get("rays")
+    with pytest.raises(ValueError, match=r"got 'ray' .did you mean 'rays'"):
+        get("ray")
+    with pytest.raises(ValueError, match="access must be one of"):
+        names(access="label")
+
+
+def test_keeps_a_name_for_one_function():
+    def rays(model, x, y, *, eps):
+        return x
+
+    with pytest.raises(ValueError, match="there is an attack 'rays' already"):
+        register(AttackSpec("RayS", rays, "unknown", "fixed-radius", "Another.", budget=""))
+    register(get("rays"))  # a module that is loaded again
+    assert names().count("rays") == 1
+
+
+def test_rejects_facts_that_the_function_contradicts():
+    with pytest.raises(ValueError, match=r"has no keyword 'num_step' .did you mean 'num_steps'"):
+        AttackSpec("pgd", attacks.pgd, "gradients", "fixed-radius", "PGD.", lengths=("num_step",))
+    with pytest.raises(ValueError, match="family must be one of"):
+        AttackSpec("pgd", attacks.pgd, "gradients", "ball", "PGD.")
