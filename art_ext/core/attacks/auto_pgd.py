@@ -75,7 +75,7 @@ def auto_pgd(
     1.5; eta, which begins at eps, is divided by 1.5 down to eps / 10, or returns to eps, and the
     sample to its best point, where k fell by more than 5 %.
 
-    Where we leave the papers: starts are uniform in the ball, in L1 too, where the second paper
+    Differences from the papers: starts are uniform in the ball, in L1 too, where the second paper
         begins in larger balls;
     among the largest entries we count only coordinates that the box lets move; and the margin that
     ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's

@@ -56,7 +56,7 @@ def cw(
     Where a value of x lies on the edge of the box, w starts at ``atanh(.9999995)`` = 7.6, where the
     slope of tanh is 1e-6: give such images, MNIST among them, several hundred iterations.
 
-    Where we leave the authors' program: the distortion is measured to x itself, not to its image
+    Differences from the authors' program: the distortion is measured to x itself, not to its image
     under tanh, which differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
 
     Args:

@@ -61,8 +61,8 @@ def ead(
     Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``
     (``momentum="print"`` takes the paper's ``k/(k+3)``), and the threshold is beta itself, not
     ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published
-    numbers depend on both. Where we leave that program: an optimisation is given up per sample, not
-    per batch, and by default not once it has met the goal (its last iterations shrink the
+    numbers depend on both. Differences from that program: an optimisation is given up per sample,
+    not per batch, and by default not once it has met the goal (its last iterations shrink the
     perturbation most, while the loss hardly falls); and a failure returns the input, not a grey
     image.
 

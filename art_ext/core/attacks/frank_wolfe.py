@@ -51,7 +51,7 @@ def frank_wolfe(
     combinations of points of the ball, and their distance to x_ori is at most ``eps (1 - (1 -
     gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
 
-    Where we leave the authors' program: its untargeted step runs away from the vertex, only to be
+    Differences from the authors' program: its untargeted step runs away from the vertex, only to be
     projected back; ours is the convex step of the paper in both modes. Its L1 step is no linear
     minimisation; ours moves the one coordinate of largest slope.
 

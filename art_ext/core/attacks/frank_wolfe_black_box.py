@@ -47,7 +47,7 @@ def frank_wolfe_black_box(
     ``q_t = 1 / (2 delta b) sum_i (f(x_t + delta u_i) - f(x_t - delta u_i)) u_i`` (Algorithm 3) for
     the gradient. All samples run side by side, each with directions of its own.
 
-    Where we leave the authors' program: the check of each iterate is charged (they do not count
+    Differences from the authors' program: the check of each iterate is charged (they do not count
     it), and the sphere's directions have length sqrt(D) as in that program, where the paper prints
     1. As there, probes may leave the box by a few delta, unless they are clipped.
 

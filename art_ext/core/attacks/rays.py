@@ -52,7 +52,7 @@ def rays(
     flip is first tried at the best radius so far (the fast check of Algorithm 5) and only then
     bisected. No random number is drawn.
 
-    Where we leave the print: Algorithm 5 compares at the midpoint and keeps the adversarial end
+    Differences from the paper: Algorithm 5 compares at the midpoint and keeps the adversarial end
         (its two branches are
     printed the wrong way round), the last block of a stage is tried too, and below single
     coordinates the sweep starts over until the budget is spent, as the authors' program does.

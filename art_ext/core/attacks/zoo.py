@@ -61,9 +61,9 @@ def zoo(
     Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side; c is
     searched per sample, each time from x itself.
 
-    Where we leave the authors' program: kappa is part of f and of the success test in logarithms,
+    Differences from the authors' program: kappa is part of f and of the success test in logarithms,
     as printed; the distortion, which is known, is differentiated in closed form, and f subtracted
-    in float64; the iterate that ends an optimisation is not probed. Where we leave the print:
+    in float64; the iterate that ends an optimisation is not probed. Differences from the paper:
     Newton's second derivative is at least .1 where it is positive (as in that program; where it is
     not, the step is that of the gradient, as printed), and Adam's small constant stands outside the
     root, as in that program.
