@@ -22,8 +22,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters import _autoattack_package
 from art_ext.adapters.autoattack import AutoAttackResult, run_autoattack
+from art_ext.adapters.autoattack import package as backends
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.geometry import distances
 from art_ext.core.result import Progress
@@ -881,7 +881,7 @@ class TestFewClasses:
     def test_no_package(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_autoattack_package, "find_spec", lambda name: None)
+        monkeypatch.setattr(backends, "find_spec", lambda name: None)
         with pytest.raises(
             ImportError,
             match=r"neither autoattack nor pyautoattack found: pip install 'art-ext\[rob",
@@ -950,7 +950,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(STAND_IN)
     (package / "checks.py").write_text(CHECKS)
-    if "autoattack" in sys.modules or _autoattack_package.find_spec("autoattack"):
+    if "autoattack" in sys.modules or backends.find_spec("autoattack"):
         pytest.skip("a real autoattack is installed")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     yield

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import art_ext.attacks as art_shells
 import art_ext.torchattacks as torch_shells
-from art_ext.adapters.robustbench_check import _logits
+from art_ext.adapters.robustbench.check import _logits
 from art_ext.cli import app
 from art_ext.core import attacks as core
 from art_ext.data import load_data
@@ -311,7 +311,7 @@ def test_external_attacks(name: str, one: nn.Module, two: nn.Module, sample: Any
 def test_a_submission_must_return_a_logit_for_each_class(
     one: nn.Module, two: nn.Module, sample: Any
 ) -> None:
-    from art_ext.adapters.robustbench_check import _Folder
+    from art_ext.adapters.robustbench.check import _Folder
 
     folder = _Folder(path=Path(), facts={}, evidence={"x": sample[0]}, device=None, batch_size=16)
     assert _logits(folder, two) == (True, "the model returns logits")

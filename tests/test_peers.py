@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters.foreign import Counted
+from art_ext.adapters.external import Counted
 from art_ext.core.result import AttackResult, Progress
 from art_ext.evaluation import Settings, peers
 from art_ext.evaluation.panel import find_attack

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from art_ext.adapters import robustbench_submission
 from art_ext.adapters.robustbench import (
     Check,
     Evidence,
@@ -25,9 +24,10 @@ from art_ext.adapters.robustbench import (
     import_robustbench,
     submission,
     write_model_info,
+    writing,
 )
-from art_ext.adapters.robustbench_check import _as_robustbench_names
-from art_ext.adapters.robustbench_info import (
+from art_ext.adapters.robustbench.check import _as_robustbench_names
+from art_ext.adapters.robustbench.info import (
     check_identifier,
     format_eps,
     format_percent,
@@ -316,7 +316,7 @@ class TestRefusing:
             raise OSError(28, "No space left on device")
 
         before = sorted(tmp_path.iterdir())
-        monkeypatch.setattr(robustbench_submission, "write_model_info", full)
+        monkeypatch.setattr(writing, "write_model_info", full)
         with pytest.raises(OSError, match="No space left"):
             submission(tmp_path / "out", SAID, evidence, source, allow_partial=True)
         assert sorted(tmp_path.iterdir()) == before

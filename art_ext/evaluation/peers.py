@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.adapters.external import Counted, Verdict, fenced
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
@@ -101,8 +101,8 @@ def _check_four_classes(name: str, classes: int) -> None:
 
 def _autoattack(arguments: Mapping[str, Any]) -> Attack:
     """AutoAttack; its flags travel on its result."""
-    from art_ext.adapters._autoattack_package import OF_VERSION, check_classes_for
     from art_ext.adapters.autoattack import listed_attacks, run_autoattack
+    from art_ext.adapters.autoattack.package import OF_VERSION, check_classes_for
 
     own = ("version", "attacks", "adjust", "backend")
     check_arguments(

@@ -138,7 +138,7 @@ def find_package(backend: str) -> Package:
         )
         raise ImportError(f"{name} is not installed: pip install {remedy}, or use backend='auto'")
     module = importlib.import_module(
-        "art_ext.adapters._old_autoattack" if name == "pyautoattack" else name
+        "art_ext.adapters.autoattack.git_signature" if name == "pyautoattack" else name
     )
     return Package(name, module.AutoAttack, importlib.import_module(f"{name}.checks"))
 

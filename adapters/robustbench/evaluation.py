@@ -1,6 +1,4 @@
-"""RobustBench: its import bridged, its models from local files, its evaluation on our data, and
-what it is sent.
-"""
+"""Clean and robust accuracy as RobustBench measures them."""
 
 from __future__ import annotations
 
@@ -12,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from art_ext.adapters._robustbench_import import autoattack_bridge, import_robustbench
-from art_ext.adapters.robustbench_check import Check, check_submission
-from art_ext.adapters.robustbench_evidence import Evidence
-from art_ext.adapters.robustbench_info import NORMS, write_model_info
-from art_ext.adapters.robustbench_submission import Metadata, Source, submission
-from art_ext.adapters.robustbench_zoo import load_zoo_model
+from art_ext.adapters.robustbench.info import NORMS
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import exact_mean
@@ -27,21 +20,6 @@ if TYPE_CHECKING:
     import torch
 
     from art_ext.adapters.autoattack import AutoAttackResult
-
-__all__ = [
-    "Check",
-    "Evaluation",
-    "Evidence",
-    "Metadata",
-    "Source",
-    "autoattack_bridge",
-    "check_submission",
-    "evaluate",
-    "import_robustbench",
-    "load_zoo_model",
-    "submission",
-    "write_model_info",
-]
 
 logger = logging.getLogger("art_ext")
 

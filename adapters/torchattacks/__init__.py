@@ -9,9 +9,9 @@ from types import TracebackType
 import torchattacks
 from torch import Tensor, nn
 
-from art_ext.adapters.torchattacks_ball import AIFGSM, FW, HMCAM, FWBlack
-from art_ext.adapters.torchattacks_nearest import EAD, ZOO
-from art_ext.adapters.torchattacks_shell import CoreAttack, class_indices
+from art_ext.adapters.torchattacks.ball import AIFGSM, FW, HMCAM, FWBlack
+from art_ext.adapters.torchattacks.nearest import EAD, ZOO
+from art_ext.adapters.torchattacks.shell import CoreAttack, class_indices
 from art_ext.core.attacks import rays
 from art_ext.core.geometry import norm_name
 

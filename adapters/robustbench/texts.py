@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from art_ext.adapters.robustbench_evidence import Evidence
-from art_ext.adapters.robustbench_info import format_eps, format_percent
+from art_ext.adapters.robustbench.evidence import Evidence
+from art_ext.adapters.robustbench.info import format_eps, format_percent
 from art_ext.core.metrics.intervals import wilson
 
 WEIGHTS, IMAGES = ("model.safetensors", "model.pt"), "adversarial_images.pt"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters._autoattack_package import (
+from art_ext.adapters.autoattack.package import (
     SIGNS,
     Flag,
     Package,
@@ -25,8 +25,8 @@ from art_ext.adapters._autoattack_package import (
     heard_in,
     listening,
 )
-from art_ext.adapters._autoattack_state import Chunk, StateFolder, describe_model
-from art_ext.adapters.foreign import Counted, Verdict, fenced
+from art_ext.adapters.autoattack.state import Chunk, StateFolder, describe_model
+from art_ext.adapters.external import Counted, Verdict, fenced
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, attainable_radius, check_ball, exact_mean
@@ -37,8 +37,6 @@ from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.core.result_file import read_fields
 from art_ext.core.streams import resolve_seed
-
-__all__ = ["AutoAttackResult", "Flag", "run_autoattack"]
 
 VERSIONS = ("standard", "plus", "rand", "custom")
 ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")

@@ -31,7 +31,7 @@ def autoattack_bridge() -> Iterator[None]:
     try:
         from pyautoattack.state import EvaluationState
 
-        from art_ext.adapters._old_autoattack import AutoAttack
+        from art_ext.adapters.autoattack.git_signature import AutoAttack
     except ImportError as error:
         raise ImportError(
             "neither autoattack nor pyautoattack found: pip install 'art-ext[robustbench]'"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from art_ext.adapters._robustbench_import import import_robustbench
+from art_ext.adapters.robustbench.importing import import_robustbench
 from art_ext.core.checks import check_choice
 from art_ext.models.weights import read_tensors as read_safely
 

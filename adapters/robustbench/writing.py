@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from art_ext import __version__
-from art_ext.adapters.robustbench_evidence import Evidence
-from art_ext.adapters.robustbench_info import FULL, check_identifier, write_model_info
-from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of, log_of
+from art_ext.adapters.robustbench.evidence import Evidence
+from art_ext.adapters.robustbench.info import FULL, check_identifier, write_model_info
+from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of, log_of
 from art_ext.core.checks import check_choice, check_count
 from art_ext.files import plain_tensors, write_atomically, write_state_dict
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.adapters.robustbench_info import NORMS, format_percent, problems_of
-from art_ext.adapters.robustbench_submission import EVIDENCE, FORMAT, ISSUE, KINDS, SUBMISSION
-from art_ext.adapters.robustbench_texts import IMAGES, WEIGHTS, issue_of
-from art_ext.adapters.robustbench_zoo import load_zoo_model
+from art_ext.adapters.robustbench.info import NORMS, format_percent, problems_of
+from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of
+from art_ext.adapters.robustbench.writing import EVIDENCE, FORMAT, ISSUE, KINDS, SUBMISSION
+from art_ext.adapters.robustbench.zoo import load_zoo_model
 from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, distances, exact_mean, within_ball
 from art_ext.core.losses import in_simplex, margin

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from art_ext.adapters.torchattacks_shell import FunctionAttack
+from art_ext.adapters.torchattacks.shell import FunctionAttack
 from art_ext.core.attacks import ead, zoo
 
 SEARCH_NAMES = {

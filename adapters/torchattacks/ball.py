@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from art_ext.adapters.torchattacks_shell import BallAttack
+from art_ext.adapters.torchattacks.shell import BallAttack
 from art_ext.core.attacks import ai_fgsm, frank_wolfe, frank_wolfe_black_box, hmcam
 from art_ext.core.losses import Loss
 
