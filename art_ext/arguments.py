@@ -1,5 +1,6 @@
-"""Values given as text on the command line or in a configuration file: read, and never
-evaluated.
+"""Parsers for values given as text on the command line or in a configuration file.
+
+No parser evaluates code.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 
 def parse_number(name: str, text: str) -> float:
-    """A number or a fraction such as 8/255, read and never evaluated.
+    """Parse a number or a fraction such as 8/255.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for any other text.
     """
     parts = text.split("/")
     try:
@@ -32,10 +33,10 @@ def parse_number(name: str, text: str) -> float:
 
 
 def parse_share(name: str, text: str) -> float:
-    """A share such as 0.5 or 1/2, or a percentage such as 50%.
+    """Parse a fraction such as 0.5 or 1/2, or a percentage such as 50%.
 
     Raises:
-        ValueError: for anything else, and for shares outside [0, 1].
+        ValueError: for any other text, or for a value outside [0, 1].
     """
     given = text.strip()
     percent = given.endswith("%")
@@ -52,10 +53,10 @@ def parse_share(name: str, text: str) -> float:
 
 
 def parse_numbers(name: str, text: str) -> list[float]:
-    """Numbers or fractions separated by commas.
+    """Parse numbers or fractions separated by commas.
 
     Raises:
-        ValueError: naming the part that is none.
+        ValueError: if a part is not a number. The message names the part.
     """
     return [parse_number(name, part) for part in text.split(",")]
 
@@ -63,17 +64,18 @@ def parse_numbers(name: str, text: str) -> list[float]:
 def parse_arguments(
     text: str, option: str = "model-args", form: str = "key", key: str = r"[A-Za-z_]\w*"
 ) -> dict[str, str]:
-    """``key=value,key=value`` as a dict; a comma inside a value, as in ``channels=(8,16)``, stays
-    in it.
+    """Parse ``key=value,key=value`` into a dict.
+
+    A comma inside a value is kept, as in ``channels=(8,16)``.
 
     Args:
-        text: what was given.
-        option: where, for the message.
-        form: what a key looks like, for the message.
-        key: a regular expression that keys match.
+        text: the text to parse.
+        option: name of the option, for the message.
+        form: form of a key, for the message.
+        key: regular expression that keys match.
 
     Raises:
-        ValueError: if the text does not begin with a key, or a key comes twice.
+        ValueError: if the text does not begin with a key, or if a key occurs twice.
     """
     if not text.strip():
         return {}
@@ -88,10 +90,10 @@ def parse_arguments(
 
 
 def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
-    """``name.key=value,name.key=value`` as a dict of values by the attack's name and the key.
+    """Parse ``name.key=value,name.key=value`` into a dict of values by attack name and key.
 
     Raises:
-        ValueError: if the text is not of that form, or a key comes twice.
+        ValueError: if the text does not have that form, or if a key occurs twice.
     """
     found: dict[str, dict[str, object]] = {}
     for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
@@ -105,12 +107,11 @@ def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
 
 
 def parse_value(text: str) -> object:
-    """A number, a fraction such as 8/255, true, false, none, or a bracket of these; anything else
-    stays text.
+    """Parse a number, a fraction such as 8/255, true, false, none, or a bracket of these.
 
-    ``{0: 7, 5: 14}`` is a dict, ``(1, 2)`` and ``[1, 2]`` are tuples.
-
-    It is read and never evaluated.
+    Any other text is returned unchanged. ``{0: 7, 5: 14}`` becomes a dict, ``(1, 2)`` and ``[1,
+    2]``
+    become tuples.
     """
     words: dict[str, object] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
@@ -130,8 +131,9 @@ def parse_value(text: str) -> object:
 
 
 def read_value(value: object) -> object:
-    """A value of a configuration file: text and keys are read as on the command line, and a list
-    becomes a tuple.
+    """Convert a value of a configuration file.
+
+    Text and keys are parsed as on the command line. A list becomes a tuple.
     """
     if isinstance(value, str):
         return parse_value(value)
@@ -141,15 +143,15 @@ def read_value(value: object) -> object:
 
 
 def parse_target(text: str | None) -> str | int | None:
-    """A class index as a number; the name of a rule, and None, as they are."""
+    """Return a class index as an int. The name of a rule, and None, are returned unchanged."""
     return int(text) if text is not None and re.fullmatch(r"\d+", text) else text
 
 
 def read_toml(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Read the content of a TOML file.
 
     Raises:
-        ValueError: if it is missing or no TOML.
+        ValueError: if the file is missing or is not TOML.
         ImportError: under Python 3.10 without the extras ``train`` or ``report``.
     """
     if sys.version_info >= (3, 11):

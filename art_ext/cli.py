@@ -28,7 +28,7 @@ from art_ext.cli_shared import (
     explained,
     judge,
     parse_fail_under,
-    share_of_work,
+    shard_and_device,
 )
 from art_ext.cli_submit import submit
 from art_ext.cli_train import train
@@ -193,7 +193,7 @@ def evaluate(
         factory_arguments = parse_arguments(model_args)
         attack_arguments = parse_attack_arguments(attack_args)
         attacks = None if attack is None else [name.strip() for name in attack.split(",")]
-        part, device = share_of_work(shard, device)
+        part, device = shard_and_device(shard, device)
         from art_ext.data import load_data
         from art_ext.evaluation import evaluate as run
         from art_ext.evaluation.records import require_report

@@ -54,10 +54,10 @@ def report(
 
 
 def _check(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something else than an earlier report.
+    """Raise ValueError unless a folder is free for a report: new, empty, or of an earlier report.
 
     Raises:
-        ValueError: naming what it holds.
+        ValueError: if the folder holds anything else. The message names one entry.
     """
     from art_ext.evaluation.records import PLOTS, REPORT, RUN, TABLES, WARNINGS
 
@@ -69,15 +69,15 @@ def _check(out: Path, overwrite: bool) -> None:
         raise ValueError(f"out must not be another run's folder, got {out}: choose another folder")
     ours = {REPORT, *TABLES, WARNINGS}
     stems = tuple(Path(name).stem for name in PLOTS)
-    foreign = sorted(
+    other_files = sorted(
         path.name
         for path in out.iterdir()
         if path.name not in ours and not (path.suffix == ".png" and path.name.startswith(stems))
     )
-    if foreign:
+    if other_files:
         raise ValueError(
             f"out must be a new or empty folder, or that of an earlier report, but {out} holds"
-            f" {foreign[0]}: choose another folder, or allow it with --overwrite"
+            f" {other_files[0]}: choose another folder, or allow it with --overwrite"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, and errors in one line."""
+"""Options that several commands use, and errors in one line."""
 
 from __future__ import annotations
 
@@ -44,18 +44,16 @@ Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
 
 def parse_fail_under(text: str | None) -> float | None:
-    """The share that ``--fail-under`` asks for, if it was given.
+    """Parse the value of ``--fail-under``, if it was given.
 
     Raises:
-        ValueError: if it is no share.
+        ValueError: if the value is not a fraction or a percentage.
     """
     return None if text is None else parse_share("fail-under", text)
 
 
 def judge(found: Sequence[Verdict], least: float | None) -> None:
-    """Exit with 1 if the worst case of a model is below what ``--fail-under`` asks for, and say
-    so on stderr.
-    """
+    """Exit with 1 if the worst case of a model is below ``--fail-under``, and say so on stderr."""
     from art_ext.evaluation.verdict import below
 
     failed = [] if least is None else below(found, least)
@@ -67,13 +65,13 @@ def judge(found: Sequence[Verdict], least: float | None) -> None:
 
 @contextmanager
 def explained(go_on: str = "run the same command again") -> Iterator[None]:
-    """Turn what ends a command early into one line on stderr.
+    """Print an exception that ends a command as one line on stderr.
 
-    Errors end with exit code 2, Ctrl-C with 130. ART_EXT_TRACEBACK=1 in the environment shows the
-    whole traceback too.
+    Errors end with exit code 2, Ctrl-C with 130. With ART_EXT_TRACEBACK=1 in the environment, the
+    traceback is printed too.
 
     Args:
-        go_on: how to go on after Ctrl-C.
+        go_on: instruction to continue after Ctrl-C.
     """
     try:
         yield
@@ -95,23 +93,22 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def share_of_work(
+def shard_and_device(
     shard: str | None, device: str | None
 ) -> tuple[tuple[int, int] | None, str | None]:
-    """What this process works on, (i, n), and where: as ``--shard i/n`` says, or its rank under
-    torchrun.
+    """The shard (i, n) of this process, and its device.
 
-    Under torchrun, or ``accelerate launch``, the device cuda is the GPU of the local rank.
+    The shard is ``--shard i/n``, or rank and world size under torchrun. Under torchrun, or
+    ``accelerate launch``, the device cuda is the GPU of the local rank.
 
     Raises:
-        ValueError: if shard is not of that form, or given to a process that has a rank.
+        ValueError: if shard does not have that form, or is given under torchrun.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         if shard is not None:
             raise ValueError(
-                "shard must not be given under torchrun: its processes share the work by their"
-                " ranks"
+                "shard must not be given under torchrun: each process takes its shard from its rank"
             )
         local = os.environ.get("LOCAL_RANK")
         return (int(os.environ["RANK"]), world), (

@@ -93,7 +93,7 @@ def submit(
     ] = None,
     license: Annotated[str | None, _said(help="MIT, or the URL of another one.")] = None,
 ) -> None:
-    """Make a folder to hand in to RobustBench from a run, and check it; exit code 1 if a check
+    """Make a folder to submit to RobustBench from a run, and check it. Exit with 1 if a check
     fails.
     """
     with explained():
@@ -134,10 +134,10 @@ def _show(checks: list[Check]) -> None:
 
 
 def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
-    """What was given, and the TOML file behind it.
+    """Metadata from the command line, then from the TOML file.
 
     Raises:
-        ValueError: for unknown names, values of another kind, and a missing name.
+        ValueError: for unknown names, values of another type, or a missing name.
     """
     from art_ext.adapters.robustbench import Metadata
     from art_ext.core.checks import nearest
@@ -162,7 +162,7 @@ def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
 
 
 def _source(spec: str, arguments: str, weights: Path | None) -> Source:
-    """The user's model, with its weights."""
+    """The user's model with its weights."""
     from torch import nn
 
     from art_ext.adapters.robustbench import Source
@@ -171,8 +171,8 @@ def _source(spec: str, arguments: str, weights: Path | None) -> Source:
     file, _, factory = spec.rpartition(":")
     if not file.endswith(".py"):
         raise ValueError(
-            f"model must be FILE.py:FACTORY, since the file is handed in, got {spec!r}; two lines"
-            " serve for a module: from MODULE import FACTORY"
+            f"model must be FILE.py:FACTORY, since the file is part of the submission, got"
+            f" {spec!r}. For a module, write a file with one line: from MODULE import FACTORY"
         )
     known = parse_arguments(arguments)
     model = resolve_factory(spec, known)
@@ -195,12 +195,12 @@ def _evidence(
     Args:
         run: folder of the run.
         name, eps: of the model and the radius, if the run has several.
-        data: ``path``, ``class_order`` and ``classes`` of the data; None takes what the run was
-            given.
-        source: the model, if it is handed in.
+        data: ``path``, ``class_order`` and ``classes`` of the data. None stands for the run's own
+            argument.
+        source: the model, if it is part of the submission.
 
     Raises:
-        ValueError: if the run does not have it, or was of other data or another model.
+        ValueError: if the run does not contain this model or radius, or if data or model differ.
     """
     from art_ext.adapters.robustbench import Evidence
     from art_ext.core.streams import fingerprint
@@ -209,7 +209,8 @@ def _evidence(
     from art_ext.evaluation.records import load_images, load_run
 
     loaded = load_run(run)
-    facts, settings = loaded.run, loaded.run["settings"]
+    facts = loaded.run
+    settings = facts["settings"]
     name = _one_of("run-model", "models", name, list(facts["clean_accuracy"]))
     eps = _one_of("eps", "radii", eps, settings["eps"])
     _check_settings(run, settings)
@@ -225,16 +226,13 @@ def _evidence(
     if identity_of_data(fingerprint(samples.x), samples.y) != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
     if source is not None:
-        before, here = (
-            facts["identity"]["models"][name]["state"],
-            identity_of_model(source.model)["state"],
-        )
-        if before != here:
+        evaluated = facts["identity"]["models"][name]["state"]
+        if evaluated != identity_of_model(source.model)["state"]:
             raise ValueError(
                 "model and weights must be those of the run, but their parameters differ from"
                 f" {name}'s"
             )
-    wrong, broken, attacked = _verdicts(loaded, name, eps)
+    wrong, successes, attacked = _verdicts(loaded, name, eps)
     kept = bool(facts["arguments"].get("save_images"))
     told = (
         "protocol",
@@ -252,7 +250,7 @@ def _evidence(
         x=samples.x,
         y=samples.y,
         wrong=wrong,
-        broken=broken,
+        broken=successes,
         attacked=attacked,
         norm=settings["norm"],
         eps=eps,
@@ -264,8 +262,8 @@ def _evidence(
 def _verdicts(
     loaded: LoadedRun, model: str, eps: float
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """(N,) bool: misclassified before any attack; and by attack, broken at a radius up to eps,
-    and given to it.
+    """(N,) bool: misclassified samples, then by attack the successes up to eps and the attacked
+    ones.
     """
     import torch
 
@@ -277,28 +275,28 @@ def _verdicts(
     inside = {
         name: own[(own["attack"] == name) & (own["eps"] <= eps)] for name in loaded.run["attacks"]
     }
-    broken = {name: by_sample(rows, "success") for name, rows in inside.items()}
+    successes = {name: by_sample(rows, "success") for name, rows in inside.items()}
     attacked = {name: by_sample(rows, "attacked") for name, rows in inside.items()}
-    return by_sample(own, "already_adversarial"), broken, attacked
+    return by_sample(own, "already_adversarial"), successes, attacked
 
 
 def _check_settings(run: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a run that no leaderboard can be told of."""
+    """Raise ValueError unless the settings of a run are those of a leaderboard."""
     wanted = {"targeted": (None,), "outputs": ("logits",), "norm": ("linf", "l2")}
     for key, allowed in wanted.items():
         if settings[key] not in allowed:
             raise ValueError(
-                f"{run} has {key}={settings[key]!r}, leaderboards want"
+                f"{run} has {key}={settings[key]!r}, leaderboards require"
                 f" {' or '.join(map(str, allowed))}"
             )
     if list(settings["clip_values"]) != [0, 1]:
         raise ValueError(
-            f"{run} has clip_values={settings['clip_values']}, the leaderboards want [0, 1]"
+            f"{run} has clip_values={settings['clip_values']}, leaderboards require [0, 1]"
         )
 
 
 def _one_of(option: str, kind: str, given: Any, known: list[Any]) -> Any:
-    """What was given, or the only one there is."""
+    """The given value, or the only known one if none was given."""
     if given is None and len(known) == 1:
         return known[0]
     if given not in known:

@@ -181,10 +181,10 @@ def train(  # every parameter is read from the context: None where it was not gi
             and not {"recipe", "data"} & set(given)
             and (out / CONFIGURATION).is_file()
         ):
-            config = out / CONFIGURATION  # nothing has to be said again
+            config = out / CONFIGURATION  # no option needs to be repeated
         main = int(os.environ.get("RANK", "0")) == 0
         tells = main and not quiet
-        _listen(main, tells)
+        _configure_logging(main, tells)
         run = run_training(
             resolve(given, config),
             out,
@@ -193,7 +193,7 @@ def train(  # every parameter is read from the context: None where it was not gi
             progress=tells,
             say=_say if tells else None,
         )
-        _leave_group()
+        _destroy_process_group()
         if run is None:  # not the main process
             return
         typer.echo(to_text(run))
@@ -204,10 +204,8 @@ def train(  # every parameter is read from the context: None where it was not gi
             typer.echo(f"{samples}, {run['norm']} {radius(run['eps'])}; run: {out}")
 
 
-def _leave_group() -> None:
-    """Take this process out of the group that torchrun made it part of; backends warn of
-    processes that just end.
-    """
+def _destroy_process_group() -> None:
+    """Destroy the process group of torchrun. Backends warn of processes that exit without it."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
@@ -218,8 +216,8 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _listen(main: bool, tells: bool) -> None:
-    """Show warnings in the main process, and the messages of our own loop where they are wanted."""
+def _configure_logging(main: bool, tells: bool) -> None:
+    """Show warnings in the main process, and messages of the training loop unless quiet."""
     logging.basicConfig(
         level=logging.WARNING if main else logging.ERROR, format="%(levelname)s: %(message)s"
     )

@@ -1,9 +1,8 @@
-"""Look at the installation and explain what is wrong with it, without importing the toolkits it
-looks at.
+"""Diagnosis of the installation, without importing the toolkits that it checks.
 
-Most of the traps come from packages that overwrite, rename or lack each other's files while ``pip
-check`` says nothing. Nothing is printed here: ``art-ext doctor`` shows what :func:`diagnose`
-returns.
+Most problems come from packages that overwrite, rename or lack each other's files while ``pip
+check`` reports nothing. This module prints nothing. ``art-ext doctor`` prints the result of
+:func:`diagnose`.
 """
 
 from __future__ import annotations
@@ -45,14 +44,15 @@ COMPARISONS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """Result of one check.
 
     Attributes:
-        name: what was looked at, a package or a trap.
-        status: ``"ok"``; ``"info"`` for something optional that is missing or worth knowing;
-            ``"problem"`` for something that will fail.
-        detail: what was found, one sentence.
-        remedy: what to do about it, usually a command; empty where nothing needs doing.
+        name: the package or the problem that was checked.
+        status: ``"ok"``, ``"info"`` for an optional package that is missing or a fact worth
+            knowing,
+            or ``"problem"`` for anything that will fail.
+        detail: the result in one sentence.
+        remedy: the remedy, usually a command. Empty if nothing needs to be done.
     """
 
     name: str
@@ -63,9 +63,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Requirement:
-    """One line of our own metadata: a package, the versions it may have, and the extra that asks
-    for it.
-    """
+    """One requirement of our own metadata: package, versions, and the extra that it belongs to."""
 
     name: str
     specifier: str
@@ -76,16 +74,16 @@ class _Requirement:
 
 
 def diagnose() -> list[Finding]:
-    """Check versions, folders and the known traps of the toolkits beside us.
+    """Check versions, folders and known problems of the toolkits.
 
     Returns:
-        Findings in the order in which they should be read: what we need, then what is optional.
+        Findings: required packages first, then optional ones.
     """
     findings = [
         *_own_requirements(),
         *(_mapped_folder(name, Path(__file__).parent) for name in MAPPED),
     ]
-    findings += [_foreign_package(name) for name in MAPPED if find_spec(name) is not None]
+    findings += [_same_named_package(name) for name in MAPPED if find_spec(name) is not None]
     findings += [
         _extra("train"),
         _extra("report"),
@@ -119,11 +117,11 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _satisfies(version: str, specifier: str) -> bool:
-    """Whether a version fulfils comparisons such as ``>=1.20,<1.21``; pre-releases count as their
-    release.
+    """Return True if a version satisfies comparisons such as ``>=1.20,<1.21``.
 
-    The package `packaging` knows the full grammar, but the base installation does not bring it, and
-    our own metadata uses no more than this.
+    Pre-releases count as their release. The package `packaging` implements the full grammar, but
+    the
+    base installation does not contain it, and our own metadata uses no more than this.
     """
     clauses = re.findall(r"(>=|<=|==|!=|>|<)\s*([\d.]+)", specifier)
     return all(
@@ -132,8 +130,10 @@ def _satisfies(version: str, specifier: str) -> bool:
 
 
 def _requirements() -> list[_Requirement]:
-    """What our own metadata asks of this Python; raises PackageNotFoundError if the source tree
-    was never installed.
+    """Requirements of our own metadata for the running Python.
+
+    Raises:
+        PackageNotFoundError: if the source tree was never installed.
     """
     lines = [line for line in metadata.requires(DISTRIBUTION) or [] if _concerns_this_python(line)]
     parts = [match.groupdict() for match in map(REQUIREMENT.match, lines) if match is not None]
@@ -143,14 +143,14 @@ def _requirements() -> list[_Requirement]:
 
 
 def _concerns_this_python(line: str) -> bool:
-    """Whether a line of our metadata is for the Python that runs: it may be for older ones only."""
+    """Return True if a requirement applies to the running Python. Some apply to older ones only."""
     marker = PYTHON_MARKER.search(line)
     python = ".".join(platform.python_version_tuple()[:2])
     return marker is None or _satisfies(python, f"{marker['symbol']}{marker['version']}")
 
 
 def _own_requirements() -> list[Finding]:
-    """Python and the packages of the base installation against our own metadata."""
+    """Findings on Python and the packages of the base installation."""
     try:
         needed = [requirement for requirement in _requirements() if requirement.extra is None]
     except metadata.PackageNotFoundError:
@@ -175,7 +175,7 @@ def _own_requirements() -> list[Finding]:
 
 
 def _extra(extra: str) -> Finding:
-    """Whether everything that an extra asks for is installed, in versions that fit."""
+    """Finding on the packages of an extra: installed, and in versions that fit."""
     try:
         requirements = [
             requirement for requirement in _requirements() if requirement.extra == extra
@@ -208,19 +208,20 @@ def _extra(extra: str) -> Finding:
 
 
 def _mapped_folder(name: str, package: Path) -> Finding:
-    """Whether ``art_ext.adapters`` (or ``benchmarks``) is ours, and its symbolic link sound in a
-    source checkout.
+    """Finding on the origin of ``art_ext.adapters`` (or ``benchmarks``) and on its symbolic link.
 
     Args:
         name: ``"adapters"`` or ``"benchmarks"``.
         package: the folder of ``art_ext``.
     """
-    title, link, beside = f"art_ext.{name}", package / name, package.parent / name
+    title = f"art_ext.{name}"
+    link = package / name
+    beside = package.parent / name
     in_checkout = (package.parent / "pyproject.toml").is_file() and beside.is_dir()
     if in_checkout and not (link.is_symlink() and link.resolve() == beside.resolve()):
         detail = (
             f"art_ext/{name} must be a symbolic link to ../{name}, or mypy and import-linter"
-            " overlook that folder"
+            " skip that folder"
         )
         return Finding(
             title,
@@ -236,9 +237,10 @@ def _mapped_folder(name: str, package: Path) -> Finding:
     return Finding(title, "ok", f"imported from {Path(origin).resolve().parent}")
 
 
-def _foreign_package(name: str) -> Finding:
-    """A top-level package with the name of one of our folders: ours is ``art_ext.<name>``, so
-    the two do not clash.
+def _same_named_package(name: str) -> Finding:
+    """Finding on a top-level package named like one of our folders.
+
+    Ours is ``art_ext.<name>``, so the two do not conflict.
     """
     spec = find_spec(name)
     origin = spec.origin if spec is not None else None
@@ -246,12 +248,12 @@ def _foreign_package(name: str) -> Finding:
         origin is not None
         and Path(origin).resolve().parent == (Path(__file__).parent / name).resolve()
     ):
-        detail = f"the root of the repository is on sys.path: a bare `import {name}` is refused"
+        detail = f"the root of the repository is on sys.path: a bare `import {name}` fails"
         return Finding(name, "info", detail, f"import art_ext.{name}, or start Python elsewhere")
     return Finding(
         name,
         "info",
-        f"another project's {name} can be imported; ours is art_ext.{name}, no conflict",
+        f"another project's {name} can be imported. Ours is art_ext.{name}, no conflict",
     )
 
 
@@ -259,9 +261,7 @@ def _foreign_package(name: str) -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Whether torchvision loads beside this torch; its operators are compiled against one
-    release.
-    """
+    """Finding on the import of torchvision. Its operators are compiled for one torch release."""
     version = _version("torchvision")
     if version is None:
         detail = "optional, not installed; torchattacks and RobustBench need it"
@@ -280,11 +280,9 @@ def _torchvision() -> Finding:
 
 
 def _compared_files(distribution: metadata.Distribution, package: str) -> dict[str, bool]:
-    """Recorded files of a package: whether their content differs from the recorded hash, or they
-    are gone.
+    """By recorded file of a package, True if it is missing or differs from its recorded hash.
 
-    Reads RECORD itself, because from Python 3.12 on ``Distribution.files`` leaves out files that
-    are gone.
+    Reads RECORD itself, because from Python 3.12 on ``Distribution.files`` omits missing files.
     """
     rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
     recorded = {
@@ -299,8 +297,8 @@ def _compared_files(distribution: metadata.Distribution, package: str) -> dict[s
 
 
 def _digest(path: Path) -> str:
-    """Hash of a file as RECORD has it, URL-safe base64 without padding; empty if there is no
-    such file.
+    """Hash of a file in the format of RECORD: URL-safe base64 without padding. Empty without a
+    file.
     """
     if not path.is_file():
         return ""
@@ -311,9 +309,7 @@ def _digest(path: Path) -> str:
 
 
 def _culprits(package: str, changed: list[str]) -> list[str]:
-    """Other distributions that claim the changed files of a package and recorded what lies on
-    the disk now.
-    """
+    """Other distributions whose recorded hashes match the changed files of a package."""
     others = sorted(set(metadata.packages_distributions().get(package, [])) - {package})
     claims = {name: _compared_files(metadata.distribution(name), package) for name in others}
     return [
@@ -324,9 +320,7 @@ def _culprits(package: str, changed: list[str]) -> list[str]:
 
 
 def _robustbench() -> Finding:
-    """Whether the package ``robustbench`` is RobustBench itself: torchattacks' wheel carries a
-    stub of that name.
-    """
+    """Finding on the package ``robustbench``. torchattacks' wheel contains a stub of that name."""
     name = "robustbench"
     if _version(name) is None:
         stub = (
@@ -349,7 +343,8 @@ def _robustbench() -> Finding:
         some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         detail = f"{culprits} overwrote or removed {len(changed)} of RobustBench's files ({some})"
         return Finding(name, "problem", detail, REPAIR_ROBUSTBENCH)
-    spec, installed = find_spec(name), Path(str(distribution.locate_file(name))).resolve()
+    spec = find_spec(name)
+    installed = Path(str(distribution.locate_file(name))).resolve()
     if spec is None or Path(str(spec.origin)).resolve().parent != installed:
         detail = (
             f"{distribution.version} is installed, but `import {name}` finds {spec and spec.origin}"
@@ -366,7 +361,7 @@ def _robustbench() -> Finding:
 
 
 def _pkg_resources() -> Finding:
-    """RobustBench 1.1.1 imports pkg_resources, which setuptools dropped."""
+    """Finding on pkg_resources, which RobustBench 1.1.1 imports and setuptools removed."""
     version = _version("setuptools")
     if find_spec("pkg_resources") is None:
         detail = f"RobustBench imports pkg_resources, which setuptools {version} no longer carries"
@@ -375,8 +370,9 @@ def _pkg_resources() -> Finding:
 
 
 def _autoattack() -> Finding:
-    """RobustBench imports ``autoattack``, while its dependency installs ``pyautoattack`` with
-    another signature.
+    """Finding on ``autoattack``, which RobustBench imports.
+
+    RobustBench's dependency installs ``pyautoattack``, which has another signature.
     """
     if find_spec("autoattack") is not None:
         return Finding("autoattack", "ok", "the package that RobustBench imports is installed")
@@ -395,8 +391,9 @@ def _autoattack() -> Finding:
 
 
 def _decision_based_baselines() -> Finding:
-    """ART's HopSkipJump and BoundaryAttack hand float64 images to PyTorch models under numpy 2."""
-    name, version = "ART's HopSkipJump and BoundaryAttack", _version("numpy")
+    """Finding on ART's HopSkipJump and BoundaryAttack, which pass float64 images under NumPy 2."""
+    name = "ART's HopSkipJump and BoundaryAttack"
+    version = _version("numpy")
     if version is None or _release(version) < (2,):
         return Finding(name, "ok", f"run with numpy {version}")
     detail = (
@@ -412,15 +409,17 @@ def _decision_based_baselines() -> Finding:
 
 
 def _numpy_defences() -> Finding:
-    """ART's numpy defences that answer in float64 under numpy 2, which the network of a
-    PyTorchClassifier refuses.
+    """Finding on ART's NumPy defences that return float64 under NumPy 2.
+
+    The network of a PyTorchClassifier does not accept float64.
     """
-    name, version = "ART's numpy preprocessing defences", _version("numpy")
+    name = "ART's numpy preprocessing defences"
+    version = _version("numpy")
     if version is None or _release(version) < (2,):
         return Finding(name, "ok", f"run with numpy {version}")
     detail = (
         f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a"
-        " PyTorchClassifier with float32 weights fails; our attacks ask that predict"
+        " PyTorchClassifier with float32 weights fails. Our attacks call that predict"
     )
     remedy = (
         'begin the network with a layer that returns x.float(), or pip install "numpy<2" in its own'
@@ -430,7 +429,7 @@ def _numpy_defences() -> Finding:
 
 
 def _multiprocess() -> Finding:
-    """ART's AutoAttack imports multiprocess, which ART does not declare."""
+    """Finding on multiprocess, which ART's AutoAttack imports and ART does not declare."""
     if find_spec("multiprocess") is None:
         detail = (
             "optional, not installed; ART's AutoAttack imports multiprocess without declaring it"

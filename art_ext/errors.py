@@ -1,4 +1,4 @@
-"""Errors of code that is not ours, told in one line with the cause chained."""
+"""Errors raised by code outside this package, described in one line with the cause chained."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import traceback
 
 
 class UserCodeError(ValueError):
-    """A model, a factory or another toolkit failed; ``__cause__`` is what it raised."""
+    """Error of a model, a factory or another toolkit. ``__cause__`` is the original exception."""
 
 
 def is_plain(error: BaseException) -> bool:
-    """Return whether this package raised the error itself, in words for its user."""
+    """Return True if this package raised the error itself, with a message for its user."""
     if isinstance(error, UserCodeError) or not isinstance(
         error, (ValueError, ImportError, OSError)
     ):
@@ -20,7 +20,10 @@ def is_plain(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's message in one line, with its type in front unless the words are ours."""
+    """Return an error's message in one line.
+
+    The type of the exception comes first, unless this package wrote the message.
+    """
     message = " ".join(str(error).split())
     if isinstance(error, UserCodeError) or is_plain(error):
         return message

@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, and those that say whose a folder is."""
+"""Atomic file writes, and the check that a folder belongs to a given run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_atomically(target: Path, content: bytes) -> None:
-    """Put a file in its place: written beside it, brought to the disk, then renamed.
+    """Write a file atomically: into a temporary file, then fsync, then rename.
 
     After a crash the old file is still there.
 
@@ -35,7 +35,7 @@ def write_atomically(target: Path, content: bytes) -> None:
 def write_state_dict(
     target: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Put tensors under their names, and texts, into a safetensors file, whole at any moment.
+    """Write named tensors and text metadata to a safetensors file, atomically.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
@@ -46,10 +46,10 @@ def write_state_dict(
 
 
 def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors on the CPU, each in memory of its own.
+    """Copies of the tensors on the CPU, each in its own memory.
 
-    safetensors refuses tensors that share memory, as tied weights do, and torch saves all of the
-    memory that a view is a part of.
+    safetensors does not accept tensors that share memory, as tied weights do. torch saves the whole
+    storage that a view belongs to.
     """
     return {name: one.detach().cpu().contiguous().clone() for name, one in state.items()}
 
@@ -57,25 +57,27 @@ def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def check_configuration(
     file: Path, wanted: Mapping[str, Any], purpose: str = "hold the configuration of a run"
 ) -> None:
-    """Refuse the folder of a run that differs, and say in what.
+    """Raise ValueError unless a configuration file of a run holds the wanted values.
 
     Args:
-        file: JSON, in the folder.
-        wanted: what it must hold, of nothing but what JSON knows.
-        purpose: what the file must do, for the message.
+        file: JSON file in the run folder.
+        wanted: the values that it must hold, in types that JSON has.
+        purpose: the purpose of the file, for the message.
 
     Raises:
-        ValueError: naming the file that cannot be read, or all that differs, by dotted names.
+        ValueError: if the file cannot be read, or if values differ. The message lists the
+            differences
+            by dotted names.
     """
     try:
         found = _flat(json.loads(file.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} must {purpose}, but it cannot be read: {error}") from error
-    asked = _flat(wanted)
+    expected = _flat(wanted)
     differences = [
-        f"{name}: {found.get(name)!r} there, {asked.get(name)!r} here"
-        for name in dict.fromkeys([*found, *asked])
-        if found.get(name) != asked.get(name)
+        f"{name}: {found.get(name)!r} there, {expected.get(name)!r} here"
+        for name in dict.fromkeys([*found, *expected])
+        if found.get(name) != expected.get(name)
     ]
     if differences:
         raise ValueError(
@@ -84,10 +86,10 @@ def check_configuration(
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts under dotted names."""
+    """Values of nested dicts under dotted names."""
     if not isinstance(tree, Mapping):
         return {prefix: tree}
-    leaves: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, one in tree.items():
-        leaves.update(_flat(one, f"{prefix}.{key}" if prefix else key))
-    return leaves
+        values.update(_flat(one, f"{prefix}.{key}" if prefix else key))
+    return values

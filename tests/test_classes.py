@@ -159,14 +159,14 @@ class TestMapping:
 
     def test_missing_file(self, tmp_path):
         with pytest.raises(
-            ValueError, match=r"classes must name a file .*absent\.json', which is no file"
+            ValueError, match=r"classes must name a file .*absent\.json', which is not a file"
         ):
             load_data(make_folders(tmp_path, NAMES), classes=tmp_path / "absent.json")
 
     def test_data_without_class_folders(self, tmp_path):
         np.savez(tmp_path / "a.npz", x=np.zeros((2, 4), np.float32), y=np.arange(2))
         for data in ("digits", tmp_path / "a.npz"):
-            with pytest.raises(ValueError, match="classes serve a folder of class folders"):
+            with pytest.raises(ValueError, match="classes need a folder of class folders"):
                 load_data(data, classes=MAPPING)
 
 

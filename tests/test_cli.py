@@ -24,7 +24,7 @@ from art_ext.arguments import (
     parse_value,
 )
 from art_ext.cli import app
-from art_ext.cli_shared import share_of_work
+from art_ext.cli_shared import shard_and_device
 from art_ext.doctor import Finding
 from art_ext.evaluation import ATTACKS, plots, read_records, read_run, report
 
@@ -777,13 +777,13 @@ class TestSharedWork:
         assert not (tmp_path / "run").exists()
 
     def test_a_rank_takes_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert share_of_work(None, "cuda") == (None, "cuda")
+        assert shard_and_device(None, "cuda") == (None, "cuda")
         for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
             monkeypatch.setenv(name, value)
-        assert share_of_work(None, "cuda") == ((3, 4), "cuda:1")
-        assert share_of_work(None, "cpu") == ((3, 4), "cpu")
+        assert shard_and_device(None, "cuda") == ((3, 4), "cuda:1")
+        assert shard_and_device(None, "cpu") == ((3, 4), "cpu")
         with pytest.raises(ValueError, match="must not be given under torchrun"):
-            share_of_work("0/2", None)
+            shard_and_device("0/2", None)
 
     @pytest.mark.slow
     def test_two_processes_of_torchrun(self, command: list[object], tmp_path: Path) -> None:

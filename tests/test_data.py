@@ -169,7 +169,7 @@ def test_npy_with_its_labels(tmp_path):
     np.save(tmp_path / "rows_labels.npy", np.array([1, 0]))
     data = load_data(tmp_path / "rows.npy")
     assert (data.x.tolist(), data.y.tolist()) == ([[1.5, -2.0], [0.0, 7.0]], [1, 0])
-    with pytest.raises(ValueError, match="train split was asked for"):
+    with pytest.raises(ValueError, match="but split='train' was given"):
         load_data(tmp_path / "rows.npy", split="train")
 
 

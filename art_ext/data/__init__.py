@@ -1,8 +1,9 @@
-"""Data sets as tensors in memory, read from local files; nothing is downloaded and nothing in a
-file is executed.
+"""Data sets as tensors in memory, read from local files.
+
+Nothing is downloaded, and no code in a file is executed.
 
 from art_ext.data import load_data
-digits = load_data("digits").first(100)      # scikit-learn's digits, always there
+digits = load_data("digits").first(100)      # scikit-learn's digits, always available
 mnist = load_data("mnist", root="data")      # also through the environment variable ART_EXT_DATA
 mine = load_data("my_images.npz")            # see load_data for the layouts
 """

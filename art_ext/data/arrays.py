@@ -21,11 +21,12 @@ _DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(file: Path, split: str) -> Raw:
-    """Read the arrays of a split from an ``.npz`` file; objects in it are refused.
+    """Read the arrays of a split from an ``.npz`` file. Pickled objects in it raise an error.
 
     Raises:
-        ValueError: if the file is damaged or holds no pair of keys for the split: x_test and
-            y_test, x and y, or images and labels; x_train and y_train.
+        ValueError: if the file is damaged or has no pair of keys for the split. Test keys are
+            x_test
+            and y_test, x and y, or images and labels. Train keys are x_train and y_train.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive
@@ -44,8 +45,9 @@ def read_npz(file: Path, split: str) -> Raw:
 
 
 def read_npy(file: Path) -> Raw:
-    """Read ``NAME.npy`` and its labels ``NAME_labels.npy`` from the same folder; objects are
-    refused.
+    """Read ``NAME.npy`` and its labels ``NAME_labels.npy`` from the same folder.
+
+    Pickled objects raise an error.
 
     Raises:
         ValueError: if the labels are missing or a file is damaged.

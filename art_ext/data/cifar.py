@@ -31,12 +31,14 @@ _PIXELS = 3 * 32 * 32
 
 
 def read_binary_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch.bin, or data_batch_1.bin to data_batch_5.bin, as (N, 3, 32, 32) uint8; None
-    if none is there.
+    """Read test_batch.bin, or data_batch_1.bin to data_batch_5.bin, as (N, 3, 32, 32) uint8.
+
+    Returns:
+        The arrays, or None if no batch is there.
 
     Raises:
-        ValueError: if some of the batches are missing, or a file is not made of records of 1 + 3072
-            bytes.
+        ValueError: if some of the batches are missing, or a file does not consist of records of 1 +
+            3072 bytes.
     """
     files = _batch_files(folder, split, ".bin")
     if files is None:
@@ -54,12 +56,14 @@ def read_binary_batches(folder: Path, split: str) -> Raw | None:
 
 
 def read_python_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8; None if none is
-    there.
+    """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8.
 
-    These files are pickles. They are read by an unpickler in which every name a file may mention
-    stands for one inert class of ours, so that no function of NumPy or of anything else is called;
-    other names are refused.
+    These files are pickles. The unpickler maps every allowed name to one inert class of ours, so
+    that
+    no function of NumPy or of another package is called. Other names raise an error.
+
+    Returns:
+        The arrays, or None if no batch is there.
 
     Raises:
         ValueError: if some of the batches are missing, or a file is not such a batch.
@@ -78,7 +82,7 @@ def _raw(pixels: list[npt.NDArray[Any]], labels: list[npt.NDArray[Any]]) -> Raw:
 
 
 def _batch_files(folder: Path, split: str, ending: str) -> list[Path] | None:
-    """Return the files of a split; None if not one is there, ValueError if only some are."""
+    """Return the files of a split, or None if none is there. Raise ValueError if only some are."""
     files = [folder / f"{name}{ending}" for name in _BATCHES[split]]
     missing = [file.name for file in files if not file.is_file()]
     if len(missing) == len(files):
@@ -92,8 +96,9 @@ def _batch_files(folder: Path, split: str, ending: str) -> list[Path] | None:
 
 
 class _Inert:
-    """Stands for NumPy's array, data type and array maker in a pickle: keeps what they would be
-    made from.
+    """Replacement of NumPy's array, data type and array constructor in a pickle.
+
+    It keeps the arguments of the constructor.
     """
 
     arguments: tuple[object, ...] = ()  # a file may make one without calling __init__
@@ -108,9 +113,7 @@ class _Inert:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Reads a CIFAR-10 batch; the only thing it can create, besides plain data, is an
-    :class:`_Inert`.
-    """
+    """Unpickler for a CIFAR-10 batch. Besides plain data it creates only :class:`_Inert`."""
 
     _stand_ins = frozenset(
         {
@@ -124,7 +127,7 @@ class _BatchUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Inert]:
         if (module, name) not in self._stand_ins:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which no CIFAR-10 batch needs; nothing was run"
+                f"it names {module}.{name}, which no CIFAR-10 batch needs; nothing was run"
             )
         return _Inert
 
@@ -159,8 +162,9 @@ def _read_python_batch(file: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 
 def _pixels(stand_in: object) -> npt.NDArray[Any] | None:
-    """Build the array from the state NumPy pickles: (version, shape, data type, Fortran order,
-    bytes); None if odd.
+    """Build the array from the state that NumPy pickles, or return None if the state is invalid.
+
+    The state is (version, shape, data type, Fortran order, bytes).
     """
     if (
         not isinstance(stand_in, _Inert)

@@ -22,7 +22,7 @@ _WANTED = (
 
 
 def sort_folders(names: Sequence[str], order: str) -> list[str]:
-    """Class folders in the order of their classes.
+    """Class folders in the order of their class indices.
 
     Args:
         names: of the folders.
@@ -61,10 +61,11 @@ def assign_classes(
 
     Returns:
         The index of each folder, and one name per class. The names are None for a mapping that
-        leaves out an index below its largest, because the number of classes is then unknown.
+            lacks
+        an index below its largest, because the number of classes is then unknown.
 
     Raises:
-        ValueError: for an unknown order, a mapping that is not one, or a folder that it lacks.
+        ValueError: for an unknown order, an invalid mapping, or a folder that the mapping lacks.
     """
     check_choice("class_order", order, CLASS_ORDERS)
     if classes is None:
@@ -84,16 +85,18 @@ def assign_classes(
 
 
 def read_classes(classes: Classes) -> tuple[str, dict[str, int]]:
-    """Where a mapping comes from, for messages, and the mapping from folder to class index.
+    """Source of a mapping, for messages, and the mapping from folder to class index.
 
     Raises:
-        ValueError: for a missing file, another content, an index that is no integer >= 0, or two
+        ValueError: for a missing file, other content, an index that is not an integer >= 0, or two
             folders of one class.
     """
     if isinstance(classes, (str, os.PathLike)):
-        where, content = str(classes), _read_file(Path(classes))
+        where = str(classes)
+        content = _read_file(Path(classes))
     else:
-        where, content = "classes", classes
+        where = "classes"
+        content = classes
     if isinstance(content, Mapping):
         pairs = _imagenet_pairs(content) or list(content.items())
     elif isinstance(content, Sequence):
@@ -110,7 +113,7 @@ def _all_numbers(names: Sequence[str]) -> bool:
 def _read_file(file: Path) -> object:
     if not file.is_file():
         raise ValueError(
-            f"classes must name a file with {_WANTED}, got {str(file)!r}, which is no file"
+            f"classes must name a file with {_WANTED}, got {str(file)!r}, which is not a file"
         )
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -143,7 +146,9 @@ def _csv_pairs(file: Path, text: str) -> list[tuple[str, int]]:
 
 
 def _unique(file: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A dict of pairs whose names differ: a second one would silently replace the first."""
+    """A dict of pairs. A repeated name raises ValueError, since it would replace the first
+    silently.
+    """
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
@@ -153,9 +158,7 @@ def _unique(file: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, object
 
 
 def _imagenet_pairs(content: Mapping[object, object]) -> list[tuple[object, object]] | None:
-    """The pairs (folder, index) of ``{"0": ["n01440764", "tench"], ...}``; None for another
-    object.
-    """
+    """Pairs (folder, index) of ``{"0": ["n01440764", "tench"], ...}``. None for another object."""
     values = list(content.values())
     if not values or not all(isinstance(value, list) and value for value in values):
         return None

@@ -1,4 +1,4 @@
-"""A labelled data set in memory, and its making from raw arrays."""
+"""A labelled data set in memory, and its construction from raw arrays."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Dataset:
     """N labelled inputs.
 
     Attributes:
-        name: what reports call it.
-        x: (N, *S) float32; images are (N, C, H, W), in [0, 1] where they came as bytes.
+        name: name in reports.
+        x: (N, *S) float32. Images are (N, C, H, W), in [0, 1] if they came as bytes.
         y: (N,) int64 class indices.
-        class_names: one name per class, where they are known.
+        class_names: one name per class, if they are known.
 
     Raises:
         ValueError: if the tensors have other types or shapes, or a label is negative or has no
@@ -67,8 +67,8 @@ class Dataset:
         return replace(self, x=self.x[:n], y=self.y[:n])
 
     def take(self, index: Tensor | Sequence[int]) -> Dataset:
-        """Return the rows at the given positions, in that order; a bool tensor of length N selects
-        rows.
+        """Return the rows at the given positions, in that order, or the rows that a bool tensor
+        selects.
 
         Raises:
             IndexError: if a position lies outside the data set.
@@ -80,21 +80,23 @@ class Dataset:
 def dataset_from_arrays(
     name: str, x: npt.NDArray[Any], y: npt.NDArray[Any], class_names: tuple[str, ...] | None = None
 ) -> Dataset:
-    """Turn raw arrays into a :class:`Dataset` (copied).
+    """Convert raw arrays to a :class:`Dataset` (copied).
 
-    Bytes (uint8) become float32 / 255, floats keep their values. (N, H, W) becomes (N, 1, H, W);
-    four axes with 1 or 3 channels last, and not 1 or 3 on the second axis, become channels first;
-    everything else keeps its shape.
+    Bytes (uint8) become float32 / 255, floats keep their values. (N, H, W) becomes (N, 1, H, W).
+    Four
+    axes with 1 or 3 channels last, and not 1 or 3 on the second axis, become channels first. Other
+    shapes are kept.
 
     Args:
-        name: what reports call the data set.
+        name: name of the data set in reports.
         x: (N, *S), uint8 or floating.
         y: (N,) or (N, 1), any integer type: class indices.
-        class_names: one name per class; labels beyond them are refused.
+        class_names: one name per class. A label beyond them raises an error.
 
     Raises:
-        ValueError: if there are no rows, another type or shape, values that are not finite, not one
-            label for each row, or a label out of range.
+        ValueError: if there are no rows, another type or shape, values that are not finite, a
+            number
+            of labels other than N, or a label out of range.
     """
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(
@@ -128,7 +130,7 @@ def _as_float32(name: str, x: npt.NDArray[Any]) -> Tensor:
         raise ValueError(
             f"x of {name} must be uint8 (0 to 255) or floating (kept as it is), got {x.dtype}"
         )
-    # what does not fit float32 becomes infinite and is refused below
+    # values that do not fit float32 become infinite and raise an error below
     with np.errstate(over="ignore"):
         values = torch.from_numpy(x.astype(np.float32, order="C"))
     finite = torch.isfinite(values)

@@ -1,6 +1,4 @@
-"""Folders of images: ``ROOT/class_name/*.png``, or ``ROOT/train/class_name/*.png`` and
-``ROOT/test/...``.
-"""
+"""Folders of images: ``ROOT/class/*.png``, or ``ROOT/train/class/*.png`` and ``ROOT/test/...``."""
 
 from __future__ import annotations
 
@@ -24,12 +22,13 @@ _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits a pixe
 def read_image_folder(
     folder: Path, split: str, order: str = "numeric", classes: Classes | None = None
 ) -> Raw | None:
-    """Read the class folders ``folder/class_name/*.png|jpg|jpeg``; None without such folders.
+    """Read the class folders ``folder/class_name/*.png|jpg|jpeg``, or return None without such
+    folders.
 
     They are the "test" split. Class folders inside ``folder/train`` and ``folder/test`` (or
     ``folder/val``) are the split of that name. Files are in sorted order. Grey images give (N, 1,
     H, W), all others, and mixtures, (N, 3, H, W), uint8. Transparency is dropped. Hidden folders
-    and files are passed over.
+    and files are skipped.
 
     Args:
         folder: the root.
@@ -40,8 +39,9 @@ def read_image_folder(
     Raises:
         ImportError: if Pillow is not installed.
         ValueError: if a class has no image, an image cannot be read or has more than 8 bits a
-            channel, the images are not all of one size, the two splits differ in their class
-            folders, or the mapping lacks a folder.
+            channel, the images have different sizes, the two splits differ in their class folders,
+                or
+            the mapping lacks a folder.
     """
     entries = _class_folders(folder, split)
     files = {entry.name: _images_in(entry) for entry in entries}
@@ -71,7 +71,7 @@ def read_image_folder(
 
 
 def _class_folders(folder: Path, split: str) -> list[Path]:
-    """The class folders of a split, sorted by name."""
+    """Class folders of a split, sorted by name."""
     parts = {name: folder / name for name in ("train", "test", "val")}
     held = {name: _subfolders(part) for name, part in parts.items() if part.is_dir()}
     held = {name: entries for name, entries in held.items() if any(map(_images_in, entries))}
@@ -114,7 +114,7 @@ def _read_image(file: Path) -> npt.NDArray[Any]:
         with Image.open(file) as image:
             return _pixels(image, file)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        # SyntaxError: Pillow's word for a broken PNG
+        # Pillow raises SyntaxError for a damaged PNG
         raise ValueError(
             f"{file} must be a PNG or JPEG image, but cannot be read: {error}"
         ) from error
@@ -129,7 +129,8 @@ def _pixels(image: Image.Image, file: Path) -> npt.NDArray[Any]:
 def _check_sizes(images: list[npt.NDArray[Any]], files: list[Path]) -> None:
     for image, file in zip(images, files, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
-            (height, width), (first_height, first_width) = image.shape[:2], images[0].shape[:2]
+            height, width = image.shape[:2]
+            first_height, first_width = images[0].shape[:2]
             raise ValueError(
                 "all images must have one size (resize them first), got"
                 f" {first_width}x{first_height} in {files[0]} and {width}x{height} in {file}"

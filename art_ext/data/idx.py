@@ -17,8 +17,10 @@ _PREFIX = {"test": "t10k", "train": "train"}
 
 
 def read_idx_folder(folder: Path, split: str) -> Raw | None:
-    """Read a split of MNIST's layout, (N, H, W) uint8 and (N,) uint8; None if its images are not in
-    the folder.
+    """Read a split of MNIST's layout, (N, H, W) uint8 and (N,) uint8.
+
+    Returns:
+        The arrays, or None if the folder does not contain the images.
 
     Raises:
         ValueError: for a missing label file, a wrong magic number, a truncated or an overlong file.
@@ -66,7 +68,7 @@ def _read_idx(file: Path, dimensions: int) -> npt.NDArray[Any]:
 
 
 def _plain_or_gz(file: Path) -> Path | None:
-    """Return the file, or the same name with .gz, whichever is there."""
+    """Return the file or its .gz version, whichever exists, else None."""
     return next(
         (path for path in (file, file.with_name(f"{file.name}.gz")) if path.is_file()), None
     )

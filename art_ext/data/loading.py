@@ -1,4 +1,4 @@
-"""Find a data set by name or path."""
+"""Loading of data sets by name or path."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_data(
     class_order: str = "numeric",
     classes: Classes | None = None,
 ) -> Dataset:
-    """Load a data set by its name, or from a file or folder, into memory.
+    """Load a data set by name, or from a file or folder, into memory.
 
     Names, in any case (write ``./mnist`` for a folder of that name):
 
@@ -52,22 +52,22 @@ def load_data(
 
     Paths:
 
-    * a folder with MNIST's idx files or CIFAR-10's batches;
+    * a folder with MNIST's idx files or CIFAR-10's batches
     * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or
-      ``ROOT/train/class_name/*.png|jpg`` and ``ROOT/test/...`` (or ``ROOT/val/...``):
-      ``class_order`` and ``classes`` say which folder is which class;
-    * an ``.npz`` file with x_test and y_test (x_train and y_train), x and y, or images and labels;
-    * ``NAME.npy`` with its labels in ``NAME_labels.npy``.
+      ``ROOT/train/class_name/*.png|jpg`` and ``ROOT/test/...`` (or ``ROOT/val/...``).
+      ``class_order`` and ``classes`` map folders to classes.
+    * an ``.npz`` file with x_test and y_test (x_train and y_train), x and y, or images and labels
+    * ``NAME.npy`` with its labels in ``NAME_labels.npy``
 
-    Bytes become float32 / 255, floats are kept; (N, H, W) and channels-last images become (N, C, H,
+    Bytes become float32 / 255, floats are kept. (N, H, W) and channels-last images become (N, C, H,
     W), see :func:`dataset_from_arrays`. Layouts that hold one set only (x and y, images and labels,
     .npy, class folders) are the "test" split.
 
     Args:
         name_or_path: one of ``DATA_NAMES``, or a path.
         split: "test" or "train".
-        root: where to look for mnist and cifar10; without it, the folder in the environment
-            variable ART_EXT_DATA.
+        root: folder that holds mnist and cifar10. Default: the folder in the environment variable
+            ART_EXT_DATA.
         class_order: order of class folders. ``"numeric"``: by number if all names are whole
             numbers, else as text. ``"text"``: character by character, as torchvision sorts them
             ("10" before "2").
@@ -76,10 +76,12 @@ def load_data(
             a line, or CSV ``folder,index``.
 
     Raises:
-        ValueError: if nothing is found (the message says where it looked and what it reads), or the
-            data are damaged, not finite, or labelled with anything but one class index in range for
-            each row; for a mapping that lacks a folder or is no mapping, and for a mapping given
-            with data that are not class folders.
+        ValueError: if nothing is found (the message lists the places and the layouts), or if the
+            data
+            are damaged, not finite, or not labelled with one class index in range for each row.
+                Also
+            for an invalid mapping, a mapping that lacks a folder, or one given with other data than
+            class folders.
         ImportError: for a folder of images without Pillow.
     """
     if split not in ("test", "train"):
@@ -88,7 +90,7 @@ def load_data(
     name = data_name(name_or_path)
     if classes is not None and (name is not None or not Path(name_or_path).is_dir()):
         raise ValueError(
-            f"classes serve a folder of class folders, got the data {str(name_or_path)!r}"
+            f"classes need a folder of class folders, got the data {str(name_or_path)!r}"
         )
     if name == "digits":
         return _digits(split)
@@ -112,9 +114,9 @@ def load_data(
 
 
 def data_name(name_or_path: str | os.PathLike[str]) -> str | None:
-    """Return the name of the data set that is meant, in any case; None for a path.
+    """Return the name of a known data set, in any case, or None for a path.
 
-    What is not exactly a name, but is the path of something that exists, is a path.
+    A text that is not exactly a name, but is an existing path, is a path.
     """
     given = os.fspath(name_or_path)
     if given not in DATA_NAMES and os.path.exists(given):
@@ -139,7 +141,7 @@ def _digits(split: str) -> Dataset:
 
 
 def _root(root: str | os.PathLike[str] | None, name: str) -> Path:
-    """Return the folder to search for a named data set."""
+    """Return the folder that holds a named data set."""
     chosen = root if root is not None else os.environ.get("ART_EXT_DATA")
     if not chosen:
         raise ValueError(
@@ -204,7 +206,7 @@ def _read_folder(folder: Path, split: str, class_order: str, classes: Classes | 
         if raw is not None:
             if classes is not None:
                 raise ValueError(
-                    f"classes serve a folder of class folders, but {folder} holds labels of its own"
+                    f"classes need a folder of class folders, but {folder} holds labels of its own"
                 )
             return raw
     images = read_image_folder(folder, split, class_order, classes)
@@ -231,9 +233,7 @@ def _read_file(file: Path, split: str) -> Raw:
         return read_npz(file, split)
     if file.suffix == ".npy":
         if split != "test":
-            raise ValueError(
-                f"{file} holds one set, the test split, but the train split was asked for"
-            )
+            raise ValueError(f"{file} holds one set, the test split, but split='train' was given")
         return read_npy(file)
     raise ValueError(
         f"a data file must be .npz or .npy, got {str(file)!r}; MNIST's idx files and CIFAR-10's"

@@ -1,4 +1,4 @@
-"""What every reader of a file layout returns."""
+"""The common return type of the file readers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy.typing as npt
 
 
 class Raw(NamedTuple):
-    """Arrays as the file holds them: x (N, *S), y (N,), and the names of the classes where the
-    layout has them.
-    """
+    """Arrays of a file: x (N, *S), y (N,), and the class names if the layout has them."""
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
