@@ -1,0 +1,56 @@
+"""Links of the documentation lead somewhere, and its prose keeps the rules for words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BANNED = r"\b(peers?|foreign|met|fooled|fallen|refuses?|refused|the print|as printed)\b"
+
+
+def _prose(page: Path) -> str:
+    """Return the text of a page without code blocks and inline code."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = "\n".join(line for line in text.split("\n") if not line.startswith("    "))
+    return re.sub(r"`[^`]*`", "", text)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page, and those set by hand."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = [
+        re.sub(r"<[^>]*>", "", heading).strip().lower()
+        for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    ]
+    slugs = {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_words(page):
+    assert re.findall(BANNED, _prose(page), flags=re.IGNORECASE) == []
+
+
+def test_semicolons():
+    text = "\n".join(map(_prose, PAGES))
+    assert text.count(";") <= 2 * len(text.split()) / 1000
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_glossary_is_linked(page):
+    assert "glossary.md)" in (ROOT / page).read_text(encoding="utf-8")
