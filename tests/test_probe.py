@@ -349,7 +349,10 @@ attack = FW(torch.nn.Sequential(torch.nn.Flatten(), Noise()), steps=1)
 attack(torch.rand(8, 1, 2, 2), torch.zeros(8).long())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "8 of 8 samples: the model's outputs change when the same samples are repeated" in done.stderr
+    assert (
+        "8 of 8 samples: the model's outputs change when the same samples are repeated"
+        in done.stderr
+    )
 
 
 def test_a_probe_is_charged_to_the_first_samples(digits_net: nn.Module, digits: Any) -> None:

@@ -110,52 +110,64 @@ class ModelCall:
         """
         if self._copies:
             outputs = self.model(rows)
-        else:
-            outputs = self._copied(rows, fresh)
+        elif self._undecided(rows):
+            outputs = self._decide(rows)
+        else:  # no further frame between an attack and its model
+            dtype = self.cast if self.wants_other_dtype(rows) else None
+            rows, lift = self._copied(rows, dtype, fresh)
+            outputs = self._read(self.model(rows), dtype, lift)
         for inner in self._inner:
             self.output_dtype = inner.output_dtype
             self.refused_rows += inner.refused_rows
             inner.refused_rows = 0
         return outputs
 
-    def _copied(self, rows: Tensor, fresh: bool) -> Tensor:
-        own = None if self._reference is None else self._reference.dtype
-        if own is None or own == rows.dtype:
-            return self._run(rows, None, fresh)
-        if own != self._decided_for:
-            return self._decide(rows, own)
-        return self._run(rows, self.cast, fresh)
-
     def wants_other_dtype(self, rows: Tensor) -> bool:
         """Return True if the network's dtype is not that of the rows. It may still accept them."""
         return self._reference is not None and self._reference.dtype != rows.dtype
 
-    def _decide(self, rows: Tensor, own: torch.dtype) -> Tensor:
+    def _undecided(self, rows: Tensor) -> bool:
+        return (
+            self._reference is not None
+            and self._reference.dtype != rows.dtype
+            and self._reference.dtype != self._decided_for
+        )
+
+    def _decide(self, rows: Tensor) -> Tensor:
         """Call with the rows' own dtype, and with the network's if the network rejects it."""
+        own = None if self._reference is None else self._reference.dtype
         try:
-            outputs = self._run(rows, None, False)
+            outputs = self._run(rows, None)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # a network may refuse in any way
             self.refused_rows += len(rows)
-            outputs = self._run(rows, own, False)
+            outputs = self._run(rows, own)
             self.cast = own
         else:
             self.cast = None
         self._decided_for = own
         return outputs
 
-    def _run(self, rows: Tensor, dtype: torch.dtype | None, fresh: bool) -> Tensor:
+    def _run(self, rows: Tensor, dtype: torch.dtype | None) -> Tensor:
+        rows, lift = self._copied(rows, dtype, fresh=False)
+        return self._read(self.model(rows), dtype, lift)
+
+    def _copied(
+        self, rows: Tensor, dtype: torch.dtype | None, fresh: bool
+    ) -> tuple[Tensor, _Lift | None]:
+        """The rows for the model, and the lift of their gradients if there may be one."""
         lift = None
         if self._in_half is not False and rows.requires_grad and torch.is_grad_enabled():
             lift = _Lift()
             rows = rows.view_as(rows)
             rows.register_hook(lift.lower)
         if dtype is not None:
-            rows = rows.to(dtype)
-        elif not fresh or lift is not None:
-            rows = rows.clone()
-        outputs = self.model(rows)
+            return rows.to(dtype), lift
+        return (rows if fresh and lift is None else rows.clone()), lift
+
+    def _read(self, outputs: Tensor, dtype: torch.dtype | None, lift: _Lift | None) -> Tensor:
+        """The outputs for rows that were cast to this dtype, widened."""
         if not isinstance(outputs, Tensor):
             return outputs  # the caller's to refuse
         self.output_dtype = outputs.dtype

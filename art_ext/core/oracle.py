@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -209,10 +209,8 @@ class LabelOracle:
         self.wasted_rows[index[-1]] += missing
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
-    def _call(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
-        """Return the outputs for one padded slice of rows of the samples in index (r,)."""
-        padded = len(rows) > len(index)  # such rows are a copy already
-        outputs = self._model_call(rows, fresh=fresh or padded)
+    def _read(self, outputs: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+        """Read the model's outputs for one padded slice of rows of the samples in index (r,)."""
         if self._model_call.refused_rows:
             self._waste_refused(index)
         self.reader.output_dtype = self._model_call.output_dtype
@@ -230,11 +228,13 @@ class LabelOracle:
         return (scores if count == len(rows) else scores[:count]).to(self.device)
 
     def _forward(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
+        parts = []
         with torch.no_grad():
-            parts = [
-                self._call(self._pad(part, owner), owner, fresh)
-                for part, owner in self._slices(rows, index)
-            ]
+            for part, owner in self._slices(rows, index):
+                padded = self._pad(part, owner)
+                # padded rows are a copy already
+                outputs = self._model_call(padded, fresh=fresh or len(padded) > len(owner))
+                parts.append(self._read(outputs, padded, owner))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -260,6 +260,7 @@ class ScoreOracle(LabelOracle):
                 "this attack needs scores: outputs='labels' serves hard-label attacks such as rays"
                 " only"
             )
+        self._averages_losses = isinstance(model, Ensemble) and model.average == "losses"
 
     def scores(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return (R, K) outputs for rows (R, *S), for one query each."""
@@ -281,11 +282,16 @@ class ScoreOracle(LabelOracle):
         outputs, losses = [], []
         with torch.no_grad():
             for part, owner in self._slices(rows, index):
-                output, lose = self._answer(self._pad(part, owner), owner)
+                padded = self._pad(part, owner)
+                if self._averages_losses:
+                    output, lose = self._ensemble_answer(padded, owner, loss)
+                else:
+                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner), loss
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
-                losses.append(_one_per_row(lose(loss, owner), len(part)))
+                losses.append(_one_per_row(lose(output, owner), len(part)))
         return torch.cat(outputs), torch.cat(losses)
 
     def check_clean(self, outputs: Tensor) -> None:
@@ -311,23 +317,19 @@ class ScoreOracle(LabelOracle):
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _answer(
-        self, rows: Tensor, owner: Tensor
-    ) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
-        """Return the outputs for one padded slice, and a function that applies a loss to them.
-
-        The rows belong to the samples in owner (r,).
+    def _ensemble_answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
+        """The outputs of an ensemble that averages losses, for one padded slice of the samples in
+        owner (r,), and the loss to apply to them.
         """
-        if isinstance(self.model, Ensemble) and self.model.average == "losses":
-            ensemble = self.model
-            members = [
-                self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
-            ]
-            return ensemble.combine(members), lambda loss, index: ensemble.average_loss(
-                members, index, loss
-            )
-        output = self._call(rows, owner)
-        return output, lambda loss, index: loss(output, index)
+        ensemble = cast(Ensemble, self.model)
+        members = [
+            self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
+        ]
+
+        def average(_: Tensor, index: Tensor) -> Tensor:
+            return ensemble.average_loss(members, index, loss)
+
+        return ensemble.combine(members), average
 
 
 class Differentiated(NamedTuple):
@@ -368,36 +370,39 @@ class GradientOracle(ScoreOracle):
                 through autograd.
         """
         self._charge(index, False)
-        parts = [
-            self._differentiate(part, owner, loss, judge)
-            for part, owner in self._slices(rows, index)
-        ]
+        parts = []
+        for part, owner in self._slices(rows, index):
+            with torch.enable_grad():
+                # the model gets a copy of it, as part of the graph
+                leaf = part.detach().requires_grad_(True)
+                padded = self._pad(leaf, owner)
+                if self._averages_losses:
+                    output, lose = self._ensemble_answer(padded, owner, loss)
+                else:
+                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner), loss
+                # before the loss: a caller may learn the labels, which the loss needs, from the
+                # clean outputs
+                chosen = None if judge is None else judge(output.detach(), owner)
+                parts.append(self._differentiated(leaf, output, lose, owner, chosen))
         if len(parts) == 1:
             return parts[0]
         return Differentiated(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _differentiate(
-        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None
+    def _differentiated(
+        self, leaf: Tensor, output: Tensor, loss: Loss, index: Tensor, chosen: Tensor | None
     ) -> Differentiated:
-        with torch.enable_grad():
-            # the model gets a copy of it that is part of the graph
-            leaf = rows.detach().requires_grad_(True)
-            output, lose = self._answer(self._pad(leaf, index), index)
-            # before the loss: a caller may learn the labels, which the loss needs, from the clean
-            # outputs
-            chosen = (
-                torch.ones_like(index)
-                if judge is None
-                else judge(output.detach(), index).to(torch.int64)
-            )
-            self.gradients.index_add_(0, index, chosen)
-            losses = _one_per_row(lose(loss, index), len(rows))
-            if not losses.requires_grad:
-                raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
-            slopes = chosen.to(losses.dtype)
-            (gradient,) = torch.autograd.grad(losses, leaf, grad_outputs=slopes, allow_unused=True)
-            if gradient is None:
-                raise ValueError(_NO_GRADIENT)
+        """Differentiate the losses of the rows (r, *S) chosen (r,) bool; None chooses all."""
+        slopes = torch.ones_like(index) if chosen is None else chosen.to(torch.int64)
+        self.gradients.index_add_(0, index, slopes)
+        losses = _one_per_row(loss(output, index), len(leaf))
+        if not losses.requires_grad:
+            raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
+        (gradient,) = torch.autograd.grad(
+            losses, leaf, grad_outputs=slopes.to(losses.dtype), allow_unused=True
+        )
+        if gradient is None:
+            raise ValueError(_NO_GRADIENT)
         return Differentiated(output.detach(), losses.detach(), gradient)
 
 
