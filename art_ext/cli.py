@@ -18,6 +18,7 @@ import typer
 
 from art_ext import __version__
 from art_ext.arguments import parse_arguments, parse_attack_arguments, parse_numbers, parse_target
+from art_ext.cli_attacks import attacks
 from art_ext.cli_report import compare, report
 from art_ext.cli_shared import (
     ClassFile,
@@ -57,9 +58,9 @@ STOP_ON_SUCCESS = (
     " the whole curve). By default a single eps stops early, and one search serves several."
 )
 ATTACK = (
-    "Attacks, separated by commas: rays, frank_wolfe, frank_wolfe_black_box, nes, hmcam, ai_fgsm,"
-    " fgsm, i_fgsm, mi_fgsm, pgd, auto_pgd, m_pgd, ead, cw, i_fgm, zoo; or a peer's:"
-    " torchattacks:PGD, art:SquareAttack, foolbox:LinfPGD, autoattack. Without a panel, rays."
+    "Attacks, separated by commas: those of art-ext attacks; FILE.py:FUNCTION for one of yours; or"
+    " external ones: torchattacks:PGD, art:SquareAttack, foolbox:LinfPGD, autoattack. Without a"
+    " panel, rays."
 )
 NAME = "What to call the model in table and report; by default its checkpoint or its factory."
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
@@ -150,7 +151,7 @@ def evaluate(
         str, typer.Option(help="Radius or radii in the units of the input: 4/255,8/255.")
     ] = "8/255",
     max_queries: Annotated[
-        int, typer.Option(help="Most queries per sample: rays, nes, frank_wolfe_black_box, zoo.")
+        int, typer.Option(help="Most queries per sample, for attacks that need labels or scores.")
     ] = 10_000,
     n: Annotated[int, typer.Option("--n", help="Take the first n samples.")] = 1000,
     norm: Annotated[
@@ -255,6 +256,7 @@ def merge(
         _show(unite(folders, out), quiet, least)
 
 
+app.command()(attacks)
 app.command()(train)
 app.command()(report)
 app.command()(compare)

@@ -13,7 +13,7 @@ from torch import nn
 
 from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.data import load_data
-from art_ext.evaluation import demo, peers, read_run
+from art_ext.evaluation import demo, read_run, toolkits
 from art_ext.evaluation.demo import run_demo, train_digits
 from art_ext.evaluation.folder import FORMAT
 from art_ext.training import requirements
@@ -58,7 +58,7 @@ def test_refuses_to_start_without_the_extras(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_panel_has_every_family_and_a_peer_where_there_is_one() -> None:
+def test_the_panel_has_every_family_and_an_external_attack_where_there_is_one() -> None:
     names = [attack.name for attack in demo._panel()]
     families = {
         "rays",
@@ -81,9 +81,9 @@ def test_leaves_out_a_torchattacks_that_cannot_be_imported(
     def broken(name: str) -> object:
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    for module in (demo, peers):
+    for module in (demo, toolkits):
         monkeypatch.setattr(module, "find_spec", lambda name: object())
-    monkeypatch.setattr(peers.importlib, "import_module", broken)
+    monkeypatch.setattr(toolkits.importlib, "import_module", broken)
     assert [attack.name for attack in demo._panel()] == list(demo.PANEL)
     assert "torchvision::nms" in caplog.text
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
@@ -145,8 +145,8 @@ def test_the_natural_network_breaks_and_the_robust_one_holds(tmp_path: Path) -> 
     for model in boundary:
         assert shares[model, "pgd"] < shares[model, "fgsm"], "forty steps find more than one"
         # where it is installed
-        peer = shares.get((model, "torchattacks:PGD"), shares[model, "pgd"])
-        assert abs(shares[model, "pgd"] - peer) < 0.04, "the same method from two hands"
+        external = shares.get((model, "torchattacks:PGD"), shares[model, "pgd"])
+        assert abs(shares[model, "pgd"] - external) < 0.04, "the same method from two hands"
 
 
 def test_the_demo_runs_on_one_thread_and_gives_the_others_back():

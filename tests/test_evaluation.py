@@ -22,7 +22,7 @@ from art_ext.core.attacks import rays
 from art_ext.core.metrics import wilson
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import ATTACKS, Watcher, evaluate, plots, read_records, read_run, records
+from art_ext.evaluation import Watcher, evaluate, plots, read_records, read_run, records
 from art_ext.evaluation.panel import find_attack
 from art_ext.evaluation.table import radius
 
@@ -403,7 +403,7 @@ class TestRefusals:
             ),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
             (
-                {"attacks": (replace(ATTACKS["rays"], name="worst_case"),)},
+                {"attacks": (replace(find_attack("rays"), name="worst_case"),)},
                 "no attack may be called 'worst_case'",
             ),
             ({"max_queries": 0}, "max_queries must be an integer >= 1"),

@@ -55,7 +55,7 @@ def run_of(
     run = {
         "settings": asdict(chosen or settings()),
         "data": {"shape": list(shape)},
-        "attacks": {name: {"asks": what} for name, what in asks.items()},
+        "attacks": {name: {"access": what} for name, what in asks.items()},
     }
     return json.loads(json.dumps(run))
 
@@ -180,10 +180,10 @@ class TestFalselyRobust:
         assert not doubts(block("pgd", range(8)), asks={"pgd": "gradients"})
 
     @pytest.mark.parametrize(("gradients", "expected"), [(20, 1), (0, 0)])
-    def test_a_peer_is_what_it_did(self, gradients: int, expected: int) -> None:
-        peer = block("art:Some", {1}, gradients=gradients)
+    def test_an_external_attack_is_what_it_did(self, gradients: int, expected: int) -> None:
+        external = block("art:Some", {1}, gradients=gradients)
         asks = {"art:Some": "unknown", "rays": "labels"}
-        assert len(doubts(peer, block("rays", range(1, 9)), asks=asks)) == expected
+        assert len(doubts(external, block("rays", range(1, 9)), asks=asks)) == expected
 
 
 class TestMissedByGradients:

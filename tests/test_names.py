@@ -21,6 +21,7 @@ from art_ext import torchattacks as torch_shells
 from art_ext import trainers as art_trainers
 from art_ext.adapters.autoattack import run_autoattack
 from art_ext.core import attacks
+from art_ext.core.attacks import registry
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import checked_keywords
@@ -35,7 +36,7 @@ from art_ext.core.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.adbd import ADBD
-from art_ext.evaluation.panel import ATTACKS, Settings, find_attack
+from art_ext.evaluation.panel import Settings, find_attack
 from art_ext.evaluation.panels import Member, Panel, assign_arguments, find_panel
 from art_ext.models import resolve_factory
 from art_ext.training import resolve
@@ -182,7 +183,7 @@ class TestArgumentNames:
     def test_what_resembles_nothing_lists_everything(self) -> None:
         message = r"pgd\(\) got an unexpected keyword argument 'qqqqqq': it takes model, x, y, eps, norm, .*seed"
         with pytest.raises(TypeError, match=message):
-            attacks.pgd(Linear(), X, eps=0.1, qqqqqq=5)
+            attacks.pgd(Linear(), X, eps=0.1, qqqqqq=5)  # type: ignore[call-arg]
 
     @pytest.mark.parametrize(
         ("function", "wrong", "known"),
@@ -298,7 +299,14 @@ class TestNames:
         )
 
     @pytest.mark.parametrize(
-        "name", [*ATTACKS, "autoattack", "torchattacks:PGD", "art:SquareAttack", "foolbox:LinfPGD"]
+        "name",
+        [
+            *registry.names(),
+            "autoattack",
+            "torchattacks:PGD",
+            "art:SquareAttack",
+            "foolbox:LinfPGD",
+        ],
     )
     def test_attacks_ignore_case(self, name: str) -> None:
         for given in (name.upper(), name.lower(), name.title()):

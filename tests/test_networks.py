@@ -76,7 +76,7 @@ def test_another_thread_is_refused_and_changes_nothing(name, digits, digits_net)
         during = state(network)
         for attack in (lambda: rays(other, x, y, max_queries=3), lambda: pgd(other, x, y, eps=0.1)):
             with pytest.raises(
-                RuntimeError, match=r"another thread attacks.*copy\.deepcopy\(model\)"
+                RuntimeError, match=r"in use in another thread.*copy\.deepcopy\(model\)"
             ):
                 attack()
         assert state(network) == during
@@ -258,8 +258,8 @@ def test_an_ensemble_of_three_dtypes(digits, as_dtype):
 
 
 def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as_dtype):
+    from art_ext.evaluation.external import external_attack
     from art_ext.evaluation.panel import Settings
-    from art_ext.evaluation.peers import peer_attack
 
     x, y = digits[0][:6], digits[1][:6]
     settings = Settings(
@@ -276,7 +276,7 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
     for dtype in DTYPES:
         network = as_dtype(dtype)
         for name in ("torchattacks:PGD", "art:ProjectedGradientDescent"):
-            attack = peer_attack(name, {})
+            attack = external_attack(name, {})
             result = attack.run(network, x, y, 0.2, settings, lambda progress: None)
             confirm(network, dtype, result, y)
             assert bool(result.success.any())

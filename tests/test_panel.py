@@ -14,34 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core import attacks as core_attacks
+from art_ext.core.attacks import registry
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import ATTACKS, Attack, Settings, Watcher, evaluate, plots, read_run
-from art_ext.evaluation.panel import find_attack
+from art_ext.evaluation import Attack, Settings, Watcher, evaluate, plots, read_run
+from art_ext.evaluation.panel import find_attack, member_of
 from art_ext.evaluation.table import to_text
 from art_ext.evaluation.targets import choose_targets
 
 EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
-NAMES = (
-    "rays",
-    "frank_wolfe",
-    "frank_wolfe_black_box",
-    "nes",
-    "hmcam",
-    "ai_fgsm",
-    "fgsm",
-    "i_fgsm",
-    "mi_fgsm",
-    "pgd",
-    "auto_pgd",
-    "m_pgd",
-    "ead",
-    "cw",
-    "i_fgm",
-    "zoo",
-)
+NAMES = tuple(registry.names())
 BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
 MINIMISING: dict[str, dict[str, Any]] = {
     "ead": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5},
@@ -77,14 +61,15 @@ def attack(
 
 class TestAttacks:
     def test_the_panel_is_what_the_core_has(self) -> None:
-        assert tuple(ATTACKS) == NAMES
-        assert {name for name in ATTACKS if ATTACKS[name].nearest} == {"rays", *MINIMISING}
-        assert {name for name in ATTACKS if ATTACKS[name].stops_early} == {"rays"}
-        assert {name for name in ATTACKS if ATTACKS[name].bounded} == set(BLACK_BOX)
+        members = [find_attack(name) for name in NAMES]
+        assert [member.name for member in members] == list(NAMES)
+        assert {one.name for one in members if one.nearest} == {"rays", *MINIMISING}
+        assert {one.name for one in members if one.stops_early} == {"rays"}
+        assert {one.name for one in members if one.bounded} == set(BLACK_BOX)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_settings_reach_the_attack(
-        self, name: str, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
+        self, name: str, linear_net: nn.Module, data: Dataset
     ) -> None:
         function, given = getattr(core_attacks, name), {}
 
@@ -94,8 +79,8 @@ class TestAttacks:
             return result
 
         spy.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        monkeypatch.setattr(core_attacks, name, spy)
-        member = find_attack(name, {"pad_rows": 0, **MINIMISING.get(name, {})})
+        spied = replace(registry.get(name), function=spy)
+        member = member_of(spied, {"pad_rows": 0, **MINIMISING.get(name, {})})
         member.run(linear_net, data.x[:4], data.y[:4], EPS, SETTINGS, lambda progress: None)
         shared = {
             "eps": EPS,
@@ -122,7 +107,7 @@ class TestAttacks:
         assert torch.equal(found.success, own.success)
         assert torch.equal(found.queries, own.queries)
         assert torch.equal(found.gradients, own.gradients)
-        assert (found.x_nearest is not None) == ATTACKS[name].nearest
+        assert (found.x_nearest is not None) == find_attack(name).nearest
 
     def test_a_budget_of_its_own(self, linear_net: nn.Module, data: Dataset) -> None:
         few = replace(SETTINGS, max_queries=5)
@@ -181,13 +166,7 @@ class TestMinimising:
     @pytest.mark.parametrize("stop_on_success", [False, True])
     @pytest.mark.parametrize("name", MINIMISING)
     def test_one_search_serves_every_radius_whatever_stop_on_success_says(
-        self,
-        name: str,
-        stop_on_success: bool,
-        tmp_path: Path,
-        linear_net: nn.Module,
-        data: Dataset,
-        monkeypatch: pytest.MonkeyPatch,
+        self, name: str, stop_on_success: bool, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
         function, quick, calls = getattr(core_attacks, name), MINIMISING[name], []
 
@@ -197,14 +176,13 @@ class TestMinimising:
             return result
 
         counted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        monkeypatch.setattr(core_attacks, name, counted)
+        counting = member_of(replace(registry.get(name), function=counted), quick)
         outcome = evaluate(
             linear_net,
             data,
             tmp_path / "run",
             eps=(0.08, 0.15),
-            attacks=(name,),
-            attack_args={name: quick},
+            attacks=(counting,),
             stop_on_success=stop_on_success,
             max_queries=300,
             chunk_size=25,
@@ -464,7 +442,7 @@ class TestEvaluation:
             "nearest": False,
             "stops_early": False,
             "minimises": False,
-            "asks": "gradients",
+            "access": "gradients",
             "arguments": asked["i_fgsm"],
         }
         assert "i_fgsm runs with num_steps = 3, step_size = 0.05." in said["protocol"]
@@ -553,7 +531,7 @@ class TestEvaluation:
     def test_an_attack_of_ones_own_says_that_it_can_be_targeted(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
     ) -> None:
-        own = replace(ATTACKS["fgsm"], name="own", no_targets=Attack.no_targets)
+        own = replace(find_attack("fgsm"), name="own", no_targets=Attack.no_targets)
         with pytest.raises(ValueError, match="own cannot be targeted: it does not say that it can"):
             evaluate(linear_net, data, tmp_path / "run", eps=EPS, attacks=(own,), targeted=3)
 

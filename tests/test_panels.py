@@ -196,7 +196,7 @@ class TestFiles:
             ),
         )
         assert [attack.name for attack in panel.attacks()] == ["pgd", "fw", "rays"]
-        assert [attack.asks for attack in panel.attacks()] == ["gradients", "gradients", "labels"]
+        assert [attack.access for attack in panel.attacks()] == ["gradients", "gradients", "labels"]
 
     def test_a_cascade_unless_it_says_otherwise(self, tmp_path: Path) -> None:
         assert find_panel(self.declare(tmp_path, '[[attack]]\nattack = "fgsm"')).mode == "cascade"

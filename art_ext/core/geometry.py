@@ -1,4 +1,6 @@
-"""Boxes, balls and norms: input checks, projections and linear minimisation over a ball."""
+"""Boxes, balls and norms: checks of an input against them, projections, and linear minimisation
+over a ball.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +32,21 @@ ClipValues = tuple[Bound, Bound]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Valid inputs ``lower <= x <= upper``. Both bounds broadcast to one sample's shape S."""
+    """The set of legal inputs ``lower <= x <= upper``; both bounds broadcast against one
+    sample's shape S.
+    """
 
     lower: Tensor
     upper: Tensor
 
     @staticmethod
     def of(clip_values: ClipValues | None, sample_shape: torch.Size, device: torch.device) -> Box:
-        """Build the box of ``clip_values`` = (lower, upper).
-
-        Each bound is a number or one value per feature.
+        """Build the box of ``clip_values`` = (lower, upper), each a number or one value per
+        feature.
 
         Raises:
-            ValueError: if ``clip_values`` is not a pair, a bound does not fit the samples, or lower
-                < upper fails somewhere.
+            ValueError: if there is no box, a bound does not fit the samples, or lower < upper fails
+                somewhere.
         """
         if clip_values is None or len(clip_values) != 2:
             raise ValueError(
@@ -75,43 +78,42 @@ class Box:
 
     @property
     def width(self) -> float:
-        """Length of the longest side."""
+        """The widest side."""
         return float((self.upper - self.lower).max())
 
     @functools.cached_property
     def _bounds(self) -> tuple[Any, Any]:
-        """Both bounds, as numbers where these serve all coordinates.
-
-        Clamping to numbers is many times faster.
+        """Both bounds as numbers where these serve all coordinates: clamping to them is many
+        times faster.
         """
         if self.lower.dim() == self.upper.dim() == 0:
             return float(self.lower), float(self.upper)
         return self.lower, self.upper
 
     def clamp(self, x: Tensor) -> Tensor:
-        """Return the nearest point of the box."""
+        """The nearest point of the box."""
         return torch.clamp(x, *self._bounds)
 
     def contains(self, x: Tensor) -> Tensor:
-        """Return (N,) bool: samples of x (N, *S) that are valid inputs. NaN is not."""
+        """(N,) bool, whether each sample of x (N, *S) is a legal input; NaN is not."""
         return (self.clamp(x) == x).flatten(1).all(dim=1)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
-        """Return both bounds for samples flattened to (D,).
-
-        They are numbers if these serve all coordinates.
+        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all
+        coordinates.
         """
         if isinstance(self._bounds[0], float):
             return self._bounds
         return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
     def admit(self, x: Tensor, name: str = "x") -> Tensor:
-        """Return a float32 copy of x inside the box. Small rounding outside it is clamped.
+        """A float32 copy of x inside the box: small rounding outside is clamped, anything more is
+        refused.
 
         Raises:
-            TypeError: for integers and bool. For bytes the message suggests dividing by 255.
-            ValueError: if x holds NaN or infinity, or leaves the box by more than 1e-4. The message
-                names the first sample with NaN or infinity.
+            TypeError: for integers and bool; for bytes, with the hint to divide by 255.
+            ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by
+                more than 1e-4.
         """
         if not x.is_floating_point():
             remedy = "pass x.float(), with clip_values in the same units"
@@ -121,11 +123,11 @@ class Box:
         x = x.detach().to(torch.float32)
         if not x.numel():
             return x.clone()
-        not_finite = ~x.isfinite().flatten(1).all(dim=1)
-        if bool(not_finite.any()):
+        broken = ~x.isfinite().flatten(1).all(dim=1)
+        if bool(broken.any()):
             raise ValueError(
                 f"{name} must be finite, got NaN or infinity first in sample"
-                f" {int(not_finite.nonzero()[0])}"
+                f" {int(broken.nonzero()[0])}"
             )
         clamped = self.clamp(x)
         if float((clamped - x).abs().max()) > BOX_TOLERANCE:
@@ -138,7 +140,7 @@ class Box:
 
 
 def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: int = 3) -> str:
-    """List the first features whose bounds do not fit, and count the rest."""
+    """The first features whose bounds do not fit, and how many there are."""
     lower, upper = lower.expand(sample_shape), upper.expand(sample_shape)
     places = (~((lower < upper) & lower.isfinite() & upper.isfinite())).nonzero().tolist()
     named = [
@@ -151,9 +153,8 @@ def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: 
 
 
 def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
-    """Return (N or 1, D) bool: coordinates of x (N, *S) where the mask is not zero.
-
-    An attack may change these coordinates only.
+    """(N or 1, D) bool, the coordinates of x (N, *S) that an attack may change: those where the
+    mask is not zero.
 
     Raises:
         ValueError: if the mask does not broadcast to x, or holds a negative value or NaN.
@@ -196,10 +197,10 @@ def norm_name(norm: object) -> str:
 
 
 def check_ball(norm: str, eps: float | None, box: Box) -> None:
-    """Raise ValueError unless norm and eps describe a ball inside the box.
+    """Refuse a ball that cannot be meant.
 
     Raises:
-        ValueError: for an unknown norm, an eps that is not a finite number > 0, or an L-inf radius
+        ValueError: for an unknown norm, an eps that is no finite number > 0, or an L-inf radius
             above the width of the box.
     """
     check_choice("norm", norm, NORMS)
@@ -214,17 +215,17 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """Return the widest float type of the device: float32 on Apple's GPUs, float64 elsewhere."""
+    """The widest float of the device: float64, but for Apple's GPUs, which have none."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def exact_mean(values: Tensor) -> float:
-    """Return the mean of numbers or flags in their device's widest float type. NaN for none."""
+    """The mean of numbers or flags in the widest float of their device; NaN for none."""
     return float(values.to(exact_dtype(values.device)).mean()) if values.numel() else math.nan
 
 
 def row_norms(delta: Tensor, norm: str) -> Tensor:
-    """Return (N,) norms of the rows of delta (N, *S), in delta's own precision."""
+    """(N,) norms of the rows of delta (N, *S), in delta's own precision."""
     flat = delta.flatten(1)
     if not flat.shape[1]:
         return flat.new_zeros(len(flat))
@@ -232,9 +233,8 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
 
 
 def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
-    """Return (N,) distances ``||x_adv - x||``, measured in float64.
-
-    The ball can then be checked to 1e-6.
+    """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to
+    1e-6.
     """
     exact = exact_dtype(x.device)
     return row_norms(x_adv.to(exact) - x, norm)  # the difference is taken in the wider type
@@ -263,16 +263,18 @@ def _distortions(x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:
-    """Return True where ``distance <= eps + 1e-6``. With eps=None, every finite distance counts."""
+    """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes
+    any finite one.
+    """
     return distance.isfinite() if eps is None else distance <= eps + BALL_TOLERANCE
 
 
 def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
-    """Return a radius at which ``x + delta``, rounded to float32, lies within ``eps + 1e-6``.
+    """The radius to aim at, so that ``x + delta`` rounded to float32 still lies within ``eps +
+    1e-6`` in float64.
 
-    The distance is measured in float64. The radius is eps itself for an L-inf ball in [0, 1]. In L1
-    the rounding errors of all coordinates add up. The radius is then smaller by about 1e-7 per
-    coordinate, and never less than half of eps.
+    It is eps itself for an L-inf ball in [0, 1]. In L1, where the roundings of all coordinates add
+    up, it is smaller by about 1e-7 per coordinate, and never less than half of eps.
     """
     magnitude = float(torch.maximum(box.lower.abs().max(), box.upper.abs().max()))
     rounding = (
@@ -282,7 +284,9 @@ def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
 
 
 def project(delta: Tensor, norm: str, radius: float) -> Tensor:
-    """Return the Euclidean projection of each row of delta (N, D) onto ``||delta|| <= radius``."""
+    """The nearest point of the ball ``||delta|| <= radius`` to each row of delta (N, D), in
+    Euclidean distance.
+    """
     if norm == "linf":
         return delta.clamp(-radius, radius)
     if norm == "l2":
@@ -299,12 +303,13 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
 
 
 def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
-    """Project each row of delta (N, D) onto the intersection of an L1 ball and a box.
+    """The nearest point of the intersection of ``||delta||_1 <= radius`` and a box to each row of
+    delta (N, D).
 
-    The projection is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the smallest t >= 0 at
-    which its L1 norm is at most the radius (Croce, Hein, 2021, proposition 1). The norm falls
-    piecewise linearly in t. Its slope changes where a coordinate leaves the face of the box or
-    becomes 0. The sorted breakpoints give the right piece.
+    It is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the least t >= 0 at which its L1 norm
+    is at most the radius (Croce, Hein, 2021, proposition 1). The norm falls piecewise linearly in
+    t; its slope changes where a coordinate leaves the face of the box, or becomes 0: the sorted
+    breakpoints give the right piece.
 
     Args:
         delta: (N, D).
@@ -329,7 +334,7 @@ def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
 
 
 def unit(direction: Tensor, norm: str) -> Tensor:
-    """Scale the rows of direction (N, D) to norm 1. Rows of zeros stay zeros."""
+    """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
     # first to largest entry 1: the squares of the tiny gradients of a confident model would
     # underflow
     largest = direction.abs().amax(dim=1, keepdim=True) if direction.shape[1] else direction
@@ -338,7 +343,8 @@ def unit(direction: Tensor, norm: str) -> Tensor:
 
 
 def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = None) -> Tensor:
-    """Return ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of m (N, D).
+    """The linear minimisation oracle ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of
+    m (N, D).
 
     Coordinates where m is zero stay zero. In L1 the whole radius goes to the coordinate of largest
     ``|m|``, the first one of several.
@@ -347,7 +353,7 @@ def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = 
         m: (N, D).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         radius: of the ball.
-        room: (N, D) >= 0, how far each coordinate may move against the sign of m. The minimum is
+        room: (N, D) >= 0, how far each coordinate may move against the sign of m; the minimum is
             then taken over the intersection of ball and box.
     """
     down = -m.sign()
@@ -366,11 +372,12 @@ def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = 
 
 
 def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
-    """Return ``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius.
+    """``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius, or all of room if
+    that is shorter.
 
-    Return room itself if it is shorter. The squared norm grows with t and changes its form where a
-    coordinate reaches its room. The sorted breakpoints give the right piece, on which t has a
-    closed form.
+    The squared norm grows with t and changes its form where a coordinate reaches its room: the
+        sorted breakpoints give
+    the right piece, on which t has a closed form.
     """
     exact = exact_dtype(slope.device)
     slope, room = slope.to(exact), room.to(exact)
@@ -399,9 +406,8 @@ def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
 def uniform_in_ball(
     norm: str, radius: float, seed: int, ids: Tensor, step: int, features: int
 ) -> Tensor:
-    """Draw (N, features) points uniformly from the ball, one per sample.
-
-    The streams' blocks step and step + 1 are used.
+    """(N, features) points drawn uniformly from the ball, one per sample, from the streams of
+    blocks step, step + 1.
     """
     if norm == "linf":
         return (2 * uniform(seed, ids, step, (features,)) - 1) * radius
@@ -417,13 +423,13 @@ def uniform_in_ball(
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """Allowed perturbed inputs around x: ``||x' - x||_p <= eps`` within the box.
+    """The perturbed inputs allowed around x: ``||x' - x||_p <= eps`` within the box.
 
     Attributes:
         x: (N, *S) the clean inputs.
-        eps: the radius. 0 leaves only x.
+        eps: the radius; 0 leaves nothing but x.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        box: the valid inputs.
+        box: of legal inputs.
     """
 
     x: Tensor
@@ -432,13 +438,12 @@ class Ball:
     box: Box
 
     def unboxed(self) -> Ball:
-        """Return the same ball with every input valid."""
+        """The same ball with every input legal."""
         return dataclasses.replace(self, box=Box(torch.tensor(-torch.inf), torch.tensor(torch.inf)))
 
     def into(self, rows: Tensor) -> Tensor:
-        """Project rows (N, *S) onto the ball, then clamp them to the box.
-
-        Clamping to the box never increases the distance to x.
+        """Rows (N, *S) brought to the ball first and to the box second; the latter leads no
+        further away from x.
         """
         if not self.eps:
             return self.x
@@ -450,7 +455,7 @@ class Ball:
         )
 
     def steepest(self, direction: Tensor) -> Tensor:
-        """Return ``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
+        """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
         return (
             direction.sign()
             if self.norm == "linf"
@@ -458,13 +463,12 @@ class Ball:
         )
 
     def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
-        """Return ``P(x' + length steepest(g))``."""
+        """``P(x' + length steepest(g))``."""
         return self.into(rows + length * self.steepest(direction))
 
     def draw(self, seed: int, ids: Tensor, step: int) -> Tensor:
-        """Draw (N, *S) a point uniformly from each sample's ball, ignoring the box.
-
-        The streams' blocks step and step + 1 are used.
+        """(N, *S) a point drawn uniformly from the ball of each sample, in the box or not;
+        blocks step, step + 1.
         """
         if self.norm == "linf":
             return self.x + self.eps * (

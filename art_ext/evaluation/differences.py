@@ -31,6 +31,7 @@ def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     phrases = [
         *_of_samples(given, found),
         *_of_models(given, found),
+        *_of_attacks(given, found),
         *_of_arguments(given, found),
         *_phrase(
             "version of art-ext", *(_part(run, "identity").get("art-ext") for run in (given, found))
@@ -76,6 +77,14 @@ def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
         yield from _phrase(f"class of {own}", here[name].get("class"), there[name].get("class"))
         if here[name].get("state") != there[name].get("state"):
             yield f"weights of {own}: other values there"
+
+
+def _of_attacks(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Attacks of the user's own whose files have changed."""
+    here, there = (_part(_part(run, "identity"), "attacks") for run in (given, found))
+    for name in here:
+        if name in there and here[name] != there[name]:
+            yield f"attack {name}: its file has changed"
 
 
 def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

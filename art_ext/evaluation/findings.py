@@ -200,12 +200,12 @@ def _classes(
 
 
 def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
-    """The attacks that differentiate the model; of peers, which do not say so, those that did."""
+    """Return the attacks that differentiate the model, of unknown access those that did."""
     differentiated = set(records.loc[records["gradients"] > 0, "attack"])
-    asks = {name: attack.get("asks", "unknown") for name, attack in run["attacks"].items()}
-    known = {name for name, what in asks.items() if what == "gradients"}
+    access = {name: attack.get("access", "unknown") for name, attack in run["attacks"].items()}
+    known = {name for name, what in access.items() if what == "gradients"}
     return known | {
-        name for name, what in asks.items() if what == "unknown" and name in differentiated
+        name for name, what in access.items() if what == "unknown" and name in differentiated
     }
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from art_ext.core import attacks as core_attacks
-from art_ext.core.checks import check_choice, check_count, nearest, same_name
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.checks import check_choice, check_count, nearest
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback
 from art_ext.evaluation.targets import check_rule
+from art_ext.evaluation.user_attacks import is_file, load_attack
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Attack:
         no_targets: why it cannot be targeted; empty if it can.
         arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
         checks_first: whether a run on no samples makes all its checks and never asks the model.
-        asks: what it asks of the model: ``"labels"``, ``"scores"``, ``"gradients"``, or
-            ``"unknown"``.
+        access: the answers of the model that it needs: ``"labels"``, ``"scores"``,
+            ``"gradients"``, or ``"unknown"``.
         check_classes: raises ValueError if the attack does not exist for a model of so many
             classes; None if it exists for any.
         tanh_steps: most iterations of each of its optimisations, if it moves in a space whose edge
@@ -109,6 +110,7 @@ class Attack:
         tanh_cost: queries of such an iteration.
         rounds: about how many queries a sample costs that holds out, where ``max_queries`` does not
             say.
+        digest: of the file that holds the attack, if it is a user's own.
     """
 
     name: str
@@ -121,11 +123,12 @@ class Attack:
     no_targets: str = "it does not say that it can"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checks_first: bool = False
-    asks: str = "unknown"
+    access: str = "unknown"
     tanh_steps: int | None = None
     tanh_cost: int = 1
     rounds: int = 1
     check_classes: Callable[[int], None] | None = None
+    digest: str = ""
 
     def cost(self, settings: Settings) -> int:
         """About how many queries a sample costs that holds out."""
@@ -219,13 +222,6 @@ _INTERNAL = (
 )
 
 
-def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters that a function or a class can be given by name, each with its default."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(function).parameters.values()
-    return {parameter.name: parameter.default for parameter in found if parameter.kind in named}
-
-
 def check_arguments(
     name: str,
     arguments: Mapping[str, Any],
@@ -279,191 +275,162 @@ def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[s
         )
 
 
-def _core(name: str, about: str, arguments: Mapping[str, Any]) -> Attack:
-    """One of our attacks: told whatever of the settings its function takes."""
-    function = getattr(core_attacks, name)
-    parameters = parameters_of(function)
-    bounded = name in _QUERY_ATTACKS
-    nearest = parameters["eps"] is not inspect.Parameter.empty  # who fills a ball must be given one
-    own = {
-        "max_queries": True,
-        "targets": parameters["eps"] is None,
-        "stop_on_success": not nearest,
-    }
-    check_arguments(name, arguments, parameters, [key for key, free in own.items() if free])
-    _check_values(name, arguments, parameters)
+@dataclass(frozen=True)
+class CoreRun:
+    """A registered attack as a panel runs it, given the settings that its function takes.
 
-    def run(
-        model: Model, x: Tensor, goal: Tensor, eps: float, settings: Settings, callback: Callback
+    Attributes:
+        spec: the attack.
+        arguments: what it is given besides the settings.
+    """
+
+    spec: AttackSpec
+    arguments: Mapping[str, Any]
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        goal: Tensor,
+        eps: float,
+        settings: Settings,
+        callback: Callback,
     ) -> AttackResult:
+        """Attack the samples x (N, *S) and return the result."""
+        parameters = self.spec.parameters
+        offered = self._settings(settings) | {"eps": eps}
+        if "targets" not in self.arguments:  # it would hear of each class, not of the sample
+            offered["callback"] = callback
+        taken = {key: value for key, value in offered.items() if key in parameters}
+        result = self.spec.function(model, x, goal, **{**taken, **self.arguments})
+        if not isinstance(result, AttackResult):
+            raise ValueError(
+                f"{self.spec.name} must return an AttackResult, got {type(result).__name__}"
+            )
+        return result
+
+    def _settings(self, settings: Settings) -> dict[str, Any]:
+        if settings.norm not in self.spec.norms:
+            raise ValueError(
+                f"{self.spec.name} supports the norms {', '.join(self.spec.norms)}, got"
+                f" {settings.norm!r}"
+            )
         offered: dict[str, Any] = {
-            "eps": eps,
             "norm": settings.norm,
             "clip_values": settings.clip_values,
             "outputs": settings.outputs,
             "batch_size": settings.batch_size,
             "device": settings.device,
-            "callback": callback,
             "seed": settings.seed,
             "targeted": settings.targeted is not None,
         }
-        if nearest:
+        if self.spec.family == "minimum-norm":
             offered["stop_on_success"] = settings.stop_on_success
-        if bounded:
-            offered["max_queries"] = settings.max_queries
-        if "targets" in arguments:
-            offered["callback"] = None  # it would hear of each class, not of the sample
-        taken = {key: value for key, value in offered.items() if key in parameters} | dict(
-            arguments
-        )
-        result: AttackResult = function(model, x, goal, **taken)
-        return result
+        if is_bounded(self.spec):
+            offered[self.spec.budget] = settings.max_queries
+        return offered
 
-    why_not = (
-        "its argument targets chooses the classes"
-        if "targets" in arguments
-        else _NO_TARGETS.get(name, "")
-    )
+
+def is_bounded(spec: AttackSpec) -> bool:
+    """Return whether ``Settings.max_queries`` is the budget of an attack.
+
+    Attacks that follow gradients end by a number of steps.
+    """
+    return bool(spec.budget) and spec.access != "gradients"
+
+
+def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
+    """Return a registered attack as a member of a panel.
+
+    Args:
+        spec: the attack.
+        arguments: what it is given besides the settings.
+
+    Raises:
+        ValueError: for unknown arguments, or values of the wrong kind.
+    """
+    if spec.access == "unknown":
+        from art_ext.evaluation.external import function_member
+
+        return function_member(spec, arguments)
+    parameters = spec.parameters
+    nearest = spec.family == "minimum-norm"
+    own = {
+        spec.budget: bool(spec.budget),
+        "targets": parameters["eps"] is None,
+        "stop_on_success": not nearest,
+    }
+    check_arguments(spec.name, arguments, parameters, [key for key, free in own.items() if free])
+    _check_values(spec.name, arguments, parameters)
+    values = {**parameters, **arguments}
+    chosen = "its argument targets chooses the classes" if "targets" in arguments else ""
     return Attack(
-        name,
-        run,
-        about=about,
-        bounded=bounded,
+        spec.name,
+        CoreRun(spec, arguments),
+        about=f"{spec.name}: {spec.summary}",
+        bounded=is_bounded(spec),
         stops_early=nearest and "stop_on_success" in parameters,
         nearest=nearest,
         minimises=nearest and "stop_on_success" not in parameters,
-        no_targets=why_not,
+        no_targets=chosen or spec.no_targets,
         arguments=arguments,
         checks_first=True,
-        asks="labels" if name == "rays" else "scores" if bounded else "gradients",
-        rounds=_rounds({**parameters, **arguments}),
-        **_tanh(name, {**parameters, **arguments}),
+        access=spec.access,
+        rounds=_rounds(values[key] for key in spec.lengths),
+        **_tanh(spec, values),
     )
 
 
-def _tanh(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``Attack`` on tanh space; a value that makes no sense is left to the
-    attack's own check.
+def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Attack`` on tanh space.
+
+    A value that makes no sense is left to the attack's own check.
     """
-    steps, coordinates = values.get("num_steps"), values.get("coordinates", 0)
-    if not (name == "cw" or (name == "zoo" and values["use_tanh"])):
+    steps = values.get("num_steps")
+    coordinates = values.get("coordinates", 0)
+    if not (values[spec.tanh] if isinstance(spec.tanh, str) else spec.tanh):
         return {}
     if not isinstance(steps, int) or not isinstance(coordinates, int):
         return {}
     return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
 
 
-def _rounds(values: Mapping[str, Any]) -> int:
-    """The product of the lengths of an attack's loops; what is no length is refused when the
-    attack checks it.
+def _rounds(lengths: Iterable[object]) -> int:
+    """Return the product of the lengths of an attack's loops.
+
+    A length that makes no sense is left to the attack's own check.
     """
-    lengths = [values.get(key) for key in _LENGTHS]
     return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
 
 
-_NO_TARGETS = {
-    "rays": (
-        "the search needs a starting image of the target class for every sample (x_init of the"
-        " Python function)"
-    )
-}
-_LENGTHS = (  # of loops inside each other
-    "num_steps",
-    "num_targets",
-    "num_transitions",
-    "num_restarts",
-    "search_steps",
-)
-# the others end by a number of steps
-_QUERY_ATTACKS = ("rays", "frank_wolfe_black_box", "nes", "zoo")
-_OURS = {
-    "rays": (
-        "RayS asks for predicted labels only and searches the sign direction with the nearest"
-        " decision boundary; every row through the model is a query, the clean check and each"
-        " bisection step included."
-    ),
-    "frank_wolfe": (
-        "Frank-Wolfe moves by convex steps towards the vertex of the ball that its averaged"
-        " gradient points to, so that it needs no projection; an iteration is one query and one"
-        " gradient, and a sample leaves at its first success."
-    ),
-    "frank_wolfe_black_box": (
-        "Frank-Wolfe black-box estimates the gradient from the scores at pairs of points around the"
-        " iterate; every one of them and each check of success is a query, and a sample leaves at"
-        " its first success."
-    ),
-    "nes": (
-        "NES estimates the gradient from scores as Frank-Wolfe black-box does and takes projected"
-        " sign steps: the baseline of that attack."
-    ),
-    "hmcam": (
-        "HMCAM draws a chain of adversarial candidates by Hamiltonian dynamics with accumulated"
-        " momentum, and keeps the sample of highest loss among those that fool."
-    ),
-    "ai_fgsm": (
-        "AI-FGSM takes sign steps along a momentum that is accumulated and scaled as Adam's: HMCAM"
-        " with a chain of one sample, without its test of acceptance."
-    ),
-    "fgsm": "FGSM takes one step of length eps along the sign of the gradient.",
-    "i_fgsm": "I-FGSM repeats FGSM with small steps from the input itself.",
-    "mi_fgsm": "MI-FGSM is I-FGSM along a momentum of normalised gradients.",
-    "pgd": (
-        "PGD takes sign steps of the gradient from a random start in the ball, and projects"
-        " onto it."
-    ),
-    "auto_pgd": (
-        "Auto-PGD takes momentum steps that halve, sample by sample, where they bring no progress,"
-        " and then returns to the point of highest loss; with num_targets it attacks that many"
-        " classes in turn."
-    ),
-    "m_pgd": "M-PGD is PGD along a momentum of normalised gradients.",
-    "ead": (
-        "EAD minimises the elastic net beta L1 + L2^2 of the perturbation by accelerated"
-        " shrinkage-thresholding, with a search over the weight of the loss; it changes few pixels,"
-        " but these by much."
-    ),
-    "cw": (
-        "C&W minimises the L2 distortion by Adam in a space without a box, with the search of EAD."
-    ),
-    "i_fgm": (
-        "I-FGM takes a few normalised gradient steps that add up to a radius, and searches the"
-        " smallest radius at which they succeed."
-    ),
-    "zoo": (
-        "ZOO minimises the L2 distortion from scores, by difference quotients along a few"
-        " coordinates at a time: two queries for each of them and one for each iterate, of which a"
-        " small budget allows few."
-    ),
-}
-ATTACKS = {name: _core(name, about, {}) for name, about in _OURS.items()}
+EXTERNAL = ("autoattack", "torchattacks:CLASS", "art:CLASS", "foolbox:CLASS", "FILE.py:FUNCTION")
 
 
 def find_attack(
     name: str, arguments: Mapping[str, Any] | None = None, label: str | None = None
 ) -> Attack:
-    """The attack of that name: one of ours, or a peer's, such as ``torchattacks:CLASS`` or
-    ``autoattack``.
+    """Return an attack as a member of a panel.
 
     Args:
-        name: of the attack, in any case.
+        name: of a registered attack, in any case. ``FILE.py:FUNCTION`` for an attack of your own.
+            ``torchattacks:CLASS``, ``art:CLASS``, ``foolbox:CLASS`` or ``autoattack`` for an
+            external attack.
         arguments: what to give it besides the settings, by the names of its own parameters.
-        label: what records and tables call it; None takes the name.
+        label: name in records and tables. Default: the name of the attack.
 
     Raises:
-        ValueError: for an unknown name or argument, listing the known ones and naming the nearest.
-        ImportError: if the toolkit of a peer is not installed or cannot be imported.
+        ValueError: for an unknown name or argument, listing the known ones and naming the nearest,
+            or a file that cannot be read.
+        ImportError: if the toolkit of an external attack is not installed or cannot be imported.
     """
     arguments = dict(arguments or {})
-    own = same_name(name, [*ATTACKS, "autoattack"])
-    if ":" in name or own == "autoattack":
-        from art_ext.evaluation.peers import peer_attack
+    if is_file(name):
+        own = load_attack(name)
+        found = replace(member_of(own, arguments), digest=own.digest())
+    elif ":" in name or name.casefold() == "autoattack":
+        from art_ext.evaluation.external import external_attack
 
-        found = peer_attack(own or name, arguments)
-    elif own is not None:
-        found = _core(own, _OURS[own], arguments) if arguments else ATTACKS[own]
+        found = external_attack(name, arguments)
     else:
-        raise ValueError(
-            f"attack must be one of {', '.join(ATTACKS)}, autoattack, or torchattacks:CLASS,"
-            f" art:CLASS or foolbox:CLASS, got {name!r}{nearest(name, [*ATTACKS, 'autoattack'])}"
-        )
+        found = member_of(registry.get(name, EXTERNAL), arguments)
     return found if label is None else replace(found, name=label)

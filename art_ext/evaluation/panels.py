@@ -1,11 +1,14 @@
 """Panels: declared lists of attacks with their arguments, run as a cascade or independently.
 
-mode = "cascade"                        # or "independent"
-[[attack]]
-attack = "auto_pgd"                     # one of ours, or a peer's, such as "torchattacks:PGD"
-or "autoattack" [[attack]] name = "fw_margin"                      # what records and tables
-call it; by default the attack attack = "frank_wolfe" arguments = { loss = "margin", step_size =
-"1/2" }
+::
+
+    mode = "cascade"            # or "independent"
+    [[attack]]
+    attack = "auto_pgd"         # or "FILE.py:FUNCTION", "torchattacks:PGD", "autoattack"
+    [[attack]]
+    name = "fw_margin"          # in records and tables. Default: the attack
+    attack = "frank_wolfe"
+    arguments = { loss = "margin", step_fraction = "1/2" }
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from art_ext.arguments import read_toml, read_value
 from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.evaluation.panel import Attack, find_attack
 from art_ext.evaluation.table import WORST_CASE
+from art_ext.evaluation.user_attacks import name_of
 
 MODES = ("cascade", "independent")
 
@@ -41,7 +45,7 @@ class Member:
     @property
     def label(self) -> str:
         """What records and tables call it."""
-        return self.name or self.attack
+        return self.name or name_of(self.attack)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Panel:
         Raises:
             ValueError: for a name that is no member's, an unknown attack, or arguments that it does
                 not take.
-            ImportError: if the toolkit of a peer is missing.
+            ImportError: if the toolkit of an external attack is missing.
         """
         more = assign_arguments(arguments or {}, [member.label for member in self.members])
         return [

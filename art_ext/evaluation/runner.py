@@ -19,6 +19,7 @@ from art_ext.evaluation.folder import RunFolder, read_run
 from art_ext.evaluation.panel import Attack, Settings, find_attack
 from art_ext.evaluation.panels import MODES, Panel, assign_arguments, check_member_names, find_panel
 from art_ext.evaluation.records import require_report
+from art_ext.evaluation.user_attacks import name_of
 from art_ext.evaluation.watching import Watcher
 from art_ext.evaluation.work import Work
 
@@ -66,8 +67,9 @@ def evaluate(
         data: N samples in the box, with their labels.
         out: the run folder; new, empty, or that of the same run, which is then completed.
         eps: radius or radii in the units of x.
-        attacks: names from ``ATTACKS``, peers' such as ``torchattacks:CLASS``, or attacks of your
-            own; None and no panel takes RayS. Names of attacks and panels ignore case.
+        attacks: names of ``art-ext attacks``, ``FILE.py:FUNCTION`` for an attack of your own,
+            external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
+            panel takes RayS. Names of attacks and panels ignore case.
         panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
             ``"paper"``), a TOML file, or a ``Panel``.
         mode: ``"cascade"``: each attack gets only the correctly classified samples that those
@@ -169,8 +171,11 @@ def _panel(
         found = panel if isinstance(panel, Panel) else find_panel(panel)
         return found.name, found.attacks(arguments), mode or found.mode
     attacks = ("rays",) if attacks is None else attacks
-    named = assign_arguments(arguments, [attack for attack in attacks if isinstance(attack, str)])
-    members = [one if isinstance(one, Attack) else find_attack(one, named[one]) for one in attacks]
+    names = [name_of(attack) for attack in attacks if isinstance(attack, str)]
+    named = assign_arguments(arguments, names)
+    members = [
+        one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
+    ]
     return "custom", members, mode or "independent"
 
 

@@ -111,7 +111,7 @@ class Work:
         targets.
         """
         facts: dict[int, dict[str, Any]] = {number: {} for number in self.chunks}
-        gradients = any(attack.asks == "gradients" for attack in self.panel)
+        gradients = any(attack.access == "gradients" for attack in self.panel)
         for name, model in self.models.items():
             classes = 0
             for number, chunk in self.chunks.items():
@@ -147,7 +147,7 @@ class Work:
             (part["not_differentiable"] for part in facts if part.get("not_differentiable")), None
         )
         if reason is not None:
-            members = listed(attack.name for attack in self.panel if attack.asks == "gradients")
+            members = listed(attack.name for attack in self.panel if attack.access == "gradients")
             raise ValueError(
                 f"{members} follow gradients, and the model {name!r} gives none ({reason}). Attacks"
                 " that need no gradients: --panel black-box, or --attack rays"
@@ -211,6 +211,7 @@ class Work:
             "identity": {
                 "models": {name: identity_of_model(model) for name, model in self.models.items()},
                 "data": identity_of_data(self.ids, self.data.y),
+                **self._own_attacks(),
                 "art-ext": __version__,
             },
             "settings": asdict(self.settings),
@@ -226,7 +227,7 @@ class Work:
                     "nearest": attack.nearest,
                     "stops_early": attack.stops_early,
                     "minimises": attack.minimises,
-                    "asks": attack.asks,
+                    "access": attack.access,
                     "arguments": dict(attack.arguments),
                     **_tanh_iterations(attack, self.settings),
                 }
@@ -237,6 +238,11 @@ class Work:
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "plan": plan(len(self.data), chunk_size, searches),
         }
+
+    def _own_attacks(self) -> dict[str, Any]:
+        """Return digests of the files of the user's own attacks, by their names, if there are."""
+        digests = {attack.name: attack.digest for attack in self.panel if attack.digest}
+        return {"attacks": digests} if digests else {}
 
     # ---- attacks
 

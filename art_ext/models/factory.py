@@ -43,20 +43,44 @@ def resolve_factory(
             such factory (the message lists similar names), or it refuses its arguments, fails or
             returns nothing callable. What the user's own code raised is the cause of the error.
     """
-    location, colon, name = spec.rpartition(":")
-    if not (colon and location and name):
-        raise ValueError(
-            f"a model must be given as FILE.py:FACTORY or MODULE:FACTORY, got {spec!r}"
-        )
-    is_file = location.endswith(".py")
-    folder = Path(location).resolve().parent if is_file else Path.cwd()
-    with _importable(folder):
-        module = _import_file(Path(location)) if is_file else _import_module(location)
-        factory = _find(module, name, spec)
+    with resolve_object(spec, "model", "FACTORY") as factory:
+        if isinstance(factory, nn.Module) or not callable(factory):
+            raise ValueError(
+                f"{spec!r} must name a function or class that makes the model, got an instance of"
+                f" {type(factory).__name__}"
+            )
         model = _call(
             factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()}
         )
     return model.eval() if eval_mode and isinstance(model, nn.Module) else model
+
+
+@contextmanager
+def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
+    """Import what ``FILE.py:NAME`` or ``MODULE:NAME`` names.
+
+    The folder can be imported from while the context lasts.
+
+    Args:
+        spec: the file or module, and the name of the object in it.
+        kind: of the object, for messages, such as ``"model"``.
+        noun: how messages call the name, such as ``"FACTORY"``.
+
+    Raises:
+        ValueError: if the spec cannot be read, the file or module is missing or fails, or there is
+            no such object.
+    """
+    location, colon, name = spec.rpartition(":")
+    if not (colon and location and name):
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ValueError(
+            f"{article} {kind} must be given as FILE.py:{noun} or MODULE:{noun}, got {spec!r}"
+        )
+    is_file = location.endswith(".py")
+    folder = Path(location).resolve().parent if is_file else Path.cwd()
+    with _importable(folder):
+        module = _import_file(Path(location), kind) if is_file else _import_module(location, kind)
+        yield _find(module, name, spec)
 
 
 def _literal(text: str) -> object:
@@ -79,25 +103,25 @@ def _importable(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _import_file(file: Path) -> ModuleType:
+def _import_file(file: Path, kind: str) -> ModuleType:
     """Run a Python file as a module of its own."""
     if not file.is_file():
-        raise ValueError(f"the model's file must exist, got {file} (current folder: {Path.cwd()})")
+        raise ValueError(f"the {kind}'s file must exist, got {file} (current folder: {Path.cwd()})")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"_art_ext_model_{file.stem}_{digest}", file)
+    spec = importlib.util.spec_from_file_location(f"_art_ext_{kind}_{file.stem}_{digest}", file)
     if spec is None or spec.loader is None:
-        raise ValueError(f"the model's file must be Python source, got {file}")
+        raise ValueError(f"the {kind}'s file must be Python source, got {file}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise UserCodeError(f"the model's file {file} fails on import: {_told(error)}") from error
+        raise UserCodeError(f"the {kind}'s file {file} fails on import: {_told(error)}") from error
     return module
 
 
-def _import_module(name: str) -> ModuleType:
+def _import_module(name: str, kind: str) -> ModuleType:
     """Import a module by its dotted name."""
     importlib.invalidate_caches()  # the module may have been written a moment ago
     try:
@@ -109,12 +133,12 @@ def _import_module(name: str) -> ModuleType:
             and f"{name}.".startswith(f"{error.name}.")
         ):
             raise ValueError(
-                f"the model's module must be installed or lie in the current folder, got {name!r}:"
+                f"the {kind}'s module must be installed or lie in the current folder, got {name!r}:"
                 f" no module named {error.name!r} (current folder: {Path.cwd()}; a file is given"
                 " with its ending .py)"
             ) from error
         raise UserCodeError(
-            f"the model's module {name!r} fails on import: {_told(error)}"
+            f"the {kind}'s module {name!r} fails on import: {_told(error)}"
         ) from error
 
 
@@ -123,26 +147,16 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _find(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
-    """Return the factory, or explain why there is none."""
-    if not hasattr(module, name):
-        public = [
-            known
-            for known, value in vars(module).items()
-            if callable(value) and not known.startswith("_")
-        ]
-        has = (
-            nearest(name, public)
-            or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
-        )
-        raise ValueError(f"there is no {name!r} for {spec!r}{has}")
-    factory = getattr(module, name)
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ValueError(
-            f"{spec!r} must name a function or class that makes the model, got an instance of"
-            f" {type(factory).__name__}"
-        )
-    return factory
+def _find(module: ModuleType, name: str, spec: str) -> Any:
+    """Return the object of that name, or explain why there is none."""
+    if hasattr(module, name):
+        return getattr(module, name)
+    public = [known for known, value in vars(module).items() if callable(value) and known[0] != "_"]
+    has = (
+        nearest(name, public)
+        or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
+    )
+    raise ValueError(f"there is no {name!r} for {spec!r}{has}")
 
 
 def _call(

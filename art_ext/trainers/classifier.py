@@ -71,8 +71,7 @@ def check_classifier(trainer: type, classifier: object) -> None:
     """
     if not isinstance(classifier, PyTorchClassifier):
         raise EstimatorError(trainer, [PyTorchClassifier], classifier)
-    kind = type(classifier)
-    loss = classifier.loss
+    kind, loss = type(classifier), classifier.loss
     own = kind.predict is not PyTorchClassifier.predict
     if own or kind._predict_framework is not PyTorchClassifier._predict_framework:
         raise ValueError(

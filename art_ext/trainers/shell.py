@@ -65,8 +65,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         self.recipe = self._recipe(
             **{_CORE_NAMES.get(name, name): value for name, value in parameters.items()}
         )
-        self.seed = seed
-        self.verbose = verbose
+        self.seed, self.verbose = seed, verbose
         self._last_result: TrainingResult | None = None
 
     @property

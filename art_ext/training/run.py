@@ -79,8 +79,7 @@ def run_training(
             finite.
         ImportError: without the extra ``train``.
     """
-    folder = Path(out)
-    say = say or (lambda line: None)
+    folder, say = Path(out), say or (lambda line: None)
     # of torchrun; Accelerate's own comes only with the training
     main = int(os.environ.get("RANK", "0")) == 0
     finished = check_folder(folder, configuration, resume, overwrite)

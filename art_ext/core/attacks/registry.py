@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from art_ext.core.checks import check_choice, nearest, same_name
@@ -17,6 +18,7 @@ from art_ext.core.checks import check_choice, nearest, same_name
 ACCESS = ("labels", "scores", "gradients", "unknown")
 FAMILIES = ("fixed-radius", "minimum-norm")
 NORMS = ("linf", "l2", "l1")
+GROUP = "art_ext.attacks"  # entry points of other packages
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class AttackSpec:
             check_choice("norms", norm, NORMS)
         object.__setattr__(self, "title", self.title or self.name)
         parameters = self.parameters
+        if "eps" not in parameters:
+            raise ValueError(f"{self.name} must take the keyword eps, got {', '.join(parameters)}")
         named = [self.budget, *self.lengths, self.tanh if isinstance(self.tanh, str) else ""]
         for keyword in filter(None, named):
             if keyword not in parameters:
@@ -92,45 +96,139 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in found if parameter.kind in named}
 
 
+def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
+    """Return the spec of a function that says nothing about itself but its parameters.
+
+    Args:
+        function: called as ``function(model, x, y, eps=..., ...)`` with those of the keywords norm,
+            targeted, max_queries, seed, clip_values, batch_size and device that it has. It returns
+            x_adv (N, *S) or an AttackResult. The evaluation counts its queries from outside.
+        name: key of the attack. Default: the name of the function.
+
+    Raises:
+        ValueError: unless the function takes a model, samples, labels and eps.
+    """
+    name = name or getattr(function, "__name__", type(function).__name__)
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a function with a signature: {error}") from error
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if sum(parameter.kind in positional for parameter in found) < 3:
+        raise ValueError(
+            f"{name} must take (model, x, y, *, eps, norm, ...), got"
+            f" ({', '.join(parameter.name for parameter in found)})"
+        )
+    known = parameters_of(function)
+    return AttackSpec(
+        name,
+        function,
+        "unknown",
+        "fixed-radius",
+        (inspect.getdoc(function) or "An attack without a description.").partition("\n")[0],
+        norms=NORMS if "norm" in known else NORMS[:1],
+        no_targets="" if "targeted" in known else "it has no parameter 'targeted'",
+        budget="max_queries" if "max_queries" in known else "",
+    )
+
+
 _SPECS: dict[str, AttackSpec] = {}
 
 
-def register(*specs: AttackSpec) -> None:
+def register(*attacks: AttackSpec) -> None:
     """Add attacks to the list.
 
     Args:
-        *specs: the attacks. One that is listed already, by a reloaded module, is replaced.
+        *attacks: the attacks. They replace attacks of the same names, but those of art-ext.
 
     Raises:
-        ValueError: if a name belongs to another function, in any case.
+        ValueError: if a name belongs to an attack of art-ext, in any case.
     """
-    for spec in specs:
+    for spec in attacks:
         known = same_name(spec.name, _SPECS)
-        if known is not None and _origin(_SPECS[known]) != _origin(spec):
-            raise ValueError(
-                f"there is an attack {known!r} already, {'.'.join(_origin(_SPECS[known]))}: choose"
-                " another name"
-            )
-        _SPECS[known or spec.name] = spec
+        if known is not None and is_built_in(_SPECS[known]) and not is_built_in(spec):
+            raise ValueError(f"art-ext has an attack {known!r}: choose another name")
+        if known is not None:
+            del _SPECS[known]
+        _SPECS[spec.name] = spec
 
 
-def _origin(spec: AttackSpec) -> tuple[str, str]:
-    function: Any = spec.function
-    return str(function.__module__), str(getattr(function, "__qualname__", function))
+def unregister(name: str) -> None:
+    """Take an attack from the list."""
+    del _SPECS[get(name).name]
 
 
-def get(name: str) -> AttackSpec:
+def is_built_in(spec: AttackSpec) -> bool:
+    """Return whether an attack belongs to art-ext."""
+    return spec.function.__module__.startswith(f"{__package__}.")
+
+
+def get(name: str, others: Iterable[str] = ()) -> AttackSpec:
     """Return the attack of that name, in any case.
 
+    Attacks that other packages declare as entry points of the group ``art_ext.attacks`` are
+    imported when they are asked for.
+
+    Args:
+        name: of the attack.
+        others: what else the caller takes for an attack, for the message.
+
     Raises:
-        ValueError: for an unknown name, with the nearest known one.
+        ValueError: for an unknown name, with the nearest known one, or an entry point that fails.
     """
     known = same_name(name, _SPECS)
-    if known is None:
+    if known is not None:
+        return _SPECS[known]
+    declared = {point.name: point for point in declared_attacks()}
+    own = same_name(name, declared)
+    if own is not None:
+        return load(declared[own])
+    known_names = [*names(), *declared, *others]
+    raise ValueError(
+        f"attack must be one of {', '.join(known_names)}, got {name!r}{nearest(name, known_names)}"
+    )
+
+
+def declared_attacks() -> list[EntryPoint]:
+    """Return the entry points of other packages, which are not imported yet."""
+    return list(entry_points(group=GROUP))
+
+
+def load_declared() -> list[str]:
+    """Import the attacks of other packages, and return a message for each that fails."""
+    problems = []
+    for point in declared_attacks():
+        try:
+            load(point)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def load(point: EntryPoint) -> AttackSpec:
+    """Import the attack that an entry point names, and register it.
+
+    Args:
+        point: names an AttackSpec, or a function as ``spec_of`` takes it.
+
+    Raises:
+        ValueError: if the import fails, or finds no attack.
+    """
+    try:
+        found = point.load()
+    except Exception as error:  # the code of another package may fail in any way
         raise ValueError(
-            f"attack must be one of {', '.join(names())}, got {name!r}{nearest(name, _SPECS)}"
+            f"the attack {point.name!r} ({point.value}) cannot be imported:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if not callable(found) and not isinstance(found, AttackSpec):
+        raise ValueError(
+            f"the attack {point.name!r} ({point.value}) must be a function or an AttackSpec, got"
+            f" {type(found).__name__}"
         )
-    return _SPECS[known]
+    spec = found if isinstance(found, AttackSpec) else spec_of(found, point.name)
+    register(spec)
+    return spec
 
 
 def names(

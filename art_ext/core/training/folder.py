@@ -18,8 +18,7 @@ from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
 from art_ext.files import check_configuration, write_atomically, write_state_dict
 
-CONFIGURATION = "training.json"
-CHECKPOINTS = "checkpoints"
+CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
 OURS = (
     CONFIGURATION,
     CHECKPOINTS,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from art_ext.adapters.external import Counted
 from art_ext.core.result import AttackResult, Progress
-from art_ext.evaluation import Settings, peers
+from art_ext.evaluation import Settings, toolkits
 from art_ext.evaluation.panel import find_attack
 
 EPS = 0.05
@@ -49,7 +49,7 @@ def attack(
 
 def _streams() -> tuple[Any, ...]:
     """The states of the global random streams."""
-    numpy: Any = np.random.get_state()  # noqa: NPY002 - what peers draw from
+    numpy: Any = np.random.get_state()  # noqa: NPY002 - what toolkits draw from
     return torch.get_rng_state().tolist(), numpy[1].tolist(), numpy[2:], random.getstate()
 
 
@@ -113,7 +113,7 @@ class TestCounting:
         )
         assert sum(calls.forwards) == int(found.queries.sum())
         assert int(found.gradients.sum()) == 0
-        for part in found.queries[3:].split(16):  # one call of the peer each
+        for part in found.queries[3:].split(16):  # one call of the attack each
             assert int(part.max()) - int(part.min()) <= 1
         assert 3 < int(found.success.sum()) < len(labels)
         check_outcome(found, linear_net, digits[0], labels, 0.1)
@@ -152,21 +152,10 @@ class TestOutcome:
         x, y = digits[0], linear_net(digits[0]).argmax(dim=1)
         for moved in (x + 2 * EPS, x.clone(), torch.full_like(x, torch.nan), x - EPS):
 
-            def craft(
-                run: Any,
-                network: Any,
-                rows: Tensor,
-                goal: Tensor,
-                classes: int,
-                moved: Tensor = moved,
-            ) -> Tensor:
-                return moved[(x[:, None] == rows[None]).flatten(2).all(dim=2).nonzero()[:, 0]]
+            def craft(attack: Any, batch: Any, moved: Tensor = moved) -> Tensor:
+                return moved[(x[:, None] == batch.x[None]).flatten(2).all(dim=2).nonzero()[:, 0]]
 
-            monkeypatch.setitem(
-                peers._TOOLKITS,
-                "torchattacks",
-                replace(peers._TOOLKITS["torchattacks"], craft=craft),
-            )
+            monkeypatch.setattr(toolkits.Torchattacks, "craft", craft)
             found = attack("torchattacks:PGD", linear_net, x, y)
             allowed = (moved >= 0) & (moved <= 1) & ((moved.double() - x).abs() <= EPS + 1e-6)
             fooled = linear_net(moved).argmax(dim=1) != y
@@ -258,11 +247,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            (
-                "cleverhans:PGD",
-                {},
-                "torchattacks:CLASS or art:CLASS or foolbox:CLASS, got 'cleverhans:PGD'",
-            ),
+            ("cleverhans:PGD", {}, "foolbox:CLASS or FILE.py:FUNCTION, got 'cleverhans:PGD'"),
             (
                 "torchattacks:PDG",
                 {},
@@ -329,7 +314,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             member.check(lambda rows: pytest.fail("asked"), *digits, replace(SETTINGS, **settings))
 
-    def test_a_peer_that_fails_is_named(
+    def test_an_attack_that_fails_is_named(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:
         flat = digits[0].flatten(1)
@@ -339,7 +324,7 @@ class TestRefusals:
             attack("art:SquareAttack", linear_net[1], flat, digits[1])  # type: ignore[index]
 
     def test_a_toolkit_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(peers, "find_spec", lambda name: None)
+        monkeypatch.setattr(toolkits, "find_spec", lambda name: None)
         with pytest.raises(
             ImportError,
             match=r"torchattacks is not installed: pip install 'art-ext\[torchattacks\]'",
@@ -350,7 +335,7 @@ class TestRefusals:
         def broken(name: str) -> Callable[..., None]:
             raise RuntimeError("operator torchvision::nms does not exist")
 
-        monkeypatch.setattr(peers.importlib, "import_module", broken)
+        monkeypatch.setattr(toolkits.importlib, "import_module", broken)
         with pytest.raises(
             ImportError, match=r"cannot be imported \(`art-ext doctor` says more\): operator"
         ):

@@ -19,8 +19,8 @@ from art_ext.core.geometry import distances
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import Settings, evaluate, plots
+from art_ext.evaluation.external import external_attack
 from art_ext.evaluation.panel import find_attack
-from art_ext.evaluation.peers import peer_attack
 
 SETTINGS = Settings((0.06,), 60, "linf", False, "logits", (0.0, 1.0), 16, None, 0)
 RADII = {"linf": 0.08, "l2": 0.5, "l1": 2.0}
@@ -48,7 +48,7 @@ class Rows(nn.Module):
 def attack(
     name: str, model: Any, x: Tensor, goal: Tensor, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
-    return peer_attack(name, arguments).run(
+    return external_attack(name, arguments).run(
         model, x, goal, settings.eps[-1], settings, lambda progress: None
     )
 
@@ -106,7 +106,7 @@ class TestFoolbox:
         ],
     )
     def test_minimum_norm_attacks_are_known(self, name: str, minimises: bool) -> None:
-        assert peer_attack(f"foolbox:{name}", {}).minimises == minimises
+        assert external_attack(f"foolbox:{name}", {}).minimises == minimises
 
     def test_the_distortions_of_a_minimum_norm_attack_are_shown(
         self,
@@ -207,7 +207,7 @@ class TestFoolbox:
     )
     def test_refused_when_named(self, name: str, arguments: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            peer_attack(name, arguments)
+            external_attack(name, arguments)
 
     @pytest.mark.parametrize(
         ("name", "norm", "message"),
@@ -223,7 +223,7 @@ class TestFoolbox:
         self, name: str, norm: str, message: str, digits: tuple[Tensor, Tensor]
     ) -> None:
         with pytest.raises(ValueError, match=message):
-            peer_attack(f"foolbox:{name}", {}).check(
+            external_attack(f"foolbox:{name}", {}).check(
                 lambda rows: pytest.fail("asked"), *digits, within(norm)
             )
 
@@ -231,11 +231,11 @@ class TestFoolbox:
         self, digits: tuple[Tensor, Tensor]
     ) -> None:
         for norm in ("linf", "l2"):
-            peer_attack("foolbox:HopSkipJumpAttack", {}).check(
+            external_attack("foolbox:HopSkipJumpAttack", {}).check(
                 lambda rows: rows, *digits, within(norm)
             )
         for norm in RADII:
-            peer_attack("foolbox:InversionAttack", {}).check(
+            external_attack("foolbox:InversionAttack", {}).check(
                 lambda rows: rows, *digits, within(norm)
             )
 
@@ -304,7 +304,7 @@ class TestAutoAttack:
         message: str,
         digits: tuple[Tensor, Tensor],
     ) -> None:
-        member = peer_attack("autoattack", arguments)
+        member = external_attack("autoattack", arguments)
         with pytest.raises(ValueError, match=message):
             member.check(lambda rows: pytest.fail("asked"), *digits, replace(SETTINGS, **settings))
 
@@ -312,4 +312,4 @@ class TestAutoAttack:
         with pytest.raises(
             ValueError, match="autoattack takes version, attacks, adjust, backend; got 'state_dir'"
         ):
-            peer_attack("autoattack", {"state_dir": "here"})
+            external_attack("autoattack", {"state_dir": "here"})

@@ -1,1 +1,0 @@
-"""The driver of the attacks, and the parts that several attacks share."""

@@ -1,0 +1,317 @@
+"""Attacks that do not count their queries: those of other toolkits, AutoAttack, functions of users.
+
+The evaluation checks before and after, and counts rows. An external attack does not say whose row
+it sends through the model, so the rows of a call are spread evenly over its samples. Their sum is
+exact. Attacks of other toolkits end by their own settings: ``max_queries`` does not bind them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import math
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.adapters.external import Counted, Verdict, fenced
+from art_ext.core.attacks.registry import AttackSpec, parameters_of
+from art_ext.core.checks import nearest, same_name
+from art_ext.core.geometry import Box, attainable_radius
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.problem import Problem, admit, pose
+from art_ext.core.result import AttackResult, Callback
+from art_ext.evaluation.panel import Attack, Settings, check_arguments
+from art_ext.evaluation.toolkits import OFFERED, TOOLKITS, Batch, External, Function
+
+COUNTED = (
+    " A wrapper counts the rows that it sends forward and backward. They are spread evenly over the"
+    " samples of a call, since an external attack does not say whose row it is. The clean check"
+    " before and the check of the outcome after are one query each."
+)
+
+
+def external_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
+    """Return an external attack as a member of a panel.
+
+    Args:
+        name: ``torchattacks:CLASS``, ``art:CLASS`` (of ``art.attacks.evasion``), ``foolbox:CLASS``
+            (of ``foolbox.attacks``), a class that can be given eps; or ``autoattack``.
+        arguments: of its constructor, besides what the settings say; of AutoAttack those of
+            ``run_autoattack`` that decide what it does.
+
+    Raises:
+        ValueError: for an unknown toolkit or class, a class that takes no eps, or arguments that it
+            does not take.
+        ImportError: if the toolkit is not installed or cannot be imported.
+    """
+    if name.casefold() == "autoattack":
+        return _autoattack(arguments)
+    given, _, kind_name = name.partition(":")
+    prefix = same_name(given, TOOLKITS)
+    if prefix is None:
+        raise ValueError(
+            f"an external attack must be given as {' or '.join(f'{one}:CLASS' for one in TOOLKITS)}"
+            f" or FILE.py:FUNCTION, got {name!r}{nearest(given, TOOLKITS)}"
+        )
+    found = TOOLKITS[prefix].find(prefix, kind_name, arguments)
+    check_arguments(found.name, arguments, found.parameters)
+    compares_four = found.name in ("torchattacks:APGDT", "torchattacks:AutoAttack")
+    return Attack(
+        found.name,
+        ExternalRun(found),
+        nearest=False,
+        minimises=found.minimises,
+        arguments=arguments,
+        checks_first=True,
+        about=(
+            f"{found.name} is the attack of that toolkit, on the correctly classified samples in"
+            f" calls of one batch.{COUNTED}"
+        ),
+        no_targets=found.no_targets,
+        check_classes=functools.partial(_check_four_classes, found.name) if compares_four else None,
+    )
+
+
+def function_member(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
+    """Return a registered function of unknown access as a member of a panel.
+
+    Raises:
+        ValueError: for arguments that it does not take, or one that it needs.
+    """
+    parameters = spec.parameters
+    check_arguments(spec.name, arguments, parameters, [spec.budget])
+    for key, default in parameters.items():
+        given = key in arguments or key in OFFERED or key == spec.budget
+        if default is inspect.Parameter.empty and not given and key not in list(parameters)[:3]:
+            raise ValueError(f"{spec.name} needs its argument {key}: give it {spec.name}.{key}")
+    found = Function(spec.name, arguments, spec)
+    return Attack(
+        spec.name,
+        ExternalRun(found),
+        nearest=False,
+        minimises=found.minimises,
+        bounded=bool(spec.budget),
+        arguments=arguments,
+        checks_first=True,
+        about=f"{spec.name}: {spec.summary}{COUNTED}",
+        no_targets=found.no_targets,
+    )
+
+
+def _check_four_classes(name: str, classes: int) -> None:
+    """Raise ValueError for a model of fewer than 4 classes, for whose scores there is no
+    targeted DLR loss.
+    """
+    if classes < 4:
+        raise ValueError(
+            f"{name} needs a model of at least 4 classes, since its DLR loss compares the third and"
+            f" fourth score, got {classes}: use torchattacks:APGD and torchattacks:FAB, or --panel"
+            " standard"
+        )
+
+
+@dataclass(frozen=True)
+class AutoAttackRun:
+    """AutoAttack as a panel runs it. Its flags are part of its result.
+
+    Attributes:
+        arguments: what it is given besides the settings.
+    """
+
+    arguments: Mapping[str, Any]
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        goal: Tensor,
+        eps: float,
+        settings: Settings,
+        callback: Callback,
+    ) -> AttackResult:
+        """Attack the samples x (N, *S) and return the result."""
+        from art_ext.adapters.autoattack import run_autoattack
+
+        return run_autoattack(
+            model,
+            x,
+            goal,
+            eps=eps,
+            norm=settings.norm,
+            outputs=settings.outputs,
+            clip_values=settings.clip_values,
+            batch_size=settings.batch_size,
+            chunk_size=max(1, len(x)),
+            seed=settings.seed,
+            device=settings.device,
+            callback=callback,
+            **self.arguments,
+        )
+
+
+def _autoattack(arguments: Mapping[str, Any]) -> Attack:
+    """AutoAttack; its flags travel on its result."""
+    from art_ext.adapters.autoattack import listed_attacks, run_autoattack
+    from art_ext.adapters.autoattack.package import OF_VERSION, check_classes_for
+
+    own = ("version", "attacks", "adjust", "backend")
+    check_arguments(
+        "autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own}
+    )
+
+    version = arguments.get("version", "standard")
+    runs = listed_attacks(arguments.get("attacks")) or OF_VERSION.get(str(version), ())
+    return Attack(
+        "autoattack",
+        AutoAttackRun(arguments),
+        nearest=False,
+        arguments=arguments,
+        checks_first=True,
+        check_classes=functools.partial(check_classes_for, runs),
+        about=(
+            "AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags"
+            " what makes its numbers doubtful. A wrapper counts the rows of each attack; they are"
+            " spread evenly over the samples that it runs on. Our clean check before and our check"
+            " of each outcome are one query each. Its apgd-t and fab-t aim at min(9, K - 1) of a"
+            " model's K classes (in L1, apgd-t at min(5, K - 1))."
+        ),
+        no_targets="AutoAttack aims at every class by itself",
+    )
+
+
+@dataclass(frozen=True)
+class ExternalRun:
+    """An external attack as a panel runs it.
+
+    Attributes:
+        attack: the attack, and how it is called.
+    """
+
+    attack: External
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        goal: Tensor,
+        eps: float,
+        settings: Settings,
+        callback: Callback,
+    ) -> AttackResult:
+        """Attack the samples x (N, *S) and return the result."""
+        return _Run(self.attack, model, x, eps, settings, callback).result(goal)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One external attack on one chunk of samples."""
+
+    attack: External
+    model: Model
+    x: Tensor
+    eps: float
+    settings: Settings
+    callback: Callback
+
+    @property
+    def radius(self) -> float:
+        """The radius at which rounding to float32 keeps within our check of eps."""
+        shape = self.x.shape[1:]
+        box = Box.of(self.settings.clip_values, shape, torch.device("cpu"))
+        return attainable_radius(self.settings.norm, self.eps, box, math.prod(shape))
+
+    def result(self, goal: Tensor) -> AttackResult:
+        """Run the attack on the samples without success, and check its outcome."""
+        settings = self.settings
+        self._check_norm()
+        oracle = ScoreOracle(
+            self.model,
+            len(self.x),
+            outputs=settings.outputs,
+            batch_size=settings.batch_size,
+            clip_values=settings.clip_values,
+            device=settings.device,
+            default_device=self.x.device,
+        )
+        samples, box = admit(oracle, self.x)
+        aimed = settings.targeted is not None
+        with oracle:
+            if not len(samples):
+                # the class checks its arguments
+                self._craft(oracle, samples, goal.to(oracle.device), 2, None)
+            problem = pose(oracle, samples, box, None if aimed else goal, goal if aimed else None)
+            return self._attack(oracle, problem)
+
+    def _check_norm(self) -> None:
+        asked = self.settings.norm
+        own = self.attack.norm(asked)
+        if asked != own:
+            raise ValueError(
+                f"{self.attack.name} fills a ball of norm={own!r} only, got norm={asked!r}"
+            )
+
+    def _attack(self, oracle: ScoreOracle, problem: Problem) -> AttackResult:
+        verdict = Verdict(
+            self.attack.name, oracle, problem, self.settings.norm, self.eps, self.callback
+        )
+        limit = self.attack.row_limit(self.settings)
+        index = verdict.alive() if limit != 0 else verdict.alive()[:0]
+        for step, part in enumerate(index.split(self.settings.batch_size), start=1):
+            if not len(part):
+                break
+            x = problem.x[part]
+            goal = problem.goal[part]
+            moved = self._craft(oracle, x, goal, int(oracle.num_classes or 0), part)
+            success = verdict.check(moved, part)
+            verdict.tell(step, part, finished=torch.ones_like(success))
+        return verdict.result(self.x.device, self.settings.seed)
+
+    def _craft(
+        self, oracle: ScoreOracle, x: Tensor, goal: Tensor, classes: int, index: Tensor | None
+    ) -> Tensor:
+        """Return what the attack makes of x (M, *S), its rows charged to the samples index (M,)."""
+        limit = self.attack.row_limit(self.settings)
+        network = Limited(self.model, self.settings.outputs, limit, len(x)).eval()
+        batch = Batch(network, x.clone(), goal.clone(), classes, self.radius, self.settings)
+        try:
+            with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
+                moved = self.attack.craft(batch).detach()
+        except Exception as error:
+            # an external attack may fail in any way on samples, a model or arguments
+            raise ValueError(
+                f"{self.attack.name} fails: {type(error).__name__}: {error}"
+            ) from error
+        # it may leave the model in the mode of training, and the checks are still to come
+        network.eval()
+        if index is not None:
+            network.charge(oracle, index)
+        return moved
+
+
+class Limited(Counted):
+    """A model that counts its rows and raises ValueError before they exceed a budget.
+
+    Args:
+        model, outputs: as ``Counted`` has them.
+        limit: most forward rows of a sample. None for no limit.
+        samples: number of samples in the batch.
+    """
+
+    def __init__(self, model: Model, outputs: str, limit: int | None, samples: int) -> None:
+        super().__init__(model, outputs)
+        self.most = None if limit is None else limit * samples
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the logits (R, K) of rows (R, *S)."""
+        if self.most is not None and self.forwards + len(rows) > self.most:
+            raise ValueError(
+                f"the budget of this call is {self.most} rows, and it sends"
+                f" {self.forwards + len(rows)}"
+            )
+        return super().forward(rows)

@@ -1,0 +1,71 @@
+"""Attacks of users, ``FILE.py:FUNCTION``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import AttackSpec
+from art_ext.models.factory import resolve_object
+
+
+@dataclass(frozen=True)
+class FileAttack(AttackSpec):
+    """An attack of a Python file. It pickles as its source, so that other processes load it.
+
+    Attributes:
+        source: ``FILE.py:FUNCTION``, with the whole path.
+    """
+
+    source: str = ""
+
+    def __reduce__(self) -> tuple[Callable[[str], AttackSpec], tuple[str]]:
+        return load_attack, (self.source,)
+
+    def digest(self) -> str:
+        """Return a digest of the file, which tells one version of the attack from another."""
+        content = Path(self.source.rpartition(":")[0]).read_bytes()
+        return hashlib.sha256(content).hexdigest()
+
+
+def is_file(name: str) -> bool:
+    """Return whether a name of an attack is ``FILE.py:FUNCTION``."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def name_of(attack: str) -> str:
+    """Return what records call an attack that is given as ``FILE.py:FUNCTION`` or by its name."""
+    return attack.rpartition(":")[2] if is_file(attack) else attack
+
+
+def load_attack(source: str) -> FileAttack:
+    """Run a Python file and register the attack that it holds.
+
+    Args:
+        source: ``FILE.py:FUNCTION``. The file may register the function with an AttackSpec of its
+            own. Otherwise its queries are counted from outside, as ``registry.spec_of`` says.
+
+    Raises:
+        ValueError: if the file is missing or fails, or holds no such attack, or if the attack has
+            the name of one of art-ext's.
+    """
+    with resolve_object(source, "attack", "FUNCTION") as function:
+        if not callable(function):
+            raise ValueError(
+                f"{source!r} must name a function, got an instance of {type(function).__name__}"
+            )
+        spec = _declared(function) or registry.spec_of(function)
+    location, _, name = source.rpartition(":")
+    own = {one.name: getattr(spec, one.name) for one in fields(AttackSpec)}
+    found = FileAttack(**own, source=f"{Path(location).resolve()}:{name}")
+    registry.register(found)
+    return found
+
+
+def _declared(function: Callable[..., Any]) -> AttackSpec | None:
+    """Return the spec with which the file registered its function, if it did."""
+    return next((spec for spec in registry.specs() if spec.function is function), None)

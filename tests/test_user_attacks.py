@@ -1,0 +1,364 @@
+"""Attacks of users: one file, an entry point, everything that a built-in attack gets."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from art_ext import cli
+from art_ext.core.attacks import registry
+from art_ext.data import Dataset
+from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, plots, read_records, read_run
+from art_ext.evaluation.panel import find_attack
+
+SHAKE = '''
+import torch
+
+
+def shake(model, x, y, *, eps, norm, seed=0, steps=3):
+    """Keep the last random corner of the ball that is misclassified."""
+    found = x.clone()
+    stream = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        corner = torch.rand(x.shape, generator=stream).sub(0.5).sign()
+        moved = (x + eps * corner).clamp(0, 1)
+        wrong = model(moved).argmax(dim=1) != y
+        found[wrong] = moved[wrong]
+    return found
+'''
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+    known = registry.names()
+    yield
+    for name in set(registry.names()) - set(known):
+        registry.unregister(name)
+
+
+@pytest.fixture
+def data(digits: tuple[Tensor, Tensor]) -> Dataset:
+    return Dataset("digits", *digits)
+
+
+def written(folder: Path, code: str, name: str = "mine.py") -> Path:
+    file = folder / name
+    file.write_text(code)
+    return file
+
+
+def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: Any) -> Any:
+    return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
+
+
+class TestOneFile:
+    def test_is_evaluated_counted_and_resumed(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        source = f"{written(tmp_path, SHAKE)}:shake"
+        rows = []
+        linear_net.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+        outcome = run(
+            linear_net,
+            data,
+            tmp_path / "run",
+            source,
+            "fgsm",
+            attack_args={"shake": {"steps": 5}},
+            chunk_size=30,
+        )
+        records = read_records(tmp_path / "run").query("attack == 'shake'")
+        attacked = records.query("not already_adversarial")
+        assert set(attacked["queries"]) == {5 + 2}
+        assert set(attacked["gradients"]) == {0}
+        assert 0 < records["success"].sum() < len(records)
+        assert [row.attack for row in outcome.rows] == ["shake", "fgsm"]
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["attacks"]["shake"]["arguments"] == {"steps": 5}
+        assert any("Keep the last random corner" in one for one in said["protocol"])
+        assert "shake" in (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+        before = sum(rows)
+        again = run(
+            linear_net,
+            data,
+            tmp_path / "run",
+            source,
+            "fgsm",
+            attack_args={"shake": {"steps": 5}},
+            chunk_size=30,
+        )
+        assert again.records.equals(outcome.records)
+        probing = 140
+        assert sum(rows) - before == probing, "the clean checks, and no attack"
+        assert before > probing + int(records["queries"].sum())
+
+    def test_another_version_of_the_file_is_another_run(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        file = written(tmp_path, SHAKE)
+        run(linear_net, data, tmp_path / "run", f"{file}:shake")
+        written(tmp_path, SHAKE.replace("steps=3", "steps=4"))
+        with pytest.raises(ValueError, match=r"another run \(attack shake: its file has changed\)"):
+            run(linear_net, data, tmp_path / "run", f"{file}:shake")
+
+    def test_in_a_panel(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        file = written(tmp_path, SHAKE)
+        panel = tmp_path / "panel.toml"
+        panel.write_text(
+            f"[[attack]]\nattack = 'fgsm'\n[[attack]]\nattack = '{file}:shake'\n"
+            "arguments = { steps = 2 }\n"
+        )
+        outcome = evaluate(linear_net, data, tmp_path / "run", eps=0.1, panel=panel)
+        assert [row.attack for row in outcome.rows] == ["fgsm", "shake"]
+        queries = outcome.records.query("attack == 'shake' and queries > 0")["queries"]
+        assert set(queries) == {4}
+
+    def test_knows_its_budget(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        greedy = SHAKE.replace("steps=3", "max_queries").replace("steps", "max_queries")
+        file = written(tmp_path, greedy)
+        for budget in (1, 2, 9):
+            outcome = run(
+                linear_net, data, tmp_path / str(budget), f"{file}:shake", max_queries=budget
+            )
+            attacked = outcome.records.query("not already_adversarial")
+            assert set(attacked["queries"]) == {budget if budget > 2 else 1}
+        written(tmp_path, greedy.replace("range(max_queries)", "range(max_queries + 1)"))
+        with pytest.raises(ValueError, match=r"shake fails: .*the budget of this call is \d+ rows"):
+            run(linear_net, data, tmp_path / "over", f"{file}:shake", max_queries=9)
+
+    def test_may_register_itself(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        code = (
+            (
+                "from art_ext.core.attacks import pgd\n"
+                "from art_ext.core.attacks.registry import AttackSpec, register\n\n"
+                "def short(model, x, y=None, *, eps, norm='linf', num_steps=2, **options):\n"
+                "    return pgd(model, x, y, eps=eps, norm=norm, num_steps=num_steps, **options)\n\n"
+                "register(AttackSpec('short', short, 'gradients', 'fixed-radius', 'Short.'))\n"
+            )
+            .replace("num_steps=2, **options):", "num_steps=2, max_queries=None):")
+            .replace(
+                "num_steps=num_steps, **options)", "num_steps=num_steps, max_queries=max_queries)"
+            )
+        )
+        file = written(tmp_path, code)
+        outcome = run(linear_net, data, tmp_path / "run", f"{file}:short")
+        attacked = outcome.records.query("not already_adversarial")
+        assert set(attacked["gradients"]) == {2}
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        assert said["attacks"]["short"]["access"] == "gradients"
+        assert registry.get("short").summary == "Short."
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("code", "name", "message"),
+        [
+            (None, "shake", "the attack's file must exist"),
+            (SHAKE, "shak", "there is no 'shak' for .* .did you mean 'shake'"),
+            ("import torch\n1 / 0\n", "shake", "fails on import: ZeroDivisionError"),
+            ("shake = 3\n", "shake", "must name a function, got an instance of int"),
+            ("def shake(x, *, eps): pass\n", "shake", r"shake must take \(model, x, y, \*, eps"),
+            ("def shake(model, x, y): pass\n", "shake", "shake must take the keyword eps"),
+            (SHAKE.replace("shake", "pgd"), "pgd", "art-ext has an attack 'pgd'"),
+            (
+                SHAKE.replace("steps=3", "steps"),
+                "shake",
+                "shake needs its argument steps: give it shake.steps",
+            ),
+            (
+                SHAKE.replace("return found", "return found.tolist()"),
+                "shake",
+                "must return x_adv as a tensor, or an AttackResult, got list",
+            ),
+            (
+                SHAKE.replace("return found", "return found[:, 0]"),
+                "shake",
+                "shake must return the shape",
+            ),
+            (
+                SHAKE.replace("norm, ", "").replace("steps=3", "steps=3, depth"),
+                "shake",
+                "shake needs its argument depth",
+            ),
+        ],
+    )
+    def test_are_one_line(
+        self, tmp_path: Path, code: str | None, name: str, message: str, linear_net: nn.Module
+    ) -> None:
+        if code is not None:
+            written(tmp_path, code)
+        model = written(
+            tmp_path,
+            "import torch\nfrom torch import nn\n\ndef build():\n"
+            "    torch.manual_seed(0)\n"
+            "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n",
+            "net.py",
+        )
+        done = CliRunner().invoke(
+            cli.app,
+            [
+                *("evaluate", "--model", f"{model}:build", "--data", "digits", "--n", "40"),
+                *("--attack", f"{tmp_path / 'mine.py'}:{name}", "--out", str(tmp_path / "run")),
+            ],
+        )
+        assert done.exit_code == 2
+        *_, line = done.output.strip().splitlines()
+        assert line.startswith("error: ")
+        assert len(done.output.split("error: ")) == 2
+        assert re.search(message, line), line
+
+    def test_an_argument_that_it_does_not_take(self, tmp_path: Path) -> None:
+        file = written(tmp_path, SHAKE)
+        with pytest.raises(
+            ValueError, match=r"shake takes steps; got 'step' .did you mean 'steps'"
+        ):
+            find_attack(f"{file}:shake", {"step": 3})
+        with pytest.raises(ValueError, match="use --eps"):
+            find_attack(f"{file}:shake", {"eps": 3})
+
+    def test_a_norm_or_targets_that_it_does_not_know(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        file = written(tmp_path, SHAKE.replace("norm, ", ""))
+        with pytest.raises(ValueError, match="fills a ball of norm='linf' only, got norm='l2'"):
+            run(linear_net, data, tmp_path / "run", f"{file}:shake", norm="l2")
+        with pytest.raises(ValueError, match="cannot be targeted: it has no parameter 'targeted'"):
+            run(linear_net, data, tmp_path / "run", f"{file}:shake", targeted=3)
+
+
+def plain(model: Any, x: Tensor, y: Tensor, *, eps: float, norm: str) -> Tensor:
+    """Move to the upper corner."""
+    return (x + eps).clamp(max=1)
+
+
+class TestEntryPoints:
+    @pytest.fixture(autouse=True)
+    def _points(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        points = [
+            EntryPoint("upper", f"{__name__}:plain", registry.GROUP),
+            EntryPoint("lost", "no_such_module:attack", registry.GROUP),
+        ]
+        monkeypatch.setitem(sys.modules, __name__, sys.modules[plain.__module__])
+        monkeypatch.setattr(registry, "entry_points", lambda group: points)
+
+    def test_an_attack_of_another_package(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        outcome = run(linear_net, data, tmp_path / "run", "Upper")
+        assert set(outcome.records["attack"]) == {"upper"}
+        member = find_attack("upper")
+        assert pickle.loads(pickle.dumps(member)) == member  # noqa: S301
+
+    def test_one_that_fails(self) -> None:
+        assert find_attack("pgd").name == "pgd"
+        with pytest.raises(ValueError, match=r"'lost' .* cannot be imported: ModuleNotFoundError"):
+            find_attack("lost")
+        with pytest.raises(ValueError, match=r"rays, .*, upper, lost, .*got 'uper'.*'upper'"):
+            find_attack("uper")
+
+    def test_the_listing_warns_and_goes_on(self) -> None:
+        done = CliRunner().invoke(cli.app, ["attacks"])
+        assert done.exit_code == 0
+        assert "upper" in done.output
+        assert "warning: the attack 'lost'" in done.output
+
+
+class TestListing:
+    def test_every_attack_in_a_line(self) -> None:
+        lines = CliRunner().invoke(cli.app, ["attacks"]).output.splitlines()
+        assert lines[0].split() == [
+            "name",
+            "access",
+            "family",
+            "norms",
+            "targets",
+            "hosts",
+            "paper",
+        ]
+        assert [line.split()[0] for line in lines[1:]] == registry.names()
+        only = CliRunner().invoke(cli.app, ["attacks", "--access", "labels"]).output
+        assert [line.split()[0] for line in only.splitlines()[1:]] == ["rays"]
+
+    def test_json_with_parameters_and_ones_own(self, tmp_path: Path) -> None:
+        file = written(tmp_path, SHAKE)
+        done = CliRunner().invoke(cli.app, ["attacks", "--json", "--attack", f"{file}:shake"])
+        rows = {row["name"]: row for row in json.loads(done.output)}
+        assert rows["shake"]["summary"] == (
+            "Keep the last random corner of the ball that is misclassified."
+        )
+        assert rows["shake"]["access"] == "unknown"
+        assert rows["shake"]["parameters"]["steps"] == 3
+        assert rows["pgd"]["norms"] == ["linf", "l2", "l1"]
+        assert rows["rays"]["targets"] is False
+
+    def test_a_wrong_filter(self) -> None:
+        done = CliRunner().invoke(cli.app, ["attacks", "--access", "label"])
+        assert done.exit_code == 2
+        assert "did you mean 'labels'" in done.output
+
+
+class TestPickling:
+    @pytest.mark.parametrize("panel", PANELS.values(), ids=lambda panel: panel.name)
+    def test_every_member_of_every_panel(self, panel: Panel) -> None:
+        for member in panel.attacks():
+            assert pickle.loads(pickle.dumps(member)) == member  # noqa: S301
+
+    @pytest.mark.parametrize(
+        "name", ["torchattacks:PGD", "torchattacks:APGDT", "art:SquareAttack", "autoattack"]
+    )
+    def test_external_attacks(self, name: str) -> None:
+        if name.startswith("torchattacks"):
+            pytest.importorskip("torchattacks", reason="torchattacks is not installed")
+        member = find_attack(name)
+        again = pickle.loads(pickle.dumps(member))  # noqa: S301
+        assert replace(again, check_classes=None) == replace(member, check_classes=None)
+        if member.check_classes is not None:
+            with pytest.raises(ValueError, match="at least 4 classes"):
+                again.check_classes(3)
+
+    def test_ones_own_in_another_process(self, tmp_path: Path) -> None:
+        file = written(tmp_path, SHAKE)
+        (tmp_path / "member.pickle").write_bytes(
+            pickle.dumps(find_attack(f"{file}:shake", {"steps": 2}))
+        )
+        code = (
+            "import pickle, sys, torch\n"
+            "from art_ext.evaluation import Settings\n"
+            "member = pickle.load(open(sys.argv[1], 'rb'))\n"
+            "settings = Settings((.1,), 9, 'linf', True, 'logits', (0., 1.), 16, None, 0)\n"
+            "x = torch.rand(3, 1, 2, 2)\n"
+            "found = member.run(lambda x: x.flatten(1), x, x.flatten(1).argmax(1), .1, settings, lambda progress: None)\n"
+            "print(member.name, member.arguments, found.queries.max().item())\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "member.pickle")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == ["shake", "{'steps':", "2}", "4"]
+
+
+def test_a_panel_finds_the_file_by_its_function(tmp_path: Path) -> None:
+    file = written(tmp_path, SHAKE)
+    panel = tmp_path / "mine.toml"
+    panel.write_text(f"[[attack]]\nattack = '{file}:shake'\n")
+    (member,) = find_panel(panel).attacks({"shake": {"steps": 7}})
+    assert (member.name, member.arguments) == ("shake", {"steps": 7})
