@@ -17,6 +17,8 @@ from torch import Tensor, nn
 import art_ext.attacks
 import art_ext.torchattacks
 from art_ext.core import attacks as core
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.result import AttackResult
 
 SHELLS = ("core", "art", "torchattacks")
@@ -32,6 +34,7 @@ STEPS = {
 SEARCH = {
     "art": {
         "step_size": "learning_rate",
+        "num_steps": "max_iter",
         "search_steps": "binary_search_steps",
         "coordinates": "nb_parallel",
         "h": "variable_h",
@@ -52,10 +55,12 @@ PROBES = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What an attack promises where the attacks differ, and how it is called.
+    """The harness entry of an attack: settings that keep it quick, and what they cost.
+
+    The facts of the attack itself come from its ``AttackSpec``.
 
     Attributes:
-        name: in ``core.attacks``.
+        name: of a registered attack.
         shells: class names in the shells that have it.
         names: by shell, what the shell calls the core's keywords.
         settings: the core's keywords that keep the harness quick.
@@ -64,13 +69,8 @@ class Kind:
         rounds: most rounds after the clean check, by their queries; one that does not fit into the
             budget is not begun.
         unstopped: options with which a sample that never falls takes all of them.
-        gradients: whether it asks for gradients.
         flat: whether its loss is flat where the goal is met: a gradient of zero there has been
             asked for all the same.
-        draws: whether it draws random numbers, which depend on the sample.
-        ball: whether it fills a given ball; otherwise it looks for the nearest adversarial, inside
-            the ball or not.
-        targets: whether it reaches given classes from the input alone.
         units: settings that scale with x, and the power of its unit.
         variant: what tells it from another kind of the same attack.
     """
@@ -83,26 +83,40 @@ class Kind:
     budget: int = 150
     rounds: tuple[int, ...] = ()
     unstopped: dict[str, Any] = field(default_factory=dict)
-    gradients: bool = True
     flat: bool = False
-    draws: bool = False
-    ball: bool = True
-    targets: bool = True
     units: dict[str, int] = field(default_factory=dict)
     variant: str = ""
+
+    @property
+    def spec(self) -> AttackSpec:
+        """The facts of the attack."""
+        return registry.get(self.name)
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it needs gradients."""
+        return self.spec.access == "gradients"
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers, which depend on the sample."""
+        return self.spec.random
+
+    @property
+    def ball(self) -> bool:
+        """Whether it is a fixed-radius attack."""
+        return self.spec.family == "fixed-radius"
+
+    @property
+    def targets(self) -> bool:
+        """Whether it reaches given classes from the input alone."""
+        return not self.spec.no_targets
 
 
 ENDLESS = 1000  # more rounds than any budget here allows
 KINDS = [
     Kind(
-        "rays",
-        {"art": "RayS", "torchattacks": "RayS"},
-        eps=0.15,
-        budget=300,
-        rounds=(1,) * ENDLESS,
-        gradients=False,
-        ball=False,
-        targets=False,
+        "rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, rounds=(1,) * ENDLESS
     ),
     Kind(
         "frank_wolfe",
@@ -117,16 +131,12 @@ KINDS = [
         PROBES,
         {"num_directions": 6, "delta": 0.01},
         rounds=(13,) * ENDLESS,
-        gradients=False,
-        draws=True,
         units={"delta": 1},
     ),
     Kind(
         "nes",
         settings={"num_directions": 6, "step_size": 0.03, "delta": 0.01},
         rounds=(13,) * ENDLESS,
-        gradients=False,
-        draws=True,
         units={"step_size": 1, "delta": 1},
     ),
     Kind(
@@ -135,7 +145,6 @@ KINDS = [
         STEPS,
         {"num_transitions": 2, "num_steps": 4},
         rounds=(1,) * 8,
-        draws=True,
     ),
     Kind(
         "ai_fgsm",
@@ -145,18 +154,13 @@ KINDS = [
         rounds=(1,) * 8,
     ),
     Kind("fgsm", rounds=(1,)),
+    Kind("sign_gradient", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("i_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("mi_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
-    Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
-    Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6, draws=True),
-    Kind("auto_pgd", settings={"num_steps": 6}, rounds=(1,) * 7, draws=True),
-    Kind(
-        "pgd",
-        settings={"num_steps": 3, "num_restarts": 2},
-        rounds=(1,) * 8,
-        draws=True,
-        variant="-restarts",
-    ),
+    Kind("pgd", settings={"num_steps": 5}, rounds=(1,) * 6),
+    Kind("m_pgd", settings={"num_steps": 5}, rounds=(1,) * 6),
+    Kind("auto_pgd", settings={"num_steps": 6}, rounds=(1,) * 7),
+    Kind("pgd", settings={"num_steps": 3, "num_restarts": 2}, rounds=(1,) * 8, variant="-restarts"),
     Kind(
         "ead",
         {"art": "ElasticNetPyTorch", "torchattacks": "EAD"},
@@ -173,7 +177,6 @@ KINDS = [
         rounds=(1, *(2,) * 7) * 3,
         unstopped={"abort_early": False},
         flat=True,
-        ball=False,
         units={"beta": 1, "initial_const": 2},
     ),
     Kind(
@@ -189,7 +192,6 @@ KINDS = [
         rounds=(1,) * 24,
         unstopped={"abort_early": False},
         flat=True,
-        ball=False,
         units={"initial_const": 2},
     ),
     Kind(
@@ -197,7 +199,6 @@ KINDS = [
         settings={"num_steps": 4, "resolution": 0.02},
         rounds=(1,) * 48,
         unstopped={"search": "grid", "resolution": 0.08},
-        ball=False,
         units={"resolution": 1},
     ),
     Kind(
@@ -215,9 +216,6 @@ KINDS = [
         eps=0.5,
         rounds=(10, *(9,) * 6) * 2,
         unstopped={"abort_early": False},
-        gradients=False,
-        draws=True,
-        ball=False,
         units={"initial_const": 2, "step_size": 1, "h": 1},
     ),
 ]
@@ -344,6 +342,12 @@ targeted_attack = fixture_of(lambda shelled: shelled.kind.targets)
 core_targeted_attack = fixture_of(lambda shelled: shelled.shell == "core" and shelled.kind.targets)
 # which has no mask and lives in [0, 1]
 boxed_attack = fixture_of(lambda shelled: shelled.shell != "torchattacks")
+
+
+@pytest.fixture
+def entries() -> set[str]:
+    """The attacks that have an entry in the harness."""
+    return {kind.name for kind in KINDS}
 
 
 class Counting(nn.Module):

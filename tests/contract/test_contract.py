@@ -12,9 +12,14 @@ import torch
 from torch import nn
 
 from art_ext.core import attacks as core
+from art_ext.core.attacks import registry
 from art_ext.core.result import AttackResult
 
 BATCHES = (64, 16, 5)
+
+
+def test_every_registered_attack_has_an_entry(entries):
+    assert {spec.name for spec in registry.specs() if registry.is_built_in(spec)} == entries
 
 
 def test_ledger_budget_ball_and_box(attack, counting, digits, digits_net):
