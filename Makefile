@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow tables lint clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -16,6 +16,10 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
+
+# the tables of attacks in README and docs, from the registry
+tables: $(STAMP)
+	$(BIN)/python -m art_ext.tables
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

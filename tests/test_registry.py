@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from art_ext import tables
 from art_ext.core import attacks
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import ACCESS, AttackSpec, get, names, register
@@ -63,3 +64,17 @@ def test_rejects_facts_that_the_function_contradicts():
         AttackSpec("pgd", attacks.pgd, "gradients", "fixed-radius", "PGD.", lengths=("num_step",))
     with pytest.raises(ValueError, match="family must be one of"):
         AttackSpec("pgd", attacks.pgd, "gradients", "ball", "PGD.")
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
+def test_tables_of_the_documentation_are_those_of_the_registry(page):
+    text = page.read_text(encoding="utf-8")
+    assert tables.with_tables(text, page) == text, "run make tables"
+
+
+def test_every_attack_is_in_the_tables():
+    for page in ("README.md", "docs/hosts/pytorch.md", "docs/command-line.md"):
+        text = (tables.ROOT / page).read_text(encoding="utf-8")
+        assert [name for name in names() if f"`{name}`" not in text] == []
+    for spec in SPECS:
+        assert (tables.ROOT / "docs" / spec.page).is_file()

@@ -1,0 +1,115 @@
+"""Tables of attacks in the documentation, written from the registry by ``make tables``.
+
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import AttackSpec
+
+ROOT = Path(__file__).parents[1]
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PAGES = ("README.md", "docs/index.md", "docs/command-line.md", "docs/hosts/*.md")
+
+
+def main() -> None:
+    """Write the tables of all pages."""
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        written = with_tables(text, page)
+        if written != text:
+            page.write_text(written, encoding="utf-8")
+            sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+
+
+def pages() -> list[Path]:
+    """Return the pages that may hold tables."""
+    return [page for pattern in PAGES for page in sorted(ROOT.glob(pattern))]
+
+
+def with_tables(text: str, page: Path) -> str:
+    """Return the text of a page with its tables written anew."""
+    specs = [spec for spec in registry.specs() if registry.is_built_in(spec)]
+    folder = os.path.relpath(ROOT / "docs", page.parent)
+    prefix = "" if folder == "." else f"{Path(folder).as_posix()}/"
+
+    def table(match: re.Match[str]) -> str:
+        return match[1] + TABLES[match[2]](specs, prefix) + match[3]
+
+    return MARKED.sub(table, text)
+
+
+def _attacks(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Every attack by its title."""
+    rows = (
+        (f"[{spec.title}]({prefix}{spec.page})", f"`{spec.name}`", spec.access, spec.summary)
+        for spec in specs
+    )
+    return _table(("attack", "name", "needs", "summary"), rows)
+
+
+def _functions(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Every attack by the name of its function."""
+    rows = (
+        (
+            f"[`{spec.name}`]({prefix}{spec.page})",
+            spec.access,
+            spec.family,
+            f"`{spec.budget}`" if spec.access != "gradients" else "its steps",
+            "no" if spec.no_targets else "yes",
+        )
+        for spec in specs
+    )
+    return _table(("attack", "needs", "family", "ends by", "targets"), rows)
+
+
+def _pages(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Every page with the attacks that it describes."""
+    by_page: dict[str, list[AttackSpec]] = {}
+    for spec in specs:
+        by_page.setdefault(spec.page, []).append(spec)
+    rows = (
+        (f"[{', '.join(spec.title for spec in of_page)}]({prefix}{page})", _kind(of_page))
+        for page, of_page in by_page.items()
+    )
+    return _table(("page", "attacks"), rows)
+
+
+def _kind(specs: Sequence[AttackSpec]) -> str:
+    return " and ".join(dict.fromkeys(f"{spec.family}, from {spec.access}" for spec in specs))
+
+
+def _classes(host: str, specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Every attack with its class in a host, or the reason why there is none."""
+    rows = []
+    for spec in specs:
+        shell = spec.hosts.get(host)
+        shown = f"`{shell.name}`" if shell and shell.name else (shell.reason if shell else "-")
+        rows.append((f"[{spec.title}]({prefix}{spec.page})", shown, spec.access))
+    return _table(("attack", "class", "needs"), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    lines.insert(1, "|" + "---|" * len(header))
+    return "\n".join(lines) + "\n"
+
+
+TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
+    "attacks": _attacks,
+    "functions": _functions,
+    "pages": _pages,
+    "art": partial(_classes, "art"),
+    "torchattacks": partial(_classes, "torchattacks"),
+}
+
+if __name__ == "__main__":
+    main()
