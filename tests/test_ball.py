@@ -138,7 +138,7 @@ def test_a_confident_model_is_left_by_a_full_step(confidence):
         torch.tensor([0]),
         eps=2.0,
         norm="l2",
-        step_size=1.0,
+        step_fraction=1.0,
         num_steps=1,
         on_failure="last",
     )

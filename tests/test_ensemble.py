@@ -195,11 +195,11 @@ class TestRefusals:
         ("given", "options", "message"),
         [
             (0, {}, "at least one model"),
-            (2, {"weights": [1.0]}, "a weight >= 0 for each, got 2 and"),
-            (2, {"weights": [1.0, -1.0]}, "a weight >= 0 for each"),
-            (2, {"weights": [0.0, 0.0]}, "a weight >= 0 for each"),
-            (2, {"weights": [math.nan, 1.0]}, "a weight >= 0 for each"),
-            (2, {"weights": [math.inf, 1.0]}, "a weight >= 0 for each"),
+            (2, {"weights": [1.0]}, "one number >= 0 for each, not all 0, got 2 models"),
+            (2, {"weights": [1.0, -1.0]}, "one number >= 0 for each"),
+            (2, {"weights": [0.0, 0.0]}, "one number >= 0 for each"),
+            (2, {"weights": [math.nan, 1.0]}, "one number >= 0 for each"),
+            (2, {"weights": [math.inf, 1.0]}, "one number >= 0 for each"),
             (2, {"weights": ["half", 1.0]}, "each weight must be a number, got 'half'"),
             (
                 2,

@@ -76,7 +76,7 @@ def test_another_thread_is_refused_and_changes_nothing(name, digits, digits_net)
         during = state(network)
         for attack in (lambda: rays(other, x, y, max_queries=3), lambda: pgd(other, x, y, eps=0.1)):
             with pytest.raises(
-                RuntimeError, match=r"in use in another thread.*copy\.deepcopy\(model\)"
+                RuntimeError, match=r"another thread attacks.*copy\.deepcopy\(model\)"
             ):
                 attack()
         assert state(network) == during

@@ -447,7 +447,7 @@ def test_evaluate_warns_of_probabilities(program: Path, binary_data: Path, tmp_p
         (
             "one",
             ["--outputs", "labels"],
-            "threshold the scores, or say outputs='probabilities' or outputs='logits'",
+            "threshold the scores, or pass outputs='probabilities' or outputs='logits'",
         ),
         ("one", ["--outputs", "probabilities"], "must return values in [0, 1], got"),
     ],

@@ -119,9 +119,9 @@ def test_one_column_is_read_as_two_classes() -> None:
         (
             torch.zeros(4).long(),
             4,
-            "logits must be floating-point numbers, got torch.int64: say outputs='labels'",
+            "logits must be floating-point numbers, got torch.int64: pass outputs='labels'",
         ),
-        (torch.zeros(4, 1) > 0, 4, "got torch.bool: say outputs='labels'"),
+        (torch.zeros(4, 1) > 0, 4, "got torch.bool: pass outputs='labels'"),
         ((torch.zeros(4, 2), 1), 4, "must return a tensor, got tuple"),
     ],
 )
@@ -237,7 +237,7 @@ def test_probabilities_that_pass_for_one_column_of_logits(
     network, x, y = binary
     core.rays(nn.Sequential(network, nn.Sigmoid()), x, y, max_queries=5)
     assert (
-        "one column lie in [0, 1]: if they are probabilities, say outputs='probabilities'"
+        "one column lie in [0, 1]: if they are probabilities, pass outputs='probabilities'"
         in caplog.text
     )
     caplog.clear()
@@ -320,7 +320,7 @@ def test_natural_training_reports_binary_cross_entropy() -> None:
 
 
 FRACTIONS = (
-    "got 0.93.* in row 3: threshold the scores, or say outputs='probabilities' or outputs='logits'"
+    "got 0.93.* in row 3: threshold the scores, or pass outputs='probabilities' or outputs='logits'"
 )
 SIGNS = r"got -1 in row 3: pass lambda x: \(model\(x\) \+ 1\) // 2"
 
@@ -407,7 +407,7 @@ def test_a_model_cannot_return_the_mark_for_no_label() -> None:
 def test_sigmoid_units_as_labels_are_refused(binary: Any) -> None:
     network, x, y = binary
     p = nn.Sequential(network, nn.Sigmoid())
-    with pytest.raises(ValueError, match="threshold the scores, or say outputs='probabilities'"):
+    with pytest.raises(ValueError, match="threshold the scores, or pass outputs='probabilities'"):
         core.rays(p, x, y, eps=0.3, max_queries=200, outputs="labels", seed=0)
     right = core.rays(
         lambda rows: p(rows)[:, 0] > 0.5, x, y, eps=0.3, max_queries=200, outputs="labels", seed=0
@@ -463,7 +463,7 @@ def flat_softmax(rows: Tensor) -> Tensor:
 def test_logits_announced_as_probabilities(name: str, linear_net: nn.Module, digits: Any) -> None:
     x, y = digits
     with pytest.raises(
-        ValueError, match=r"values in \[0, 1\], got -?\d.* for sample 0: say outputs='logits'"
+        ValueError, match=r"values in \[0, 1\], got -?\d.* for sample 0: pass outputs='logits'"
     ):
         getattr(core, name)(linear_net, x, y, eps=0.1, outputs="probabilities")
     right = core.pgd(linear_net, x, y, eps=0.1, seed=0)
@@ -531,7 +531,7 @@ def test_ensembles_check_the_range_of_their_members(
     ensemble = Ensemble(
         [nn.Sequential(linear_net, nn.Softmax(1)), linear_net], outputs="probabilities"
     )
-    with pytest.raises(ValueError, match=r"values in \[0, 1\], got .* say outputs='logits'"):
+    with pytest.raises(ValueError, match=r"values in \[0, 1\], got .* pass outputs='logits'"):
         core.pgd(ensemble, x, y, eps=0.1)
 
 

@@ -242,7 +242,7 @@ def test_shells_warn_once_and_count_the_probe(
         assert result.wasted_rows.tolist() == wasted
     (message,) = warned(caplog)
     assert message.startswith(
-        "8 of 8 samples: the model gives the same samples other answers when it is asked again"
+        "8 of 8 samples: the model's outputs change when the same samples are repeated"
     )
     caplog.clear()
     seen.clear()
@@ -259,7 +259,7 @@ def test_shells_warn_of_models_that_look_at_the_batch(
     shelled(shell, name, batch_norm(), *digits)[1]()
     (message,) = warned(caplog)
     assert message.startswith(
-        "8 of 8 samples: the model's answers change with the other samples of a batch"
+        "8 of 8 samples: the model's outputs change with the other samples of a batch"
     )
     assert "Verdicts hold for the batch that they were found in" in message
 
@@ -295,7 +295,7 @@ def test_each_model_of_an_attack_object_is_probed_once(
     run()
     attack.model = first
     run()
-    assert ["again" in message for message in warned(caplog)] == [True, False]
+    assert ["repeated" in message for message in warned(caplog)] == [True, False]
     caplog.clear()
     attack, run = shelled("art", "FrankWolfe", RANDOM["noisy input"](digits_net), x, y)
     run()
@@ -333,7 +333,7 @@ def test_black_boxes_are_probed(
     classifier = BlackBoxClassifier(predict, (1, 8, 8), 10, clip_values=(0, 1))
     attack = art_shells.RayS(classifier, max_queries=9, verbose=False)
     attack.generate(digits[0].numpy(), digits[1].numpy())
-    assert "other answers when it is asked again" in caplog.text
+    assert "outputs change when the same samples are repeated" in caplog.text
 
 
 def test_warnings_are_seen_without_any_set_up() -> None:
@@ -349,7 +349,10 @@ attack = FW(torch.nn.Sequential(torch.nn.Flatten(), Noise()), steps=1)
 attack(torch.rand(8, 1, 2, 2), torch.zeros(8).long())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "8 of 8 samples: the model gives the same samples other answers" in done.stderr
+    assert (
+        "8 of 8 samples: the model's outputs change when the same samples are repeated"
+        in done.stderr
+    )
 
 
 def test_a_probe_is_charged_to_the_first_samples(digits_net: nn.Module, digits: Any) -> None:

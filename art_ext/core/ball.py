@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.successes import Outcomes
 from art_ext.core.checks import check_choice, check_flag, check_positive
 from art_ext.core.geometry import (
     DISTORTIONS,
@@ -21,7 +22,6 @@ from art_ext.core.geometry import (
 )
 from art_ext.core.losses import Loss, make_gain
 from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
-from art_ext.core.restarts import Outcomes
 from art_ext.core.result import AttackResult, Progress
 from art_ext.core.run import Run, RunKeywords, RunOptions
 from art_ext.core.run import spelled_out as spell

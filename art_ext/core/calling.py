@@ -1,4 +1,4 @@
-"""Calls of a model: the rows it gets are its own copy, in a dtype that it takes."""
+"""Calls of a model with a copy of the rows in a dtype that it accepts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ HALF_SCALE = 1024.0
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """Leave ``torch.inference_mode()`` for a while. The gradient mode of other callers stays as
-    it is.
-    """
+    """Disable ``torch.inference_mode()`` for a block. The caller's gradient mode is kept."""
     if not torch.is_inference_mode_enabled():
         yield
         return
@@ -28,30 +26,28 @@ def outside_inference_mode() -> Iterator[None]:
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if it was made in ``torch.inference_mode()``: autograd takes no
-    inference tensor.
+    """Return the tensor, or a copy if it was made in ``torch.inference_mode()``.
+
+    Autograd does not accept inference tensors.
     """
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def finite_or_zero(gradient: Tensor) -> Tensor:
-    """0 where a float16 pass overflowed: the sign of a NaN would stay in a perturbation for
-    good.
+    """Replace overflowed entries of a gradient by 0.
+
+    The sign of a NaN would stay in a perturbation for good.
     """
     return gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def widened(outputs: Tensor) -> Tensor:
-    """Outputs of a half type in float32, others as they are. Losses compare and subtract, which
-    halves round away.
-    """
+    """Convert outputs of a half type to float32. Losses subtract, which half types round away."""
     return outputs.float() if outputs.dtype in HALF_TYPES else outputs
 
 
 def floating_reference(model: object) -> Tensor | None:
-    """The first floating-point parameter of a network, else its first floating-point buffer,
-    else None.
-    """
+    """Return a network's first floating-point parameter, else its first such buffer, else None."""
     if not isinstance(model, nn.Module):
         return None
     tensors = chain(model.parameters(), model.buffers(), _frozen_constants(model))
@@ -59,7 +55,7 @@ def floating_reference(model: object) -> Tensor | None:
 
 
 def _frozen_constants(model: nn.Module) -> Iterator[Tensor]:
-    """The parameters of ScriptModules that ``torch.jit.freeze`` made constants of their graphs."""
+    """Yield the parameters that ``torch.jit.freeze`` turned into graph constants."""
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule) and not hasattr(module, "training"):
             for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
@@ -68,26 +64,25 @@ def _frozen_constants(model: nn.Module) -> Iterator[Tensor]:
 
 
 class ModelCall:
-    """A model, called with a copy of the rows in a dtype that it takes.
+    """Call of a model with a copy of the rows in a dtype that it accepts.
 
-    A model may work in place on what it is given. A network that refuses float32 rows gets them in
-    the dtype of its first floating-point parameter. Its first call decides this, and a call after
-    the parameter's dtype has changed. The cast is part of the graph. Outputs of a half type come
-    back in float32. Gradients of passes in float16 are multiplied by ``HALF_SCALE`` at the outputs
-    and divided by it at the rows.
+    A model may change its input in place. A network that rejects float32 rows gets them in the
+    dtype of its first floating-point parameter. The first call decides this, and a call after that
+    dtype has changed. The cast is part of the graph. Outputs of a half type are converted to
+    float32. Gradients of passes in float16 are multiplied by ``HALF_SCALE`` at the outputs and
+    divided by it at the rows.
 
-    A wrapper that calls the model inside in this way, and says so with ``copies_rows = True``, gets
-    the rows as they are. What the model inside refused is found by the wrapper's ``call``, that
-    ``ModelCall``.
+    A wrapper that calls its inner model through a ``ModelCall`` sets ``copies_rows = True`` and
+    gets the rows uncopied. The rows that the inner model rejected are found in that ``ModelCall``.
 
     Args:
         model: a network, or any callable of a batch.
-        network: whose parameters decide; None takes the model itself.
+        network: the network whose parameters decide. None: the model itself.
 
     Attributes:
-        output_dtype: of the latest outputs, before they were widened; None before the first call.
-        cast: the dtype that the network gets rows in, as its last call decided; None for their own.
-        refused_rows: rows that the model refused since this was last set to 0.
+        output_dtype: dtype of the latest outputs before conversion. None before the first call.
+        cast: dtype that the network gets rows in, as its last call decided. None: their own.
+        refused_rows: number of rows that the model rejected since this was last set to 0.
     """
 
     def __init__(self, model: Callable[[Tensor], Tensor], network: nn.Module | None = None) -> None:
@@ -107,62 +102,72 @@ class ModelCall:
         self._in_half: bool | None = None  # known after the first call
 
     def __call__(self, rows: Tensor, *, fresh: bool = False) -> Tensor:
-        """Outputs for rows (R, *S).
+        """Return the outputs for rows (R, *S).
 
         Args:
-            rows: in float32, with or without a graph.
-            fresh: whether the model may write into these very rows.
+            rows: float32 rows, with or without a graph.
+            fresh: True if the model may overwrite the rows.
         """
         if self._copies:
             outputs = self.model(rows)
-        else:
-            outputs = self._copied(rows, fresh)
+        elif self._undecided(rows):
+            outputs = self._decide(rows)
+        else:  # no further frame between an attack and its model
+            dtype = self.cast if self.wants_other_dtype(rows) else None
+            rows, lift = self._copied(rows, dtype, fresh)
+            outputs = self._read(self.model(rows), dtype, lift)
         for inner in self._inner:
             self.output_dtype = inner.output_dtype
             self.refused_rows += inner.refused_rows
             inner.refused_rows = 0
         return outputs
 
-    def _copied(self, rows: Tensor, fresh: bool) -> Tensor:
-        own = None if self._reference is None else self._reference.dtype
-        if own is None or own == rows.dtype:
-            return self._ask(rows, None, fresh)
-        if own != self._decided_for:
-            return self._decide(rows, own)
-        return self._ask(rows, self.cast, fresh)
-
     def wants_other_dtype(self, rows: Tensor) -> bool:
-        """True if the network's own dtype is not that of the rows. It may take them all the
-        same.
-        """
+        """Return True if the network's dtype is not that of the rows. It may still accept them."""
         return self._reference is not None and self._reference.dtype != rows.dtype
 
-    def _decide(self, rows: Tensor, own: torch.dtype) -> Tensor:
-        """The first call: in the rows' dtype and, if the network refuses that, in its own."""
+    def _undecided(self, rows: Tensor) -> bool:
+        return (
+            self._reference is not None
+            and self._reference.dtype != rows.dtype
+            and self._reference.dtype != self._decided_for
+        )
+
+    def _decide(self, rows: Tensor) -> Tensor:
+        """Call with the rows' own dtype, and with the network's if the network rejects it."""
+        own = None if self._reference is None else self._reference.dtype
         try:
-            outputs = self._ask(rows, None, False)
+            outputs = self._run(rows, None)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # a network may refuse in any way
             self.refused_rows += len(rows)
-            outputs = self._ask(rows, own, False)
+            outputs = self._run(rows, own)
             self.cast = own
         else:
             self.cast = None
         self._decided_for = own
         return outputs
 
-    def _ask(self, rows: Tensor, dtype: torch.dtype | None, fresh: bool) -> Tensor:
+    def _run(self, rows: Tensor, dtype: torch.dtype | None) -> Tensor:
+        rows, lift = self._copied(rows, dtype, fresh=False)
+        return self._read(self.model(rows), dtype, lift)
+
+    def _copied(
+        self, rows: Tensor, dtype: torch.dtype | None, fresh: bool
+    ) -> tuple[Tensor, _Lift | None]:
+        """The rows for the model, and the lift of their gradients if there may be one."""
         lift = None
         if self._in_half is not False and rows.requires_grad and torch.is_grad_enabled():
             lift = _Lift()
             rows = rows.view_as(rows)
             rows.register_hook(lift.lower)
         if dtype is not None:
-            rows = rows.to(dtype)
-        elif not fresh or lift is not None:
-            rows = rows.clone()
-        outputs = self.model(rows)
+            return rows.to(dtype), lift
+        return (rows if fresh and lift is None else rows.clone()), lift
+
+    def _read(self, outputs: Tensor, dtype: torch.dtype | None, lift: _Lift | None) -> Tensor:
+        """The outputs for rows that were cast to this dtype, widened."""
         if not isinstance(outputs, Tensor):
             return outputs  # the caller's to refuse
         self.output_dtype = outputs.dtype
@@ -175,7 +180,7 @@ class ModelCall:
 
 
 class _Lift:
-    """Multiplies the gradient of one pass at its outputs, and divides it again at its rows."""
+    """Scaling of the gradient of one pass: up at its outputs, down again at its rows."""
 
     def __init__(self) -> None:
         self.factor = 1.0

@@ -1,4 +1,4 @@
-"""Checks of arguments, shared by the core and its shells: what was given, what was wanted."""
+"""Argument checks. Messages state the given and the wanted value."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from collections.abc import Iterable
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Raises:
-        ValueError: naming the argument, what was given and what was wanted.
-    """
+    """Raise ValueError unless the value is an integer >= ``least``."""
     try:
         whole = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -24,21 +20,13 @@ def check_count(name: str, value: object, least: int = 1) -> None:
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuse what is no real number, before it is compared with one.
-
-    Raises:
-        ValueError: naming the argument and what was given.
-    """
+    """Raise ValueError unless the value is a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuse what is no finite number > 0.
-
-    Raises:
-        ValueError: naming the argument and what was given.
-    """
+    """Raise ValueError unless the value is a finite number > 0."""
     check_number(name, value)
     if not value > 0:  # type: ignore[operator]  # a number, as just checked
         raise ValueError(f"{name} must be > 0, got {value!r}")
@@ -47,39 +35,27 @@ def check_positive(name: str, value: object) -> None:
 
 
 def check_not_negative(name: str, value: object) -> None:
-    """Refuse what is no finite number >= 0.
-
-    Raises:
-        ValueError: naming the argument and what was given.
-    """
+    """Raise ValueError unless the value is a finite number >= 0."""
     check_number(name, value)
     if not 0 <= value < math.inf:  # type: ignore[operator]  # a number, as just checked
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
 
 
 def check_share(name: str, value: object) -> None:
-    """Refuse what is no decay: a number in [0, 1).
-
-    Raises:
-        ValueError: naming the argument and what was given.
-    """
+    """Raise ValueError unless the value is a number in [0, 1)."""
     check_number(name, value)
     if not 0 <= value < 1:  # type: ignore[operator]  # a number, as just checked
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raise ValueError unless value is True or False: the text "false" would count as true."""
+    """Raise ValueError unless the value is True or False. The text "false" would count as true."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Raise ValueError unless the value is one of the known names.
-
-    Raises:
-        ValueError: listing them, and naming the nearest one.
-    """
+    """Raise ValueError unless the value is one of the known names. The message lists them."""
     if value not in known:
         hint = nearest(value, known) if isinstance(value, str) else ""
         raise ValueError(
@@ -88,8 +64,9 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the nearest known name, whatever its case, for a message about an unknown
-    one; or nothing.
+    """Return a hint at the most similar known name, for a message about an unknown one.
+
+    Case is ignored. Without a similar name the hint is empty.
     """
     by_case = {one.casefold(): one for one in known}
     close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
@@ -97,7 +74,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def same_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was given, or that differs in case only; None if there is none."""
+    """Return the known name that equals the given one up to case, or None."""
     names = list(known)
     return (
         name

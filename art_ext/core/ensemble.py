@@ -1,6 +1,4 @@
-"""Several models attacked as one: a weighted average of their logits, their probabilities or
-their losses.
-"""
+"""Ensembles: weighted averages of the logits, probabilities or losses of several models."""
 
 from __future__ import annotations
 
@@ -19,22 +17,22 @@ AVERAGES = ("logits", "probabilities", "losses")
 
 
 class Ensemble(nn.Module):
-    """K models as one that returns logits: ``sum_k w_k z_k``, or ``log sum_k w_k softmax(z_k)``.
+    """Ensemble that returns the logits ``sum_k w_k z_k``, or ``log sum_k w_k softmax(z_k)``.
 
-    With ``average="losses"`` the loss is ``sum_k w_k J(z_k, y)``, and the prediction that of the
-    averaged probabilities. One row through the ensemble is one query, whatever K. The members are
-    submodules: an attack runs them in eval mode and gives each its own mode back.
+    With ``average="losses"`` the loss is ``sum_k w_k J(z_k, y)``, and the averaged probabilities
+    give the prediction. One row through the ensemble is one query, whatever K. The members are
+    submodules: an attack runs them in eval mode and restores each one's own mode.
 
     Args:
         models: networks, or callables of a batch, with the same classes. One column stands for two
             classes.
-        weights: one number >= 0 per model, used as shares of their sum; None for equal shares.
+        weights: one number >= 0 per model, divided by their sum. None: equal weights.
         average: ``"logits"``, ``"probabilities"`` or ``"losses"``.
-        outputs: what the members return, ``"logits"`` or ``"probabilities"``; the ensemble itself
+        outputs: what the members return, ``"logits"`` or ``"probabilities"``. The ensemble itself
             returns logits.
 
     Raises:
-        ValueError: for no model, weights that are no shares, or unknown names.
+        ValueError: without a model, for invalid weights, or for unknown names.
 
     References:
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (the three averages).
@@ -63,8 +61,8 @@ class Ensemble(nn.Module):
             or not 0 < sum(shares) < math.inf
         ):
             raise ValueError(
-                f"wanted at least one model and a weight >= 0 for each, got {len(models)} and"
-                f" {weights}"
+                "models must hold at least one model, and weights one number >= 0 for each, not all"
+                f" 0, got {len(models)} models and weights {weights}"
             )
         check_choice("average", average, AVERAGES)
         check_choice("outputs", outputs, ("logits", "probabilities"))
@@ -72,15 +70,15 @@ class Ensemble(nn.Module):
         self._calls = [ModelCall(model) for model in models]
         self.networks = nn.ModuleList(model for model in models if isinstance(model, nn.Module))
         self.weights = [share / sum(shares) for share in shares]
-        self.average, self.outputs = average, outputs
+        self.average = average
+        self.outputs = outputs
         self._readers = [OutputReader(outputs) for _ in models]
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(R, classes) logits of the ensemble for rows (R, *S).
+        """Return (R, classes) logits of the ensemble for rows (R, *S).
 
         Raises:
-            RuntimeError: if someone differentiates through it although the losses are to be
-                averaged.
+            RuntimeError: if the output of an ensemble that averages losses is differentiated.
         """
         if self.average == "losses" and rows.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
@@ -90,11 +88,11 @@ class Ensemble(nn.Module):
         return self.combine(self.member_logits(rows))
 
     def member_logits(self, rows: Tensor) -> list[Tensor]:
-        """K logits (R, classes).
+        """Return K logits (R, classes).
 
         Raises:
-            ValueError: if the members differ in their numbers of classes, or return no scores of
-                their kind.
+            ValueError: if the members differ in their numbers of classes, or their outputs are of
+                another kind.
         """
         members = []
         for call, reader in zip(self._calls, self._readers, strict=True):
@@ -112,7 +110,7 @@ class Ensemble(nn.Module):
         return members
 
     def combine(self, members: list[Tensor]) -> Tensor:
-        """The ensemble's logits (R, classes) from those of its members."""
+        """Return the ensemble's logits (R, classes) from those of its members."""
         if self.average == "logits":
             return torch.stack(
                 [weight * z for weight, z in zip(self.weights, members, strict=True)]
@@ -121,7 +119,7 @@ class Ensemble(nn.Module):
         return (torch.stack(members).log_softmax(dim=2) + shares[:, None, None]).logsumexp(dim=0)
 
     def average_loss(self, members: list[Tensor], index: Tensor, loss: Loss) -> Tensor:
-        """(R,) the weighted average of the members' losses."""
+        """Return (R,) the weighted average of the members' losses."""
         losses = [
             weight * loss(logits, index)
             for weight, logits in zip(self.weights, members, strict=True)

@@ -1,6 +1,4 @@
-"""Boxes, balls and norms: checks of an input against them, projections, and linear minimisation
-over a ball.
-"""
+"""Boxes, balls and norms: input checks, projections and linear minimisation over a ball."""
 
 from __future__ import annotations
 
@@ -32,21 +30,20 @@ ClipValues = tuple[Bound, Bound]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """The set of legal inputs ``lower <= x <= upper``; both bounds broadcast against one
-    sample's shape S.
-    """
+    """Valid inputs ``lower <= x <= upper``. Both bounds broadcast to one sample's shape S."""
 
     lower: Tensor
     upper: Tensor
 
     @staticmethod
     def of(clip_values: ClipValues | None, sample_shape: torch.Size, device: torch.device) -> Box:
-        """Build the box of ``clip_values`` = (lower, upper), each a number or one value per
-        feature.
+        """Build the box of ``clip_values`` = (lower, upper).
+
+        Each bound is a number or one value per feature.
 
         Raises:
-            ValueError: if there is no box, a bound does not fit the samples, or lower < upper fails
-                somewhere.
+            ValueError: if ``clip_values`` is not a pair, a bound does not fit the samples, or lower
+                < upper fails somewhere.
         """
         if clip_values is None or len(clip_values) != 2:
             raise ValueError(
@@ -78,42 +75,43 @@ class Box:
 
     @property
     def width(self) -> float:
-        """The widest side."""
+        """Length of the longest side."""
         return float((self.upper - self.lower).max())
 
     @functools.cached_property
     def _bounds(self) -> tuple[Any, Any]:
-        """Both bounds as numbers where these serve all coordinates: clamping to them is many
-        times faster.
+        """Both bounds, as numbers where these serve all coordinates.
+
+        Clamping to numbers is many times faster.
         """
         if self.lower.dim() == self.upper.dim() == 0:
             return float(self.lower), float(self.upper)
         return self.lower, self.upper
 
     def clamp(self, x: Tensor) -> Tensor:
-        """The nearest point of the box."""
+        """Return the nearest point of the box."""
         return torch.clamp(x, *self._bounds)
 
     def contains(self, x: Tensor) -> Tensor:
-        """(N,) bool, whether each sample of x (N, *S) is a legal input; NaN is not."""
+        """Return (N,) bool: samples of x (N, *S) that are valid inputs. NaN is not."""
         return (self.clamp(x) == x).flatten(1).all(dim=1)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
-        """Both bounds for samples flattened to vectors (D,); plain numbers if these serve all
-        coordinates.
+        """Return both bounds for samples flattened to (D,).
+
+        They are numbers if these serve all coordinates.
         """
         if isinstance(self._bounds[0], float):
             return self._bounds
         return self.lower.expand(sample_shape).flatten(), self.upper.expand(sample_shape).flatten()
 
     def admit(self, x: Tensor, name: str = "x") -> Tensor:
-        """A float32 copy of x inside the box: small rounding outside is clamped, anything more is
-        refused.
+        """Return a float32 copy of x inside the box. Small rounding outside it is clamped.
 
         Raises:
-            TypeError: for integers and bool; for bytes, with the hint to divide by 255.
-            ValueError: if x holds NaN or infinity (naming the first sample), or leaves the box by
-                more than 1e-4.
+            TypeError: for integers and bool. For bytes the message suggests dividing by 255.
+            ValueError: if x holds NaN or infinity, or leaves the box by more than 1e-4. The message
+                names the first sample with NaN or infinity.
         """
         if not x.is_floating_point():
             remedy = "pass x.float(), with clip_values in the same units"
@@ -123,11 +121,11 @@ class Box:
         x = x.detach().to(torch.float32)
         if not x.numel():
             return x.clone()
-        broken = ~x.isfinite().flatten(1).all(dim=1)
-        if bool(broken.any()):
+        not_finite = ~x.isfinite().flatten(1).all(dim=1)
+        if bool(not_finite.any()):
             raise ValueError(
                 f"{name} must be finite, got NaN or infinity first in sample"
-                f" {int(broken.nonzero()[0])}"
+                f" {int(not_finite.nonzero()[0])}"
             )
         clamped = self.clamp(x)
         if float((clamped - x).abs().max()) > BOX_TOLERANCE:
@@ -140,7 +138,7 @@ class Box:
 
 
 def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: int = 3) -> str:
-    """The first features whose bounds do not fit, and how many there are."""
+    """List the first features whose bounds do not fit, and count the rest."""
     lower, upper = lower.expand(sample_shape), upper.expand(sample_shape)
     places = (~((lower < upper) & lower.isfinite() & upper.isfinite())).nonzero().tolist()
     named = [
@@ -153,8 +151,9 @@ def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: 
 
 
 def free_coordinates(mask: Tensor, x: Tensor) -> Tensor:
-    """(N or 1, D) bool, the coordinates of x (N, *S) that an attack may change: those where the
-    mask is not zero.
+    """Return (N or 1, D) bool: coordinates of x (N, *S) where the mask is not zero.
+
+    An attack may change these coordinates only.
 
     Raises:
         ValueError: if the mask does not broadcast to x, or holds a negative value or NaN.
@@ -197,10 +196,10 @@ def norm_name(norm: object) -> str:
 
 
 def check_ball(norm: str, eps: float | None, box: Box) -> None:
-    """Refuse a ball that cannot be meant.
+    """Raise ValueError unless norm and eps describe a ball inside the box.
 
     Raises:
-        ValueError: for an unknown norm, an eps that is no finite number > 0, or an L-inf radius
+        ValueError: for an unknown norm, an eps that is not a finite number > 0, or an L-inf radius
             above the width of the box.
     """
     check_choice("norm", norm, NORMS)
@@ -215,17 +214,17 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """The widest float of the device: float64, but for Apple's GPUs, which have none."""
+    """Return the widest float type of the device: float32 on Apple's GPUs, float64 elsewhere."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def exact_mean(values: Tensor) -> float:
-    """The mean of numbers or flags in the widest float of their device; NaN for none."""
+    """Return the mean of numbers or flags in their device's widest float type. NaN for none."""
     return float(values.to(exact_dtype(values.device)).mean()) if values.numel() else math.nan
 
 
 def row_norms(delta: Tensor, norm: str) -> Tensor:
-    """(N,) norms of the rows of delta (N, *S), in delta's own precision."""
+    """Return (N,) norms of the rows of delta (N, *S), in delta's own precision."""
     flat = delta.flatten(1)
     if not flat.shape[1]:
         return flat.new_zeros(len(flat))
@@ -233,8 +232,9 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
 
 
 def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
-    """(N,) distances ``||x_adv - x||`` measured in float64, so that the ball can be checked to
-    1e-6.
+    """Return (N,) distances ``||x_adv - x||``, measured in float64.
+
+    The ball can then be checked to 1e-6.
     """
     exact = exact_dtype(x.device)
     return row_norms(x_adv.to(exact) - x, norm)  # the difference is taken in the wider type
@@ -263,18 +263,16 @@ def _distortions(x_adv: Tensor, x: Tensor) -> Tensor:
 
 
 def within_ball(distance: Tensor, eps: float | None) -> Tensor:
-    """Whether a distance counts as inside the ball, ``distance <= eps + 1e-6``; eps=None takes
-    any finite one.
-    """
+    """Return True where ``distance <= eps + 1e-6``. With eps=None, every finite distance counts."""
     return distance.isfinite() if eps is None else distance <= eps + BALL_TOLERANCE
 
 
 def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
-    """The radius to aim at, so that ``x + delta`` rounded to float32 still lies within ``eps +
-    1e-6`` in float64.
+    """Return a radius at which ``x + delta``, rounded to float32, lies within ``eps + 1e-6``.
 
-    It is eps itself for an L-inf ball in [0, 1]. In L1, where the roundings of all coordinates add
-    up, it is smaller by about 1e-7 per coordinate, and never less than half of eps.
+    The distance is measured in float64. The radius is eps itself for an L-inf ball in [0, 1]. In L1
+    the rounding errors of all coordinates add up. The radius is then smaller by about 1e-7 per
+    coordinate, and never less than half of eps.
     """
     magnitude = float(torch.maximum(box.lower.abs().max(), box.upper.abs().max()))
     rounding = (
@@ -284,9 +282,7 @@ def attainable_radius(norm: str, eps: float, box: Box, features: int) -> float:
 
 
 def project(delta: Tensor, norm: str, radius: float) -> Tensor:
-    """The nearest point of the ball ``||delta|| <= radius`` to each row of delta (N, D), in
-    Euclidean distance.
-    """
+    """Return the Euclidean projection of each row of delta (N, D) onto ``||delta|| <= radius``."""
     if norm == "linf":
         return delta.clamp(-radius, radius)
     if norm == "l2":
@@ -303,13 +299,12 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
 
 
 def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
-    """The nearest point of the intersection of ``||delta||_1 <= radius`` and a box to each row of
-    delta (N, D).
+    """Project each row of delta (N, D) onto the intersection of an L1 ball and a box.
 
-    It is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the least t >= 0 at which its L1 norm
-    is at most the radius (Croce, Hein, 2021, proposition 1). The norm falls piecewise linearly in
-    t; its slope changes where a coordinate leaves the face of the box, or becomes 0: the sorted
-    breakpoints give the right piece.
+    The projection is ``sgn(delta) min(max(|delta| - t, 0), room)`` with the smallest t >= 0 at
+    which its L1 norm is at most the radius (Croce, Hein, 2021, proposition 1). The norm falls
+    piecewise linearly in t. Its slope changes where a coordinate leaves the face of the box or
+    becomes 0. The sorted breakpoints give the right piece.
 
     Args:
         delta: (N, D).
@@ -334,7 +329,7 @@ def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
 
 
 def unit(direction: Tensor, norm: str) -> Tensor:
-    """The rows of direction (N, D) at norm 1; rows of zeros stay zeros."""
+    """Scale the rows of direction (N, D) to norm 1. Rows of zeros stay zeros."""
     # first to largest entry 1: the squares of the tiny gradients of a confident model would
     # underflow
     largest = direction.abs().amax(dim=1, keepdim=True) if direction.shape[1] else direction
@@ -343,8 +338,7 @@ def unit(direction: Tensor, norm: str) -> Tensor:
 
 
 def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = None) -> Tensor:
-    """The linear minimisation oracle ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of
-    m (N, D).
+    """Return ``argmin <delta, m>`` over ``||delta|| <= radius``, per row of m (N, D).
 
     Coordinates where m is zero stay zero. In L1 the whole radius goes to the coordinate of largest
     ``|m|``, the first one of several.
@@ -353,7 +347,7 @@ def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = 
         m: (N, D).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         radius: of the ball.
-        room: (N, D) >= 0, how far each coordinate may move against the sign of m; the minimum is
+        room: (N, D) >= 0, how far each coordinate may move against the sign of m. The minimum is
             then taken over the intersection of ball and box.
     """
     down = -m.sign()
@@ -372,12 +366,11 @@ def linear_minimiser(m: Tensor, norm: str, radius: float, room: Tensor | None = 
 
 
 def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
-    """``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius, or all of room if
-    that is shorter.
+    """Return ``min(t slope, room)`` with the t >= 0 at which its L2 norm is the radius.
 
-    The squared norm grows with t and changes its form where a coordinate reaches its room: the
-        sorted breakpoints give
-    the right piece, on which t has a closed form.
+    Return room itself if it is shorter. The squared norm grows with t and changes its form where a
+    coordinate reaches its room. The sorted breakpoints give the right piece, on which t has a
+    closed form.
     """
     exact = exact_dtype(slope.device)
     slope, room = slope.to(exact), room.to(exact)
@@ -406,8 +399,9 @@ def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
 def uniform_in_ball(
     norm: str, radius: float, seed: int, ids: Tensor, step: int, features: int
 ) -> Tensor:
-    """(N, features) points drawn uniformly from the ball, one per sample, from the streams of
-    blocks step, step + 1.
+    """Draw (N, features) points uniformly from the ball, one per sample.
+
+    The streams' blocks step and step + 1 are used.
     """
     if norm == "linf":
         return (2 * uniform(seed, ids, step, (features,)) - 1) * radius
@@ -423,13 +417,13 @@ def uniform_in_ball(
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """The perturbed inputs allowed around x: ``||x' - x||_p <= eps`` within the box.
+    """Allowed perturbed inputs around x: ``||x' - x||_p <= eps`` within the box.
 
     Attributes:
         x: (N, *S) the clean inputs.
-        eps: the radius; 0 leaves nothing but x.
+        eps: the radius. 0 leaves only x.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        box: of legal inputs.
+        box: the valid inputs.
     """
 
     x: Tensor
@@ -438,12 +432,13 @@ class Ball:
     box: Box
 
     def unboxed(self) -> Ball:
-        """The same ball with every input legal."""
+        """Return the same ball with every input valid."""
         return dataclasses.replace(self, box=Box(torch.tensor(-torch.inf), torch.tensor(torch.inf)))
 
     def into(self, rows: Tensor) -> Tensor:
-        """Rows (N, *S) brought to the ball first and to the box second; the latter leads no
-        further away from x.
+        """Project rows (N, *S) onto the ball, then clamp them to the box.
+
+        Clamping to the box never increases the distance to x.
         """
         if not self.eps:
             return self.x
@@ -455,7 +450,7 @@ class Ball:
         )
 
     def steepest(self, direction: Tensor) -> Tensor:
-        """``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
+        """Return ``sgn(g)`` in L-inf, ``g / ||g||_p`` otherwise."""
         return (
             direction.sign()
             if self.norm == "linf"
@@ -463,12 +458,13 @@ class Ball:
         )
 
     def step(self, rows: Tensor, direction: Tensor, length: float) -> Tensor:
-        """``P(x' + length steepest(g))``."""
+        """Return ``P(x' + length steepest(g))``."""
         return self.into(rows + length * self.steepest(direction))
 
     def draw(self, seed: int, ids: Tensor, step: int) -> Tensor:
-        """(N, *S) a point drawn uniformly from the ball of each sample, in the box or not;
-        blocks step, step + 1.
+        """Draw (N, *S) a point uniformly from each sample's ball, ignoring the box.
+
+        The streams' blocks step and step + 1 are used.
         """
         if self.norm == "linf":
             return self.x + self.eps * (

@@ -1,18 +1,24 @@
-"""Keywords of public functions in any spelling that can be understood, and plain words about the
-others.
+"""The entry of public functions: keywords in any understandable spelling, complete signatures and
+docstrings.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar, cast
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, cast, get_type_hints
+
+import torch
 
 from art_ext.core.checks import nearest
 from art_ext.core.geometry import norm_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+ENTRY = re.compile(r"^ {4}(?=\S)(\*{0,2}\w+(?:, \w+)*):", re.MULTILINE)
+SECTION = re.compile(r"^[A-Z][\w ]*:$", re.MULTILINE)
 
 
 def check_keywords(called: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -30,6 +36,116 @@ def check_keywords(called: str, given: Iterable[str], known: Collection[str]) ->
         if name not in known:
             hint = nearest(name, known) or f": it takes {', '.join(known) or 'none'}"
             raise TypeError(f"{called}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def public(options: type | None = None, *documents: type) -> Callable[[Function], Function]:
+    """Decorate a public function: one frame that reads its keywords, and a complete signature.
+
+    A keyword that it does not take raises a TypeError that names the nearest one. ``norm`` takes
+    every spelling. ``torch.inference_mode()`` is left for the call. Its signature shows the fields
+    of ``options`` in the place of ``**options``, its annotations are types, and each parameter has
+    a line in the section ``Args`` of its docstring.
+
+    Args:
+        options: dataclass of the keywords that the function takes as ``**options``.
+        *documents: classes whose docstrings describe parameters that the function's does not.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = _signature(function, options)
+        known = [
+            one.name for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD
+        ]
+        called = function.__name__
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in known:
+                    check_keywords(called, keywords, known)
+            if keywords.get("norm") is not None:
+                keywords["norm"] = norm_name(keywords["norm"])
+            if not torch.is_inference_mode_enabled():
+                return function(*arguments, **keywords)
+            with torch.inference_mode(False):
+                return function(*arguments, **keywords)
+
+        sources = [one for one in (*documents, options) if one is not None]
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = _hints(function, options)
+        call.__doc__ = _documented(function.__doc__, known, sources)
+        return cast(Function, call)
+
+    return decorate
+
+
+def _signature(function: Callable[..., Any], options: type | None) -> inspect.Signature:
+    """The signature with the fields of options in the place of ``**options``."""
+    signature = inspect.signature(function)
+    if options is None or not is_dataclass(options):
+        return signature
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default if field.default_factory is MISSING else field.default_factory(),
+            annotation=field.type,
+        )
+        for field in fields(options)
+        if field.name not in signature.parameters
+    ]
+    return signature.replace(parameters=[*own, *shared])
+
+
+def _hints(function: Callable[..., Any], options: type | None) -> dict[str, Any]:
+    """The types of all parameters; names that exist for type checkers only stay texts."""
+    try:
+        own = get_type_hints(function)
+        shared = {} if options is None else get_type_hints(options)
+    except NameError:
+        return function.__annotations__
+    own.pop("options", None)
+    return {**shared, **own}
+
+
+def described(text: str | None, section: str) -> dict[str, str]:
+    """The entries of a section of a docstring such as ``Args``, by the names they begin with."""
+    found = re.search(rf"^{section}:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.M | re.S)
+    if found is None:
+        return {}
+    starts = [*ENTRY.finditer(found.group(1))]
+    ends = [one.start() for one in starts[1:]] + [len(found.group(1))]
+    return {
+        entry.group(1): found.group(1)[entry.start() : end].rstrip()
+        for entry, end in zip(starts, ends, strict=True)
+    }
+
+
+def _documented(text: str | None, names: list[str], sources: list[type]) -> str | None:
+    """The docstring with a line for each parameter, those of ``sources`` where it has none."""
+    if text is None:
+        return None
+    text = inspect.cleandoc(text)
+    entries: dict[str, str] = {}
+    for given in [described(text, "Args"), *_descriptions(sources)]:
+        for spelled, entry in given.items():
+            for name in spelled.split(", "):
+                entries.setdefault(name, entry)
+    body = "\n".join(dict.fromkeys(entries[name] for name in names if name in entries))
+    if "\nArgs:\n" in text:
+        return re.sub(
+            r"^Args:\n.*?(?=^\S|\Z)", lambda _: f"Args:\n{body}\n\n", text, flags=re.M | re.S
+        ).rstrip()
+    place = SECTION.search(text)
+    split = len(text) if place is None else place.start()
+    return f"{text[:split].rstrip()}\n\nArgs:\n{body}\n\n{text[split:]}".rstrip()
+
+
+def _descriptions(sources: list[type]) -> Iterator[dict[str, str]]:
+    for source in sources:
+        for one in source.__mro__:
+            yield described(one.__doc__, "Attributes")
 
 
 def checked_keywords(function: Function, called: str | None = None) -> Function:

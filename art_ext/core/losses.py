@@ -1,6 +1,6 @@
-"""What an attack drives up: a number per row of a model's output.
+"""Per-row losses that attacks ascend.
 
-Every loss here is *ascended*, targeted or not; the sign is part of it.
+Every loss is *ascended*, targeted or not. The sign is part of the loss.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def logits_of(outputs: Tensor, kind: str, dtype: torch.dtype | None = None) -> Tensor:
-    """Logits (R, K) of a model that returns ``kind``: those themselves, or the logarithm of its
-    probabilities.
+    """Return logits (R, K) of a model that returns ``kind``.
 
-    Halves are widened: losses are compared and subtracted, which they are too coarse for. A dtype,
-        if given, is that of
-    the result; the logarithm is taken in it.
+    For probabilities these are their logarithms. Half types are widened, because they are too
+    coarse to subtract losses in. ``dtype``, if given, is that of the result, and the logarithm is
+    taken in it.
     """
     if outputs.dtype in (torch.float16, torch.bfloat16):
         outputs = outputs.float()
@@ -32,28 +31,27 @@ def logits_of(outputs: Tensor, kind: str, dtype: torch.dtype | None = None) -> T
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(R,) ``-log softmax(z)_y``, one for each row."""
+    """Return (R,) ``-log softmax(z)_y``."""
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """(R,) ``max_{j != y} z_j - z_y``, positive once another class wins."""
+    """Return (R,) ``max_{j != y} z_j - z_y``, positive once another class is predicted."""
     own = labels.unsqueeze(1)
     others = logits.scatter(1, own, -torch.inf)
     return others.amax(dim=1) - logits.gather(1, own).squeeze(1)
 
 
 def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -> Loss:
-    """The function ``gain(outputs (R, K), index (R,)) -> (R,)`` that an attack ascends.
+    """Build the function ``gain(outputs (R, K), index (R,)) -> (R,)`` that an attack ascends.
 
     Args:
-        loss: ``"ce"``: cross-entropy of the label to leave, or minus that of the target;
-            ``"margin"``: how far the best other class is above the label to leave, or the target
-            above the best other class; or a callable of the model's outputs and the positions of
-            their samples, which is ascended as it is, targeted or not.
-        goal: (N,) int64, the label to leave or, if targeted, to reach; read when the gain is
-            called.
-        targeted: which of the two.
+        loss: ``"ce"``: cross-entropy of the label to leave, or minus that of the target.
+            ``"margin"``: lead of the best other class over the label to leave, or of the target
+            over the best other class. A callable of the model's outputs and the positions of their
+            samples is ascended unchanged, targeted or not.
+        goal: (N,) int64, the label to leave or, if targeted, to reach. It is read at each call.
+        targeted: True if ``goal`` holds targets.
         outputs: ``"logits"`` or ``"probabilities"``.
 
     Raises:
@@ -65,7 +63,8 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
         raise ValueError(
             f"loss must be one of {', '.join(map(repr, LOSSES))} or a callable, got {loss!r}"
         )
-    function, sign = {"ce": cross_entropy, "margin": margin}[loss], -1.0 if targeted else 1.0
+    function = {"ce": cross_entropy, "margin": margin}[loss]
+    sign = -1.0 if targeted else 1.0
 
     def gain(scores: Tensor, index: Tensor) -> Tensor:
         return sign * function(logits_of(scores, outputs), goal.index_select(0, index))
@@ -74,7 +73,5 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
 
 
 def in_simplex(outputs: Tensor, tolerance: float = 1e-5) -> Tensor:
-    """(R,) bool, the rows of outputs (R, K) that look like probabilities: nothing negative, and
-    a sum of one.
-    """
+    """Return (R,) bool: rows of outputs (R, K) without negative values and with a sum of one."""
     return (outputs >= 0).all(dim=1) & ((outputs.float().sum(dim=1) - 1).abs() < tolerance)

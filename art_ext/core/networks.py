@@ -1,4 +1,4 @@
-"""The state of a network while it is used: its modes, its flags, its thread, its device."""
+"""State of a network in use: modes, flags, thread, device."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ class NetworkInUseError(RuntimeError):
 
 @contextmanager
 def in_use(model: nn.Module) -> Iterator[None]:
-    """Register the modules and parameters of a network as used by this thread, which may nest such
-    uses.
+    """Register the modules and parameters of a network as used by this thread.
 
-    Modes and flags belong to the network and not to a thread. A wrapper shares the modules of the
-    network inside.
+    Uses in one thread may nest. Modes and flags belong to the network and not to a thread. A
+    wrapper contains the modules of its inner network.
 
     Raises:
         NetworkInUseError: if another thread uses one of them.
     """
-    held = [*model.modules(), *model.parameters()]  # kept alive meanwhile, so that ids stay theirs
+    held = [*model.modules(), *model.parameters()]  # references, so that no id is reused
     thread = threading.get_ident()
     with _LOCK:
         counts = [_USERS.get(id(one), (thread, 0)) for one in held]
         if any(user != thread for user, _ in counts):
             raise NetworkInUseError(
-                "the network is in use in another thread, where it is attacked, evaluated or"
-                " trained: give each thread a copy of its own (copy.deepcopy(model))"
+                "another thread attacks, evaluates or trains this network:"
+                " give each thread a copy of its own (copy.deepcopy(model))"
             )
         _USERS.update(
             {id(one): (thread, count + 1) for one, (_, count) in zip(held, counts, strict=True)}
@@ -56,7 +55,7 @@ def in_use(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """Put each submodule's train or eval mode back, also after an error."""
+    """Restore each submodule's train or eval mode, also after an error."""
     modes = [(module, getattr(module, "training", None)) for module in model.modules()]
     try:
         yield
@@ -70,14 +69,14 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_eval(model: object) -> Iterator[None]:
-    """Run an ``nn.Module`` in eval mode without parameter gradients, and put every flag back, also
-    after an error.
+    """Run an ``nn.Module`` in eval mode without parameter gradients.
 
-    Each submodule's own mode is restored, so layers that were frozen before stay frozen.
-    ``torch.inference_mode()`` is left meanwhile, for other callables too.
+    Every flag is restored, also after an error. Each submodule gets its own mode back, so layers
+    that were frozen before stay frozen. ``torch.inference_mode()`` is disabled, for other callables
+    too.
 
     Raises:
-        NetworkInUseError: if another thread uses the network. Everything stays as it was.
+        NetworkInUseError: if another thread uses the network. Nothing is changed then.
         ValueError: if the network was made in ``torch.inference_mode()``.
     """
     with outside_inference_mode():
@@ -98,24 +97,23 @@ def frozen_eval(model: object) -> Iterator[None]:
 
 
 def check_no_inference_tensor(model: nn.Module) -> None:
-    """Raise ValueError if a parameter or buffer was made in ``torch.inference_mode()``: autograd
-    cannot use it.
+    """Raise ValueError if a parameter or buffer was made in ``torch.inference_mode()``.
+
+    Autograd cannot use such a tensor.
     """
     if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
         tensors = chain(model.named_parameters(), model.named_buffers())
         name = next(name for name, tensor in tensors if tensor.is_inference())
         raise ValueError(
-            f"the network must be made outside of torch.inference_mode(), got {name!r} made inside:"
-            " build it, and load its weights, before that mode begins"
+            f"the network must be made outside torch.inference_mode(), got {name!r} made inside:"
+            " build it and load its weights before that mode begins"
         )
 
 
 def model_device(
     model: object, device: torch.device | str | None, default: torch.device
 ) -> torch.device:
-    """Where to send inputs: ``device``, or where the model's first parameter or buffer lies, or
-    default.
-    """
+    """Return ``device``, else that of the model's first parameter or buffer, else the default."""
     if device is not None:
         return torch.device(device)
     if isinstance(model, nn.Module):

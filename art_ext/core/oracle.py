@@ -1,8 +1,7 @@
-"""What an attacker may ask of a model, and the exact ledger of what was asked.
+"""Query-counted access to a model.
 
-The type of the oracle is the threat model: a hard-label attack gets a ``LabelOracle`` and cannot
-    reach a score or a
-gradient, because its oracle has none.
+The type of the oracle is the threat model. A hard-label attack gets a ``LabelOracle``, which has
+neither scores nor gradients.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,28 +32,27 @@ Self = TypeVar("Self", bound="LabelOracle")
 class LabelOracle:
     """Predicted labels of a model, charged to the sample that each row belongs to.
 
-    Use it as a context manager: inside, an ``nn.Module`` is in eval mode and its parameters ask for
-        no gradient.
-    The model is never moved; inputs go to its device.
+    Use it as a context manager. Inside, an ``nn.Module`` is in eval mode without parameter
+    gradients. The model is never moved. Inputs go to its device.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to (R, K) scores, one column of scores
             for two classes, or (R,) labels.
         num_samples: N, the number of samples in the ledger.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
-        batch_size: most rows in one call of the model.
-        max_queries: most rows that may be charged to one sample; None for no limit.
-        clip_values: the box (lower, upper); numbers, or one value per feature.
-        pad_rows: slices of fewer rows are padded to this many, since convolution kernels round
-            differently for a few rows; padding is counted in ``wasted_rows``.
-        device: where inputs go, for models without parameters.
+        batch_size: maximum number of rows in one call of the model.
+        max_queries: maximum number of rows charged to one sample. None: no limit.
+        clip_values: the box (lower, upper), as numbers or one value per feature.
+        pad_rows: minimum number of rows in one call. Shorter slices are padded, because convolution
+            kernels round differently for a few rows. Padding is counted in ``wasted_rows``.
+        device: device of the inputs, for models without parameters.
+        default_device: device of the inputs if neither ``device`` nor the model names one.
 
     Attributes:
         queries, wasted_rows, gradients: (N,) int64, the ledger.
 
     Raises:
-        ValueError: for values that make no sense; the message says what was given and what was
-            wanted.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class LabelOracle:
         if max_queries is not None:
             check_count("max_queries", max_queries)
         self.model = model
-        self._ask_model = ModelCall(model)
+        self._model_call = ModelCall(model)
         self.outputs = outputs
         self.batch_size = batch_size
         self.max_queries = max_queries
@@ -96,7 +94,7 @@ class LabelOracle:
 
     @property
     def num_classes(self) -> int | None:
-        """The number of classes of a model with scores, known after its first call."""
+        """Number of classes of a model with scores, known after its first call."""
         return self.reader.num_classes
 
     def __enter__(self: Self) -> Self:
@@ -113,7 +111,7 @@ class LabelOracle:
         self._hygiene.__exit__(kind, error, trace)
 
     def remaining(self, index: Tensor) -> Tensor:
-        """Queries each sample in index (B,) may still ask."""
+        """Return the number of queries that each sample in index (B,) has left."""
         if self.max_queries is None:
             return torch.full_like(index, torch.iinfo(torch.int64).max)
         return self.max_queries - self.queries.index_select(0, index)
@@ -121,19 +119,18 @@ class LabelOracle:
     def labels(
         self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False
     ) -> Tensor:
-        """(R,) int64 predicted classes of rows (R, *S); ``NO_LABEL`` where the model returned NaN.
+        """Return (R,) int64 predicted classes of rows (R, *S). A row of NaN gives ``NO_LABEL``.
 
         Args:
             rows: inputs in the box.
             index: (R,) int64, the sample each row is charged to.
-            speculative: enter the rows as wasted, because the attack decides from the answers which
-                of them a sequential attacker would have asked, and says so with ``claim``.
-            fresh: whether the model may write into these very rows, because nobody needs them
-                afterwards.
+            speculative: count the rows as wasted. The attack then claims those rows that a
+                sequential attack would have queried (``claim``).
+            fresh: True if the model may overwrite the rows.
 
         Raises:
-            RuntimeError: if a charge would exceed ``max_queries``; the model is not called then.
-            ValueError: if the model's answer is no (rows, classes) scores, or no class indices.
+            RuntimeError: if a charge would exceed ``max_queries``. The model is not called then.
+            ValueError: if the model returns neither (rows, classes) scores nor class indices.
         """
         if not len(rows):
             return torch.empty_like(index)
@@ -141,15 +138,13 @@ class LabelOracle:
         return self.predict(self._forward(rows, index, fresh))
 
     def claim(self, index: Tensor, count: Tensor) -> None:
-        """Turn ``count`` (B,) speculative rows of each sample in ``index`` (B,) into charged
-        queries.
-        """
+        """Charge ``count`` (B,) speculative rows of each sample in ``index`` (B,) as queries."""
         self.wasted_rows.index_add_(0, index, -count)
         self.queries.index_add_(0, index, count)
         self._check_budget()
 
     def clean_labels(self, x: Tensor) -> Tensor:
-        """The clean check: (N,) predicted classes of the inputs themselves, one query each.
+        """Return (N,) predicted classes of the clean inputs, for one query each.
 
         Raises:
             ValueError: if the model returns NaN, probabilities outside [0, 1], or labels that are
@@ -164,13 +159,9 @@ class LabelOracle:
         return self.predict(outputs)
 
     def check_clean(self, outputs: Tensor) -> None:
-        """Check the outputs for all clean inputs (N, *S).
+        """Raise ValueError if outputs for all clean inputs (N, *S) hold NaN or are of another kind.
 
-        A model may bring a check of its own, ``check_clean_outputs``, which gets the same outputs.
-
-        Raises:
-            ValueError: if the model returns NaN, or probabilities outside [0, 1]; the message names
-                the first sample.
+        A model may have a check of its own, ``check_clean_outputs``, which gets the same outputs.
         """
         self.check_known(outputs, torch.arange(len(outputs), device=self.device))
         self.reader.check_clean(outputs)
@@ -179,11 +170,11 @@ class LabelOracle:
             own_check(outputs)
 
     def check_known(self, outputs: Tensor, index: Tensor) -> None:
-        """Refuse NaN among the outputs for the clean inputs of the samples in index (R,)."""
+        """Raise ValueError if clean outputs of the samples in index (R,) hold NaN."""
         if outputs.is_floating_point():
-            broken = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
-            if bool(broken.any()):
-                first = int(index[broken][0])
+            has_nan = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
+            if bool(has_nan.any()):
+                first = int(index[has_nan][0])
                 raise ValueError(
                     f"the model returns NaN for the clean input, first in sample {first}"
                 )
@@ -202,7 +193,8 @@ class LabelOracle:
         ):
             sample = int(self.queries.argmax())
             raise RuntimeError(
-                f"an attack asked more than max_queries={self.max_queries} of sample {sample}"
+                f"an attack used more than max_queries={self.max_queries} queries"
+                f" for sample {sample}"
             )
 
     def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -210,61 +202,55 @@ class LabelOracle:
             yield rows[start : start + self.batch_size], index[start : start + self.batch_size]
 
     def _pad(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Fill a short slice with copies of its last row, each of them wasted on that row's
-        sample.
-        """
+        """Pad a short slice with copies of its last row, counted as wasted on that row's sample."""
         missing = self.pad_rows - len(rows)
         if missing <= 0:
             return rows
         self.wasted_rows[index[-1]] += missing
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
-    def _call(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
-        """What the model says to one padded slice of rows, which belong to the samples in index
-        (r,).
-        """
-        padded = len(rows) > len(index)  # such rows are a copy already
-        outputs = self._ask_model(rows, fresh=fresh or padded)
-        if self._ask_model.refused_rows:
+    def _read(self, outputs: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+        """Read the model's outputs for one padded slice of rows of the samples in index (r,)."""
+        if self._model_call.refused_rows:
             self._waste_refused(index)
-        self.reader.output_dtype = self._ask_model.output_dtype
+        self.reader.output_dtype = self._model_call.output_dtype
         return self._checked(outputs, rows, len(index))
 
     def _waste_refused(self, index: Tensor) -> None:
-        """Enter the rows that the model refused, because they were not of its dtype, as wasted."""
+        """Count rows that the model rejected, because of their dtype, as wasted."""
         self.wasted_rows.index_add_(0, index, torch.ones_like(index))
-        self.wasted_rows[index[-1]] += self._ask_model.refused_rows - len(index)
-        self._ask_model.refused_rows = 0
+        self.wasted_rows[index[-1]] += self._model_call.refused_rows - len(index)
+        self._model_call.refused_rows = 0
 
     def _checked(self, outputs: Tensor, rows: Tensor, count: int) -> Tensor:
-        """What came back for one padded slice, read as scores or labels, without the padding."""
+        """Read the outputs for one padded slice as scores or labels, without the padding."""
         scores = self.reader(outputs, len(rows))
         return (scores if count == len(rows) else scores[:count]).to(self.device)
 
     def _forward(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
+        parts = []
         with torch.no_grad():
-            parts = [
-                self._call(self._pad(part, owner), owner, fresh)
-                for part, owner in self._slices(rows, index)
-            ]
+            for part, owner in self._slices(rows, index):
+                padded = self._pad(part, owner)
+                # padded rows are a copy already
+                outputs = self._model_call(padded, fresh=fresh or len(padded) > len(owner))
+                parts.append(self._read(outputs, padded, owner))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """(R,) int64 predicted classes of scores or labels that the model gave; ``NO_LABEL`` for a
-        row with NaN.
+        """Return (R,) int64 predicted classes of scores or labels. A row of NaN gives ``NO_LABEL``.
 
         Raises:
-            ValueError: if a label is no whole number >= 0.
+            ValueError: if a label is not an integer >= 0.
         """
         return predicted_classes(outputs, self.outputs)
 
 
 class ScoreOracle(LabelOracle):
-    """Logits or probabilities too; otherwise a ``LabelOracle``.
+    """A ``LabelOracle`` that also gives logits or probabilities.
 
     Raises:
-        ValueError: if the model returns labels only, or (at the clean check) nothing but one-hot
-            rows.
+        ValueError: if the model returns labels only, or one-hot rows only (at the clean check).
     """
 
     def __init__(self, model: Model, num_samples: int, **options: object) -> None:
@@ -274,84 +260,85 @@ class ScoreOracle(LabelOracle):
                 "this attack needs scores: outputs='labels' serves hard-label attacks such as rays"
                 " only"
             )
+        self._averages_losses = isinstance(model, Ensemble) and model.average == "losses"
 
     def scores(self, rows: Tensor, index: Tensor) -> Tensor:
-        """(R, K) outputs for rows (R, *S), one query each."""
+        """Return (R, K) outputs for rows (R, *S), for one query each."""
         self._charge(index, False)
         return self._forward(rows, index)
 
     def evaluate(
         self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Outputs (R, K) for rows (R, *S), one query each, and their losses (R,).
+        """Return outputs (R, K) for rows (R, *S), for one query each, and their losses (R,).
 
         Args:
             rows: (R, *S) inputs.
             index: (R,) int64, the sample each row is charged to.
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
-            judge: is shown the same before the loss is computed.
+            judge: called with the same arguments before the loss is computed.
         """
         self._charge(index, False)
         outputs, losses = [], []
         with torch.no_grad():
             for part, owner in self._slices(rows, index):
-                output, lose = self._answer(self._pad(part, owner), owner)
+                padded = self._pad(part, owner)
+                if self._averages_losses:
+                    output, lose = self._ensemble_answer(padded, owner, loss)
+                else:
+                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner), loss
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
-                losses.append(_one_per_row(lose(loss, owner), len(part)))
+                losses.append(_one_per_row(lose(output, owner), len(part)))
         return torch.cat(outputs), torch.cat(losses)
 
     def check_clean(self, outputs: Tensor) -> None:
-        """Refuse NaN and rows that carry no score, and warn of probabilities that pass for
-        logits.
-        """
+        """Raise ValueError for NaN or one-hot rows. Warn of logits that look like probabilities."""
         super().check_clean(outputs)
         if len(outputs) and bool(self._hard(outputs).all()):
             raise ValueError(
                 "the model returns one-hot rows, which carry no score: use a hard-label attack such"
-                " as rays, or hand over the logits"
+                " as rays, or return the logits"
             )
         if self.outputs == "logits" and len(outputs) and bool((outputs >= 0).all()):
             total = outputs.sum(dim=1)
             if bool(((total - 1).abs() < 1e-4).all()):
                 logger.warning(
-                    "the model's rows look like probabilities: if they are, say"
+                    "the model's rows look like probabilities: if they are, pass"
                     " outputs='probabilities'"
                 )
 
     def _hard(self, outputs: Tensor) -> Tensor:
-        """(R,) bool: rows that are one-hot or, of a single column of logits, hold -1, 0 or 1."""
+        """Return (R,) bool: one-hot rows, or -1, 0 or 1 in a single column of logits."""
         if self.reader.single_column and self.outputs == "logits":
             return (outputs[:, 1] == 0) | (outputs[:, 1].abs() == 1)
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _answer(
-        self, rows: Tensor, owner: Tensor
-    ) -> tuple[Tensor, Callable[[Loss, Tensor], Tensor]]:
-        """The outputs for one padded slice of the samples in owner (r,), and how to apply a loss
-        to them.
+    def _ensemble_answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
+        """The outputs of an ensemble that averages losses, for one padded slice of the samples in
+        owner (r,), and the loss to apply to them.
         """
-        if isinstance(self.model, Ensemble) and self.model.average == "losses":
-            ensemble = self.model
-            members = [
-                self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
-            ]
-            return ensemble.combine(members), lambda loss, index: ensemble.average_loss(
-                members, index, loss
-            )
-        output = self._call(rows, owner)
-        return output, lambda loss, index: loss(output, index)
+        ensemble = cast(Ensemble, self.model)
+        members = [
+            self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
+        ]
+
+        def average(_: Tensor, index: Tensor) -> Tensor:
+            return ensemble.average_loss(members, index, loss)
+
+        return ensemble.combine(members), average
 
 
 class Differentiated(NamedTuple):
-    """What a model says to R rows, and how the loss of each changes with its input; all detached.
+    """Outputs, losses and input gradients of R rows, all detached.
 
     Attributes:
         outputs: (R, K).
         losses: (R,).
-        gradient: (R, *S); zero for rows that were not differentiated.
+        gradient: (R, *S), zero for rows that were not differentiated.
     """
 
     outputs: Tensor
@@ -360,64 +347,66 @@ class Differentiated(NamedTuple):
 
 
 class GradientOracle(ScoreOracle):
-    """A per-sample loss and its input gradient too; otherwise a ``ScoreOracle``."""
+    """A ``ScoreOracle`` that also gives a per-sample loss and its input gradient."""
 
     def gradient(
         self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
     ) -> Differentiated:
-        """Outputs and losses at rows, and the gradient of each row's own loss: one query and one
-        gradient per row.
+        """Return outputs, losses and the gradient of each row's own loss.
 
-        The loss is summed, never averaged, over the batch: a row's gradient does not depend on its
-            neighbours.
+        Each row costs one query and one gradient. The loss is summed over the batch, never
+        averaged, so a row's gradient does not depend on the other rows.
 
         Args:
             rows: (R, *S) inputs.
             index: (R,) int64, the sample each row is charged to.
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
-            judge: from the same, detached, and before the loss is computed, to (r,) bool: which
-                rows the attacker, having seen the outputs, wants to differentiate. The others cost
-                one query and no gradient. None wants all.
+            judge: called with the detached outputs and the samples before the loss is computed.
+                Returns (r,) bool: the rows to differentiate. The others cost one query and no
+                gradient. None: all rows.
 
         Raises:
-            ValueError: if the loss has not one entry per row, or does not depend on the input
+            ValueError: if the loss does not have one entry per row, or does not depend on the input
                 through autograd.
         """
         self._charge(index, False)
-        parts = [
-            self._differentiate(part, owner, loss, judge)
-            for part, owner in self._slices(rows, index)
-        ]
+        parts = []
+        for part, owner in self._slices(rows, index):
+            with torch.enable_grad():
+                # the model gets a copy of it, as part of the graph
+                leaf = part.detach().requires_grad_(True)
+                padded = self._pad(leaf, owner)
+                if self._averages_losses:
+                    output, lose = self._ensemble_answer(padded, owner, loss)
+                else:
+                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner), loss
+                # before the loss: a caller may learn the labels, which the loss needs, from the
+                # clean outputs
+                chosen = None if judge is None else judge(output.detach(), owner)
+                parts.append(self._differentiated(leaf, output, lose, owner, chosen))
         if len(parts) == 1:
             return parts[0]
         return Differentiated(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _differentiate(
-        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None
+    def _differentiated(
+        self, leaf: Tensor, output: Tensor, loss: Loss, index: Tensor, chosen: Tensor | None
     ) -> Differentiated:
-        with torch.enable_grad():
-            # the model gets a copy of it, as part of the graph
-            leaf = rows.detach().requires_grad_(True)
-            output, lose = self._answer(self._pad(leaf, index), index)
-            # before the loss: a caller may learn the labels, which the loss needs, from the clean
-            # outputs
-            chosen = (
-                torch.ones_like(index)
-                if judge is None
-                else judge(output.detach(), index).to(torch.int64)
-            )
-            self.gradients.index_add_(0, index, chosen)
-            losses = _one_per_row(lose(loss, index), len(rows))
-            if not losses.requires_grad:
-                raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
-            slopes = chosen.to(losses.dtype)
-            (gradient,) = torch.autograd.grad(losses, leaf, grad_outputs=slopes, allow_unused=True)
-            if gradient is None:
-                raise ValueError(_NO_GRADIENT)
+        """Differentiate the losses of the rows (r, *S) chosen (r,) bool; None chooses all."""
+        slopes = torch.ones_like(index) if chosen is None else chosen.to(torch.int64)
+        self.gradients.index_add_(0, index, slopes)
+        losses = _one_per_row(loss(output, index), len(leaf))
+        if not losses.requires_grad:
+            raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
+        (gradient,) = torch.autograd.grad(
+            losses, leaf, grad_outputs=slopes.to(losses.dtype), allow_unused=True
+        )
+        if gradient is None:
+            raise ValueError(_NO_GRADIENT)
         return Differentiated(output.detach(), losses.detach(), gradient)
 
 
-_BLACK_BOX = "take a black-box attack: rays, nes, frank_wolfe_black_box or zoo"
+_BLACK_BOX = "use a black-box attack: rays, nes, frank_wolfe_black_box or zoo"
 _NO_GRADIENT = (
     "the model's output does not depend on the input through autograd, as with int8 layers, NumPy"
     f" or torch.no_grad() inside: {_BLACK_BOX}"

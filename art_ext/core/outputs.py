@@ -1,6 +1,6 @@
-"""Read what a model returns: one function makes class scores of it, another one predicted classes.
+"""Readers of model outputs: class scores and predicted classes.
 
-Every part of the package that asks a model reads the answer here, so that all of them accept the
+Every part of the package that calls a model reads its outputs here, so that all of them accept the
 same models.
 """
 
@@ -16,27 +16,26 @@ from art_ext.core.losses import in_simplex
 logger = logging.getLogger("art_ext")
 
 OUTPUTS = ("logits", "probabilities", "labels")
-# stands for the label of a row of NaN; ``predicted_classes`` accepts no negative label from a model
+# Label of a row of NaN. ``predicted_classes`` accepts no negative label from a model.
 NO_LABEL = -1
 RANGE_TOLERANCE = 1e-4  # how far outside [0, 1] a probability may lie
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of a row may sum up
 
 
 def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
-    """Turn what a model returned for a batch into (rows, classes) scores or, for labels, into
-    (rows,) labels.
+    """Convert the outputs for a batch to (rows, classes) scores or, for labels, to (rows,) labels.
 
     A single column stands for two classes. A logit z is read as the logits (0, z), a probability p
-    as (1 - p, p). Autograd passes through, and no row depends on another one. The labels are as the
-    model gave them: ``predicted_classes`` checks them.
+    as (1 - p, p). Autograd passes through, and no row depends on another one. Labels are returned
+    as they are, and ``predicted_classes`` checks them.
 
     Args:
-        outputs: what the model returned: a tensor of shape (rows, classes), (rows, 1) or (rows,).
-        rows: how many inputs it was given.
+        outputs: outputs of the model, a tensor of shape (rows, classes), (rows, 1) or (rows,).
+        rows: number of inputs.
         kind: ``"logits"``, ``"probabilities"`` or ``"labels"``.
 
     Raises:
-        ValueError: if outputs are no tensor, or their shape or type does not fit.
+        ValueError: if the outputs are not a tensor, or their shape or type does not fit.
     """
     if not isinstance(outputs, Tensor):
         raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
@@ -58,7 +57,7 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
         raise ValueError(_misfit(outputs, rows, wanted))
     if not outputs.is_floating_point():
         raise ValueError(
-            f"one column of {kind} must be floating-point numbers, got {outputs.dtype}: say"
+            f"one column of {kind} must be floating-point numbers, got {outputs.dtype}: pass"
             " outputs='labels' if the model returns class indices"
         )
     column = outputs.reshape(rows, 1)
@@ -70,8 +69,9 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
 
 
 def has_single_column(outputs: object, rows: int) -> bool:
-    """True for a tensor of shape (rows, 1) or (rows,), and for a single value if there is one
-    row.
+    """Return True for a tensor of shape (rows, 1) or (rows,).
+
+    A single value counts if there is one row.
     """
     if not isinstance(outputs, Tensor) or outputs.is_complex() or outputs.numel() != rows:
         return False
@@ -84,15 +84,15 @@ def _misfit(outputs: Tensor, rows: int, wanted: str) -> str:
 
 
 def predicted_classes(outputs: Tensor, kind: str) -> Tensor:
-    """(R,) int64 classes that a model predicts; ``NO_LABEL`` for a row with NaN.
+    """Return (R,) int64 predicted classes. A row of NaN gives ``NO_LABEL``.
 
     Args:
         outputs: (R, classes) scores or (R,) labels, as ``read_outputs`` gave them.
         kind: ``"logits"``, ``"probabilities"`` or ``"labels"``.
 
     Raises:
-        ValueError: if a label is no whole number >= 0. The message names the first one, its row and
-            the remedy.
+        ValueError: if a label is not an integer >= 0. The message names the first one, its row
+            and the remedy.
     """
     if kind != "labels":
         # a row of NaN has no label: it must never pass for a changed prediction
@@ -112,32 +112,32 @@ def predicted_classes(outputs: Tensor, kind: str) -> Tensor:
 
 
 def _wrong_label(outputs: Tensor, wrong: Tensor) -> str:
-    """What is wrong with the first label that is no class index, and how to mend it."""
+    """Describe the first label that is not a class index, and the remedy."""
     row = int(wrong.to(torch.uint8).argmax())
     value = outputs[row].item()
     shown = f"{value:.6g}" if isinstance(value, float) else value
     if bool(((outputs == 1) | (outputs == -1)).all()):
-        remedy = "pass lambda x: (model(x) + 1) // 2 for a model that answers -1 and 1"
+        remedy = "pass lambda x: (model(x) + 1) // 2 for a model that returns -1 and 1"
     elif outputs.is_floating_point():
-        remedy = "threshold the scores, or say outputs='probabilities' or outputs='logits'"
+        remedy = "threshold the scores, or pass outputs='probabilities' or outputs='logits'"
     else:
-        remedy = "map the model's answers to class indices"
+        remedy = "map the model's outputs to class indices"
     return (
-        "with outputs='labels' the model must return class indices, whole numbers >= 0, "
+        "with outputs='labels' the model must return class indices (integers >= 0), "
         f"got {shown} in row {row}: {remedy}"
     )
 
 
 class OutputReader:
-    """Reads the outputs of one model, and remembers what it learnt of them.
+    """Reader of the outputs of one model.
 
     Args:
         kind: ``"logits"``, ``"probabilities"`` or ``"labels"``.
 
     Attributes:
-        num_classes: of the scores; None before the first call, and for labels.
+        num_classes: number of classes. None before the first call, and for labels.
         single_column: True if the model returns one column, which is read as two classes.
-        output_dtype: in which the model returned them, if that is not the type of the scores.
+        output_dtype: dtype of the model's outputs, if the scores have another one.
     """
 
     def __init__(self, kind: str) -> None:
@@ -147,7 +147,7 @@ class OutputReader:
         self.output_dtype: torch.dtype | None = None
 
     def __call__(self, outputs: object, rows: int) -> Tensor:
-        """``read_outputs``; the first single column is logged."""
+        """Apply ``read_outputs``. The first single column is logged."""
         scores = read_outputs(outputs, rows, self.kind)
         if self.kind != "labels":
             self.num_classes = scores.shape[1]
@@ -157,7 +157,7 @@ class OutputReader:
         return scores
 
     def check_clean(self, scores: Tensor) -> None:
-        """Check the scores (R, classes) of clean inputs for what contradicts their kind.
+        """Raise ValueError if scores (R, classes) of clean inputs contradict their kind.
 
         Raises:
             ValueError: if probabilities leave [0, 1] by more than ``RANGE_TOLERANCE``.
@@ -166,14 +166,14 @@ class OutputReader:
             self._check_probabilities(scores)
         elif self.single_column and len(scores) and bool(self.like_probabilities(scores).all()):
             logger.warning(
-                "all values of the model's one column lie in [0, 1]: if they are probabilities, say"
-                " outputs='probabilities'. As logits, all of them predict class 1"
+                "all values of the model's one column lie in [0, 1]: if they are probabilities,"
+                " pass outputs='probabilities'. As logits, all of them predict class 1"
             )
 
     def like_probabilities(self, scores: Tensor) -> Tensor:
-        """(R,) bool: rows of logits (R, classes) that look like probabilities.
+        """Return (R,) bool: rows of logits (R, classes) that look like probabilities.
 
-        A single column looks so if all of its values lie in [0, 1].
+        A single column does if all of its values lie in [0, 1].
         """
         if not self.single_column:
             return in_simplex(scores)
@@ -188,13 +188,13 @@ class OutputReader:
             value = float(given[row][outside[row]][0])
             raise ValueError(
                 "with outputs='probabilities' the model must return values in [0, 1], "
-                f"got {value:.6g} for sample {row}: say outputs='logits' if these are logits"
+                f"got {value:.6g} for sample {row}: pass outputs='logits' if these are logits"
             )
         unequal = int(sums_differ(scores, self.output_dtype).sum())
         if unequal:
             logger.warning(
-                "the probabilities of %d of %d samples do not sum to 1: losses take them for the"
-                " probabilities of classes that exclude each other",
+                "the probabilities of %d of %d samples do not sum to 1: losses assume classes that"
+                " exclude each other",
                 unequal,
                 len(scores),
             )
@@ -212,9 +212,9 @@ _READINGS = {
 
 
 def sums_differ(probabilities: Tensor, output_dtype: torch.dtype | None = None) -> Tensor:
-    """(R,) bool: rows of probabilities (R, classes) that do not sum to 1 within ``SUM_TOLERANCE``.
+    """Return (R,) bool: rows of probabilities that do not sum to 1 within ``SUM_TOLERANCE``.
 
-    ``output_dtype`` is what the model returned them in, None for their own type. Its machine
+    ``output_dtype`` is the dtype in which the model returned them. None: their own. Its machine
     epsilon is tolerated.
     """
     source = output_dtype or probabilities.dtype

@@ -1,4 +1,4 @@
-"""Test if the answers of a model depend on chance, or on the other rows of a call."""
+"""Probe of a model: randomness, and dependence on the other rows of a call."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from art_ext.core.result import AttackResult
 logger = logging.getLogger("art_ext")
 
 SAMPLES = 8
-COMPANY = 4  # samples from which on the company of each can be changed
-TOLERANCE = 1e-4  # largest change of a score that counts as rounding, as a share of its row's range
-EPSILONS = 8  # the same of half types, and of the largest score, in machine epsilons
+COMPANY = 4  # least number of samples at which each can get other rows beside it
+TOLERANCE = 1e-4  # largest change of a score that counts as rounding, over its row's range
+EPSILONS = 8  # the same for half types, and for the largest score, in machine epsilons
 
 
 @dataclass(frozen=True, eq=False)
 class ModelProbe:
-    """The outcome of :func:`probe_model` for S samples.
+    """Outcome of :func:`probe_model` for S samples.
 
     Attributes:
-        randomised: (S,) bool: the answer changed when the same batch was asked again.
-        batch_dependent: (S,) bool: the answer changed with the other samples of the batch, and not
+        randomised: (S,) bool: the output changed when the same batch was repeated.
+        batch_dependent: (S,) bool: the output changed with the other samples of the batch, and not
             by chance.
-        largest_change: the largest change of a score, as a share of the range of its row; of
-            labels, 1 if one changed.
-        rows: how many rows the probe sent through the model.
+        largest_change: the largest change of a score, divided by the range of its row. For labels,
+            1 if one changed.
+        rows: number of rows that the probe sent through the model.
         rows_of_sample: (S,) int64, the same by sample.
     """
 
@@ -48,7 +48,7 @@ class ModelProbe:
     rows_of_sample: Tensor
 
     def charge(self, result: AttackResult) -> AttackResult:
-        """The result with the rows of the probe in ``wasted_rows`` of its first S samples."""
+        """Return the result with the probe's rows added to its ``wasted_rows``."""
         wasted = result.wasted_rows.clone()
         wasted[: len(self.rows_of_sample)] += self.rows_of_sample.to(wasted.device)
         return replace(result, wasted_rows=wasted)
@@ -65,12 +65,12 @@ class ModelProbe:
 
 
 RANDOMISED = (
-    "the model gives the same samples other answers when it is asked again. A success may be one"
+    "the model's outputs change when the same samples are repeated. A success may be one"
     " lucky draw: attack the average over many draws (EoT), and do not rely on rays, zoo and other"
     " search attacks"
 )
 BATCH_DEPENDENT = (
-    "the model's answers change with the other samples of a batch, as with BatchNorm without"
+    "the model's outputs change with the other samples of a batch, as with BatchNorm without"
     " running statistics, centring by the batch or attention over it. Verdicts hold for the batch"
     " that they were found in: make the model treat its rows independently"
 )
@@ -87,23 +87,23 @@ def probe_model(
     samples: int = SAMPLES,
     first: Tensor | None = None,
 ) -> ModelProbe:
-    """Ask a model about the first samples of x: together, together again, and in other company.
+    """Compare a model's outputs for the same samples, repeated and in other batches.
 
-    The other company are the two halves of a permutation. Fewer than four samples are asked twice
-    only. Scores differ if one changes by more than 1e-4 of its row's range (8 machine epsilons for
-    half types), labels if they change. The random streams of PyTorch are put back as they were.
-    Modules run in eval mode.
+    The other batches are the two halves of a permutation. Fewer than four samples are only
+    repeated. Scores differ if one changes by more than 1e-4 of its row's range (8 machine epsilons
+    for half types), labels if they change. PyTorch's random streams are restored. Modules run in
+    eval mode.
 
     Args:
         model: an ``nn.Module``, or a callable from (R, *S) to scores or labels.
         x: (N, *S) inputs in the box.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box (lower, upper).
-        batch_size: most rows in one call of the model. With 1, no sample has company.
-        device: where inputs go for models without parameters.
-        samples: most samples that are asked.
-        first: answers to these samples that are known from a call of the same rows; the first call
-            is left out then.
+        batch_size: maximum number of rows in one call of the model. With 1, every row is alone.
+        device: device of the inputs, for models without parameters.
+        samples: maximum number of samples to probe.
+        first: known outputs for these samples, from a call of the same rows. The first call
+            is then omitted.
 
     Raises:
         TypeError, ValueError: if x leaves the box, or the model's outputs do not fit.
@@ -136,26 +136,27 @@ def probe_model(
             change = max(change, moved)
     if outputs == "labels" and bool(randomised.any()):
         other = nothing  # random labels agree by chance, and differ the third time
-    asked = oracle.queries + oracle.wasted_rows
-    return ModelProbe(randomised, other & ~randomised, change, int(asked.sum()), asked)
+    rows = oracle.queries + oracle.wasted_rows
+    return ModelProbe(randomised, other & ~randomised, change, int(rows.sum()), rows)
 
 
 class _AnsweringOracle(LabelOracle):
-    """Gives scores and labels alike."""
+    """Oracle of scores and labels alike."""
 
     def answers(self, rows: Tensor, index: Tensor) -> Tensor:
-        """(R, classes) scores or (R,) labels of rows (R, *S), one query each."""
+        """Return (R, classes) scores or (R,) labels of rows (R, *S), for one query each."""
         self._charge(index, False)
         return self._forward(rows, index).clone()  # a model may return the same memory again
 
 
 def _changes(oracle: LabelOracle, first: Tensor, again: Tensor) -> tuple[Tensor, float]:
-    """(S,) bool: samples whose answer differs; and the largest change, as ``ModelProbe`` has it."""
+    """Return (S,) bool: samples whose output differs, and the largest change."""
     if oracle.outputs == "labels":
         differ = predicted_classes(first, "labels") != predicted_classes(again, "labels")
         return differ, float(differ.any())
-    share = _tolerance(oracle)
-    first, again = first.float(), again.float()
+    tolerance = _tolerance(oracle)
+    first = first.float()
+    again = again.float()
     equal = (first == again) | (first.isnan() & again.isnan())  # infinity less itself is NaN
     change = torch.where(equal, 0.0, (first - again).abs()).nan_to_num(nan=torch.inf).amax(dim=1)
     finite = first.isfinite()
@@ -167,13 +168,11 @@ def _changes(oracle: LabelOracle, first: Tensor, again: Tensor) -> tuple[Tensor,
         EPSILONS * torch.finfo(torch.float32).eps * first.masked_fill(~finite, 0).abs().amax()
     )
     largest = torch.where(change == 0, 0.0, change / spread)
-    return change > share * spread + rounding, float(largest.amax())
+    return change > tolerance * spread + rounding, float(largest.amax())
 
 
 def _tolerance(oracle: LabelOracle) -> float:
-    """The share of a row's range that rounding may change, by the types that the model computes
-    in.
-    """
+    """Return the fraction of a row's range that rounding may change, by the dtypes of the model."""
     types = {oracle.reader.output_dtype}
     if isinstance(oracle.model, nn.Module):
         types |= {parameter.dtype for parameter in oracle.model.parameters()}
@@ -184,29 +183,28 @@ def _tolerance(oracle: LabelOracle) -> float:
 
 @contextmanager
 def _same_streams(device: torch.device) -> Iterator[None]:
-    """Put PyTorch's random streams back, so that an attack draws the same numbers with a probe
-    and without.
-    """
+    """Restore PyTorch's random streams, so that an attack draws the same numbers after a probe."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 class ProbeOnce:
-    """Probes each model once, for an attack object that is called many times.
+    """Probe of each model at most once, for an attack object that is called many times.
 
-    A copy of it has probed nothing yet.
+    A copy starts anew.
     """
 
     def __init__(self) -> None:
         self._owners: list[Callable[[], Any]] = []
 
     def __call__(self, owner: object, model: Model, x: Tensor, **options: Any) -> ModelProbe | None:
-        """Probe the model of an owner and log what was found; None if it was probed before, or
-        there is no sample.
+        """Probe the model of an owner and log the findings.
+
+        Return None if it was probed before, or x is empty.
 
         Args:
-            owner: what tells one model from another.
-            model: what is asked.
+            owner: object that identifies the model.
+            model: the model to probe.
             x, **options: as for ``probe_model``.
         """
         if not len(x) or any(known() is owner for known in self._owners):

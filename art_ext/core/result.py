@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.geometry import DISTORTIONS
+from art_ext.core.oracle import LabelOracle
 from art_ext.core.result_file import read_fields, write_result
 
 Self = TypeVar("Self", bound="AttackResult")
@@ -161,6 +162,63 @@ def measured(lengths: Tensor, success: Tensor, norm: str, home: torch.device) ->
         "distance": lengths[:, DISTORTIONS.index(norm)].to(device=home, dtype=torch.float32),
         "lengths": lengths.to(device=home, dtype=geometry.exact_dtype(home)),
     }
+
+
+def build_result(
+    oracle: LabelOracle,
+    x: Tensor,
+    x_adv: Tensor,
+    success: Tensor,
+    *,
+    already: Tensor,
+    first: Tensor,
+    norm: str,
+    eps: float | None,
+    seed: int,
+    home: torch.device,
+    stop_on_success: bool = False,
+    lengths: Tensor | None = None,
+    x_nearest: Tensor | None = None,
+    nearest_distance: Tensor | None = None,
+    samples: Tensor | None = None,
+    trace: dict[str, Tensor] | None = None,
+    value: Tensor | None = None,
+) -> AttackResult:
+    """Build the result of an attack in the shape of its inputs, on the caller's device.
+
+    Args:
+        oracle: counted the queries.
+        x: (N, *S) the clean inputs.
+        x_adv, x_nearest: (N, *S) or (N, D), and samples (S, N, *S) or (S, N, D).
+        success, norm, eps, seed, stop_on_success, trace: as ``AttackResult`` has them.
+        already: (N,) bool, adversarial from the start.
+        first: (N,) queries at the first success; not read without one.
+        home: the caller's device.
+        lengths: (N, 4) of x_adv, by ``geometry.distortions``; None measures them.
+        nearest_distance: (N,) of x_nearest.
+        value: (N,) of x_adv by the attack's own rule.
+    """
+    lengths = geometry.distortions(x_adv.view_as(x), x) if lengths is None else lengths
+    numbers = torch.float32
+    return AttackResult(
+        x_adv=x_adv.view_as(x).to(home),
+        success=success.to(home),
+        already_adversarial=already.to(home),
+        x_nearest=None if x_nearest is None else x_nearest.view_as(x).to(home),
+        nearest_distance=None if nearest_distance is None else nearest_distance.to(home, numbers),
+        queries=oracle.queries.to(home),
+        queries_to_success=torch.where(success, first, -1).to(home),
+        gradients=oracle.gradients.to(home),
+        wasted_rows=oracle.wasted_rows.to(home),
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        stop_on_success=stop_on_success,
+        samples=None if samples is None else samples.view(len(samples), *x.shape).to(home),
+        trace={name: values.to(home) for name, values in (trace or {}).items()} or None,
+        value=None if value is None else value.to(home, numbers),
+        **measured(lengths, success, norm, home),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Attack results as files: tensors in safetensors, everything else as JSON in its metadata."""
+"""Attack results as files: tensors in safetensors, everything else as JSON in the metadata."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from art_ext.core.result import AttackResult
 
-KEY = "art_ext.AttackResult"  # of the metadata; safetensors holds nothing but texts there
+KEY = "art_ext.AttackResult"  # key of the metadata, where safetensors holds texts only
 
 
 def write_result(result: AttackResult, path: str | os.PathLike[str]) -> None:
-    """Write every field of a result. The file is whole at any moment.
+    """Write every field of a result. The write is atomic.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
@@ -45,11 +45,11 @@ def write_result(result: AttackResult, path: str | os.PathLike[str]) -> None:
 
 
 def read_fields(path: str | os.PathLike[str], kind: type[AttackResult]) -> dict[str, Any]:
-    """The fields of a class of results that a file holds, on the CPU. Nothing is unpickled.
+    """Read the fields of a result class from a file, on the CPU. Nothing is unpickled.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if ``write_result`` did not write it, or a field is missing that has no default.
+        ValueError: if ``write_result`` did not write it, or a field is missing.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -78,7 +78,7 @@ def read_fields(path: str | os.PathLike[str], kind: type[AttackResult]) -> dict[
 
 
 def _plain(value: object) -> object:
-    """What JSON holds of other values."""
+    """Convert a dataclass to a dict for JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     raise TypeError(f"a result must hold tensors and plain values, got {type(value).__name__}")

@@ -1,7 +1,7 @@
-"""Randomness that depends on a sample and nothing else: a counter-based stream per sample.
+"""Counter-based random streams, one per sample.
 
-A number is a hash of (seed, sample id, step, coordinate), computed by integer tensor operations, so
-the bits are equal on every device and do not depend on the order of the samples, the batch size,
+A number is a hash of (seed, sample id, step, coordinate), computed by integer tensor operations.
+The bits are equal on every device. They do not depend on the order of the samples, the batch size,
 the loader or the shard.
 
 References:
@@ -23,7 +23,7 @@ from art_ext.core.checks import check_count
 
 
 def _signed(value: int) -> int:
-    """The int64 with the same bits as an unsigned 64-bit constant."""
+    """Return the int64 with the same bits as an unsigned 64-bit constant."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
@@ -32,13 +32,14 @@ _MULTIPLIERS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift: int64 shifts in PyTorch copy the sign, so the copies are masked away."""
+    """Shift logically. int64 shifts in PyTorch copy the sign, so the copies are masked away."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's finaliser, a bijection of 64-bit words; int64 products wrap around on every
-    device.
+    """Apply SplitMix64's finaliser, a bijection of 64-bit words.
+
+    int64 products wrap around on every device.
     """
     z = (z ^ _shift_right(z, 30)) * _MULTIPLIERS[0]
     z = (z ^ _shift_right(z, 27)) * _MULTIPLIERS[1]
@@ -50,11 +51,12 @@ def _counter(length: int, device: torch.device) -> Tensor:
 
 
 def resolve_seed(seed: int | None) -> int:
-    """The seed itself, or, for None, a fresh one from the operating system; no global stream is
-    touched.
+    """Return the seed, or a fresh one from the operating system for None.
+
+    No global stream is used.
 
     Raises:
-        ValueError: if the seed is no integer that fits 64 bits.
+        ValueError: if the seed is not an integer that fits 64 bits.
     """
     if seed is None:
         return secrets.randbits(63)
@@ -65,10 +67,10 @@ def resolve_seed(seed: int | None) -> int:
 
 
 def fingerprint(x: Tensor) -> Tensor:
-    """(N,) int64 identities of samples: a 64-bit hash of each row's float32 bits.
+    """Return (N,) int64 identities of samples: a 64-bit hash of each row's float32 bits.
 
     Args:
-        x: (N, *S), cast to float32 first; negative zero counts as zero.
+        x: (N, *S), cast to float32 first. Negative zero counts as zero.
     """
     rows = (x.detach().to(torch.float32) + 0.0).flatten(1).contiguous().view(torch.int32)
     identity = torch.empty(len(rows), dtype=torch.int64, device=x.device)
@@ -84,7 +86,7 @@ def fingerprint(x: Tensor) -> Tensor:
 
 
 def _words(seed: int, ids: Tensor, step: int | Tensor, length: int) -> Tensor:
-    """(N, length) int64, the random words of one block per sample."""
+    """Return (N, length) int64: the random words of one block per sample."""
     key = _mix(torch.tensor(seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
     block = step * _GOLDEN if isinstance(step, Tensor) else _signed(step * _GOLDEN % (1 << 64))
     key = _mix(_mix(ids ^ key) + block)
@@ -92,12 +94,12 @@ def _words(seed: int, ids: Tensor, step: int | Tensor, length: int) -> Tensor:
 
 
 def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """Uniform numbers in [0, 1), one block per sample, float32 with 24 random bits.
+    """Draw uniform numbers in [0, 1), one block per sample, float32 with 24 random bits.
 
     Args:
         seed: key of the whole run.
         ids: (N,) int64 sample identities, for example from ``fingerprint``.
-        step: which block of the sample's stream; one for all, or (N,) int64.
+        step: block of the sample's stream, one for all or (N,) int64.
         shape: shape of a block.
 
     Returns:
@@ -110,8 +112,9 @@ def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] =
 def uniform_pairs(
     seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()
 ) -> Tensor:
-    """The same law as ``uniform``, other numbers, two to a random word: half the work, for
-    training.
+    """Draw from the distribution of ``uniform``, two numbers per random word.
+
+    The numbers are not those of ``uniform``. Training uses this, because it does half the work.
     """
     length = math.prod(shape)
     halves = _words(seed, ids, step, -(-length // 2)).view(torch.int32)[:, :length]
@@ -120,14 +123,14 @@ def uniform_pairs(
 
 
 def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """Standard normal numbers, one block per sample: four to a random word, by a table of 65,536
-    quantiles.
+    """Draw standard normal numbers, one block per sample.
 
-    The table makes the bits equal on every device, which no logarithm would. Its values reach 4.3
-    standard deviations; mean 0 and variance 1 are exact up to rounding.
+    Each random word gives four numbers, by a table of 65,536 quantiles. The table makes the bits
+    equal on every device, which a logarithm would not. Its values reach 4.3 standard deviations.
+    Mean 0 and variance 1 are exact up to rounding.
 
     Args:
-        seed, ids, step, shape: as for ``uniform``, with which a block shares its random words.
+        seed, ids, step, shape: as for ``uniform``. A block has the same random words as there.
 
     Returns:
         (N, *shape) float32 on the device of ids.
@@ -140,8 +143,9 @@ def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = 
 
 
 def _normal_quantiles() -> Tensor:
-    """(65536,) float32, the quantiles of the standard normal law at the midpoints of equal
-    cells, at variance 1.
+    """Return (65536,) float32 quantiles of the standard normal distribution at variance 1.
+
+    They lie at the midpoints of cells of equal probability.
     """
     cells = (torch.arange(1 << 16, dtype=torch.float64, device="cpu") + 0.5) / (1 << 16)
     quantiles = torch.special.ndtri(cells)
@@ -153,5 +157,5 @@ _QUANTILES = _normal_quantiles()
 
 @functools.lru_cache(maxsize=8)
 def _normal_table(device: torch.device) -> Tensor:
-    """The quantiles on a device."""
+    """Return the quantiles on a device."""
     return _QUANTILES.to(device)

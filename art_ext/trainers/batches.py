@@ -86,7 +86,8 @@ class Minibatches:
         # the loop has just seeded torch with the seed and the epoch: a generator that shuffles by
         # numpy follows
         _seed(torch.initial_seed())
-        looks, self.looked = not self.looked, True
+        looks = not self.looked
+        self.looked = True
         batches = self._drawn(looks) if self.draws else iter(self.source)
         for place, batch in zip(range(self.length), batches, strict=False):
             if not isinstance(batch, (tuple, list)) or len(batch) < 2:

@@ -71,7 +71,8 @@ def check_classifier(trainer: type, classifier: object) -> None:
     """
     if not isinstance(classifier, PyTorchClassifier):
         raise EstimatorError(trainer, [PyTorchClassifier], classifier)
-    kind, loss = type(classifier), classifier.loss
+    kind = type(classifier)
+    loss = classifier.loss
     own = kind.predict is not PyTorchClassifier.predict
     if own or kind._predict_framework is not PyTorchClassifier._predict_framework:
         raise ValueError(

@@ -65,7 +65,8 @@ class CoreTrainer(CheckedKeywords, Trainer):
         self.recipe = self._recipe(
             **{_CORE_NAMES.get(name, name): value for name, value in parameters.items()}
         )
-        self.seed, self.verbose = seed, verbose
+        self.seed = seed
+        self.verbose = verbose
         self._last_result: TrainingResult | None = None
 
     @property

@@ -74,7 +74,8 @@ def measure(
     }
     if queries:
         result = rays(model, data.x, data.y, max_queries=queries, stop_on_success=False, **shared)
-        boundary, spent = adbd(result), query_statistics(result)
+        boundary = adbd(result)
+        spent = query_statistics(result)
         found["rays"] = {
             "robust_accuracy": robust_accuracy(result),
             "adbd": _known(boundary.value),

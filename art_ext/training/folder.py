@@ -18,7 +18,8 @@ from art_ext.training.configuration import Configuration, resolve
 from art_ext.training.figures import PGD_STEPS
 
 TOOL = "art-ext train"
-CONFIGURATION, RUN = "config.toml", "run.json"
+CONFIGURATION = "config.toml"
+RUN = "run.json"
 PREVIOUS = ".previous-run"
 LOGS = "art_ext"  # of TensorBoard
 FIGURES = ("rays", "test_n", "pgd_steps", "pgd_step_size")  # change the figures, not the weights

@@ -79,7 +79,8 @@ def run_training(
             finite.
         ImportError: without the extra ``train``.
     """
-    folder, say = Path(out), say or (lambda line: None)
+    folder = Path(out)
+    say = say or (lambda line: None)
     # of torchrun; Accelerate's own comes only with the training
     main = int(os.environ.get("RANK", "0")) == 0
     finished = check_folder(folder, configuration, resume, overwrite)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.ascent import random_start
+from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.ball import BallRun, Look, Options, spelled_out
 from art_ext.core.calling import outside_inference_mode
@@ -18,7 +19,6 @@ from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.oracle import Judge, Model
-from art_ext.core.restarts import check_restarts
 from art_ext.core.result import AttackResult
 from art_ext.core.run import RunKeywords
 

@@ -1,26 +1,181 @@
-"""FGSM, I-FGSM, PGD, MI-FGSM, M-PGD and AI-FGSM: one engine, six choices of its parts."""
+"""FGSM, I-FGSM, PGD, MI-FGSM, M-PGD and AI-FGSM: one method, six choices of its parts.
+
+    x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))
+
+References:
+    Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack and
+    learning", IEEE TPAMI 2022, Table 1 and Algorithm 2 (the equation and algorithm numbers).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from art_ext.core.ascent import Rule, Trajectory
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Answers, Method
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.ball import BallRun, Keywords, Options, spelled_out
-from art_ext.core.calling import outside_inference_mode
-from art_ext.core.checks import check_count, check_positive
+from art_ext.core.checks import check_choice, check_count, check_number, check_positive, check_share
+from art_ext.core.geometry import row_norms, unit
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
-from art_ext.core.restarts import check_restarts
 from art_ext.core.result import AttackResult
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+MOMENTUM_RULES = ("none", "accumulated", "average")
+NORMALISERS = ("none", "l1", "mean")
+STEP_RULES = ("sign", "adaptive", "corrected")
+STARTS = ("input", "uniform")
 
 
-@spelled_out
-@outside_inference_mode()
+@dataclass(eq=False)
+class Moments(State):
+    """The iterates, and the averages of their gradients.
+
+    Attributes:
+        v: (R, D) the momentum.
+        e: (R, D) the average of the squared gradients; None unless the step is adaptive.
+        e_max: (R, D) the largest e so far; None likewise.
+    """
+
+    v: Tensor
+    e: Tensor | None
+    e_max: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignGradient(Method[Moments]):
+    """Steps along the sign of the gradient, put together from named parts.
+
+    Attributes:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps.
+        step_size: alpha, in the units of x.
+        momentum_rule: ``"none"``: ``v_t = g_t``. ``"accumulated"``: ``v_t = decay v_{t-1} + g_t``.
+            ``"average"``: ``v_t = beta1 v_{t-1} + (1 - beta1) g_t`` (10). Default: none.
+        normaliser: of each sample's gradient: ``"none"``, ``"l1"`` for ``g / ||g||_1``, ``"mean"``
+            for ``g / mean |g|``. Under the sign the latter two differ by rounding only. Default:
+            none.
+        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+            coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+            being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``.
+            ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1 - beta1^t))
+            sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to
+            the box. Default: input.
+        decay: mu of ``"accumulated"``, >= 0. Default: 1.
+        beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+        beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
+        delta: small constant under e, > 0. Default: 1e-7.
+        delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
+            the root, as the authors' program. Default: False.
+        grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
+            gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
+            samples gives. Default: 1.
+        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+            The first one is that of ``num_restarts=1``. The best outcome of each sample is
+            reported: a success before a failure, then the higher loss. Samples that
+            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. Default: False.
+    """
+
+    num_steps: int
+    step_size: float
+    momentum_rule: str = "none"
+    normaliser: str = "none"
+    step_rule: str = "sign"
+    start: str = "input"
+    decay: float = 1.0
+    beta1: float = 0.95
+    beta2: float = 0.999
+    delta: float = 1e-7
+    delta_inside: bool = False
+    grad_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_count("num_steps", self.num_steps)
+        for name in ("step_size", "delta", "grad_scale"):
+            check_positive(name, getattr(self, name))
+        for name in ("beta1", "beta2"):
+            check_share(name, getattr(self, name))
+        check_number("decay", self.decay)
+        if not 0 <= self.decay < math.inf:
+            raise ValueError(f"decay must be >= 0, got {self.decay!r}")
+        check_choice("momentum_rule", self.momentum_rule, MOMENTUM_RULES)
+        check_choice("normaliser", self.normaliser, NORMALISERS)
+        check_choice("step_rule", self.step_rule, STEP_RULES)
+        check_choice("start", self.start, STARTS)
+
+    @property
+    def starts_at_input(self) -> bool:  # type: ignore[override]  # read only here
+        """True if the first candidates are the clean inputs."""
+        return self.start == "input"
+
+    def init(self, problem: Problem, trajectory: int) -> Moments:
+        """The starting points, without momentum."""
+        x = problem.x if self.starts_at_input else problem.random_start(trajectory)
+        return self.at_rest(x)
+
+    def at_rest(self, x: Tensor) -> Moments:
+        """The state at points (R, D) whose moments are zero."""
+        zero = torch.zeros_like(x)
+        second = zero if self.step_rule == "adaptive" else None
+        return Moments(x, zero, second, second)
+
+    def step(self, problem: Problem, state: Moments, answers: Answers, t: int) -> Moments:
+        """The next iterates, and their moments."""
+        g = self._normalised(answers.gradient)
+        if self.momentum_rule == "none":
+            v = g
+        elif self.momentum_rule == "accumulated":
+            v = self.decay * state.v + g
+        else:
+            v = self.beta1 * state.v + (1 - self.beta1) * g  # (10)
+        e, e_max = state.e, state.e_max
+        if e is not None and e_max is not None:
+            e = self.beta2 * e + (1 - self.beta2) * g.square()
+            e_max = torch.maximum(e_max, e)
+        direction = v.sign() if problem.norm == "linf" else unit(v, problem.norm)
+        length = self._length(problem.limit, e_max, t + 1)
+        return Moments(problem.feasible(state.x + length * direction), v, e, e_max)
+
+    def _normalised(self, gradient: Tensor) -> Tensor:
+        if self.grad_scale != 1:
+            gradient = gradient * self.grad_scale
+        if self.normaliser == "none":
+            return gradient
+        length = row_norms(gradient, "l1").unsqueeze(1)
+        if self.normaliser == "mean":
+            length = length / gradient.shape[1]
+        return torch.where(length > 0, gradient / length, 0.0)
+
+    def _length(self, eps: float, e_max: Tensor | None, t: int) -> float | Tensor:
+        """The length of step t, from 1, along the direction: a number, or (R, D)."""
+        if self.step_rule == "sign":
+            return self.step_size
+        alpha = self.step_size / (1 - self.beta1**t)
+        if e_max is None:
+            return min(eps, alpha)
+        second = e_max / (1 - self.beta2**t)
+        root = (second + self.delta).sqrt() if self.delta_inside else second.sqrt() + self.delta
+        return (alpha / root).clamp(max=eps)  # (11)
+
+
+@public(FixedRadiusOptions, SignGradient)
 def sign_gradient(
     model: Model,
     x: Tensor,
@@ -42,46 +197,29 @@ def sign_gradient(
     grad_scale: float = 1.0,
     num_restarts: int = 1,
     keep_samples: bool = False,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
-    """Ascend the loss within a ball by steps put together from named parts.
+    """Gradient attack within a ball, with steps put together from named parts.
 
     Approximates ``max_x' J(x') s.t. ||x' - x||_p <= eps`` by
-    ``x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))``; P clips to the box and
+    ``x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))``. P clips to the box and
     projects onto the ball. ``fgsm``, ``i_fgsm``, ``pgd``, ``mi_fgsm``, ``m_pgd`` and ``ai_fgsm``
-    are choices of the parts.
+    are choices of the parts. By default a success does not stop a sample, and the last iterate that
+    succeeded is reported.
 
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius of the ball in the units of x (8/255, never 8).
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        num_steps: T.
-        step_size: alpha, in the units of x; None takes ``2.5 eps / T``.
-        momentum_rule, normaliser, step_rule, start, decay, beta1, beta2, delta, delta_inside,
-            grad_scale: the parts, as ``art_ext.core.ascent.Rule`` explains them.
-        num_restarts: R, trajectories from R random points; needs ``start="uniform"``. The first one
-            is that of ``num_restarts=1``. The best outcome of each sample is reported: a success
-            before a failure, then the higher loss. Samples that ``stop_on_success`` lets leave take
-            part in no further restart.
-        keep_samples: return the end of each restart in ``samples`` (R, N, *S): its last iterate
-            that succeeded, or the last one. A sample that left early repeats its last end.
-        **options: the keywords of ``art_ext.core.ball.Options``. By default a success does not stop
-            a sample: the last iterate that succeeded is reported.
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one check per iterate,
-            the starting point
-        included where it is not the input. These are ``1 + T`` queries from the input, and ``1 + R
-        (T + 1)`` from random points. ``gradients`` counts the steps, R T in all, 0 for rows wrong
-        from the start.
+        the starting point included where it is not the input. These are ``1 + T`` queries from the
+        input, and ``1 + R (T + 1)`` from random points. ``gradients`` counts the steps, R T in all,
+        0 for rows that are adversarial from the start.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
         TypeError: if x is not a floating point tensor.
 
     References:
@@ -90,8 +228,9 @@ def sign_gradient(
         probabilistic adversarial attack and learning", IEEE TPAMI 2022 (AI-FGSM, and the common
         form).
     """
-    rule = Rule(
-        _length(step_size, 2.5, eps, num_steps),
+    method = SignGradient(
+        num_steps=num_steps,
+        step_size=step_length(step_size, 2.5, eps, num_steps),
         momentum_rule=momentum_rule,
         normaliser=normaliser,
         step_rule=step_rule,
@@ -103,25 +242,11 @@ def sign_gradient(
         delta_inside=delta_inside,
         grad_scale=grad_scale,
     )
-    check_restarts(num_restarts, start)
-    run = BallRun(model, x, y, eps=eps, norm=norm, options=Options(**options))
-    with run.oracle:
-        for restart in run.trajectories(num_restarts, keep_ends=keep_samples):
-            look, rows = rule.begin(run, restart)
-            path = Trajectory(rule, run)
-            for step in range(num_steps):
-                if not len(run.index):
-                    break
-                further = step + 1 < num_steps and run.remaining > 1
-                rows = path.step(rows, look.ascent())
-                look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
-                path.select(stay)
-                rows = rows if stay is None else rows[stay]
-    return run.result()
+    driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
+    return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def fgsm(
     model: Model,
     x: Tensor,
@@ -129,21 +254,25 @@ def fgsm(
     *,
     eps: float,
     norm: str = "linf",
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
-    """The fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``; in L2 and L1 ``eps g /
-    ||g||_p``.
+    """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
 
-    Arguments, ledger and errors are those of ``sign_gradient``: 2 queries and 1 gradient.
+    In L2 and L1 the step is ``eps g / ||g||_p``. ``sign_gradient`` names what is returned and
+    raised.
+
+    Returns:
+        An ``AttackResult``, after 2 queries and 1 gradient per sample.
 
     References:
         Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
     """
-    return sign_gradient(model, x, y, eps=eps, norm=norm, num_steps=1, step_size=eps, **options)
+    check_positive("eps", eps)
+    method = SignGradient(num_steps=1, step_size=eps)
+    return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def i_fgsm(
     model: Model,
     x: Tensor,
@@ -153,25 +282,30 @@ def i_fgsm(
     norm: str = "linf",
     num_steps: int = 10,
     step_size: float | None = None,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
     """Iterated FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
-    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``eps /
-    T``.
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        num_steps: T, the number of steps. Default: 10.
+        step_size: alpha, in the units of x. Default: None, ``eps / T``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
 
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
         2017.
     """
-    length = _length(step_size, 1.0, eps, num_steps)
-    return sign_gradient(
-        model, x, y, eps=eps, norm=norm, num_steps=num_steps, step_size=length, **options
+    method = SignGradient(
+        num_steps=num_steps, step_size=step_length(step_size, 1.0, eps, num_steps)
     )
+    return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def pgd(
     model: Model,
     x: Tensor,
@@ -183,33 +317,30 @@ def pgd(
     step_size: float | None = None,
     num_restarts: int = 1,
     keep_samples: bool = False,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
-    Arguments, ledger and errors are those of ``sign_gradient``; ``step_size=None`` takes ``2.5 eps
-    / T``. R restarts cost ``1 + R (T + 1)`` queries and R T gradients a sample.
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
 
     References:
         Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
     """
-    return sign_gradient(
-        model,
-        x,
-        y,
-        eps=eps,
-        norm=norm,
-        num_steps=num_steps,
-        step_size=step_size,
-        start="uniform",
-        num_restarts=num_restarts,
-        keep_samples=keep_samples,
-        **options,
+    method = SignGradient(
+        num_steps=num_steps, step_size=step_length(step_size, 2.5, eps, num_steps), start="uniform"
     )
+    driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
+    return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def mi_fgsm(
     model: Model,
     x: Tensor,
@@ -220,34 +351,34 @@ def mi_fgsm(
     num_steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
-    """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``, ``x_{t+1} = P(x_t + alpha
-    sgn(v_t))``.
+    """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
 
-    Arguments, ledger and errors are those of ``sign_gradient``; ``decay`` is mu, ``step_size=None``
-    takes ``eps / T``.
+    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``. ``sign_gradient`` names what is raised.
+
+    Args:
+        num_steps: T, the number of steps. Default: 10.
+        step_size: alpha, in the units of x. Default: None, ``eps / T``.
+        decay: mu, >= 0. Default: 1.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
 
     References:
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
     """
-    return sign_gradient(
-        model,
-        x,
-        y,
-        eps=eps,
-        norm=norm,
+    method = SignGradient(
         num_steps=num_steps,
-        step_size=_length(step_size, 1.0, eps, num_steps),
+        step_size=step_length(step_size, 1.0, eps, num_steps),
         momentum_rule="accumulated",
         normaliser="l1",
         decay=decay,
-        **options,
     )
+    return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def m_pgd(
     model: Model,
     x: Tensor,
@@ -261,38 +392,39 @@ def m_pgd(
     normaliser: str = "l1",
     num_restarts: int = 1,
     keep_samples: bool = False,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
 
-    Arguments, ledger and errors are those of ``sign_gradient``; ``decay`` is mu, ``step_size=None``
-    takes ``2.5 eps / T``. ``normaliser="l1"`` is the paper's, ``"mean"`` that of its authors'
-    program.
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+        decay: mu, >= 0. Default: 1.
+        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
+            Default: l1.
+
+    Returns:
+        An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
         and learning", IEEE TPAMI 2022 (the comparator M-PGD).
     """
-    return sign_gradient(
-        model,
-        x,
-        y,
-        eps=eps,
-        norm=norm,
+    method = SignGradient(
         num_steps=num_steps,
-        step_size=step_size,
+        step_size=step_length(step_size, 2.5, eps, num_steps),
         momentum_rule="accumulated",
         normaliser=normaliser,
         start="uniform",
         decay=decay,
-        num_restarts=num_restarts,
-        keep_samples=keep_samples,
-        **options,
     )
+    driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
+    return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, SignGradient)
 def ai_fgsm(
     model: Model,
     x: Tensor,
@@ -311,27 +443,28 @@ def ai_fgsm(
     grad_scale: float = 1.0,
     num_restarts: int = 1,
     keep_samples: bool = False,
-    **options: Unpack[Keywords],
+    **options: Any,
 ) -> AttackResult:
-    """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory, without
-    Metropolis-Hastings.
+    """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory.
 
-    ``hmcam`` with ``num_transitions=1`` is the same to the bit. Arguments, ledger and errors are
-    those of ``sign_gradient``; ``step_rule="corrected"`` is what the authors run on ImageNet and
-    faces, where the second moment drops out.
+    ``hmcam`` with ``num_transitions=1`` is the same to the bit. There is no Metropolis-Hastings
+    test. ``step_rule="corrected"`` is what the authors run on ImageNet and faces, where the second
+    moment drops out. ``sign_gradient`` names what is raised.
+
+    Args:
+        num_steps: T, the number of steps. Default: 100.
+        step_size: alpha of the adaptive step. Default: 5e-3.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries from the input, or ``1 + R (T + 1)`` from
+        random points, and R T gradients per sample.
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
         and learning", IEEE TPAMI 2022, Algorithm 2 with S = 1 and T = N.
     """
-    # None, which sign_gradient replaces, is no length of an adaptive step
-    check_positive("step_size", step_size)
-    return sign_gradient(
-        model,
-        x,
-        y,
-        eps=eps,
-        norm=norm,
+    check_positive("eps", eps)
+    method = SignGradient(
         num_steps=num_steps,
         step_size=step_size,
         momentum_rule="average",
@@ -342,15 +475,14 @@ def ai_fgsm(
         delta=delta,
         delta_inside=delta_inside,
         grad_scale=grad_scale,
-        num_restarts=num_restarts,
-        keep_samples=keep_samples,
-        **options,
     )
+    driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
+    return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-def _length(step_size: float | None, share: float, eps: float, num_steps: int) -> float:
-    """alpha, or so many times eps / T: steps that reach the edge of the ball, or 2.5 times as
-    far.
+def step_length(step_size: float | None, share: float, eps: float, num_steps: int) -> float:
+    """Return alpha or, without one, a share of eps / T: steps that reach the edge of the ball, or
+    2.5 times as far.
     """
     check_count("num_steps", num_steps)
     check_positive("eps", eps)

@@ -60,14 +60,17 @@ def case_distortions(
     table = torch.stack([distortions(examples, x) for examples in result.samples])  # (K - 1, N, 4)
     table = table.masked_fill(~reached.unsqueeze(2), torch.inf)
     if case == "best":
-        success, chosen = reached.any(dim=0), table.amin(dim=0)
+        success = reached.any(dim=0)
+        chosen = table.amin(dim=0)
     elif case == "worst":
-        success, chosen = reached.all(dim=0), table.amax(dim=0)
+        success = reached.all(dim=0)
+        chosen = table.amax(dim=0)
     else:
         if result.seed is None:
             raise ValueError("the average case needs the seed of the result, got seed=None")
         ids = fingerprint(x) if sample_ids is None else sample_ids.to(x.device)
         drawn = drawn_class(result.seed, ids, len(table))
         samples = torch.arange(len(x), device=x.device)
-        success, chosen = reached[drawn, samples], table[drawn, samples]
+        success = reached[drawn, samples]
+        chosen = table[drawn, samples]
     return {"success": success, **dict(zip(DISTORTIONS, chosen.unbind(dim=1), strict=True))}

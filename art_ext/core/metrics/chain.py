@@ -277,7 +277,8 @@ def _hits(
     listed: list[Model] = list(models) if isinstance(models, Sequence) else [models]
     if not listed:
         raise ValueError("models must hold at least one model, got none")
-    y, goal = y.cpu().to(torch.int64), None if targets is None else targets.cpu().to(torch.int64)
+    y = y.cpu().to(torch.int64)
+    goal = None if targets is None else targets.cpu().to(torch.int64)
     counted = torch.ones(len(x), dtype=torch.bool) if already is None else ~already.cpu()
     hits = []
     for model in listed:

@@ -66,12 +66,10 @@ class TensorBatches:
                 f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
             )
         check_classes("y", y, len(x))
-        self.x, self.y, self.batch_size, self.seed = (
-            x.to(torch.float32),
-            y.to(x.device, torch.int64),
-            batch_size,
-            seed,
-        )
+        self.x = x.to(torch.float32)
+        self.y = y.to(x.device, torch.int64)
+        self.batch_size = batch_size
+        self.seed = seed
         self.largest_label = int(y.max())
         self.example = self.x[:2]
         self.drop_last = drop_last
@@ -165,7 +163,9 @@ class LoaderBatches:
             ) from error
         if not self.length:
             raise ValueError("the loader must hold at least one batch, got none")
-        self.loader, self.seed, self.largest_label = loader, seed, 0
+        self.loader = loader
+        self.seed = seed
+        self.largest_label = 0
         self._sizes: list[int] = []
         # a loader that shuffles draws as soon as it is looked at
         with own_random_streams(torch.device("cpu")):
@@ -182,7 +182,8 @@ class LoaderBatches:
             raise ValueError(
                 f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}"
             )
-        x, y = batch[0], batch[1]
+        x = batch[0]
+        y = batch[1]
         if not isinstance(x, Tensor) or x.dim() < 2:
             given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x of batch {place} must be a tensor of shape (r, *S), got {given}")

@@ -34,7 +34,8 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
 
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, "", tensors)
-    temporary, target = root / f".update-{update:09d}.partial", root / f"update-{update:09d}"
+    temporary = root / f".update-{update:09d}.partial"
+    target = root / f"update-{update:09d}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(tensors, temporary / "tensors.safetensors")
@@ -63,7 +64,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "tensors.safetensors")
-        version, state = content["format"], _unpack(content["state"], tensors)
+        version = content["format"]
+        state = _unpack(content["state"], tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder} must be a whole checkpoint of art-ext, but reading it fails: {error}; "

@@ -48,8 +48,13 @@ class Engine:
         frozen: Collection[nn.Module] = (),
     ) -> None:
         self.frozen = frozen
-        self.accelerator, self.plain, self.wrapped, self.box = accelerator, plain, wrapped, box
-        self.device, self.channels_last, self.largest_label = device, channels_last, 0
+        self.accelerator = accelerator
+        self.plain = plain
+        self.wrapped = wrapped
+        self.box = box
+        self.device = device
+        self.channels_last = channels_last
+        self.largest_label = 0
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
         self.forwards = self.backwards = 0
         self.reader = OutputReader("logits")
@@ -193,12 +198,22 @@ class Step:
         time: float = 0.0,
         spare: bool = True,
     ) -> None:
-        self._engine, self._seed, self._smoothing = engine, seed, smoothing
-        self.x, self.y, self.ids, self.rows = x, y, ids, rows
-        self.update, self.replay, self.eps = update, replay, eps
-        self.epoch, self.time = epoch, time
+        self._engine = engine
+        self._seed = seed
+        self._smoothing = smoothing
+        self.x = x
+        self.y = y
+        self.ids = ids
+        self.rows = rows
+        self.update = update
+        self.replay = replay
+        self.eps = eps
+        self.epoch = epoch
+        self.time = time
         self.spare = spare
-        self.memory, self.carried, self.log = memory, carried, dict[str, Tensor]()
+        self.memory = memory
+        self.carried = carried
+        self.log = dict[str, Tensor]()
         self._armed = False
         self._draws = 0
 

@@ -18,7 +18,8 @@ from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe
 from art_ext.files import check_configuration, write_atomically, write_state_dict
 
-CONFIGURATION, CHECKPOINTS = "training.json", "checkpoints"
+CONFIGURATION = "training.json"
+CHECKPOINTS = "checkpoints"
 OURS = (
     CONFIGURATION,
     CHECKPOINTS,

@@ -130,23 +130,24 @@ class _Run:
         accelerator: Accelerator,
         device: torch.device,
     ) -> None:
-        self.model, self.recipe, self.options, self.accelerator = (
-            model,
-            recipe,
-            options,
-            accelerator,
-        )
+        self.model = model
+        self.recipe = recipe
+        self.options = options
+        self.accelerator = accelerator
         self.batches, self.validation, box = self._data(data)
         recipe.check(box)
         processes = int(accelerator.num_processes)
         self.per_epoch = self.batches.count(processes) * recipe.replays
         self.budget: float | None = None  # rows forward and backward that all processes may send
-        sizes, samples = [1] * self.batches.count(processes), 1
+        sizes = [1] * self.batches.count(processes)
+        samples = 1
         if options.passes is not None:
-            sizes, samples = self.batches.sizes(processes), self.batches.samples()
+            sizes = self.batches.sizes(processes)
+            samples = self.batches.samples()
             self.budget = options.passes * samples * (1 + ROUNDING)
         self.total = options.total(recipe, sizes, samples)
-        self.rate, self.augment = options.rate(), options.augment()
+        self.rate = options.rate()
+        self.augment = options.augment()
         if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
             raise ValueError(
                 "a schedule must be one of the optimiser that trains: pass its own as optimizer"
@@ -180,13 +181,15 @@ class _Run:
         self.best: dict[str, Any] | None = None
         # losses that are known to be finite; that are no longer a process' share
         self.checked = self.shared = 0
-        self.earlier, self.started = 0.0, time.perf_counter()
+        self.earlier = 0.0
+        self.started = time.perf_counter()
 
     # --- set-up ---
 
     def _data(self, data: Data) -> tuple[Batches, Validation | None, Box]:
         """The minibatches, the held-out samples, and the box they lie in."""
-        options, held = self.options, self.options.validation_data
+        options = self.options
+        held = self.options.validation_data
         if not (
             isinstance(data, (tuple, list))
             and len(data) == 2
@@ -203,7 +206,8 @@ class _Run:
                 )
             loader = LoaderBatches(data, options.clip_values, options.seed)
             batches: Batches = loader
-            shape, box = loader.shape, loader.box
+            shape = loader.shape
+            box = loader.box
         else:
             x, y = data
             if x.dim() < 2 or not len(x):
@@ -228,7 +232,8 @@ class _Run:
         """The network on its device under Accelerate, its optimiser, and the average of its
         weights.
         """
-        options, model = self.options, self.model
+        options = self.options
+        model = self.model
         self.own_names = dict(model.__dict__)
         if options.trackers:
             self.accelerator.init_trackers("art_ext")
@@ -292,7 +297,8 @@ class _Run:
 
     def _train_epoch(self, bar: tqdm[Any]) -> None:
         set_training(self.model, self.engine.frozen)
-        process, processes = self.accelerator.process_index, self.engine.processes
+        process = self.accelerator.process_index
+        processes = self.engine.processes
         for batch in self.batches.epoch(self.epoch, self.batch, process, processes):
             self._train_batch(batch)
             self.batch += 1
@@ -325,13 +331,12 @@ class _Run:
 
     def _train_batch(self, batch: Batch) -> None:
         """All replays of one minibatch."""
-        engine, options = self.engine, self.options
+        engine = self.engine
+        options = self.options
         engine.expect(self.batches.largest_label)  # a loader shows its labels batch by batch
-        x, y, ids = (
-            engine.place(batch.x),
-            ordinary(batch.y.to(engine.device)),
-            batch.ids.to(engine.device),
-        )
+        x = engine.place(batch.x)
+        y = ordinary(batch.y.to(engine.device))
+        ids = batch.ids.to(engine.device)
         if self.augment is not None:
             x = engine.place(self.augment(x, ids, options.seed, self.epoch))
         memory: dict[str, Tensor] = {}
@@ -443,7 +448,8 @@ class _Run:
     def _end_epoch(self, bar: tqdm[Any]) -> None:
         self._check_all()
         done = self.update - self._before_epoch()
-        self.epoch, self.batch = self.epoch + 1, 0
+        self.epoch += 1
+        self.batch = 0
         row = self._row(done)
         if self.validation is not None:
             measured = self.validation.measure(self.engine, self._current)
@@ -553,7 +559,8 @@ class _Run:
         forwards, backwards = self._ledger()
         carried = {name: self._gathered(value) for name, value in self.carried.items()}
         if self.accelerator.is_main_process:
-            schedule, scaler = self.options.schedule, self.accelerator.scaler
+            schedule = self.options.schedule
+            scaler = self.accelerator.scaler
             save_checkpoint(
                 self.folder.checkpoints,
                 self.update,
@@ -599,7 +606,9 @@ class _Run:
         if not found:
             return
         state = load_checkpoint(found[-1])
-        self.update, self.epoch, self.batch = state["update"], state["epoch"], state["batch"]
+        self.update = state["update"]
+        self.epoch = state["epoch"]
+        self.batch = state["batch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.rate is None and state["schedule"] is None:
@@ -612,18 +621,22 @@ class _Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        place, process = self.engine.device, self.accelerator.process_index
+        place = self.engine.device
+        process = self.accelerator.process_index
         self.carried = {
             name: (value[process :: self.engine.processes] if value.dim() else value).to(place)
             for name, value in state["carried"].items()
         }
-        self.history, self.best = state["history"], state["best"]
+        self.history = state["history"]
+        self.best = state["best"]
         self.losses = list(state["losses"].to(place).unbind())
         self.checked = self.shared = len(self.losses)
         self.logged = {name: value.to(place) for name, value in state["logged"].items()}
         if self.accelerator.is_main_process:  # those of all processes
-            self.engine.forwards, self.engine.backwards = state["forwards"], state["backwards"]
-        self.earlier, self.started = state["seconds"], time.perf_counter()
+            self.engine.forwards = state["forwards"]
+            self.engine.backwards = state["backwards"]
+        self.earlier = state["seconds"]
+        self.started = time.perf_counter()
         logger.info("resumed from %s after %d weight updates", found[-1].name, self.update)
 
     # --- end ---

@@ -34,7 +34,8 @@ def soft_cross_entropy(logits: Tensor, q: Tensor) -> Tensor:
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
     """(R,) ``KL(softmax(logits) || softmax(other))``; gradients flow through both."""
-    log_p, log_q = functional.log_softmax(logits, dim=1), functional.log_softmax(other, dim=1)
+    log_p = functional.log_softmax(logits, dim=1)
+    log_q = functional.log_softmax(other, dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
 

@@ -298,7 +298,8 @@ def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples:
             f"passes must be at least {first:.4g}, the rows of one weight update per training"
             f" sample, got {passes}"
         )
-    budget, row = passes * samples * (1 + ROUNDING), sum(recipe.cost())
+    budget = passes * samples * (1 + ROUNDING)
+    row = sum(recipe.cost())
     epochs = int(budget // (row * sum(sizes) * recipe.replays))
     left = budget - epochs * row * sum(sizes) * recipe.replays
     updates = epochs * len(sizes) * recipe.replays

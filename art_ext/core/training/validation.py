@@ -52,11 +52,14 @@ class Validation:
             ``clean`` and, with a radius, ``robust``: shares of the samples that are classified
             correctly. ``loss``: mean cross-entropy of the clean samples.
         """
-        process, processes = engine.accelerator.process_index, engine.processes
-        x, y = self.x[process::processes], self.y[process::processes]
+        process = engine.accelerator.process_index
+        processes = engine.processes
+        x = self.x[process::processes]
+        y = self.y[process::processes]
         sums = torch.zeros(3, device=engine.device)  # right, robust, cross-entropy
         for rows, labels in zip(x.split(256), y.split(256), strict=True):
-            rows, labels = engine.place(rows), labels.to(engine.device)
+            rows = engine.place(rows)
+            labels = labels.to(engine.device)
             attacked = self._attack(model, rows, labels) if self.eps else None
             with frozen_eval(model), torch.no_grad():
                 logits = read_outputs(ModelCall(model)(rows), len(rows), "logits").float()
@@ -141,5 +144,6 @@ def hold_out(
     order = torch.randperm(
         len(x), generator=torch.Generator().manual_seed(seed + 1_000_000_007)
     ).to(x.device)
-    kept, held = order[count:].sort().values, order[:count].sort().values
+    kept = order[count:].sort().values
+    held = order[:count].sort().values
     return (x[kept], y[kept]), (x[held], y[held])

@@ -159,9 +159,11 @@ class Atcd(BallRecipe):
 
     def _shared(self, step: Step, ball: Ball) -> Tensor:
         """Order "free": the last gradient of the chain is taken from the training forward."""
-        start, momentum = step.memory["theta"], step.memory["v"]
+        start = step.memory["theta"]
+        momentum = step.memory["v"]
         gain = self._gain(step)
-        theta, v = start, momentum
+        theta = start
+        v = momentum
         for k in range(self.num_steps):
             theta = self._move(ball, theta, v, step)
             if k + 1 < self.num_steps:
@@ -228,9 +230,11 @@ class Atcd(BallRecipe):
 
     def _separate(self, step: Step, ball: Ball) -> Tensor:
         """Orders "printed" and "fresh": K passes of crafting, then the training forward."""
-        start, momentum = step.memory["theta"], step.memory["v"]
+        start = step.memory["theta"]
+        momentum = step.memory["v"]
         gain = self._gain(step)
-        theta, v = start, momentum
+        theta = start
+        v = momentum
         before = step.x  # replaced by the first pass' losses
         for k in range(self.num_steps):
             gradient, logits = step.input_gradient(theta, gain, self.bn_mode)

@@ -1,0 +1,1 @@
+"""The driver of the attacks, and the parts that several attacks share."""

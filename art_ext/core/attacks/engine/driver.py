@@ -1,0 +1,171 @@
+"""The part of the drivers that both families of attacks share: queries, compaction, the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
+from art_ext.core.problem import check_width, meets, warn_if_met
+from art_ext.core.result import AttackResult, Progress, build_result
+
+
+class Driver:
+    """One attack on N samples. Rows that are done leave.
+
+    Args:
+        model, x, y: as the public functions take them.
+        eps, norm: the ball, or how distances are measured.
+        options: the keywords that all attacks share.
+        oracle: its type is the threat model.
+
+    Attributes:
+        problem: the active rows.
+        whole: the problem with all N samples.
+        already: (N,) bool, samples whose clean input is adversarial.
+        rounds: rounds of model calls so far.
+    """
+
+    goals_are_classes = True
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        eps: float | None,
+        norm: str,
+        options: AttackOptions,
+        oracle: type[ScoreOracle] = GradientOracle,
+    ) -> None:
+        self.callback = options.callback
+        self.outputs = options.outputs
+        self.unlabelled = y is None and options.targets is None
+        self.goal_name = "y" if options.targets is None else "targets"
+        self.problem = self.whole = Problem.of(
+            model, x, y, eps=eps, norm=norm, options=options, oracle=oracle
+        )
+        self.home = x.device
+        self.already = torch.zeros_like(self.whole.goal, dtype=torch.bool)
+        self.rounds = 0
+
+    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where outputs (r, K) reach the goal of their samples. A row of NaN never
+        does.
+        """
+        goal = self.whole.goal.index_select(0, owner)
+        return meets(self.problem.oracle.predict(outputs), goal, self.whole.targeted)
+
+    def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where clean inputs are not adversarial.
+
+        Fills ``already``, and the goals of unlabelled samples with the model's predictions.
+
+        Raises:
+            ValueError: if the outputs (r, K) hold NaN, or a label has no column in them.
+        """
+        whole = self.whole
+        whole.oracle.check_known(outputs, owner)
+        if self.unlabelled:
+            whole.goal[owner] = whole.oracle.predict(outputs)
+        if self.goals_are_classes:
+            check_width(self.goal_name, whole.goal[owner], whole.oracle)
+        success = self.judge(outputs, owner)
+        self.already[owner] = success
+        return ~success
+
+    def check_clean(self, outputs: Tensor) -> None:
+        """Check the outputs (N, K) of all clean inputs, after ``judge_clean``.
+
+        Raises:
+            ValueError: if they are no scores.
+        """
+        self.whole.oracle.check_clean(outputs)
+        if self.whole.targeted and self.goals_are_classes:
+            warn_if_met(self.already)
+
+    def query(
+        self,
+        rows: Tensor,
+        index: Tensor,
+        loss: Loss,
+        differentiate: bool,
+        judge: Judge | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if
+        wanted, gradients.
+
+        The gradient (r, D) is zero at masked coordinates and where it is not finite.
+
+        Args:
+            rows, index, loss, judge: as for the oracle.
+            differentiate: True computes the gradient.
+            positions: of the samples among the active rows. None: they are all of these.
+        """
+        oracle, shaped = self.problem.oracle, self.problem.shaped(rows)
+        if not differentiate:
+            return *oracle.evaluate(shaped, index, loss, judge), None
+        if not isinstance(oracle, GradientOracle):
+            raise RuntimeError("a black-box attack asked for a gradient")
+        outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)
+        gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
+        return outputs, losses, self.problem.masked(gradient, positions)
+
+    def open_trace(self, steps: int, *names: str) -> None:
+        """Open these rows of the trace, (steps, N) each."""
+        shape = (steps, len(self.whole.x))
+        self.problem.trace.update({name: self.whole.x.new_full(shape, torch.nan) for name in names})
+
+    def tell(
+        self, finished: Tensor, success: Tensor, distance: Tensor, chain: Tensor | None = None
+    ) -> None:
+        """Call the callback after a round of model calls.
+
+        Args:
+            finished, success, distance: (R,) of the active rows, as ``Progress`` has them.
+            chain: (R, D) states of a chain.
+        """
+        if self.callback is not None:
+            problem = self.problem
+            self.callback(
+                Progress(
+                    step=self.rounds,
+                    index=problem.index,
+                    distance=distance.to(torch.float32),
+                    queries=problem.oracle.queries[problem.index],
+                    finished=finished,
+                    success=success,
+                    samples=None if chain is None else problem.shaped(chain),
+                )
+            )
+
+    def report(self, x_adv: Tensor, success: Tensor, first: Tensor, **outcome: Any) -> AttackResult:
+        """Build the result. The keywords in ``outcome`` are those of ``build_result``.
+
+        Args:
+            x_adv: (N, D).
+            success: (N,) bool.
+            first: (N,) queries at the first success.
+        """
+        whole = self.whole
+        return build_result(
+            whole.oracle,
+            whole.x.view(whole.shape),
+            x_adv,
+            success,
+            already=self.already,
+            first=first,
+            norm=whole.norm,
+            eps=whole.eps,
+            seed=whole.seed,
+            home=self.home,
+            trace=whole.trace,
+            **outcome,
+        )

@@ -1,0 +1,232 @@
+"""The driver of the fixed-radius attacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks.engine.driver import Driver
+from art_ext.core.attacks.engine.method import Answers, Method, S
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.state import keep
+from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
+from art_ext.core.checks import check_choice, check_flag, check_positive
+from art_ext.core.geometry import DISTORTIONS, distances, distortions, within_ball
+from art_ext.core.losses import make_gain
+from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
+from art_ext.core.result import AttackResult
+
+UNLIMITED = torch.iinfo(torch.int64).max
+
+
+class FixedRadius(Driver):
+    """Runs a ``Method`` inside a given ball.
+
+    The forward that a gradient needs is at the same time the check of its candidate, so nothing is
+    asked twice, the clean check included.
+
+    Args:
+        model, x, y, eps, norm: as the public functions take them.
+        oracle: its type is the threat model.
+        **options: the fields of ``FixedRadiusOptions``.
+
+    Attributes:
+        spent: queries charged to each active row so far, the same for all of them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        eps: float,
+        norm: str,
+        oracle: type[ScoreOracle] = GradientOracle,
+        **options: Any,
+    ) -> None:
+        self.options = FixedRadiusOptions(**options)
+        super().__init__(model, x, y, eps=eps, norm=norm, options=self.options, oracle=oracle)
+        check_positive("eps", eps)
+        check_choice("on_failure", self.options.on_failure, ("input", "last"))
+        self.goals_are_classes = self.options.criterion is None
+        gain = make_gain(
+            self.options.loss,
+            self.whole.goal,
+            targeted=self.whole.targeted,
+            outputs=self.options.outputs,
+        )
+        self.problem = self.whole = replace(self.whole, gain=gain)
+        self.successes = Successes(self.whole, self.options.on_failure)
+        self.trajectories = 1
+        self.spent = 0
+
+    @property
+    def remaining(self) -> int:
+        """Queries left to each active row."""
+        limit = self.options.max_queries
+        return UNLIMITED if limit is None else limit - self.spent
+
+    def run(
+        self,
+        method: Method[S],
+        *,
+        num_restarts: int = 1,
+        keep_ends: bool = False,
+        chain: Tensor | None = None,
+    ) -> AttackResult:
+        """Run the method, and report the best outcome of each sample over its trajectories.
+
+        Samples that ``stop_on_success`` stops take no part in later trajectories.
+
+        Args:
+            method: the attack.
+            num_restarts: trajectories from random points.
+            keep_ends: report the end of each trajectory in ``samples``.
+            chain: (S, N, D) states that the method fills, reported in ``samples``.
+        """
+        check_restarts(num_restarts, "input" if method.starts_at_input else "uniform")
+        check_flag("keep_samples", keep_ends)
+        self.method: Method[Any] = method
+        with self.whole.oracle:
+            answers = self._open()
+            self.trajectories = method.num_trajectories(num_restarts)
+            if self.trajectories > 1 or keep_ends:
+                self.successes.outcomes = Outcomes(self.whole.x, self.trajectories, keep_ends)
+            for number in range(self.trajectories):
+                state = self._begin(number)
+                if not method.starts_at_input and len(self.problem.index):
+                    state, answers = self._visit(state, 0)
+                for t in range(method.num_steps):
+                    if not len(self.problem.index):
+                        break
+                    state = method.step(self.problem, state, answers, t)
+                    self.spent += method.queries_per_step
+                    state, answers = self._visit(state, t + 1)
+                if not len(self.problem.index):
+                    break
+        return self._result(chain)
+
+    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where outputs reach the goal, or satisfy the caller's criterion."""
+        if self.options.criterion is None:
+            return super().judge(outputs, owner)
+        success = self.options.criterion(outputs, owner)
+        if success.shape != (len(outputs),) or success.dtype != torch.bool:
+            given = f"{tuple(success.shape)} of {success.dtype}"
+            raise ValueError(f"criterion must return ({len(outputs)},) of torch.bool, got {given}")
+        return success
+
+    def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """As the base does, and show the outputs to the method."""
+        wanted = super().judge_clean(outputs, owner)
+        self.method.see_clean(self.whole, outputs, owner)
+        return wanted
+
+    def _affords_step(self) -> bool:
+        return self.remaining > self.method.queries_per_step
+
+    def _open(self) -> Answers:
+        """Make the clean check. Samples that are done leave."""
+        method = self.method
+        self.spent += 1
+        further = self._affords_step()
+        differentiate = further and method.starts_at_input and method.needs_gradient
+        whole = self.whole
+        if not len(whole.x):
+            return Answers(whole.x.new_zeros(0), self.already, whole.x)
+        outputs, losses, gradient = self.query(
+            whole.x, whole.index, whole.gain, differentiate, self.judge_clean
+        )
+        self.check_clean(outputs)
+        answers = Answers(losses, self.already, gradient)
+        self.successes.first.masked_fill_(self.already, 1)
+        leaving = self.already | (not further)
+        self._tell(leaving, self.already, None)
+        return self._keep((~leaving).nonzero().squeeze(1), answers)[1]
+
+    def _begin(self, number: int) -> Any:
+        """Begin a trajectory, with the state of the method."""
+        gain = self.method.next_loss(self.problem, number)
+        if gain is not None:
+            self.problem = replace(self.problem, gain=gain)
+        self.successes.begin(number, self.problem, another_loss=gain is not None)
+        return self.method.init(self.problem, number)
+
+    def _visit(self, state: Any, t: int) -> tuple[Any, Answers]:
+        """One query for the candidates of all active rows. Rows that are done leave.
+
+        Args:
+            state: of the method, after ``t`` steps.
+        """
+        method, problem, stop = self.method, self.problem, self.options.stop_on_success
+        hits: list[Tensor] = []
+
+        def judge(outputs: Tensor, owner: Tensor) -> Tensor:
+            hits.append(self.judge(outputs, owner))
+            return ~hits[-1] if stop else torch.ones_like(hits[-1])
+
+        self.spent += 1
+        last = t == method.num_steps or not self._affords_step()
+        _, losses, gradient = self.query(
+            state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
+        )
+        success = hits[0] if len(hits) == 1 else torch.cat(hits)
+        answers = Answers(losses, success, gradient)
+        self.successes.hold(state.x, success, losses, self.spent)
+        state = method.observe(problem, state, answers, t)
+        return self._drop(state, answers, last)
+
+    def _drop(self, state: Any, answers: Answers, last: bool) -> tuple[Any, Answers]:
+        """Let the rows go that are done: all of them at the end of the last trajectory, else the
+        successes if they stop.
+        """
+        preferred = self.method.preferred(state) if last else None
+        if preferred is not None:
+            self.successes.prefer(*preferred)
+        goes_on = self.successes.number + 1 < self.trajectories and self.remaining > 0
+        leaving = torch.full_like(answers.success, last and not goes_on)
+        if self.options.stop_on_success:
+            leaving = leaving | answers.success
+        self._tell(leaving, self.successes.held.first >= 0, self.method.shown(state))
+        if not last and not (self.options.stop_on_success and bool(leaving.any())):
+            return state, answers
+        ended = torch.ones_like(leaving) if last else leaving
+        end, losses = self.method.end(state, answers)
+        self.successes.settle(self.problem, ended.nonzero().squeeze(1), end, losses)
+        return self._keep((~leaving).nonzero().squeeze(1), answers, state)
+
+    def _keep(self, rows: Tensor, answers: Answers, state: Any = None) -> tuple[Any, Answers]:
+        if len(rows) == len(self.problem.index):
+            return state, answers
+        self.problem = keep(self.problem, rows)
+        self.successes.keep(rows)
+        return None if state is None else keep(state, rows), keep(answers, rows)
+
+    def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
+        if self.callback is not None:
+            length = distances(self.successes.held.x, self.problem.x, self.problem.norm)
+            self.tell(finished, success, torch.where(success, length, torch.inf), chain)
+        self.rounds += 1
+
+    def _result(self, chain: Tensor | None) -> AttackResult:
+        whole, x_adv, first = self.whole, self.successes.x_adv, self.successes.first
+        if chain is None and self.successes.outcomes is not None:
+            chain = self.successes.outcomes.ends
+        lengths = distortions(x_adv, whole.x)
+        inside = within_ball(lengths[:, DISTORTIONS.index(whole.norm)], whole.eps)
+        found = (first >= 0) & ~self.already
+        success = found & whole.box.contains(whole.shaped(x_adv)) & inside
+        # a candidate that succeeded outside the ball can only come from rounding: a failure
+        lost = (found & ~success).unsqueeze(1)
+        return self.report(
+            torch.where(lost, whole.x, x_adv),
+            success | self.already,
+            first,
+            lengths=lengths,
+            stop_on_success=self.options.stop_on_success,
+            samples=chain,
+        )

@@ -1,0 +1,100 @@
+"""A fixed-radius method: hyper-parameters, ``init`` and ``step`` over a state of row tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State
+from art_ext.core.losses import Loss
+
+S = TypeVar("S", bound=State)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The model's answers for the candidates of the R active rows.
+
+    Attributes:
+        losses: (R,) of the loss that the attack ascends or, for minimum-norm attacks, descends.
+        success: (R,) bool, the candidates that are successes.
+        slope: (R, D) gradient of the losses, zero at masked coordinates and where it is not finite;
+            None if it was not computed.
+    """
+
+    losses: Tensor
+    success: Tensor
+    slope: Tensor | None
+
+    @property
+    def gradient(self) -> Tensor:
+        """(R, D) the gradient of the losses."""
+        if self.slope is None:
+            raise RuntimeError("the gradient was not computed")
+        return self.slope
+
+
+class Method(Generic[S]):
+    """Base of the fixed-radius methods.
+
+    The driver calls ``init`` once for each trajectory, then ``step`` until no row is active. It
+    queries the candidates ``state.x`` after each of them, and calls ``observe`` with the answers
+    before rows that are done leave.
+
+    Attributes:
+        num_steps: most steps of a trajectory.
+        starts_at_input: the first candidates are the clean inputs, whose answers the clean check
+            has brought already. Such a method has one trajectory.
+        needs_gradient: the step uses ``answers.gradient``.
+        queries_per_step: queries that a step makes by itself, besides that of its candidate.
+    """
+
+    num_steps: int
+    starts_at_input: bool = True
+    needs_gradient: bool = True
+    queries_per_step: int = 0
+
+    def init(self, problem: Problem, trajectory: int) -> S:
+        """The state before the first step of a trajectory, with its starting points."""
+        raise NotImplementedError
+
+    def step(self, problem: Problem, state: S, answers: Answers, t: int) -> S:
+        """The state with the next candidates.
+
+        Args:
+            problem: the active rows.
+            state: of these rows.
+            answers: for the candidates ``state.x``.
+            t: number of the step, from 0.
+        """
+        raise NotImplementedError
+
+    def observe(self, problem: Problem, state: S, answers: Answers, t: int) -> S:
+        """The state after the answers for its candidates. ``t`` counts the steps made."""
+        return state
+
+    def see_clean(self, problem: Problem, outputs: Tensor, owner: Tensor) -> None:
+        """See the outputs (r, K) for the clean inputs of the samples in owner (r,)."""
+
+    def num_trajectories(self, num_restarts: int) -> int:
+        """The number of trajectories, known after the clean check."""
+        return num_restarts
+
+    def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
+        """Another loss to ascend from this trajectory on; None keeps the present one."""
+        return None
+
+    def end(self, state: S, answers: Answers) -> tuple[Tensor, Tensor]:
+        """The rows (R, D) that stand for a trajectory without success, and their losses (R,)."""
+        return state.x, answers.losses
+
+    def preferred(self, state: S) -> tuple[Tensor, Tensor] | None:
+        """Successes (R, D) to report at the end instead of the last one, and a (R,) bool mask."""
+        return None
+
+    def shown(self, state: Any) -> Tensor | None:
+        """(R, D) states of a chain for the callback; None if there are none in this round."""
+        return None

@@ -1,0 +1,93 @@
+"""Keywords that the attacks of a family share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_ext.core.geometry import ClipValues
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import Judge
+from art_ext.core.result import Callback
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackOptions:
+    """Keywords of every attack on a model of scores.
+
+    Attributes:
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+    """
+
+    targeted: bool = False
+    targets: Tensor | None = None
+    mask: Tensor | None = None
+    max_queries: int | None = None
+    clip_values: ClipValues = (0.0, 1.0)
+    outputs: str = "logits"
+    batch_size: int = 256
+    sample_ids: Tensor | None = None
+    device: torch.device | str | None = None
+    callback: Callback | None = None
+    seed: int | None = None
+    pad_rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FixedRadiusOptions(AttackOptions):
+    """Keywords of every fixed-radius attack: those of ``AttackOptions``, and these.
+
+    Attributes:
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+    """
+
+    loss: str | Loss = "ce"
+    criterion: Judge | None = None
+    stop_on_success: bool = False
+    on_failure: str = "input"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MinimumNormOptions(AttackOptions):
+    """Keywords of every minimum-norm attack: those of ``AttackOptions``.
+
+    Attributes:
+        targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
+            each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
+            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            reads them. All but ``"average"`` attack all wrong classes side by side, and share
+            max_queries evenly among them. Default: None.
+    """
+
+    targets: Tensor | str | None = None  # type: ignore[assignment]  # a text is resolved before

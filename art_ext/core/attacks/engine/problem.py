@@ -1,0 +1,196 @@
+"""One attack problem: inputs, goal, box, ball and mask."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.state import SHARED
+from art_ext.core.geometry import (
+    Box,
+    attainable_radius,
+    check_ball,
+    distances,
+    free_coordinates,
+    project,
+    uniform_in_ball,
+    within_ball,
+)
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.problem import admit, check_classes, check_ids, check_samples
+from art_ext.core.streams import fingerprint, resolve_seed
+
+START_BLOCK = 1 << 40  # of the samples' streams; the other draws of a chain lie far below
+PHASES = 1 << 20  # blocks of one restart, two for each phase
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """The active rows of one attack on N samples, flattened to vectors (D,), and what they share.
+
+    Attributes:
+        x: (R, D) clean inputs.
+        index: (R,) int64, positions of the rows in the caller's batch.
+        ids: (R,) int64, identities for the random streams.
+        mask: (R, D) float, 0 at coordinates that must not change; None if all may.
+        oracle: counts the queries of all N samples.
+        goal: (N,) int64, the class to leave or, if ``targeted``, to reach.
+        targeted: which of the two.
+        box: the legal inputs; ``low`` and ``high`` are its bounds, numbers or (D,).
+        shape: (N, *S) of the caller's batch.
+        norm, eps: the ball, or how distances are measured.
+        seed: of the random streams.
+        radius: eps less what rounding needs; inf without eps.
+        gain: the loss to ascend, from outputs (r, K) and positions (r,) to (r,).
+        trace: measurements of the method, by name, each (steps, N).
+    """
+
+    x: Tensor
+    index: Tensor
+    ids: Tensor
+    mask: Tensor | None
+    oracle: ScoreOracle
+    goal: Tensor = field(metadata=SHARED)
+    targeted: bool
+    box: Box = field(metadata=SHARED)
+    low: float | Tensor = field(metadata=SHARED)
+    high: float | Tensor = field(metadata=SHARED)
+    shape: torch.Size = field(metadata=SHARED)
+    norm: str
+    eps: float | None
+    seed: int
+    radius: float
+    gain: Loss
+    trace: dict[str, Tensor]
+
+    @staticmethod
+    def of(
+        model: Model,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        eps: float | None,
+        norm: str,
+        options: AttackOptions,
+        oracle: type[ScoreOracle],
+    ) -> Problem:
+        """Check the arguments of an attack, and send its samples to the model's device.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what was wanted.
+        """
+        check_samples(x)
+        count = len(x)
+        ledger = oracle(
+            model,
+            count,
+            outputs=options.outputs,
+            batch_size=options.batch_size,
+            max_queries=options.max_queries,
+            clip_values=options.clip_values,
+            pad_rows=options.pad_rows,
+            device=options.device,
+            default_device=x.device,
+        )
+        samples, box = admit(ledger, x)
+        check_ball(norm, eps, box)
+        check_classes("y", y, count)
+        check_classes("targets", options.targets, count)
+        check_ids(options.sample_ids, count)
+        if options.targeted and options.targets is None and y is None:
+            raise ValueError(
+                "a targeted attack needs the classes to reach: pass them as y or as targets"
+            )
+        rows = samples.reshape(count, math.prod(x.shape[1:]))
+        low, high = box.flat_bounds(x.shape[1:])
+        mask = None
+        if options.mask is not None:
+            mask = free_coordinates(options.mask, samples).to(torch.float32).expand_as(rows)
+        ids = options.sample_ids
+        goal = y if options.targets is None else options.targets
+        index = torch.arange(count, device=ledger.device)
+        return Problem(
+            x=rows,
+            index=index,
+            ids=fingerprint(samples) if ids is None else ids.to(ledger.device),
+            mask=mask,
+            oracle=ledger,
+            # a copy, because the goals of unlabelled samples are written into it
+            goal=torch.zeros_like(index) if goal is None else goal.to(index, copy=True),
+            targeted=options.targeted or options.targets is not None,
+            box=box,
+            low=low,
+            high=high,
+            shape=x.shape,
+            norm=norm,
+            eps=eps,
+            seed=resolve_seed(options.seed),
+            radius=torch.inf if eps is None else attainable_radius(norm, eps, box, rows.shape[1]),
+            gain=_no_gain,
+            trace={},
+        )
+
+    @property
+    def limit(self) -> float:
+        """The radius eps of a fixed-radius attack."""
+        if self.eps is None:
+            raise RuntimeError("the problem has no radius")
+        return self.eps
+
+    def shaped(self, rows: Tensor) -> Tensor:
+        """Rows (r, D) in the shape of samples, (r, *S)."""
+        return rows.view(-1, *self.shape[1:])
+
+    def clip(self, rows: Tensor) -> Tensor:
+        """The nearest points (R, D) of the box."""
+        return torch.clamp(rows, self.low, self.high)  # type: ignore[arg-type]  # both are numbers, or both tensors
+
+    def feasible(self, rows: Tensor) -> Tensor:
+        """Rows (R, D) brought to the box first and to the ball second, which moves no coordinate
+        away from x.
+
+        In L-inf the order does not matter. The clip at the end takes back what rounding adds.
+        """
+        rows = rows if self.norm == "linf" else self.clip(rows)
+        return self.clip(self.x + project(rows - self.x, self.norm, self.radius))
+
+    def contains(self, rows: Tensor) -> Tensor:
+        """(R,) bool, True for rows (R, D) inside the box and within eps of x."""
+        length = distances(self.shaped(rows), self.shaped(self.x), self.norm)
+        return self.box.contains(self.shaped(rows)) & within_ball(length, self.eps)
+
+    def masked(self, values: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Values (r, D) with zeros at masked coordinates.
+
+        Args:
+            values: of the active rows, or of those at these positions.
+            positions: (r,) among the active rows; None for all of them.
+        """
+        if self.mask is None:
+            return values
+        return values * (self.mask if positions is None else self.mask[positions])
+
+    def random_start(self, restart: int = 0, phase: int = 0) -> Tensor:
+        """(R, D) a point drawn uniformly from each ball and clipped to the box.
+
+        Each restart and phase has two blocks of its own in the samples' streams. Masked coordinates
+        stay where they are.
+        """
+        block = START_BLOCK + restart * PHASES + 2 * phase
+        offset = uniform_in_ball(
+            self.norm, self.radius, self.seed, self.ids, block, self.x.shape[1]
+        )
+        return self.feasible(self.x + self.masked(offset))
+
+    def record(self, name: str, step: int, values: Tensor) -> None:
+        """Enter values (R,) of the active rows into the trace."""
+        self.trace[name][step, self.index] = values.to(torch.float32)
+
+
+def _no_gain(outputs: Tensor, index: Tensor) -> Tensor:
+    raise RuntimeError("the driver has not chosen the loss yet")

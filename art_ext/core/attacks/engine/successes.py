@@ -1,0 +1,181 @@
+"""The successes of a fixed-radius attack, and the best outcome over several trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import keep
+from art_ext.core.checks import check_count
+
+
+def check_restarts(num_restarts: int, start: str = "uniform") -> None:
+    """Raise ValueError unless num_restarts is an integer >= 1, and 1 where all trajectories
+    would be the same.
+    """
+    check_count("num_restarts", num_restarts)
+    if num_restarts > 1 and start != "uniform":
+        raise ValueError(
+            f"num_restarts must be 1 with start={start!r}, from where all trajectories are the"
+            f" same, got {num_restarts}; start='uniform' draws a point for each restart"
+        )
+
+
+class Outcomes:
+    """The best outcome of each of N samples: a success before a failure, then the higher loss.
+
+    Attributes:
+        ends: (T, N, D) the end of each of T trajectories; None if they are not kept. A trajectory
+            that was not made, because the sample was done, shows the end of the one before, and the
+            input if there was none.
+    """
+
+    def __init__(self, samples: Tensor, count: int, keep: bool) -> None:
+        self._rank = torch.full((len(samples),), -1, dtype=torch.int8, device=samples.device)
+        self._losses = samples.new_full((len(samples),), torch.nan)  # NaN is below every loss
+        self.ends = samples.expand(count, *samples.shape).clone() if keep else None
+
+    def forget_losses(self) -> None:
+        """Let the next trajectory win over earlier ones of its rank, because it ascends another
+        loss.
+        """
+        self._losses = torch.full_like(self._losses, torch.nan)
+
+    def enter(
+        self,
+        number: int,
+        index: Tensor,
+        rows: Tensor,
+        success: Tensor,
+        verified: Tensor,
+        losses: Tensor,
+    ) -> Tensor:
+        """Compare the outcomes of a trajectory with the best so far.
+
+        Args:
+            number: of the trajectory, from 0.
+            index: (r,) the samples whose trajectory has ended.
+            rows: (r, D) where it ended: the last iterate that succeeded, or the last one.
+            success: (r,) bool.
+            verified: (r,) bool, True for rows that lie in ball and box to the last bit. Rounding
+                may lead out of them.
+            losses: (r,) at rows.
+
+        Returns:
+            (r,) bool, True where the outcome is now the best.
+        """
+        if self.ends is not None:
+            self.ends[number:, index] = rows
+        rank = success.to(torch.int8) + (success & verified).to(torch.int8)
+        losses = losses.to(self._losses.dtype).nan_to_num(nan=-torch.inf)
+        best = self._rank[index]
+        better = (rank > best) | ((rank == best) & ~(losses <= self._losses[index]))
+        self._rank[index] = torch.where(better, rank, best)
+        self._losses[index] = torch.where(better, losses, self._losses[index])
+        return better
+
+
+@dataclass(eq=False)
+class Held:
+    """The successes of the R active rows.
+
+    Attributes:
+        x: (R, D) the last candidate of this trajectory that was a success. Until there is one, the
+            outcome of the trajectories before.
+        success: (R,) bool, True after a success in this trajectory.
+        losses: (R,) at ``x``, NaN without success.
+        first: (R,) int64, queries at the first success of all trajectories, -1 without one.
+    """
+
+    x: Tensor
+    success: Tensor
+    losses: Tensor
+    first: Tensor
+
+
+class Successes:
+    """The last success of each active row, and the outcome of each sample.
+
+    Attributes:
+        x_adv: (N, D) the outcomes of the trajectories that have ended.
+        first: (N,) int64, queries at the first success, -1 without one.
+        held: of the active rows.
+        outcomes: the comparison of several trajectories; None for a single one.
+    """
+
+    outcomes: Outcomes | None = None
+    number = 0
+
+    def __init__(self, whole: Problem, fallback: str) -> None:
+        self.fallback = fallback
+        self.x_adv = whole.x.clone()
+        self.first = torch.full_like(whole.goal, -1)
+        self.held = Held(
+            x=whole.x,
+            success=self.first >= 0,
+            losses=whole.x.new_full((len(whole.x),), torch.nan),
+            first=self.first,
+        )
+
+    def begin(self, number: int, problem: Problem, *, another_loss: bool) -> None:
+        """Begin a trajectory. The outcome of the one before is in ``x_adv``."""
+        self.number = number
+        if self.outcomes is None:
+            return
+        if another_loss:
+            self.outcomes.forget_losses()
+        self.held = Held(
+            x=self.x_adv[problem.index],
+            success=torch.zeros_like(problem.index, dtype=torch.bool),
+            losses=problem.x.new_full((len(problem.index),), torch.nan),
+            first=self.held.first,
+        )
+
+    def hold(self, rows: Tensor, success: Tensor, losses: Tensor, spent: int) -> None:
+        """Note the candidates (R, D) that are successes after so many queries."""
+        held = self.held
+        self.held = Held(
+            x=torch.where(success.unsqueeze(1), rows, held.x),
+            success=held.success | success,
+            losses=held.losses
+            if self.outcomes is None
+            else torch.where(success, losses, held.losses),
+            first=torch.where((held.first < 0) & success, spent, held.first),
+        )
+
+    def prefer(self, rows: Tensor, chosen: Tensor) -> None:
+        """Report rows (R, D) where chosen (R,) holds, instead of the last success."""
+        self.held = replace(self.held, x=torch.where(chosen.unsqueeze(1), rows, self.held.x))
+
+    def settle(self, problem: Problem, done: Tensor, end: Tensor, end_losses: Tensor) -> None:
+        """Enter the outcomes of the rows at positions done (r,), whose trajectory has ended.
+
+        Args:
+            problem: the active rows.
+            done: positions among them.
+            end: (R, D) where a trajectory without success has ended.
+            end_losses: (R,) there.
+        """
+        held, index = self.held, problem.index[done]
+        self.first[index] = held.first[done]
+        success = held.success.unsqueeze(1)
+        fallback = end if self.fallback == "last" else problem.x
+        outcome = torch.where(success, held.x, fallback)[done]
+        if self.outcomes is not None:
+            better = self.outcomes.enter(
+                self.number,
+                index,
+                torch.where(success, held.x, end)[done],
+                held.success[done],
+                keep(problem, done).contains(held.x[done]),
+                torch.where(held.success, held.losses, end_losses)[done],
+            )
+            outcome = torch.where(better.unsqueeze(1), outcome, self.x_adv[index])
+        self.x_adv[index] = outcome
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the active rows at these positions."""
+        self.held = keep(self.held, rows)
