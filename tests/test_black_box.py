@@ -11,8 +11,10 @@ import torch
 from torch.nn import functional
 
 from art_ext.core.attacks import frank_wolfe, frank_wolfe_black_box, nes
-from art_ext.core.ball import BallRun, Options
-from art_ext.core.estimation import SENSING, GradientEstimator
+from art_ext.core.attacks.engine.estimation import SENSING, GradientEstimator
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Method
+from art_ext.core.attacks.engine.state import State
 from art_ext.core.geometry import NORMS, project, row_norms
 from art_ext.core.oracle import ScoreOracle
 from tests.toys import Recorder, identity, never, samples, waves
@@ -21,25 +23,52 @@ ATTACKS = (frank_wolfe_black_box, nes)
 WIDE = (-4.0, 4.0)  # a box that no ball of these tests reaches
 
 
+class Watch(Method):
+    """One step that estimates the gradient at the inputs, and stays there."""
+
+    num_steps = 1
+    needs_gradient = False
+
+    def __init__(self, rounds, settings):
+        self.rounds, self.estimator = rounds, GradientEstimator(**settings)
+        self.queries_per_step = rounds * self.estimator.cost
+
+    def init(self, problem, trajectory):
+        return State(problem.x)
+
+    def step(self, problem, state, answers, t):
+        self.found = [self.estimator(problem, state.x, number) for number in range(self.rounds)]
+        return state
+
+
+def estimates_at(model, x, *, rounds=1, settings, **options):
+    """The gradient estimates at x, and the result of the one step."""
+    watch = Watch(rounds, settings)
+    driver = FixedRadius(
+        model, x, None, eps=0.1, norm="linf", oracle=ScoreOracle, seed=0, **options
+    )
+    result = driver.run(watch)
+    return watch.found, result
+
+
 def estimates(model, x, *, loss, rounds=1, mask=None, **settings):
     """The gradient estimates at x, and the sensing vectors (rounds, N, b, D) as the model's rows
     betray them.
     """
     recorder = Recorder(model)
-    options = Options(
-        loss=loss, criterion=never, seed=0, mask=mask, batch_size=1 << 20, clip_values=WIDE
+    options = {"loss": loss, "criterion": never, "mask": mask, "clip_values": WIDE}
+    found, result = estimates_at(
+        recorder, x, rounds=rounds, settings=settings, batch_size=1 << 20, **options
     )
-    run = BallRun(recorder, x, None, eps=0.1, norm="linf", options=options, oracle=ScoreOracle)
-    estimate = GradientEstimator(run, **settings)
-    with run.oracle:
-        run.open(differentiate=False)
-        found = [estimate(run.x) for _ in range(rounds)]
     shape = (2, len(x), settings["num_directions"], -1)
-    probes = [(rows.view(shape) - x[:, None]) / settings["delta"] for rows in recorder.rows[1:]]
+    probes = [(rows.view(shape) - x[:, None]) / settings["delta"] for rows in recorder.rows[1:-1]]
     assert all(torch.allclose(ahead, -back, atol=1e-3) for ahead, back in probes), (
         "the probes come in opposite pairs"
     )
-    assert int(run.oracle.queries.sum()) == len(x) * (1 + 2 * rounds * settings["num_directions"])
+    asked = (
+        1 + 2 * rounds * settings["num_directions"] + 1
+    )  # the clean check, the probes, the check
+    assert result.queries.tolist() == [asked] * len(x)
     return found, torch.stack([ahead for ahead, _ in probes])
 
 
@@ -133,14 +162,8 @@ class TestEstimate:
     def test_neighbours_and_batches_say_nothing(self, sensing):
         model, x, found = waves(12), samples(), []
         for part, batch_size in ((slice(0, 8), 256), (slice(0, 8), 3), (slice(3, 4), 256)):
-            options = Options(seed=0, batch_size=batch_size)
-            run = BallRun(
-                model, x[part], None, eps=0.1, norm="linf", options=options, oracle=ScoreOracle
-            )
-            estimate = GradientEstimator(run, num_directions=5, delta=0.01, sensing=sensing)
-            with run.oracle:
-                run.open(differentiate=False)
-                found.append(estimate(run.x))
+            settings = {"num_directions": 5, "delta": 0.01, "sensing": sensing}
+            found += estimates_at(model, x[part], settings=settings, batch_size=batch_size)[0]
         (whole, means), *others = found
         for (slopes, averages), part in zip(others, (slice(0, 8), slice(3, 4)), strict=True):
             assert torch.equal(slopes, whole[part])
@@ -152,17 +175,16 @@ class Exact:
 
     cost = 0
 
-    def __init__(self, run, **settings):
-        self.run = run
+    def __init__(self, **settings):
+        pass
 
-    def __call__(self, rows):
-        run = self.run
-        model = run.oracle.model.model  # past the recorder
+    def __call__(self, problem, rows, t):
+        model = problem.oracle.model.model  # past the recorder
         with torch.enable_grad():
             leaf = rows.clone().requires_grad_()
-            gains = run.gain(model(leaf), run.index)
+            gains = problem.gain(model(leaf), problem.index)
             (slope,) = torch.autograd.grad(gains.sum(), leaf)
-        return slope if run.free is None else slope * run.free, gains.detach()
+        return problem.masked(slope), gains.detach()
 
 
 def replace_estimator(monkeypatch, attack, estimator):
@@ -215,7 +237,7 @@ class TestStepsOfFrankWolfe:
         starts = [math.inf, 5, 13, 5, 5, 5]
 
         class Upwards(Exact):
-            def __call__(self, rows):
+            def __call__(self, problem, rows, t):
                 return torch.ones_like(rows), rows[:, 0]
 
         replace_estimator(monkeypatch, frank_wolfe_black_box, Upwards)
@@ -339,7 +361,7 @@ class TestStepsOfNES:
         class Falling(Exact):
             calls = 0
 
-            def __call__(self, rows):
+            def __call__(self, problem, rows, t):
                 self.calls += 1
                 # the second sample loses ground all the time
                 gains = torch.tensor([1.0, -1.0]) * self.calls

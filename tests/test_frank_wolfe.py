@@ -14,7 +14,7 @@ from scipy import optimize  # type: ignore[import-untyped]
 from torch.nn import functional
 
 from art_ext.core.attacks import frank_wolfe
-from art_ext.core.conditional_gradient import Plateau
+from art_ext.core.attacks.engine.plateau import Plateau
 from art_ext.core.geometry import NORMS, project, row_norms, uniform_in_ball
 from tests.toys import Recorder, identity, never, samples, waves
 
@@ -484,9 +484,10 @@ class TestAlgorithm:
         losses = (
             2 - torch.rand(60, 50, generator=generator).cumsum(dim=0) * 2e-3 * torch.arange(50) / 50
         )
-        plateau, flat = Plateau(50, torch.device("cpu")), []
+        plateau, flat = Plateau.empty(losses.T), []
         for row in losses:
-            flat.append(plateau.flat(row))
+            plateau, now = plateau.enter(row)
+            flat.append(now)
         for column in range(50):
             window = []
             for t in range(60):

@@ -1,28 +1,174 @@
-"""The Frank-Wolfe white-box attack: projection-free steps towards vertices of the ball."""
+"""The Frank-Wolfe white-box attack: projection-free steps towards vertices of the ball.
+
+References:
+    Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial attacks",
+    AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and algorithm
+    numbers).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Answers, Method
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.plateau import Plateau
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.ball import BallRun, Look, Options, SharedKeywords, spelled_out
-from art_ext.core.calling import outside_inference_mode
-from art_ext.core.checks import check_count
-from art_ext.core.conditional_gradient import ConditionalGradient, check_step
-from art_ext.core.geometry import distances, within_ball
+from art_ext.core.checks import check_choice, check_count, check_number, check_share
+from art_ext.core.geometry import distances, linear_minimiser, within_ball
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.problem import admit_start
 from art_ext.core.result import AttackResult
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+SCHEDULES = ("constant", "inverse_sqrt", "plateau")
 
 
-@spelled_out
-@outside_inference_mode()
+@dataclass(eq=False)
+class FrankWolfeState(State):
+    """The iterates, their momentum, and the progress that sets the step size.
+
+    Attributes:
+        m: (R, D) the momentum.
+        plateau: the latest losses.
+        decaying_since: (R,) int64, the step at which the losses were flat for the first time, -1
+            before.
+    """
+
+    m: Tensor
+    plateau: Plateau
+    decaying_since: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrankWolfe(Method[FrankWolfeState]):
+    """``x_{t+1} = x_t + gamma_t (v_t - x_t)`` with ``v_t = argmin_{v in X} <v, m_t>`` (Algorithm 1,
+    lines 4 to 7).
+
+    X is the ball around the clean input. With ``box="vertex"`` it is the ball's intersection with
+    the box, otherwise the step is clipped to the box, which moves no coordinate away from the clean
+    input. Either way the iterate is a convex combination of points of the ball and needs no
+    projection.
+
+    Attributes:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the most steps.
+        step_fraction: gamma, the fraction of the way to the vertex, in (0, 1].
+        momentum: beta of ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``, in [0, 1).
+        schedule: ``"constant"``, as the authors' white-box program. ``"inverse_sqrt"``: the
+            constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
+            program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
+            sqrt(3)``, ``gamma / sqrt(4)``, and so on.
+        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+            average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+            first direction for long. Default: zero.
+        box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
+            clipping leaves little of them. Default: clip.
+        start: (N, D) x_0; None starts at the inputs.
+        stop_on_success: True stops a sample at its first success. Default: True.
+    """
+
+    num_steps: int
+    step_fraction: float
+    momentum: float
+    schedule: str
+    momentum_init: str = "zero"
+    box: str = "clip"
+    start: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_number("step_fraction", self.step_fraction)
+        if not 0 < self.step_fraction <= 1:
+            raise ValueError(
+                "step_fraction must lie in (0, 1], of the way to the vertex, got"
+                f" {self.step_fraction!r}"
+            )
+        check_share("momentum", self.momentum)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("momentum_init", self.momentum_init, ("zero", "gradient"))
+        check_choice("box", self.box, ("clip", "vertex"))
+
+    @property
+    def starts_at_input(self) -> bool:  # type: ignore[override]  # read only here
+        """True without starting points."""
+        return self.start is None
+
+    def init(self, problem: Problem, trajectory: int) -> FrankWolfeState:
+        """The starting points, without momentum."""
+        return FrankWolfeState(
+            x=problem.x if self.start is None else self.start[problem.index],
+            m=torch.zeros_like(problem.x),
+            plateau=Plateau.empty(problem.x),
+            decaying_since=torch.full_like(problem.index, -1),
+        )
+
+    def step(
+        self, problem: Problem, state: FrankWolfeState, answers: Answers, t: int
+    ) -> FrankWolfeState:
+        """The next iterates; f is minus the gain, and is minimised."""
+        slope = self.slope(problem, state, answers, t)
+        losses = -answers.losses
+        problem.record("gap", t, self.gap(problem, state.x, slope))
+        problem.record("loss", t, losses)
+        before = slope if t == 0 and self.momentum_init == "gradient" else state.m
+        m = self.momentum * before + (1 - self.momentum) * slope  # line 4
+        plateau, since, fraction = self._fraction(state, losses, t)
+        # x + gamma (v - x), which for gamma = 1 is v to the bit
+        moved = torch.lerp(state.x, self.vertex(problem, m), fraction)
+        # with the vertex inside the box, only rounding can leave it
+        return FrankWolfeState(problem.clip(moved), m, plateau, since)
+
+    def slope(self, problem: Problem, state: FrankWolfeState, answers: Answers, t: int) -> Tensor:
+        """(R, D) the gradient of f at the iterates."""
+        return -answers.gradient
+
+    def vertex(self, problem: Problem, m: Tensor) -> Tensor:
+        """(R, D) the vertices of X that minimise ``<v, m>``."""
+        room = None
+        if self.box == "vertex":
+            room = torch.where(m > 0, problem.x - problem.low, problem.high - problem.x)
+        return problem.x + linear_minimiser(m, problem.norm, problem.radius, room)
+
+    def gap(self, problem: Problem, x: Tensor, slope: Tensor) -> Tensor:
+        """(R,) the Frank-Wolfe gap ``max_{v in X} <v - x_t, -grad f(x_t)>`` (section 2.4.1), 0 at
+        stationary points.
+        """
+        return ((x - self.vertex(problem, slope)) * slope).sum(dim=1)
+
+    def _fraction(
+        self, state: FrankWolfeState, losses: Tensor, t: int
+    ) -> tuple[Plateau, Tensor, Any]:
+        """The plateau, the step since which gamma decays, and gamma_t: a number, or (R, 1)."""
+        plateau, since = state.plateau, state.decaying_since
+        if self.schedule == "constant":
+            return plateau, since, self.step_fraction
+        if self.schedule == "inverse_sqrt":
+            return plateau, since, self.step_fraction / math.sqrt(max(1, self.num_steps))
+        if t:  # the window begins with x_1
+            plateau, flat = plateau.enter(losses)
+            since = torch.where(since < 0, torch.where(flat, t, -1), since)
+        age = (t - since + 3).to(torch.float32)
+        shorter = torch.where(since < 0, 1.0, age.rsqrt())
+        return plateau, since, (self.step_fraction * shorter).unsqueeze(1)
+
+
+@public(FixedRadiusOptions, FrankWolfe)
 def frank_wolfe(
     model: Model,
     x: Tensor,
@@ -39,10 +185,9 @@ def frank_wolfe(
     x_init: Tensor | None = None,
     max_queries: int | None = None,
     stop_on_success: bool = True,
-    **options: Unpack[SharedKeywords],
+    **options: Any,
 ) -> AttackResult:
-    """Minimise the attack's loss over the ball by convex steps towards the vertices that a linear
-    oracle names.
+    """Frank-Wolfe white-box attack with momentum.
 
     Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1), f being minus the loss that ``loss=``
     names: the cross-entropy of the target, or minus that of the label to leave. Algorithm 1 with
@@ -51,51 +196,30 @@ def frank_wolfe(
     combinations of points of the ball, and their distance to x_ori is at most ``eps (1 - (1 -
     gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
 
-    Differences from the authors' program: its untargeted step runs away from the vertex, only to be
-    projected back; ours is the convex step of the paper in both modes. Its L1 step is no linear
-    minimisation; ours moves the one coordinate of largest slope.
-
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius of the ball in the units of x (8/255, never 8).
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_fraction: gamma, the share of the way to the vertex, in (0, 1].
-        momentum: beta in [0, 1).
-        num_steps: most steps T.
-        schedule: ``"constant"``, as the authors' white-box program; ``"inverse_sqrt"``, the
-            constant ``gamma/sqrt(T)`` of Theorem 2.4.4; ``"plateau"``, as their black-box program:
-            gamma until f falls by less than 0.1 % over five iterates, then ``gamma/sqrt(3)``,
-            ``gamma/sqrt(4)`` and so on.
-        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
-            average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
-            first direction for long.
-        box: ``"clip"`` clips each step to the box, as the authors do; ``"vertex"`` takes the vertex
-            of the intersection of ball and box, so that the gap in the trace is that of the problem
-            solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
-            clipping leaves little of them.
-        x_init: (N, *S) x_0, in the box and within eps of x, checked for one query each; masked
-            coordinates take x's values. None starts at x.
-        max_queries: most forward rows per sample, the clean check included; None for no limit.
-        stop_on_success: a sample leaves at its first success.
-        **options: the keywords of ``art_ext.core.ball.Options``.
+        num_steps: T, the most steps. Default: 20.
+        step_fraction: gamma, the fraction of the way to the vertex, in (0, 1]. Default: 0.5.
+        momentum: beta, in [0, 1). Default: 0.9.
+        x_init: x_0, (N, *S), in the box and within eps of x, checked for one query each. Masked
+            coordinates take x's values. Default: None, x.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate,
-            which is at the
-        same time the forward of the next gradient; with ``x_init`` one more for its check.
-        ``gradients`` counts the iterations, 0 for rows wrong from the start. ``trace["gap"]`` and
-        ``trace["loss"]`` (T, N) hold the Frank-Wolfe gap ``max_v <v - x_t, -grad f(x_t)>`` and f at
-        each x_t from which a step was taken.
+        which is at the same time the forward of the next gradient. With ``x_init`` there is one
+        more for its check. ``gradients`` counts the iterations, 0 for rows that are adversarial
+        from the start. ``trace["gap"]`` and ``trace["loss"]`` (T, N) hold the Frank-Wolfe gap
+        ``max_v <v - x_t, -grad f(x_t)>`` and f at each x_t from which a step was taken.
 
     Raises:
-        ValueError: for arguments that make no sense, x or x_init outside the box, x_init outside
-            the ball, NaN in x or in the clean outputs, labels beyond the model's width, or a model
-            without gradients.
+        ValueError: if an argument is out of range, x or x_init leaves the box, x_init leaves the
+            ball, x or the clean outputs hold NaN, a label has no column in the outputs, or the
+            model has no gradient.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The authors' untargeted step moves away from the vertex and is then projected back. This
+        implementation takes the paper's convex step in both modes. The authors' L1 step is no
+        linear minimisation. This one moves the one coordinate of largest slope.
 
     References:
         Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
@@ -103,83 +227,49 @@ def frank_wolfe(
         algorithm numbers).
     """
     check_count("num_steps", num_steps)
-    check_step(step_fraction, momentum, schedule, momentum_init, box)
-    run = BallRun(
+    method = FrankWolfe(
+        num_steps=num_steps,
+        step_fraction=step_fraction,
+        momentum=momentum,
+        schedule=schedule,
+        momentum_init=momentum_init,
+        box=box,
+    )
+    driver = FixedRadius(
         model,
         x,
         y,
         eps=eps,
         norm=norm,
-        options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
+        stop_on_success=stop_on_success,
+        max_queries=max_queries,
+        **options,
     )
-    run.trace(num_steps, "gap", "loss")
-    start = None if x_init is None else _start(run, x_init)
-    steps = min(num_steps, run.remaining - (1 if start is None else 2))
-    with run.oracle:
-        if start is None:
-            look = run.open(differentiate=steps > 0, last=steps == 0)
-            rows = run.x
-        else:
-            look, rows = _begin_at(run, start, further=steps > 0)
-        method = ConditionalGradient(
-            run,
-            step_fraction=step_fraction,
-            momentum=momentum,
-            schedule=schedule,
-            momentum_init=momentum_init,
-            box=box,
-            steps=num_steps,
-            start=rows,
-        )
-        for step in range(steps):
-            if not len(run.index):
-                break
-            slope, losses = -look.ascent(), -look.losses  # of f, which is minimised
-            run.record("gap", step, method.gap(slope))
-            run.record("loss", step, losses)
-            further = step + 1 < steps
-            look, stay = run.drop(
-                run.look(method.step(slope, losses), differentiate=further), last=not further
-            )
-            method.select(stay)
-    return run.result()
+    if x_init is not None:
+        method = replace(method, start=_start(driver.problem, x_init))
+    driver.open_trace(num_steps, "gap", "loss")
+    return driver.run(method)
 
 
-def _start(run: BallRun, x_init: Tensor) -> Tensor:
+def _start(problem: Problem, x_init: Tensor) -> Tensor:
     """(N, D) the starting points, in ball and box.
 
     Raises:
         TypeError, ValueError: for points of another shape, outside the box or outside the ball.
     """
-    rows = admit_start(run.box, x_init, run.samples.view(run.shape)).flatten(1)
-    if run.free is not None:
-        rows = torch.where(run.free != 0, rows, run.samples)
-    length = distances(rows, run.samples, run.norm)
-    outside = ~within_ball(length, run.eps)
+    samples = problem.x.view(problem.shape)
+    rows = admit_start(problem.box, x_init, samples).reshape(problem.x.shape)
+    if problem.mask is not None:
+        rows = torch.where(problem.mask != 0, rows, problem.x)
+    length = distances(rows, problem.x, problem.norm)
+    outside = ~within_ball(length, problem.eps)
     if bool(outside.any()):
         first = int(outside.nonzero()[0])
         raise ValueError(
-            f"x_init must lie within eps={run.eps:g} of x in {run.norm}, got"
+            f"x_init must lie within eps={problem.eps:g} of x in {problem.norm}, got"
             f" {float(length[first]):g} in sample {first}: project it first"
         )
-    return run.feasible(rows)
-
-
-def _begin_at(run: BallRun, start: Tensor, *, further: bool) -> tuple[Look, Tensor]:
-    """The look at the starting points (N, D) of the samples that are not adversarial already, and
-    these points.
-
-    Args:
-        run: the samples; this makes their clean check.
-        start: the points.
-        further: whether a step follows.
-    """
-    look = run.open(differentiate=False, last=run.remaining == 1)
-    if not len(run.index):
-        return look, run.x
-    rows = start[run.index]
-    look, stay = run.drop(run.look(rows, differentiate=further), last=not further)
-    return look, rows if stay is None else rows[stay]
+    return problem.feasible(rows)
 
 
 register(

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from art_ext.core.attacks.engine.estimation import GradientEstimator
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Answers
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.frank_wolfe import FrankWolfe, FrankWolfeState
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count
-from art_ext.core.conditional_gradient import ConditionalGradient, check_step
-from art_ext.core.estimation import GradientEstimator
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrankWolfeBlackBox(FrankWolfe):
+    """Frank-Wolfe steps along estimated gradients (Algorithm 2).
+
+    Attributes:
+        estimator: of the gradient.
+    """
+
+    estimator: GradientEstimator
+    needs_gradient = False
+
+    @property
+    def queries_per_step(self) -> int:  # type: ignore[override]  # read only here
+        """Queries of one estimate."""
+        return self.estimator.cost
+
+    def slope(self, problem: Problem, state: FrankWolfeState, answers: Answers, t: int) -> Tensor:
+        """(R, D) the estimate of the gradient of f at the iterates."""
+        return -self.estimator(problem, state.x, t)[0]
 
 
-@spelled_out
-@outside_inference_mode()
+@public(FixedRadiusOptions, FrankWolfe, GradientEstimator)
 def frank_wolfe_black_box(
     model: Model,
     x: Tensor,
@@ -39,42 +60,23 @@ def frank_wolfe_black_box(
     box: str = "clip",
     max_queries: int = 10_000,
     stop_on_success: bool = True,
-    **options: Unpack[SharedKeywords],
+    **options: Any,
 ) -> AttackResult:
-    """Frank-Wolfe steps along gradients that symmetric differences of the scores estimate.
+    """Frank-Wolfe score-based attack, along gradients estimated by symmetric differences.
 
     Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1) by Algorithm 2: ``frank_wolfe`` with
     ``q_t = 1 / (2 delta b) sum_i (f(x_t + delta u_i) - f(x_t - delta u_i)) u_i`` (Algorithm 3) for
     the gradient. All samples run side by side, each with directions of its own.
 
-    Differences from the authors' program: the check of each iterate is charged (they do not count
-    it), and the sphere's directions have length sqrt(D) as in that program, where the paper prints
-    1. As there, probes may leave the box by a few delta, unless they are clipped.
-
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
-            inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius of the ball in the units of x (8/255, never 8).
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_fraction: gamma in (0, 1]. The default pair (.5, .97) is ours; the paper's table is met
-            by (.3, .99).
-        momentum: beta in [0, 1).
-        num_directions: b; an iteration costs 2 b queries and one for its check.
-        delta: length of a probe per unit of u, in the units of x.
-        sensing: ``"gaussian"`` or ``"sphere"``.
-        clip_probes: clip the probes to the box, for a model that takes nothing else.
-        schedule: as in ``frank_wolfe``; ``"plateau"`` is the authors' (for untargeted attacks they
-            watch the loss that should rise, and slow down when things go well; we watch f).
-            ``"inverse_sqrt"`` takes the T that the budget allows.
-        momentum_init: as in ``frank_wolfe``.
-        box: as in ``frank_wolfe``.
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        step_fraction: gamma, the fraction of the way to the vertex, in (0, 1]. Default: 0.5. With
+            momentum 0.97 that is our choice. The pair (0.3, 0.99) reproduces the paper's table.
+        momentum: beta, in [0, 1). Default: 0.97.
+        delta: length of a probe per unit of u, in the units of x. Default: 0.01.
         max_queries: most forward rows per sample. An iteration that does not fit into the rest is
-            not begun.
-        stop_on_success: a sample leaves at its first success.
-        **options: the keywords of ``art_ext.core.ball.Options``.
+            not begun. Default: 10,000.
 
     Returns:
         An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``: the clean check,
@@ -83,9 +85,16 @@ def frank_wolfe_black_box(
         gradient and f at each x_t from which a step was taken.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without scores.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The authors' program does not count the check of each iterate. It is charged here. The
+        sphere's directions have length sqrt(D) as in that program, where the paper prints 1. As
+        there, probes may leave the box by a few delta, unless they are clipped. For untargeted
+        attacks the authors' ``"plateau"`` watches the loss that should rise, and slows down when
+        things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget allows.
 
     References:
         Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
@@ -93,44 +102,31 @@ def frank_wolfe_black_box(
         algorithm numbers).
     """
     check_count("max_queries", max_queries)  # None would be a search without an end
-    check_step(step_fraction, momentum, schedule, momentum_init, box)
-    run = BallRun(
+    estimator = GradientEstimator(
+        num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
+    )
+    method = FrankWolfeBlackBox(
+        estimator=estimator,
+        num_steps=(max_queries - 1) // (estimator.cost + 1),
+        step_fraction=step_fraction,
+        momentum=momentum,
+        schedule=schedule,
+        momentum_init=momentum_init,
+        box=box,
+    )
+    driver = FixedRadius(
         model,
         x,
         y,
         eps=eps,
         norm=norm,
         oracle=ScoreOracle,
-        options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
+        stop_on_success=stop_on_success,
+        max_queries=max_queries,
+        **options,
     )
-    estimate = GradientEstimator(
-        run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
-    )
-    steps = (max_queries - 1) // (estimate.cost + 1)
-    run.trace(steps, "gap", "loss")
-    with run.oracle:
-        look = run.open(differentiate=False, last=steps == 0)
-        method = ConditionalGradient(
-            run,
-            step_fraction=step_fraction,
-            momentum=momentum,
-            schedule=schedule,
-            momentum_init=momentum_init,
-            box=box,
-            steps=steps,
-        )
-        for step in range(steps):
-            if not len(run.index):
-                break
-            ascent, _ = estimate(method.x)
-            slope, losses = -ascent, -look.losses  # of f, which is minimised
-            run.record("gap", step, method.gap(slope))
-            run.record("loss", step, losses)
-            look, stay = run.drop(
-                run.look(method.step(slope, losses), differentiate=False), last=step + 1 == steps
-            )
-            method.select(stay)
-    return run.result()
+    driver.open_trace(method.num_steps, "gap", "loss")
+    return driver.run(method)
 
 
 register(

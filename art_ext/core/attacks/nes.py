@@ -4,29 +4,91 @@ black-box attacks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.estimation import GradientEstimator
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Answers, Method
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.plateau import Plateau
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.ball import BallRun, Options, SharedKeywords, spelled_out
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_positive, check_share
-from art_ext.core.conditional_gradient import Plateau
-from art_ext.core.estimation import GradientEstimator
 from art_ext.core.geometry import unit
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 SMALLEST_SHARE = 1 / 200  # of the first step size
 
 
-@spelled_out
-@outside_inference_mode()
+@dataclass(eq=False)
+class NesState(State):
+    """The iterates, their momentum and their step sizes.
+
+    Attributes:
+        m: (R, D) the momentum.
+        sizes: (R, 1) alpha_t.
+        plateau: the latest losses of the probes.
+    """
+
+    m: Tensor
+    sizes: Tensor
+    plateau: Plateau
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nes(Method[NesState]):
+    """``m_t = mu m_{t-1} + (1 - mu) q(x_t)`` and ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``.
+
+    Attributes:
+        estimator: of the gradient.
+        num_steps: that the budget allows.
+        step_size: the first alpha.
+        momentum: mu.
+    """
+
+    estimator: GradientEstimator
+    num_steps: int
+    step_size: float
+    momentum: float
+    needs_gradient = False
+
+    def __post_init__(self) -> None:
+        check_positive("step_size", self.step_size)
+        check_share("momentum", self.momentum)
+
+    @property
+    def queries_per_step(self) -> int:  # type: ignore[override]  # read only here
+        """Queries of one estimate."""
+        return self.estimator.cost
+
+    def init(self, problem: Problem, trajectory: int) -> NesState:
+        """The inputs, without momentum."""
+        return NesState(
+            x=problem.x,
+            m=torch.zeros_like(problem.x),
+            sizes=problem.x.new_full((len(problem.x), 1), self.step_size),
+            plateau=Plateau.empty(problem.x),
+        )
+
+    def step(self, problem: Problem, state: NesState, answers: Answers, t: int) -> NesState:
+        """The next iterates. The step size is halved where the probes' loss has not risen."""
+        ascent, gain = self.estimator(problem, state.x, t)
+        m = self.momentum * state.m + (1 - self.momentum) * ascent
+        plateau, flat = state.plateau.enter(-gain, improvement=0.0)
+        halved = (state.sizes / 2).clamp(min=self.step_size * SMALLEST_SHARE)
+        sizes = torch.where(flat.unsqueeze(1), halved, state.sizes)
+        direction = m.sign() if problem.norm == "linf" else unit(m, problem.norm)
+        return NesState(problem.feasible(state.x + sizes * direction), m, sizes, plateau)
+
+
+@public(FixedRadiusOptions, GradientEstimator)
 def nes(
     model: Model,
     x: Tensor,
@@ -42,10 +104,9 @@ def nes(
     clip_probes: bool = False,
     max_queries: int = 10_000,
     stop_on_success: bool = True,
-    **options: Unpack[SharedKeywords],
+    **options: Any,
 ) -> AttackResult:
-    """Projected ascent along the momentum of estimated gradients (NES-PGD, the score-based
-    variant).
+    """NES-PGD score-based attack: projected ascent along the momentum of estimated gradients.
 
     Solves ``max_x J(x) s.t. ||x - x_ori||_p <= eps`` by ``m_t = mu m_{t-1} + (1 - mu) q(x_t)`` and
     ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``, q being the same antithetic estimate as in
@@ -53,69 +114,54 @@ def nes(
     four iterations before, down to a 200th. In L2 and L1 the step is ``alpha m / ||m||_p``.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
-            inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius of the ball in the units of x (8/255, never 8).
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        step_size: alpha, in the units of x.
-        momentum: mu in [0, 1).
-        num_directions: b; an iteration costs 2 b queries and one for its check.
-        delta: length of a probe per unit of u, in the units of x.
-        sensing: ``"gaussian"`` or ``"sphere"``.
-        clip_probes: clip the probes to the box, for a model that takes nothing else.
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        step_size: alpha, in the units of x. Default: 0.01.
+        momentum: mu, in [0, 1). Default: 0.9.
+        delta: length of a probe per unit of u, in the units of x. Default: 1e-3.
         max_queries: most forward rows per sample. An iteration that does not fit into the rest is
-            not begun.
-        stop_on_success: a sample leaves at its first success.
-        **options: the keywords of ``art_ext.core.ball.Options``.
+            not begun. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Default: True.
 
     Returns:
         An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``.
 
     Raises:
-        ValueError, TypeError: as ``frank_wolfe_black_box``.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Ilyas, Engstrom, Athalye, Lin, "Black-box adversarial attacks with limited queries and
         information", ICML 2018.
     """
     check_count("max_queries", max_queries)
-    check_positive("step_size", step_size)
-    check_share("momentum", momentum)
-    run = BallRun(
+    estimator = GradientEstimator(
+        num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
+    )
+    method = Nes(
+        estimator=estimator,
+        num_steps=(max_queries - 1) // (estimator.cost + 1),
+        step_size=step_size,
+        momentum=momentum,
+    )
+    driver = FixedRadius(
         model,
         x,
         y,
         eps=eps,
         norm=norm,
         oracle=ScoreOracle,
-        options=Options(stop_on_success=stop_on_success, max_queries=max_queries, **options),
+        stop_on_success=stop_on_success,
+        max_queries=max_queries,
+        **options,
     )
-    estimate = GradientEstimator(
-        run, num_directions=num_directions, delta=delta, sensing=sensing, clip_probes=clip_probes
-    )
-    steps = (max_queries - 1) // (estimate.cost + 1)
-    with run.oracle:
-        run.open(differentiate=False, last=steps == 0)
-        rows, m = run.x, torch.zeros_like(run.x)
-        plateau = Plateau(len(rows), rows.device, improvement=0.0)
-        sizes = rows.new_full((len(rows), 1), step_size)
-        for step in range(steps):
-            if not len(run.index):
-                break
-            ascent, gain = estimate(rows)
-            m = momentum * m + (1 - momentum) * ascent
-            halved = (sizes / 2).clamp(min=step_size * SMALLEST_SHARE)
-            sizes = torch.where(plateau.flat(-gain).unsqueeze(1), halved, sizes)
-            direction = m.sign() if norm == "linf" else unit(m, norm)
-            rows = run.feasible(rows + sizes * direction)
-            _, stay = run.drop(run.look(rows, differentiate=False), last=step + 1 == steps)
-            if stay is not None:
-                rows, m, sizes = rows[stay], m[stay], sizes[stay]
-                plateau.select(stay)
-    return run.result()
+    return driver.run(method)
 
 
 register(

@@ -34,6 +34,7 @@ class FixedRadius(Driver):
         **options: the fields of ``FixedRadiusOptions``.
 
     Attributes:
+        moved: (N,) bool, samples for which a step was made.
         spent: queries charged to each active row so far, the same for all of them.
     """
 
@@ -61,6 +62,7 @@ class FixedRadius(Driver):
         )
         self.problem = self.whole = replace(self.whole, gain=gain)
         self.successes = Successes(self.whole, self.options.on_failure)
+        self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
         self.spent = 0
 
@@ -71,12 +73,7 @@ class FixedRadius(Driver):
         return UNLIMITED if limit is None else limit - self.spent
 
     def run(
-        self,
-        method: Method[S],
-        *,
-        num_restarts: int = 1,
-        keep_ends: bool = False,
-        chain: Tensor | None = None,
+        self, method: Method[S], *, num_restarts: int = 1, keep_ends: bool = False
     ) -> AttackResult:
         """Run the method, and report the best outcome of each sample over its trajectories.
 
@@ -86,7 +83,6 @@ class FixedRadius(Driver):
             method: the attack.
             num_restarts: trajectories from random points.
             keep_ends: report the end of each trajectory in ``samples``.
-            chain: (S, N, D) states that the method fills, reported in ``samples``.
         """
         check_restarts(num_restarts, "input" if method.starts_at_input else "uniform")
         check_flag("keep_samples", keep_ends)
@@ -103,12 +99,14 @@ class FixedRadius(Driver):
                 for t in range(method.num_steps):
                     if not len(self.problem.index):
                         break
+                    if t == 0:
+                        self.moved[self.problem.index] = True
                     state = method.step(self.problem, state, answers, t)
                     self.spent += method.queries_per_step
                     state, answers = self._visit(state, t + 1)
                 if not len(self.problem.index):
                     break
-        return self._result(chain)
+        return self._result()
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs reach the goal, or satisfy the caller's criterion."""
@@ -212,10 +210,10 @@ class FixedRadius(Driver):
             self.tell(finished, success, torch.where(success, length, torch.inf), chain)
         self.rounds += 1
 
-    def _result(self, chain: Tensor | None) -> AttackResult:
+    def _result(self) -> AttackResult:
         whole, x_adv, first = self.whole, self.successes.x_adv, self.successes.first
-        if chain is None and self.successes.outcomes is not None:
-            chain = self.successes.outcomes.ends
+        outcomes = self.successes.outcomes
+        chain = self.method.chain(x_adv, self.moved) if outcomes is None else outcomes.ends
         lengths = distortions(x_adv, whole.x)
         inside = within_ball(lengths[:, DISTORTIONS.index(whole.norm)], whole.eps)
         found = (first >= 0) & ~self.already

@@ -98,3 +98,12 @@ class Method(Generic[S]):
     def shown(self, state: Any) -> Tensor | None:
         """(R, D) states of a chain for the callback; None if there are none in this round."""
         return None
+
+    def chain(self, x_adv: Tensor, moved: Tensor) -> Tensor | None:
+        """States (S, N, D) of a chain to report; None if the method draws none.
+
+        Args:
+            x_adv: (N, D) the outcomes.
+            moved: (N,) bool, samples for which a step was made.
+        """
+        return None
