@@ -53,7 +53,7 @@ def test_keeps_a_name_for_one_function():
     def rays(model, x, y, *, eps):
         return x
 
-    with pytest.raises(ValueError, match="there is an attack 'rays' already"):
+    with pytest.raises(ValueError, match="art-ext has an attack 'rays'"):
         register(AttackSpec("RayS", rays, "unknown", "fixed-radius", "Another.", budget=""))
     register(get("rays"))  # a module that is loaded again
     assert names().count("rays") == 1
