@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables lint clean
+.PHONY: demo test slow tables shells lint clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,6 +20,10 @@ slow: $(STAMP)
 # the tables of attacks in README and docs, from the registry
 tables: $(STAMP)
 	$(BIN)/python -m art_ext.tables
+
+# the shell classes and type stubs, from the registry of attacks
+shells: $(STAMP)
+	$(BIN)/python -m art_ext.attacks.generate
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

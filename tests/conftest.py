@@ -70,19 +70,19 @@ def labels(linear_net: nn.Module, digits: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @pytest.fixture
-def spy_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
-    """Watches a shell's ``rays`` by its dotted name: the dict that comes back holds the keywords
+def spy_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], dict[str, Any]]:
+    """Watches the core function of a RayS shell: the dict that comes back holds the keywords
     of its last call.
     """
 
-    def watch(name: str) -> dict[str, Any]:
+    def watch(shell: type) -> dict[str, Any]:
         given: dict[str, Any] = {}
 
         def spy(*samples: Any, **options: Any) -> AttackResult:
             given.update(options)
             return rays(*samples, **options)
 
-        monkeypatch.setattr(name, spy)
+        monkeypatch.setattr(shell, "_function", staticmethod(spy))
         return given
 
     return watch

@@ -111,7 +111,7 @@ def test_every_constructor_argument_is_an_attack_parameter(classifier):
 
 
 def test_every_parameter_reaches_the_search(classifier, sample, spy_on):
-    given = spy_on("art_ext.attacks.rays.rays")
+    given = spy_on(RayS)
     RayS(classifier, **{**OTHER_VALUES, "targeted": False}).generate(*sample)
     own = ("targeted", "verbose", "norm", "probe")
     wanted = {name: value for name, value in OTHER_VALUES.items() if name not in own}

@@ -85,7 +85,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("targeted", "no", "targeted must be True"),
     ("learning_rate", 0, "step_size must be > 0, got 0"),
     ("binary_search_steps", 0, "search_steps must be an integer"),
-    ("max_iter", 2.5, "max_iter must be an integer >= 1, got 2.5"),
+    ("max_iter", 2.5, "num_steps must be an integer >= 1, got 2.5"),
     ("beta", -0.1, "beta must be a finite number >= 0, got -0.1"),
     ("initial_const", 0, "initial_const must be > 0"),
     ("batch_size", 0, "batch_size must be an integer >= 1"),

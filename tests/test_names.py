@@ -183,7 +183,7 @@ class TestArgumentNames:
     def test_what_resembles_nothing_lists_everything(self) -> None:
         message = r"pgd\(\) got an unexpected keyword argument 'qqqqqq': it takes model, x, y, eps, norm, .*seed"
         with pytest.raises(TypeError, match=message):
-            attacks.pgd(Linear(), X, eps=0.1, qqqqqq=5)
+            attacks.pgd(Linear(), X, eps=0.1, qqqqqq=5)  # type: ignore[call-arg]
 
     @pytest.mark.parametrize(
         ("function", "wrong", "known"),

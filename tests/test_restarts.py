@@ -451,6 +451,8 @@ def test_the_shells_make_the_restarts_of_the_core(
         digits_net, eps=EPS, steps=4, start="uniform", n_restarts=3, keep_samples=True, seed=0
     )
     assert torch.equal(theirs(x, y), core.x_adv)
+    assert theirs.last_result is not None
+    assert theirs.last_result.samples is not None
     assert torch.equal(theirs.last_result.samples, core.samples)
     classifier = PyTorchClassifier(
         digits_net, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu"

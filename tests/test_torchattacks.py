@@ -106,7 +106,7 @@ def test_labels_one_hot_and_bad(make, sample, digits_net):
 
 
 def test_every_argument_reaches_the_search(sample, digits_net, spy_on):
-    given = spy_on("art_ext.adapters.torchattacks.rays")
+    given = spy_on(RayS)
     options = {
         "eps": 0.2,
         "max_queries": 7,

@@ -187,7 +187,7 @@ def test_the_facade_and_the_registration_have_both():
         ({"kappa": -1}, "confidence must be a finite number >= 0, got -1"),
         ({"lr": 0}, "step_size must be > 0, got 0"),
         ({"binary_search_steps": 0}, "search_steps must be an integer >= 1, got 0"),
-        ({"max_iterations": 2.5}, "max_iter must be an integer >= 1, got 2.5"),
+        ({"max_iterations": 2.5}, "num_steps must be an integer >= 1, got 2.5"),
         ({"abort_early": "never"}, "abort_early must be True, False or 'always', got 'never'"),
         ({"norm": "L0"}, "norm must be one of"),
     ],

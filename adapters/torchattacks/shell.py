@@ -156,19 +156,25 @@ class CoreAttack(CheckedKeywords, Attack):
 class FunctionAttack(CoreAttack):
     """Base of the shells whose arguments are those of a core function but for their names.
 
-    All of torchattacks' targeted modes work; what a mode asks of the model to choose its targets is
-    not among the counts of ``last_result``.
+    All of torchattacks' targeted modes work where the attack reaches given classes. The model calls
+    with which a mode chooses its targets are not among the counts of ``last_result``.
+
+    Attributes:
+        _function: the core function.
+        _core_names: its keywords by the shell's, where they differ.
+        _targets: whether it reaches given classes.
     """
 
     _function: ClassVar[Callable[..., AttackResult]]
     _core_names: ClassVar[dict[str, str]] = {}
+    _targets: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, probe: bool = True, **arguments: Any) -> None:
         super().__init__(type(self).__name__, model, probe)
         for name, value in arguments.items():
             setattr(self, name, value)
         self._arguments = tuple(arguments)
-        self.supported_mode = ["default", "targeted"]
+        self.supported_mode = ["default", "targeted"] if self._targets else ["default"]
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Adversarial images for (N, ...) images in [0, 1]."""
@@ -182,11 +188,7 @@ class FunctionAttack(CoreAttack):
         }
         settings["norm"] = norm_name(self.norm)
         del settings["batch_size"]
-        result = self._run(type(self)._function, images, goal, targeted=self.targeted, **settings)
+        if self._targets:
+            settings["targeted"] = self.targeted
+        result = self._run(type(self)._function, images, goal, **settings)
         return result.x_adv.clone()  # last_result stays true whatever the caller does with it
-
-
-class BallAttack(FunctionAttack):
-    """Base of the shells of attacks within a given ball."""
-
-    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size", "steps": "num_steps"}

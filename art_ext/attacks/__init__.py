@@ -1,19 +1,12 @@
 """Our attacks as ART ``EvasionAttack`` subclasses: numpy in, numpy out, ART's names and checks,
 no mathematics.
+
+The classes are written by ``make shells``.
 """
 
-from art_ext.attacks.elastic_net import ElasticNetPyTorch
-from art_ext.attacks.frank_wolfe import FrankWolfe, FrankWolfeBlackBox
-from art_ext.attacks.hmcam import AIFGSM, HMCAM
-from art_ext.attacks.rays import RayS
-from art_ext.attacks.zoo import ZooPyTorch
+from art_ext.attacks import shells
+from art_ext.attacks.making import make
+from art_ext.attacks.shells import *  # noqa: F403
 
-__all__ = [
-    "AIFGSM",
-    "HMCAM",
-    "ElasticNetPyTorch",
-    "FrankWolfe",
-    "FrankWolfeBlackBox",
-    "RayS",
-    "ZooPyTorch",
-]
+__all__ = ["make"]
+__all__ += shells.__all__

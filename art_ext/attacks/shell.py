@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
-from art.estimators.classification.classifier import ClassifierMixin
+from art.estimators.classification.classifier import ClassGradientsMixin, ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -19,12 +20,14 @@ from tqdm.auto import tqdm
 from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_flag
-from art_ext.core.geometry import norm_name
+from art_ext.core.geometry import free_coordinates, norm_name
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.probe import ModelProbe, ProbeOnce
 from art_ext.core.result import AttackResult, Progress
 
 logger = logging.getLogger("art_ext")
+
+GRADIENT_REQUIREMENTS = (BaseEstimator, ClassifierMixin, ClassGradientsMixin)
 
 
 def class_indices(y: Any, count: int, nb_classes: int | None) -> Tensor | None:
@@ -94,7 +97,6 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
     """
 
     _estimator_requirements: tuple[Any, ...] = (BaseEstimator, ClassifierMixin)
-    _generate_keywords: ClassVar[tuple[str, ...]] = ("mask",)
     _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose")
 
     def __init__(self, estimator: BaseEstimator, **parameters: Any) -> None:
@@ -180,8 +182,13 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
             clip_values=tuple(self.estimator.clip_values),
         )
 
+    @property
+    def _generate_keywords(self) -> tuple[str, ...]:
+        """Arrays that ``generate`` takes besides x and y."""
+        raise NotImplementedError
+
     def _attack(
-        self, model: EstimatorModel, x: Tensor, labels: Tensor | None, **options: Any
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any
     ) -> AttackResult:
         raise NotImplementedError
 
@@ -226,26 +233,109 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
 
 
 class FunctionAttack(CoreAttack):
-    """Base of the shells whose parameters are those of a core function but for their names."""
+    """Base of the shells whose parameters are those of a core function but for their names.
+
+    Attributes:
+        _function: the core function.
+        _core_names: its keywords by the shell's, where they differ.
+        _inputs: its keywords for further arrays that ``generate`` takes, by the shell's.
+        _replaced: by parameter, values that reach the function as another value.
+    """
 
     _function: ClassVar[Callable[..., AttackResult]]
     _core_names: ClassVar[dict[str, str]] = {}
+    _inputs: ClassVar[dict[str, str]] = {}
+    _replaced: ClassVar[dict[str, dict[Any, Any]]] = {}
+
+    @property
+    def _generate_keywords(self) -> tuple[str, ...]:
+        return ("mask", *self._inputs)
 
     def _attack(
         self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any
     ) -> AttackResult:
+        function = type(self)._function
         settings = {
-            self._core_names.get(name, name): getattr(self, name) for name in self.attack_params
+            self._core_names.get(name, name): self._value(name) for name in self.attack_params
         }
         for name in ("verbose", "probe"):
-            del settings[name]
+            settings.pop(name, None)
         settings["norm"] = norm_name(self.norm)
         settings["clip_values"] = tuple(self.estimator.clip_values)
-        return type(self)._function(model, x, labels, **{**settings, **options})
+        for name, core_name in self._inputs.items():
+            settings[core_name] = self._input(name, options.pop(name), x)
+        if self._inputs and settings.pop("targeted", False):
+            settings["targets"] = labels
+            labels = None
+        return function(model, x, labels, **{**settings, **options})
+
+    def _value(self, name: str) -> Any:
+        """Return the value of a parameter that reaches the core function."""
+        value = getattr(self, name)
+        others = self._replaced.get(name, {})
+        return others[value] if isinstance(value, str) and value in others else value
+
+    def _input(self, name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
+        """Return a further array, which a targeted attack needs.
+
+        Raises:
+            ValueError: if it is missing in a targeted attack, or not of x's shape.
+        """
+        if value is None and self.targeted:
+            raise ValueError(
+                f"targeted {type(self).__name__} needs generate(..., {name}=...), one input of the"
+                " target class for each sample: the search itself hardly ever finds a given class"
+            )
+        if value is not None and value.shape != x.shape:
+            raise ValueError(
+                f"{name} must have x's shape {tuple(x.shape)}, got {tuple(value.shape)}"
+            )
+        return value
 
 
-class BallAttack(FunctionAttack):
-    """Base of the shells of attacks within a given ball."""
+class ResizingAttack(FunctionAttack):
+    """Base of the shells of attacks that may scale images: in the core, channels come first."""
 
-    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "stop_on_success")
-    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size"}
+    def _attack(
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, **options: Any
+    ) -> AttackResult:
+        if self.resize is None or getattr(self.estimator, "channels_first", True):
+            return super()._attack(model, x, labels, **options)
+        mask = options.pop("mask")
+        if mask is not None:
+            mask = free_coordinates(mask, x).view(-1, *x.shape[1:]).movedim(-1, 1)
+        box = [
+            np.moveaxis(np.broadcast_to(bound, x.shape[1:]), -1, 0).copy()
+            if np.ndim(bound)
+            else bound
+            for bound in self.estimator.clip_values
+        ]
+        result = super()._attack(
+            _ChannelsLast(model),
+            x.movedim(-1, 1),
+            labels,
+            mask=mask,
+            clip_values=tuple(box),
+            **options,
+        )
+        return replace(
+            result,
+            **{name: getattr(result, name).movedim(1, -1) for name in ("x_adv", "x_nearest")},
+        )
+
+
+class _ChannelsLast(nn.Module):
+    """A model of images (H, W, C), called with images (C, H, W)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(R, K) scores of rows (R, C, H, W)."""
+        scores: Tensor = self.model(rows.movedim(1, -1))
+        return scores
+
+    def check_clean_outputs(self, scores: Tensor) -> None:
+        """The check of the model inside."""
+        EstimatorModel.check_clean_outputs(scores)

@@ -1,24 +1,1707 @@
-"""Attacks for type checkers. Written by ``make tables``."""
+"""Attacks with all their keywords, for editors and type checkers.
+
+Written by ``make shells`` from the registry. Change the specs instead.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 from art_ext.core.attacks import registry as registry
-from art_ext.core.attacks.auto_pgd import auto_pgd as auto_pgd
-from art_ext.core.attacks.cw import cw as cw
-from art_ext.core.attacks.ead import ead as ead
-from art_ext.core.attacks.frank_wolfe import frank_wolfe as frank_wolfe
-from art_ext.core.attacks.frank_wolfe_black_box import (
-    frank_wolfe_black_box as frank_wolfe_black_box,
-)
-from art_ext.core.attacks.hmcam import hmcam as hmcam
-from art_ext.core.attacks.i_fgm import i_fgm as i_fgm
-from art_ext.core.attacks.nes import nes as nes
-from art_ext.core.attacks.rays import rays as rays
-from art_ext.core.attacks.sign_gradient import ai_fgsm as ai_fgsm
-from art_ext.core.attacks.sign_gradient import fgsm as fgsm
-from art_ext.core.attacks.sign_gradient import i_fgsm as i_fgsm
-from art_ext.core.attacks.sign_gradient import m_pgd as m_pgd
-from art_ext.core.attacks.sign_gradient import mi_fgsm as mi_fgsm
-from art_ext.core.attacks.sign_gradient import pgd as pgd
-from art_ext.core.attacks.sign_gradient import sign_gradient as sign_gradient
-from art_ext.core.attacks.zoo import zoo as zoo
+from art_ext.core.geometry import ClipValues
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import Judge, Model
+from art_ext.core.result import AttackResult, Callback
 
 __all__: list[str]
+
+def ai_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 100,
+    step_size: float = 0.005,
+    beta1: float = 0.95,
+    beta2: float = 0.999,
+    step_rule: str = "adaptive",
+    start: str = "input",
+    delta: float = 1e-07,
+    delta_inside: bool = False,
+    grad_scale: float = 1.0,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory.
+
+    ``hmcam`` with ``num_transitions=1`` is the same to the bit. There is no Metropolis-Hastings
+    test. ``step_rule="corrected"`` is what the authors run on ImageNet and faces, where the second
+    moment drops out. ``sign_gradient`` names what is raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 100.
+        step_size: alpha of the adaptive step. Default: 5e-3.
+        beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+        beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
+        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+            coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+            being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``.
+            ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1 - beta1^t))
+            sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to
+            the box. Default: input.
+        delta: small constant under e, > 0. Default: 1e-7.
+        delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
+            the root, as the authors' program. Default: False.
+        grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
+            gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
+            samples gives. Default: 1.
+        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+            The first one is that of ``num_restarts=1``. The best outcome of each sample is
+            reported: a success before a failure, then the higher loss. Samples that
+            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. Default: False.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries from the input, or ``1 + R (T + 1)`` from
+        random points, and R T gradients per sample.
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
+        and learning", IEEE TPAMI 2022, Algorithm 2 with S = 1 and T = N.
+    """
+
+def auto_pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 100,
+    loss: str | Loss | None = None,
+    num_targets: int = 0,
+    max_queries: int | None = None,
+    stop_on_success: bool = True,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Auto-PGD: momentum steps that halve, sample by sample, where they bring no progress.
+
+    Approximates ``max_x' J(x') s.t. ||x' - x||_p <= eps`` from a random start by ``z = P(x_t + eta
+    s(grad J(x_t)))`` and ``x_{t+1} = P(x_t + 0.75 (z - x_t) + 0.25 (x_t - x_{t-1}))``, s being the
+    sign in L-inf and ``g / ||g||_2`` in L2 (Algorithm 1 of the first paper). eta begins at 2 eps.
+    At the checkpoints ``ceil(p_j T)``, with ``p_0 = 0``, ``p_1 = 0.22`` and ``p_{j+1} = p_j +
+    max(p_j - p_{j-1} - 0.03, 0.06)``, a sample's eta is halved and it returns to its point of
+    highest loss if fewer than 3/4 of the steps since the last checkpoint ascended, or if neither
+    eta nor the highest loss has changed there and since.
+
+    In L1 (the second paper) a step moves along the signs of the ``k`` largest entries of the
+    gradient only, by eta in all, and P is the projection onto the intersection of ball and box. At
+    every 25th part of the steps k becomes the number of coordinates that the best point moves, over
+    1.5. eta begins at eps and is divided by 1.5 down to eps / 10. Where k fell by more than 5 %,
+    eta returns to eps, and the sample to its best point.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the steps of each ascent. Default: 100.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,
+            ``"ce"``, or with ``num_targets`` the margin of the target, to which only ``"margin"``
+            may name another.
+        num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
+            if there are fewer) in turn, highest first. Each phase has a start of its own and T
+            steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default: 0.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        stop_on_success: True stops a sample at its first success. Default: True.
+        num_restarts: R, ascents from R random points, in each phase. The first one is that of
+            ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
+            a failure, then the higher loss. A later phase, which ascends another loss, wins over an
+            earlier one with the same outcome. Default: 1.
+        keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
+            *S), phase by phase: the last iterate that succeeded, or the point of highest loss. A
+            sample that left early repeats its last end. Default: False.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, here
+            the point of highest loss. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
+        start and T iterates, each of which is at the same time the forward of the next gradient.
+        Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
+        ``m R T`` with m targets and R restarts. Rows that are adversarial from the start take 1 and
+        0.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, the model has no gradient, or targets to
+            reach come together with ``num_targets``.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
+        Among the largest entries only coordinates count that the box lets move. The margin that
+        ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's
+        targeted loss is.
+
+    References:
+        Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks", ICML 2020 (Auto-PGD). Croce, Hein, "Mind the box: l1-APGD for
+        sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant).
+    """
+
+def cw(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float | None = None,
+    norm: str = "l2",
+    beta: float = 0.0,
+    confidence: float = 0.0,
+    step_size: float = 0.01,
+    num_steps: int = 1000,
+    search_steps: int = 9,
+    initial_const: float = 0.001,
+    abort_early: bool | str = True,
+    targets: Tensor | str | None = None,
+    max_queries: int | None = None,
+    targeted: bool = False,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+) -> AttackResult:
+    """Find the adversarial of least L2 distortion, in a space without a box.
+
+    Solves ``min_w c f(x') + ||x' - x||_2^2`` with ``x' = (1 + tanh w) / 2``, stretched to the box,
+    and the f of ``ead``, by Adam, with a search over c per sample. The comparator of ``ead``, whose
+    ``beta=0`` minimises the same objective. With ``beta > 0`` the objective is that of ``ead``,
+    ``beta ||x' - x||_1`` included, and so is the rule that chooses x_adv: the change of variable
+    (COV) of the thesis' Table 5, which finds no sparse perturbations.
+
+    Where a value of x lies on the edge of the box, w starts at ``atanh(.9999995)`` = 7.6, where the
+    slope of tanh is 1e-6: give such images, MNIST among them, several hundred iterations.
+
+    Differences from the authors' program: the distortion is measured to x itself, not to its image
+    under tanh, which differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
+
+    Args:
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
+        beta: weight of an L1 term, >= 0; 0 is the attack of Carlini and Wagner.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
+        step_size: of Adam.
+        num_steps: iterations of each optimisation.
+        search_steps: optimisations per sample, each with its own c.
+        initial_const: the first c.
+        abort_early: as in ``ead``.
+        targets: as in ``ead``.
+        max_queries: most forward rows per sample, the clean check included; None for no limit.
+        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check and one for each iteration,
+            whose forward
+        checks the iterate and serves its gradient. ``trace`` is as in ``ead``.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without gradients.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
+    """
+
+def ead(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float | None = None,
+    norm: str = "l1",
+    beta: float = 0.001,
+    confidence: float = 0.0,
+    step_size: float = 0.01,
+    num_steps: int = 1000,
+    search_steps: int = 9,
+    initial_const: float = 0.001,
+    decision_rule: str = "EN",
+    momentum: str = "program",
+    abort_early: bool | str = True,
+    targets: Tensor | str | None = None,
+    max_queries: int | None = None,
+    targeted: bool = False,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+) -> AttackResult:
+    """Find the adversarial of least elastic-net distortion.
+
+    Solves ``min_x' c f(x') + beta ||x' - x||_1 + ||x' - x||_2^2 s.t. x' in the box`` (16) with
+    ``f = max(max_{j != t} z_j - z_t, -kappa)`` (9), or ``max(z_y - max_{j != y} z_j, -kappa)``
+    untargeted, by Algorithm 4: ``x_{k+1} = S_beta(y_k - alpha_k grad g(y_k))``, ``y_{k+1} = x_{k+1}
+    + zeta_k (x_{k+1} - x_k)``, g being the objective without its L1 term, S_beta the projected
+    shrinkage (18), ``alpha_k = alpha_0 sqrt(1 - k/I)``. c is searched per sample, each time from x
+    itself. With ``beta=0`` it is projected accelerated descent on the objective of C&W.
+
+    Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``
+    (``momentum="print"`` takes the paper's ``k/(k+3)``), and the threshold is beta itself, not
+    ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published
+    numbers depend on both. Differences from that program: an optimisation is given up per sample,
+    not per batch, and by default not once it has met the goal (its last iterations shrink the
+    perturbation most, while the loss hardly falls); and a failure returns the input, not a grey
+    image.
+
+    Args:
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
+        beta: weight of the L1 term, >= 0.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
+        step_size: alpha_0.
+        num_steps: I, iterations of each optimisation.
+        search_steps: optimisations per sample, each with its own c.
+        initial_const: the first c.
+        decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2``
+            (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.
+        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``; ``"print"``,
+            ``k/(k+3)``, which starts without momentum.
+        abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations,
+            stands still: True, unless it has met the goal by then; ``"always"``, as the authors'
+            program; False, never.
+        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each
+            sample. ``"best"``: the wrong class of the smallest value by the attack's own rule, here
+            ``decision_rule``. ``"worst"``: the one of the largest. ``"all"``: the best case, with
+            the examples of all K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in
+            ``trace["target"]`` and ``trace["success"]``, each (K - 1, N);
+            ``art_ext.core.metrics.case_distortions`` reads them. All but ``"average"`` attack all
+            wrong classes side by side.
+        max_queries: most forward rows per sample, the clean check included (in the best and worst
+            case shared evenly among the classes); None for no limit. What is found by then is
+            reported.
+        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+
+    Returns:
+        An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its
+        distance. ``x_nearest`` and ``nearest_distance`` are the nearest in ``norm`` of all that
+        were seen (with ``targets`` of several classes, of all of these). A query is one row
+        forward: the clean check and, per iteration, the check of x_k and the forward of the
+        gradient at y_k; the first gradient of each optimisation is that of the clean check, and
+        ``gradients`` counts it once. ``trace["const"]`` and ``trace["value"]`` (search_steps, N)
+        hold each c and the best value of the rule so far.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without gradients.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via
+        adversarial examples", AAAI 2018. Sharma, master's thesis, 2018, chapter 4 (the equation and
+        algorithm numbers).
+    """
+
+def fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
+
+    In L2 and L1 the step is ``eps g / ||g||_p``. ``sign_gradient`` names what is returned and
+    raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after 2 queries and 1 gradient per sample.
+
+    References:
+        Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
+    """
+
+def frank_wolfe(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    step_fraction: float = 0.5,
+    momentum: float = 0.9,
+    num_steps: int = 20,
+    schedule: str = "constant",
+    momentum_init: str = "zero",
+    box: str = "clip",
+    x_init: Tensor | None = None,
+    max_queries: int | None = None,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Frank-Wolfe white-box attack with momentum.
+
+    Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1), f being minus the loss that ``loss=``
+    names: the cross-entropy of the target, or minus that of the label to leave. Algorithm 1 with
+    momentum: ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``, ``v_t = argmin_v <v, m_t>``,
+    ``x_{t+1} = x_t + gamma (v_t - x_t)``. Nothing is projected: the iterates are convex
+    combinations of points of the ball, and their distance to x_ori is at most ``eps (1 - (1 -
+    gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        step_fraction: gamma, the fraction of the way to the vertex, in (0, 1]. Default: 0.5.
+        momentum: beta, in [0, 1). Default: 0.9.
+        num_steps: T, the most steps. Default: 20.
+        schedule: ``"constant"``, as the authors' white-box program. ``"inverse_sqrt"``: the
+            constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
+            program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
+            sqrt(3)``, ``gamma / sqrt(4)``, and so on.
+        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+            average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+            first direction for long. Default: zero.
+        box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
+            clipping leaves little of them. Default: clip.
+        x_init: x_0, (N, *S), in the box and within eps of x, checked for one query each. Masked
+            coordinates take x's values. Default: None, x.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        stop_on_success: True stops a sample at its first success. Default: True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate,
+        which is at the same time the forward of the next gradient. With ``x_init`` there is one
+        more for its check. ``gradients`` counts the iterations, 0 for rows that are adversarial
+        from the start. ``trace["gap"]`` and ``trace["loss"]`` (T, N) hold the Frank-Wolfe gap
+        ``max_v <v - x_t, -grad f(x_t)>`` and f at each x_t from which a step was taken.
+
+    Raises:
+        ValueError: if an argument is out of range, x or x_init leaves the box, x_init leaves the
+            ball, x or the clean outputs hold NaN, a label has no column in the outputs, or the
+            model has no gradient.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The authors' untargeted step moves away from the vertex and is then projected back. This
+        implementation takes the paper's convex step in both modes. The authors' L1 step is no
+        linear minimisation. This one moves the one coordinate of largest slope.
+
+    References:
+        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
+        attacks", AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and
+        algorithm numbers).
+    """
+
+def frank_wolfe_black_box(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    step_fraction: float = 0.5,
+    momentum: float = 0.97,
+    num_directions: int = 25,
+    delta: float = 0.01,
+    sensing: str = "gaussian",
+    clip_probes: bool = False,
+    schedule: str = "plateau",
+    momentum_init: str = "zero",
+    box: str = "clip",
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Frank-Wolfe score-based attack, along gradients estimated by symmetric differences.
+
+    Solves ``min_x f(x) s.t. ||x - x_ori||_p <= eps`` (2.3.1) by Algorithm 2: ``frank_wolfe`` with
+    ``q_t = 1 / (2 delta b) sum_i (f(x_t + delta u_i) - f(x_t - delta u_i)) u_i`` (Algorithm 3) for
+    the gradient. All samples run side by side, each with directions of its own.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        step_fraction: gamma, the fraction of the way to the vertex, in (0, 1]. Default: 0.5. With
+            momentum 0.97 that is our choice. The pair (0.3, 0.99) reproduces the paper's table.
+        momentum: beta, in [0, 1). Default: 0.97.
+        num_directions: b, >= 1. An iteration costs 2 b queries and one for its check. Default: 25.
+        delta: length of a probe per unit of u, in the units of x. Default: 0.01.
+        sensing: ``"gaussian"`` or ``"sphere"``, the law of the directions. Default: gaussian.
+        clip_probes: True clips the probes to the box, for a model that takes nothing else. Default:
+            False.
+        schedule: ``"constant"``, as the authors' white-box program. ``"inverse_sqrt"``: the
+            constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
+            program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
+            sqrt(3)``, ``gamma / sqrt(4)``, and so on.
+        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+            average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+            first direction for long. Default: zero.
+        box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
+            clipping leaves little of them. Default: clip.
+        max_queries: most forward rows per sample. An iteration that does not fit into the rest is
+            not begun. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Default: True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``: the clean check,
+        the probes and the check of each iterate. ``trace["gap"]`` and ``trace["loss"]`` (T, N), T
+        being the iterations that the budget allows, hold the Frank-Wolfe gap of the estimated
+        gradient and f at each x_t from which a step was taken.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The authors' program does not count the check of each iterate. It is charged here. The
+        sphere's directions have length sqrt(D) as in that program, where the paper prints 1. As
+        there, probes may leave the box by a few delta, unless they are clipped. For untargeted
+        attacks the authors' ``"plateau"`` watches the loss that should rise, and slows down when
+        things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget allows.
+
+    References:
+        Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
+        attacks", AAAI 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 2 (the equation and
+        algorithm numbers).
+    """
+
+def hmcam(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    step_size: float = 0.005,
+    num_steps: int = 50,
+    num_transitions: int = 2,
+    beta1: float = 0.95,
+    beta2: float = 0.999,
+    keep_samples: bool = True,
+    step_rule: str = "adaptive",
+    start: str = "input",
+    delta: float = 1e-07,
+    delta_inside: bool = False,
+    grad_scale: float = 1.0,
+    temperature: float = 1.0,
+    kinetic: bool = False,
+    continue_from: str = "state",
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Hamiltonian Monte Carlo with accumulated momentum (HMCAM): S adversarial examples per sample.
+
+    Each is the end of a transition of T adaptive steps with a Metropolis-Hastings test. The chain
+    explores ``p(x') ~ exp(J(x') / tau)`` on ``||x' - x||_p <= eps`` (5), J being the loss that is
+    ascended. A transition (Algorithm 2) takes T steps (11) with moments that start from zero, and
+    is accepted with probability ``min(1, exp((J_new - J_old) / tau))``. Otherwise the chain stays
+    where it is. Steps have no random part: after a rejection the next transition makes the same
+    proposal again, with a new draw. The default step size is large enough for most coordinates to
+    move by eps at once. An unsaturated one (1e-4) transfers worse than PGD.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        step_size: alpha of the adaptive step. Default: 5e-3.
+        num_steps: T, the steps of a transition. Default: 50.
+        num_transitions: S, the transitions. With 1 there is no test, and the attack is ``ai_fgsm``.
+            Default: 2.
+        beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+        beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
+        keep_samples: True returns the chain in ``samples``. Otherwise each state goes to the
+            callback only, in ``Progress.samples``. Default: True.
+        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+            coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+            being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``.
+            ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1 - beta1^t))
+            sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to
+            the box. Default: input.
+        delta: small constant under e, > 0. Default: 1e-7.
+        delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
+            the root, as the authors' program. Default: False.
+        grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
+            gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
+            samples gives. Default: 1.
+        temperature: tau (3), > 0. Default: 1.
+        kinetic: True adds ``mean |v_new| - mean |v_old|`` to the exponent, the momenta at the end
+            of this transition and of the one that led to the present position (0 at first).
+            Default: False.
+        continue_from: ``"state"``, or ``"proposal"`` to imitate the authors' program. Default:
+            state.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True ends a chain at its first success, accepted or not. Default: False.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. ``x_adv`` is the state of highest loss among those that succeed, and,
+        if none does, the last iterate on the way that did. ``samples`` (S, N, *S) holds the states.
+        For a sample that left early (by ``stop_on_success`` or budget) the last one is repeated.
+        ``trace["loss"]`` and ``trace["accepted"]`` (S, N) go with them. Queries are 1 + S T, and
+        one more for a random start. Gradients are S T.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The potential is U = -J, for which the printed sign of the test is the textbook's and a rise
+        of the loss is always accepted, targeted or not. The authors' program forgets the flip. The
+        test is made for each sample, not for each pixel. In that program the kinetic terms cancel
+        by aliasing, so they are off (``kinetic``), and the chain moves on to the proposal whatever
+        the outcome (``continue_from="proposal"``).
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
+        and learning", IEEE TPAMI 2022, Algorithm 2.
+    """
+
+def i_fgm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float | None = None,
+    norm: str = "linf",
+    num_steps: int = 10,
+    search: str = "bisection",
+    max_radius: float | None = None,
+    resolution: float | None = None,
+    confidence: float = 0.0,
+    targets: Tensor | str | None = None,
+    max_queries: int | None = None,
+    targeted: bool = False,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+) -> AttackResult:
+    """Find the smallest radius at which a few normalised gradient steps succeed, per sample.
+
+    Approximates ``min r`` such that ``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))`` from x meets
+    the goal within T steps, J being the cross-entropy to leave (or minus that of the target) and d
+    its gradient's sign in L-inf, ``g / ||g||_p`` in L2 and L1: steps that never leave the ball of
+    radius r. ``num_steps=1`` is FGM.
+
+    The published comparator looks at the last iterate of each r only; here a success at any step
+    ends the run at r, which is cheaper and at most as far.
+
+    Args:
+        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
+            normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius within which an adversarial counts as success, in the units of x; None counts
+            any.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``, of the steps, of ``distance`` and of eps.
+        num_steps: T.
+        search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and
+            then the midpoint of a failure and a success, down to the resolution; ``"grid"``: every
+            multiple of the resolution, upwards, until one succeeds.
+        max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in L2,
+            1000 in L1.
+        resolution: None takes a thousandth of max_radius, as Table 4 does.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
+        targets: as in ``ead``.
+        max_queries: most forward rows per sample, the clean check included; None for no limit.
+        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check, whose gradient begins
+            every run, and the check
+        of each iterate. ``trace["radius"]`` (1, N) holds the smallest radius that succeeded, NaN if
+        none did.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without gradients.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
+        2017. Sharma, master's thesis, 2018, section 4.3.1 (Table 4).
+    """
+
+def i_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 10,
+    step_size: float | None = None,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Iterated FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
+
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 10.
+        step_size: alpha, in the units of x. Default: None, ``eps / T``.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
+
+    References:
+        Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
+        2017.
+    """
+
+def m_pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    normaliser: str = "l1",
+    num_restarts: int = 1,
+    keep_samples: bool = False,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
+
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+        decay: mu, >= 0. Default: 1.
+        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
+            Default: l1.
+        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+            The first one is that of ``num_restarts=1``. The best outcome of each sample is
+            reported: a success before a failure, then the higher loss. Samples that
+            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. Default: False.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
+        and learning", IEEE TPAMI 2022 (the comparator M-PGD).
+    """
+
+def mi_fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
+
+    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``. ``sign_gradient`` names what is raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 10.
+        step_size: alpha, in the units of x. Default: None, ``eps / T``.
+        decay: mu, >= 0. Default: 1.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
+
+    References:
+        Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
+    """
+
+def nes(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    step_size: float = 0.01,
+    momentum: float = 0.9,
+    num_directions: int = 25,
+    delta: float = 0.001,
+    sensing: str = "gaussian",
+    clip_probes: bool = False,
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """NES-PGD score-based attack: projected ascent along the momentum of estimated gradients.
+
+    Solves ``max_x J(x) s.t. ||x - x_ori||_p <= eps`` by ``m_t = mu m_{t-1} + (1 - mu) q(x_t)`` and
+    ``x_{t+1} = P(x_t + alpha_t sgn(m_t))``, q being the same antithetic estimate as in
+    ``frank_wolfe_black_box``. The step size is halved when the probes' mean loss J is lower than
+    four iterations before, down to a 200th. In L2 and L1 the step is ``alpha m / ||m||_p``.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        step_size: alpha, in the units of x. Default: 0.01.
+        momentum: mu, in [0, 1). Default: 0.9.
+        num_directions: b, >= 1. An iteration costs 2 b queries and one for its check. Default: 25.
+        delta: length of a probe per unit of u, in the units of x. Default: 1e-3.
+        sensing: ``"gaussian"`` or ``"sphere"``, the law of the directions. Default: gaussian.
+        clip_probes: True clips the probes to the box, for a model that takes nothing else. Default:
+            False.
+        max_queries: most forward rows per sample. An iteration that does not fit into the rest is
+            not begun. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Default: True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. After k iterations ``queries`` is ``1 + k (2 b + 1)``.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Ilyas, Engstrom, Athalye, Lin, "Black-box adversarial attacks with limited queries and
+        information", ICML 2018.
+    """
+
+def pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
+
+    ``sign_gradient`` names what is raised.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+            The first one is that of ``num_restarts=1``. The best outcome of each sample is
+            reported: a success before a failure, then the higher loss. Samples that
+            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. Default: False.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
+
+    References:
+        Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+    """
+
+def rays(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float | None = 8 / 255,
+    max_queries: int = 10_000,
+    norm: str = "linf",
+    tol: float = 0.001,
+    stop_on_success: bool = True,
+    hierarchical: bool = True,
+    speculate: str | bool = "auto",
+    x_init: Tensor | None = None,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+) -> AttackResult:
+    """Find the sign direction along which the decision boundary is nearest, from predicted labels
+    alone.
+
+    Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) !=
+    y}`` (3.3.4). Blocks of signs are flipped, halving the blocks stage by stage (Algorithm 6), a
+    flip is first tried at the best radius so far (the fast check of Algorithm 5) and only then
+    bisected. No random number is drawn.
+
+    Differences from the paper: Algorithm 5 compares at the midpoint and keeps the adversarial end
+        (its two branches are
+    printed the wrong way round), the last block of a stage is tried too, and below single
+    coordinates the sweep starts over until the budget is spent, as the authors' program does.
+    Unlike that program a bisection never overruns the budget, and a sample that never changes its
+    label has ``nearest_distance`` inf.
+
+    Args:
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,);
+            normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box: images, tabular rows, sequences.
+        y: (N,) true classes; None takes the model's own answer to the clean check.
+        eps: radius of the ball in the units of x (8/255, never 8); None counts any adversarial as
+            success.
+        max_queries: most forward rows charged to a sample, the clean check included. A bisection
+            that the budget cuts keeps its last verified end.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how distance and ball are measured. Directions are
+            always sign vectors.
+        tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf
+            width is tol/sqrt(D).
+        stop_on_success: a sample leaves once a direction's bisection ends inside the ball. False
+            spends the whole budget on the smallest radius, as the average decision boundary
+            distance (ADBD) asks.
+        hierarchical: False flips single coordinates from the start (the naive search of Algorithm
+            4).
+        speculate: ask the questions that a sequential search may come to next in the same model
+            call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
+            not change; rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
+            GPU only.
+        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's
+            values. The search starts from the signs of x_init - x.
+        targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since
+            sign images hardly ever hit a target.
+        mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and
+            the blocks split these.
+        clip_values: the box (lower, upper), numbers or one value per feature.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``; only
+            labels are used.
+        batch_size: most rows in one model call; never changes a decision.
+        sample_ids: accepted as by every attack; RayS draws no random number, so they change
+            nothing.
+        device: where inputs go for models without parameters.
+        callback: called with a ``Progress`` after the clean check and after each round of model
+            calls.
+        seed: recorded in the result; RayS does not use it.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes.
+
+    Returns:
+        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
+        adversarial, inside eps or not. A query is one row through the model: clean check, check of
+        x_init, fast checks, every step of a bisection.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or targets without x_init.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack",
+        KDD 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 3 (the equation and algorithm
+        numbers).
+    """
+
+def sign_gradient(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    num_steps: int = 40,
+    step_size: float | None = None,
+    momentum_rule: str = "none",
+    normaliser: str = "none",
+    step_rule: str = "sign",
+    start: str = "input",
+    decay: float = 1.0,
+    beta1: float = 0.95,
+    beta2: float = 0.999,
+    delta: float = 1e-07,
+    delta_inside: bool = False,
+    grad_scale: float = 1.0,
+    num_restarts: int = 1,
+    keep_samples: bool = False,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    stop_on_success: bool = False,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Gradient attack within a ball, with steps put together from named parts.
+
+    Approximates ``max_x' J(x') s.t. ||x' - x||_p <= eps`` by
+    ``x_{t+1} = P(x_t + step_rule(momentum_rule(normaliser(grad J(x_t)))))``. P clips to the box and
+    projects onto the ball. ``fgsm``, ``i_fgsm``, ``pgd``, ``mi_fgsm``, ``m_pgd`` and ``ai_fgsm``
+    are choices of the parts. By default a success does not stop a sample, and the last iterate that
+    succeeded is reported.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
+        num_steps: T, the number of steps. Default: 40.
+        step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+        momentum_rule: ``"none"``: ``v_t = g_t``. ``"accumulated"``: ``v_t = decay v_{t-1} + g_t``.
+            ``"average"``: ``v_t = beta1 v_{t-1} + (1 - beta1) g_t`` (10). Default: none.
+        normaliser: of each sample's gradient: ``"none"``, ``"l1"`` for ``g / ||g||_1``, ``"mean"``
+            for ``g / mean |g|``. Under the sign the latter two differ by rounding only. Default:
+            none.
+        step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+            coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+            being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2) g_t^2``.
+            ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1 - beta1^t))
+            sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+        start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped to
+            the box. Default: input.
+        decay: mu of ``"accumulated"``, >= 0. Default: 1.
+        beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+        beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
+        delta: small constant under e, > 0. Default: 1e-7.
+        delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
+            the root, as the authors' program. Default: False.
+        grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
+            gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
+            samples gives. Default: 1.
+        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+            The first one is that of ``num_restarts=1``. The best outcome of each sample is
+            reported: a success before a failure, then the higher loss. Samples that
+            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. Default: False.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
+            product with a target's embedding. A callable is ascended as it is, targeted or not.
+            Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
+            succeeded is reported.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check and one check per iterate,
+        the starting point included where it is not the input. These are ``1 + T`` queries from the
+        input, and ``1 + R (T + 1)`` from random points. ``gradients`` counts the steps, R T in all,
+        0 for rows that are adversarial from the start.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Goodfellow et al., 2015 (FGSM). Kurakin et al., 2017 (I-FGSM). Madry et al., 2018 (PGD).
+        Dong et al., 2018 (MI-FGSM). Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for
+        probabilistic adversarial attack and learning", IEEE TPAMI 2022 (AI-FGSM, and the common
+        form).
+    """
+
+def zoo(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float | None = None,
+    norm: str = "l2",
+    solver: str = "adam",
+    num_steps: int = 1000,
+    search_steps: int = 9,
+    initial_const: float = 0.01,
+    step_size: float = 0.01,
+    coordinates: int = 128,
+    h: float = 0.0001,
+    use_tanh: bool = False,
+    confidence: float = 0.0,
+    resize: int | Sequence[int] | Mapping[int, int] | None = None,
+    importance: bool | int = False,
+    reset_adam: bool = True,
+    abort_early: bool | str = "always",
+    abort_window: int | None = None,
+    targets: Tensor | str | None = None,
+    max_queries: int | None = None,
+    targeted: bool = False,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+) -> AttackResult:
+    """Minimise the objective of C&W without gradients: difference quotients along a few coordinates
+    at a time.
+
+    Solves ``min_y ||D(y)||_2^2 + c f(x + D(y)) s.t. x + D(y) in the box`` (14) with the f of (10)
+    and (11), ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log
+    F_i, -kappa)`` untargeted. In each iteration every sample draws coordinates of its own, without
+    replacement, estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of
+    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side; c is
+    searched per sample, each time from x itself.
+
+    Differences from the authors' program: kappa is part of f and of the success test in logarithms,
+    as printed; the distortion, which is known, is differentiated in closed form, and f subtracted
+    in float64; the iterate that ends an optimisation is not probed. Differences from the paper:
+    Newton's second derivative is at least .1 where it is positive (as in that program; where it is
+    not, the step is that of the gradient, as printed), and Adam's small constant stands outside the
+    root, as in that program.
+
+    Args:
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+            inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+            answer.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+            None counts any.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
+        solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative
+            is positive.
+        num_steps: iterations of each optimisation.
+        search_steps: optimisations per sample, each with its own c.
+        initial_const: the first c.
+        step_size: eta.
+        coordinates: B, how many are probed and moved in one iteration.
+        h: distance of the probes, in the units of x (of the transformed variable with use_tanh).
+            Models in float32 answer with an error of 1e-7 of their scores, which ``"newton"``
+            divides by h^2: give it .01 or more there.
+        use_tanh: move in a space without a box, as ``cw`` does, rather than clip to the box. Where
+            inputs lie on the edge of the box, as in MNIST, the derivative vanishes there: leave it
+            off.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have.
+        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W);
+            a mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
+            the space then, and a sequence of sides wherever a sample's loss stands still. None
+            moves the pixels themselves.
+        importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
+            regions, whenever the space has been enlarged, so that True needs several sizes; a
+            number n > 1 also every n iterations. One draw in a hundred stays uniform.
+        reset_adam: forget the moments of Adam at the first success of an optimisation.
+        abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
+            True: unless it has met the goal by then, or False: never.
+        abort_window: iterations between two comparisons of the loss; None takes a tenth of
+            num_steps.
+        targets: as in ``ead``.
+        max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
+            is not begun.
+        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+
+    Returns:
+        An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
+            and its 2 B probes,
+        which lie up to h outside the box where it is clipped. ``trace`` is as in ``ead``.
+
+    Raises:
+        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
+            outputs, labels beyond the model's width, or a model without scores.
+        TypeError: if x is not a floating point tensor.
+
+    References:
+        Chen, Zhang, Sharma, Yi, Hsieh, "ZOO: zeroth order optimization based black-box attacks to
+        deep neural networks without training substitute models", AISec 2017. Sharma, master's
+        thesis, 2018, chapter 3 (the equation and algorithm numbers).
+    """

@@ -16,6 +16,7 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
@@ -381,5 +382,10 @@ register(
         page="auto-pgd.md",
         random=True,
         lengths=("num_steps", "num_targets", "num_restarts"),
+        url="https://arxiv.org/abs/2003.01690",
+        hosts={
+            "art": Shell(name="AutoPGD"),
+            "torchattacks": Shell(reason="torchattacks has it as APGD and APGDT"),
+        },
     )
 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.adam import BETA1, BETA2, adam_step
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
@@ -212,5 +213,10 @@ register(
         page="ead.md",
         lengths=("num_steps", "search_steps"),
         tanh=True,
+        url="https://arxiv.org/abs/1608.04644",
+        hosts={
+            "art": Shell(name="CarliniWagner"),
+            "torchattacks": Shell(reason="torchattacks has CW itself"),
+        },
     )
 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
@@ -243,5 +244,85 @@ register(
         ),
         page="ead.md",
         lengths=("num_steps", "search_steps"),
+        url="https://arxiv.org/abs/1709.04114",
+        hosts={
+            "art": Shell(
+                name="ElasticNetPyTorch",
+                model="classifier",
+                summary=("White-box attack of least elastic-net distortion: few features change."),
+                notes=(
+                    "It follows the authors' program. ART's own ``ElasticNet`` has another"
+                    " momentum, drops the distortion from the gradient where the goal is met, and"
+                    " has no ``confidence`` in its test of success."
+                ),
+                parameters=(
+                    "confidence targeted learning_rate binary_search_steps max_iter beta"
+                    " initial_const batch_size decision_rule verbose abort_early norm eps outputs"
+                    " max_queries seed probe"
+                ),
+                defaults={"max_iter": 100},
+                texts={
+                    "confidence": (
+                        "kappa >= 0, the margin between logits (or logarithms of probabilities)"
+                        " that a success must have."
+                    ),
+                    "learning_rate": "alpha_0, of the first step.",
+                    "binary_search_steps": "optimisations per sample, each with its own c.",
+                    "max_iter": (
+                        "iterations of each optimisation, by ART's custom 100 (the paper takes"
+                        " 1000)."
+                    ),
+                    "beta": "weight of the L1 term, >= 0.",
+                    "initial_const": "the first c.",
+                    "batch_size": "most rows in one prediction. ART's own takes 1.",
+                    "decision_rule": (
+                        "which success is reported: that of least ``beta L1 + L2^2``"
+                        ' (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.'
+                    ),
+                    "abort_early": (
+                        "end a sample's optimisation where its loss stands still: True, unless it"
+                        ' has reached the goal by then, ``"always"``, or False, never, as ART\'s'
+                        " own."
+                    ),
+                    "seed": "recorded only. This attack draws no random number.",
+                },
+            ),
+            "torchattacks": Shell(
+                name="EAD",
+                summary="EAD (Chen et al., 2018): elastic-net attack, FISTA in a search over c.",
+                measure="L1 and L2",
+                notes=(
+                    "The arguments are those of torchattacks' own EADEN and EADL1, which carry"
+                    " iterates over from one c to the next and measure distances to an image that"
+                    " drifts."
+                ),
+                parameters=(
+                    "kappa lr binary_search_steps max_iterations abort_early initial_const beta"
+                    " decision_rule norm eps max_queries batch_size probe"
+                ),
+                defaults={"kappa": 0, "max_iterations": 100},
+                texts={
+                    "kappa": "margin between logits that a success must have.",
+                    "lr": "alpha_0, of the first step.",
+                    "binary_search_steps": "optimisations per image, each with its own c.",
+                    "max_iterations": (
+                        "iterations of each optimisation, by torchattacks' custom. The paper's"
+                        " 1000 come nearer."
+                    ),
+                    "abort_early": (
+                        "end an image's optimisation where its loss stands still: True, unless it"
+                        " has reached the goal by then, 'always', or False, never."
+                    ),
+                    "initial_const": "the first c.",
+                    "beta": "weight of the L1 term.",
+                    "decision_rule": (
+                        "which success is reported: that of least beta L1 + L2^2 ('EN'), of least"
+                        " L1 ('L1') or of least L2 ('L2')."
+                    ),
+                },
+                example="kappa=0, lr=0.01, max_iterations=1000",
+                shown="attack.last_result.distance",
+            ),
+        },
     )
 )

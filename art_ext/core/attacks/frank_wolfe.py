@@ -21,6 +21,7 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.plateau import Plateau
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_choice, check_count, check_number, check_share
 from art_ext.core.geometry import distances, linear_minimiser, within_ball
@@ -289,5 +290,59 @@ register(
         ),
         page="frank-wolfe.md",
         lengths=("num_steps",),
+        url="https://arxiv.org/abs/1811.10828",
+        hosts={
+            "art": Shell(
+                name="FrankWolfe",
+                summary="White-box attack that moves towards vertices of the ball, unprojected.",
+                parameters=(
+                    "norm eps eps_step momentum max_iter targeted schedule momentum_init box loss"
+                    " outputs stop_on_success on_failure max_queries batch_size seed verbose probe"
+                ),
+                defaults={"max_iter": 100},
+                texts={
+                    "norm": 'np.inf, "inf", 1 or 2. For 1 take ``box="vertex"``.',
+                    "eps_step": (
+                        "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
+                        " No length, unlike the ``eps_step`` of ART's own attacks."
+                    ),
+                    "momentum": "beta in [0, 1).",
+                    "max_iter": ("most steps, by ART's custom 100 (the paper's program takes 20)."),
+                    "schedule": ('of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.'),
+                    "momentum_init": '``"zero"`` or ``"gradient"``.',
+                    "box": (
+                        '``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball'
+                        " and box together."
+                    ),
+                    "seed": "recorded only. This attack draws no random number.",
+                },
+            ),
+            "torchattacks": Shell(
+                name="FW",
+                summary=(
+                    "Frank-Wolfe (Chen et al., 2020): white-box steps towards vertices of the"
+                    " ball, without projection."
+                ),
+                parameters=(
+                    "norm eps alpha momentum steps schedule momentum_init box loss stop_on_success"
+                    " on_failure max_queries batch_size probe"
+                ),
+                texts={
+                    "alpha": (
+                        "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
+                        " No length."
+                    ),
+                    "momentum": "beta in [0, 1).",
+                    "steps": "most steps.",
+                    "schedule": "of gamma: 'constant', 'inverse_sqrt' or 'plateau'.",
+                    "momentum_init": "'zero' or 'gradient'.",
+                    "box": (
+                        "'clip' each step to [0, 1], or take the 'vertex' of ball and box together"
+                        " (for L1)."
+                    ),
+                },
+                example="eps=8/255, steps=20",
+            ),
+        },
     )
 )

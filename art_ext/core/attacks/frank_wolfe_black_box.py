@@ -13,6 +13,7 @@ from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.frank_wolfe import FrankWolfe, FrankWolfeState
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count
 from art_ext.core.keywords import public
@@ -146,5 +147,85 @@ register(
         ),
         page="frank-wolfe-black-box.md",
         random=True,
+        url="https://arxiv.org/abs/1811.10828",
+        hosts={
+            "art": Shell(
+                name="FrankWolfeBlackBox",
+                summary="Score-based attack: Frank-Wolfe steps along estimated gradients.",
+                notes=(
+                    "Its probes may leave them by about ``delta``, unless ``clip_probes`` is True."
+                ),
+                parameters=(
+                    "norm eps eps_step momentum max_queries targeted nb_directions delta sensing"
+                    " clip_probes schedule momentum_init box loss outputs stop_on_success"
+                    " on_failure batch_size seed verbose probe"
+                ),
+                texts={
+                    "norm": 'np.inf, "inf", 1 or 2. For 1 take ``box="vertex"``.',
+                    "eps_step": (
+                        "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
+                        " No length, unlike the ``eps_step`` of ART's own attacks."
+                    ),
+                    "momentum": "beta in [0, 1).",
+                    "max_queries": (
+                        "most predictions per sample, the clean check included. An iteration costs"
+                        " ``2 nb_directions + 1``."
+                    ),
+                    "nb_directions": "random directions per estimate.",
+                    "delta": "length of a probe per unit of direction, in the units of x.",
+                    "sensing": 'directions are ``"gaussian"``, or uniform on the ``"sphere"``.',
+                    "clip_probes": (
+                        "clip the probes to ``clip_values``, for an estimator that takes nothing"
+                        " else."
+                    ),
+                    "schedule": ('of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.'),
+                    "momentum_init": '``"zero"`` or ``"gradient"``.',
+                    "box": (
+                        '``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball'
+                        " and box together."
+                    ),
+                    "seed": (
+                        "of the random directions. None draws one, which ``last_result`` records."
+                    ),
+                },
+            ),
+            "torchattacks": Shell(
+                name="FWBlack",
+                summary=(
+                    "Black-box Frank-Wolfe (Chen et al., 2020): the same steps along gradients"
+                    " estimated from logits."
+                ),
+                parameters=(
+                    "norm eps alpha momentum max_queries n_directions delta sensing clip_probes"
+                    " schedule momentum_init box loss stop_on_success on_failure batch_size seed"
+                    " probe"
+                ),
+                texts={
+                    "alpha": (
+                        "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
+                        " No length."
+                    ),
+                    "momentum": "beta in [0, 1).",
+                    "max_queries": (
+                        "most forward rows per image. A step costs 2 n_directions + 1."
+                    ),
+                    "n_directions": "random directions per estimate.",
+                    "delta": "length of a probe per unit of direction.",
+                    "sensing": "directions are 'gaussian', or uniform on the 'sphere'.",
+                    "clip_probes": (
+                        "clip the probes to [0, 1], for a model that takes nothing else."
+                    ),
+                    "schedule": "of gamma: 'constant', 'inverse_sqrt' or 'plateau'.",
+                    "momentum_init": "'zero' or 'gradient'.",
+                    "box": (
+                        "'clip' each step to [0, 1], or take the 'vertex' of ball and box together"
+                        " (for L1)."
+                    ),
+                    "seed": "of the random directions. None draws one.",
+                },
+                example="eps=8/255, max_queries=5000",
+                shown="attack.last_result.queries",
+            ),
+        },
     )
 )

@@ -14,6 +14,7 @@ from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.attacks.sign_gradient import Moments, SignGradient
 from art_ext.core.checks import check_choice, check_count, check_positive
@@ -288,5 +289,71 @@ register(
         page="hmcam.md",
         random=True,
         lengths=("num_steps", "num_transitions"),
+        url="https://arxiv.org/abs/2010.07849",
+        hosts={
+            "art": Shell(
+                name="HMCAM",
+                summary=(
+                    "White-box attack that draws a chain of adversarial examples by Hamiltonian"
+                    " Monte Carlo."
+                ),
+                notes=(
+                    "``generate`` returns the state of highest loss that succeeds, and"
+                    " ``run(x, y).samples`` is the whole chain, (nb_samples, n, *shape). Keywords"
+                    " that only imitate the authors' program are those of the core function."
+                ),
+                parameters=(
+                    "norm eps eps_step max_iter nb_samples beta1 beta2 targeted step_rule start"
+                    " temperature keep_samples loss outputs stop_on_success on_failure max_queries"
+                    " batch_size seed verbose probe"
+                ),
+                texts={
+                    "eps_step": (
+                        "alpha of the adaptive step, far below ART's custom .1: most coordinates"
+                        " move by eps all the same."
+                    ),
+                    "max_iter": "T, steps of each transition.",
+                    "nb_samples": "S, transitions, and states of the chain.",
+                    "beta1": "decay of the average of the gradients.",
+                    "beta2": "decay of the average of their squares.",
+                    "step_rule": '``"adaptive"``, ``"corrected"`` or ``"sign"``.',
+                    "start": '``"input"``, or ``"uniform"`` for a random point of the ball.',
+                    "temperature": "of the distribution that the chain explores.",
+                    "keep_samples": "return the chain in ``samples``.",
+                    "seed": (
+                        "of the Metropolis-Hastings tests and the random start. None draws one,"
+                        " which ``last_result`` records."
+                    ),
+                },
+            ),
+            "torchattacks": Shell(
+                name="HMCAM",
+                summary=(
+                    "HMCAM (Wang et al., 2022): a chain of adversarial images, drawn by"
+                    " Hamiltonian Monte Carlo."
+                ),
+                parameters=(
+                    "norm eps alpha steps n_samples beta1 beta2 step_rule start temperature"
+                    " keep_samples loss stop_on_success on_failure max_queries batch_size seed"
+                    " probe"
+                ),
+                texts={
+                    "alpha": "of the adaptive step. Most pixels move by eps all the same.",
+                    "steps": "of each transition.",
+                    "n_samples": "transitions, and states of the chain.",
+                    "beta1": "decay of the average of the gradients.",
+                    "beta2": "decay of the average of their squares.",
+                    "step_rule": "'adaptive', 'corrected' or 'sign'.",
+                    "start": "'input', or 'uniform' for a random point of the ball.",
+                    "temperature": "of the distribution that the chain explores.",
+                    "keep_samples": "keep the chain in last_result.samples.",
+                    "seed": (
+                        "of the Metropolis-Hastings tests and the random start. None draws one."
+                    ),
+                },
+                example="eps=8/255, steps=50, n_samples=2",
+                shown="attack.last_result.samples  # (n_samples, N, C, H, W)",
+            ),
+        },
     )
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
@@ -191,5 +192,6 @@ register(
         ),
         page="ead.md",
         lengths=("num_steps",),
+        hosts={"art": Shell(name="IFGM"), "torchattacks": Shell(name="IFGM")},
     )
 )

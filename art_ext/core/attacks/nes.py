@@ -17,6 +17,7 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.plateau import Plateau
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count, check_positive, check_share
 from art_ext.core.geometry import unit
@@ -178,5 +179,7 @@ register(
         ),
         page="frank-wolfe-black-box.md",
         random=True,
+        url="https://arxiv.org/abs/1804.08598",
+        hosts={"art": Shell(name="NES"), "torchattacks": Shell(name="NES")},
     )
 )

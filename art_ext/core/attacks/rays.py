@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_number
@@ -205,5 +206,60 @@ register(
             "the search needs a starting image of the target class for every sample "
             "(x_init of the Python function)"
         ),
+        url="https://arxiv.org/abs/2006.12792",
+        hosts={
+            "art": Shell(
+                name="RayS",
+                summary="Hard-label attack that searches sign directions for the nearest boundary.",
+                parameters=(
+                    "eps max_queries norm batch_size stop_on_success verbose tol hierarchical"
+                    " speculate targeted seed probe"
+                ),
+                defaults={"batch_size": 256},
+                texts={
+                    "eps": "radius of the ball in the units of x. None counts any adversarial.",
+                    "max_queries": "most predictions per sample, the clean check included.",
+                    "norm": 'np.inf, "inf", 1 or 2: how distance is measured.',
+                    "stop_on_success": (
+                        "leave a sample at its first success. False searches on for the nearest"
+                        " boundary (ADBD)."
+                    ),
+                    "tol": "width at which a bisection ends, an L2 length.",
+                    "hierarchical": "flip blocks of signs. False flips single coordinates.",
+                    "speculate": (
+                        'query ahead to fill small batches. ``"auto"`` never does behind an ART'
+                        " estimator."
+                    ),
+                    "targeted": (
+                        "reach y instead of leaving it. ``generate`` then needs ``x_adv_init`` of"
+                        " these classes."
+                    ),
+                    "seed": "recorded only. RayS draws no random number.",
+                },
+                inputs={"x_adv_init": "x_init"},
+                replaced={"speculate": {"auto": False}},  # a prediction may cost time or money
+            ),
+            "torchattacks": Shell(
+                name="RayS",
+                summary=(
+                    "RayS (Chen and Gu, 2020): hard-label attack that searches sign directions for"
+                    " the nearest decision boundary."
+                ),
+                parameters=(
+                    "norm eps max_queries stop_on_success tol hierarchical speculate batch_size"
+                    " probe"
+                ),
+                texts={
+                    "norm": "'Linf', 'L2' or 'L1'.",
+                    "eps": "radius of the ball, in [0, 1] image units. None counts any.",
+                    "max_queries": "most forward rows per image, the clean check included.",
+                    "tol": "width at which a bisection ends, an L2 length.",
+                    "hierarchical": "flip blocks of signs. False flips single pixels.",
+                    "speculate": "query ahead to fill small batches. 'auto' does on a GPU.",
+                },
+                example="eps=8/255, max_queries=1000",
+                shown="attack.last_result.queries",
+            ),
+        },
     )
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
@@ -38,6 +39,7 @@ class AttackSpec:
         summary: one sentence for listings, reports and documentation.
         title: name in text. Default: ``name``.
         paper: the publication, as ``"Authors. Title. Venue year."``
+        url: address of the publication.
         page: file of the documentation in ``docs/``.
         norms: the norms that it supports.
         no_targets: reason why it cannot reach a given class from the input alone. Empty if it can.
@@ -45,7 +47,7 @@ class AttackSpec:
         budget: the keyword that limits the queries of a sample. Empty if there is none.
         lengths: the keywords whose product is the number of iterations.
         tanh: True if the attack moves in tanh space, or the keyword that says so.
-        hosts: what the hosts call the attack and its keywords.
+        hosts: the classes in the host toolkits, by the host's name.
 
     Raises:
         ValueError: for an unknown access, family, norm or keyword.
@@ -58,6 +60,7 @@ class AttackSpec:
     summary: str
     title: str = ""
     paper: str = ""
+    url: str = ""
     page: str = ""
     norms: tuple[str, ...] = NORMS
     no_targets: str = ""
@@ -65,7 +68,7 @@ class AttackSpec:
     budget: str = "max_queries"
     lengths: tuple[str, ...] = ()
     tanh: bool | str = False
-    hosts: Mapping[str, Any] = field(default_factory=dict)
+    hosts: Mapping[str, Shell] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("access", self.access, ACCESS)

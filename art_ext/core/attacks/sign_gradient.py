@@ -21,6 +21,7 @@ from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_choice, check_count, check_number, check_positive, check_share
 from art_ext.core.geometry import row_norms, unit
@@ -504,6 +505,67 @@ register(
         paper=_WANG,
         page="hmcam.md",
         lengths=("num_steps", "num_restarts"),
+        url="https://arxiv.org/abs/2010.07849",
+        hosts={
+            "art": Shell(
+                name="AIFGSM",
+                summary=(
+                    "Adaptive iterative FGSM: the steps of ``HMCAM`` in one trajectory, without"
+                    " Metropolis-Hastings."
+                ),
+                parameters=(
+                    "norm eps eps_step max_iter beta1 beta2 targeted step_rule start loss outputs"
+                    " stop_on_success on_failure max_queries batch_size seed verbose probe"
+                    " nb_random_init keep_samples"
+                ),
+                texts={
+                    "eps_step": (
+                        "alpha of the adaptive step, far below ART's custom .1: most coordinates"
+                        " move by eps all the same."
+                    ),
+                    "max_iter": "number of steps.",
+                    "beta1": "decay of the average of the gradients.",
+                    "beta2": "decay of the average of their squares.",
+                    "step_rule": '``"adaptive"``, ``"corrected"`` or ``"sign"``.',
+                    "start": '``"input"``, or ``"uniform"`` for a random point of the ball.',
+                    "stop_on_success": (
+                        "leave a sample at its first success. Otherwise the last iterate that"
+                        " succeeds comes back."
+                    ),
+                    "seed": ("of the random start. None draws one, which ``last_result`` records."),
+                    "nb_random_init": (
+                        "trajectories from so many random points, of which the best example of"
+                        ' each sample comes back. Above 1 it needs ``start="uniform"``.'
+                    ),
+                    "keep_samples": "keep the end of each trajectory in ``last_result.samples``.",
+                },
+            ),
+            "torchattacks": Shell(
+                name="AIFGSM",
+                summary=(
+                    "AI-FGSM (Wang et al., 2022): the adaptive steps of HMCAM in one trajectory."
+                ),
+                parameters=(
+                    "norm eps alpha steps beta1 beta2 step_rule start loss stop_on_success"
+                    " on_failure max_queries batch_size seed probe n_restarts keep_samples"
+                ),
+                texts={
+                    "alpha": "of the adaptive step. Most pixels move by eps all the same.",
+                    "steps": "number of steps.",
+                    "beta1": "decay of the average of the gradients.",
+                    "beta2": "decay of the average of their squares.",
+                    "step_rule": "'adaptive', 'corrected' or 'sign'.",
+                    "start": "'input', or 'uniform' for a random point of the ball.",
+                    "seed": "of the random start. None draws one.",
+                    "n_restarts": (
+                        "trajectories from so many random points, of which the best example of"
+                        " each image comes back. Above 1 it needs start='uniform'."
+                    ),
+                    "keep_samples": "keep the end of each trajectory in last_result.samples.",
+                },
+                example="eps=8/255, steps=100",
+            ),
+        },
     ),
     AttackSpec(
         "fgsm",
@@ -517,6 +579,11 @@ register(
             " ICLR 2015."
         ),
         page="sign-gradient.md",
+        url="https://arxiv.org/abs/1412.6572",
+        hosts={
+            "art": Shell(name="FGSM"),
+            "torchattacks": Shell(reason="torchattacks has FGSM itself"),
+        },
     ),
     AttackSpec(
         "i_fgsm",
@@ -531,6 +598,11 @@ register(
         ),
         page="sign-gradient.md",
         lengths=("num_steps",),
+        url="https://arxiv.org/abs/1607.02533",
+        hosts={
+            "art": Shell(name="IFGSM"),
+            "torchattacks": Shell(reason="torchattacks has it as BIM"),
+        },
     ),
     AttackSpec(
         "mi_fgsm",
@@ -545,6 +617,11 @@ register(
         ),
         page="sign-gradient.md",
         lengths=("num_steps",),
+        url="https://arxiv.org/abs/1710.06081",
+        hosts={
+            "art": Shell(name="MIFGSM"),
+            "torchattacks": Shell(reason="torchattacks has MIFGSM itself"),
+        },
     ),
     AttackSpec(
         "pgd",
@@ -560,6 +637,13 @@ register(
         page="sign-gradient.md",
         random=True,
         lengths=("num_steps", "num_restarts"),
+        url="https://arxiv.org/abs/1706.06083",
+        hosts={
+            "art": Shell(name="PGD"),
+            "torchattacks": Shell(
+                reason="torchattacks has PGD itself, and SignGradient with start='uniform' is ours"
+            ),
+        },
     ),
     AttackSpec(
         "m_pgd",
@@ -572,6 +656,8 @@ register(
         page="sign-gradient.md",
         random=True,
         lengths=("num_steps", "num_restarts"),
+        url="https://arxiv.org/abs/2010.07849",
+        hosts={"art": Shell(name="MPGD"), "torchattacks": Shell(name="MPGD")},
     ),
     AttackSpec(
         "sign_gradient",
@@ -585,5 +671,7 @@ register(
         paper=_WANG,
         page="sign-gradient.md",
         lengths=("num_steps", "num_restarts"),
+        url="https://arxiv.org/abs/2010.07849",
+        hosts={"art": Shell(name="SignGradient"), "torchattacks": Shell(name="SignGradient")},
     ),
 )

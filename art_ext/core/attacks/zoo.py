@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks._zoo_descent import SOLVERS, Descent, Schedule
+from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
@@ -213,5 +214,141 @@ register(
         random=True,
         lengths=("num_steps", "search_steps"),
         tanh="use_tanh",
+        url="https://arxiv.org/abs/1708.03999",
+        hosts={
+            "art": Shell(
+                name="ZooPyTorch",
+                model="classifier",
+                summary=(
+                    "Score-based attack: the objective of C&W, minimised by difference quotients"
+                    " along a few coordinates at a time."
+                ),
+                notes=(
+                    "Its probes may leave them by ``variable_h``, unless ``use_tanh`` or"
+                    " ``resize``. It follows the paper. ART's own ``ZooAttack`` takes no"
+                    " logarithms, can only brighten images in [0, 1], and with ``use_resize``"
+                    " attacks copies of them, scaled down and up again. The defaults are the"
+                    " paper's, because with those of ART's own (10 iterations, one c of .001)"
+                    " hardly any sample succeeds. They cost up to 2.3 million predictions per"
+                    " sample, fewer where ``abort_early`` ends them: ``max_queries`` sets the"
+                    " limit."
+                ),
+                parameters=(
+                    "confidence targeted learning_rate max_iter binary_search_steps initial_const"
+                    " abort_early resize importance nb_parallel batch_size variable_h verbose"
+                    " solver use_tanh reset_adam abort_window norm eps outputs max_queries seed"
+                    " probe"
+                ),
+                defaults={"batch_size": 256},
+                texts={
+                    "confidence": (
+                        "kappa >= 0, the margin between logits (or logarithms of probabilities)"
+                        " that a success must have."
+                    ),
+                    "learning_rate": "eta, of Adam or Newton.",
+                    "max_iter": (
+                        "iterations of each optimisation. One costs ``2 nb_parallel + 1``"
+                        " predictions."
+                    ),
+                    "binary_search_steps": "optimisations per sample, each with its own c.",
+                    "initial_const": "the first c.",
+                    "abort_early": (
+                        'end a sample\'s optimisation where its loss stands still: ``"always"``,'
+                        " True: unless it has reached the goal by then, or False: never."
+                    ),
+                    "resize": (
+                        "side of a smaller image that is attacked and scaled up. A sequence of"
+                        " sides, or a mapping from iterations to sides, enlarges it on the way (the"
+                        " ``use_resize`` of ART's own is ``{0: 32, 2000: 64, 10000: 128}``). None"
+                        " moves the features themselves. The estimator's ``channels_first`` says"
+                        " where the channels are."
+                    ),
+                    "importance": (
+                        "with ``resize``, draw coordinates in proportion to the changes so far,"
+                        " whenever the small image has been enlarged. A number n > 1 also every n"
+                        " iterations."
+                    ),
+                    "nb_parallel": (
+                        "B, coordinates that a sample probes and moves in one iteration."
+                    ),
+                    "batch_size": (
+                        "most rows in one prediction. 256 hold the probes of one sample."
+                    ),
+                    "variable_h": (
+                        "distance of the probes, in the units of x (of the transformed variable"
+                        " with ``use_tanh``)."
+                    ),
+                    "solver": (
+                        '``"adam"``, ``"newton"`` (with ``variable_h`` of .01 or more) or'
+                        ' ``"adam-newton"``.'
+                    ),
+                    "use_tanh": (
+                        "move in a space without a box rather than clip to ``clip_values``."
+                    ),
+                    "reset_adam": (
+                        "forget the moments of Adam at the first success of an optimisation."
+                    ),
+                    "abort_window": (
+                        "iterations between two comparisons of the loss. None takes a tenth of"
+                        " ``max_iter``."
+                    ),
+                    "seed": (
+                        "of the draws of coordinates. None draws one, which ``last_result``"
+                        " records."
+                    ),
+                },
+            ),
+            "torchattacks": Shell(
+                name="ZOO",
+                summary=(
+                    "ZOO (Chen et al., 2017): the objective of C&W from logits alone, by difference"
+                    " quotients along coordinates."
+                ),
+                measure="L2",
+                parameters=(
+                    "kappa lr binary_search_steps max_iterations abort_early initial_const"
+                    " n_coordinates h solver use_tanh resize importance reset_adam abort_window"
+                    " norm eps max_queries batch_size seed probe"
+                ),
+                defaults={"kappa": 0},
+                texts={
+                    "kappa": "margin between logits that a success must have.",
+                    "lr": "eta, of Adam or Newton.",
+                    "binary_search_steps": "optimisations per image, each with its own c.",
+                    "max_iterations": (
+                        "iterations of each optimisation. One costs 2 n_coordinates + 1 rows."
+                    ),
+                    "abort_early": (
+                        "end an image's optimisation where its loss stands still: 'always', True:"
+                        " unless it has reached the goal by then, or False: never."
+                    ),
+                    "initial_const": "the first c.",
+                    "n_coordinates": "how many an image probes and moves in one iteration.",
+                    "h": "distance of the probes.",
+                    "solver": "'adam', 'newton' (with h of 0.01 or more) or 'adam-newton'.",
+                    "use_tanh": "move in a space without a box rather than clip to [0, 1].",
+                    "resize": (
+                        "side of a smaller image that is attacked and scaled up. Several sides, or"
+                        " a dict from iterations to sides, enlarge it on the way. None moves the"
+                        " pixels themselves."
+                    ),
+                    "importance": (
+                        "with resize, draw coordinates in proportion to the changes so far,"
+                        " whenever the small image has been enlarged. A number n > 1 also every n"
+                        " iterations."
+                    ),
+                    "reset_adam": (
+                        "forget the moments of Adam at the first success of an optimisation."
+                    ),
+                    "abort_window": (
+                        "iterations between two comparisons of the loss. None takes a tenth of"
+                        " max_iterations."
+                    ),
+                    "seed": "of the draws of coordinates. None draws one.",
+                },
+                example="max_iterations=1000, binary_search_steps=5",
+                shown="attack.last_result.queries",
+            ),
+        },
     )
 )

@@ -1,0 +1,2032 @@
+"""Our attacks for ART.
+
+Written by ``make shells`` from the registry. Change the specs instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+from art.estimators.estimator import BaseEstimator
+
+from art_ext.attacks.shell import GRADIENT_REQUIREMENTS, FunctionAttack, ResizingAttack
+from art_ext.core import attacks as core
+from art_ext.core.losses import Loss
+
+__all__ = [
+    "AIFGSM",
+    "FGSM",
+    "HMCAM",
+    "IFGM",
+    "IFGSM",
+    "MIFGSM",
+    "MPGD",
+    "NES",
+    "PGD",
+    "AutoPGD",
+    "CarliniWagner",
+    "ElasticNetPyTorch",
+    "FrankWolfe",
+    "FrankWolfeBlackBox",
+    "RayS",
+    "SignGradient",
+    "ZooPyTorch",
+]
+
+
+class AIFGSM(FunctionAttack):
+    """Adaptive iterative FGSM: the steps of ``HMCAM`` in one trajectory, without
+    Metropolis-Hastings.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.ai_fgsm``
+    says how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "eps_step",
+        "max_iter",
+        "beta1",
+        "beta2",
+        "targeted",
+        "step_rule",
+        "start",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+        "nb_random_init",
+        "keep_samples",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.ai_fgsm)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+        "keep_samples",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "eps_step": "step_size",
+        "max_iter": "num_steps",
+        "nb_random_init": "num_restarts",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        eps_step: float = 0.005,
+        max_iter: int = 100,
+        beta1: float = 0.95,
+        beta2: float = 0.999,
+        targeted: bool = False,
+        step_rule: str = "adaptive",
+        start: str = "input",
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            eps_step: alpha of the adaptive step, far below ART's custom .1: most coordinates move
+                by eps all the same.
+            max_iter: number of steps.
+            beta1: decay of the average of the gradients.
+            beta2: decay of the average of their squares.
+            targeted: reach y instead of leaving it.
+            step_rule: ``"adaptive"``, ``"corrected"`` or ``"sign"``.
+            start: ``"input"``, or ``"uniform"`` for a random point of the ball.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success. Otherwise the last iterate that
+                succeeds comes back.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random start. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+            nb_random_init: trajectories from so many random points, of which the best example of
+                each sample comes back. Above 1 it needs ``start="uniform"``.
+            keep_samples: keep the end of each trajectory in ``last_result.samples``.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            eps_step=eps_step,
+            max_iter=max_iter,
+            beta1=beta1,
+            beta2=beta2,
+            targeted=targeted,
+            step_rule=step_rule,
+            start=start,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+            nb_random_init=nb_random_init,
+            keep_samples=keep_samples,
+        )
+
+
+class AutoPGD(FunctionAttack):
+    """Auto-PGD. Takes momentum steps whose length halves, sample by sample, where they bring no
+    progress.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.auto_pgd``
+    says how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/2003.01690
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "nb_targets",
+        "nb_random_init",
+        "keep_samples",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.auto_pgd)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "keep_samples",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "max_iter": "num_steps",
+        "nb_targets": "num_targets",
+        "nb_random_init": "num_restarts",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 100,
+        nb_targets: int = 0,
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
+        targeted: bool = False,
+        loss: str | Loss | None = None,
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the steps of each ascent. Default: 100.
+            nb_targets: m > 0 attacks the m other classes that score highest at the clean input
+                (all, if there are fewer) in turn, highest first. Each phase has a start of its own
+                and T steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default:
+                0.
+            nb_random_init: R, ascents from R random points, in each phase. The first one is that of
+                ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success
+                before a failure, then the higher loss. A later phase, which ascends another loss,
+                wins over an earlier one with the same outcome. Default: 1.
+            keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
+                *S), phase by phase: the last iterate that succeeded, or the point of highest loss.
+                A sample that left early repeats its last end. Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            nb_targets=nb_targets,
+            nb_random_init=nb_random_init,
+            keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class CarliniWagner(FunctionAttack):
+    """C&W. Minimises the L2 distortion with Adam in tanh space, where the box needs no clipping.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.cw`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/1608.04644
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "beta",
+        "confidence",
+        "learning_rate",
+        "max_iter",
+        "binary_search_steps",
+        "initial_const",
+        "abort_early",
+        "targeted",
+        "outputs",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.cw)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {
+        "learning_rate": "step_size",
+        "max_iter": "num_steps",
+        "binary_search_steps": "search_steps",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = 2,
+        eps: float | None = None,
+        beta: float = 0.0,
+        confidence: float = 0.0,
+        learning_rate: float = 0.01,
+        max_iter: int = 1000,
+        binary_search_steps: int = 9,
+        initial_const: float = 0.001,
+        abort_early: bool | str = True,
+        targeted: bool = False,
+        outputs: str = "logits",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
+                measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            beta: weight of an L1 term, >= 0; 0 is the attack of Carlini and Wagner.
+            confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
+                a success must have.
+            learning_rate: of Adam.
+            max_iter: iterations of each optimisation.
+            binary_search_steps: optimisations per sample, each with its own c.
+            initial_const: the first c.
+            abort_early: as in ``ead``.
+            targeted: reach y instead of leaving it.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            beta=beta,
+            confidence=confidence,
+            learning_rate=learning_rate,
+            max_iter=max_iter,
+            binary_search_steps=binary_search_steps,
+            initial_const=initial_const,
+            abort_early=abort_early,
+            targeted=targeted,
+            outputs=outputs,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class ElasticNetPyTorch(FunctionAttack):
+    """White-box attack of least elastic-net distortion: few features change.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.ead`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences. It follows the authors' program. ART's own ``ElasticNet`` has another momentum, drops
+    the distortion from the gradient where the goal is met, and has no ``confidence`` in its test of
+    success.
+
+    | Paper link: https://arxiv.org/abs/1709.04114
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "confidence",
+        "targeted",
+        "learning_rate",
+        "binary_search_steps",
+        "max_iter",
+        "beta",
+        "initial_const",
+        "batch_size",
+        "decision_rule",
+        "verbose",
+        "abort_early",
+        "norm",
+        "eps",
+        "outputs",
+        "max_queries",
+        "seed",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.ead)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {
+        "learning_rate": "step_size",
+        "binary_search_steps": "search_steps",
+        "max_iter": "num_steps",
+    }
+
+    def __init__(
+        self,
+        classifier: BaseEstimator,
+        confidence: float = 0.0,
+        targeted: bool = False,
+        learning_rate: float = 0.01,
+        binary_search_steps: int = 9,
+        max_iter: int = 100,
+        beta: float = 0.001,
+        initial_const: float = 0.001,
+        batch_size: int = 32,
+        decision_rule: str = "EN",
+        verbose: bool = True,
+        abort_early: bool | str = True,
+        norm: int | float | str = 1,
+        eps: float | None = None,
+        outputs: str = "logits",
+        max_queries: int | None = None,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            classifier: a trained classifier with ``clip_values`` and ``class_gradient``.
+            confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
+                a success must have.
+            targeted: reach y instead of leaving it.
+            learning_rate: alpha_0, of the first step.
+            binary_search_steps: optimisations per sample, each with its own c.
+            max_iter: iterations of each optimisation, by ART's custom 100 (the paper takes 1000).
+            beta: weight of the L1 term, >= 0.
+            initial_const: the first c.
+            batch_size: most rows in one prediction. ART's own takes 1.
+            decision_rule: which success is reported: that of least ``beta L1 + L2^2`` (``"EN"``),
+                of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.
+            verbose: show a progress bar.
+            abort_early: end a sample's optimisation where its loss stands still: True, unless it
+                has reached the goal by then, ``"always"``, or False, never, as ART's own.
+            norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
+                measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            seed: recorded only. This attack draws no random number.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            classifier,
+            confidence=confidence,
+            targeted=targeted,
+            learning_rate=learning_rate,
+            binary_search_steps=binary_search_steps,
+            max_iter=max_iter,
+            beta=beta,
+            initial_const=initial_const,
+            batch_size=batch_size,
+            decision_rule=decision_rule,
+            verbose=verbose,
+            abort_early=abort_early,
+            norm=norm,
+            eps=eps,
+            outputs=outputs,
+            max_queries=max_queries,
+            seed=seed,
+            probe=probe,
+        )
+
+
+class FGSM(FunctionAttack):
+    """FGSM. Takes one step of length eps along the sign of the gradient.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.fgsm`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/1412.6572
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.fgsm)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class FrankWolfe(FunctionAttack):
+    """White-box attack that moves towards vertices of the ball, unprojected.
+
+    Works with every ART classifier that has ``class_gradient``.
+    ``art_ext.core.attacks.frank_wolfe`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1811.10828
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "eps_step",
+        "momentum",
+        "max_iter",
+        "targeted",
+        "schedule",
+        "momentum_init",
+        "box",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.frank_wolfe)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_fraction", "max_iter": "num_steps"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        eps_step: float = 0.5,
+        momentum: float = 0.9,
+        max_iter: int = 100,
+        targeted: bool = False,
+        schedule: str = "constant",
+        momentum_init: str = "zero",
+        box: str = "clip",
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2. For 1 take ``box="vertex"``.
+            eps: radius of the ball in the units of x.
+            eps_step: gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
+                length, unlike the ``eps_step`` of ART's own attacks.
+            momentum: beta in [0, 1).
+            max_iter: most steps, by ART's custom 100 (the paper's program takes 20).
+            targeted: reach y instead of leaving it.
+            schedule: of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.
+            momentum_init: ``"zero"`` or ``"gradient"``.
+            box: ``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball and box
+                together.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: recorded only. This attack draws no random number.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            eps_step=eps_step,
+            momentum=momentum,
+            max_iter=max_iter,
+            targeted=targeted,
+            schedule=schedule,
+            momentum_init=momentum_init,
+            box=box,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class FrankWolfeBlackBox(FunctionAttack):
+    """Score-based attack: Frank-Wolfe steps along estimated gradients.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.frank_wolfe_black_box`` says how it runs. The attack lives in
+    the estimator's ``clip_values``, before its preprocessing defences. Its probes may leave them by
+    about ``delta``, unless ``clip_probes`` is True.
+
+    | Paper link: https://arxiv.org/abs/1811.10828
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "eps_step",
+        "momentum",
+        "max_queries",
+        "targeted",
+        "nb_directions",
+        "delta",
+        "sensing",
+        "clip_probes",
+        "schedule",
+        "momentum_init",
+        "box",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.frank_wolfe_black_box)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "targeted",
+        "clip_probes",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "eps_step": "step_fraction",
+        "nb_directions": "num_directions",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        eps_step: float = 0.5,
+        momentum: float = 0.97,
+        max_queries: int = 10_000,
+        targeted: bool = False,
+        nb_directions: int = 25,
+        delta: float = 0.01,
+        sensing: str = "gaussian",
+        clip_probes: bool = False,
+        schedule: str = "plateau",
+        momentum_init: str = "zero",
+        box: str = "clip",
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf, "inf", 1 or 2. For 1 take ``box="vertex"``.
+            eps: radius of the ball in the units of x.
+            eps_step: gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
+                length, unlike the ``eps_step`` of ART's own attacks.
+            momentum: beta in [0, 1).
+            max_queries: most predictions per sample, the clean check included. An iteration costs
+                ``2 nb_directions + 1``.
+            targeted: reach y instead of leaving it.
+            nb_directions: random directions per estimate.
+            delta: length of a probe per unit of direction, in the units of x.
+            sensing: directions are ``"gaussian"``, or uniform on the ``"sphere"``.
+            clip_probes: clip the probes to ``clip_values``, for an estimator that takes nothing
+                else.
+            schedule: of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.
+            momentum_init: ``"zero"`` or ``"gradient"``.
+            box: ``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball and box
+                together.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            batch_size: most rows in one prediction.
+            seed: of the random directions. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            eps_step=eps_step,
+            momentum=momentum,
+            max_queries=max_queries,
+            targeted=targeted,
+            nb_directions=nb_directions,
+            delta=delta,
+            sensing=sensing,
+            clip_probes=clip_probes,
+            schedule=schedule,
+            momentum_init=momentum_init,
+            box=box,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class HMCAM(FunctionAttack):
+    """White-box attack that draws a chain of adversarial examples by Hamiltonian Monte Carlo.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.hmcam`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences. ``generate`` returns the state of highest loss that succeeds, and ``run(x,
+    y).samples`` is the whole chain, (nb_samples, n, *shape). Keywords that only imitate the
+    authors' program are those of the core function.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "eps_step",
+        "max_iter",
+        "nb_samples",
+        "beta1",
+        "beta2",
+        "targeted",
+        "step_rule",
+        "start",
+        "temperature",
+        "keep_samples",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.hmcam)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "targeted",
+        "keep_samples",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "eps_step": "step_size",
+        "max_iter": "num_steps",
+        "nb_samples": "num_transitions",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        eps_step: float = 0.005,
+        max_iter: int = 50,
+        nb_samples: int = 2,
+        beta1: float = 0.95,
+        beta2: float = 0.999,
+        targeted: bool = False,
+        step_rule: str = "adaptive",
+        start: str = "input",
+        temperature: float = 1.0,
+        keep_samples: bool = True,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            eps_step: alpha of the adaptive step, far below ART's custom .1: most coordinates move
+                by eps all the same.
+            max_iter: T, steps of each transition.
+            nb_samples: S, transitions, and states of the chain.
+            beta1: decay of the average of the gradients.
+            beta2: decay of the average of their squares.
+            targeted: reach y instead of leaving it.
+            step_rule: ``"adaptive"``, ``"corrected"`` or ``"sign"``.
+            start: ``"input"``, or ``"uniform"`` for a random point of the ball.
+            temperature: of the distribution that the chain explores.
+            keep_samples: return the chain in ``samples``.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the Metropolis-Hastings tests and the random start. None draws one, which
+                ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            eps_step=eps_step,
+            max_iter=max_iter,
+            nb_samples=nb_samples,
+            beta1=beta1,
+            beta2=beta2,
+            targeted=targeted,
+            step_rule=step_rule,
+            start=start,
+            temperature=temperature,
+            keep_samples=keep_samples,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class IFGM(FunctionAttack):
+    """I-FGM. Searches the smallest radius at which a few normalised gradient steps succeed.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.i_fgm`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "search",
+        "max_radius",
+        "resolution",
+        "confidence",
+        "targeted",
+        "outputs",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.i_fgm)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"max_iter": "num_steps"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float | None = None,
+        max_iter: int = 10,
+        search: str = "bisection",
+        max_radius: float | None = None,
+        resolution: float | None = None,
+        confidence: float = 0.0,
+        targeted: bool = False,
+        outputs: str = "logits",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
+                measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            max_iter: T.
+            search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds,
+                and then the midpoint of a failure and a success, down to the resolution;
+                ``"grid"``: every multiple of the resolution, upwards, until one succeeds.
+            max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in
+                L2, 1000 in L1.
+            resolution: None takes a thousandth of max_radius, as Table 4 does.
+            confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
+                a success must have.
+            targeted: reach y instead of leaving it.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            search=search,
+            max_radius=max_radius,
+            resolution=resolution,
+            confidence=confidence,
+            targeted=targeted,
+            outputs=outputs,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class IFGSM(FunctionAttack):
+    """I-FGSM. Repeats FGSM with small steps from the input itself.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.i_fgsm``
+    says how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/1607.02533
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "eps_step",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.i_fgsm)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"max_iter": "num_steps", "eps_step": "step_size"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 10,
+        eps_step: float | None = None,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the number of steps. Default: 10.
+            eps_step: alpha, in the units of x. Default: None, ``eps / T``.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class MPGD(FunctionAttack):
+    """M-PGD. PGD along a momentum of normalised gradients.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.m_pgd`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "eps_step",
+        "decay",
+        "normaliser",
+        "nb_random_init",
+        "keep_samples",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.m_pgd)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "keep_samples",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "max_iter": "num_steps",
+        "eps_step": "step_size",
+        "nb_random_init": "num_restarts",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 40,
+        eps_step: float | None = None,
+        decay: float = 1.0,
+        normaliser: str = "l1",
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the number of steps. Default: 40.
+            eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+            decay: mu, >= 0. Default: 1.
+            normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or
+                ``"none"``. Default: l1.
+            nb_random_init: R, trajectories from R random points; more than 1 needs
+                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                of each sample is reported: a success before a failure, then the higher loss.
+                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+                iterate that succeeded, or the last one. A sample that stopped early repeats its
+                last end. Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            decay=decay,
+            normaliser=normaliser,
+            nb_random_init=nb_random_init,
+            keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class MIFGSM(FunctionAttack):
+    """MI-FGSM. I-FGSM along a momentum of normalised gradients.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.mi_fgsm``
+    says how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/1710.06081
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "eps_step",
+        "decay",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.mi_fgsm)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"max_iter": "num_steps", "eps_step": "step_size"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 10,
+        eps_step: float | None = None,
+        decay: float = 1.0,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the number of steps. Default: 10.
+            eps_step: alpha, in the units of x. Default: None, ``eps / T``.
+            decay: mu, >= 0. Default: 1.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            decay=decay,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class NES(FunctionAttack):
+    """NES. Takes projected sign steps along a gradient that is estimated from scores.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.nes`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1804.08598
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "eps_step",
+        "momentum",
+        "nb_directions",
+        "delta",
+        "sensing",
+        "clip_probes",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.nes)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "clip_probes",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "eps_step": "step_size",
+        "nb_directions": "num_directions",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        eps_step: float = 0.01,
+        momentum: float = 0.9,
+        nb_directions: int = 25,
+        delta: float = 0.001,
+        sensing: str = "gaussian",
+        clip_probes: bool = False,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            eps_step: alpha, in the units of x. Default: 0.01.
+            momentum: mu, in [0, 1). Default: 0.9.
+            nb_directions: b, >= 1. An iteration costs 2 b queries and one for its check. Default:
+                25.
+            delta: length of a probe per unit of u, in the units of x. Default: 1e-3.
+            sensing: ``"gaussian"`` or ``"sphere"``, the law of the directions. Default: gaussian.
+            clip_probes: True clips the probes to the box, for a model that takes nothing else.
+                Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            eps_step=eps_step,
+            momentum=momentum,
+            nb_directions=nb_directions,
+            delta=delta,
+            sensing=sensing,
+            clip_probes=clip_probes,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class PGD(FunctionAttack):
+    """PGD. Takes projected sign steps of the gradient from a random start in the ball.
+
+    Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.pgd`` says
+    how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
+    defences.
+
+    | Paper link: https://arxiv.org/abs/1706.06083
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "eps_step",
+        "nb_random_init",
+        "keep_samples",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.pgd)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "keep_samples",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "max_iter": "num_steps",
+        "eps_step": "step_size",
+        "nb_random_init": "num_restarts",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 40,
+        eps_step: float | None = None,
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the number of steps. Default: 40.
+            eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+            nb_random_init: R, trajectories from R random points; more than 1 needs
+                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                of each sample is reported: a success before a failure, then the higher loss.
+                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+                iterate that succeeded, or the last one. A sample that stopped early repeats its
+                last end. Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            nb_random_init=nb_random_init,
+            keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class RayS(FunctionAttack):
+    """Hard-label attack that searches sign directions for the nearest boundary.
+
+    Works with every ART classifier, ``BlackBoxClassifier`` and scikit-learn's included: only
+    predicted classes are used. ``art_ext.core.attacks.rays`` says how it runs. The attack lives in
+    the estimator's ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/2006.12792
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "eps",
+        "max_queries",
+        "norm",
+        "batch_size",
+        "stop_on_success",
+        "verbose",
+        "tol",
+        "hierarchical",
+        "speculate",
+        "targeted",
+        "seed",
+        "probe",
+    ]
+    _function = staticmethod(core.rays)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "stop_on_success",
+        "verbose",
+        "hierarchical",
+        "targeted",
+        "probe",
+    )
+    _inputs: ClassVar[dict[str, str]] = {"x_adv_init": "x_init"}
+    _replaced: ClassVar[dict[str, dict[Any, Any]]] = {"speculate": {"auto": False}}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        eps: float | None = 8 / 255,
+        max_queries: int = 10_000,
+        norm: int | float | str = np.inf,
+        batch_size: int = 256,
+        stop_on_success: bool = True,
+        verbose: bool = True,
+        tol: float = 0.001,
+        hierarchical: bool = True,
+        speculate: str | bool = "auto",
+        targeted: bool = False,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            eps: radius of the ball in the units of x. None counts any adversarial.
+            max_queries: most predictions per sample, the clean check included.
+            norm: np.inf, "inf", 1 or 2: how distance is measured.
+            batch_size: most rows in one prediction.
+            stop_on_success: leave a sample at its first success. False searches on for the nearest
+                boundary (ADBD).
+            verbose: show a progress bar.
+            tol: width at which a bisection ends, an L2 length.
+            hierarchical: flip blocks of signs. False flips single coordinates.
+            speculate: query ahead to fill small batches. ``"auto"`` never does behind an ART
+                estimator.
+            targeted: reach y instead of leaving it. ``generate`` then needs ``x_adv_init`` of these
+                classes.
+            seed: recorded only. RayS draws no random number.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            eps=eps,
+            max_queries=max_queries,
+            norm=norm,
+            batch_size=batch_size,
+            stop_on_success=stop_on_success,
+            verbose=verbose,
+            tol=tol,
+            hierarchical=hierarchical,
+            speculate=speculate,
+            targeted=targeted,
+            seed=seed,
+            probe=probe,
+        )
+
+
+class SignGradient(FunctionAttack):
+    """Sign gradient. The common form of FGSM, PGD and their relatives, with every part chosen by
+    name.
+
+    Works with every ART classifier that has ``class_gradient``.
+    ``art_ext.core.attacks.sign_gradient`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "max_iter",
+        "eps_step",
+        "momentum_rule",
+        "normaliser",
+        "step_rule",
+        "start",
+        "decay",
+        "beta1",
+        "beta2",
+        "delta",
+        "delta_inside",
+        "grad_scale",
+        "nb_random_init",
+        "keep_samples",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _estimator_requirements = GRADIENT_REQUIREMENTS
+    _function = staticmethod(core.sign_gradient)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "delta_inside",
+        "keep_samples",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "max_iter": "num_steps",
+        "eps_step": "step_size",
+        "nb_random_init": "num_restarts",
+    }
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        max_iter: int = 40,
+        eps_step: float | None = None,
+        momentum_rule: str = "none",
+        normaliser: str = "none",
+        step_rule: str = "sign",
+        start: str = "input",
+        decay: float = 1.0,
+        beta1: float = 0.95,
+        beta2: float = 0.999,
+        delta: float = 1e-07,
+        delta_inside: bool = False,
+        grad_scale: float = 1.0,
+        nb_random_init: int = 1,
+        keep_samples: bool = False,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = False,
+        on_failure: str = "last",
+        max_queries: int | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values`` and ``class_gradient``.
+            norm: np.inf, "inf", 1 or 2.
+            eps: radius of the ball in the units of x.
+            max_iter: T, the number of steps. Default: 40.
+            eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
+            momentum_rule: ``"none"``: ``v_t = g_t``. ``"accumulated"``: ``v_t = decay v_{t-1} +
+                g_t``. ``"average"``: ``v_t = beta1 v_{t-1} + (1 - beta1) g_t`` (10). Default: none.
+            normaliser: of each sample's gradient: ``"none"``, ``"l1"`` for ``g / ||g||_1``,
+                ``"mean"`` for ``g / mean |g|``. Under the sign the latter two differ by rounding
+                only. Default: none.
+            step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+                coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+                being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2)
+                g_t^2``. ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1
+                - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+            start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped
+                to the box. Default: input.
+            decay: mu of ``"accumulated"``, >= 0. Default: 1.
+            beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+            beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
+            delta: small constant under e, > 0. Default: 1e-7.
+            delta_inside: True adds delta inside the root of e, as the paper prints. False adds it
+                to the root, as the authors' program. Default: False.
+            grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
+                gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
+                samples gives. Default: 1.
+            nb_random_init: R, trajectories from R random points; more than 1 needs
+                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                of each sample is reported: a success before a failure, then the higher loss.
+                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+                iterate that succeeded, or the last one. A sample that stopped early repeats its
+                last end. Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
+                positions.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: leave a sample at its first success.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            batch_size: most rows in one prediction.
+            seed: of the random numbers. None draws one, which ``last_result`` records.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            momentum_rule=momentum_rule,
+            normaliser=normaliser,
+            step_rule=step_rule,
+            start=start,
+            decay=decay,
+            beta1=beta1,
+            beta2=beta2,
+            delta=delta,
+            delta_inside=delta_inside,
+            grad_scale=grad_scale,
+            nb_random_init=nb_random_init,
+            keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class ZooPyTorch(ResizingAttack):
+    """Score-based attack: the objective of C&W, minimised by difference quotients along a few
+    coordinates at a time.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.zoo`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences. Its probes may leave them by ``variable_h``,
+    unless ``use_tanh`` or ``resize``. It follows the paper. ART's own ``ZooAttack`` takes no
+    logarithms, can only brighten images in [0, 1], and with ``use_resize`` attacks copies of them,
+    scaled down and up again. The defaults are the paper's, because with those of ART's own (10
+    iterations, one c of .001) hardly any sample succeeds. They cost up to 2.3 million predictions
+    per sample, fewer where ``abort_early`` ends them: ``max_queries`` sets the limit.
+
+    | Paper link: https://arxiv.org/abs/1708.03999
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "confidence",
+        "targeted",
+        "learning_rate",
+        "max_iter",
+        "binary_search_steps",
+        "initial_const",
+        "abort_early",
+        "resize",
+        "importance",
+        "nb_parallel",
+        "batch_size",
+        "variable_h",
+        "verbose",
+        "solver",
+        "use_tanh",
+        "reset_adam",
+        "abort_window",
+        "norm",
+        "eps",
+        "outputs",
+        "max_queries",
+        "seed",
+        "probe",
+    ]
+    _function = staticmethod(core.zoo)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "targeted",
+        "verbose",
+        "use_tanh",
+        "reset_adam",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {
+        "learning_rate": "step_size",
+        "max_iter": "num_steps",
+        "binary_search_steps": "search_steps",
+        "nb_parallel": "coordinates",
+        "variable_h": "h",
+    }
+
+    def __init__(
+        self,
+        classifier: BaseEstimator,
+        confidence: float = 0.0,
+        targeted: bool = False,
+        learning_rate: float = 0.01,
+        max_iter: int = 1000,
+        binary_search_steps: int = 9,
+        initial_const: float = 0.01,
+        abort_early: bool | str = "always",
+        resize: int | Sequence[int] | Mapping[int, int] | None = None,
+        importance: bool | int = False,
+        nb_parallel: int = 128,
+        batch_size: int = 256,
+        variable_h: float = 0.0001,
+        verbose: bool = True,
+        solver: str = "adam",
+        use_tanh: bool = False,
+        reset_adam: bool = True,
+        abort_window: int | None = None,
+        norm: int | float | str = 2,
+        eps: float | None = None,
+        outputs: str = "logits",
+        max_queries: int | None = None,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            classifier: a trained classifier with ``clip_values``.
+            confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
+                a success must have.
+            targeted: reach y instead of leaving it.
+            learning_rate: eta, of Adam or Newton.
+            max_iter: iterations of each optimisation. One costs ``2 nb_parallel + 1`` predictions.
+            binary_search_steps: optimisations per sample, each with its own c.
+            initial_const: the first c.
+            abort_early: end a sample's optimisation where its loss stands still: ``"always"``,
+                True: unless it has reached the goal by then, or False: never.
+            resize: side of a smaller image that is attacked and scaled up. A sequence of sides, or
+                a mapping from iterations to sides, enlarges it on the way (the ``use_resize`` of
+                ART's own is ``{0: 32, 2000: 64, 10000: 128}``). None moves the features themselves.
+                The estimator's ``channels_first`` says where the channels are.
+            importance: with ``resize``, draw coordinates in proportion to the changes so far,
+                whenever the small image has been enlarged. A number n > 1 also every n iterations.
+            nb_parallel: B, coordinates that a sample probes and moves in one iteration.
+            batch_size: most rows in one prediction. 256 hold the probes of one sample.
+            variable_h: distance of the probes, in the units of x (of the transformed variable with
+                ``use_tanh``).
+            verbose: show a progress bar.
+            solver: ``"adam"``, ``"newton"`` (with ``variable_h`` of .01 or more) or
+                ``"adam-newton"``.
+            use_tanh: move in a space without a box rather than clip to ``clip_values``.
+            reset_adam: forget the moments of Adam at the first success of an optimisation.
+            abort_window: iterations between two comparisons of the loss. None takes a tenth of
+                ``max_iter``.
+            norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
+                measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            max_queries: most predictions per sample, the clean check included. None for no limit.
+            seed: of the draws of coordinates. None draws one, which ``last_result`` records.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            classifier,
+            confidence=confidence,
+            targeted=targeted,
+            learning_rate=learning_rate,
+            max_iter=max_iter,
+            binary_search_steps=binary_search_steps,
+            initial_const=initial_const,
+            abort_early=abort_early,
+            resize=resize,
+            importance=importance,
+            nb_parallel=nb_parallel,
+            batch_size=batch_size,
+            variable_h=variable_h,
+            verbose=verbose,
+            solver=solver,
+            use_tanh=use_tanh,
+            reset_adam=reset_adam,
+            abort_window=abort_window,
+            norm=norm,
+            eps=eps,
+            outputs=outputs,
+            max_queries=max_queries,
+            seed=seed,
+            probe=probe,
+        )

@@ -1,0 +1,84 @@
+"""Source text and docstrings: annotations, values, wrapped paragraphs."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from art_ext.core.geometry import ClipValues
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import Judge, Model
+from art_ext.core.result import Callback
+
+WIDTH = 100
+_ALIASES = {"ClipValues": ClipValues, "Loss": Loss, "Judge": Judge, "Model": Model}
+_ALIASES["Callback"] = Callback
+
+
+def spelled(annotation: Any) -> str:
+    """Return an annotation as source text, with the names of our type aliases."""
+    if annotation is inspect.Parameter.empty:
+        return "Any"
+    if isinstance(annotation, str):
+        return annotation
+    text = inspect.formatannotation(annotation)
+    for name, alias in _ALIASES.items():
+        text = text.replace(inspect.formatannotation(alias), name)
+    text = re.sub(r"\b(?:collections\.abc|typing|art_ext(?:\.\w+)*)\.(?=[A-Z])", "", text)
+    return re.sub(r"\btorch\.Tensor\b", "Tensor", text).replace("NoneType", "None")
+
+
+def valued(value: Any) -> str:
+    """Return a default as source text."""
+    if isinstance(value, float) and math.isinf(value):
+        return "np.inf"
+    if value == 8 / 255:
+        return "8 / 255"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:_}"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return repr(value)
+
+
+def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the descriptions in the section ``Args:`` of a docstring, each on one line."""
+    match = re.search(r"^Args:\n((?:    .*\n|\n)*)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in textwrap.dedent(match[1]).splitlines() if match else []:
+        start = re.match(r"(\*{0,2}\w+(?:, \w+)*): (.*)", line)
+        if start:
+            names = start[1].split(", ")
+            found.update(dict.fromkeys(names, start[2].strip()))
+        elif line.strip() and names:
+            found.update(dict.fromkeys(names, f"{found[names[0]]} {line.strip()}"))
+    return found
+
+
+def without_default(text: str) -> str:
+    """Return a description without its last sentence, if that names the default."""
+    return re.sub(r"\s*Default: .*$", "", text)
+
+
+def paragraph(text: str, indent: int, hanging: int | None = None) -> str:
+    """Wrap a text, its further lines indented by ``hanging``."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent if hanging is None else hanging),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def docstring(lines: Iterable[str], indent: int, *, raw: bool = False) -> str:
+    """Return a docstring as source text; ``lines`` are indented already but for the first."""
+    body = "\n".join(lines).strip()
+    quoted = f'{" " * indent}{"r" if raw else ""}"""{body}'
+    return f'{quoted}\n{" " * indent}"""'

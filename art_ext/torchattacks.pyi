@@ -1,0 +1,24 @@
+"""All of torchattacks plus our attacks.
+
+Written by ``make shells`` from the registry. Change the specs instead.
+"""
+
+from typing import Any
+
+from torchattacks import *  # noqa: F403
+
+from art_ext.adapters.torchattacks.attacks import AIFGSM as AIFGSM
+from art_ext.adapters.torchattacks.attacks import EAD as EAD
+from art_ext.adapters.torchattacks.attacks import FW as FW
+from art_ext.adapters.torchattacks.attacks import HMCAM as HMCAM
+from art_ext.adapters.torchattacks.attacks import IFGM as IFGM
+from art_ext.adapters.torchattacks.attacks import MPGD as MPGD
+from art_ext.adapters.torchattacks.attacks import NES as NES
+from art_ext.adapters.torchattacks.attacks import ZOO as ZOO
+from art_ext.adapters.torchattacks.attacks import FWBlack as FWBlack
+from art_ext.adapters.torchattacks.attacks import RayS as RayS
+from art_ext.adapters.torchattacks.attacks import SignGradient as SignGradient
+
+__all__: list[str]
+
+def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,128 @@
+"""The generated shell classes and stubs: complete, up to date, and as the generator makes them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import art_ext.attacks
+import art_ext.torchattacks
+from art_ext.adapters.torchattacks import make as make_torchattacks
+from art_ext.attacks.generate import written
+from art_ext.core.attacks.hosts import Shell
+from art_ext.core.attacks.registry import AttackSpec, get, specs
+from art_ext.shells import art, plan, plans, torchattacks
+from art_ext.shells.text import argument_texts
+
+ROOT = Path(__file__).parent.parent
+HOSTS = {"art": (art, art_ext.attacks), "torchattacks": (torchattacks, art_ext.torchattacks)}
+OURS = [spec for spec in specs() if spec.function.__module__.startswith("art_ext.")]
+CLASSES = [(found, module) for host, module in HOSTS.values() for found in plans(host.HOST)]
+
+
+def named(value: Any) -> str:
+    return f"{value.host.name}-{value.name}" if hasattr(value, "host") else ""
+
+
+def test_files_are_what_the_generator_writes() -> None:
+    for path, text in written().items():
+        assert path.read_text() == text, f"{path} is out of date: make shells"
+
+
+def test_every_attack_has_an_art_shell() -> None:
+    assert {found.spec.name for found in plans(art.HOST)} == {spec.name for spec in OURS}
+
+
+@pytest.mark.parametrize("spec", OURS, ids=lambda spec: spec.name)
+def test_every_attack_has_a_torchattacks_shell_or_a_reason(spec: AttackSpec) -> None:
+    shell = spec.hosts["torchattacks"]
+    assert bool(shell.name) != bool(shell.reason)
+
+
+@pytest.mark.parametrize(("found", "module"), CLASSES, ids=named)
+def test_every_argument_is_documented(found, module) -> None:
+    shell = getattr(module, found.name)
+    text = inspect.getdoc(shell if found.host.name == "torchattacks" else shell.__init__)
+    assert text is not None
+    described = argument_texts(found.spec.function)
+    undescribed = {one.name for one in found.keywords if not one.text}
+    assert not {one.core for one in found.keywords if one.name in undescribed} & set(described)
+    for name in set(inspect.signature(shell).parameters) - undescribed:
+        (line,) = [
+            line
+            for line in text.splitlines()
+            if line.strip().startswith((f"{name}: ", f"{name} ("))
+        ]
+        assert len(line.strip()) > len(name) + 3, line
+
+
+@pytest.mark.parametrize(("found", "module"), CLASSES, ids=named)
+def test_a_class_made_at_run_time_is_the_written_one(found, module) -> None:
+    written_class = getattr(module, found.name)
+    make = art_ext.attacks.make if found.host.name == "art" else make_torchattacks
+    made = make(found.spec)
+    assert inspect.signature(made) == inspect.signature(written_class)
+    assert inspect.getdoc(made) == inspect.getdoc(written_class)
+    assert made.__mro__[1:] == written_class.__mro__[1:]
+    for name in ("attack_params", "_core_names", "_inputs", "_replaced", "_targets", "_switches"):
+        assert getattr(made, name, None) == getattr(written_class, name, None), name
+
+
+def test_a_misspelt_part_of_a_spec_is_an_error() -> None:
+    for shell in (Shell(parameters="norm epsilon"), Shell(texts={"epsilon": "x"})):
+        spec = AttackSpec(
+            "mine",
+            get("pgd").function,
+            access="gradients",
+            family="fixed-radius",
+            summary="Mine.",
+            hosts={"art": shell},
+        )
+        with pytest.raises(ValueError, match="the shell of mine for art has no keyword 'epsilon'"):
+            plan(spec, art.HOST)
+
+
+def test_no_shell_without_counted_queries_or_with_a_reason() -> None:
+    with pytest.raises(ValueError, match="no shell of pgd for torchattacks: torchattacks has PGD"):
+        plan(get("pgd"), torchattacks.HOST)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_shell_class_is_written_by_hand(host: str) -> None:
+    folder = ROOT / ("art_ext/attacks" if host == "art" else "adapters/torchattacks")
+    generated = {path.resolve() for path in written()}
+    for path in folder.glob("*.py"):
+        if path.resolve() not in generated:
+            classes = [
+                node.name
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ClassDef)
+            ]
+            assert not {found.name for found, _ in CLASSES} & set(classes)
+
+
+@pytest.mark.slow
+def test_shells_have_types_for_mypy(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import art_ext.torchattacks as torchattacks\n"
+        "from art_ext.attacks import RayS\n"
+        "from art_ext.core.attacks import pgd\n"
+        "reveal_type(torchattacks.RayS)\nreveal_type(RayS)\nreveal_type(pgd)\n"
+        "pgd(1, 2, 3, epsilon=4)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(
+        [*command, str(program)], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    shown = [line for line in done.stdout.splitlines() if "Revealed type" in line]
+    assert len(shown) == 3, done.stdout
+    assert all("Any" not in line.split("Revealed type")[1][:60] for line in shown), shown
+    assert "max_queries" in shown[0]
+    assert 'Unexpected keyword argument "epsilon"' in done.stdout
