@@ -100,7 +100,7 @@ class TestReport:
                 "--out",
                 tmp_path / "thesis" / "thesis.tex",
             ),
-            "thesis is no run folder": (tmp_path / "thesis",),
+            "thesis is not a run folder": (tmp_path / "thesis",),
             "folders must differ": (few, few, "--out", tmp_path / "twice"),
         }
         for message, arguments in cases.items():
@@ -133,4 +133,4 @@ class TestCompare:
         done = call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.txt")
         assert (done.exit_code, "must end in .csv or .json" in done.output) == (2, True)
         done = call("compare", runs / "few", tmp_path)
-        assert (done.exit_code, "is no run folder" in done.output) == (2, True)
+        assert (done.exit_code, "is not a run folder" in done.output) == (2, True)

@@ -206,7 +206,7 @@ def test_what_to_do_must_be_said(command: list[object], tmp_path: Path) -> None:
         ([], "either a RUN and --out, or --check FOLDER"),
         ([command[0]], "out must be given"),
         ([command[0], "--out", tmp_path / "out"], "name must be given"),
-        ([tmp_path, "--out", tmp_path / "out", "--name", "Mine2026Robust"], "no run folder"),
+        ([tmp_path, "--out", tmp_path / "out", "--name", "Mine2026Robust"], "not a run folder"),
         (["--check", tmp_path], "must be a folder made by art-ext submit"),
     ):
         outcome = call(*arguments)

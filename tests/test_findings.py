@@ -107,7 +107,7 @@ class TestFalselyRobust:
         assert found.ids == (1002, 1009, 1030)
         assert (found.count, found.samples, found.interval) == (3, N, wilson(3, N))
         assert (
-            "at eps 0.1 attacks with gradients broke 1 sample, and nes, rays broke 3"
+            "at eps 0.1 attacks with gradients succeeded on 1 sample, and nes, rays on 3"
             in found.message
         )
 
@@ -198,14 +198,14 @@ class TestMissedByGradients:
         assert (found.eps, found.indices, found.ids) == (EPS, (11, 12), (1011, 1012))
         assert (found.count, found.samples, found.interval) == (2, N, wilson(2, N))
         assert (
-            "at eps 0.1 nes, rays broke 2 samples that no attack with gradients broke"
+            "at eps 0.1 nes, rays succeeded on 2 samples, and no attack with gradients did"
             in found.message
         )
 
     def test_one_sample_is_enough(self) -> None:
         (found,) = doubts(block("pgd", range(9)), block("rays", range(10)))
         assert (found.kind, found.attack, found.indices) == ("missed-by-gradients", "rays", (9,))
-        assert "broke 1 sample that" in found.message
+        assert "succeeded on 1 sample, and no" in found.message
 
     def test_any_attack_with_gradients_counts(self) -> None:
         asks = {**PANEL, "ead": "gradients"}

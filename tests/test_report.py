@@ -291,7 +291,9 @@ def test_looks_tell_curves_apart() -> None:
         assert canvas.shared == (models > 1 and attacks <= 2)
         for axes in set(canvas.axes.values()):
             looks = [
-                str(look) for (model, _), look in canvas.looks.items() if canvas.axes[model] is axes
+                str(look)
+                for (model, _), look in canvas.styles.items()
+                if canvas.axes[model] is axes
             ]
             assert len(set(looks)) == len(looks)
 

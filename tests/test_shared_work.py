@@ -425,13 +425,14 @@ class TestSharing:
         shutil.copy(chunks / "000-00001.parquet", chunks / "000-00003.parquet")
         with pytest.raises(
             ValueError,
-            match=r"000-00003.parquet holds foreign records: wanted pgd on model for sampl",
+            match=r"000-00003.parquet holds records of another run: wanted pgd on model for sampl",
         ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         shutil.copy(chunks / "000-00001.parquet", chunks / "009-00001.parquet")
         (chunks / "000-00003.parquet").unlink()
         with pytest.raises(
-            ValueError, match=r"009-00001.parquet holds foreign records: the run has no such unit"
+            ValueError,
+            match=r"009-00001.parquet holds records of another run: there is no such unit",
         ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         (chunks / "009-00001.parquet").unlink()
@@ -439,14 +440,14 @@ class TestSharing:
         rows["id"] += 1
         rows.to_parquet(chunks / "000-00001.parquet", index=False)
         with pytest.raises(
-            ValueError, match=r"foreign records: sample 9 is another one than elsewhere"
+            ValueError, match=r"another run: sample 9 is another one than elsewhere"
         ):
             merge([tmp_path / "a", tmp_path / "b"], tmp_path / "united")
         assert not (tmp_path / "united").exists()
 
     def test_what_is_no_run_is_refused(self, tmp_path: Path, run: Any) -> None:
         run(tmp_path / "a", shard=(0, 2))
-        with pytest.raises(ValueError, match="is no run folder"):
+        with pytest.raises(ValueError, match="is not a run folder"):
             merge([tmp_path / "a", tmp_path], tmp_path / "united")
         with pytest.raises(ValueError, match="another folder than those to merge"):
             merge([tmp_path / "a"], tmp_path / "a")
@@ -637,7 +638,7 @@ class TestDifferences:
             ("identity", {"data": "4"}, ["data: other samples or labels there"]),
             ("plan", {"samples": 8}, ["number of samples: 9 there, 8 here"]),
             ("plan", {"chunk_size": 8}, ["chunk_size: 4 there, 8 here"]),
-            ("plan", {"searches": [2]}, ["attacks: they are cut into other searches"]),
+            ("plan", {"searches": [2]}, ["attacks: other radii per run of an attack"]),
         ],
     )
     def test_each_has_a_phrase(self, part: str, values: dict[str, Any], phrases: list[str]) -> None:

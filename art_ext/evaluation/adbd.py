@@ -14,11 +14,12 @@ from art_ext.core.result import AttackResult
 
 
 class ADBD(Evaluation):
-    """Average decision boundary distance (ADBD): how far the nearest adversarial is on average,
-    measured by RayS.
+    """Average decision boundary distance (ADBD): mean distance of the nearest adversarials, by
+    RayS.
 
-    Unlike robust accuracy it needs no radius, so two models can be ranked where both hold or both
-    break.
+    Unlike robust accuracy it needs no radius. It ranks models even if their robust accuracies at
+    one
+    radius are all near 0 or near 1.
 
     | Paper link: https://arxiv.org/abs/2006.12792
     """
@@ -33,8 +34,8 @@ class ADBD(Evaluation):
         """Create the evaluation.
 
         Args:
-            max_queries: predictions per sample; all of them are spent.
-            norm: np.inf, "inf", 1 or 2: how distance is measured.
+            max_queries: predictions per sample. Every sample spends all of them.
+            norm: np.inf, "inf", 1 or 2, the norm of the distance.
             batch_size: most rows in one prediction.
             verbose: show a progress bar.
         """
@@ -48,21 +49,22 @@ class ADBD(Evaluation):
     def evaluate(
         self, classifier: BaseEstimator, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any
     ) -> BoundaryDistance:
-        """Search the nearest adversarial of every sample and average the distances.
+        """Find the nearest adversarial of every sample and average the distances.
 
         Args:
             classifier: any ART classifier with ``clip_values``.
             x: (n, *shape) inputs inside them.
-            y: (n,) or one-hot labels; misclassified samples count 0. None takes the classifier's
+            y: (n,) or one-hot labels. Misclassified samples count 0. None takes the classifier's
                 own predictions.
             **kwargs: passed to ``art_ext.attacks.RayS.run``, such as ``mask``.
 
         Returns:
-            The mean distance, how many samples it covers, and how many were left out because
-            nothing was found. ``last_result`` keeps the whole outcome.
+            The mean distance, the number of samples that it covers, and the number of samples left
+                out
+            because no adversarial was found. ``last_result`` keeps the whole result.
 
         Raises:
-            ValueError: for what RayS refuses, such as inputs outside ``clip_values``.
+            ValueError: as RayS, for instance for inputs outside ``clip_values``.
         """
         attack = RayS(
             classifier,

@@ -1,4 +1,4 @@
-"""Figures with room for the curves of many models and attacks."""
+"""Figures for the curves of many models and attacks."""
 
 from __future__ import annotations
 
@@ -43,24 +43,23 @@ def _figure(width: float, height: float) -> Figure:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A figure with room for all curves: axes that models share under few attacks, else axes for
-    each model.
+    """A figure with room for all curves. Models share axes if there are few attacks.
 
     Attributes:
-        figure: what is saved.
+        figure: the figure to save.
         axes: by model.
-        looks: by model and attack, colour, dash and marker; equal in all plots.
-        shared: whether several models share axes.
+        styles: by model and attack, colour, dash and marker. Equal in all plots.
+        shared: True if several models share axes.
     """
 
     figure: Figure
     axes: dict[str, Axes]
-    looks: dict[tuple[str, str], dict[str, Any]]
+    styles: dict[tuple[str, str], dict[str, Any]]
     shared: bool
 
     @staticmethod
     def of(models: Sequence[str], attacks: Sequence[str]) -> Canvas:
-        """Empty axes for these models under these attacks."""
+        """Empty axes for these models and attacks."""
         shared = len(models) > 1 and len(attacks) <= MOST_TOGETHER
         if shared or len(models) == 1:
             figure = _figure(6.6, 4.1)
@@ -73,15 +72,17 @@ class Canvas:
         if not shared:
             for model, own in axes.items():
                 own.set_title(short(model, 44), fontsize=11, pad=18)
-        looks = {
-            (model, attack): _look(*((models.index(model), which) if shared else (which, 0)), which)
+        styles = {
+            (model, attack): _style(
+                *((models.index(model), which) if shared else (which, 0)), which
+            )
             for model in models
             for which, attack in enumerate(attacks)
         }
-        return Canvas(figure, axes, looks, shared)
+        return Canvas(figure, axes, styles, shared)
 
     def label(self, model: str, attack: str, more: str = "") -> str:
-        """What the legend calls a curve."""
+        """Legend label of a curve."""
         # a leading space, since matplotlib takes a leading underscore for private and leaves the
         # label out
         return (
@@ -91,8 +92,10 @@ class Canvas:
         )
 
     def set(self, **properties: Any) -> None:
-        """Set properties of all axes; the left ones alone name the vertical axis, the lowest
-        ones the horizontal.
+        """Set properties of all axes.
+
+        Only the left axes show the label of the vertical axis, only the lowest that of the
+        horizontal.
         """
         for axes in self.every_axes():
             axes.set(**properties)
@@ -105,10 +108,9 @@ class Canvas:
                 axes.tick_params(axis="x", which="both", labelbottom=False)
 
     def mark(self, places: Mapping[str, float], right: float) -> None:
-        """Draw a dashed line at each place of a horizontal axis from 0 to right, with its name
-        above.
+        """Draw a dashed line with its name at each place of a horizontal axis from 0 to right.
 
-        Names that would overlap stand in lines above each other.
+        Names that would overlap are put on separate lines.
         """
         # of axes, in points
         width = (0.42 if len(self.every_axes()) > 1 else 0.85) * self.figure.get_figwidth() * 72
@@ -138,13 +140,11 @@ class Canvas:
                 axes.set_title(axes.get_title(), fontsize=11, pad=18 + LINE * max(0, len(ends) - 1))
 
     def every_axes(self) -> list[Axes]:
-        """The axes, each once."""
+        """All axes, each once."""
         return list(dict.fromkeys(self.axes.values()))
 
     def _lowest(self) -> list[Axes]:
-        """The last axes of each column: of an odd number of models, they stand in different
-        lines.
-        """
+        """The last axes of each column. With an odd number of models their lines differ."""
         by_column: dict[int, Axes] = {}
         for axes in self.every_axes():
             place = axes.get_subplotspec()
@@ -152,7 +152,7 @@ class Canvas:
         return list(by_column.values())
 
     def legend(self) -> None:
-        """A legend below the axes, where it hides no curve."""
+        """Add a legend below the axes, where it hides no curve."""
         named: dict[str, Artist] = {}
         for axes in self.axes.values():
             handles, labels = axes.get_legend_handles_labels()
@@ -172,7 +172,7 @@ class Canvas:
             )
 
 
-def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
+def _style(colour: int, dash: int, marker: int) -> dict[str, Any]:
     return {
         "color": COLOURS[colour % len(COLOURS)],
         "linestyle": DASHES[(dash + colour // len(COLOURS)) % len(DASHES)],
@@ -181,10 +181,9 @@ def _look(colour: int, dash: int, marker: int) -> dict[str, Any]:
 
 
 def label_plainly(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as 100 and 1,000: matplotlib's own labels are TeX
-    source.
+    """Write the numbers of a logarithmic axis as 100 and 1,000. matplotlib's own labels are TeX.
 
-    Where the axis spans less than a decade, the ticks between its powers of ten have labels too.
+    If the axis spans less than a decade, the ticks between its powers of ten have labels too.
     """
     from matplotlib.ticker import LogFormatter
 
@@ -197,7 +196,7 @@ def label_plainly(axis: Axis) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The content of a PNG file."""
+    """Content of a PNG file of the figure."""
     engine = figure.get_layout_engine()
     # once: savefig would lay the figure out twice, which takes longer than to draw it
     if engine is not None:
@@ -209,5 +208,5 @@ def to_png(figure: Figure) -> bytes:
 
 
 def short(name: str, length: int) -> str:
-    """A name of at most so many letters."""
+    """Name cut to at most ``length`` letters."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

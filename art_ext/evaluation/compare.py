@@ -1,6 +1,4 @@
-"""Two runs on the same samples, sample by sample: where they disagree, and whether chance would
-do that.
-"""
+"""Comparison of two runs on the same samples, sample by sample, with a significance test."""
 
 from __future__ import annotations
 
@@ -22,20 +20,18 @@ KINDS = ("clean", "only A", "only B")
 
 @dataclass(frozen=True)
 class Pair:
-    """One model in both runs at one eps; all numbers are over the samples that both have.
+    """One model in both runs at one eps. All numbers are over the samples that both runs contain.
 
     Attributes:
-        model: its name; where the runs call it otherwise, both names.
+        model: its name, or both names if they differ between the runs.
         eps: radius.
-        samples: how many both have.
-        clean_a, clean_b: shares classified correctly before any attack.
-        robust_a, robust_b: shares that no attack of the run's panel broke within eps.
-        both, neither: samples broken in both runs, and in neither; misclassified ones count as
-            broken.
-        only_a, only_b: samples broken in one run alone.
-        p_value: of McNemar's exact test, two-sided: how likely ``only_a`` and ``only_b`` lie at
-            least so far apart if a sample on which the runs disagree is as likely to be broken in
-            either.
+        samples: number of samples in both runs.
+        clean_a, clean_b: clean accuracies.
+        robust_a, robust_b: robust accuracies, over all attacks of each run's panel.
+        both, neither: samples with a success in both runs, and in neither. A misclassified sample
+            counts as a success.
+        only_a, only_b: samples with a success in one run only.
+        p_value: two-sided p-value of McNemar's exact test, see :func:`mcnemar`.
     """
 
     model: str
@@ -58,14 +54,15 @@ class Disagreement:
 
     Attributes:
         model: as in ``Pair``.
-        eps: radius; None for clean predictions.
-        kind: ``"clean"`` (other predictions before any attack), ``"only A"`` or ``"only B"``
-            (broken there alone).
+        eps: radius, or None for clean predictions.
+        kind: ``"clean"`` (the clean predictions differ), ``"only A"`` or ``"only B"`` (success in
+            one run only).
         index_a, index_b: its positions in the data of the runs.
         id: its fingerprint.
         label: its class.
-        prediction_a, prediction_b: what the models take the clean sample for.
-        attacks: what broke it, separated by commas; "misclassified" if no attack was needed.
+        prediction_a, prediction_b: predictions of the models on the clean sample.
+        attacks: the successful attacks, separated by commas, or "misclassified" if no attack was
+            needed.
     """
 
     model: str
@@ -82,12 +79,12 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs agree on and what not.
+    """Agreements and disagreements of two runs.
 
     Attributes:
-        pairs: for each model and eps that both have.
+        pairs: for each model and eps that both runs contain.
         disagreements: sample by sample, in the same order.
-        notes: what was left out.
+        notes: parts of the runs that are not compared.
     """
 
     pairs: list[Pair]
@@ -96,9 +93,9 @@ class Comparison:
 
 
 def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
-    """Compare two runs over the samples that both have, which their ids say; positions may differ.
+    """Compare two runs over the samples that both contain. Samples are matched by id.
 
-    Models are compared by their names, or, if each run has a single one, whatever the names.
+    Models are matched by name. If each run has a single model, names are ignored.
 
     Raises:
         ValueError: if the runs have no sample, model or eps in common, or differ in their labels,
@@ -114,7 +111,8 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
         for which, count in alone.items()
         if count
     ]
-    pairs, disagreements = [], []
+    pairs = []
+    disagreements = []
     for name, ours, theirs in _matched_models(a, b, notes):
         records = [
             one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))
@@ -130,7 +128,7 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
 
 
 def _common_radii(a: LoadedRun, b: LoadedRun) -> tuple[list[float], list[str]]:
-    """The radii that both runs have, and notes on the others."""
+    """The radii that both runs contain, and notes on the others."""
     for key, name in (("norm", "norm"), ("targeted", "targets")):
         given, other = (one.run["settings"][key] for one in (a, b))
         if given != other:
@@ -152,7 +150,7 @@ def _said(value: object) -> str:
 
 
 def _left_out(what: str, ours: set[str], theirs: set[str]) -> list[str]:
-    """Sentences on what only one of the runs has."""
+    """Sentences on parts that only one of the runs contains."""
     alone = ((ours - theirs, "A"), (theirs - ours, "B"))
     return [
         f"{what} {', '.join(sorted(names))} is in {which} only" for names, which in alone if names
@@ -160,8 +158,9 @@ def _left_out(what: str, ours: set[str], theirs: set[str]) -> list[str]:
 
 
 def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[str, str, str]]:
-    """What each model compared is called, and its names in the runs."""
-    ours, theirs = models_of(a), models_of(b)
+    """Name of each compared model, and its names in the two runs."""
+    ours = models_of(a)
+    theirs = models_of(b)
     if len(ours) == len(theirs) == 1:
         name = ours[0] if ours == theirs else f"{ours[0]} / {theirs[0]}"
         return [(name, ours[0], theirs[0])]
@@ -175,9 +174,7 @@ def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[
 
 
 def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
-    """One row for each sample that both runs have; an image that occurs twice meets its first
-    and its second.
-    """
+    """One row for each sample in both runs. Repeated images are matched in their order."""
     samples = []
     for one in (a, b):
         own = one.records.drop_duplicates("index").sort_values("index")[["index", "id", "label"]]
@@ -199,7 +196,7 @@ def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
 def _with_predictions(
     joined: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
 ) -> pd.DataFrame:
-    """The samples that both have, with what one model says of them before any attack."""
+    """Add the clean predictions of one model to the joined samples."""
     for records, which in ((ours, "a"), (theirs, "b")):
         own = records.drop_duplicates("index").set_index("index").loc[joined[f"index_{which}"]]
         joined = joined.assign(
@@ -214,22 +211,23 @@ def _with_predictions(
 def _at(
     joined: pd.DataFrame, records: list[pd.DataFrame], name: str, eps: float
 ) -> tuple[Pair, list[Disagreement]]:
-    """The runs at one radius."""
-    fell_a, fell_b = (
+    """Pair and disagreements at one radius."""
+    success_a, success_b = (
         broken(own, eps).loc[joined[index]].to_numpy()
         for own, index in zip(records, ("index_a", "index_b"), strict=True)
     )
-    only_a, only_b = fell_a & ~fell_b, fell_b & ~fell_a
+    only_a = success_a & ~success_b
+    only_b = success_b & ~success_a
     pair = Pair(
         model=name,
         eps=eps,
         samples=len(joined),
         clean_a=float((~joined["already_adversarial_a"]).mean()),
         clean_b=float((~joined["already_adversarial_b"]).mean()),
-        robust_a=float((~fell_a).mean()),
-        robust_b=float((~fell_b).mean()),
-        both=int((fell_a & fell_b).sum()),
-        neither=int((~fell_a & ~fell_b).sum()),
+        robust_a=float((~success_a).mean()),
+        robust_b=float((~success_b).mean()),
+        both=int((success_a & success_b).sum()),
+        neither=int((~success_a & ~success_b).sum()),
         only_a=int(only_a.sum()),
         only_b=int(only_b.sum()),
         p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
@@ -240,15 +238,24 @@ def _at(
     ):
         rows = joined[only]
         found += _listed(
-            rows, name, eps, kind, _breakers(own[own["index"].isin(rows[index])], eps), index
+            rows,
+            name,
+            eps,
+            kind,
+            _successful_attacks(own[own["index"].isin(rows[index])], eps),
+            index,
         )
     return pair, found
 
 
-def _breakers(records: pd.DataFrame, eps: float) -> Mapping[int, str]:
-    """By position, the attacks that broke the sample within eps."""
-    won = records[records["success"] & ~records["already_adversarial"] & (records["eps"] <= eps)]
-    names = won.groupby("index")["attack"].agg(lambda attacks: ", ".join(dict.fromkeys(attacks)))
+def _successful_attacks(records: pd.DataFrame, eps: float) -> Mapping[int, str]:
+    """By position, the attacks that succeeded on the sample within eps."""
+    successes = records[
+        records["success"] & ~records["already_adversarial"] & (records["eps"] <= eps)
+    ]
+    names = successes.groupby("index")["attack"].agg(
+        lambda attacks: ", ".join(dict.fromkeys(attacks))
+    )
     return dict(zip(names.index.tolist(), names.tolist(), strict=True))
 
 
@@ -257,10 +264,10 @@ def _listed(
     name: str,
     eps: float | None,
     kind: str,
-    breakers: Mapping[int, str],
+    attacks: Mapping[int, str],
     index: str = "",
 ) -> list[Disagreement]:
-    """These samples; breakers are by the position that ``index`` names."""
+    """Disagreements of these samples. ``attacks`` is by the position in the column ``index``."""
     return [
         Disagreement(
             model=name,
@@ -272,23 +279,25 @@ def _listed(
             label=row["label_a"],
             prediction_a=row["clean_prediction_a"],
             prediction_b=row["clean_prediction_b"],
-            attacks=breakers.get(row[index], "misclassified") if index else "",
+            attacks=attacks.get(row[index], "misclassified") if index else "",
         )
         for row in rows.to_dict("records")
     ]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The two-sided p-value of McNemar's exact test.
+    """Two-sided p-value of McNemar's exact test.
 
     With n = only_a + only_b and k the smaller one it is min(1, 2 P(X <= k)), X binomial with n
-    trials and share 1/2.
+    trials and probability 1/2.
 
     References:
         Quinn McNemar, "Note on the sampling error of the difference between correlated proportions
         or percentages", 1947.
     """
-    n, term, below = only_a + only_b, 1, 0
+    n = only_a + only_b
+    term = 1
+    below = 0
     for chosen in range(min(only_a, only_b) + 1):
         below += term
         term = term * (n - chosen) // (chosen + 1)
@@ -296,7 +305,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def to_text(comparison: Comparison, most: int) -> str:
-    """The comparison for a terminal: a table of all pairs, then at most so many disagreements."""
+    """The comparison as text: a table of all pairs, then at most ``most`` disagreements."""
     heads = [
         "model",
         "eps",
@@ -305,10 +314,10 @@ def to_text(comparison: Comparison, most: int) -> str:
         "clean B",
         "robust A",
         "robust B",
-        "broken by both",
-        "by neither",
-        "by A only",
-        "by B only",
+        "success in both",
+        "in neither",
+        "in A only",
+        "in B only",
         "p",
     ]
     cells = [
@@ -372,6 +381,6 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    """All of the comparison as a JSON object with the keys pairs, disagreements and notes."""
+    """The comparison as a JSON object with the keys pairs, disagreements and notes."""
     plain: dict[str, Any] = asdict(comparison)
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

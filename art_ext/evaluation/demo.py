@@ -1,5 +1,6 @@
-"""The demonstration: train a natural and a robust digits network, attack both, write the report.
-Deterministic.
+"""Demonstration: train a natural and a robust digits network, attack both, write the report.
+
+The result is deterministic.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ logger = logging.getLogger("art_ext")
 
 EPS = 0.2
 MAX_QUERIES = 500
-NATURAL_EPOCHS, ROBUST_EPOCHS = 15, 30
+NATURAL_EPOCHS = 15
+ROBUST_EPOCHS = 30
 PANEL: dict[str, dict[str, Any]] = {
     "rays": {},
     "frank_wolfe": {},
@@ -46,7 +48,7 @@ PANEL: dict[str, dict[str, Any]] = {
     "i_fgm": {},
     "zoo": {"coordinates": 32, "step_size": 0.09, "search_steps": 1, "initial_const": 3.0},
 }
-PEERS: dict[str, dict[str, Any]] = {"torchattacks:PGD": {"alpha": 0.02, "steps": 40}}
+EXTERNAL_ATTACKS: dict[str, dict[str, Any]] = {"torchattacks:PGD": {"alpha": 0.02, "steps": 40}}
 
 
 def run_demo(
@@ -55,9 +57,9 @@ def run_demo(
     """Train two networks on scikit-learn's digits and run one attack of every family on both.
 
     Args:
-        out: the run folder; an earlier demo in it is replaced.
+        out: the run folder. An earlier demo in it is replaced.
         seed: of weights, order of batches, random starts and attacks.
-        watcher: is told of trainings, clean accuracies and progress.
+        watcher: observer of training, clean accuracies and progress.
 
     Raises:
         ValueError: if the folder holds anything but an earlier demo.
@@ -66,11 +68,12 @@ def run_demo(
     require_report()
     require_training()
     watcher = watcher or Watcher()
-    samples, test = load_data("digits", split="train"), load_data("digits")
+    samples = load_data("digits", split="train")
+    test = load_data("digits")
     arguments = {"command": "demo", "seed": seed}
     earlier = read_run(out)
     ours = earlier is not None and earlier.get("arguments", {}).get("command") == "demo"
-    # refuses before the training, not after it
+    # raises before the training, not after it
     RunFolder(out, {"arguments": arguments}).check(overwrite=ours)
     models: dict[str, Model] = {}
     with _one_thread():
@@ -97,8 +100,9 @@ def run_demo(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Run on one thread: for networks this small it is as fast, and sums then round alike on
-    every number of cores.
+    """Run on one thread, so that sums round alike on every number of cores.
+
+    For networks this small, one thread is as fast as several.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -109,25 +113,26 @@ def _one_thread() -> Iterator[None]:
 
 
 def _panel() -> list[Attack]:
-    """One attack of every family, and torchattacks' PGD where it is installed and can be
-    imported.
-    """
+    """One attack of every family, and torchattacks' PGD if it is installed and can be imported."""
     panel = [find_attack(name, arguments) for name, arguments in PANEL.items()]
     if find_spec("torchattacks") is None:
         return panel
     try:
-        return [*panel, *(find_attack(name, arguments) for name, arguments in PEERS.items())]
+        return [
+            *panel,
+            *(find_attack(name, arguments) for name, arguments in EXTERNAL_ATTACKS.items()),
+        ]
     except ImportError as error:  # beside another torch's torchvision
         logger.warning("%s", error)
         return panel
 
 
 def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Module:
-    """Train the digits network: naturally with eps = 0, by Backward Smoothing within L-infinity
-    radius eps otherwise.
+    """Train the digits network: naturally with eps = 0, else by Backward Smoothing.
 
-    Optimiser, rate, schedule and batch size are those of ``art-ext train --data digits``. No global
-    random stream is touched, and the same seed gives the same weights.
+    The radius eps is in L-infinity. Optimiser, rate, schedule and batch size are those of ``art-ext
+    train --data digits``. No global random stream is touched, and the same seed gives the same
+    weights.
 
     Raises:
         ImportError: without the extra ``train``.

@@ -15,10 +15,10 @@ LONGEST = 60  # letters of a value that a message shows
 
 
 def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """What differs between two runs, one phrase for each difference; none for the same run.
+    """Differences between two runs, one phrase for each. Empty for the same run.
 
     Args:
-        given: the content of ``run.json`` here, plain as JSON holds it.
+        given: the content of ``run.json`` here, in the types of JSON.
         found: the same of the run there.
     """
     if all(_compared(given, part) == _compared(found, part) for part in PARTS):
@@ -39,7 +39,7 @@ def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     ]
     if not phrases:
         sizes = (_part(run, "plan").get("chunk_size") for run in (given, found))
-        phrases = [*_phrase("chunk_size", *sizes)] or ["attacks: they are cut into other searches"]
+        phrases = [*_phrase("chunk_size", *sizes)] or ["attacks: other radii per run of an attack"]
     return list(dict.fromkeys(phrases))
 
 
@@ -56,7 +56,7 @@ def _compared(run: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Samples that differ in their number, or else in themselves or their labels."""
+    """Differences in the number of samples, or else in the samples or their labels."""
     number = [
         *_phrase(
             "number of samples", *(_part(run, "plan").get("samples") for run in (given, found))
@@ -68,7 +68,7 @@ def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 
 def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Models that differ in their names, or else in their class or weights."""
+    """Differences in the names of models, or else in their class or weights."""
     here, there = (_part(_part(run, "identity"), "models") for run in (given, found))
     names = [*_phrase("model", list(here), list(there))]
     yield from names
@@ -88,24 +88,22 @@ def _of_attacks(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 
 def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Options that differ; those that say what the samples and models are called are covered by
-    these.
-    """
-    here, there = (_leaves(_compared(run, "arguments")) for run in (given, found))
+    """Differences in options. The options that name samples and models are compared elsewhere."""
+    here, there = (_flat(_compared(run, "arguments")) for run in (given, found))
     for name in dict.fromkeys([*here, *there]):
         if name not in ("models", "samples", "n"):
             yield from _phrase(name, here.get(name), there.get(name))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested dicts under dotted names."""
-    leaves: dict[str, Any] = {}
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested dicts under dotted names."""
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            values |= _flat(value, f"{prefix}{key}.")
         elif value != {}:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
+            values[f"{prefix}{key}"] = value
+    return values
 
 
 def _phrase(name: str, here: Any, there: Any) -> Iterator[str]:

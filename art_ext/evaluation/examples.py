@@ -1,4 +1,4 @@
-"""A few samples whose adversarials the report shows, and the images that a run keeps."""
+"""Samples whose adversarials the report shows, and the images that a run keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from art_ext.evaluation.panel import Settings
 from art_ext.evaluation.probe import make_oracle
 
 COLUMNS = 6
-UNASKED = -1  # the class of an adversarial that is kept and not shown
+NOT_SHOWN = -1  # the class of an adversarial that is kept and not shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Found:
 
     Attributes:
         x: (*S) the image.
-        label: what the model takes it for.
+        label: the predicted class.
         distance: from the original.
-        success: whether it lies within eps.
+        success: True if it lies within eps.
     """
 
     x: Tensor
@@ -42,8 +42,8 @@ class Examples:
         index: positions in the data.
         originals: by position, the image (*S).
         labels: by position, its class.
-        found: by model and attack, in the order of the panel, what was found for each position;
-            positions without an adversarial are missing.
+        found: by model and attack, in the order of the panel, the adversarial for each position.
+            Positions without an adversarial are missing.
     """
 
     index: list[int]
@@ -53,12 +53,12 @@ class Examples:
 
 
 def choose(y: Tensor, right: Tensor) -> Tensor:
-    """(K,) positions of at most six samples to show: classes take turns, the first sample of each
-    comes first.
+    """(K,) positions of at most six samples to show. Classes alternate, in the order of the
+    samples.
 
     Args:
         y: (N,) labels.
-        right: (N,) bool, classified correctly by every model; the others are shown only if there is
+        right: (N,) bool, classified correctly by every model. The others are shown only if there is
             none.
     """
     candidates = right.nonzero().squeeze(1) if bool(right.any()) else torch.arange(len(y))
@@ -82,9 +82,9 @@ def keep_images(
     settings: Settings,
     everything: bool,
 ) -> dict[str, Tensor]:
-    """What a unit keeps of the images that it found: those of the samples to show, or all.
+    """Images that a unit keeps: the adversarials of the samples to show, or all.
 
-    The model is asked once more what it sees in those to show, outside of any ledger.
+    The model predicts the adversarials to show once more. This query is not counted.
 
     Args:
         model: the model attacked.
@@ -92,25 +92,27 @@ def keep_images(
         shown: positions in the chunk of the samples to show.
         offset: of the chunk in the data.
         settings: of the run.
-        everything: whether to keep all adversarials.
+        everything: True to keep all adversarials.
 
     Returns:
-        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,);
-        nothing if M is 0.
+        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,).
+        Empty if M is 0.
     """
     home = result.success.device
-    images, distance = result.x_adv, result.distance
+    images = result.x_adv
+    distance = result.distance
     if result.x_nearest is not None and result.nearest_distance is not None:
-        images, distance = result.x_nearest, result.nearest_distance
+        images = result.x_nearest
+        distance = result.nearest_distance
     have = distance.isfinite() & ~result.already_adversarial
-    asked = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
-    rows = (have if everything else asked).nonzero().squeeze(1)
+    to_show = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
+    rows = (have if everything else to_show).nonzero().squeeze(1)
     if not len(rows):
         return {}
-    labels = torch.full_like(rows, UNASKED)
-    to_ask = asked[rows]
-    if bool(to_ask.any()):
-        labels[to_ask] = _labels(model, images[rows[to_ask]], settings).to(home)
+    labels = torch.full_like(rows, NOT_SHOWN)
+    to_predict = to_show[rows]
+    if bool(to_predict.any()):
+        labels[to_predict] = _labels(model, images[rows[to_predict]], settings).to(home)
     kept = {
         "index": rows + offset,
         "x_adv": images[rows],
@@ -129,12 +131,12 @@ def _labels(model: Model, images: Tensor, settings: Settings) -> Tensor:
 def gather(
     chunks: Sequence[dict[str, Tensor]], units: Sequence[tuple[str, str, dict[str, Tensor]]]
 ) -> Examples:
-    """The examples of a run from the images that its chunks and units kept.
+    """Examples of a run from the images that its chunks and units kept.
 
     Args:
         chunks: of each chunk ``index`` (M,), ``x`` (M, *S), ``y`` (M,), and bool (M,) ``right`` and
             ``shown``, the candidates.
-        units: model, attack, and what ``keep_images`` returned; of several radii the last one is
+        units: model, attack, and the result of ``keep_images``. Of several radii the last one is
             shown.
     """
     together = {
@@ -147,12 +149,13 @@ def gather(
     for chunk in chunks:
         for row, position in enumerate(chunk["index"].tolist()):
             if position in chosen:
-                originals[position], labels[position] = chunk["x"][row], int(chunk["y"][row])
+                originals[position] = chunk["x"][row]
+                labels[position] = int(chunk["y"][row])
     found: dict[tuple[str, str], dict[int, Found]] = {}
     for model, attack, kept in units:
         mine = found.setdefault((model, attack), {})
         for row, position in enumerate(kept["index"].tolist() if kept else []):
-            if position in chosen and int(kept["label"][row]) != UNASKED:
+            if position in chosen and int(kept["label"][row]) != NOT_SHOWN:
                 label, distance, success = (
                     kept[name][row].item() for name in ("label", "distance", "success")
                 )

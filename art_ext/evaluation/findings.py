@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # of all samples: what robust accuracy may be too high by and pass for a weakness of the attack
-MISSED_SHARE = 0.05
+MISSED_FRACTION = 0.05
 SAMPLES_PER_CLASS = 5  # from that many on, every class should have turned up among the labels
-SPAN_SHARE = 0.5  # of the box: data that span no more were probably scaled for another one
+SPAN_FRACTION = 0.5  # of the box: data that span no more were probably scaled for another one
 SMALL_EPS = 1e-3  # of the box's width
 # of the values of the data: with more on the edge of the box, attacks in tanh space start slowly
-EDGE_SHARE = 0.01
+EDGE_FRACTION = 0.01
 # that such an attack needs: on MNIST C&W succeeds on 12, 25, 100 % after 50, 100, 400
 TANH_ITERATIONS = 400
 LEVELS = ("warning", "info")
@@ -39,18 +39,19 @@ class Finding:
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"`` or
             ``"autoattack:<flag>"``.
-        model: the model that it concerns; empty if it concerns the data or the settings, and so all
+        model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
-        attack: the one attack that it concerns, if it is one.
+        attack: the attack that it concerns, if it is one attack.
         eps: radius, if it depends on one.
-        message: what was found and what to do, for people.
-        indices: positions in the data set of the samples concerned, ascending; empty if none in
-            particular.
+        message: finding and remedy, for people.
+        indices: positions in the data set of the samples concerned, ascending. Empty if it concerns
+            no particular samples.
         ids: their 64-bit fingerprints, in the same order.
-        count: how many samples it was found in, of ``samples``; both 0 for what is not counted.
-        samples: how many were looked at.
-        interval: Wilson's, at 95 %, of the share count / samples; None for what is not counted.
-        level: ``"warning"``, or ``"info"`` for what is expected on sound models too.
+        count: number of samples with the finding, out of ``samples``. Both are 0 if nothing is
+            counted.
+        samples: number of samples examined.
+        interval: Wilson interval at 95 % of count / samples, or None if nothing is counted.
+        level: ``"warning"``, or ``"info"`` for a finding that is expected on sound models too.
     """
 
     kind: str
@@ -67,9 +68,9 @@ class Finding:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Finding:
-        """The finding whose ``asdict`` this is, also after a way through JSON.
+        """Finding from its ``asdict``, also after a JSON round trip.
 
-        Runs of earlier versions have no level: all that they hold are warnings.
+        Runs of earlier versions have no level. All their findings are warnings.
         """
         interval = plain["interval"]
         return Finding(
@@ -83,14 +84,12 @@ class Finding:
 
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
-    """Findings with the warnings first, otherwise in the order given."""
+    """Findings with the warnings first, otherwise in the given order."""
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def to_json(found: Iterable[Finding]) -> str:
-    """The content of ``warnings.json``: a list of objects with the attributes of
-    :class:`Finding`.
-    """
+    """Content of ``warnings.json``: a list of objects with the attributes of :class:`Finding`."""
     return (
         json.dumps(
             [asdict(finding) for finding in found], indent=2, ensure_ascii=False, allow_nan=False
@@ -100,29 +99,32 @@ def to_json(found: Iterable[Finding]) -> str:
 
 
 def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
-    """The findings of a run, warnings before infos.
+    """Findings of a run, warnings before infos.
 
-    ``missed-by-gradients`` (info): samples that an attack with labels or scores broke within eps,
-    and no attack with gradients that was given them. The parts of AutoAttack count as attacks here.
-    Not repeated where all of them are in a ``falsely-robust``.
+    ``missed-by-gradients`` (info): samples on which an attack with labels or scores succeeded
+    within
+    eps, and no attack with gradients that was given them. The parts of AutoAttack count as attacks
+    here. It is not repeated if all of them are in a ``falsely-robust``.
 
-    ``falsely-robust``: within eps, let G be the samples that attacks with gradients broke, and O
-    those that they were given and did not break while an attack with labels or scores did. Masked
-    gradients hide adversarials from the former only. But a plain PGD misses a few on sound models
-    too, so O alone does not tell one from the other; nor does the difference of the two kinds'
-    success rates, as a long search comes close to the optimum on both. What does is how much
-    gradients find: reported is |O| > |G|, where they miss most of the breakable samples, and an O
-    whose share of all samples is above 5 % beyond chance (the lower end of its interval). Both are
-    the same in a cascade, which gives the other attacks the survivors only, and for independent
-    attacks.
+    ``falsely-robust``: within eps, let G be the samples with a success of an attack with gradients.
+    Let O be the samples that such attacks were given and failed on while an attack with labels or
+    scores succeeded. Masked gradients hide adversarials from attacks with gradients only. But a
+    plain
+    PGD misses a few on sound models too, so O alone is no evidence. Neither is the difference of
+    the
+    success rates, since a long black-box attack comes close to the optimum on both kinds of models.
+    The evidence is the number of adversarials that gradients find. The finding is reported if |O| >
+    |G|, or if the fraction of O among all samples is above 5 % beyond chance (the lower end of its
+    interval). Both conditions give the same result in a cascade, where the other attacks are given
+    only the remaining samples, and for independent attacks.
 
     Args:
         records: of the run, finished or not.
         run: its ``run.json``.
         facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`, and those of
             AutoAttack on each chunk: the raised flags as ``{"autoattack": [{"name", "detail"},
-            ...]}``, and the positions that each part broke as ``{"attack", "eps", "parts": [[name,
-            positions], ...]}``, parts in their order.
+            ...]}``, and the successes of each part, in order, as ``{"attack", "eps", "parts":
+            [[name, positions], ...]}``.
     """
     ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
     found = [
@@ -168,9 +170,7 @@ def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any
 def _classes(
     model: str, parts: Sequence[Mapping[str, Any]], records: pd.DataFrame, run: Mapping[str, Any]
 ) -> list[Finding]:
-    """Signs that the labels do not number the classes as the model does: chance-level accuracy,
-    another width.
-    """
+    """Signs that labels and model number the classes differently: chance accuracy, another width."""
     rows = records[records["model"] == model].drop_duplicates("index")
     if rows.empty:
         return []
@@ -200,7 +200,7 @@ def _classes(
 
 
 def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
-    """Return the attacks that differentiate the model, of unknown access those that did."""
+    """Attacks that use gradients. For external attacks of unknown access, the records decide."""
     differentiated = set(records.loc[records["gradients"] > 0, "attack"])
     access = {name: attack.get("access", "unknown") for name, attack in run["attacks"].items()}
     known = {name for name, what in access.items() if what == "gradients"}
@@ -232,16 +232,17 @@ def _by_access(
 def _falsely_robust(
     model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
 ) -> list[Finding]:
-    missed, names = successes.missed, successes.finders
+    missed = successes.missed
+    names = successes.finders
     if len(missed) <= len(successes.gradients) and not (
-        missed and wilson(len(missed), samples)[0] > MISSED_SHARE
+        missed and wilson(len(missed), samples)[0] > MISSED_FRACTION
     ):
         return []
     message = (
-        f"at eps {radius(eps)} attacks with gradients broke"
-        f" {counted(len(successes.gradients), 'sample')}, and {', '.join(names)} broke"
-        f" {len(missed)} that they did not: the gradients may be masked, so take the worst case"
-        " over all attacks, and give those that ask for labels or scores a larger budget"
+        f"at eps {radius(eps)} attacks with gradients succeeded on"
+        f" {counted(len(successes.gradients), 'sample')}, and {', '.join(names)} on"
+        f" {len(missed)} others: the gradients may be masked, so take the worst case over all"
+        " attacks, and give attacks with labels or scores a larger budget"
     )
     return [_missed("falsely-robust", model, eps, message, successes, samples, ids)]
 
@@ -250,8 +251,8 @@ def _missed_by_gradients(
     model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
 ) -> Finding:
     message = (
-        f"at eps {radius(eps)} {', '.join(successes.finders)} broke"
-        f" {counted(len(successes.missed), 'sample')} that no attack with gradients broke. A few"
+        f"at eps {radius(eps)} {', '.join(successes.finders)} succeeded on"
+        f" {counted(len(successes.missed), 'sample')}, and no attack with gradients did. A few"
         " are usual on sound models too: report the worst case over all attacks"
     )
     return _missed(
@@ -269,8 +270,9 @@ def _missed(
     ids: Mapping[int, int],
     **more: Any,
 ) -> Finding:
-    """A finding on the samples that attacks with gradients missed."""
-    missed, names = successes.missed, successes.finders
+    """Finding on the samples that attacks with gradients missed."""
+    missed = successes.missed
+    names = successes.finders
     where = {"attack": names[0] if len(names) == 1 else None, "eps": float(eps)}
     return _counted(
         kind, model, message, len(missed), samples, **where, **_placed(missed, ids), **more
@@ -281,7 +283,7 @@ def _missed(
 _UNSTEADY = {
     "randomised": (
         "the same samples, evaluated twice, got different answers: attacks must average over the"
-        " randomness (EoT), and results of RayS, ZOO and other search attacks do not hold"
+        " randomness (EoT), and results of RayS, ZOO and other black-box attacks do not hold"
     ),
     "batch-dependent": (
         "the answers change with the other samples of a batch, as with BatchNorm without running"
@@ -294,7 +296,7 @@ _UNSTEADY = {
 def _of_model(
     model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
 ) -> list[Finding]:
-    """What the probes of one model's chunks found."""
+    """Findings of the probes of one model's chunks."""
     found = []
     repeated = sum(part["repeated"] for part in parts)
     for kind, message in _UNSTEADY.items():
@@ -345,7 +347,7 @@ def _zero_gradients(
         else "the gradient of the margin is zero everywhere at correctly classified samples"
     )
     message = (
-        f"{what}: attacks with gradients are blind there; add rays and art:SquareAttack with a"
+        f"{what}: attacks with gradients do not work there. Add rays and art:SquareAttack with a"
         " large budget"
     )
     judged = sum(part["differentiated"] for part in parts)
@@ -353,7 +355,7 @@ def _zero_gradients(
 
 
 def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """AutoAttack's own, each once for every radius."""
+    """AutoAttack's own flags, each once for every radius."""
     raised: dict[tuple[str, float | None], list[str]] = {}
     for part in parts:
         for flag in part.get("autoattack", ()):
@@ -370,12 +372,13 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Finding]:
-    """Data that leave much of the box unused."""
+    """Finding on data that use only a small part of the box."""
     if not parts:
         return []
     lower, upper = settings["clip_values"]
-    lowest, highest = min(part["lowest"] for part in parts), max(part["highest"] for part in parts)
-    if highest - lowest > SPAN_SHARE * (upper - lower):
+    lowest = min(part["lowest"] for part in parts)
+    highest = max(part["highest"] for part in parts)
+    if highest - lowest > SPAN_FRACTION * (upper - lower):
         return []
     what = (
         f"every value of the data is {lowest:g}"
@@ -387,11 +390,12 @@ def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> l
 
 
 def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[Finding]:
-    """Attacks in tanh space that are too short to leave the edge of the box, where the slope of
-    tanh is 1e-6.
+    """Findings on attacks in tanh space that are too short to leave the edge of the box.
+
+    The slope of tanh is 1e-6 there.
     """
     values, on_box = (sum(part.get(name, 0) for part in parts) for name in ("values", "on_box"))
-    if on_box <= EDGE_SHARE * values:
+    if on_box <= EDGE_FRACTION * values:
         return []
     return [
         Finding(
@@ -411,12 +415,12 @@ def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) 
 
 
 def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
-    """Radii that cannot be meant in the units of the box.
+    """Findings on radii that cannot be meant in the units of the box.
 
     With D coordinates and sides of length w the box measures w, w sqrt(D) and w D in L-inf, L2 and
-    L1. Above half of that a ball around the middle holds the whole box. Below w / 1000 in L-inf
-    nothing is left of it in 8-bit images; in the other norms, where a perturbation may sit on one
-    coordinate or on all, the bound is the geometric mean of both.
+    L1. Above half of that, a ball around the middle contains the whole box. Below w / 1000 in L-inf
+    it is smaller than the steps of 8-bit images. In the other norms, a perturbation may concentrate
+    on one coordinate or spread over all, and the bound is the geometric mean of both.
     """
     settings = run["settings"]
     lower, upper = settings["clip_values"]
@@ -424,7 +428,8 @@ def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
     spread = (
         math.prod(run["data"]["shape"]) ** {"linf": 0.0, "l2": 0.5, "l1": 1.0}[settings["norm"]]
     )
-    low, high = SMALL_EPS * width * math.sqrt(spread), width * spread / 2
+    low = SMALL_EPS * width * math.sqrt(spread)
+    high = width * spread / 2
     return [
         Finding(
             "eps-unit",

@@ -1,4 +1,4 @@
-"""The end of a run, from its folder alone: joined records, warnings, table, report."""
+"""Completion of a run from its folder alone: joined records, warnings, table, report."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
-        folder: where the report lies.
+        folder: folder of the report.
         rows: the table.
         records: one row per sample, model, attack and eps.
         warnings: the findings, warnings before infos.
-        missing: units that other processes have not finished; where there are any, there is no
-            report yet, and rows and records are those of the finished ones.
-        verdicts: the worst case of each model; none while units are missing.
+        missing: number of units that other processes have not finished. If there are any, there is
+            no report yet, and rows and records cover the finished units.
+        verdicts: the worst case of each model. Empty while units are missing.
     """
 
     folder: Path
@@ -40,14 +40,14 @@ class Outcome:
 
 
 def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
-    """Write what a run comes down to, if all its units have ended.
+    """Write joined records, table and report of a run if all its units have ended.
 
     Args:
         folder: of the run, begun.
         seconds: wall time of this process, recorded if the run was not complete before.
 
     Raises:
-        ValueError: naming a file that is damaged or holds foreign records.
+        ValueError: if a file is damaged or holds records of another run. The message names it.
     """
     units = folder.units()
     there = [unit for unit in units if folder.holds(unit)]
@@ -88,13 +88,13 @@ def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
 def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
     right = records["clean_prediction"] == records["label"]
     return {
-        str(model): float(share)
-        for model, share in right.groupby(records["model"], sort=False).mean().items()
+        str(model): float(accuracy)
+        for model, accuracy in right.groupby(records["model"], sort=False).mean().items()
     }
 
 
 def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
-    """By model, the facts of each chunk, and those of attacks that told any on a chunk."""
+    """By model, the facts of each chunk, and those of attacks that reported any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
     for number in range(len(folder.chunks)):
         for model, found in json.loads(

@@ -1,10 +1,10 @@
-"""The folder of a run: who may write into it, and files that are whole at any moment.
+"""The folder of a run: ownership, units of work, and atomic writes.
 
-``run.json`` says what is run, and in which units: one search of one attack on one model, over one
-chunk of samples. Each unit that ends leaves files of its own in ``chunks``, written atomically, so
-that any process may work on any unit, a killed run keeps what it finished, and folders of several
-machines unite. ``records.parquet`` joins all units in the order of the plan, one row per sample,
-model, attack and eps; it is written when the last one is there.
+``run.json`` states the arguments and the units of work. A unit is one attack on one model over one
+chunk of samples, at one or several radii. Each unit that ends writes its own files in ``chunks``,
+atomically. Any process may therefore work on any unit, a killed run keeps its finished units, and
+folders of several machines can be merged. ``records.parquet`` joins all units in the order of the
+plan, one row per sample, model, attack and eps. It is written when the last unit has ended.
 """
 
 from __future__ import annotations
@@ -31,13 +31,11 @@ TOOL = "art-ext"
 # attacked; 5: nearest_distance for what distance held, distance and distortions of x_adv
 FORMAT = 5
 READABLE = (4, 5)
-RUN, RECORDS, REPORT, WARNINGS, CHUNKS = (
-    "run.json",
-    "records.parquet",
-    "index.html",
-    "warnings.json",
-    "chunks",
-)
+RUN = "run.json"
+RECORDS = "records.parquet"
+REPORT = "index.html"
+WARNINGS = "warnings.json"
+CHUNKS = "chunks"
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
@@ -69,7 +67,7 @@ COLUMNS_OF_FORMAT_4 = tuple(
 
 
 def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The content of a run folder's ``run.json``; None if this is no run folder."""
+    """Content of a run folder's ``run.json``, or None if the folder is not a run folder."""
     try:
         run = json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,14 +81,14 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def open_run(folder: str | os.PathLike[str]) -> RunFolder:
-    """An existing run folder, to read or to go on with.
+    """Open an existing run folder, to read or to continue it.
 
     Raises:
-        ValueError: if it is none, or one of another format.
+        ValueError: if it is not a run folder, or has another format.
     """
     run = read_run(folder)
     if run is None:
-        raise ValueError(f"{folder} is no run folder: it holds no {RUN} of art-ext")
+        raise ValueError(f"{folder} is not a run folder: it holds no {RUN} of art-ext")
     if run.get("format") not in READABLE:
         wanted = " or ".join(map(str, READABLE))
         raise ValueError(
@@ -102,12 +100,12 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
 
 @dataclass(frozen=True)
 class Unit:
-    """One search of one attack on one model, over one chunk of samples.
+    """A unit of work: one attack on one model over one chunk of samples.
 
     Attributes:
         name: of its files.
         model, attack: names.
-        radii: that the search serves, ascending.
+        radii: radii that the attack serves in one run, ascending.
         samples: first and one past the last position in the data.
     """
 
@@ -119,38 +117,38 @@ class Unit:
 
 
 def plan(
-    samples: int, chunk_size: int, searches: Sequence[tuple[str, str, tuple[float, ...]]]
+    samples: int, chunk_size: int, attack_runs: Sequence[tuple[str, str, tuple[float, ...]]]
 ) -> dict[str, Any]:
-    """The units of a run, as ``run.json`` has them.
+    """The units of a run in the form of ``run.json``.
 
     Args:
         samples: N.
         chunk_size: most samples in a unit.
-        searches: model, attack and radii, in the order in which they run.
+        attack_runs: model, attack and radii, in the order in which they run.
     """
     return {
         "samples": samples,
         "chunk_size": chunk_size,
         "searches": [
             {"model": model, "attack": attack, "radii": list(radii)}
-            for model, attack, radii in searches
+            for model, attack, radii in attack_runs
         ],
     }
 
 
 def parquet_of(rows: pd.DataFrame) -> bytes:
-    """The content of a Parquet file of these rows."""
+    """Content of a Parquet file of these rows."""
     content = io.BytesIO()
     rows.to_parquet(content, engine="pyarrow", index=False)
     return content.getvalue()
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """A Parquet file of a run folder.
+    """Read a Parquet file of a run folder.
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: naming it, if it is damaged.
+        ValueError: if it is damaged. The message names it.
     """
     import pandas as pd
 
@@ -161,15 +159,15 @@ def read_parquet(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ValueError(
             f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same"
-            " command again; what it held is computed anew"
+            " command again, which computes its content anew"
         ) from error
 
 
 def upgraded(rows: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
     """Records with the columns of the present format.
 
-    In format 4 ``distance`` was that of the nearest adversarial for attacks that look for it. Their
-    x_adv was not measured: its distances are NaN, which stands for unknown.
+    In format 4 ``distance`` was that of the nearest adversarial for minimum-norm attacks and RayS.
+    Their x_adv was not measured. Its distances are NaN, which means unknown.
 
     Args:
         rows: of this format or format 4.
@@ -192,7 +190,7 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: the folder; it may be missing.
+        path: the folder. It need not exist.
         run: the content of ``run.json``, with the plan.
     """
 
@@ -201,18 +199,19 @@ class RunFolder:
         self.run: dict[str, Any] = dict(run)
 
     def check(self, overwrite: bool = False) -> bool:
-        """Refuse a folder that is not free for this run; nothing in it is touched.
+        """Raise ValueError unless the folder is free for this run. No file in it is changed.
 
         Args:
-            overwrite: allow a folder with other things in it; only files with the names of ours are
+            overwrite: allow a folder with other files in it. Only files with our names are
                 replaced.
 
         Returns:
-            whether it holds the beginning, or all, of this very run.
+            True if it holds the beginning, or all, of this very run.
 
         Raises:
-            ValueError: if the folder holds anything but an earlier run of the same arguments,
-                naming the differences, or if the path is no folder.
+            ValueError: if the path is not a folder, or if it holds anything but an earlier run of
+                the
+                same arguments. The message lists the differences.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must name a folder, got the file {self.path}")
@@ -242,8 +241,7 @@ class RunFolder:
         return True
 
     def begin(self, overwrite: bool = False) -> None:
-        """Make the folder and its ``run.json``, or go on with what an earlier process of this run
-        left there.
+        """Make the folder and its ``run.json``, or continue an earlier process of this run.
 
         With overwrite, an earlier run is kept in the hidden folder ``.previous-run`` until this one
         is complete.
@@ -263,7 +261,7 @@ class RunFolder:
         (self.path / CHUNKS).mkdir(exist_ok=True)
 
     def finish(self, **facts: Any) -> None:
-        """Mark the run as complete, add what is known only now, and drop the run before it."""
+        """Mark the run as complete, add its final facts, and remove the run before it."""
         self.run = {**self.run, "state": "complete", **facts}
         self._write_run()
         # of processes that were killed while they wrote
@@ -278,25 +276,24 @@ class RunFolder:
     @property
     def chunks(self) -> list[tuple[int, int]]:
         """First and one past the last position of each chunk of samples."""
-        samples, size = self.run["plan"]["samples"], self.run["plan"]["chunk_size"]
+        samples = self.run["plan"]["samples"]
+        size = self.run["plan"]["chunk_size"]
         return [(start, min(start + size, samples)) for start in range(0, samples, size)]
 
     def units(self) -> list[Unit]:
         """All units, in the order of the joined records."""
         return [
-            Unit(unit_name(search, number), one["model"], one["attack"], tuple(one["radii"]), chunk)
-            for search, one in enumerate(self.run["plan"]["searches"])
+            Unit(unit_name(place, number), one["model"], one["attack"], tuple(one["radii"]), chunk)
+            for place, one in enumerate(self.run["plan"]["searches"])
             for number, chunk in enumerate(self.chunks)
         ]
 
     def file(self, name: str, kind: str) -> Path:
-        """Where a unit, or what is known of a chunk before any attack, has its file of that
-        kind.
-        """
+        """Path of a file of a unit, or of the clean facts of a chunk."""
         return self.path / CHUNKS / f"{name}.{kind}"
 
     def holds(self, unit: Unit) -> bool:
-        """Whether the unit has ended: its records are written last."""
+        """Return True if the unit has ended. Its records are written last."""
         return self.file(unit.name, "parquet").exists()
 
     def write_unit(
@@ -306,10 +303,10 @@ class RunFolder:
         images: Mapping[str, Tensor],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what a unit found: images first, then facts as JSON, records last.
+        """Write the results of a unit: images first, then facts as JSON, records last.
 
         Raises:
-            OSError: if the disk is full, say; what had ended before stays.
+            OSError: for instance if the disk is full. Earlier units are kept.
         """
         from safetensors.torch import save
 
@@ -323,19 +320,17 @@ class RunFolder:
     def write_chunk(
         self, number: int, facts: Mapping[str, Any], images: Mapping[str, Tensor]
     ) -> None:
-        """Keep what is known of a chunk before any attack: facts as JSON, images of some
-        samples.
-        """
+        """Write the clean results of a chunk: facts as JSON, images of some samples."""
         from safetensors.torch import save
 
         self._keep(chunk_name(number), "safetensors", save(dict(images)))
         self._keep(chunk_name(number), "json", json.dumps(facts, allow_nan=False).encode("utf-8"))
 
     def read_unit(self, unit: Unit) -> pd.DataFrame:
-        """The records of a unit that has ended.
+        """Records of a unit that has ended.
 
         Raises:
-            ValueError: if its file is damaged, or holds records of something else.
+            ValueError: if its file is damaged, or holds other records.
         """
         path = self.file(unit.name, "parquet")
         rows = upgraded(read_parquet(path), self.run)
@@ -350,22 +345,22 @@ class RunFolder:
         )
         if not fits:
             raise ValueError(
-                f"{path} holds foreign records: wanted {unit.attack} on {unit.model} for samples"
-                f" {first} to {end - 1}"
+                f"{path} holds records of another run: wanted {unit.attack} on {unit.model} for"
+                f" samples {first} to {end - 1}"
             )
         return rows
 
     def records(self) -> pd.DataFrame:
-        """The joined records of a complete run.
+        """Joined records of a complete run.
 
         Raises:
             FileNotFoundError: if they have not been joined yet.
-            ValueError: naming the file, if it is damaged.
+            ValueError: if the file is damaged. The message names it.
         """
         return upgraded(read_parquet(self.path / RECORDS), self.run)
 
     def join(self, units: Sequence[Unit]) -> pd.DataFrame:
-        """The records of these units, one after the other."""
+        """Records of these units, one after the other."""
         import pandas as pd
 
         if not units:
@@ -375,7 +370,7 @@ class RunFolder:
     # ---- files
 
     def write(self, name: str, content: bytes | str) -> None:
-        """Put a file into the folder; it is the old one or the new one at any moment."""
+        """Write a file into the folder, atomically."""
         write_atomically(
             self.path / name, content.encode("utf-8") if isinstance(content, str) else content
         )
@@ -387,12 +382,12 @@ class RunFolder:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{error.strerror or error}: cannot write {path}. What had ended before stays; run"
-                " the same command again to go on",
+                f"{error.strerror or error}: cannot write {path}. Finished units are kept. Run the"
+                " same command again to continue",
             ) from error
 
     def _plain(self) -> dict[str, Any]:
-        """``run.json`` as it reads back: lists for tuples, and so on."""
+        """``run.json`` in the types of JSON, with lists for tuples."""
         plain: dict[str, Any] = json.loads(json.dumps(self.run))
         return plain
 
@@ -400,7 +395,7 @@ class RunFolder:
         self.write(RUN, json.dumps(self.run, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _put_aside(self) -> None:
-        """Move an earlier run of ours out of the way; of two, the one that is complete is kept."""
+        """Move an earlier run of ours out of the way. Of two, the complete one is kept."""
         earlier = read_run(self.path)
         if earlier is not None and earlier.get("state") == "complete":
             _clear(self.path / PREVIOUS)
@@ -413,18 +408,18 @@ class RunFolder:
         _clear(self.path)
 
 
-def unit_name(search: int, number: int) -> str:
-    """The name of the files of one search over one chunk."""
-    return f"{search:03d}-{number:05d}"
+def unit_name(attack_run: int, chunk: int) -> str:
+    """Name of the files of one attack run over one chunk."""
+    return f"{attack_run:03d}-{chunk:05d}"
 
 
 def chunk_name(number: int) -> str:
-    """The name of the files that say what is known of a chunk before any attack."""
+    """Name of the files with the clean results of a chunk."""
     return f"clean-{number:05d}"
 
 
 def _clear(folder: Path) -> None:
-    """Remove our files from a folder, and nothing else."""
+    """Remove our files from a folder, and no others."""
     for name in OWN:
         (folder / name).unlink(missing_ok=True)
     if (folder / CHUNKS).is_dir():

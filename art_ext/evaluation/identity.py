@@ -1,4 +1,4 @@
-"""What tells the models and the data of one run from those of another."""
+"""Digests that identify the models and the data of a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from art_ext.core.oracle import Model
 
 
 def identity_of_model(model: Model) -> dict[str, Any]:
-    """The class of a model, and a digest of all its parameters and buffers; None for callables
-    that have none.
-    """
+    """Class of a model, and a digest of its parameters and buffers. None for callables without any."""
     if not isinstance(model, nn.Module):
         return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
     return {"class": type(model).__name__, "state": digest_of_state(model)}
 
 
 def identity_of_data(ids: Tensor, y: Tensor) -> str:
-    """A digest of the samples, by their fingerprints (N,), and of their labels (N,), in order."""
+    """Digest of the samples' fingerprints (N,) and of their labels (N,), in order."""
     digest = hashlib.sha256()
     for name, tensor in (("ids", ids), ("y", y.to(torch.int64))):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

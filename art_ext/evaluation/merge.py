@@ -1,4 +1,4 @@
-"""Unite the folders of shards that ran on separate machines."""
+"""Merging of the folders of shards that ran on separate machines."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from art_ext.files import write_atomically
 
 
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Outcome:
-    """Put the units of several folders of one run into one folder, and write the report if none is
-    missing.
+    """Put the units of several folders of one run into one folder, with the report if it is
+    complete.
 
-    A folder that lacks units can be completed: by the command of the run with ``--out`` naming it.
-        The folders that are
-    united stay as they are.
+    A folder that lacks units can be completed by the command of the run with ``--out`` naming it.
+    The
+    merged folders are not changed.
 
     Args:
         folders: at least one run folder.
         out: a new or empty folder, or one that an interrupted ``merge`` of the same folders left.
 
     Raises:
-        ValueError: if a folder is none, holds another run (the differences are named), records that
-            are not of this run, or units that another folder holds too, or if a file is damaged;
-            out is not touched then.
+        ValueError: if a folder is not a run folder, holds another run (the message lists the
+            differences), records of another run, or units that another folder holds too, or if a
+                file
+            is damaged. out is not changed then.
         ImportError: without the extra ``report``.
     """
     require_report()
@@ -58,7 +59,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
 
 
 def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
-    """Who holds each unit; every one is read, so that nothing damaged or foreign is taken over."""
+    """The folder that holds each unit. Every unit is read, so that no damaged file is copied."""
     owners: dict[Unit, RunFolder] = {}
     known = {unit.name: unit for unit in parts[0].units()}
     ids: dict[int, int] = {}
@@ -66,15 +67,15 @@ def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
         for path in sorted((part.path / CHUNKS).glob("[0-9]*-[0-9]*.parquet")):
             unit = known.get(path.stem)
             if unit is None:
-                raise ValueError(f"{path} holds foreign records: the run has no such unit")
+                raise ValueError(f"{path} holds records of another run: there is no such unit")
             rows = part.read_unit(unit)
             for position, fingerprint in zip(
                 rows["index"].tolist(), rows["id"].tolist(), strict=True
             ):
                 if ids.setdefault(position, fingerprint) != fingerprint:
                     raise ValueError(
-                        f"{path} holds foreign records: sample {position} is another one than"
-                        " elsewhere"
+                        f"{path} holds records of another run: sample {position} is another one"
+                        " than elsewhere"
                     )
             if unit in owners:
                 first, end = unit.samples

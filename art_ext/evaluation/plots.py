@@ -97,7 +97,7 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
     marked = {name for one in group for name in one.run["attacks"] if not _curved(one.run, name)}
     marks = _Marks(canvas, [name for name in attacks if name in marked])
     for one, model, attack, records in _searches(group):
-        style = dict(canvas.looks[model, attack])
+        style = dict(canvas.styles[model, attack])
         if _curved(one.run, attack):
             del style["marker"]
             stop_on_success = stopped_early(one.run, attack)
@@ -119,7 +119,7 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
     for one in group:
         if len(one.run["attacks"]) > 1 and not in_cascade(one.run):
             for verdict in verdicts(one.records, one.run):
-                own = canvas.looks[verdict.model, next(iter(one.run["attacks"]))]["color"]
+                own = canvas.styles[verdict.model, next(iter(one.run["attacks"]))]["color"]
                 marks.worst(verdict, own if canvas.shared else INK)
     canvas.mark(
         {f"eps = {radius(eps)}": eps for one in group for eps in one.run["settings"]["eps"]}, right
@@ -320,7 +320,7 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
             x = np.concatenate([[1], _thinned(queries), [most]])
             share = 100 * np.searchsorted(queries, x, side="right") / len(given)
             style = {
-                key: value for key, value in canvas.looks[model, attack].items() if key != "marker"
+                key: value for key, value in canvas.styles[model, attack].items() if key != "marker"
             }
             gradients = " (with gradients)" if bool((given["gradients"] > 0).any()) else ""
             canvas.axes[model].step(

@@ -38,8 +38,9 @@ class _ResidualBlock(nn.Module):
         return torch.relu(self.main(x) + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        """Keep every stride-th pixel and add channels of zeros, half of them in front as the
-        published weights do.
+        """Keep every stride-th pixel and add channels of zeros.
+
+        Half of them come first, as in the published weights.
         """
         if self.stride == 1 and self.new_channels == 0:
             return x
@@ -54,13 +55,15 @@ def cifar_resnet(
     mean: float | Sequence[float] = IMAGENET_MEAN,
     std: float | Sequence[float] = IMAGENET_STD,
 ) -> nn.Sequential:
-    """Return an untrained CIFAR ResNet with option-A shortcuts: 16, 32 and 64 channels, global
-    average, ten logits.
+    """Return an untrained CIFAR ResNet with option-A shortcuts.
+
+    It has 16, 32 and 64 channels, a global average and ten logits.
 
     Args:
         depth: number of weighted layers, 6n + 2: 20, 32, 44, 56, 110.
-        mean: subtracted from the image, and
-        std: divided by, before the first layer. The defaults are ImageNet's, with which the widely
+        mean: subtracted from the image before the first layer.
+        std: divisor of the image, after the mean. The defaults are ImageNet's, with which the
+            widely
             used weights of akamaster/pytorch_resnet_cifar10 were trained.
 
     Raises:
@@ -86,7 +89,7 @@ def cifar_resnet(
 def cifar_resnet20(
     mean: float | Sequence[float] = IMAGENET_MEAN, std: float | Sequence[float] = IMAGENET_STD
 ) -> nn.Sequential:
-    """Return an untrained ResNet-20 (269,722 parameters); the arguments are those of
-    :func:`cifar_resnet`.
+    """Return an untrained ResNet-20 (269,722 parameters). See :func:`cifar_resnet` for the
+    arguments.
     """
     return cifar_resnet(20, mean, std)

@@ -1,4 +1,4 @@
-"""Models named on a command line: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``."""
+"""Models named on the command line: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from art_ext.errors import UserCodeError
 def resolve_factory(
     spec: str, arguments: Mapping[str, str] | None = None, *, eval_mode: bool = True
 ) -> nn.Module | Callable[..., Any]:
-    """Import the factory that the spec names, call it, and return the model it makes.
+    """Import the factory that the spec names, call it, and return its model.
 
-    This runs the code of the file or module, as ``python FILE.py`` would. The file's folder, or for
-    a module the current folder, can be imported from meanwhile.
+    This runs the code of the file or module, as ``python FILE.py`` would. During the call, the
+    file's
+    folder, or for a module the current folder, is on the import path.
 
     Args:
         spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance
             ``art_ext.models:mnist_two_conv``.
         arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8,
-            16)``, ``True``) becomes its value, anything else stays text.
-        eval_mode: set an ``nn.Module`` to eval mode; False leaves the modes that the factory chose.
+            16)``, ``True``) becomes its value. Other text stays text.
+        eval_mode: set an ``nn.Module`` to eval mode. False keeps the modes that the factory chose.
 
     Returns:
         The object that the factory returned: an ``nn.Module`` or another callable.
 
     Raises:
-        ValueError: if the spec cannot be read, the file or module is missing or fails, there is no
-            such factory (the message lists similar names), or it refuses its arguments, fails or
-            returns nothing callable. What the user's own code raised is the cause of the error.
+        ValueError: if the spec cannot be parsed, the file or module is missing or fails, the
+            factory
+            does not exist (the message lists similar names), or the factory does not take the
+            arguments, fails or returns no callable. An exception of the user's code is the cause.
     """
     with resolve_object(spec, "model", "FACTORY") as factory:
         if isinstance(factory, nn.Module) or not callable(factory):
@@ -57,18 +59,18 @@ def resolve_factory(
 
 @contextmanager
 def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
-    """Import what ``FILE.py:NAME`` or ``MODULE:NAME`` names.
+    """Import the object that ``FILE.py:NAME`` or ``MODULE:NAME`` names.
 
-    The folder can be imported from while the context lasts.
+    Inside the context, the folder is on the import path.
 
     Args:
         spec: the file or module, and the name of the object in it.
-        kind: of the object, for messages, such as ``"model"``.
-        noun: how messages call the name, such as ``"FACTORY"``.
+        kind: kind of the object, for messages, such as ``"model"``.
+        noun: word for the name in messages, such as ``"FACTORY"``.
 
     Raises:
-        ValueError: if the spec cannot be read, the file or module is missing or fails, or there is
-            no such object.
+        ValueError: if the spec cannot be parsed, the file or module is missing or fails, or the
+            object does not exist.
     """
     location, colon, name = spec.rpartition(":")
     if not (colon and location and name):
@@ -84,7 +86,7 @@ def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a Python literal, and any other text as it is."""
+    """Return the value of a Python literal, and any other text unchanged."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -93,7 +95,7 @@ def _literal(text: str) -> object:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Put a folder first on the import path for a while."""
+    """Put a folder first on the import path inside a with block."""
     entry = str(folder)
     sys.path.insert(0, entry)
     try:
@@ -117,7 +119,7 @@ def _import_file(file: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise UserCodeError(f"the {kind}'s file {file} fails on import: {_told(error)}") from error
+        raise UserCodeError(f"the {kind}'s file {file} fails on import: {_type_and_message(error)}") from error
     return module
 
 
@@ -138,17 +140,17 @@ def _import_module(name: str, kind: str) -> ModuleType:
                 " with its ending .py)"
             ) from error
         raise UserCodeError(
-            f"the {kind}'s module {name!r} fails on import: {_told(error)}"
+            f"the {kind}'s module {name!r} fails on import: {_type_and_message(error)}"
         ) from error
 
 
-def _told(error: BaseException) -> str:
-    """Type and message of what the user's code raised."""
+def _type_and_message(error: BaseException) -> str:
+    """Type and message of an exception of the user's code."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _find(module: ModuleType, name: str, spec: str) -> Any:
-    """Return the object of that name, or explain why there is none."""
+    """Return the object of that name, or raise ValueError with the reason why there is none."""
     if hasattr(module, name):
         return getattr(module, name)
     public = [known for known, value in vars(module).items() if callable(value) and known[0] != "_"]
@@ -162,7 +164,7 @@ def _find(module: ModuleType, name: str, spec: str) -> Any:
 def _call(
     factory: Callable[..., Any], spec: str, arguments: dict[str, object]
 ) -> Callable[..., Any]:
-    """Call the factory and check what it made."""
+    """Call the factory and check its result."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some classes written in C do not tell
@@ -179,7 +181,9 @@ def _call(
     try:
         model = factory(**arguments)
     except (Exception, SystemExit) as error:
-        raise UserCodeError(f"{spec!r} with arguments {arguments} fails: {_told(error)}") from error
+        raise UserCodeError(
+            f"{spec!r} with arguments {arguments} fails: {_type_and_message(error)}"
+        ) from error
     if not callable(model):
         raise ValueError(
             f"{spec!r} must return a model or another callable, got {type(model).__name__}"

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """``(x - mean) / std`` for each channel of (N, C, H, W) images.
 
-    The two buffers stay out of the state dict: published checkpoints hold the layers after the
-        normalisation only.
+    The two buffers are not in the state dict. Published checkpoints contain only the layers after
+    the
+    normalisation.
 
     Args:
         mean: one number for all channels, or C numbers, in the units of x.
-        std: as mean; every number > 0.
+        std: as mean. Every number > 0.
 
     Raises:
         ValueError: if the two differ in length, or std is not positive.
@@ -52,7 +53,7 @@ class Normalize(nn.Module):
 def normalized(
     layers: Sequence[nn.Module], mean: float | Sequence[float], std: float | Sequence[float]
 ) -> nn.Sequential:
-    """Put a normalisation in front of layers that keep their places "0", "1", ... as names.
+    """Put a normalisation in front of layers that keep the names "0", "1", ... .
 
     A state dict of ``nn.Sequential(*layers)`` therefore loads unchanged.
 

@@ -1,6 +1,4 @@
-"""Small networks for MNIST (N, 1, 28, 28) and for scikit-learn's 8x8 digits; ten classes, logits
-out.
-"""
+"""Small networks for MNIST (N, 1, 28, 28) and for scikit-learn's 8x8 digits, with ten logits."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from art_ext.models.layers import normalized
 
 
 def digits_cnn() -> nn.Sequential:
-    """Return an untrained network of 21,546 parameters for scikit-learn's digits, (N, 1, 8, 8) in
-    [0, 1] -> (N, 10).
+    """Return an untrained network for scikit-learn's digits, (N, 1, 8, 8) in [0, 1] -> (N, 10).
 
-    It is meant for demonstrations and tests: 15 epochs of Adam take seconds on a CPU and give about
-        98 %.
+    It has 21,546 parameters and serves demonstrations and tests. 15 epochs of Adam take seconds on
+    a
+    CPU and give about 98 %.
     """
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
@@ -38,18 +36,17 @@ def mnist_two_conv(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
 ) -> nn.Sequential:
-    """Return the network of "Fast is better than free" and of Wong and Kolter's certified nets,
-    untrained.
+    """Return the network of "Fast is better than free" and of Wong and Kolter, untrained.
 
-    Two 4x4 convolutions of stride 2 and padding 1, then fully connected layers, ReLU between all of
-    them; (N, 1, 28, 28) in [0, 1] -> (N, 10). auto_LiRPA's small MNIST net is ``channels=(8, 16),
-    hidden=(256,)``.
+    Two 4x4 convolutions of stride 2 and padding 1, then fully connected layers, with ReLU between
+    all of them. Input (N, 1, 28, 28) in [0, 1], output (N, 10). auto_LiRPA's small MNIST net is
+    ``channels=(8, 16), hidden=(256,)``.
 
     Args:
         channels: outputs of the two convolutions.
         hidden: widths of the fully connected layers before the last one.
-        mean: subtracted from the image, and
-        std: divided by, before the first layer.
+        mean: subtracted from the image before the first layer.
+        std: divisor of the image, after the mean.
 
     Raises:
         ValueError: if channels does not hold two numbers.
@@ -75,22 +72,26 @@ def mnist_small_cnn(
     std: float | Sequence[float] = 1.0,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Return Carlini and Wagner's MNIST network, untrained; TRADES, DDN, RayS and Frank-Wolfe
-    attack it.
+    """Return Carlini and Wagner's MNIST network, untrained.
 
-    Four 3x3 convolutions without padding (32, 32, 64, 64 channels), a 2x2 maximum after the second
-    and the fourth, then 200, 200 and 10 units; (N, 1, 28, 28) in [0, 1] -> (N, 10).
+    TRADES, DDN, RayS and Frank-Wolfe attack it. Four 3x3 convolutions without padding (32, 32, 64,
+    64
+    channels), a 2x2 maximum after the second and the fourth, then 200, 200 and 10 units. Input (N,
+    1,
+    28, 28) in [0, 1], output (N, 10).
 
     Args:
         batch_norm: put a BatchNorm between each convolution and its ReLU, as RayS' authors do.
-        mean: subtracted from the image (0.5 for the Frank-Wolfe paper's weights), and
-        std: divided by, before the first layer.
-        dropout: share of the first 200 units that is dropped in training, 0.5 in the authors'
-            programs. It has no weights, changes no name in the state dict, and does nothing when
-            the network is attacked.
+        mean: subtracted from the image before the first layer (0.5 for the Frank-Wolfe paper's
+            weights).
+        std: divisor of the image, after the mean.
+        dropout: fraction of the first 200 units that is dropped in training, 0.5 in the authors'
+            programs. It has no weights, changes no name in the state dict, and has no effect in
+            eval mode.
 
     Raises:
         ValueError: if batch_norm is not a bool (the text "false" would count as true), or dropout
+            is
             not in [0, 1).
     """
     check_flag("batch_norm", batch_norm)
@@ -123,11 +124,11 @@ def mnist_lenet5(
     """Return AdverTorch's "LeNet-5" (after Madry et al.), untrained.
 
     Two 3x3 convolutions of 32 and 64 channels with padding, each followed by a 2x2 maximum, then
-    200 and 10 units; (N, 1, 28, 28) in [0, 1] -> (N, 10).
+    200 and 10 units. Input (N, 1, 28, 28) in [0, 1], output (N, 10).
 
     Args:
-        mean: subtracted from the image, and
-        std: divided by, before the first layer.
+        mean: subtracted from the image before the first layer.
+        std: divisor of the image, after the mean.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in ((1, 32), (32, 64)):

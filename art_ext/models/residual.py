@@ -1,8 +1,8 @@
 """Residual networks for CIFAR-sized images, (N, 3, 32, 32) in [0, 1] -> (N, num_classes) logits.
 
-The layers bear the names of RobustBench's ``ResNet``, ``PreActResNet`` and ``WideResNet``: a state
-dict loads in both directions. What they add to each other, f being the activation and BN a batch
-normalisation, is
+The layers have the names of RobustBench's ``ResNet``, ``PreActResNet`` and ``WideResNet``, so that
+a state dict loads in both directions. With the activation f and a batch normalisation BN, a block
+computes
 
     ResNet:                   f(shortcut(x) + BN(conv(f(BN(conv(x))))))
     pre-activated, wide:      shortcut(x) + conv(f(BN(conv(f(BN(x))))))
@@ -50,20 +50,21 @@ def resnet18(
     width: int = 64,
     activation: str = "relu",
 ) -> nn.Sequential:
-    """Return an untrained ResNet-18 whose first layer suits small images: 11,173,962 parameters.
+    """Return an untrained ResNet-18 for small images: 11,173,962 parameters.
 
-    A 3x3 convolution without stride in place of ImageNet's 7x7 and its pooling; four stages of two
-    blocks with width, 2, 4 and 8 times width channels, each but the first halving the image; global
-    average; one linear layer. A shortcut that changes shape is a 1x1 convolution with a BatchNorm
-    (the paper's option B).
+    A 3x3 convolution without stride replaces ImageNet's 7x7 and its pooling. Four stages of two
+    blocks follow, with width, 2, 4 and 8 times width channels. Each stage but the first halves the
+    image. A global average and one linear layer end the network. A shortcut that changes shape is a
+    1x1 convolution with a BatchNorm (the paper's option B).
 
     Args:
         num_classes: number of logits.
-        mean: subtracted from the image, and
-        std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
-        width: channels of the first stage; 64 is the network of the papers.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
-            everywhere.
+        mean: subtracted from the image before the first layer. One number or three, in units of the
+            [0, 1] image.
+        std: divisor of the image, after the mean. One number or three.
+        width: channels of the first stage. The papers use 64.
+        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
+            places.
 
     Raises:
         ValueError: for any other activation, counts that are not integers >= 1, and as
@@ -95,7 +96,7 @@ def preact_resnet18(
 ) -> nn.Sequential:
     """Return an untrained pre-activation ResNet-18: 11,172,170 parameters.
 
-    Stages and channels are those of :func:`resnet18`; a shortcut that changes shape is a bare 1x1
+    Stages and channels are those of :func:`resnet18`. A shortcut that changes shape is a bare 1x1
     convolution. The defaults follow the paper and are the network of Rice et al., which the bag of
     tricks builds on. Also in use:
 
@@ -103,22 +104,23 @@ def preact_resnet18(
         final_norm=False, shared_preactivation=False    GradAlign, and RobustBench's
         ``PreActResNet18()``
 
-    As all of these do, the first block's shortcut takes conv1's output as it is; the paper
+    As in all of these, the first block's shortcut takes conv1's output without activation. The
+    paper
     activates it before.
 
     Args:
         num_classes: number of logits.
-        mean: subtracted from the image, and
-        std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
-        width: channels of the first stage; 64 is the network of the papers, 16 has a sixteenth of
-            its parameters.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
-            everywhere.
+        mean: subtracted from the image before the first layer. One number or three, in units of the
+            [0, 1] image.
+        std: divisor of the image, after the mean. One number or three.
+        width: channels of the first stage. The papers use 64. 16 has a sixteenth of the parameters.
+        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
+            places.
         final_norm: BatchNorm and activation between the last block and the average (RobustBench:
             ``bn_before_fc``).
-        shared_preactivation: a shortcut with a convolution takes the block's activated input, as
-            its residual branch does, and not the raw one (RobustBench: ``out_shortcut``). The state
-            dict does not tell which was meant.
+        shared_preactivation: True: a shortcut with a convolution takes the block's activated input,
+            as the residual branch does. False: it takes the raw input (RobustBench:
+            ``out_shortcut``). The state dict does not show the difference.
 
     Raises:
         ValueError: as :func:`resnet18`, and if a switch is not a bool.
@@ -143,26 +145,29 @@ def wide_resnet(
     dropout: float = 0.0,
     activation: str = "relu",
 ) -> nn.Sequential:
-    """Return an untrained WRN-depth-widen_factor: WRN-28-10 has 36,479,194 parameters, WRN-34-10
-    46,160,474.
+    """Return an untrained WRN-depth-widen_factor.
 
-    A 3x3 convolution to 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with
-    widen_factor times 16, 32 and 64 channels, the later two halving the image; BatchNorm,
-    activation, global average, one linear layer. A shortcut between different numbers of channels
-    is a bare 1x1 convolution of the activated input. Checkpoints of TRADES' code hold a
-    ``sub_block1`` too, which no forward pass uses: drop these keys before loading.
+    WRN-28-10 has 36,479,194 parameters, WRN-34-10 has 46,160,474. A 3x3 convolution to 16 channels
+    is
+    followed by three stages of (depth - 4) / 6 pre-activation blocks with widen_factor times 16, 32
+    and 64 channels. The later two halve the image. BatchNorm, activation, global average and one
+    linear layer end the network. A shortcut between different numbers of channels is a bare 1x1
+    convolution of the activated input. Checkpoints of TRADES' code contain a ``sub_block1`` too,
+    which
+    no forward pass uses. Drop these keys before loading.
 
     Args:
         depth: number of convolutions, counting one shortcut for each stage, 6n + 4: 10, 16, 22, 28,
             34, 40, ...
         widen_factor: 1 is a thin pre-activation ResNet, 10 the usual target of robustness papers.
         num_classes: number of logits.
-        mean: subtracted from the image, and
-        std: divided by, before the first layer; one number or three, in units of the [0, 1] image.
+        mean: subtracted from the image before the first layer. One number or three, in units of the
+            [0, 1] image.
+        std: divisor of the image, after the mean. One number or three.
         dropout: probability, in [0, 1), that a unit between the two convolutions of a block is
             dropped in training.
-        activation: "relu", or "gelu", "leaky_relu", "selu", "silu", "softplus", "tanh" in its place
-            everywhere.
+        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
+            places.
 
     Raises:
         ValueError: for another depth or dropout, and as :func:`resnet18`.
@@ -192,7 +197,9 @@ def wide_resnet(
 
 
 class _ResidualBlock(nn.Module):
-    """Convolution, BatchNorm, activation, twice; the shortcut joins before the last activation."""
+    """Convolution, BatchNorm, activation, twice, with the shortcut added before the last
+    activation.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module]
@@ -215,7 +222,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _PreActivatedBranch(nn.Module):
-    """BatchNorm, activation, convolution, twice; subclasses add the shortcut."""
+    """BatchNorm, activation, convolution, twice. Subclasses add the shortcut."""
 
     def __init__(
         self,
@@ -291,8 +298,9 @@ class _WideBlock(_PreActivatedBranch):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution that keeps the image's size up to the stride; BatchNorm makes a bias
-    pointless.
+    """Return a convolution without bias that keeps the image's size up to the stride.
+
+    BatchNorm makes a bias redundant.
     """
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
@@ -314,7 +322,7 @@ def _four_stages(block: Block, width: int) -> dict[str, nn.Module]:
 
 
 def _head(name: str, inputs: int, num_classes: int) -> dict[str, nn.Module]:
-    """Return the global average and the linear layer, which the architectures name differently."""
+    """Return the global average and the linear layer, whose name depends on the architecture."""
     return {
         "pool": nn.AdaptiveAvgPool2d(1),
         "flatten": nn.Flatten(),
@@ -325,11 +333,11 @@ def _head(name: str, inputs: int, num_classes: int) -> dict[str, nn.Module]:
 def _network(
     layers: Mapping[str, nn.Module], mean: float | Sequence[float], std: float | Sequence[float]
 ) -> nn.Sequential:
-    """Put a normalisation in front and draw He et al.'s initial weights: variance 2 / (kernel area
-    * channels out).
+    """Put a normalisation in front and draw He et al.'s initial weights.
 
-    The linear layer keeps PyTorch's weights and starts without bias, as in Zagoruyko and Komodakis'
-    code. RobustBench does the same in its WideResNet only.
+    Their variance is 2 / (kernel area * channels out). The linear layer keeps PyTorch's weights and
+    starts without bias, as in Zagoruyko and Komodakis' code. RobustBench does the same in its
+    WideResNet only.
     """
     network = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), **layers))
     for layer in network.modules():
@@ -341,16 +349,14 @@ def _network(
 
 
 def _activation(name: str) -> Callable[[], nn.Module]:
-    """Look an activation up."""
+    """Return the constructor of an activation by its name."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]
 
 
 def _check_counts(**counts: object) -> None:
-    """Refuse anything but positive integers; True is no number of layers, and "16" would
-    multiply as text.
-    """
+    """Raise ValueError unless all counts are positive integers, not bools and not text."""
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {count!r}")

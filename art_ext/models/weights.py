@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.core.checks import listed
 from art_ext.files import write_state_dict
-from art_ext.models.foreign import foreign_types
+from art_ext.models.pickled_types import unsupported_types
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.")  # of DataParallel and AveragedModel, and of Lightning modules
@@ -22,23 +22,23 @@ _COUNTER = "n_averaged"  # of AveragedModel
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """Fill the model from a safetensors file or a ``torch.save`` file and return it; nothing in the
-    file is executed.
+    """Fill the model from a safetensors file or a ``torch.save`` file and return it.
 
-    The file holds a state dict, or one under "state_dict", "model_state_dict", "model" or "net".
-    The prefixes ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.``
-    (Lightning) are taken off in any nesting, or added for a model that has them; the counter
-    ``n_averaged`` of AveragedModel is left out. Every name and shape must fit: a model is filled
-    entirely or left as it was. Mode, device and dtype of the model stay as they are.
+    No code in the file is executed. The file holds a state dict, or one under "state_dict",
+    "model_state_dict", "model" or "net". The prefixes ``module.`` (DataParallel), ``_orig_mod.``
+    (torch.compile) and ``model.`` (Lightning) are removed in any nesting, or added for a model that
+    has them. The counter ``n_averaged`` of AveragedModel is ignored. Every name and shape must fit,
+    otherwise the model is unchanged. Mode, device and dtype of the model do not change.
 
     Args:
         model: the network to fill.
-        path: the checkpoint; its kind is told from its first bytes, not from its name.
+        path: the checkpoint. Its type is read from its first bytes, not from its name.
 
     Raises:
-        ValueError: if there is no such file, if it is no checkpoint (a web page or a Git-LFS
-            pointer is named as such), if it holds other types than tensors and plain containers
-            (they are named), or if names or shapes do not fit.
+        ValueError: if the file does not exist, if it is not a checkpoint (the message names a web
+            page or a Git-LFS pointer), if it holds other types than tensors and plain containers
+                (the
+            message names them), or if names or shapes do not fit.
     """
     file = Path(path)
     if not file.is_file():
@@ -54,8 +54,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the model's state dict as safetensors; the file is complete or, after a crash, the old
-    one is still there.
+    """Write the model's state dict as safetensors, atomically.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
@@ -64,7 +63,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def read_tensors(file: Path) -> object:
-    """Return what the checkpoint holds, tensors on the CPU."""
+    """Return the content of the checkpoint, with tensors on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -82,18 +81,18 @@ def read_tensors(file: Path) -> object:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
-        foreign = foreign_types(file, str(error))
-        if foreign:
+        unsupported = unsupported_types(file, str(error))
+        if unsupported:
             raise ValueError(
                 f"{file} must be a safetensors file, or a torch.save file of nothing but tensors"
-                f" and plain containers, but it holds {listed(foreign)}, which is not unpickled. In"
-                " the program that writes the file, save plain values in their place, such as"
-                " float(value) or vars(args), or the weights alone: torch.save(model.state_dict(),"
+                f" and plain containers, but it holds {listed(unsupported)}, which is not"
+                " unpickled. In the program that writes the file, save plain values instead, such"
+                " as float(value) or vars(args), or the weights alone: torch.save(model.state_dict(),"
                 " FILE)"
             ) from error
         raise ValueError(
             f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code"
-            " in it is refused; "
+            " in it is not executed; "
             f"save model.state_dict() instead of the model), but torch.load(weights_only=True)"
             f" says: "
             # its next sentences advise to load it nevertheless
@@ -102,7 +101,7 @@ def read_tensors(file: Path) -> object:
 
 
 def _explain_impostor(head: bytes, file: Path) -> None:
-    """Raise ValueError for what downloads leave behind in place of a checkpoint."""
+    """Raise ValueError for the usual files that failed downloads leave in place of a checkpoint."""
     if not head:
         raise ValueError(
             f"{file} must be a checkpoint, but it is empty: the download or the copy failed"
@@ -151,7 +150,7 @@ def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
 def _under_names_of(
     expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The state dict under the names of the model, as far as wrappers alone make the difference."""
+    """The state dict under the model's names, if wrappers alone make the difference."""
     counted = any(name.split(".")[-1] == _COUNTER for name in expected)
     kept = {
         name: tensor for name, tensor in state.items() if counted or name.split(".")[-1] != _COUNTER
@@ -164,7 +163,7 @@ def _under_names_of(
 
 
 def _bare(names: Iterable[str]) -> list[str]:
-    """The names without what wrappers put in front of all of them."""
+    """The names without the prefixes that wrappers add to all of them."""
     bare = [_COMPILED.sub("", name) for name in names]
     while bare:
         common = [one for one in _PREFIXES if all(name.startswith(one) for name in bare)]
@@ -175,7 +174,7 @@ def _bare(names: Iterable[str]) -> list[str]:
 
 
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
-    """Raise ValueError with every way in which the state dict does not fit the model."""
+    """Raise ValueError unless the state dict fits the model. The message lists every difference."""
     # checkpoints older than this BatchNorm counter leave it out, and PyTorch then fills it in
     missing = [
         name for name in expected if name not in state and not name.endswith("num_batches_tracked")

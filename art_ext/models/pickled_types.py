@@ -1,4 +1,4 @@
-"""Names of the types in a torch.save file that torch does not unpickle; the file is only read."""
+"""Names of the types in a torch.save file that torch does not unpickle. The file is only read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import numpy as np
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 _OLD_FILE_PICKLES = 4  # magic number, version, machine, and then the content
-_SCALAR, _ARRAY = "multiarray.scalar", "multiarray._reconstruct"  # how NumPy pickles itself
+# how NumPy pickles itself
+_SCALAR = "multiarray.scalar"
+_ARRAY = "multiarray._reconstruct"
 _HELPERS = ("numpy.dtype", "numpy.ndarray", "_codecs.encode")  # of the two
 
 
-def foreign_types(file: Path, error: str) -> list[str]:
-    """Names of the types, such as ``numpy.float64``; none if the file was refused for another
-    reason.
+def unsupported_types(file: Path, error: str) -> list[str]:
+    """Names of the types, such as ``numpy.float64``. Empty if loading failed for another reason.
 
     Args:
-        file: of ``torch.save``, which ``torch.load(weights_only=True)`` refused.
-        error: the message of the refusal, which names the first type.
+        file: a file of ``torch.save`` that ``torch.load(weights_only=True)`` does not load.
+        error: the message of torch.load, which names the first type.
     """
     first = re.search(r"Unsupported global: GLOBAL (\S+)", error)
     if first is None:
@@ -48,19 +49,19 @@ def _numpy_scalars(file: Path) -> list[str]:
     """Names of the NumPy types whose codes stand in the file."""
     found: dict[str, None] = {}
     places: set[Any] = set()  # where the class numpy.dtype is remembered
-    awaited = False  # the code comes after the class
+    code_follows = False  # the code comes after the class
     before = ""
     for operation, argument, _ in _operations(file):
         name = operation.name
         if name == "GLOBAL":
-            awaited = argument == "numpy dtype"
-        elif name in ("BINPUT", "LONG_BINPUT") and awaited and before == "GLOBAL":
+            code_follows = argument == "numpy dtype"
+        elif name in ("BINPUT", "LONG_BINPUT") and code_follows and before == "GLOBAL":
             places.add(argument)
         elif name in ("BINGET", "LONG_BINGET") and argument in places:
-            awaited = True
-        elif awaited and isinstance(argument, str):
+            code_follows = True
+        elif code_follows and isinstance(argument, str):
             found[_name_of(argument)] = None
-            awaited = False
+            code_follows = False
         before = name
     return list(found) or ["numpy.generic"]
 
@@ -73,7 +74,7 @@ def _name_of(code: str) -> str:
 
 
 def _operations(file: Path) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
-    """The pickle operations of a torch.save file; none of them is carried out."""
+    """The pickle operations of a torch.save file. None of them is executed."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
