@@ -316,9 +316,7 @@ class TestModelsWithoutGradients:
 
         models: dict[str, Any] = {"good": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
         models["bad"] = resolve_factory(f"{file}:detached")
-        with pytest.raises(
-            ValueError, match="fgsm follow gradients, and the model 'bad' gives none"
-        ):
+        with pytest.raises(ValueError, match="fgsm need gradients, and the model 'bad' gives none"):
             evaluate(
                 models, DATA, tmp_path / "two", attacks=["rays", "fgsm"], eps=0.1, watcher=Heard()
             )

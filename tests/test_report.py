@@ -644,4 +644,4 @@ def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path:
     )
     assert all(model in page for model in ("<b>m</b>", "<b>n</b>", "<b>o</b>"))
     (different,) = notes([first, make_run({"m": {"x": {0.1: {3}}}}, name="two", norm="l2")])
-    assert "no number compares" in different
+    assert "are not comparable" in different

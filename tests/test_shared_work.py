@@ -456,8 +456,8 @@ class TestSharing:
         ("options", "message"),
         [
             ({"shard": (2, 2)}, "shard must be i/n with i from 0 to n - 1, such as 0/4, got 2/2"),
-            ({"shard": (0, 2), "seed": None}, "shards need a seed that they share"),
-            ({"shard": (0, 2), "overwrite": True}, "do not overwrite"),
+            ({"shard": (0, 2), "seed": None}, "shards need one common seed"),
+            ({"shard": (0, 2), "overwrite": True}, "must not overwrite"),
         ],
     )
     def test_bad_shares(

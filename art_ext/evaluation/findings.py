@@ -170,7 +170,7 @@ def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any
 def _classes(
     model: str, parts: Sequence[Mapping[str, Any]], records: pd.DataFrame, run: Mapping[str, Any]
 ) -> list[Finding]:
-    """Signs that labels and model number the classes differently: chance accuracy, another width."""
+    """Signs that labels and model number the classes differently: chance accuracy or width."""
     rows = records[records["model"] == model].drop_duplicates("index")
     if rows.empty:
         return []

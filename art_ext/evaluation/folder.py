@@ -382,7 +382,7 @@ class RunFolder:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{error.strerror or error}: cannot write {path}. Finished units are kept. Run the"
+                f"{error.strerror or error}: cannot write {path}. Finished units are kept: run the"
                 " same command again to continue",
             ) from error
 

@@ -13,7 +13,7 @@ from art_ext.core.oracle import Model
 
 
 def identity_of_model(model: Model) -> dict[str, Any]:
-    """Class of a model, and a digest of its parameters and buffers. None for callables without any."""
+    """Class of a model, and a digest of its parameters and buffers (None for a callable)."""
     if not isinstance(model, nn.Module):
         return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
     return {"class": type(model).__name__, "state": digest_of_state(model)}

@@ -1,6 +1,4 @@
-"""Originals beside their adversarials and the perturbations, as small images: tiles of the page,
-and one file.
-"""
+"""Originals, adversarials and perturbations as small images: tiles of the page, and one file."""
 
 from __future__ import annotations
 
@@ -20,9 +18,13 @@ if TYPE_CHECKING:
     from art_ext.evaluation.records import LoadedRun
 
 SIDE = 64  # pixels of a tile; of larger images every k-th pixel is shown
-LINE, GAP, MARGIN, DPI = 20, 10, 170, 100  # pixels of the file
-# more and less than the original
-RED, BLUE = np.array([178, 24, 43]) / 255, np.array([33, 102, 172]) / 255
+# pixels of the file
+LINE = 20
+GAP = 10
+MARGIN = 170
+DPI = 100
+RED = np.array([178, 24, 43]) / 255  # more than the original
+BLUE = np.array([33, 102, 172]) / 255  # less than the original
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +34,9 @@ class Tile:
     Attributes:
         image: (H, W) or (H, W, 3) uint8.
         change: (H, W, 3) uint8, its difference to the original, magnified.
-        label: the class that the model takes it for.
+        label: the predicted class.
         distance: from the original.
-        success: whether it lies within eps.
+        success: True if it lies within eps.
     """
 
     image: np.ndarray
@@ -51,8 +53,8 @@ class Sheet:
     Attributes:
         model: its name.
         originals: each sample's class and image.
-        rows: for each attack its name, the change that is shown at full strength (None if nothing
-            was found), and a tile for each sample, or None where it found nothing.
+        rows: for each attack its name, the change that is shown at full strength, and a tile for
+            each sample. The change is None if no adversarial was found, and so is the tile.
     """
 
     model: str
@@ -61,14 +63,15 @@ class Sheet:
 
 
 def sheets(one: LoadedRun, models_together: int = 1) -> list[Sheet]:
-    """The pictures of a run; none where samples are no images or nothing was found.
+    """Pictures of a run. Empty if the samples are not images or no adversarial was found.
 
     Args:
         one: the run.
-        models_together: models in the report: the more there are, the fewer samples of each are
-            shown.
+        models_together: number of models in the report. With more models, fewer samples of each
+            are shown.
     """
-    examples, shape = one.examples, one.run["data"]["shape"]
+    examples = one.examples
+    shape = one.run["data"]["shape"]
     if (
         examples is None
         or len(shape) != 3
@@ -110,9 +113,7 @@ def _sheet(
 
 
 def _shown(examples: Examples, most: int) -> list[int]:
-    """At most so many of the samples: those for which most adversarials were found, in their own
-    order.
-    """
+    """At most ``most`` samples with the most adversarials, in their own order."""
     finds = {
         position: sum(position in kept for kept in examples.found.values())
         for position in examples.index
@@ -122,9 +123,7 @@ def _shown(examples: Examples, most: int) -> list[int]:
 
 
 def _changes(examples: Examples, attack: str, shown: Sequence[int]) -> list[float]:
-    """The largest change of a coordinate in each adversarial shown that the attack found, of any
-    model.
-    """
+    """Largest change of a coordinate in each shown adversarial of the attack, over all models."""
     return [
         float((found.x - examples.originals[position]).abs().max())
         for (_, name), kept in examples.found.items()
@@ -135,7 +134,7 @@ def _changes(examples: Examples, attack: str, shown: Sequence[int]) -> list[floa
 
 
 def class_name(label: int, names: Sequence[str] | None) -> str:
-    """What a class is called; its number where it has no name."""
+    """Name of a class, or its number if it has no name."""
     return names[label] if names and 0 <= label < len(names) else str(label)
 
 
@@ -165,8 +164,9 @@ def _pixels(image: np.ndarray, run: Mapping[str, Any]) -> np.ndarray:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """(C, H, W), thinned to at most ``SIDE`` pixels a side: an average would hide a perturbation
-    that alternates.
+    """(C, H, W), every k-th pixel, at most ``SIDE`` a side.
+
+    An average would hide a perturbation that alternates.
     """
     step = -(-max(image.shape[1:]) // SIDE)
     return image[:, ::step, ::step]
@@ -178,7 +178,7 @@ def _bytes(colours: np.ndarray) -> np.ndarray:
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """The content of a PNG file with these pixels."""
+    """Content of a PNG file with these pixels."""
     from PIL import Image
 
     content = io.BytesIO()
@@ -207,7 +207,7 @@ def mosaic(pictures: Sequence[Sheet]) -> bytes:
 
 
 def _paste_sheet(canvas: np.ndarray, axes: Axes, sheet: Sheet, top: int) -> int:
-    """Put a sheet onto the canvas; returns the line below it."""
+    """Put a sheet onto the canvas and return the line below it."""
     axes.text(
         GAP, top + LINE / 2 + 4, short(sheet.model, 100), fontweight="bold", fontsize=9, va="center"
     )

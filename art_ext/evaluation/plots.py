@@ -1,4 +1,4 @@
-"""The curves of a report, as PNG files in memory; matplotlib's global state is left alone."""
+"""Curves of a report, as PNG files in memory. matplotlib's global state is not changed."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Plot:
     Attributes:
         file: its name in the folder.
         title: its heading.
-        caption: what is drawn, and what it does not say.
+        caption: explanation of the picture and of its limits.
         png: the file's content.
-        wide: whether models have axes side by side.
+        wide: True if models have axes side by side.
     """
 
     file: str
@@ -54,8 +54,8 @@ class Plot:
 
 
 def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
-    """The curves of runs whose models differ in their names; runs that do not compare have
-    pictures of their own.
+    """Curves of runs whose models have different names. Runs that are not comparable have own
+    pictures.
     """
     from matplotlib import rc_context
 
@@ -70,12 +70,13 @@ def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
                 if drawn is None:
                     continue
                 title, caption, figure = drawn
-                file, wide = name.replace(".png", f"{suffix}.png"), len(figure.axes) > 1
+                file = name.replace(".png", f"{suffix}.png")
+                wide = len(figure.axes) > 1
                 plots.append(Plot(file, title + where, caption, to_png(figure), wide))
     return plots
 
 
-def _searches(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
+def _by_attack(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
     """Each model under each attack: its run, the two names, and its records."""
     for one in group:
         for (model, attack), rows in one.records.groupby(["model", "attack"], sort=False):
@@ -90,13 +91,14 @@ def _attacks(group: Sequence[LoadedRun]) -> list[str]:
 
 
 def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
-    """Share of samples that hold out, as a function of the radius."""
-    models, attacks = [model for one in group for model in models_of(one)], _attacks(group)
+    """Robust accuracy as a function of the radius."""
+    models = [model for one in group for model in models_of(one)]
+    attacks = _attacks(group)
     canvas = Canvas.of(models, attacks)
     right = max(_reach(one) for one in group)
     marked = {name for one in group for name in one.run["attacks"] if not _curved(one.run, name)}
     marks = _Marks(canvas, [name for name in attacks if name in marked])
-    for one, model, attack, records in _searches(group):
+    for one, model, attack, records in _by_attack(group):
         style = dict(canvas.styles[model, attack])
         if _curved(one.run, attack):
             del style["marker"]
@@ -136,39 +138,37 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
 
 
 def _curved(run: Mapping[str, Any], attack: str) -> bool:
-    """Whether the distances that an attack found make a curve over all radii."""
+    """Return True if the distances of an attack give a curve over all radii."""
     return bool(run["attacks"][attack]["nearest"]) and not in_cascade(run)
 
 
 @dataclass(frozen=True)
 class _Marks:
-    """Marks of what is known at single radii, side by side about them, or they would hide each
-    other.
-    """
+    """Marks for results at single radii, side by side so that they do not hide each other."""
 
     canvas: Canvas
     attacks: Sequence[str]
 
     def add(self, model: str, attack: str, rows: Sequence[Row], style: Mapping[str, Any]) -> None:
-        """The robust accuracies of one attack, one mark for each eps."""
-        shares = [(row.eps, row.robust_accuracy, row.robust_low, row.robust_high) for row in rows]
+        """Draw the robust accuracies of one attack, one mark for each eps."""
+        values = [(row.eps, row.robust_accuracy, row.robust_low, row.robust_high) for row in rows]
         place = self.attacks.index(attack) - (len(self.attacks) - 1) / 2
         self._draw(
-            model, shares, place, self.canvas.label(model, attack), style["color"], style["marker"]
+            model, values, place, self.canvas.label(model, attack), style["color"], style["marker"]
         )
 
     def worst(self, verdict: Verdict, colour: str) -> None:
-        """What all attacks together left."""
-        shares = [
+        """Draw the worst case over all attacks."""
+        values = [
             (one.eps, one.robust_accuracy, one.robust_low, one.robust_high) for one in verdict.worst
         ]
         label = self.canvas.label(verdict.model, "worst case")
-        self._draw(verdict.model, shares, (len(self.attacks) + 1) / 2, label, colour, "*")
+        self._draw(verdict.model, values, (len(self.attacks) + 1) / 2, label, colour, "*")
 
     def _draw(
         self,
         model: str,
-        shares: Sequence[tuple[float, ...]],
+        values: Sequence[tuple[float, ...]],
         place: float,
         label: str,
         colour: str,
@@ -180,10 +180,10 @@ class _Marks:
         moved = axes.transData + ScaledTranslation(
             DODGE * place / 72, 0, self.canvas.figure.dpi_scale_trans
         )
-        eps, share, low, high = 100 * np.transpose(shares)
+        eps, rate, low, high = 100 * np.transpose(values)
         axes.plot(
             eps / 100,
-            share,
+            rate,
             marker=marker,
             markersize=9.5 if marker == "*" else 7,
             color=colour,
@@ -213,9 +213,9 @@ def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
     stopped = list(dict.fromkeys(name for run in runs for name in curved if _known_late(run, name)))
     if stopped:
         caption += (
-            f" Samples left the search at their first success ({', '.join(stopped)}). Below the"
-            " attacked eps their distances are upper bounds, and the faint part of a curve only"
-            " bounds robust accuracy from above; run with --no-stop-on-success to know it."
+            f" Samples stopped at their first success ({', '.join(stopped)}). Below the attacked"
+            " eps their distances are upper bounds, and the lighter part of a curve is an upper"
+            " bound on robust accuracy. Run with --no-stop-on-success to measure it."
         )
     minimising = list(
         dict.fromkeys(name for run in runs for name in curved if _minimising(run, name))
@@ -223,20 +223,20 @@ def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
     if minimising:
         caption += (
             f" Attacks that minimise a distortion of their own ({', '.join(minimising)}) need not"
-            " come near in this norm."
+            " find small distances in this norm."
         )
     if any(not _curved(run, name) for run in runs for name in run["attacks"]):
         caption += (
-            " Marks are what is known at the eps of the dashed line alone, beside which they stand"
-            " side by side, with Wilson intervals at 95 %."
+            " Marks belong to the eps of the dashed line, beside which they are drawn side by side,"
+            " with Wilson intervals at 95 %."
         )
     if any(in_cascade(run) for run in runs):
         caption += (
-            " In a cascade each mark is what this attack and all before it left; the last is the"
-            " worst case."
+            " In a cascade each mark is the robust accuracy after this attack and all before it."
+            " The last is the worst case."
         )
     if any(len(run["attacks"]) > 1 and not in_cascade(run) for run in runs):
-        caption += " The star is the worst case: what no attack of the panel broke."
+        caption += " The star is the worst case over all attacks of the panel."
     return caption
 
 
@@ -253,9 +253,7 @@ def _held(rows: pd.DataFrame) -> pd.Series:
 
 
 def _reach(one: LoadedRun) -> float:
-    """How far the radius axis goes: past the largest eps, and to where the last curve has come
-    down.
-    """
+    """Right end of the radius axis: past the largest eps, and past the last step of the curves."""
     curved = [name for name in one.run["attacks"] if _curved(one.run, name)]
     nearest = one.records.loc[one.records["attack"].isin(curved), "nearest_distance"]
     found = nearest[np.isfinite(nearest)]
@@ -273,8 +271,8 @@ def _steps(
     label: str,
     style: Mapping[str, Any],
 ) -> None:
-    """The empirical curve of one model under one attack, from the search that was given the
-    smallest radius.
+    """Draw the empirical curve of one model under one attack, from the run with the smallest
+    radius.
     """
     eps = group["eps"].min()
     rows = group[group["eps"] == eps]
@@ -282,17 +280,19 @@ def _steps(
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
-    # from the attacked radius on, whatever stopped early is broken anyway and the rest spent its
-    # budget
+    # from the attacked radius on, every sample that stopped early is a success, and the others
+    # spent their budget
     if stop_on_success:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
-        known, at_eps = x > eps, 100 * _held(rows).mean()
-        x, held = np.concatenate([[eps], x[known]]), np.concatenate([[at_eps], held[known]])
+        known = x > eps
+        at_eps = 100 * _held(rows).mean()
+        x = np.concatenate([[eps], x[known]])
+        held = np.concatenate([[at_eps], held[known]])
     axes.step(x, held, where="post", linewidth=1.8, label=label, **style)
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
-    """At most so many of sorted values, evenly over their ranks."""
+    """At most ``STEPS`` of sorted values, evenly over their ranks."""
     if len(values) <= STEPS:
         return values
     thinned: np.ndarray = values[np.linspace(0, len(values) - 1, STEPS).round().astype(int)]
@@ -303,36 +303,36 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 
 
 def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | None:
-    """Share of the correctly classified samples that were broken with at most so many queries.
+    """Success rate among the correctly classified samples, against the number of queries.
 
     None if no attack was given a sample. A model without one has no axes.
     """
-    searches = list(_attacked(group))
-    if not searches:
+    by_attack = list(_attacked(group))
+    if not by_attack:
         return None
-    canvas = Canvas.of(list(dict.fromkeys(model for _, model, _, _ in searches)), _attacks(group))
+    canvas = Canvas.of(list(dict.fromkeys(model for _, model, _, _ in by_attack)), _attacks(group))
     most = max(2, *(int(one.records["queries"].max()) for one in group))
     highest = 0.0
-    for one, model, attack, records in searches:
+    for one, model, attack, records in by_attack:
         radii = one.run["settings"]["eps"]
         for eps, given in records.groupby("eps"):
             queries = np.sort(given.loc[given["success"], "queries_to_success"])
             x = np.concatenate([[1], _thinned(queries), [most]])
-            share = 100 * np.searchsorted(queries, x, side="right") / len(given)
+            rate = 100 * np.searchsorted(queries, x, side="right") / len(given)
             style = {
                 key: value for key, value in canvas.styles[model, attack].items() if key != "marker"
             }
             gradients = " (with gradients)" if bool((given["gradients"] > 0).any()) else ""
             canvas.axes[model].step(
                 x,
-                share,
+                rate,
                 where="post",
                 linewidth=1.8,
                 alpha=(1 + radii.index(eps)) / len(radii),
                 label=canvas.label(model, attack, gradients) if eps == radii[-1] else None,
                 **style,
             )
-            highest = max(highest, share[-1])
+            highest = max(highest, rate[-1])
     top = min(101, max(10, 1.15 * highest))
     canvas.set(
         xscale="log",
@@ -348,11 +348,9 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
 
 
 def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
-    """As ``_searches``, with the samples alone that the attack was given at each eps and could
-    break.
-    """
+    """As ``_by_attack``, with only the samples that count for the success rate at each eps."""
     told = [replace(one, records=with_given(one.records, one.run)) for one in group]
-    for one, model, attack, records in _searches(told):
+    for one, model, attack, records in _by_attack(told):
         rows = records[
             records["given"]
             & ~records["already_adversarial"]
@@ -364,17 +362,17 @@ def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str,
 
 def _queries_caption(group: Sequence[LoadedRun]) -> str:
     caption = (
-        "Share of the correctly classified samples given to the attack that were broken within eps"
-        " by the time each had been charged so many queries. Every row through the model is a"
-        " query, the first one being the clean check."
+        "Success rate within eps among the correctly classified samples given to the attack, as a"
+        " function of the queries charged to each sample. Every row through the model is a query,"
+        " and the first one is the clean check."
     )
     if any(len(one.run["settings"]["eps"]) > 1 for one in group):
-        caption += " The fainter a curve, the smaller its eps."
+        caption += " Lighter curves belong to smaller eps."
     if any(in_cascade(one.run) for one in group):
-        caption += " In a cascade later attacks are given the samples that are harder to break."
+        caption += " In a cascade later attacks are given the more robust samples."
     if any(bool((one.records["gradients"] > 0).any()) for one in group):
         caption += (
-            " Attacks with gradients see more than labels: their queries do not compare with those"
-            " of RayS."
+            " Attacks with gradients use more than labels: their queries are not comparable to"
+            " those of RayS."
         )
     return caption

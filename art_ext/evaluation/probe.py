@@ -1,4 +1,4 @@
-"""What a model says to the clean samples, and what of it casts doubt on the attacks that follow."""
+"""The clean pass of a model, and facts about its outputs that affect the attacks."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ class Probe:
 
     Attributes:
         labels: (K,) int64 predicted classes, on the CPU.
-        classes: how many classes the model tells apart; None if it returns labels only.
-        facts: fit for JSON; positions count from the beginning of the data set. Keys:
-            ``samples`` (K) and ``start`` (position of the first); ``classes``: width of the model's
-            output, or None; ``training``: whether a module was handed over in training mode;
-            ``lowest`` and ``highest`` value of the samples; ``values``: the number of these, and
-            ``on_box``: the number on the edge of the box; ``probabilities``: rows that look like
-            probabilities although logits were announced; ``unnormalised``: rows of probabilities
-            that do not sum to 1; ``repeated``: samples that were evaluated again, ``randomised``:
-            the positions of those whose two answers differ, and ``batch_dependent``: the positions
-            of those whose answer differs in other company; ``differentiated``: correctly classified
-            samples whose gradient was asked for, ``zero_gradients``: the positions of those where
-            it is zero everywhere, and ``not_differentiable``: why there is none, or None.
+        classes: number of classes of the model, or None if it returns labels only.
+        facts: values for JSON. Positions count from the beginning of the data set. Keys:
+
+            * ``samples`` (K) and ``start`` (position of the first).
+            * ``classes``: width of the model's output, or None.
+            * ``training``: True if a module was passed in training mode.
+            * ``lowest`` and ``highest`` value of the samples.
+            * ``values``: the number of values, and ``on_box``: the number on the edge of the box.
+            * ``probabilities``: rows that are probabilities although logits were announced.
+            * ``unnormalised``: rows of probabilities that do not sum to 1.
+            * ``repeated``: samples that were evaluated again.
+            * ``randomised``: positions with two different answers.
+            * ``batch_dependent``: positions whose answer differs in another batch.
+            * ``differentiated``: correctly classified samples whose gradient was computed.
+            * ``zero_gradients``: positions where it is zero everywhere.
+            * ``not_differentiable``: the reason why there is no gradient, or None.
     """
 
     labels: Tensor
@@ -45,7 +49,7 @@ class Probe:
 
 
 class _CleanOracle(LabelOracle):
-    """Keeps what the model said at the clean check: ``answers``, (K, classes) or (K,)."""
+    """Oracle that keeps the outputs of the clean check: ``answers``, (K, classes) or (K,)."""
 
     answers: Tensor
 
@@ -64,20 +68,20 @@ def probe(
     start: int = 0,
     repeat: bool = True,
 ) -> Probe:
-    """Ask a model about the clean samples, before and outside of any attack.
+    """Evaluate a model on the clean samples, before and outside of any attack.
 
     Costs one forward per sample, two more for those of the first batch if ``repeat`` (one if they
     are fewer than four), and one more with a backward for every sample if ``gradients``. Modules
-    are evaluated in eval mode and left as they were.
+    are evaluated in eval mode, and their mode is restored.
 
     Args:
-        model: what is going to be attacked.
+        model: the model that will be attacked.
         x: (K, *S) samples.
         y: (K,) int64 labels.
         settings: of the evaluation.
-        gradients: whether an attack will ask for them.
+        gradients: True if an attack uses gradients.
         start: position of the first sample in the data set.
-        repeat: whether to evaluate the first batch again, together and in other company.
+        repeat: True to evaluate the first batch again, as it is and in other batches.
 
     Raises:
         TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a
@@ -88,7 +92,8 @@ def probe(
         with make_oracle(_CleanOracle, model, len(x), settings) as oracle:
             admitted = admit(oracle, x)[0]
             labels = oracle.clean_labels(admitted)
-        answers, part = oracle.answers, admitted[: settings.batch_size if repeat else 0]
+        answers = oracle.answers
+        part = admitted[: settings.batch_size if repeat else 0]
         again = probe_model(
             model,
             part,
@@ -134,7 +139,7 @@ def probe(
 
 
 def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
-    """An oracle of that kind for so many samples, as the settings of an evaluation say."""
+    """Oracle of the given kind for ``count`` samples, with the settings of an evaluation."""
     return kind(
         model,
         count,
@@ -146,10 +151,11 @@ def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Setting
 
 
 def _doubtful_rows(oracle: LabelOracle, answers: Tensor) -> dict[str, int]:
-    """How many rows of logits look like probabilities, and how many of probabilities do not sum
-    to 1.
+    """Numbers of logits rows that sum to 1, as probabilities do, and of probability rows that do
+    not.
     """
-    kind, reader = oracle.outputs, oracle.reader
+    kind = oracle.outputs
+    reader = oracle.reader
     return {
         "probabilities": int(reader.like_probabilities(answers).sum()) if kind == "logits" else 0,
         "unnormalised": int(sums_differ(answers, reader.output_dtype).sum())
@@ -165,15 +171,14 @@ def _positions(flags: Tensor, start: int) -> list[int]:
 def _gradient_facts(
     model: Model, x: Tensor, y: Tensor, labels: Tensor, settings: Settings, start: int
 ) -> dict[str, Any]:
-    """Where the margin loss of correctly classified samples does not change with the input, to
-    first order.
-    """
+    """Positions of correctly classified samples where the gradient of the margin loss is zero."""
     right = labels == y
 
     def loss(outputs: Tensor, index: Tensor) -> Tensor:
         return margin(logits_of(outputs, settings.outputs), y[index])
 
-    reason, zero = None, right
+    reason = None
+    zero = right
     try:
         with make_oracle(GradientOracle, model, len(x), settings) as oracle:
             found = oracle.gradient(

@@ -1,4 +1,4 @@
-"""What a run folder holds, read back: records, examples, images."""
+"""Reading of run folders: records, examples, images."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ __all__ = [
 
 
 def require_report() -> None:
-    """Refuse to start work whose report could not be written.
+    """Raise ImportError unless the packages that write the report are installed.
 
     Raises:
-        ImportError: naming the missing packages and the extra that holds them.
+        ImportError: the message names the missing packages and the extra that contains them.
     """
     missing = [
         name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None
@@ -73,12 +73,12 @@ def require_report() -> None:
 
 
 def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """The records of a run folder, finished or not: one row per sample, model, attack and eps.
+    """Records of a run folder, finished or not: one row per sample, model, attack and eps.
 
     Raises:
         ImportError: without the extra ``report``.
         FileNotFoundError: if no chunk has ended yet.
-        ValueError: naming a file that is damaged.
+        ValueError: if a file is damaged. The message names it.
     """
     require_report()
     joined = Path(folder) / RECORDS
@@ -94,15 +94,15 @@ def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """A run that is complete, as its folder has it.
+    """A complete run, read from its folder.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the run folder.
         run: the content of ``run.json``.
         records: one row per sample, model, attack and eps.
         rows: the table.
-        examples: the samples to show, with what each attack found for them; None if the folder kept
-            none.
+        examples: the samples to show, with the adversarials that each attack found for them, or
+            None if the folder holds none.
     """
 
     folder: Path
@@ -113,11 +113,11 @@ class LoadedRun:
 
 
 def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
-    """A complete run folder.
+    """Load a complete run folder.
 
     Raises:
         ImportError: without the extra ``report``.
-        ValueError: if it is none, if its run is not complete, or if a file is damaged, naming it.
+        ValueError: if it is not a run folder, if its run is not complete, or if a file is damaged.
     """
     existing = _complete(folder)
     records = existing.records()
@@ -146,7 +146,7 @@ def _complete(folder: str | os.PathLike[str]) -> RunFolder:
 
 
 def load_examples(folder: RunFolder) -> Examples | None:
-    """The samples to show of a run of which every unit has ended."""
+    """Examples of a run whose units have all ended."""
     names = [chunk_name(number) for number in range(len(folder.chunks))]
     if not all(folder.file(name, "safetensors").exists() for name in names):
         return None
@@ -159,15 +159,14 @@ def load_examples(folder: RunFolder) -> Examples | None:
 
 
 def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tensor:
-    """(N, *S) images of a complete run that kept all: an adversarial where an attack broke the
-    sample within eps.
+    """(N, *S) images of a complete run that kept all: an adversarial within eps, or the original.
 
-    Elsewhere, and where the model is wrong without an attack, it is the original. Rows are in the
-    order of the data.
+    The original is returned if no attack succeeded within eps, or if the model misclassifies it
+    without an attack. Rows are in the order of the data.
 
     Args:
         folder: of the run, evaluated with ``save_images=True``.
-        model: which of its models.
+        model: one of its models.
         eps: one of its radii.
 
     Raises:
@@ -188,7 +187,7 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
     names = [chunk_name(number) for number in range(len(existing.chunks))]
     images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
     records = existing.records()
-    # the first attack that broke a sample has the last word
+    # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units()):
         if unit.model != model or unit.radii[0] > eps:
             continue
@@ -212,7 +211,7 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
 
 
 def _images(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; none if there is no such file."""
+    """Tensors of a safetensors file. Empty if there is no such file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -223,5 +222,5 @@ def _images(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of"
-            " the same name, and run the same command again; what they held is computed anew"
+            " the same name, and run the same command again, which computes their content anew"
         ) from error

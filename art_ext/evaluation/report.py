@@ -1,6 +1,4 @@
-"""The report: one self-contained page that works from disk; everything that came from outside is
-escaped.
-"""
+"""The report: one self-contained page that works from disk. Text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -47,9 +45,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: what is shown.
-        sort: what it is sorted by (None: unknown, always last).
-        note: what stands below, in small letters.
+        text: the text.
+        sort: the sort key (None: unknown, always last).
+        note: a line below, in small letters.
     """
 
     text: str
@@ -64,8 +62,8 @@ class Column:
     Attributes:
         title: its heading.
         meaning: its definition.
-        numeric: whether it holds numbers.
-        field: of ``Row``, if the column is left out where no row knows it.
+        numeric: True if it holds numbers.
+        field: of ``Row``, if the column is omitted when no row has a value.
     """
 
     title: str
@@ -85,42 +83,42 @@ COLUMNS = (
     Column(
         "Robust accuracy",
         "Share of all samples that are classified correctly and that the attack (in a cascade: this"
-        " one and all before it) did not break within eps. It bounds the true robust accuracy from"
-        " above. Below it its Wilson interval at 95 %: what other samples of the same kind might"
-        " give.",
+        " one and all before it) did not succeed on within eps. It bounds the true robust accuracy"
+        " from above. Below it its Wilson interval at 95 %, the range for other samples of the same"
+        " kind.",
     ),
     Column(
         "Success rate",
-        "Share of the correctly classified samples given to the attack that it broke within eps"
-        " (ASR); with targets, of those among them whose label is not the target.",
+        "Share of successes within eps among the correctly classified samples given to the attack"
+        " (ASR). With targets, among those of them whose label is not the target.",
     ),
     Column(
         "Mean queries",
         "Mean number of rows through the model until success, over the correctly classified samples"
-        " that were broken; the one query of the clean check is included (the RayS authors' program"
+        " with a success. The one query of the clean check is included (the RayS authors' program"
         " does not count it).",
     ),
     Column("Median queries", "The median over the same samples."),
     Column(
         "Mean gradients",
         "Mean number of rows that were differentiated, over the same samples. An attack with"
-        " gradients knows more of the model than one without: their queries do not compare.",
+        " gradients uses more of the model than one without, so their queries are not comparable.",
         field="mean_gradients",
     ),
     Column(
         "Distance",
         "Mean distance of the nearest adversarial found, inside eps or not, over the correctly"
-        " classified samples given to the attack; those for which none was found at any distance"
-        " are left out. Only attacks that look for the nearest adversarial and did not stop early"
-        " know it. The median is in table.csv.",
+        " classified samples given to the attack. Those for which none was found at any distance"
+        " are left out. Only attacks that find the nearest adversarial and did not stop early have"
+        " it. The median is in table.csv.",
         field="mean_distance",
     ),
     *(
         Column(
             head,
             f"Mean {head} distance between the input and the adversarial that the attack returned,"
-            " over the correctly classified samples that it broke at the largest eps. Only of"
-            " minimum-norm attacks, which minimise a distortion."
+            " over its successes among the correctly classified samples at the largest eps. Only"
+            " of minimum-norm attacks, which minimise a distortion."
             + (" L0 is the number of features that differ." if name == "l0" else ""),
             field=f"mean_{name}",
         )
@@ -129,7 +127,7 @@ COLUMNS = (
     Column(
         "ADBD",
         "Average decision boundary distance: the same mean with misclassified samples counting 0."
-        " It needs a search that spends its whole budget on every sample.",
+        " It needs an attack that spends its whole budget on every sample.",
         field="adbd",
     ),
     Column("Seconds", "Wall time of the attack on all samples."),
@@ -138,9 +136,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class under one model: samples, and the shares that hold out before and after all
-    attacks, with intervals.
-    """
+    """One class under one model: samples, clean and robust accuracy, and the interval."""
 
     name: str
     count: int
@@ -152,19 +148,19 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Leader:
-    """A model in the order of how far its decision boundary is."""
+    """A model in the order of the distances of the decision boundaries."""
 
     model: str
     attack: str
     adbd: float
     left_out: int
-    share: float
+    relative_adbd: float
 
 
 def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) -> None:
     """Write the page, the pictures, the table as CSV and JSON, and the warnings as JSON.
 
-    Each file is the old one or the new one at any moment.
+    Each file is written atomically.
 
     Args:
         folder: that of the run itself, or any other that exists.
@@ -176,7 +172,8 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
         OSError: if the folder cannot be written.
     """
     loaded = name_apart(loaded)
-    curves, pictures = plots.draw(loaded), _pictures(loaded)
+    curves = plots.draw(loaded)
+    pictures = _pictures(loaded)
     rows = [row for one in loaded for row in one.rows]
     found = [own for one in loaded for own in verdicts(one.records, one.run)]
     files = {
@@ -276,9 +273,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
 
 
 def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
-    """What the table can be narrowed to: by name of the control, values and what they are
-    called.
-    """
+    """Filters of the table: by name of the control, values and their labels."""
     eps = sorted({row.eps for row in rows})
     choices = {
         "model": [(name, name) for name in dict.fromkeys(row.model for row in rows)],
@@ -289,9 +284,7 @@ def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
 
 
 def leaderboard(group: Sequence[LoadedRun]) -> list[Leader]:
-    """The models of comparable runs by their ADBD, the farthest boundary first, wherever an
-    attack measured it.
-    """
+    """Models of comparable runs with an ADBD, the largest first."""
     measured = {
         (row.model, row.attack): row
         for one in group
@@ -306,15 +299,17 @@ def leaderboard(group: Sequence[LoadedRun]) -> list[Leader]:
 
 
 def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
-    """For each model its name, the largest eps, and the shares of each class that hold out."""
-    eps, names = max(one.run["settings"]["eps"]), one.run["data"]["class_names"]
+    """For each model its name, the largest eps, and the accuracies of each class."""
+    eps = max(one.run["settings"]["eps"])
+    names = one.run["data"]["class_names"]
     tables = []
     for model, records in one.records.groupby("model", sort=False):
         first = records.drop_duplicates("index").set_index("index").sort_index()
         samples = first[["label", "already_adversarial"]].assign(broken=broken(records, eps))
         rows = []
         for label, own in samples.groupby("label"):
-            count, held = len(own), int((~own["broken"]).sum())
+            count = len(own)
+            held = int((~own["broken"]).sum())
             clean = float((~own["already_adversarial"]).mean())
             rows.append(
                 ClassRow(
@@ -326,7 +321,7 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
 
 
 def interval(low: float, high: float) -> str:
-    """Two shares as percentages, such as 49.2 to 55.4."""
+    """Two fractions as percentages, such as 49.2 to 55.4."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 

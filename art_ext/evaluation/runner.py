@@ -1,4 +1,4 @@
-"""Run a panel of attacks over a data set, unit by unit, and write the run folder."""
+"""Running of a panel of attacks over a data set, unit by unit, into a run folder."""
 
 from __future__ import annotations
 
@@ -56,56 +56,60 @@ def evaluate(
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
 
-    The work is cut into units: one search of one attack on one model, over one chunk of samples.
-        Each is written
-    atomically when it ends. A run that was killed, called again with the same arguments, does what
-    is missing and ends with the same records; so do processes that share the work, in one folder or
-    in folders that ``merge`` unites. Who finds all units there writes the report.
+    A run consists of units of work: one attack on one model over one chunk of samples. Each unit is
+    written atomically when it ends. A run that was killed, called again with the same arguments,
+    runs
+    its missing units and ends with the same records. So do several processes, in one folder or in
+    folders that ``merge`` unites. The process that finds all units finished writes the report.
 
     Args:
-        models: one model, or several by the names that the report shall use.
+        models: one model, or several by the names that the report uses.
         data: N samples in the box, with their labels.
-        out: the run folder; new, empty, or that of the same run, which is then completed.
+        out: the run folder: new, empty, or that of the same run, which is then completed.
         eps: radius or radii in the units of x.
         attacks: names of ``art-ext attacks``, ``FILE.py:FUNCTION`` for an attack of your own,
             external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
             panel takes RayS. Names of attacks and panels ignore case.
         panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
             ``"paper"``), a TOML file, or a ``Panel``.
-        mode: ``"cascade"``: each attack gets only the correctly classified samples that those
-            before it did not break within eps; ``"independent"``: each gets all. None takes the
-            panel's own, and ``"independent"`` for attacks.
+        mode: ``"cascade"``: each attack is given only the correctly classified samples without a
+            success of an earlier attack within eps. ``"independent"``: each is given all. None
+                takes
+            the panel's own mode, and ``"independent"`` for attacks.
         attack_args: by the attack's name, arguments that it takes besides the ones below.
-        targeted: None, or how each sample's target is chosen: ``"random"`` (uniform over the
+        targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the
             classes other than its label), ``"least-likely"`` (lowest clean score), or one class for
             all. Samples that are misclassified or whose label is the target are not attacked then.
-        max_queries: most forward rows per sample, for our attacks that ask for labels or scores and
-            have no ``max_queries`` of their own.
+        max_queries: most forward rows per sample, for our attacks with labels or scores that have
+            no
+            ``max_queries`` in ``attack_args``.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
-        stop_on_success: whether a sample leaves RayS at its first success. None: yes for a single
-            eps, no for several, which one search for the nearest adversarial then serves together.
-        outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        stop_on_success: True: RayS stops on a sample at its first success. None: True for a single
+            eps, False for several, which one run of the attack then serves together.
+        outputs: type of the models' outputs: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
-        chunk_size: most samples in a unit; None takes twice the batch size, or less for shards, or
-            what the run in the folder was begun with.
-        device: where inputs go for models without parameters; models are never moved.
-        seed: keys every random number; None draws one and records it, or takes that of the run in
+        chunk_size: most samples in a unit. None takes twice the batch size, or less for shards, or
+            the value of the run in the folder.
+        device: device of the inputs for models without parameters. Models are never moved.
+        seed: key of every random number. None draws one and records it, or takes that of the run in
             the folder.
-        shard: (i, n), 0 <= i < n: do every n-th chunk only, from the i-th on.
+        shard: (i, n), 0 <= i < n: run every n-th chunk only, from the i-th on.
         save_images: keep every adversarial, for ``load_images`` and submissions, not only those
             that the report shows.
-        arguments: what to record as the run's arguments besides the ones above.
-        overwrite: begin anew, also in a folder with other things in it; files with the names of
-            ours are replaced.
-        watcher: is told of clean accuracies and progress.
+        arguments: values to record as the run's arguments besides the ones above.
+        overwrite: begin anew, also in a folder with other files in it. Files with our names are
+            replaced.
+        watcher: observer of clean accuracies and progress.
 
     Raises:
-        ValueError: for arguments that make no sense, samples outside the box, labels beyond the
-            model's width, a model that fails on the samples, a folder with other things in it or
-            with another run, naming the differences, or a damaged file, naming it.
+        ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
+            a
+            model that fails on the samples, a folder with other files in it, a folder of another
+                run
+            (the message lists the differences), or a damaged file (the message names it).
         ImportError: without the extra ``report``.
-        OSError: if the folder cannot be written; what had ended before stays.
+        OSError: if the folder cannot be written. Finished units are kept.
     """
     require_report()
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
@@ -113,7 +117,7 @@ def evaluate(
     radii = tuple(
         sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
     )
-    # what was not said then is not said now, and must stay the same
+    # values that were drawn or chosen by default then must be the same now
     earlier = None if overwrite else read_run(out)
     settings = Settings(
         eps=radii,
@@ -133,7 +137,7 @@ def evaluate(
     if size is None:  # shards get several chunks each, since samples differ in what they cost
         size = min(2 * batch_size, -(-len(data) // (4 * shard[1])) if shard else len(data))
     check_count("chunk_size", size)
-    asked = {
+    recorded = {
         "models": list(named),
         "data": data.name,
         "samples": len(data),
@@ -148,9 +152,9 @@ def evaluate(
         "save_images": save_images,
         **(arguments or {}),
     }
-    del asked["device"]  # numbers do not depend on it but for rounding
+    del recorded["device"]  # numbers do not depend on it but for rounding
     work = Work(named, data, members, settings, mode, save_images, watcher or Watcher())
-    folder = RunFolder(out, work.describe(asked, chosen, size))
+    folder = RunFolder(out, work.describe(recorded, chosen, size))
     return work.run(folder, shard or (0, 1), overwrite)
 
 
@@ -160,7 +164,7 @@ def _panel(
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, list[Attack], str]:
-    """The name of the panel, its attacks, and how they run."""
+    """Name of the panel, its attacks, and its mode."""
     if mode is not None:
         check_choice("mode", mode, MODES)
     if panel is not None:
@@ -180,7 +184,7 @@ def _panel(
 
 
 def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | None:
-    """What the run in a folder, if there is one, was begun with."""
+    """Value of a setting of the run in a folder, or None without a run."""
     value = ((run or {}).get(part) or {}).get(name)
     return value if isinstance(value, int) else None
 
@@ -213,6 +217,6 @@ def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: boo
         )
     if seed is None or overwrite:
         raise ValueError(
-            "shards need a seed that they share, and do not overwrite: another may work in the"
+            "shards need one common seed, and must not overwrite: another shard may be using the"
             " folder"
         )

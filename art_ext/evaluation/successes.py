@@ -16,13 +16,13 @@ Parts = Mapping[tuple[str, float], Sequence[tuple[str, set[int]]]]
 
 @dataclass(frozen=True)
 class Successes:
-    """Samples of one model that attacks broke within one radius; none of them was misclassified
-    before.
+    """Positions of successes on one model within one radius. Misclassified samples are not
+    included.
 
     Attributes:
         given: positions that an attack with gradients was given at this radius.
-        gradients: positions that attacks with gradients broke.
-        others: positions that attacks with labels or scores broke, by attack.
+        gradients: positions of successes of attacks with gradients.
+        others: positions of successes of attacks with labels or scores, by attack.
     """
 
     given: set[int]
@@ -31,14 +31,14 @@ class Successes:
 
     @property
     def missed(self) -> set[int]:
-        """Positions that an attack with labels or scores broke, and no attack with gradients
-        that was given them.
+        """Positions where an attack with labels or scores succeeded, and all given gradients
+        failed.
         """
         return (set().union(*self.others.values()) & self.given) - self.gradients
 
     @property
     def finders(self) -> list[str]:
-        """The attacks that broke missed samples."""
+        """Attacks with a success on a missed sample."""
         missed = self.missed
         return sorted(name for name, positions in self.others.items() if positions & missed)
 
@@ -46,21 +46,20 @@ class Successes:
 def successes_within(
     rows: pd.DataFrame, eps: float, with_gradients: Collection[str], parts: Parts
 ) -> Successes:
-    """Sort the successes of one model within eps by the access of the attacks.
+    """Sort the successes on one model within eps by the access of the attacks.
 
     Args:
         rows: records of the model.
-        eps: radius. A success within a smaller radius counts; a failure there says nothing about
-            this one.
+        eps: radius. A success within a smaller radius counts. A failure there does not.
         with_gradients: names of the attacks with gradients.
         parts: for attacks that run several, such as AutoAttack, by attack and radius: the parts in
-            their order, each with the positions that it broke. Each part then counts as an attack.
+            their order, each with the positions of its successes. Each part counts as an attack.
     """
     found = Successes(set(), set(), {})
     for (attack, own_eps), own in rows[rows["eps"] <= eps].groupby(["attack", "eps"], sort=False):
-        won = set(own.loc[own["success"] & ~own["already_adversarial"], "index"].tolist())
+        successes = set(own.loc[own["success"] & ~own["already_adversarial"], "index"].tolist())
         if attack not in with_gradients:
-            found.others.setdefault(attack, set()).update(won)
+            found.others.setdefault(attack, set()).update(successes)
             continue
         given = set(own.loc[own["attacked"], "index"].tolist())
         gradients_ran = False
@@ -68,17 +67,17 @@ def successes_within(
             if part not in SCORE_PARTS:
                 gradients_ran = True
                 continue
-            found.others.setdefault(f"{attack}:{part}", set()).update(positions & won)
-            won -= positions
+            found.others.setdefault(f"{attack}:{part}", set()).update(positions & successes)
+            successes -= positions
             given -= set() if gradients_ran else positions
-        found.gradients.update(won)
+        found.gradients.update(successes)
         if own_eps == eps:
             found.given.update(given)
     return found
 
 
 def parts_of(facts: Sequence[Mapping[str, Any]]) -> Parts:
-    """The parts of attacks that run several, over all chunks."""
+    """Parts of attacks that run several, over all chunks."""
     joined: dict[tuple[str, float], dict[str, set[int]]] = {}
     for fact in facts:
         if "parts" not in fact:

@@ -29,39 +29,38 @@ NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 @dataclass(frozen=True)
 class Row:
-    """One model under one attack at one eps; shares lie in [0, 1], NaN stands for what is not
-    known.
+    """One model under one attack at one eps. Fractions lie in [0, 1], NaN means unknown.
 
     Attributes:
-        model, attack, eps: what was attacked, how, and the radius of the ball.
-        samples: how many.
-        attacked: how many of them the attack was given; in a cascade those that the attacks before
-            it left at this eps.
-        clean_accuracy: share of all samples classified correctly before the attack.
+        model, attack, eps: model, attack, and radius of the ball.
+        samples: number of samples.
+        attacked: number of samples that the attack was given. In a cascade those without a success
+            of an earlier attack at this eps.
+        clean_accuracy: fraction of all samples classified correctly before the attack.
         clean_low, clean_high: the Wilson interval of ``clean_accuracy`` at 95 %.
-        robust_accuracy: share of all samples classified correctly and not broken inside eps: by
-            this attack, or in a cascade by this attack or one before it.
+        robust_accuracy: fraction of all samples classified correctly without a success within eps:
+            of this attack, or in a cascade of this attack or an earlier one.
         robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples
             were drawn at random.
-        success_rate: share of the correctly classified samples it was given that it broke inside
-            eps; with targets, of those among them whose label is not the target.
-        mean_queries, median_queries: until success, over the correctly classified samples broken;
-            clean check included.
+        success_rate: fraction of successes within eps among the correctly classified samples that
+            the attack was given. With targets, among those of them whose label is not the target.
+        mean_queries, median_queries: until success, over the correctly classified samples with a
+            success. The clean check is included.
         mean_queries_without_check, median_queries_without_check: the same without the clean check.
         mean_gradients: backward rows over the same samples.
         mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over
-            the correctly classified samples for which there is one; of attacks that look for it and
-            did not stop early.
+            the correctly classified samples with an adversarial. Only of attacks that find the
+            nearest adversarial and did not stop early.
         left_out: correctly classified samples that were attacked and for which none was found, at
             any distance.
-        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the correctly
-            classified samples broken; of minimum-norm attacks, at the largest eps. L0 is the number
-            of features that differ.
-        adbd: the same mean with the misclassified samples counting 0, where each sample spent a
-            whole budget; not of an attack that was given survivors only.
+        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the successes
+            on correctly classified samples. Only of minimum-norm attacks, at the largest eps. L0 is
+            the number of features that differ.
+        adbd: mean distance with misclassified samples counting 0, if each sample spent a whole
+            budget. NaN for an attack that was not given all samples.
         queries, gradients, wasted_rows: rows of all samples together.
-        seconds: wall time of the attack. Radii read from one search repeat its queries and its
-            seconds.
+        seconds: wall time of the attack. If one run of the attack serves several radii, each radius
+            repeats its queries and seconds.
     """
 
     model: str
@@ -124,10 +123,9 @@ def result_of(
 
 
 def broken(records: pd.DataFrame, eps: float) -> pd.Series:
-    """For each sample of one model whether it is misclassified, or any attack broke it inside eps.
+    """By sample of one model, True if it is misclassified or any attack succeeded within eps.
 
-    A success inside a smaller ball is one inside a larger ball, so records of smaller radii count
-    too.
+    A success within a smaller radius counts as a success within a larger one.
 
     Args:
         records: of one model: all its attacks for the worst case, or some of them.
@@ -137,7 +135,7 @@ def broken(records: pd.DataFrame, eps: float) -> pd.Series:
         bool by ``index``, the position in the data, ascending.
 
     Raises:
-        ValueError: if no attack was run inside eps.
+        ValueError: if no attack was run within eps.
     """
     inside = records[records["eps"] <= eps]
     if not len(inside):
@@ -145,12 +143,12 @@ def broken(records: pd.DataFrame, eps: float) -> pd.Series:
             f"eps must be at least the smallest radius attacked, {records['eps'].min():g}, got"
             f" {eps:g}"
         )
-    fell = (inside["success"] | inside["already_adversarial"]).groupby(inside["index"]).any()
-    return fell.rename("broken")
+    success = inside["success"] | inside["already_adversarial"]
+    return success.groupby(inside["index"]).any().rename("broken")
 
 
 def in_cascade(run: Mapping[str, Any]) -> bool:
-    """Whether each attack of the run was given only what those before it left."""
+    """Return True if each attack was given only the samples without an earlier success."""
     return bool(run["panel"]["mode"] == "cascade")
 
 
@@ -158,9 +156,10 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
     Args:
-        records: the content of ``records.parquet``, or of a run that is not complete the records
-            there are: a row then speaks of the samples that this attack has ended with, however far
-            the others are.
+        records: the content of ``records.parquet``, or the records so far of an incomplete run. A
+            row then covers the samples that this attack has ended with, whatever the progress of
+                the
+            others.
         run: the content of ``run.json``.
     """
     rows = []
@@ -171,48 +170,50 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
             if in_cascade(run):
                 earlier = own["attack"].isin(panel[: panel.index(str(attack)) + 1])
                 ended = own["index"].isin(group["index"])
-                fallen = int(broken(own[earlier & ended], float(group["eps"].iloc[0])).sum())
+                failures = int(broken(own[earlier & ended], float(group["eps"].iloc[0])).sum())
             else:
-                fallen = int((group["success"] | group["already_adversarial"]).sum())
-            rows.append(_row(str(model), str(attack), group, fallen, run))
+                failures = int((group["success"] | group["already_adversarial"]).sum())
+            rows.append(_row(str(model), str(attack), group, failures, run))
     return rows
 
 
 def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    """Records with a column ``given``: bool, whether the attack was given the sample at this eps.
+    """Records with a bool column ``given``: the attack was given the sample at this eps.
 
-    In a cascade one search that serves several eps is given what is left at the smallest one. At a
-    larger eps, samples that an attack before it broke do not count as given.
+    In a cascade, a unit with several eps is given the samples without a success at the smallest
+    one.
+    At a larger eps, samples with a success of an earlier attack do not count as given.
     """
     if not in_cascade(run):
         return records.assign(given=records["attacked"])
     place = records["attack"].map(list(run["attacks"]).index)
-    won = records["success"] & ~records["already_adversarial"]
-    broken_before = won & False
+    success = records["success"] & ~records["already_adversarial"]
+    earlier_success = success & False
     for eps, rows in records.groupby("eps"):
-        within = records[won & (records["eps"] <= eps)]
+        within = records[success & (records["eps"] <= eps)]
         first = place[within.index].groupby([within["model"], within["index"]]).min()
-        # NaN where nothing broke it
+        # NaN without a success
         own = first.reindex(list(zip(rows["model"], rows["index"], strict=True)))
-        broken_before[rows.index] = own.to_numpy() < place[rows.index].to_numpy()
-    return records.assign(given=records["attacked"] & ~broken_before)
+        earlier_success[rows.index] = own.to_numpy() < place[rows.index].to_numpy()
+    return records.assign(given=records["attacked"] & ~earlier_success)
 
 
 def _row(
-    model: str, attack: str, records: pd.DataFrame, fallen: int, run: Mapping[str, Any]
+    model: str, attack: str, records: pd.DataFrame, failures: int, run: Mapping[str, Any]
 ) -> Row:
-    nearest, stop_on_success = run["attacks"][attack]["nearest"], stopped_early(run, attack)
+    nearest = run["attacks"][attack]["nearest"]
+    stop_on_success = stopped_early(run, attack)
     result = result_of(
         records, norm=run["settings"]["norm"], stop_on_success=stop_on_success, nearest=nearest
     )
     given = torch.tensor(records["given"].to_numpy(copy=True))
-    aimable = (
+    attackable = (
         torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
         & ~result.already_adversarial
     )
-    attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & aimable
-    won = result.success & given & ~result.already_adversarial
-    statistics = query_statistics(replace(result, success=won))
+    attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & attackable
+    success = result.success & given & ~result.already_adversarial
+    statistics = query_statistics(replace(result, success=success))
     measured = nearest and not stop_on_success
     distance = torch.full_like(result.distance, torch.inf)
     if measured and result.nearest_distance is not None:
@@ -223,7 +224,7 @@ def _row(
     # of survivors it would be another mean
     whole = bool((records["attacked"] | records["already_adversarial"]).all())
     count = len(result)
-    low, high = wilson(count - fallen, count)
+    low, high = wilson(count - failures, count)
     clean_low, clean_high = wilson(int((~result.already_adversarial).sum()), count)
     return Row(
         model=model,
@@ -234,19 +235,19 @@ def _row(
         clean_accuracy=clean_accuracy(result),
         clean_low=clean_low,
         clean_high=clean_high,
-        robust_accuracy=(count - fallen) / count,
+        robust_accuracy=(count - failures) / count,
         robust_low=low,
         robust_high=high,
-        success_rate=_share(won, given & aimable),
+        success_rate=_mean(success, given & attackable),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
         median_queries_without_check=statistics.median_without_check,
-        mean_gradients=_share(result.gradients, won),
-        mean_distance=_share(distance, found),
+        mean_gradients=_mean(result.gradients, success),
+        mean_distance=_mean(distance, found),
         median_distance=_median(distance[found]),
         left_out=int((attacked & ~found).sum()) if measured else None,
-        **_mean_distortions(result, won if compact else torch.zeros_like(won)),
+        **_mean_distortions(result, success if compact else torch.zeros_like(success)),
         adbd=(
             adbd(result).value
             if measured and whole and run["attacks"][attack]["stops_early"]
@@ -261,9 +262,7 @@ def _row(
 
 @dataclass(frozen=True)
 class Worst:
-    """What all attacks of a panel together left at one eps: share of all samples, and its Wilson
-    interval at 95 %.
-    """
+    """Worst case over all attacks of a panel at one eps: robust accuracy and interval at 95 %."""
 
     eps: float
     robust_accuracy: float
@@ -273,14 +272,13 @@ class Worst:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one model comes down to.
+    """Summary of the results of one model.
 
     Attributes:
         model: its name.
-        samples, attacks: how many.
-        clean_accuracy, clean_low, clean_high: share classified correctly before any attack, and its
-            interval.
-        worst: for each eps, ascending, what no attack of the panel broke.
+        samples, attacks: numbers of samples and attacks.
+        clean_accuracy, clean_low, clean_high: clean accuracy and its interval.
+        worst: for each eps, ascending, the worst case over all attacks of the panel.
         warnings, infos: numbers of findings of each level that concern this model, or all models.
     """
 
@@ -300,7 +298,8 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
     found = []
     for model, own in records.groupby("model", sort=False):
         wrong = own.groupby("index")["already_adversarial"].first()
-        count, right = len(wrong), int((~wrong).sum())
+        count = len(wrong)
+        right = int((~wrong).sum())
         worst = []
         for eps in run["settings"]["eps"]:
             held = int((~broken(own, eps)).sum())
@@ -324,16 +323,12 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
 
 
 def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
-    """Whether samples left this attack's search for the nearest adversarial at their first
-    success.
-    """
+    """Return True if the attack stopped on each sample at its first success."""
     return bool(run["attacks"][attack]["stops_early"] and run["settings"]["stop_on_success"])
 
 
 def minimises(run: Mapping[str, Any], attack: str) -> bool:
-    """Whether an attack of the run is a minimum-norm attack that minimises a distortion of its
-    own.
-    """
+    """Return True for a minimum-norm attack that minimises a distortion of its own."""
     entry = run["attacks"][attack]
     # format 4 does not say it
     return bool(entry.get("minimises", entry["nearest"] and not entry["stops_early"]))
@@ -341,23 +336,21 @@ def minimises(run: Mapping[str, Any], attack: str) -> bool:
 
 def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:
     """The four means over some samples (N,) bool, by the fields of ``Row``."""
-    return {f"mean_{name}": _share(values, among) for name, values in result.distortions().items()}
+    return {f"mean_{name}": _mean(values, among) for name, values in result.distortions().items()}
 
 
 def _median(values: torch.Tensor) -> float:
-    """The median of values (N,), of an even number the mean of the middle two; NaN if there are
-    none.
-    """
+    """Median of values (N,). An even number gives the mean of the middle two, none gives NaN."""
     return float(values.double().quantile(0.5)) if len(values) else math.nan
 
 
-def _share(values: torch.Tensor, among: torch.Tensor) -> float:
-    """The mean of values (N,) among some samples (N,) bool; NaN if there are none."""
+def _mean(values: torch.Tensor, among: torch.Tensor) -> float:
+    """Mean of values (N,) over some samples (N,) bool. NaN if there are none."""
     return exact_mean(values[among])
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """A row as JSON has it: None where a number is not known."""
+    """A row in the types of JSON, with None for unknown numbers."""
     return {name: None if value != value else value for name, value in asdict(row).items()}
 
 
@@ -370,13 +363,13 @@ def csv_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal; a dash for NaN."""
-    return UNKNOWN if math.isnan(share) else f"{100 * share:.1f} %"
+def percent(fraction: float) -> str:
+    """A fraction as a percentage with one decimal, or a dash for NaN."""
+    return UNKNOWN if math.isnan(fraction) else f"{100 * fraction:.1f} %"
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number with so many decimals and thousands apart; a dash for NaN."""
+    """A number with ``digits`` decimals and separated thousands, or a dash for NaN."""
     return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
 
 
@@ -386,9 +379,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def radius(eps: float) -> str:
-    """A radius as people write it: 8/255 where it is a whole number of grey levels, a decimal
-    otherwise.
-    """
+    """A radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
     levels = round(eps * 255)
     short = f"{eps:.3g}"
     if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
@@ -397,9 +388,7 @@ def radius(eps: float) -> str:
 
 
 def silent(rows: Sequence[Row]) -> set[str]:
-    """The fields that only some attacks know, less those that an attack of these rows knows:
-    tables leave them out.
-    """
+    """Optional fields of ``Row`` that are unknown in all rows. Tables omit them."""
     known = {
         "mean_gradients": any(row.gradients for row in rows),
         "mean_distance": any(row.left_out is not None for row in rows),
@@ -413,7 +402,7 @@ def silent(rows: Sequence[Row]) -> set[str]:
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """The table for a terminal or a README: columns aligned, and Markdown."""
+    """The table for a terminal or a README, as aligned Markdown."""
     heads = [
         "model",
         "clean acc.",
@@ -460,12 +449,12 @@ def to_text(rows: Sequence[Row]) -> str:
 
 
 def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequence[int]) -> str:
-    """A Markdown table that also reads well as it stands.
+    """An aligned Markdown table, readable as plain text too.
 
     Args:
         heads: of the columns.
         cells: line by line.
-        words: the columns of words, which stand on the left; numbers stand on the right.
+        words: the columns of words, aligned left. Numbers are aligned right.
     """
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
 

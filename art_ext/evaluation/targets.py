@@ -1,4 +1,4 @@
-"""The class that each sample of a targeted evaluation shall be driven to."""
+"""Target classes of a targeted evaluation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _STEP = -(1 << 32)  # a block of each sample's stream that no attack draws from
 
 
 def check_rule(rule: str | int | None, outputs: str) -> None:
-    """Refuse what is no way to choose targets.
+    """Raise ValueError unless the rule can choose targets.
 
     Raises:
-        ValueError: naming what was given; for ``"least-likely"`` with a model that returns labels
+        ValueError: for an unknown rule, and for ``"least-likely"`` with a model that returns labels
             only.
     """
     if rule is None:
@@ -39,17 +39,17 @@ def choose_targets(
     classes: int,
     least_likely: Tensor | None,
 ) -> Tensor:
-    """(N,) int64 targets; -1 where there is none.
+    """(N,) int64 targets, -1 for none.
 
     Args:
         rule: None, ``"random"`` (uniform over the classes other than the label),
             ``"least-likely"``, or one class.
         y: (N,) labels.
-        ids: (N,) identities of the samples: a random target depends on its sample and the seed, and
-            on nothing else.
+        ids: (N,) identities of the samples. A random target depends only on its sample and the
+            seed.
         seed: of the random stream.
-        classes: how many the model tells apart.
-        least_likely: (N,) classes of the lowest clean score, where the rule asks for them.
+        classes: number of classes of the model.
+        least_likely: (N,) classes of the lowest clean score, if the rule needs them.
 
     Raises:
         ValueError: if the one class is not among the classes.

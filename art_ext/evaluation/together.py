@@ -1,6 +1,4 @@
-"""Several runs in one report: names that tell their models apart, and which of their numbers
-compare.
-"""
+"""Several runs in one report: distinct model names, and groups of comparable runs."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
-    """The runs with models that all differ in their names: where two runs share one, the folder's
-    name is attached.
+    """Runs with models that all have different names.
+
+    If two runs use the same name, the folder's name is appended.
 
     Raises:
         ValueError: if a folder is given twice.
@@ -47,7 +46,7 @@ def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
 
 
 def models_of(one: LoadedRun) -> list[str]:
-    """The names of a run's models, in the order in which they ran."""
+    """Names of a run's models, in the order in which they ran."""
     return list(one.run["clean_accuracy"])
 
 
@@ -60,7 +59,9 @@ def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
 
     run = {
         **one.run,
-        "clean_accuracy": {new(model): share for model, share in one.run["clean_accuracy"].items()},
+        "clean_accuracy": {
+            new(model): accuracy for model, accuracy in one.run["clean_accuracy"].items()
+        },
         "warnings": [
             {**warning, "model": new(warning["model"])} for warning in one.run["warnings"]
         ],
@@ -75,7 +76,7 @@ def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
 
 
 def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
-    """The runs in groups whose distances compare: the same samples, norm and aim."""
+    """Runs in groups whose distances are comparable: the same samples, norm and targets."""
     if len(loaded) == 1:
         return [list(loaded)]
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
@@ -88,23 +89,24 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
 
 
 def describe(run: Mapping[str, Any]) -> str:
-    """What was attacked, and how it was measured, in a few words."""
-    settings, panel = run["settings"], run["panel"]
-    aim = "" if settings["targeted"] is None else f", targets {settings['targeted']}"
+    """Data, settings and panel of a run in a few words."""
+    settings = run["settings"]
+    panel = run["panel"]
+    targets = "" if settings["targeted"] is None else f", targets {settings['targeted']}"
     return (
         f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')},"
-        f" {NORMS[settings['norm']]}, eps {', '.join(map(radius, settings['eps']))}{aim}; panel"
+        f" {NORMS[settings['norm']]}, eps {', '.join(map(radius, settings['eps']))}{targets}; panel"
         f" {panel['name']} ({panel['mode']})"
     )
 
 
 def meaning(runs: Sequence[Mapping[str, Any]]) -> str:
-    """What the robust accuracy of a row means in these runs."""
+    """Meaning of the robust accuracy of a row in these runs."""
     cascades = [in_cascade(run) for run in runs]
     one_by_one = "Each attack was given all samples, and its robust accuracy is its own."
     in_turn = (
-        "Each attack was given only the samples that those before it had left, and its robust"
-        " accuracy is that after this attack and all before it."
+        "Each attack was given only the samples without a success of an earlier attack, and its"
+        " robust accuracy is that after this attack and all before it."
     )
     if all(cascades):
         return f"The attacks ran as a cascade. {in_turn}"
@@ -121,14 +123,14 @@ def _lowered(sentence: str) -> str:
 
 
 def notes(loaded: Sequence[LoadedRun]) -> list[str]:
-    """What keeps the numbers of several runs from comparing; nothing for one run."""
+    """Reasons why numbers of several runs are not comparable. Empty for one run."""
     found = []
     groups = comparable(loaded)
     if len(groups) > 1:
         listed = " | ".join(", ".join(one.folder.name for one in group) for group in groups)
         found.append(
-            f"These runs differ in their samples, their norm or their targets ({listed}): between"
-            " such groups no number compares."
+            f"These runs differ in their samples, their norm or their targets ({listed}): numbers"
+            " of different groups are not comparable."
         )
     for group in groups:
         radii = {tuple(one.run["settings"]["eps"]) for one in group}
@@ -138,7 +140,7 @@ def notes(loaded: Sequence[LoadedRun]) -> list[str]:
                 for one in group
             )
             found.append(
-                f"Runs at different eps ({listed}): robust accuracies compare at the same eps only."
+                f"Runs at different eps ({listed}): compare robust accuracies at the same eps only."
             )
         panels = {
             json.dumps([one.run["panel"]["mode"], one.run["attacks"]], sort_keys=True)

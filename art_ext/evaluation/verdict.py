@@ -1,6 +1,4 @@
-"""The verdict of a run: worst-case robust accuracy of each model at each eps, for people and for
-programs.
-"""
+"""Worst-case robust accuracy of each model at each eps, for people and for programs."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ OWN_COLUMNS = ("attacks", "warnings", "infos")  # that only rows of the worst ca
 
 
 def lines(found: Sequence[Verdict]) -> list[str]:
-    """One sentence for each model and eps; a single model is not named."""
+    """One sentence for each model and eps. A single model is not named."""
     sentences = []
     for verdict in found:
         name = f"{verdict.model}: " if len(found) > 1 else ""
@@ -41,9 +39,7 @@ def lines(found: Sequence[Verdict]) -> list[str]:
 
 
 def below(found: Sequence[Verdict], least: float) -> list[str]:
-    """One sentence for each model whose worst case at the largest eps is below a share; none if
-    all reach it.
-    """
+    """One sentence for each model whose worst case at the largest eps is below a fraction."""
     worst = [(verdict.model, verdict.worst[-1]) for verdict in found]
     return [
         f"robust accuracy of {model} at {radius(one.eps)} is {percent(one.robust_accuracy)}, wanted"
@@ -54,17 +50,15 @@ def below(found: Sequence[Verdict], least: float) -> list[str]:
 
 
 def columns() -> list[str]:
-    """The columns of ``table.csv``: those of the attacks' rows, and those that only the worst
-    case fills.
-    """
+    """Columns of ``table.csv``: those of the attacks' rows, then those of the worst case only."""
     return [*(field.name for field in fields(Row)), *OWN_COLUMNS]
 
 
 def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """The rows of ``table.csv`` and ``table.json``: for each model its attacks, then ``worst_case``
-    at each eps.
+    """Rows of ``table.csv`` and ``table.json``: each model's attacks, then ``worst_case`` at each
+    eps.
 
-    None stands for what is not known, or does not belong to the row.
+    None means unknown or not applicable to the row.
     """
     empty = dict.fromkeys(columns())
     joined = []
@@ -79,10 +73,10 @@ def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]
 
 
 def to_json(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
-    """The table as a JSON list of objects; null stands for what is not known."""
+    """The table as a JSON list of objects, with null for unknown values."""
     return json.dumps(table(rows, found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
-    """The table as CSV with a header; an empty field stands for what is not known."""
+    """The table as CSV with a header, with empty fields for unknown values."""
     return csv_rows(columns(), table(rows, found))

@@ -1,4 +1,4 @@
-"""Who is told how an evaluation goes, and how far an attack is."""
+"""Progress observers of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,93 +16,96 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Told what happens while an evaluation runs; this base class says nothing."""
+    """Observer of an evaluation. This base class does nothing."""
 
     def training(self, model: str, samples: int) -> None:
-        """The demonstration trains a model on so many samples."""
+        """Start of the training of a model, in the demonstration."""
 
     def clean(self, model: str, accuracy: float) -> None:
-        """The share of this process's samples that the model classifies correctly, before any
-        attack.
-        """
+        """Clean accuracy of a model on this process's samples."""
 
     def start(self, model: str, attack: str, eps: float, samples: int) -> None:
-        """An attack on so many samples begins: all, or those of this process."""
+        """Start of an attack on the samples of this process."""
 
     def progress(self, done: float, robust: float) -> None:
-        """An attack went on.
+        """Progress of an attack.
 
         Args:
-            done: samples finished; one under way counts as much as it spent of its budget.
-            robust: share of these samples that hold out so far; it starts at the clean accuracy, or
-                in a cascade at what the attacks before left, and falls.
+            done: finished samples. An unfinished one counts by the used fraction of its budget.
+            robust: fraction of these samples without a success so far. It starts at the clean
+                accuracy, in a cascade at the robust accuracy after the earlier attacks, and falls.
         """
 
 
 class Tally:
-    """The callback of an attack: how many samples are done and hold out, and when each came within
-    each radius.
+    """Callback of an attack that counts finished samples, and queries at each radius.
 
     Args:
-        watcher: is told.
-        radii: of the search, ascending.
-        cost: about how many queries a sample costs that holds out.
+        watcher: observer of the progress.
+        radii: radii of the unit, ascending.
+        cost: expected queries of a sample without a success.
         mine: (N,) bool, the samples of this process.
-        fallen: (N,) bool, misclassified samples and, in a cascade, those that the attacks before
-            broke within the largest of these radii.
+        adversarial: (N,) bool, misclassified samples and, in a cascade, those with a success of an
+            earlier attack within the largest of these radii.
     """
 
     def __init__(
-        self, watcher: Watcher, radii: Sequence[float], cost: int, mine: Tensor, fallen: Tensor
+        self, watcher: Watcher, radii: Sequence[float], cost: int, mine: Tensor, adversarial: Tensor
     ) -> None:
-        self.watcher, self.radii, self.cost, self.count = watcher, radii, cost, int(mine.sum())
+        self.watcher = watcher
+        self.radii = radii
+        self.cost = cost
+        self.count = int(mine.sum())
         self.done = torch.zeros(len(mine))
-        self.before = fallen & mine
-        self.fallen = self.before.clone()
+        self.before = adversarial & mine
+        self.adversarial = self.before.clone()
 
     def begin(self, chunk: slice, attacked: Tensor) -> None:
-        """The attack on a chunk begins, on the samples at these positions (M,) of it."""
-        self.chunk, self.attacked = chunk, attacked
+        """Start of the attack on a chunk, on the samples at these positions (M,) of it."""
+        self.chunk = chunk
+        self.attacked = attacked
         count = len(self.done[chunk])
         # of the largest radius the attack itself keeps the account
         self.since = {radius: torch.full((count,), -1) for radius in self.radii[:-1]}
 
     def __call__(self, progress: Progress) -> None:
-        """The attack went on."""
+        """Take in the progress of the attack."""
         position = self.attacked[progress.index.cpu()]
         spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
         self.done[self.chunk][position] = torch.where(progress.finished, 1.0, spent).cpu()
-        self.fallen[self.chunk][position] = (
+        self.adversarial[self.chunk][position] = (
             progress.success.cpu() | self.before[self.chunk][position]
         )
         for radius, since in self.since.items():
             new = within_ball(progress.distance, radius).cpu() & (since[position] < 0)
             since[position[new]] = progress.queries.cpu()[new]
-        self._tell()
+        self._notify()
 
     def end(self, result: AttackResult, attacked: Tensor) -> None:
-        """The chunk ended; attacks that tell nothing on their way are counted here.
+        """End of the chunk. Attacks without callbacks are counted here.
 
         Args:
             result: of its K samples.
-            attacked: (K,) bool, those that were attacked; the others stay as they were.
+            attacked: (K,) bool, the attacked samples. The others are unchanged.
         """
-        fallen = (result.success | result.already_adversarial).cpu()
+        adversarial = (result.success | result.already_adversarial).cpu()
         self.done[self.chunk] = 1.0
-        self.fallen[self.chunk] = torch.where(
-            attacked, fallen | self.before[self.chunk], self.fallen[self.chunk]
+        self.adversarial[self.chunk] = torch.where(
+            attacked, adversarial | self.before[self.chunk], self.adversarial[self.chunk]
         )
-        self._tell()
+        self._notify()
 
     def skip(self, chunk: slice, rows: pd.DataFrame) -> None:
-        """The chunk had ended before this process began; rows are its records."""
+        """Count a chunk that had ended before this process began, from its records."""
         found = rows[rows["eps"] == self.radii[-1]]
-        fallen = torch.from_numpy(
+        adversarial = torch.from_numpy(
             (found["success"] | found["already_adversarial"]).to_numpy(copy=True)
         )
         self.done[chunk] = 1.0
-        self.fallen[chunk] |= fallen
-        self._tell()
+        self.adversarial[chunk] |= adversarial
+        self._notify()
 
-    def _tell(self) -> None:
-        self.watcher.progress(float(self.done.sum()), 1 - float(self.fallen.sum()) / self.count)
+    def _notify(self) -> None:
+        self.watcher.progress(
+            float(self.done.sum()), 1 - float(self.adversarial.sum()) / self.count
+        )

@@ -1,6 +1,4 @@
-"""The work of a run: clean passes, and one search of one attack on one model over one chunk
-after the other.
-"""
+"""Execution of a run: clean passes, then the units of work, attack by attack."""
 
 from __future__ import annotations
 
@@ -40,11 +38,10 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """One run: what it works on, and how far it is.
+    """State of one run.
 
     Args:
-        models, data, panel, settings, mode, save_images, watcher: as ``evaluate`` has them,
-            checked.
+        models, data, panel, settings, mode, save_images, watcher: as in ``evaluate``, checked.
     """
 
     def __init__(
@@ -57,10 +54,15 @@ class Work:
         save_images: bool,
         watcher: Watcher,
     ) -> None:
-        self.models, self.data, self.panel, self.settings = models, data, panel, settings
-        self.mode, self.save_images, self.watcher = mode, save_images, watcher
+        self.models = models
+        self.data = data
+        self.panel = panel
+        self.settings = settings
+        self.mode = mode
+        self.save_images = save_images
+        self.watcher = watcher
         self.ids = fingerprint(data.x)
-        self.searches = [
+        self.attack_runs = [
             (name, attack, radii)
             for name in models
             for attack in panel
@@ -69,15 +71,15 @@ class Work:
         count = len(data)
         self.clean = {name: torch.full((count,), -1) for name in models}
         self.targets = {name: data.y.to(torch.int64).clone() for name in models}
-        self.broken = {
+        self.successes = {
             name: {eps: torch.zeros(count, dtype=torch.bool) for eps in settings.eps}
             for name in models
         }
         self.shown: dict[int, Tensor] = {}
 
     def run(self, folder: RunFolder, shard: tuple[int, int], overwrite: bool) -> Outcome:
-        """Do this process's share of what is missing in the folder, and finish the run if
-        nothing is missing then.
+        """Run this process's missing units in the folder, and finish the run if none is missing
+        then.
         """
         begun = time.perf_counter()
         self.folder = folder
@@ -91,15 +93,14 @@ class Work:
         facts = self._probe() if self.chunks else {}  # there may be more shards than chunks
         folder.begin(overwrite)
         units = {unit.name: unit for unit in folder.units()}
-        searches = range(len(self.searches))
         own = [
-            {number: units[unit_name(search, number)] for number in self.chunks}
-            for search in searches
+            {number: units[unit_name(place, number)] for number in self.chunks}
+            for place in range(len(self.attack_runs))
         ]
         self._check_answers([unit for mine in own for unit in mine.values()])
         for number in self.chunks:
             self._keep_chunk(number, facts[number])
-        for (name, attack, radii), mine in zip(self.searches, own, strict=True):
+        for (name, attack, radii), mine in zip(self.attack_runs, own, strict=True):
             if mine:
                 self._attack(name, attack, radii, mine)
         return finish(folder, time.perf_counter() - begun)
@@ -107,8 +108,9 @@ class Work:
     # ---- before any attack
 
     def _probe(self) -> dict[int, dict[str, Any]]:
-        """By chunk and model, what the clean samples tell; fills the clean predictions and the
-        targets.
+        """Facts about the clean samples, by chunk and model.
+
+        Also sets the clean predictions and the targets.
         """
         facts: dict[int, dict[str, Any]] = {number: {} for number in self.chunks}
         gradients = any(attack.access == "gradients" for attack in self.panel)
@@ -129,19 +131,18 @@ class Work:
                 classes = found.classes or classes
             self._check_members(name, classes, [by_model[name] for by_model in facts.values()])
             known = len(self.data.class_names or ())  # of a model that returns labels only
-            self._aim(name, model, classes or max(known, int(self.data.y.max()) + 1))
+            self._choose_targets(name, model, classes or max(known, int(self.data.y.max()) + 1))
             right = ~self._wrong(name)[self.mine]
             self.watcher.clean(name, geometry.exact_mean(right))
         return facts
 
     def _check_members(self, name: str, classes: int, facts: Sequence[Mapping[str, Any]]) -> None:
-        """Raise ValueError if an attack of the panel cannot run on a model, before any of them
-        runs.
+        """Raise ValueError unless all attacks of the panel can run on a model.
 
         Args:
             name: of the model.
-            classes: how many it tells apart; 0 if it returns labels only.
-            facts: of the chunks, as ``probe`` gives them.
+            classes: number of its classes, or 0 if it returns labels only.
+            facts: of the chunks, from ``probe``.
         """
         reason = next(
             (part["not_differentiable"] for part in facts if part.get("not_differentiable")), None
@@ -149,16 +150,19 @@ class Work:
         if reason is not None:
             members = listed(attack.name for attack in self.panel if attack.access == "gradients")
             raise ValueError(
-                f"{members} follow gradients, and the model {name!r} gives none ({reason}). Attacks"
+                f"{members} need gradients, and the model {name!r} gives none ({reason}). Attacks"
                 " that need no gradients: --panel black-box, or --attack rays"
             )
         for attack in self.panel:
             if attack.check_classes is not None and classes:
                 attack.check_classes(classes)
 
-    def _aim(self, name: str, model: Model, classes: int) -> None:
-        """The targets; least likely classes cost one more forward each, outside of any attack."""
-        settings, least_likely = self.settings, None
+    def _choose_targets(self, name: str, model: Model, classes: int) -> None:
+        """Choose the targets. Least likely classes cost one more forward each, outside of any
+        attack.
+        """
+        settings = self.settings
+        least_likely = None
         if settings.targeted == "least-likely":
             least_likely = torch.zeros(len(self.data), dtype=torch.int64)
             for chunk in self.chunks.values():
@@ -173,7 +177,7 @@ class Work:
         )
 
     def _keep_chunk(self, number: int, facts: dict[str, Any]) -> None:
-        """Choose the samples of a chunk that the report may show, and keep them."""
+        """Choose and write the samples of a chunk that the report may show."""
         chunk = self.chunks[number]
         right = torch.stack([self._attackable(name) & ~self._wrong(name) for name in self.models])[
             :, chunk
@@ -196,16 +200,14 @@ class Work:
         return self.clean[model] != self.data.y
 
     def _attackable(self, model: str) -> Tensor:
-        """(N,) bool, the samples that make sense: all, or with targets those that can still be
-        driven there.
-        """
+        """(N,) bool, the samples to attack: all, or with targets those not yet at their target."""
         if self.settings.targeted is None:
             return torch.ones(len(self.data), dtype=torch.bool)
         return ~self._wrong(model) & (self.targets[model] != self.data.y)
 
     def describe(self, arguments: Mapping[str, Any], panel: str, chunk_size: int) -> dict[str, Any]:
-        """The content of ``run.json`` before the run."""
-        searches = [(name, attack.name, radii) for name, attack, radii in self.searches]
+        """Content of ``run.json`` before the run."""
+        attack_runs = [(name, attack.name, radii) for name, attack, radii in self.attack_runs]
         return {
             "arguments": dict(arguments),
             "identity": {
@@ -236,7 +238,7 @@ class Work:
             "protocol": protocol(self.data, self.panel, self.settings, self.mode),
             "versions": _versions(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "plan": plan(len(self.data), chunk_size, searches),
+            "plan": plan(len(self.data), chunk_size, attack_runs),
         }
 
     def _own_attacks(self) -> dict[str, Any]:
@@ -249,32 +251,33 @@ class Work:
     def _attack(
         self, name: str, attack: Attack, radii: tuple[float, ...], units: Mapping[int, Unit]
     ) -> None:
-        """One search of an attack on this process's chunks; its largest radius is the one it is
-        given.
-        """
+        """Run an attack on this process's chunks, with the largest of the radii."""
         self.watcher.start(name, attack.name, radii[-1], int(self.mine.sum()))
         cost = attack.cost(self.settings)
         # the bar shows the largest radius
-        fallen = self._wrong(name) | self._already_broken(name, radii[-1])
-        tally = Tally(self.watcher, radii, cost, self.mine, fallen)
+        adversarial = self._wrong(name) | self._earlier_successes(name, radii[-1])
+        tally = Tally(self.watcher, radii, cost, self.mine, adversarial)
         for number, unit in units.items():
             if self.folder.holds(unit):
                 rows = self.folder.read_unit(unit)
                 tally.skip(self.chunks[number], rows)
             else:
                 rows = self._attack_chunk(name, attack, number, unit, tally)
-            self._count_broken(name, rows)
+            self._count_successes(name, rows)
 
     def _attack_chunk(
         self, name: str, attack: Attack, number: int, unit: Unit, tally: Tally
     ) -> pd.DataFrame:
-        model, chunk, eps = self.models[name], self.chunks[number], unit.radii[-1]
+        model = self.models[name]
+        chunk = self.chunks[number]
+        eps = unit.radii[-1]
         goals = self.data.y if self.settings.targeted is None else self.targets[name]
         wanted = self._attackable(name)
         if self.mode == "cascade":
-            wanted = wanted & ~self._wrong(name) & ~self._already_broken(name, unit.radii[0])
+            wanted = wanted & ~self._wrong(name) & ~self._earlier_successes(name, unit.radii[0])
         index = wanted[chunk].nonzero().squeeze(1)
-        x, goal = self.data.x[chunk], goals[chunk]
+        x = self.data.x[chunk]
+        goal = goals[chunk]
         tally.begin(chunk, index)
         begun = time.perf_counter()
         try:
@@ -302,25 +305,20 @@ class Work:
         self.folder.write_unit(unit, rows, images, facts[0] if facts else None)
         return rows
 
-    def _already_broken(self, name: str, eps: float) -> Tensor:
-        """(N,) bool, the samples that the attacks before broke within eps; none if the attacks
-        are independent.
-        """
+    def _earlier_successes(self, name: str, eps: float) -> Tensor:
+        """(N,) bool, successes of earlier attacks within eps. All False for independent attacks."""
         nothing = torch.zeros(len(self.data), dtype=torch.bool)
-        return self.broken[name][eps].clone() if self.mode == "cascade" else nothing
+        return self.successes[name][eps].clone() if self.mode == "cascade" else nothing
 
-    def _count_broken(self, name: str, rows: pd.DataFrame) -> None:
-        """Enter the successes of a unit: who is broken within a radius is so within every larger
-        one.
-        """
-        hits = rows[rows["success"]]
-        for eps, broken in self.broken[name].items():
-            broken[torch.from_numpy(hits.loc[hits["eps"] <= eps, "index"].to_numpy(copy=True))] = (
-                True
-            )
+    def _count_successes(self, name: str, rows: pd.DataFrame) -> None:
+        """Add the successes of a unit. A success at eps counts as a success at every larger eps."""
+        successes = rows[rows["success"]]
+        for eps, found in self.successes[name].items():
+            index = successes.loc[successes["eps"] <= eps, "index"].to_numpy(copy=True)
+            found[torch.from_numpy(index)] = True
 
     def _check_answers(self, units: Sequence[Unit]) -> None:
-        """Refuse to go on with a callable that is another one; a network is known by its
+        """Raise ValueError unless a callable predicts as in the records. Networks are compared by
         weights.
         """
         for unit in units:
@@ -348,8 +346,7 @@ class Work:
         found: Sequence[AttackResult],
         nearest: bool,
     ) -> AttackResult:
-        """The result of a whole chunk of which some samples were not attacked: nothing was asked of
-        them.
+        """Result of a whole chunk of which some samples were not attacked. Those have no queries.
 
         Args:
             model: the name.
@@ -357,9 +354,11 @@ class Work:
             index: (M,) positions in the chunk.
             eps: radius.
             found: the result on these M samples, if there are any.
-            nearest: whether the attack looks for the nearest adversarial.
+            nearest: True if the attack finds the nearest adversarial.
         """
-        x, settings, wrong = self.data.x[chunk], self.settings, self._wrong(model)[chunk]
+        x = self.data.x[chunk]
+        settings = self.settings
+        wrong = self._wrong(model)[chunk]
         nothing = torch.zeros(len(x), dtype=torch.int64)
         nowhere = torch.full((len(x),), torch.inf)
         whole = AttackResult(
@@ -409,7 +408,7 @@ class Work:
         tally: Tally,
         seconds: float,
     ) -> pd.DataFrame:
-        """The records of a unit, one block of rows per radius."""
+        """Records of a unit, one block of rows per radius."""
         import pandas as pd
 
         unknown = torch.full_like(result.distance, torch.nan)
@@ -440,7 +439,7 @@ class Work:
             own = {
                 "success": result.success if given else within_ball(nearest, radius),
                 "queries_to_success": result.queries_to_success if given else tally.since[radius],
-                # x_adv answers to the radius that the search was given
+                # x_adv belongs to the radius that the attack was given
                 **(found if given else dict.fromkeys(found, unknown)),
             }
             columns = {column: values.cpu().numpy() for column, values in (shared | own).items()}
@@ -451,12 +450,12 @@ class Work:
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
-    """The facts of AutoAttack on the samples at these positions (M,) of the data; None of other
+    """Facts of AutoAttack on the samples at these positions (M,) of the data. None for other
     attacks.
 
     Returns:
-        ``attack`` and ``eps``; ``autoattack``, the raised flags; ``parts``, for each part its name
-        and the positions that it broke.
+        ``attack`` and ``eps``, ``autoattack``: the raised flags, and ``parts``: for each part its
+        name and the positions of its successes.
     """
     raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
     broken_by = getattr(result, "broken_by", None)
@@ -479,7 +478,7 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
 
 
 def _failure(attack: str, model: str, error: Exception) -> ValueError:
-    """What is said of an attack that ended with an error."""
+    """Error for an attack that ended with an exception."""
     if is_plain(error):
         message = describe(error)
         return ValueError(message if attack in message else f"{attack}: {message}")
@@ -487,13 +486,13 @@ def _failure(attack: str, model: str, error: Exception) -> ValueError:
 
 
 def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:
-    """What ``run.json`` says of an attack in tanh space; nothing of others."""
+    """Entry of ``run.json`` for an attack in tanh space. Empty for others."""
     most = attack.tanh_iterations(settings)
     return {} if most is None else {"tanh_iterations": most}
 
 
 def _versions() -> dict[str, str]:
-    """What the numbers were computed with."""
+    """Versions of the software."""
     versions = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

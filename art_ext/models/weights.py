@@ -87,8 +87,8 @@ def read_tensors(file: Path) -> object:
                 f"{file} must be a safetensors file, or a torch.save file of nothing but tensors"
                 f" and plain containers, but it holds {listed(unsupported)}, which is not"
                 " unpickled. In the program that writes the file, save plain values instead, such"
-                " as float(value) or vars(args), or the weights alone: torch.save(model.state_dict(),"
-                " FILE)"
+                " as float(value) or vars(args), or the weights alone:"
+                " torch.save(model.state_dict(), FILE)"
             ) from error
         raise ValueError(
             f"{file} must be a safetensors file, or a torch.save file of nothing but tensors (code"
