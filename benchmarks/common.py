@@ -1,4 +1,4 @@
-"""What the benchmarks share: networks with their weights, images, and a meter of model calls."""
+"""Common parts of the benchmarks: networks with weights, images, and a meter of model calls."""
 
 from __future__ import annotations
 
@@ -37,21 +37,23 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 class Meter(nn.Module):
-    """Notes the rows of each call of a model, whether it was differentiated, and the time spent
-    inside.
+    """Wrapper that records the rows of each call, its use of gradients, and the time inside the
+    model.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.calls, self.seconds = network, list[tuple[int, bool]](), 0.0
+        self.network = network
+        self.calls: list[tuple[int, bool]] = []
+        self.seconds = 0.0
 
     @property
     def sizes(self) -> list[int]:
-        """The rows of each call."""
+        """Rows of each call."""
         return [size for size, _ in self.calls]
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Call the network under the clock."""
+        """Call the network and measure the time."""
         start = time.perf_counter()
         output: Tensor = self.network(rows)
         self.seconds += time.perf_counter() - start
@@ -60,9 +62,7 @@ class Meter(nn.Module):
 
 
 def network(name: str) -> tuple[nn.Module, str]:
-    """A network with third-party weights where ART_EXT_DATA names their folder, random weights
-    otherwise.
-    """
+    """A network with third-party weights from ART_EXT_DATA, or with random weights without it."""
     folder = os.environ.get("ART_EXT_DATA")
     torch.manual_seed(0)
     model = NETWORKS[name][0]().eval()
@@ -73,9 +73,7 @@ def network(name: str) -> tuple[nn.Module, str]:
 
 
 def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """A network, images of its kind with their labels (noise without ART_EXT_DATA), and whose
-    weights they are.
-    """
+    """A network, images with labels (noise without ART_EXT_DATA), and the origin of the weights."""
     model, weights = network(name)
     data_set = NETWORKS[name][1]
     if weights == "random weights":
@@ -96,13 +94,14 @@ def right(x: Tensor, y: Tensor, *models: nn.Module) -> Tensor:
 
 
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:
-    """The first ``count`` test images of a data set that all models classify correctly, and
-    their labels.
-    """
+    """The first ``count`` test images that all models classify correctly, and their labels."""
     data = load_data(data_set)
-    images, labels, found = [], [], 0
+    images = []
+    labels = []
+    found = 0
     for start in range(0, len(data), 500):
-        x, y = data.x[start : start + 500], data.y[start : start + 500]
+        x = data.x[start : start + 500]
+        y = data.y[start : start + 500]
         kept = right(x, y, *models)
         images.append(x[kept])
         labels.append(y[kept])
@@ -113,7 +112,7 @@ def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Ten
 
 
 def bare(model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) -> None:
-    """The forwards and backwards that a ``Meter`` noted, and nothing else."""
+    """Run the forwards and backwards that a ``Meter`` recorded, without an attack."""
     with frozen_eval(model):
         for size, differentiate in calls:
             leaf = x[:size].clone().requires_grad_(differentiate)
@@ -132,8 +131,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def print_versions() -> None:
-    """One thread, and what ran."""
-    # a busy neighbour makes barriers between threads cost more than the work
+    """Set one thread, and print the versions."""
+    # on a busy machine, barriers between threads cost more than the work
     torch.set_num_threads(1)
     print(
         f"torch {torch.__version__}, Python {platform.python_version()}, one thread,"

@@ -1,4 +1,4 @@
-"""Free, CAT and ATCD at equal rows, reading by reading: ``python -m
+"""Free, CAT and ATCD at equal rows in several variants: ``python -m
 art_ext.benchmarks.contrastive``.
 
 The first 10,000 training images of MNIST (from ART_EXT_DATA), the network and setting of

@@ -1,12 +1,11 @@
-"""EAD beside foolbox, torchattacks and ART, and the thesis' tables: ``python -m
-art_ext.benchmarks.elastic_net PART``.
+"""EAD beside foolbox, torchattacks and ART, and the dissertation's tables.
 
-Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``peers`` and ``converged`` (distortions
-    at equal settings),
-``speed`` (wall time over the bare model and over the peers), ``early`` (whole attacks that give up
+Run with ``python -m art_ext.benchmarks.elastic_net PART``. Needs ART_EXT_DATA with MNIST and the
+checkpoints. Parts: ``external`` and ``converged`` (distortions at equal settings), ``speed`` (wall
+time over the bare model and over the external attacks), ``early`` (whole attacks that abort
 early), ``beta`` (Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average
 and worst case), ``edge`` (C&W from pixels on the edge of the box). Distortions are means over the
-successes. A peer that is not installed is left out, and said so.
+successes. A toolkit that is not installed is reported and left out.
 """
 
 from __future__ import annotations
@@ -39,19 +38,20 @@ from art_ext.core.geometry import distances
 from art_ext.core.metrics import case_distortions, transfer_success
 from art_ext.core.result import AttackResult
 
-PARTS = ("peers", "converged", "speed", "early", "beta", "table", "confidence", "cases", "edge")
-STANDARD, CARLINI = "mnist_smallcnn_standard", "mnist_carlini_cnn_fw"
+PARTS = ("external", "converged", "speed", "early", "beta", "table", "confidence", "cases", "edge")
+STANDARD = "mnist_smallcnn_standard"
+CARLINI = "mnist_carlini_cnn_fw"
 LENET = "mnist_lenet5_advertorch_nat"
-Peer = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def foolbox_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+def foolbox_attack(rule: str, steps: int, search_steps: int, beta: float, abort: bool) -> Attack:
     """Foolbox's EAD."""
     foolbox = import_module("foolbox")
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         attack = foolbox.attacks.EADAttack(
-            binary_search_steps=searches,
+            binary_search_steps=search_steps,
             steps=steps,
             regularization=beta,
             decision_rule=rule,
@@ -66,13 +66,19 @@ def foolbox_peer(rule: str, steps: int, searches: int, beta: float, abort: bool)
     return run
 
 
-def torchattacks_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+def torchattacks_attack(
+    rule: str, steps: int, search_steps: int, beta: float, abort: bool
+) -> Attack:
     """torchattacks' EADEN or EADL1."""
     kind = getattr(import_module("torchattacks"), {"EN": "EADEN", "L1": "EADL1"}[rule])
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         attack = kind(
-            model, binary_search_steps=searches, max_iterations=steps, beta=beta, abort_early=abort
+            model,
+            binary_search_steps=search_steps,
+            max_iterations=steps,
+            beta=beta,
+            abort_early=abort,
         )
         adversarial: Tensor = attack(x, y)
         return adversarial
@@ -80,7 +86,7 @@ def torchattacks_peer(rule: str, steps: int, searches: int, beta: float, abort: 
     return run
 
 
-def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> Peer:
+def art_attack(rule: str, steps: int, search_steps: int, beta: float, abort: bool) -> Attack:
     """ART's ElasticNet, which never aborts, all images in one batch."""
     classifiers = import_module("art.estimators.classification")
     evasion = import_module("art.attacks.evasion")
@@ -97,8 +103,8 @@ def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> 
         attack = evasion.ElasticNet(
             classifier,
             learning_rate=1e-2,
-            binary_search_steps=searches,
-            num_steps=steps,
+            binary_search_steps=search_steps,
+            max_iter=steps,
             beta=beta,
             batch_size=len(x),
             decision_rule=rule,
@@ -109,28 +115,30 @@ def art_peer(rule: str, steps: int, searches: int, beta: float, abort: bool) -> 
     return run
 
 
-PEERS: dict[str, tuple[str, Callable[..., Peer]]] = {
-    "foolbox": ("foolbox", foolbox_peer),
-    "torchattacks": ("torchattacks", torchattacks_peer),
-    "ART": ("art", art_peer),
+EXTERNAL_ATTACKS: dict[str, tuple[str, Callable[..., Attack]]] = {
+    "foolbox": ("foolbox", foolbox_attack),
+    "torchattacks": ("torchattacks", torchattacks_attack),
+    "ART": ("art", art_attack),
 }
 
 
-def installed() -> dict[str, Callable[..., Peer]]:
-    """The peers that can be asked."""
-    found = {name: build for name, (package, build) in PEERS.items() if find_spec(package)}
-    for name in PEERS.keys() - found.keys():
+def installed() -> dict[str, Callable[..., Attack]]:
+    """The installed external attacks."""
+    found = {
+        name: build for name, (package, build) in EXTERNAL_ATTACKS.items() if find_spec(package)
+    }
+    for name in EXTERNAL_ATTACKS.keys() - found.keys():
         print(f"{name} is not installed: no comparison with it")
     return found
 
 
-def ours(rule: str, steps: int, searches: int, beta: float, abort: bool | str) -> Peer:
-    """Our EAD behind the same signature."""
+def ours(rule: str, steps: int, search_steps: int, beta: float, abort: bool | str) -> Attack:
+    """Our EAD with the same signature."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         settings: dict[str, Any] = {
             "num_steps": steps,
-            "search_steps": searches,
+            "search_steps": search_steps,
             "beta": beta,
             "abort_early": abort,
         }
@@ -140,24 +148,26 @@ def ours(rule: str, steps: int, searches: int, beta: float, abort: bool | str) -
 
 
 def distortion_row(name: str, model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> str:
-    """Success and the three mean distances to x itself, whatever the attack believes."""
+    """Success rate and the three mean distances to x, computed from x_adv."""
     with torch.no_grad():
-        hit = torch.cat([model(part).argmax(1) for part in x_adv.split(256)]) != y
-    means = [float(distances(x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")]
+        success = torch.cat([model(part).argmax(1) for part in x_adv.split(256)]) != y
+    means = [
+        float(distances(x_adv[success], x[success], norm).mean()) for norm in ("l1", "l2", "linf")
+    ]
     return (
-        f"| {name} | {100 * float(hit.double().mean()):.1f} | "
+        f"| {name} | {100 * float(success.double().mean()):.1f} | "
         + " | ".join(f"{mean:.3f}" for mean in means)
         + " |"
     )
 
 
-def print_peers(
-    count: int, steps: int, searches: int, beta: float, rules: list[str], names: list[str]
+def print_external(
+    count: int, steps: int, search_steps: int, beta: float, rules: list[str], names: list[str]
 ) -> None:
-    """Distortions at equal settings."""
+    """Print distortions at equal settings."""
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", count, model)
-    print(f"\n{STANDARD}, {count} images, {searches} x {steps} steps, beta {beta:g}\n")
+    print(f"\n{STANDARD}, {count} images, {search_steps} x {steps} steps, beta {beta:g}\n")
     print(
         "| attack | success % | L1 | L2 | L-inf | seconds |\n|---|---|---|---|---|---|", flush=True
     )
@@ -176,22 +186,24 @@ def print_peers(
                 )
                 for way in ways:
                     start = time.perf_counter()
-                    x_adv = build(rule, steps, searches, beta, way)(model, x, y)
+                    x_adv = build(rule, steps, search_steps, beta, way)(model, x, y)
                     took = time.perf_counter() - start
                     label = f"{name}, {rule}, abort_early={way}"
                     print(f"{distortion_row(label, model, x, y, x_adv)} {took:.0f} |", flush=True)
 
 
-def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
-    """Wall time over the bare forward + backward + forward of each step, ours and theirs in
-    turn.
+def print_speed(rows: int, steps: int, search_steps: int, repeats: int) -> None:
+    """Print wall times over the bare forward + backward + forward of each step, alternating the
+    attacks.
     """
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", rows, model)
     found = installed()
-    peers = {name: build("EN", steps, searches, 1e-2, False) for name, build in found.items()}
-    attacks = {"ours": ours("EN", steps, searches, 1e-2, False), **peers}
-    floor = [(rows, True), (rows, False)] * (steps * searches)
+    external = {
+        name: build("EN", steps, search_steps, 1e-2, False) for name, build in found.items()
+    }
+    attacks = {"ours": ours("EN", steps, search_steps, 1e-2, False), **external}
+    floor = [(rows, True), (rows, False)] * (steps * search_steps)
     for attack in attacks.values():
         attack(model, x[:2], y[:2])
     ratios: dict[str, list[float]] = {name: [] for name in attacks}
@@ -204,7 +216,8 @@ def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
         wall = seconds(functools.partial(attacks["ours"], meter, x, y))
         own.append(wall / seconds(functools.partial(bare, model, x, y, meter.calls)))
     print(
-        f"\n{STANDARD}, {rows} images all live, {searches} x {steps} steps, medians of {repeats}\n"
+        f"\n{STANDARD}, {rows} active images, {search_steps} x {steps} steps, medians of"
+        f" {repeats}\n"
     )
     print("| attack | wall time / bare forward + backward + forward per step |\n|---|---|")
     for name, found_ratios in ratios.items():
@@ -212,11 +225,11 @@ def print_speed(rows: int, steps: int, searches: int, repeats: int) -> None:
     print(f"| ours / the calls it makes | {statistics.median(own):.3f} |", flush=True)
 
 
-def print_early(rows: int, steps: int, searches: int, repeats: int) -> None:
-    """Wall time of whole attacks that give up early, in turn."""
+def print_early(rows: int, steps: int, search_steps: int, repeats: int) -> None:
+    """Print wall times of whole attacks that abort early, alternating the attacks."""
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", rows, model)
-    settings = ("EN", steps, searches, 1e-2)
+    settings = ("EN", steps, search_steps, 1e-2)
     attacks = {"ours, always": ours(*settings, "always"), "ours": ours(*settings, True)}
     attacks |= {
         name: build(*settings, True) for name, build in installed().items() if name != "ART"
@@ -226,7 +239,7 @@ def print_early(rows: int, steps: int, searches: int, repeats: int) -> None:
         for name, attack in attacks.items():
             walls[name].append(seconds(functools.partial(attack, model, x, y)))
     print(
-        f"\n{STANDARD}, {rows} images, {searches} x {steps} steps, EN rule, giving up early,"
+        f"\n{STANDARD}, {rows} images, {search_steps} x {steps} steps, EN rule, aborting early,"
         f" medians of {repeats}\n"
     )
     print("| attack | seconds | ours, always / this |\n|---|---|---|")
@@ -238,17 +251,18 @@ def print_early(rows: int, steps: int, searches: int, repeats: int) -> None:
 
 
 def result_row(name: str, x: Tensor, result: AttackResult) -> str:
-    """Success and the mean distances of what the rule chose."""
-    hit = result.success & ~result.already_adversarial
+    """Success rate and the mean distances of x_adv."""
+    success = result.success & ~result.already_adversarial
     means = [
-        float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2", "linf")
+        float(distances(result.x_adv[success], x[success], norm).mean())
+        for norm in ("l1", "l2", "linf")
     ]
-    share = 100 * float(result.success.double().mean())
-    return f"| {name} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
+    rate = 100 * float(result.success.double().mean())
+    return f"| {name} | {rate:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
 
 
 def print_beta(count: int, steps: int, seed: int) -> None:
-    """Table 5, average case: L1 falls and L-inf rises with beta."""
+    """Print Table 5, average case: L1 falls and L-inf rises with beta."""
     model, _ = network(CARLINI)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}, EN rule\n")
@@ -270,7 +284,7 @@ def print_beta(count: int, steps: int, seed: int) -> None:
 
 
 def print_table(count: int, steps: int, seed: int) -> None:
-    """Table 6, average case: the attacks by distortion."""
+    """Print Table 6, average case: the attacks by distortion."""
     model, _ = network(CARLINI)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}\n")
@@ -302,10 +316,12 @@ def print_table(count: int, steps: int, seed: int) -> None:
 
 
 def print_confidence(count: int, steps: int) -> None:
-    """Table 8's claim: at large kappa EAD transfers better than C&W; untargeted, from one MNIST
-    network to another.
+    """Print Table 8: at large kappa EAD transfers better than C&W.
+
+    Untargeted attacks, from one MNIST network to another.
     """
-    source, target = network(CARLINI)[0], network(STANDARD)[0]
+    source, _ = network(CARLINI)
+    target, _ = network(STANDARD)
     x, y = classified_right("mnist", count, source, target)
     kept = right(x, y, source, target)
     print(
@@ -324,11 +340,12 @@ def print_confidence(count: int, steps: int) -> None:
         for name, attack in attacks.items():
             result = attack(source, x, y, confidence=kappa, num_steps=steps)
             rate = transfer_success(result.x_adv, x, y, target)
-            hit = result.success
+            success = result.success
             l1, l2 = (
-                float(distances(result.x_adv[hit], x[hit], norm).mean()) for norm in ("l1", "l2")
+                float(distances(result.x_adv[success], x[success], norm).mean())
+                for norm in ("l1", "l2")
             )
-            white = 100 * float(hit.double().mean())
+            white = 100 * float(success.double().mean())
             print(
                 f"| {kappa:g} | {name} | {white:.1f} | {100 * rate.share:.1f} | {l1:.2f} |"
                 f" {l2:.2f} |",
@@ -336,15 +353,16 @@ def print_confidence(count: int, steps: int) -> None:
             )
 
 
-def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
-    """The best, average and worst case of the EN rule, each metric by itself, and what the best
-    case returns.
+def print_cases(count: int, steps: int, search_steps: int, seed: int) -> None:
+    """Print the best, average and worst case of the EN rule, each metric by itself.
+
+    The x_adv of the best case is printed too.
     """
     model, _ = network(LENET)
     x, y = classified_right("mnist", count, model)
     print(
-        f"\n{LENET}, {count} images, {searches} x {steps} from c = .3 (seed {seed}), EN rule, beta"
-        " .01\n"
+        f"\n{LENET}, {count} images, {search_steps} x {steps} from c = .3 (seed {seed}), EN rule,"
+        " beta .01\n"
     )
     print("| case | success % | L1 | L2 | L-inf |\n|---|---|---|---|---|", flush=True)
     result = ead(
@@ -353,7 +371,7 @@ def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
         y,
         beta=1e-2,
         num_steps=steps,
-        search_steps=searches,
+        search_steps=search_steps,
         initial_const=0.3,
         abort_early=False,
         targets="all",
@@ -361,11 +379,11 @@ def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
     )
     for case in ("best", "average", "worst"):
         found = case_distortions(result, x, case)
-        hit = found["success"]
-        means = [float(found[norm][hit].mean()) for norm in ("l1", "l2", "linf")]
-        share = 100 * float(hit.double().mean())
+        success = found["success"]
+        means = [float(found[norm][success].mean()) for norm in ("l1", "l2", "linf")]
+        rate = 100 * float(success.double().mean())
         print(
-            f"| {case} | {share:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
+            f"| {case} | {rate:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
             flush=True,
         )
     returned, nearest = (
@@ -375,14 +393,15 @@ def print_cases(count: int, steps: int, searches: int, seed: int) -> None:
 
 
 def print_edge(count: int) -> None:
-    """C&W's success by its number of iterations; most pixels of MNIST lie on the edge of the
-    box.
+    """Print C&W's success rate by its number of iterations.
+
+    Most pixels of MNIST lie on the edge of the box.
     """
     model, _ = network(LENET)
     x, y = classified_right("mnist", count, model)
-    share = 100 * float(((x == 0) | (x == 1)).double().mean())
+    percent = 100 * float(((x == 0) | (x == 1)).double().mean())
     print(
-        f"\n{LENET}, {count} images, {share:.0f} % of the values on the edge of the box, one"
+        f"\n{LENET}, {count} images, {percent:.0f} % of the values on the edge of the box, one"
         " search, c = 10\n"
     )
     print("| iterations | success |\n|---|---|", flush=True)
@@ -395,12 +414,12 @@ def print_edge(count: int) -> None:
 
 def _nearest(result: AttackResult) -> Tensor:
     if result.nearest_distance is None:
-        raise RuntimeError("the attack does not look for the nearest adversarial")
+        raise RuntimeError("the attack does not find the nearest adversarial")
     return result.nearest_distance
 
 
 def main() -> None:
-    """Print the parts asked for."""
+    """Print the given parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
@@ -417,8 +436,8 @@ def main() -> None:
         sys.exit("set ART_EXT_DATA to a folder that holds MNIST and the checkpoints")
     print_versions()
     for part in arguments.parts:
-        if part == "peers":
-            print_peers(
+        if part == "external":
+            print_external(
                 arguments.images or 32,
                 100,
                 6,
@@ -427,7 +446,9 @@ def main() -> None:
                 ["foolbox", "torchattacks", "ART"],
             )
         elif part == "converged":
-            print_peers(arguments.images or 16, arguments.steps, 9, 1e-2, ["L1"], ["torchattacks"])
+            print_external(
+                arguments.images or 16, arguments.steps, 9, 1e-2, ["L1"], ["torchattacks"]
+            )
         elif part == "speed":
             print_speed(arguments.images or 32, 50, 3, arguments.repeats)
         elif part == "early":

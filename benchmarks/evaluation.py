@@ -1,12 +1,11 @@
-"""What an evaluation costs beside its attacks, what a second process brings, and how long a large
-report takes.
+"""Overhead of an evaluation, gain of a second process, and time of a large report.
 
     ART_EXT_DATA=... OMP_NUM_THREADS=1 python -m art_ext.benchmarks.evaluation [overhead]
     [processes] [report]
 
 ``overhead``: RayS at 200 queries on a small network, 10,000 images: (run - attack's seconds) /
-attack's seconds. ``processes``: the same command line in one process and shared by two, of one
-thread each; records are compared. ``report``: a folder of 8 attacks on 10,000 images, loaded, and
+attack's seconds. ``processes``: the same command line in one process and in two, of one thread
+each. The records are compared. ``report``: a folder of 8 attacks on 10,000 images, loaded and
 rendered again.
 """
 
@@ -29,12 +28,13 @@ from art_ext.data import Dataset
 from art_ext.evaluation import evaluate, load_run, read_records
 from art_ext.evaluation.report import write_report
 
-MODEL, EPS = "mnist_conv2_fast_pgd", 0.3
+MODEL = "mnist_conv2_fast_pgd"
+EPS = 0.3
 CHEAP = ("fgsm", "i_fgsm", "mi_fgsm", "m_pgd", "pgd", "frank_wolfe", "ai_fgsm", "rays")
 
 
 def overhead(folder: Path, count: int, queries: int) -> str:
-    """The share of time that is not the attack's."""
+    """Time outside the attack, relative to the attack."""
     network, x, y, weights = network_and_images(MODEL, count)
     begun = time.perf_counter()
     for name in (
@@ -60,7 +60,7 @@ def overhead(folder: Path, count: int, queries: int) -> str:
 
 
 def processes(folder: Path, count: int, panel: str) -> str:
-    """One process against two, by the command line."""
+    """Times of one process and of two, by the command line."""
     import pandas as pd  # here, because its import is measured elsewhere
 
     command = [
@@ -108,7 +108,7 @@ def processes(folder: Path, count: int, panel: str) -> str:
 
 
 def report(folder: Path, count: int) -> str:
-    """Loading and rendering of a large folder."""
+    """Times to load and render a large folder."""
     network, x, y, _ = network_and_images(MODEL, count)
     small = {name: {"num_steps": 4} for name in ("i_fgsm", "mi_fgsm", "m_pgd", "pgd", "ai_fgsm")}
     evaluate(
@@ -140,16 +140,18 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--panel", default="standard")
     parser.add_argument("--processes-n", type=int, default=1000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     try:
-        if "overhead" in asked.what:
-            print(overhead(folder / "overhead", asked.n, asked.queries), flush=True)
-        if "processes" in asked.what:
-            print(processes(folder / "processes", asked.processes_n, asked.panel), flush=True)
-        if "report" in asked.what:
-            print(report(folder / "report", asked.n), flush=True)
+        if "overhead" in arguments.what:
+            print(overhead(folder / "overhead", arguments.n, arguments.queries), flush=True)
+        if "processes" in arguments.what:
+            print(
+                processes(folder / "processes", arguments.processes_n, arguments.panel), flush=True
+            )
+        if "report" in arguments.what:
+            print(report(folder / "report", arguments.n), flush=True)
     finally:
         shutil.rmtree(folder)
 

@@ -1,9 +1,8 @@
-"""The Frank-Wolfe paper's MNIST tables on its own network: ``python -m
-art_ext.benchmarks.frank_wolfe``.
+"""The Frank-Wolfe paper's MNIST tables: ``python -m art_ext.benchmarks.frank_wolfe``.
 
-Needs ART_EXT_DATA with MNIST and ``mnist_carlini_cnn_fw``. Every image is attacked towards the next
-class, within L-inf radius 0.3. An iteration is one gradient; distortion is the mean L-inf distance
-over the successes.
+Needs ART_EXT_DATA with MNIST and the paper's network ``mnist_carlini_cnn_fw``. Every image is
+attacked towards the next class, within L-inf radius 0.3. An iteration is one gradient. Distortion
+is the mean L-inf distance over the successes.
 """
 
 from __future__ import annotations
@@ -28,11 +27,9 @@ ITERATIONS = 200
 
 def line(name: str, step: float, result: AttackResult) -> str:
     """One row of the white-box table."""
-    hit = result.success & ~result.already_adversarial
-    iterations, distance = (
-        result.gradients[hit].double().mean(),
-        result.distance[hit].double().mean(),
-    )
+    success = result.success & ~result.already_adversarial
+    iterations = result.gradients[success].double().mean()
+    distance = result.distance[success].double().mean()
     return (
         f"| {name} | {step:g} | {100 * success_rate(result):.1f} | {iterations:.2f} |"
         f" {distance:.4f} |"
@@ -40,7 +37,7 @@ def line(name: str, step: float, result: AttackResult) -> str:
 
 
 def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
-    """Table 2.1: Frank-Wolfe, and the sign-gradient methods at each step size."""
+    """Print Table 2.1: Frank-Wolfe, and the sign-gradient methods at each step size."""
     print(
         f"White-box, {len(x)} images (paper: FGSM 21.5, PGD 100/6.2/.277, MI-FGSM 100/4.0/.279, FW"
         " 100/3.3/.256)\n"
@@ -51,21 +48,21 @@ def white_box(model: nn.Module, x: Tensor, targets: Tensor) -> None:
     for step in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
         result = frank_wolfe(model, x, targets, step_fraction=step, num_steps=ITERATIONS, **common)
         print(line("FW, momentum .9", step, result), flush=True)
-    peers: dict[str, Callable[..., AttackResult]] = {
+    sign_gradient: dict[str, Callable[..., AttackResult]] = {
         "PGD from the input": i_fgsm,
         "PGD, random start": pgd,
         "MI-FGSM": mi_fgsm,
     }
-    for name, attack in peers.items():
+    for name, attack in sign_gradient.items():
         for step in STEPS:
             result = attack(
-                model, x, targets, num_steps=ITERATIONS, step_fraction=step, seed=0, **common
+                model, x, targets, num_steps=ITERATIONS, step_size=step, seed=0, **common
             )
             print(line(name, step, result), flush=True)
 
 
 def black_box(model: nn.Module, x: Tensor, targets: Tensor, budget: int) -> None:
-    """Table 2.3: Frank-Wolfe with estimated gradients against NES-PGD, every check charged."""
+    """Print Table 2.3: Frank-Wolfe with estimated gradients and NES-PGD. Every check is a query."""
     print(
         f"\nBlack-box, {len(x)} images, at most {budget} queries (paper: FW 99.9/1144.4, NES"
         " 96.8/5349.0)\n"

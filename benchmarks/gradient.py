@@ -1,9 +1,9 @@
-"""Gradient and score attacks beside the bare model and torchattacks: ``python -m
-art_ext.benchmarks.gradient``.
+"""Gradient and score attacks beside the bare model and torchattacks.
 
-Every figure is a ratio of times measured in one run, in turn; medians are printed. All images count
-as correctly classified, and no attack stops at a success, so that every row stays live. Weights are
-third-party ones where ART_EXT_DATA names their folder, random ones otherwise, which costs the same.
+Run with ``python -m art_ext.benchmarks.gradient``. Every number is a ratio of times measured in one
+run, alternating the candidates. Medians are printed. All images count as correctly classified, and
+no attack stops at a success, so that every row stays active. Weights are third-party ones if
+ART_EXT_DATA names their folder, else random ones, which cost the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Run = Callable[[nn.Module, Tensor, Tensor], object]
 
 
 def ours(steps: int, directions: int) -> dict[str, Run]:
-    """Our attacks at equal numbers of steps, all rows live to the end."""
+    """Our attacks at equal numbers of steps, with all rows active to the end."""
     common: dict[str, Any] = {"eps": EPS, "stop_on_success": False, "seed": 0, "batch_size": 256}
     boxed = functools.partial(
         frank_wolfe_black_box, max_queries=1 + 4 * (2 * directions + 1), **common
@@ -56,7 +56,7 @@ def ours(steps: int, directions: int) -> dict[str, Run]:
 
 
 def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int) -> None:
-    """Wall time of each attack over the bare forwards and backwards of the same shapes."""
+    """Print the time of each attack over the bare forwards and backwards of the same shapes."""
     print(
         "| attack | wall time / bare | own ms per call | calls | of these differentiated"
         " |\n|---|---|---|---|---|"
@@ -64,7 +64,8 @@ def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int
     for name, attack in ours(steps, 25).items():
         rows = slice(0, 8 if name in ("frank_wolfe_black_box", "nes") else len(x))
         attack(model, x[:2], y[:2])  # warm up
-        ratios, own = [], []
+        ratios = []
+        own = []
         for _ in range(repeats):
             meter = Meter(model)
             wall = seconds(functools.partial(attack, meter, x[rows], y[rows]))
@@ -79,28 +80,28 @@ def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int
         print(f"| {name} | {middle} | {len(meter.calls)} | {backwards} |", flush=True)
 
 
-def print_peers(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
-    """Our wall time over torchattacks' at equal steps."""
+def print_torchattacks(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> None:
+    """Print our wall time over torchattacks' at equal steps."""
     if find_spec("torchattacks") is None:
         print("torchattacks is not installed: no comparison with it")
         return
     torchattacks = import_module("torchattacks")
     print("| attack | steps | rows per call | ours / torchattacks | ours, ms per image | theirs |")
     print("|---|---|---|---|---|---|")
-    peers: dict[str, tuple[Any, Any]] = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "PGD": (pgd, torchattacks.PGD),
         "MI-FGSM": (mi_fgsm, torchattacks.MIFGSM),
     }
     for steps in (10, 40):
-        for name, (attack, peer) in peers.items():
-            theirs = functools.partial(peer(model, eps=EPS, alpha=2 / 255, steps=steps), x, y)
+        for name, (attack, other) in pairs.items():
+            theirs = functools.partial(other(model, eps=EPS, alpha=2 / 255, steps=steps), x, y)
             settings: dict[str, Any] = {
                 "eps": EPS,
                 "num_steps": steps,
                 "step_size": 2 / 255,
                 "on_failure": "last",
             }
-            # theirs takes the batch as it comes; ours cuts it, and on a CPU smaller calls stay in
+            # torchattacks takes the whole batch. Ours splits it, and on a CPU smaller calls fit
             # the cache
             mine = {
                 size: functools.partial(attack, model, x, y, batch_size=size, **settings)
@@ -129,11 +130,11 @@ def main() -> None:
     print_versions()
     model, x, _, weights = network_and_images("cifar_resnet20_nat", arguments.rows)
     with torch.no_grad():
-        y = model(x).argmax(1)  # every row counts as right, and stays live
+        y = model(x).argmax(1)  # every row is correctly classified and stays active
     print(f"cifar_resnet20_nat ({weights}), {arguments.rows} images, {arguments.steps} steps\n")
     print_costs(model, x, y, arguments.steps, arguments.repeats)
     print()
-    print_peers(model, x, y, arguments.repeats)
+    print_torchattacks(model, x, y, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What RayS costs beside the bare model, and what speculation saves: ``python -m
-art_ext.benchmarks.rays``.
+"""Overhead of RayS over the bare model, and gain of speculation.
 
-Every figure is a ratio, or a difference, of times measured in one run, repeated in turn; medians
-are printed. The networks carry third-party weights where ART_EXT_DATA names their folder, random
-weights otherwise: for the cost it does not matter, for the number of calls it does, and the table
-says which.
+Run with ``python -m art_ext.benchmarks.rays``. Every number is a ratio, or a difference, of times
+measured in one run, alternating the candidates. Medians are printed. The networks have third-party
+weights if ART_EXT_DATA names their folder, else random weights. This does not affect the times, but
+it affects the number of calls, and the table states it.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ from art_ext.core.attacks import rays
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
 
-HARD = 1e-6  # a radius that no sample reaches: all rows stay live
+HARD = 1e-6  # a radius without successes: all rows stay active
 # name of the checkpoint -> eps of the literature
 RADII = {"mnist_conv2_fast_pgd": 0.3, "mnist_smallcnn_standard": 0.3, "cifar_resnet20_nat": 8 / 255}
 
 
 def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float, float, int]:
-    """Ratio of wall time to the bare forwards of the same shapes, own milliseconds per call,
-    number of calls.
+    """Wall time over the bare forwards of the same shapes, own milliseconds per call, number of
+    calls.
     """
-    ratios, own = [], []
+    ratios = []
+    own = []
     with torch.no_grad():
         model(x)  # warm up
     for _ in range(repeats):
@@ -55,31 +55,31 @@ def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float
 
 
 def print_costs(repeats: int) -> None:
-    """The table of costs."""
-    print("| model | live rows | wall time / bare forwards | own ms per call | calls |")
+    """Print the table of overheads."""
+    print("| model | active rows | wall time / bare forwards | own ms per call | calls |")
     print("|---|---|---|---|---|")
     for name in RADII:
-        for live in (64, 256):
-            model, x, _, weights = network_and_images(name, live)
+        for rows in (64, 256):
+            model, x, _, weights = network_and_images(name, rows)
             ratio, own, calls = cost(model, x, 40 if name.startswith("cifar") else 150, repeats)
             print(
-                f"| {name} ({weights}) | {live} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True
+                f"| {name} ({weights}) | {rows} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True
             )
-    for live in (8, 64, 256):
+    for rows in (8, 64, 256):
         ratio, own, calls = cost(
-            digits_cnn().eval(), load_data("digits").first(live).x, 400, repeats
+            digits_cnn().eval(), load_data("digits").first(rows).x, 400, repeats
         )
         print(
-            f"| digits_cnn (random weights) | {live} | {ratio:.3f} | {own:.3f} | {calls} |",
+            f"| digits_cnn (random weights) | {rows} | {ratio:.3f} | {own:.3f} | {calls} |",
             flush=True,
         )
 
 
 def print_speculation(queries: int) -> None:
-    """The table of model calls with and without speculation, on eight images."""
+    """Print the table of model calls with and without speculation, on eight images."""
     print(
         "| model | images | calls, sequential | calls, speculative | ratio | charged queries equal"
-        " | rows in vain |"
+        " | wasted rows |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, eps in RADII.items():
@@ -103,8 +103,7 @@ def print_speculation(queries: int) -> None:
 
 
 def print_table_31(count: int) -> None:
-    """The dissertation's Table 3.1 on MNIST: RayS within .3 on its authors' own network, naturally
-    trained.
+    """Print the dissertation's Table 3.1 on MNIST: RayS within .3 on its authors' natural network.
 
     The table does not count the clean check. The paper has 107.0 / 47 / 100 over the whole test
     set.
@@ -131,7 +130,9 @@ def print_table_31(count: int) -> None:
 
 
 def print_memory() -> None:
-    """Peak memory of ten thousand CIFAR-sized inputs beside the model and the inputs themselves."""
+    """Print the peak memory of 10,000 CIFAR-sized inputs beside the model and the inputs
+    themselves.
+    """
     x = torch.rand(10_000, 3, 32, 32)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,20 +1,20 @@
-"""Robust accuracy of every recipe at equal rows: ``python -m art_ext.benchmarks.robust_training
---passes 40``.
+"""Robust accuracy of every recipe at equal rows.
 
-MNIST (from ART_EXT_DATA): 16 and 32 channels, 100 units, eps .3, PGD-40 with steps of .01 on the
-first test images. The radius grows from 0 over the first tenth of a run.
+Run with ``python -m art_ext.benchmarks.robust_training --passes 40``. MNIST (from ART_EXT_DATA): 16
+and 32 channels, 100 units, eps .3, PGD-40 with steps of .01 on the first test images. The radius
+grows from 0 over the first tenth of a run.
 
 ``--passes`` is the budget of each run: rows forward plus rows backward per training image, as they
-are counted. ``--paper-epochs`` takes a budget as the papers count instead, which is no equal cost.
-Natural training spends one such epoch on an update of the training images, PGD training K + 1,
-Backward Smoothing 4 (its clean forwards come on top), Free 1, and CAT and ATCD K. The table prints
-the rows that were sent, as multiples of the training images.
+are counted. ``--paper-epochs`` takes a budget as the papers count instead, which is not an equal
+cost. Natural training spends one such epoch on an update of the training images, PGD training K +
+1, Backward Smoothing 4 (plus its clean forwards), Free 1, and CAT and ATCD K. The table prints the
+rows as multiples of the training images.
 
 CIFAR-10 (``--data cifar10``, for a GPU): PreActResNet-18, eps 8/255, bf16, PGD-20 and PGD-100 with
 steps of 2/255.
 
-Each line is printed, and appended to ``--out`` as JSON, as soon as its run ends; what is in the
-file is not run again.
+Each line is printed, and appended to ``--out`` as JSON, when its run ends. Runs in the file are not
+repeated.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ from art_ext.models import mnist_two_conv, preact_resnet18
 
 @dataclass(frozen=True)
 class Setting:
-    """A data set with its network, radius, attacks (steps by step size) and keywords of
-    ``train``.
-    """
+    """A data set with its network, radius, attacks (steps by size) and keywords of ``train``."""
 
     network: Any
     eps: float
@@ -84,7 +82,7 @@ RECIPE_NAMES = ("natural", "pgd", "free", "atcd", "cat", "backward-smoothing", "
 
 
 def network(setting: Setting, seed: int) -> nn.Module:
-    """Initial weights that depend on the seed alone."""
+    """A network with initial weights that depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: nn.Module = setting.network()
@@ -92,7 +90,7 @@ def network(setting: Setting, seed: int) -> nn.Module:
 
 
 def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
-    """Passes over the training images that one epoch of updates is charged for."""
+    """Number of passes over the training images that one epoch of updates costs."""
     recipe = make_recipe(name, **arguments)
     if recipe.worth > 1:
         return recipe.worth / recipe.replays
@@ -112,8 +110,10 @@ def length_of(
 
 
 def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> dict[str, Any]:
-    """Train one network and attack it; the key says which."""
-    setting, name, seed = SETTINGS[key["data"]], key["recipe"], key["seed"]
+    """Train and attack one network, with the settings of the key."""
+    setting = SETTINGS[key["data"]]
+    name = key["recipe"]
+    seed = key["seed"]
     given = (
         dict(key["arguments"]) if name == "natural" else {"eps": setting.eps, **key["arguments"]}
     )
@@ -153,15 +153,13 @@ def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> 
             stop_on_success=True,
             batch_size=512,
         )
-        row["clean"], row[f"pgd{steps}"] = (
-            100 * clean_accuracy(attacked),
-            100 * robust_accuracy(attacked),
-        )
+        row["clean"] = 100 * clean_accuracy(attacked)
+        row[f"pgd{steps}"] = 100 * robust_accuracy(attacked)
     return row
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Mean and spread over the seeds, and the robust accuracy of each."""
+    """Print mean and spread over the seeds, and the robust accuracy of each."""
     if not rows:
         return
     attacks = [key for key in rows[0] if key.startswith("pgd")]
@@ -198,7 +196,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     budget.add_argument(
         "--passes", type=float, help="rows forward plus backward per training image (default 40)"
     )
-    budget.add_argument("--paper-epochs", type=float, help="as the papers count; no equal cost")
+    budget.add_argument("--paper-epochs", type=float, help="as the papers count, not an equal cost")
     parser.add_argument("--data", choices=SETTINGS, default="mnist")
     parser.add_argument(
         "--images", type=int, help="the first so many training images (default all)"
@@ -214,7 +212,9 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Run recipes with their arguments for each seed, print, and keep what is done."""
+    """Run recipes with their arguments for each seed, print the rows, and append new ones to the
+    file.
+    """
     print_versions()
     images = load_data(options.data, split="train").first(options.images)
     test = load_data(options.data).first(options.test_images)
@@ -266,7 +266,7 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
 
 
 def main() -> None:
-    """Run the recipes that are named, with the same arguments."""
+    """Run the given recipes with the same arguments."""
     parser = arguments(__doc__)
     parser.add_argument("--recipes", default=",".join(RECIPE_NAMES))
     parser.add_argument("--arguments", default="{}", help="of the recipes, as JSON")

@@ -1,11 +1,10 @@
-"""The standard panel beside AutoAttack standard, image by image: ``python -m
-art_ext.benchmarks.standard``.
+"""The standard panel beside AutoAttack standard, image by image.
 
-Both run in this one process on one thread: first the members of the panel, each on the survivors of
-    those before, then
-one call of AutoAttack's standard version from the wheel pyautoattack. Times are processor times,
-which a busy neighbour changes little; wall times are printed too. Networks and images come from the
-folder that ART_EXT_DATA names.
+Run with ``python -m art_ext.benchmarks.standard``. Both run in one process on one thread: first the
+members of the panel, each on the images without a success of an earlier member, then one call of
+AutoAttack's standard version from the wheel pyautoattack. Times are processor times, which other
+processes change little. Wall times are printed too. Networks and images come from the folder that
+ART_EXT_DATA names.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What was left after an attack: its name, the share of robust images, and the time it took."""
+    """Robust accuracy after an attack, with its name and its times."""
 
     name: str
     robust: float
@@ -47,14 +46,14 @@ class Stage:
     wall: float
 
     def row(self) -> str:
-        """Of the table."""
+        """Row of the table."""
         return (
             f"| {self.name} | {100 * self.robust:.1f} % | {self.processor:.1f} | {self.wall:.1f} |"
         )
 
 
 class Clock:
-    """Seconds of this process and of the wall since it was last read."""
+    """Seconds of this process and of the wall since the last reading."""
 
     def __init__(self) -> None:
         self.read()
@@ -67,7 +66,7 @@ class Clock:
 
 
 def network(name: str) -> nn.Module:
-    """The network with its third-party weights, from the folder's own definitions."""
+    """Network with its third-party weights, from the folder's own definitions."""
     path = Path(os.environ["ART_EXT_DATA"]) / "architectures.py"
     spec = importlib.util.spec_from_file_location("architectures", path)
     if spec is None or spec.loader is None:
@@ -81,29 +80,31 @@ def network(name: str) -> nn.Module:
 
 
 def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, list[Stage]]:
-    """(N,) bool, the images that the cascade broke, and its stages."""
+    """(N,) bool, the successes of the cascade, and its stages."""
     settings = Settings((eps,), 1500, "linf", True, "logits", (0.0, 1.0), 256, None, 0)
-    broken = torch.zeros(len(x), dtype=torch.bool)
-    clock, stages = Clock(), []
+    success = torch.zeros(len(x), dtype=torch.bool)
+    clock = Clock()
+    stages = []
     for attack in PANELS["standard"].attacks():
-        left = (~broken).nonzero().squeeze(1)
-        broken[left] = attack.run(
-            model, x[left], y[left], eps, settings, lambda progress: None
+        rows = (~success).nonzero().squeeze(1)
+        success[rows] = attack.run(
+            model, x[rows], y[rows], eps, settings, lambda progress: None
         ).success
-        stages.append(Stage(attack.name, float((~broken).double().mean()), *clock.read()))
+        stages.append(Stage(attack.name, float((~success).double().mean()), *clock.read()))
         print(stages[-1].row(), flush=True)
-    return broken, stages
+    return success, stages
 
 
 class Listener(logging.Handler):
-    """Makes a stage of each line in which AutoAttack reports a robust accuracy."""
+    """Handler that makes a stage of each line in which AutoAttack reports a robust accuracy."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock, self.stages = Clock(), list[Stage]()
+        self.clock = Clock()
+        self.stages: list[Stage] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Read one line."""
+        """Parse one line."""
         words = record.getMessage().split()
         if words[:3] == ["robust", "accuracy", "after"]:
             self.stages.append(
@@ -115,11 +116,12 @@ class Listener(logging.Handler):
 def run_autoattack(
     model: nn.Module, x: Tensor, y: Tensor, eps: float
 ) -> tuple[Tensor, list[Stage]]:
-    """The same of AutoAttack."""
+    """(N,) bool, the successes of AutoAttack, and its stages."""
     theirs: Any = import_module("pyautoattack").AutoAttack(
         model, norm="Linf", eps=eps, seed=0, version="standard"
     )
-    log, listener = logging.getLogger("auto-attack"), Listener()
+    log = logging.getLogger("auto-attack")
+    listener = Listener()
     log.addHandler(listener)
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -131,35 +133,37 @@ def run_autoattack(
 
 
 def print_pairs(ours: Tensor, theirs: Tensor) -> None:
-    """Who broke what."""
-    print("| | broken by AutoAttack | not |\n|---|---|---|")
-    print(f"| broken by ours | {int((ours & theirs).sum())} | {int((ours & ~theirs).sum())} |")
-    print(f"| not | {int((~ours & theirs).sum())} | {int((~ours & ~theirs).sum())} |\n")
+    """Print the numbers of images with a success of both, of one, and of none."""
+    print("| | success of AutoAttack | none |\n|---|---|---|")
+    print(f"| success of ours | {int((ours & theirs).sum())} | {int((ours & ~theirs).sum())} |")
+    print(f"| none | {int((~ours & theirs).sum())} | {int((~ours & ~theirs).sum())} |\n")
     for name, mask in {"ours": ours & ~theirs, "AutoAttack": theirs & ~ours}.items():
-        print(f"broken by {name} only: {mask.nonzero().flatten().tolist()}")
+        print(f"success of {name} only: {mask.nonzero().flatten().tolist()}")
 
 
 def compare(name: str, count: int) -> None:
-    """One network: the stages of both, the ratio of their times, and the pairs."""
+    """Print the stages of both on one network, the ratio of their times, and the pairs."""
     data_set, eps = NETWORKS[name]
-    model, data = network(name), load_data(data_set).first(count)
+    model = network(name)
+    data = load_data(data_set).first(count)
     print(
         f"\n{name}, L-inf {eps:.4g}, the first {count} images,"
         f" {int(right(data.x, data.y, model).sum())} right\n"
     )
     print("| | robust accuracy after it | processor seconds | wall seconds |\n|---|---|---|---|")
-    (ours, mine), (theirs, peers) = (
-        run(model, data.x, data.y, eps) for run in (run_ours, run_autoattack)
+    ours, our_stages = run_ours(model, data.x, data.y, eps)
+    theirs, their_stages = run_autoattack(model, data.x, data.y, eps)
+    processor, wall = (
+        total(our_stages, kind) / total(their_stages, kind) for kind in ("processor", "wall")
     )
     print(
-        f"\nours / AutoAttack: {total(mine, 'processor') / total(peers, 'processor'):.3f} of the"
-        f" processor time, {total(mine, 'wall') / total(peers, 'wall'):.3f} of the wall time\n"
+        f"\nours / AutoAttack: {processor:.3f} of the processor time, {wall:.3f} of the wall time\n"
     )
     print_pairs(ours, theirs)
 
 
 def total(stages: Sequence[Stage], kind: str) -> float:
-    """All seconds of that kind."""
+    """Sum of the seconds of one kind."""
     seconds: float = sum(getattr(stage, kind) for stage in stages)
     return seconds
 

@@ -1,14 +1,13 @@
-"""The time of a weight update beside its bare passes and ART's trainers: ``python -m
-art_ext.benchmarks.training``.
+"""Time of a weight update beside its bare passes and ART's trainers.
 
-Bare passes are the forwards and backwards that a recipe needs, of the same rows in the same modes,
-with parameter gradients where the weights are updated and without where inputs are, and nothing
-else: no noise, no projection, no optimiser. All times of a row come from one run, in turn; medians
-of ratios are printed, with their spread (smallest to largest), and the ratio of the fastest of
-both, which a busy machine disturbs least. Weights and images are random, which costs the same as
-trained ones.
+Run with ``python -m art_ext.benchmarks.training``. Bare passes are the forwards and backwards that
+a recipe needs, of the same rows in the same modes, with parameter gradients for weight updates and
+input gradients for crafting. They contain no noise, projection or optimiser. All times of a row
+come from one run, alternating the candidates. Printed are medians of ratios with their range, and
+the ratio of the fastest of both, which a busy machine affects least. Weights and images are random,
+which costs the same as trained ones.
 
-A last line compares ATCD's two tests in turn: with ``shared_test`` over without.
+A last line compares ATCD's two tests: with ``shared_test`` over without.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ EPS = 0.1
 
 
 class Plain(nn.Module):
-    """A network as one module: ART's TRADES trainer takes the first output of a Sequential's
-    layers for its last.
+    """A network as one module.
+
+    ART's TRADES trainer takes the first output of a Sequential's layers for its last.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,24 +43,23 @@ class Plain(nn.Module):
         self.network = network
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Call it."""
+        """Call the network."""
         logits: Tensor = self.network(rows)
         return logits
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What one update needs: forwards without a graph, passes for input gradients, and rows of the
-    weights' backward.
+    """The passes of one update.
 
     Attributes:
-        asked: forwards without a graph, in eval mode.
+        graphless: forwards without a graph, in eval mode.
         crafted: forwards and backwards to the input, in eval mode.
-        trained: forwards in train mode that the weights' backward goes through.
+        trained: forwards in train mode, which the weights' backward goes through.
         shared: backwards to the input of such a forward, beside or within that of the weights.
     """
 
-    asked: int
+    graphless: int
     crafted: int
     trained: int
     shared: int = 0
@@ -83,12 +82,10 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
 def bare(
     model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes, separate: bool
 ) -> None:
-    """The passes of one update for each batch; ``separate``: the shared backward is one of its
-    own.
-    """
+    """Run the passes of one update for each batch, ``separate`` with a separate backward."""
     for x, y in batches:
         with frozen_eval(model):
-            for _ in range(passes.asked):
+            for _ in range(passes.graphless):
                 with torch.no_grad():
                     model(x)
             for _ in range(passes.crafted):
@@ -104,8 +101,9 @@ def bare(
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, batch: int) -> float:
-    """Seconds of so many updates of our loop, the end of the epoch included; setting up takes 20
-    ms more.
+    """Seconds of ``updates`` updates of our loop, with the end of the epoch.
+
+    The set-up takes 20 ms more.
     """
     return train(
         model,
@@ -121,10 +119,9 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, b
 def shared_over_apart(
     network: Callable[[], nn.Module], x: Tensor, y: Tensor, batch: int, repeats: int
 ) -> str:
-    """The time of ATCD's update with the shared test over that with a test of its own, both in
-    turn.
-    """
-    updates, model = len(x) // batch, network()
+    """Time of ATCD's update with the shared test over that with a separate test."""
+    updates = len(x) // batch
+    model = network()
     recipes = [make_recipe("atcd", eps=EPS, shared_test=shared) for shared in (True, False)]
     ratios = []
     for _ in range(repeats):
@@ -151,7 +148,8 @@ def art_trainer(
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
-    images, labels = x.numpy(), functional.one_hot(y, 10).numpy()
+    images = x.numpy()
+    labels = functional.one_hot(y, 10).numpy()
     length = 2.5 * EPS / steps
     if name == "pgd":
         trainer = AdversarialTrainerMadryPGD(
@@ -186,9 +184,10 @@ def measure(
     repeats: int,
     names: list[str],
 ) -> None:
-    """One row for each recipe."""
+    """Print one row for each recipe."""
     torch.manual_seed(0)
-    x, y = torch.rand(batch * updates, *shape), torch.randint(0, 10, (batch * updates,))
+    x = torch.rand(batch * updates, *shape)
+    y = torch.randint(0, 10, (batch * updates,))
     batches = list(zip(x.split(batch), y.split(batch), strict=True))
     print(f"{label}, batches of {batch}, {updates} updates, {repeats} repeats\n")
     columns = (
@@ -206,7 +205,8 @@ def measure(
         model = network()
         separate = name in ("cat", "atcd")
         ours(model, x, y, recipe, 1, batch)  # warm up
-        mine, theirs = [], []
+        mine = []
+        theirs = []
         for _ in range(repeats):
             floor = seconds(functools.partial(bare, model, batches, passes, separate))
             mine.append((ours(model, x, y, recipe, updates, batch), floor))
@@ -233,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--recipes", default=",".join(RECIPES), help="of the table")
-    parser.add_argument("--updates", type=int, default=30, help="on MNIST; a fifth of it on CIFAR")
+    parser.add_argument("--updates", type=int, default=30, help="on MNIST, a fifth of it on CIFAR")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     print_versions()
@@ -247,7 +247,8 @@ def main() -> None:
         options.repeats,
         names,
     )
-    narrow, few = functools.partial(preact_resnet18, width=16), max(1, options.updates // 5)
+    narrow = functools.partial(preact_resnet18, width=16)
+    few = max(1, options.updates // 5)
     measure(
         "PreActResNet-18 of width 16, CIFAR", narrow, (3, 32, 32), 32, few, options.repeats, names
     )

@@ -1,11 +1,11 @@
-"""Transfer of the sign-gradient family between two CIFAR ResNets: ``python -m
-art_ext.benchmarks.transfer``.
+"""Transfer of the sign-gradient family between two CIFAR ResNets.
 
-Needs ART_EXT_DATA with CIFAR-10, ``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Counted are the
-test images that both networks classify correctly; an attack on one network succeeds on the other if
-its outcome fools it too. Beside it stands the measure of the HMCAM authors' program: the share of
-all test images whose prediction on the target changes, attacked with the predictions of the source
-as labels. M-PGD runs with steps of eps / 10 and of eps.
+Run with ``python -m art_ext.benchmarks.transfer``. Needs ART_EXT_DATA with CIFAR-10,
+``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Only test images that both networks classify
+correctly are counted. An attack on one network transfers if the other misclassifies its x_adv. The
+measure of the HMCAM authors' program is printed too: the fraction of all test images whose
+prediction on the target changes, attacked with the predictions of the source as labels. M-PGD runs
+with steps of eps / 10 and of eps.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def predictions(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def direction(source: str, target: str, count: int, steps: int, eps: float, seed: int) -> None:
-    """The table of one source and one target."""
+    """Print the table of one source and one target."""
     models = {name: network(name)[0] for name in (source, target)}
     data = load_data("cifar10").first(count)
     kept = right(data.x, data.y, *models.values())
-    x, y = data.x[kept], data.y[kept]
+    x = data.x[kept]
+    y = data.y[kept]
     answers, before = (predictions(models[name], data.x) for name in (source, target))
     print(f"{source} -> {target}: {len(x)} of {count} images right on both,")
     print(f"eps {eps * 255:g}/255, N = {steps}, seed {seed}\n")
@@ -61,7 +62,7 @@ def direction(source: str, target: str, count: int, steps: int, eps: float, seed
     transfers: dict[str, FoolingRate] = {}
     for name, attack in attacks(steps, eps).items():
         start = time.perf_counter()
-        # where the source is right its answer is the label, so that one run serves both measures
+        # a correct prediction of the source equals the label, so one run serves both measures
         result = attack(
             models[source], data.x, answers, eps=eps, seed=seed, batch_size=128, on_failure="last"
         )

@@ -4,9 +4,9 @@ On a part of MNIST (from ART_EXT_DATA). zeta is measured on the thinnest network
 each width is trained at that fixed lambda, and with WAR by each of its rules for lambda, whose
 lambda is the mean over the last epoch. The table shows clean accuracy, PGD-20, perturbation
 stability and the local Lipschitz constant on the first 1,000 test images. On the thinnest network a
-rule that works comes back to lambda = 6.
+working rule returns to lambda = 6.
 
-``--war`` takes arguments of the recipe, a group for each row: ``--war rule=log
+``--war`` takes arguments of the recipe, one group for each row: ``--war rule=log
 rule=printed,lambda_0=6,hold_epochs=1``.
 """
 
@@ -36,7 +36,7 @@ LAMBDA = 6.0
 
 
 def network(width: int, seed: int) -> nn.Module:
-    """4 and 8 channels and 25 units, times the width."""
+    """A network with 4 and 8 channels and 25 units, times the width."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return mnist_two_conv(channels=(4 * width, 8 * width), hidden=(25 * width,))
@@ -49,13 +49,13 @@ def measured(model: nn.Module, test: Dataset, eps: float) -> str:
     moved = pgd(
         model, test.x, test.y, eps=eps, num_steps=20, seed=0, on_failure="last", criterion=never
     ).x_adv
-    shares = (
+    fractions = (
         clean_accuracy(result),
         robust_accuracy(result),
         perturbation_stability(model, test.x, moved),
     )
     lipschitz = local_lipschitz(model, test.x, eps=eps).mean
-    return " | ".join([*(f"{100 * share:.1f}" for share in shares), f"{lipschitz:.3f}"])
+    return " | ".join([*(f"{100 * fraction:.1f}" for fraction in fractions), f"{lipschitz:.3f}"])
 
 
 def main() -> None:
@@ -71,10 +71,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     print_versions()
-    images, test = (
-        load_data("mnist", split="train").first(options.images),
-        load_data("mnist").first(1000),
-    )
+    images = load_data("mnist", split="train").first(options.images)
+    test = load_data("mnist").first(1000)
     data = images.x, images.y
     recipe: dict[str, Any] = {"eps": options.eps, "num_steps": 5}
     common: dict[str, Any] = {

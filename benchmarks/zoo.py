@@ -1,9 +1,8 @@
-"""ZOO beside EAD, its bare forwards and ART, and its techniques on and off: ``python -m
-art_ext.benchmarks.zoo PART``.
+"""ZOO beside EAD, its bare forwards and ART, with its techniques on and off.
 
-Needs ART_EXT_DATA with MNIST and the checkpoints. Parts: ``quality`` (against EAD with beta 0),
-    ``paper`` (a few images
-in the thesis' setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model
+Run with ``python -m art_ext.benchmarks.zoo PART``. Needs ART_EXT_DATA with MNIST and the
+checkpoints. Parts: ``quality`` (against EAD with beta 0), ``paper`` (a few images in the
+dissertation's setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model
 calls), ``techniques`` (hierarchy, importance sampling, reset of Adam, on a network of 224 x 224
 pixels), ``memory`` (peak for 16 such images).
 """
@@ -36,23 +35,22 @@ from art_ext.benchmarks.common import (
 from art_ext.core.attacks import ead, zoo
 from art_ext.core.result import AttackResult
 
-CERTIFIED, STANDARD = "mnist_conv2_kw_0.1", "mnist_smallcnn_standard"
+CERTIFIED = "mnist_conv2_kw_0.1"
+STANDARD = "mnist_smallcnn_standard"
 SCALE = 8  # 28 pixels become 224
 
 
 def summary(name: str, result: AttackResult, took: float) -> str:
-    """One row: success, mean L2, queries, time."""
-    hit = result.success & ~result.already_adversarial
-    mean = float(result.distance[hit].double().mean())
-    share, queries = (
-        100 * float(result.success.double().mean()),
-        float(result.queries.double().mean()),
-    )
-    return f"| {name} | {share:.1f} | {mean:.3f} | {queries:.0f} | {took:.0f} |"
+    """Row of a table: success rate, mean L2, queries, time."""
+    success = result.success & ~result.already_adversarial
+    mean = float(result.distance[success].double().mean())
+    rate = 100 * float(result.success.double().mean())
+    queries = float(result.queries.double().mean())
+    return f"| {name} | {rate:.1f} | {mean:.3f} | {queries:.0f} | {took:.0f} |"
 
 
 def print_quality(count: int, steps: int) -> None:
-    """L2 on the common successes, against EAD with beta 0, which has the gradient."""
+    """Print L2 on the common successes, against EAD with beta 0, which uses the gradient."""
     model, _ = network(CERTIFIED)
     x, y = classified_right("mnist", count, model)
     print(f"\n{CERTIFIED}, {count} images, untargeted, seed 0\n")
@@ -61,7 +59,7 @@ def print_quality(count: int, steps: int) -> None:
         flush=True,
     )
     results: dict[str, AttackResult] = {}
-    # from c = .01 a search of five steps would end where it first succeeds, at 100
+    # from c = .01, five steps would end at the first c that succeeds, 100
     common: dict[str, Any] = {
         "num_steps": steps,
         "search_steps": 5,
@@ -89,13 +87,13 @@ def print_quality(count: int, steps: int) -> None:
         )
 
 
-def print_paper(count: int, steps: int, searches: int) -> None:
-    """The thesis' MNIST setting, shortened."""
+def print_paper(count: int, steps: int, search_steps: int) -> None:
+    """Print the dissertation's MNIST setting, shortened."""
     model, _ = network(STANDARD)
     x, y = classified_right("mnist", count, model)
     print(
-        f"\n{STANDARD}, {count} images, {searches} x {steps} (thesis: 9 x 3000), c from 1 (.01),"
-        " compared every 100\n"
+        f"\n{STANDARD}, {count} images, {search_steps} x {steps} (thesis: 9 x 3000), c from 1"
+        " (.01), compared every 100\n"
     )
     print(
         "| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|",
@@ -103,7 +101,7 @@ def print_paper(count: int, steps: int, searches: int) -> None:
     )
     common: dict[str, Any] = {
         "num_steps": steps,
-        "search_steps": searches,
+        "search_steps": search_steps,
         "initial_const": 1.0,
         "abort_window": 100,
         "seed": 0,
@@ -120,11 +118,9 @@ def print_paper(count: int, steps: int, searches: int) -> None:
 
 
 def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, int, float]:
-    """Model calls, rows and seconds of ART's ZooAttack for one search of so many iterations."""
-    classifiers, evasion = (
-        import_module("art.estimators.classification"),
-        import_module("art.attacks.evasion"),
-    )
+    """Model calls, rows and seconds of ART's ZooAttack for one constant c and ``steps`` steps."""
+    classifiers = import_module("art.estimators.classification")
+    evasion = import_module("art.attacks.evasion")
     meter = Meter(model)
     classifier = classifiers.PyTorchClassifier(
         meter,
@@ -136,7 +132,7 @@ def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, 
     )
     attack = evasion.ZooAttack(
         classifier,
-        num_steps=steps,
+        max_iter=steps,
         binary_search_steps=1,
         abort_early=False,
         use_resize=False,
@@ -150,7 +146,7 @@ def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, 
 
 
 def print_speed(rows: int, steps: int, repeats: int) -> None:
-    """Wall time over the bare forwards, and model calls beside ART's."""
+    """Print wall time over the bare forwards, and model calls beside ART's."""
     print(
         "\n| network | images | wall time / bare forwards | model calls | rows"
         " |\n|---|---|---|---|---|",
@@ -184,7 +180,7 @@ def print_speed(rows: int, steps: int, repeats: int) -> None:
 
 
 class Enlarged(nn.Module):
-    """An MNIST network that looks at images of 224 x 224 pixels: their means over 8 x 8."""
+    """An MNIST network for images of 224 x 224 pixels, averaged over 8 x 8."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -197,14 +193,14 @@ class Enlarged(nn.Module):
 
 
 def enlarged(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """That network, with images and labels."""
+    """An enlarged network with images and labels."""
     inner, _ = network(STANDARD)
     x, y = classified_right("mnist", count, inner)
     return Enlarged(inner), functional.interpolate(x, scale_factor=SCALE, mode="nearest"), y
 
 
 def print_techniques(count: int, steps: int) -> None:
-    """Each technique of the thesis left out, as in its Table 3; one search with a fixed c."""
+    """Print ZOO without each technique of the dissertation, as in its Table 3, at a fixed c."""
     model, x, y = enlarged(count)
     print(
         f"\n{STANDARD} behind an 8 x 8 mean: {tuple(x.shape[1:])}, {count} images, random targets,"
@@ -246,20 +242,16 @@ def print_techniques(count: int, steps: int) -> None:
             batch_size=64,
             **options,
         )
-        hit = result.success & ~result.already_adversarial
-        first = float(result.queries_to_success[hit].double().mean())
+        success = result.success & ~result.already_adversarial
+        first = float(result.queries_to_success[success].double().mean())
         took = time.perf_counter() - start
-        share, mean = (
-            100 * float(result.success.double().mean()),
-            float(result.distance[hit].double().mean()),
-        )
-        print(f"| {name} | {share:.1f} | {first:.0f} | {mean:.3f} | {took:.0f} |", flush=True)
+        rate = 100 * float(result.success.double().mean())
+        mean = float(result.distance[success].double().mean())
+        print(f"| {name} | {rate:.1f} | {first:.0f} | {mean:.3f} | {took:.0f} |", flush=True)
 
 
 def print_memory(count: int) -> None:
-    """Peak memory of a few iterations of 16 images with three channels in the pixel space and in
-    a scaled one.
-    """
+    """Print the peak memory of a few iterations on 16 images, in pixel and in scaled space."""
     x = torch.rand(count, 3, 224, 224)
     model = nn.Sequential(nn.AvgPool2d(SCALE), nn.Flatten(), nn.Linear(3 * 28 * 28, 10)).eval()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -283,7 +275,7 @@ def print_memory(count: int) -> None:
 
 
 def main() -> None:
-    """Print the parts asked for."""
+    """Print the given parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts", nargs="+", choices=["quality", "paper", "speed", "techniques", "memory"]

@@ -156,8 +156,8 @@ def test_only_attacks_that_stopped_early_have_a_faint_curve(
         curves = [line for line in drawn[0].axes[0].lines if line.get_drawstyle() == "steps-post"]
         assert [line.get_alpha() for line in curves] == faint
         page = page_of(out)
-        assert ("left the search at their first success (rays)" in page) == stop_on_success
-        assert "minimise a distortion of their own (i_fgm) need not come near" in page
+        assert ("Samples stopped at their first success (rays)" in page) == stop_on_success
+        assert "minimise a distortion of their own (i_fgm) need not find small" in page
         drawn.clear()
 
 
