@@ -110,8 +110,7 @@ def parse_value(text: str) -> object:
     """Parse a number, a fraction such as 8/255, true, false, none, or a bracket of these.
 
     Any other text is returned unchanged. ``{0: 7, 5: 14}`` becomes a dict, ``(1, 2)`` and ``[1,
-    2]``
-    become tuples.
+    2]`` become tuples.
     """
     words: dict[str, object] = {"true": True, "false": False, "none": None}
     if text.lower() in words:

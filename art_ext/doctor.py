@@ -49,8 +49,7 @@ class Finding:
     Attributes:
         name: the package or the problem that was checked.
         status: ``"ok"``, ``"info"`` for an optional package that is missing or a fact worth
-            knowing,
-            or ``"problem"`` for anything that will fail.
+            knowing, or ``"problem"`` for anything that will fail.
         detail: the result in one sentence.
         remedy: the remedy, usually a command. Empty if nothing needs to be done.
     """
@@ -120,8 +119,7 @@ def _satisfies(version: str, specifier: str) -> bool:
     """Return True if a version satisfies comparisons such as ``>=1.20,<1.21``.
 
     Pre-releases count as their release. The package `packaging` implements the full grammar, but
-    the
-    base installation does not contain it, and our own metadata uses no more than this.
+    the base installation does not contain it, and our own metadata uses no more than this.
     """
     clauses = re.findall(r"(>=|<=|==|!=|>|<)\s*([\d.]+)", specifier)
     return all(

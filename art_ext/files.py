@@ -66,8 +66,7 @@ def check_configuration(
 
     Raises:
         ValueError: if the file cannot be read, or if values differ. The message lists the
-            differences
-            by dotted names.
+            differences by dotted names.
     """
     try:
         found = _flat(json.loads(file.read_text()))

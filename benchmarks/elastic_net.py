@@ -2,9 +2,9 @@
 
 Run with ``python -m art_ext.benchmarks.elastic_net PART``. Needs ART_EXT_DATA with MNIST and the
 checkpoints. Parts: ``external`` and ``converged`` (distortions at equal settings), ``speed`` (wall
-time over the bare model and over the external attacks), ``early`` (whole attacks that abort
-early), ``beta`` (Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average
-and worst case), ``edge`` (C&W from pixels on the edge of the box). Distortions are means over the
+time over the bare model and over the external attacks), ``early`` (whole attacks that abort early),
+``beta`` (Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average and
+worst case), ``edge`` (C&W from pixels on the edge of the box). Distortions are means over the
 successes. A toolkit that is not installed is reported and left out.
 """
 

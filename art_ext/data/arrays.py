@@ -25,8 +25,7 @@ def read_npz(file: Path, split: str) -> Raw:
 
     Raises:
         ValueError: if the file is damaged or has no pair of keys for the split. Test keys are
-            x_test
-            and y_test, x and y, or images and labels. Train keys are x_train and y_train.
+            x_test and y_test, x and y, or images and labels. Train keys are x_train and y_train.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive

@@ -59,8 +59,7 @@ def read_python_batches(folder: Path, split: str) -> Raw | None:
     """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8.
 
     These files are pickles. The unpickler maps every allowed name to one inert class of ours, so
-    that
-    no function of NumPy or of another package is called. Other names raise an error.
+    that no function of NumPy or of another package is called. Other names raise an error.
 
     Returns:
         The arrays, or None if no batch is there.

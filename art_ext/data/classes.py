@@ -61,8 +61,7 @@ def assign_classes(
 
     Returns:
         The index of each folder, and one name per class. The names are None for a mapping that
-            lacks
-        an index below its largest, because the number of classes is then unknown.
+        lacks an index below its largest, because the number of classes is then unknown.
 
     Raises:
         ValueError: for an unknown order, an invalid mapping, or a folder that the mapping lacks.

@@ -83,9 +83,8 @@ def dataset_from_arrays(
     """Convert raw arrays to a :class:`Dataset` (copied).
 
     Bytes (uint8) become float32 / 255, floats keep their values. (N, H, W) becomes (N, 1, H, W).
-    Four
-    axes with 1 or 3 channels last, and not 1 or 3 on the second axis, become channels first. Other
-    shapes are kept.
+    Four axes with 1 or 3 channels last, and not 1 or 3 on the second axis, become channels first.
+    Other shapes are kept.
 
     Args:
         name: name of the data set in reports.
@@ -95,8 +94,7 @@ def dataset_from_arrays(
 
     Raises:
         ValueError: if there are no rows, another type or shape, values that are not finite, a
-            number
-            of labels other than N, or a label out of range.
+            number of labels other than N, or a label out of range.
     """
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(

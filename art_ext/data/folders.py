@@ -40,8 +40,7 @@ def read_image_folder(
         ImportError: if Pillow is not installed.
         ValueError: if a class has no image, an image cannot be read or has more than 8 bits a
             channel, the images have different sizes, the two splits differ in their class folders,
-                or
-            the mapping lacks a folder.
+            or the mapping lacks a folder.
     """
     entries = _class_folders(folder, split)
     files = {entry.name: _images_in(entry) for entry in entries}

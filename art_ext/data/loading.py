@@ -77,11 +77,9 @@ def load_data(
 
     Raises:
         ValueError: if nothing is found (the message lists the places and the layouts), or if the
-            data
-            are damaged, not finite, or not labelled with one class index in range for each row.
-                Also
-            for an invalid mapping, a mapping that lacks a folder, or one given with other data than
-            class folders.
+            data are damaged, not finite, or not labelled with one class index in range for each
+            row. Also for an invalid mapping, a mapping that lacks a folder, or one given with other
+            data than class folders.
         ImportError: for a folder of images without Pillow.
     """
     if split not in ("test", "train"):

@@ -18,8 +18,7 @@ class ADBD(Evaluation):
     RayS.
 
     Unlike robust accuracy it needs no radius. It ranks models even if their robust accuracies at
-    one
-    radius are all near 0 or near 1.
+    one radius are all near 0 or near 1.
 
     | Paper link: https://arxiv.org/abs/2006.12792
     """
@@ -60,8 +59,7 @@ class ADBD(Evaluation):
 
         Returns:
             The mean distance, the number of samples that it covers, and the number of samples left
-                out
-            because no adversarial was found. ``last_result`` keeps the whole result.
+            out because no adversarial was found. ``last_result`` keeps the whole result.
 
         Raises:
             ValueError: as RayS, for instance for inputs outside ``clip_values``.

@@ -102,9 +102,8 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
     """Findings of a run, warnings before infos.
 
     ``missed-by-gradients`` (info): samples on which an attack with labels or scores succeeded
-    within
-    eps, and no attack with gradients that was given them. The parts of AutoAttack count as attacks
-    here. It is not repeated if all of them are in a ``falsely-robust``.
+    within eps, and no attack with gradients that was given them. The parts of AutoAttack count as
+    attacks here. It is not repeated if all of them are in a ``falsely-robust``.
 
     ``falsely-robust``: within eps, let G be the samples with a success of an attack with gradients.
     Let O be the samples that such attacks were given and failed on while an attack with labels or

@@ -210,8 +210,7 @@ class RunFolder:
 
         Raises:
             ValueError: if the path is not a folder, or if it holds anything but an earlier run of
-                the
-                same arguments. The message lists the differences.
+                the same arguments. The message lists the differences.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must name a folder, got the file {self.path}")

@@ -18,8 +18,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     complete.
 
     A folder that lacks units can be completed by the command of the run with ``--out`` naming it.
-    The
-    merged folders are not changed.
+    The merged folders are not changed.
 
     Args:
         folders: at least one run folder.
@@ -28,8 +27,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     Raises:
         ValueError: if a folder is not a run folder, holds another run (the message lists the
             differences), records of another run, or units that another folder holds too, or if a
-                file
-            is damaged. out is not changed then.
+            file is damaged. out is not changed then.
         ImportError: without the extra ``report``.
     """
     require_report()

@@ -67,8 +67,8 @@ def sheets(one: LoadedRun, models_together: int = 1) -> list[Sheet]:
 
     Args:
         one: the run.
-        models_together: number of models in the report. With more models, fewer samples of each
-            are shown.
+        models_together: number of models in the report. With more models, fewer samples of each are
+            shown.
     """
     examples = one.examples
     shape = one.run["data"]["shape"]

@@ -58,9 +58,8 @@ def evaluate(
 
     A run consists of units of work: one attack on one model over one chunk of samples. Each unit is
     written atomically when it ends. A run that was killed, called again with the same arguments,
-    runs
-    its missing units and ends with the same records. So do several processes, in one folder or in
-    folders that ``merge`` unites. The process that finds all units finished writes the report.
+    runs its missing units and ends with the same records. So do several processes, in one folder or
+    in folders that ``merge`` unites. The process that finds all units finished writes the report.
 
     Args:
         models: one model, or several by the names that the report uses.
@@ -74,15 +73,13 @@ def evaluate(
             ``"paper"``), a TOML file, or a ``Panel``.
         mode: ``"cascade"``: each attack is given only the correctly classified samples without a
             success of an earlier attack within eps. ``"independent"``: each is given all. None
-                takes
-            the panel's own mode, and ``"independent"`` for attacks.
+            takes the panel's own mode, and ``"independent"`` for attacks.
         attack_args: by the attack's name, arguments that it takes besides the ones below.
-        targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the
-            classes other than its label), ``"least-likely"`` (lowest clean score), or one class for
-            all. Samples that are misclassified or whose label is the target are not attacked then.
+        targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the classes
+            other than its label), ``"least-likely"`` (lowest clean score), or one class for all.
+            Samples that are misclassified or whose label is the target are not attacked then.
         max_queries: most forward rows per sample, for our attacks with labels or scores that have
-            no
-            ``max_queries`` in ``attack_args``.
+            no ``max_queries`` in ``attack_args``.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
         stop_on_success: True: RayS stops on a sample at its first success. None: True for a single
             eps, False for several, which one run of the attack then serves together.
@@ -104,10 +101,8 @@ def evaluate(
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
-            a
-            model that fails on the samples, a folder with other files in it, a folder of another
-                run
-            (the message lists the differences), or a damaged file (the message names it).
+            a model that fails on the samples, a folder with other files in it, a folder of another
+            run (the message lists the differences), or a damaged file (the message names it).
         ImportError: without the extra ``report``.
         OSError: if the folder cannot be written. Finished units are kept.
     """

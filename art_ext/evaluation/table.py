@@ -158,8 +158,7 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     Args:
         records: the content of ``records.parquet``, or the records so far of an incomplete run. A
             row then covers the samples that this attack has ended with, whatever the progress of
-                the
-            others.
+            the others.
         run: the content of ``run.json``.
     """
     rows = []
@@ -181,8 +180,7 @@ def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
     """Records with a bool column ``given``: the attack was given the sample at this eps.
 
     In a cascade, a unit with several eps is given the samples without a success at the smallest
-    one.
-    At a larger eps, samples with a success of an earlier attack do not count as given.
+    one. At a larger eps, samples with a success of an earlier attack do not count as given.
     """
     if not in_cascade(run):
         return records.assign(given=records["attacked"])

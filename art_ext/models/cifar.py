@@ -63,8 +63,7 @@ def cifar_resnet(
         depth: number of weighted layers, 6n + 2: 20, 32, 44, 56, 110.
         mean: subtracted from the image before the first layer.
         std: divisor of the image, after the mean. The defaults are ImageNet's, with which the
-            widely
-            used weights of akamaster/pytorch_resnet_cifar10 were trained.
+            widely used weights of akamaster/pytorch_resnet_cifar10 were trained.
 
     Raises:
         ValueError: for another depth.

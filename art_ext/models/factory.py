@@ -26,8 +26,7 @@ def resolve_factory(
     """Import the factory that the spec names, call it, and return its model.
 
     This runs the code of the file or module, as ``python FILE.py`` would. During the call, the
-    file's
-    folder, or for a module the current folder, is on the import path.
+    file's folder, or for a module the current folder, is on the import path.
 
     Args:
         spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance
@@ -41,9 +40,9 @@ def resolve_factory(
 
     Raises:
         ValueError: if the spec cannot be parsed, the file or module is missing or fails, the
-            factory
-            does not exist (the message lists similar names), or the factory does not take the
-            arguments, fails or returns no callable. An exception of the user's code is the cause.
+            factory does not exist (the message lists similar names), or the factory does not take
+            the arguments, fails or returns no callable. An exception of the user's code is the
+            cause.
     """
     with resolve_object(spec, "model", "FACTORY") as factory:
         if isinstance(factory, nn.Module) or not callable(factory):
@@ -119,7 +118,9 @@ def _import_file(file: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise UserCodeError(f"the {kind}'s file {file} fails on import: {_type_and_message(error)}") from error
+        raise UserCodeError(
+            f"the {kind}'s file {file} fails on import: {_type_and_message(error)}"
+        ) from error
     return module
 
 

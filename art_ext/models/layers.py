@@ -13,8 +13,7 @@ class Normalize(nn.Module):
     """``(x - mean) / std`` for each channel of (N, C, H, W) images.
 
     The two buffers are not in the state dict. Published checkpoints contain only the layers after
-    the
-    normalisation.
+    the normalisation.
 
     Args:
         mean: one number for all channels, or C numbers, in the units of x.

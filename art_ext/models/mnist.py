@@ -14,8 +14,7 @@ def digits_cnn() -> nn.Sequential:
     """Return an untrained network for scikit-learn's digits, (N, 1, 8, 8) in [0, 1] -> (N, 10).
 
     It has 21,546 parameters and serves demonstrations and tests. 15 epochs of Adam take seconds on
-    a
-    CPU and give about 98 %.
+    a CPU and give about 98 %.
     """
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
@@ -75,10 +74,8 @@ def mnist_small_cnn(
     """Return Carlini and Wagner's MNIST network, untrained.
 
     TRADES, DDN, RayS and Frank-Wolfe attack it. Four 3x3 convolutions without padding (32, 32, 64,
-    64
-    channels), a 2x2 maximum after the second and the fourth, then 200, 200 and 10 units. Input (N,
-    1,
-    28, 28) in [0, 1], output (N, 10).
+    64 channels), a 2x2 maximum after the second and the fourth, then 200, 200 and 10 units. Input
+    (N, 1, 28, 28) in [0, 1], output (N, 10).
 
     Args:
         batch_norm: put a BatchNorm between each convolution and its ReLU, as RayS' authors do.
@@ -91,8 +88,7 @@ def mnist_small_cnn(
 
     Raises:
         ValueError: if batch_norm is not a bool (the text "false" would count as true), or dropout
-            is
-            not in [0, 1).
+            is not in [0, 1).
     """
     check_flag("batch_norm", batch_norm)
     check_share("dropout", dropout)

@@ -105,8 +105,7 @@ def preact_resnet18(
         ``PreActResNet18()``
 
     As in all of these, the first block's shortcut takes conv1's output without activation. The
-    paper
-    activates it before.
+    paper activates it before.
 
     Args:
         num_classes: number of logits.
@@ -148,13 +147,11 @@ def wide_resnet(
     """Return an untrained WRN-depth-widen_factor.
 
     WRN-28-10 has 36,479,194 parameters, WRN-34-10 has 46,160,474. A 3x3 convolution to 16 channels
-    is
-    followed by three stages of (depth - 4) / 6 pre-activation blocks with widen_factor times 16, 32
-    and 64 channels. The later two halve the image. BatchNorm, activation, global average and one
+    is followed by three stages of (depth - 4) / 6 pre-activation blocks with widen_factor times 16,
+    32 and 64 channels. The later two halve the image. BatchNorm, activation, global average and one
     linear layer end the network. A shortcut between different numbers of channels is a bare 1x1
     convolution of the activated input. Checkpoints of TRADES' code contain a ``sub_block1`` too,
-    which
-    no forward pass uses. Drop these keys before loading.
+    which no forward pass uses. Drop these keys before loading.
 
     Args:
         depth: number of convolutions, counting one shortcut for each stage, 6n + 4: 10, 16, 22, 28,

@@ -37,8 +37,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     Raises:
         ValueError: if the file does not exist, if it is not a checkpoint (the message names a web
             page or a Git-LFS pointer), if it holds other types than tensors and plain containers
-                (the
-            message names them), or if names or shapes do not fit.
+            (the message names them), or if names or shapes do not fit.
     """
     file = Path(path)
     if not file.is_file():
