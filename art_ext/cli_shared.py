@@ -96,7 +96,7 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
 def shard_and_device(
     shard: str | None, device: str | None
 ) -> tuple[tuple[int, int] | None, str | None]:
-    """The shard (i, n) of this process, and its device.
+    """Return the shard (i, n) of this process, and its device.
 
     The shard is ``--shard i/n``, or rank and world size under torchrun. Under torchrun, or
     ``accelerate launch``, the device cuda is the GPU of the local rank.

@@ -162,7 +162,7 @@ def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
 
 
 def _source(spec: str, arguments: str, weights: Path | None) -> Source:
-    """The user's model with its weights."""
+    """Return the user's model with its weights."""
     from torch import nn
 
     from art_ext.adapters.robustbench import Source
@@ -296,7 +296,7 @@ def _check_settings(run: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _one_of(option: str, kind: str, given: Any, known: list[Any]) -> Any:
-    """The given value, or the only known one if none was given."""
+    """Return the given value, or the only known one if none was given."""
     if given is None and len(known) == 1:
         return known[0]
     if given not in known:

@@ -128,7 +128,7 @@ def _satisfies(version: str, specifier: str) -> bool:
 
 
 def _requirements() -> list[_Requirement]:
-    """Requirements of our own metadata for the running Python.
+    """Return the requirements of our own metadata for the running Python.
 
     Raises:
         PackageNotFoundError: if the source tree was never installed.
@@ -148,7 +148,7 @@ def _concerns_this_python(line: str) -> bool:
 
 
 def _own_requirements() -> list[Finding]:
-    """Findings on Python and the packages of the base installation."""
+    """Check Python and the packages of the base installation."""
     try:
         needed = [requirement for requirement in _requirements() if requirement.extra is None]
     except metadata.PackageNotFoundError:
@@ -173,7 +173,7 @@ def _own_requirements() -> list[Finding]:
 
 
 def _extra(extra: str) -> Finding:
-    """Finding on the packages of an extra: installed, and in versions that fit."""
+    """Check the packages of an extra: installed, and in versions that fit."""
     try:
         requirements = [
             requirement for requirement in _requirements() if requirement.extra == extra
@@ -206,7 +206,7 @@ def _extra(extra: str) -> Finding:
 
 
 def _mapped_folder(name: str, package: Path) -> Finding:
-    """Finding on the origin of ``art_ext.adapters`` (or ``benchmarks``) and on its symbolic link.
+    """Check the origin of ``art_ext.adapters`` (or ``benchmarks``) and its symbolic link.
 
     Args:
         name: ``"adapters"`` or ``"benchmarks"``.
@@ -236,7 +236,7 @@ def _mapped_folder(name: str, package: Path) -> Finding:
 
 
 def _same_named_package(name: str) -> Finding:
-    """Finding on a top-level package named like one of our folders.
+    """Check a top-level package named like one of our folders.
 
     Ours is ``art_ext.<name>``, so the two do not conflict.
     """
@@ -259,7 +259,7 @@ def _same_named_package(name: str) -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Finding on the import of torchvision. Its operators are compiled for one torch release."""
+    """Check the import of torchvision. Its operators are compiled for one torch release."""
     version = _version("torchvision")
     if version is None:
         detail = "optional, not installed; torchattacks and RobustBench need it"
@@ -318,7 +318,7 @@ def _culprits(package: str, changed: list[str]) -> list[str]:
 
 
 def _robustbench() -> Finding:
-    """Finding on the package ``robustbench``. torchattacks' wheel contains a stub of that name."""
+    """Check the package ``robustbench``. torchattacks' wheel contains a stub of that name."""
     name = "robustbench"
     if _version(name) is None:
         stub = (
@@ -359,7 +359,7 @@ def _robustbench() -> Finding:
 
 
 def _pkg_resources() -> Finding:
-    """Finding on pkg_resources, which RobustBench 1.1.1 imports and setuptools removed."""
+    """Check pkg_resources, which RobustBench 1.1.1 imports and setuptools removed."""
     version = _version("setuptools")
     if find_spec("pkg_resources") is None:
         detail = f"RobustBench imports pkg_resources, which setuptools {version} no longer carries"
@@ -368,7 +368,7 @@ def _pkg_resources() -> Finding:
 
 
 def _autoattack() -> Finding:
-    """Finding on ``autoattack``, which RobustBench imports.
+    """Check ``autoattack``, which RobustBench imports.
 
     RobustBench's dependency installs ``pyautoattack``, which has another signature.
     """
@@ -389,7 +389,7 @@ def _autoattack() -> Finding:
 
 
 def _decision_based_baselines() -> Finding:
-    """Finding on ART's HopSkipJump and BoundaryAttack, which pass float64 images under NumPy 2."""
+    """Check ART's HopSkipJump and BoundaryAttack, which pass float64 images under NumPy 2."""
     name = "ART's HopSkipJump and BoundaryAttack"
     version = _version("numpy")
     if version is None or _release(version) < (2,):
@@ -407,7 +407,7 @@ def _decision_based_baselines() -> Finding:
 
 
 def _numpy_defences() -> Finding:
-    """Finding on ART's NumPy defences that return float64 under NumPy 2.
+    """Check ART's NumPy defences that return float64 under NumPy 2.
 
     The network of a PyTorchClassifier does not accept float64.
     """
@@ -427,7 +427,7 @@ def _numpy_defences() -> Finding:
 
 
 def _multiprocess() -> Finding:
-    """Finding on multiprocess, which ART's AutoAttack imports and ART does not declare."""
+    """Check multiprocess, which ART's AutoAttack imports and ART does not declare."""
     if find_spec("multiprocess") is None:
         detail = (
             "optional, not installed; ART's AutoAttack imports multiprocess without declaring it"

@@ -46,7 +46,7 @@ def write_state_dict(
 
 
 def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of the tensors on the CPU, each in its own memory.
+    """Return copies of the tensors on the CPU, each in its own memory.
 
     safetensors does not accept tensors that share memory, as tied weights do. torch saves the whole
     storage that a view belongs to.

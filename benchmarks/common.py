@@ -62,7 +62,7 @@ class Meter(nn.Module):
 
 
 def network(name: str) -> tuple[nn.Module, str]:
-    """A network with third-party weights from ART_EXT_DATA, or with random weights without it."""
+    """Return a network with third-party weights from ART_EXT_DATA, or with random weights."""
     folder = os.environ.get("ART_EXT_DATA")
     torch.manual_seed(0)
     model = NETWORKS[name][0]().eval()
@@ -73,7 +73,7 @@ def network(name: str) -> tuple[nn.Module, str]:
 
 
 def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """A network, images with labels (noise without ART_EXT_DATA), and the origin of the weights."""
+    """Return a network, images (noise without ART_EXT_DATA), labels, and origin of the weights."""
     model, weights = network(name)
     data_set = NETWORKS[name][1]
     if weights == "random weights":
@@ -94,7 +94,7 @@ def right(x: Tensor, y: Tensor, *models: nn.Module) -> Tensor:
 
 
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:
-    """The first ``count`` test images that all models classify correctly, and their labels."""
+    """Return the first ``count`` test images that all models classify correctly, with labels."""
     data = load_data(data_set)
     images = []
     labels = []

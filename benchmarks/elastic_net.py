@@ -123,7 +123,7 @@ EXTERNAL_ATTACKS: dict[str, tuple[str, Callable[..., Attack]]] = {
 
 
 def installed() -> dict[str, Callable[..., Attack]]:
-    """The installed external attacks."""
+    """Return the installed external attacks."""
     found = {
         name: build for name, (package, build) in EXTERNAL_ATTACKS.items() if find_spec(package)
     }

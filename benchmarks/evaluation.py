@@ -60,7 +60,7 @@ def overhead(folder: Path, count: int, queries: int) -> str:
 
 
 def processes(folder: Path, count: int, panel: str) -> str:
-    """Times of one process and of two, by the command line."""
+    """Return the times of one process and of two, by the command line."""
     import pandas as pd  # here, because its import is measured elsewhere
 
     command = [
@@ -108,7 +108,7 @@ def processes(folder: Path, count: int, panel: str) -> str:
 
 
 def report(folder: Path, count: int) -> str:
-    """Times to load and render a large folder."""
+    """Return the times to load and render a large folder."""
     network, x, y, _ = network_and_images(MODEL, count)
     small = {name: {"num_steps": 4} for name in ("i_fgsm", "mi_fgsm", "m_pgd", "pgd", "ai_fgsm")}
     evaluate(

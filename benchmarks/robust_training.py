@@ -82,7 +82,7 @@ RECIPE_NAMES = ("natural", "pgd", "free", "atcd", "cat", "backward-smoothing", "
 
 
 def network(setting: Setting, seed: int) -> nn.Module:
-    """A network with initial weights that depend on the seed alone."""
+    """Return a network with initial weights that depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: nn.Module = setting.network()
@@ -90,7 +90,7 @@ def network(setting: Setting, seed: int) -> nn.Module:
 
 
 def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
-    """Number of passes over the training images that one epoch of updates costs."""
+    """Return the number of passes over the training images that one epoch of updates costs."""
     recipe = make_recipe(name, **arguments)
     if recipe.worth > 1:
         return recipe.worth / recipe.replays
@@ -100,7 +100,7 @@ def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
 def length_of(
     recipe: Recipe, name: str, given: Mapping[str, Any], key: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The length of a run, and the radius' warm-up over its first tenth."""
+    """Return the length of a run, and the radius' warm-up over its first tenth."""
     batches = -(-key["images"] // BATCH)
     if key["count"] == "passes":
         epochs = key["budget"] / (sum(recipe.cost()) * recipe.replays)

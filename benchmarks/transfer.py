@@ -30,7 +30,7 @@ MODELS = ("cifar_resnet32_nat", "cifar_resnet20_nat")
 
 
 def attacks(steps: int, eps: float) -> dict[str, Callable[..., AttackResult]]:
-    """The attacks of the HMCAM paper's Table 2 at equal numbers of steps."""
+    """Return the attacks of the HMCAM paper's Table 2 at equal numbers of steps."""
     return {
         "FGSM": fgsm,
         "PGD": functools.partial(pgd, num_steps=steps, step_size=eps / 10),

@@ -36,7 +36,7 @@ LAMBDA = 6.0
 
 
 def network(width: int, seed: int) -> nn.Module:
-    """A network with 4 and 8 channels and 25 units, times the width."""
+    """Return a network with 4 and 8 channels and 25 units, times the width."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return mnist_two_conv(channels=(4 * width, 8 * width), hidden=(25 * width,))

@@ -193,7 +193,7 @@ class Enlarged(nn.Module):
 
 
 def enlarged(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """An enlarged network with images and labels."""
+    """Return an enlarged network with images and labels."""
     inner, _ = network(STANDARD)
     x, y = classified_right("mnist", count, inner)
     return Enlarged(inner), functional.interpolate(x, scale_factor=SCALE, mode="nearest"), y

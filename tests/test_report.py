@@ -512,13 +512,13 @@ def test_the_farthest_boundary_leads(make_run: Any) -> None:
     near, far = {"x": {0.1: {1, 2}}}, {"x": {0.1: set(), 0.4: {1, 2}}}
     one = make_run({"near": near, "far": far}, nearest=("x",))
     first, second = report.leaderboard([one])
-    assert (first.model, first.adbd, first.share, first.left_out) == (
+    assert (first.model, first.adbd, first.relative_adbd, first.left_out) == (
         "far",
         pytest.approx(0.2),
         1.0,
         8,
     )
-    assert (second.model, second.adbd, second.share) == (
+    assert (second.model, second.adbd, second.relative_adbd) == (
         "near",
         pytest.approx(0.05),
         pytest.approx(0.25),

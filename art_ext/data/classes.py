@@ -145,7 +145,7 @@ def _csv_pairs(file: Path, text: str) -> list[tuple[str, int]]:
 
 
 def _unique(file: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A dict of pairs. A repeated name raises ValueError, since it would replace the first
+    """Return a dict of pairs. A repeated name raises ValueError, since it would replace the first
     silently.
     """
     found: dict[str, object] = {}

@@ -144,7 +144,7 @@ class Canvas:
         return list(dict.fromkeys(self.axes.values()))
 
     def _lowest(self) -> list[Axes]:
-        """The last axes of each column. With an odd number of models their lines differ."""
+        """Return the last axes of each column. With an odd number of models their lines differ."""
         by_column: dict[int, Axes] = {}
         for axes in self.every_axes():
             place = axes.get_subplotspec()

@@ -128,7 +128,7 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
 
 
 def _common_radii(a: LoadedRun, b: LoadedRun) -> tuple[list[float], list[str]]:
-    """The radii that both runs contain, and notes on the others."""
+    """Return the radii that both runs contain, and notes on the others."""
     for key, name in (("norm", "norm"), ("targeted", "targets")):
         given, other = (one.run["settings"][key] for one in (a, b))
         if given != other:
@@ -305,7 +305,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def to_text(comparison: Comparison, most: int) -> str:
-    """The comparison as text: a table of all pairs, then at most ``most`` disagreements."""
+    """Return the comparison as text: a table of all pairs, then at most ``most`` disagreements."""
     heads = [
         "model",
         "eps",
@@ -374,13 +374,13 @@ def to_text(comparison: Comparison, most: int) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The disagreements as CSV with a header."""
+    """Return the disagreements as CSV with a header."""
     return csv_rows(
         [field.name for field in fields(Disagreement)], map(asdict, comparison.disagreements)
     )
 
 
 def to_json(comparison: Comparison) -> str:
-    """The comparison as a JSON object with the keys pairs, disagreements and notes."""
+    """Return the comparison as a JSON object with the keys pairs, disagreements and notes."""
     plain: dict[str, Any] = asdict(comparison)
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -68,7 +68,7 @@ class Finding:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Finding:
-        """Finding from its ``asdict``, also after a JSON round trip.
+        """Return a finding from its ``asdict``, also after a JSON round trip.
 
         Runs of earlier versions have no level. All their findings are warnings.
         """
@@ -84,7 +84,7 @@ class Finding:
 
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
-    """Findings with the warnings first, otherwise in the given order."""
+    """Return findings with the warnings first, otherwise in the given order."""
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -99,7 +99,7 @@ def to_json(found: Iterable[Finding]) -> str:
 
 
 def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
-    """Findings of a run, warnings before infos.
+    """Return findings of a run, warnings before infos.
 
     ``missed-by-gradients`` (info): samples on which an attack with labels or scores succeeded
     within eps, and no attack with gradients that was given them. The parts of AutoAttack count as
@@ -201,7 +201,10 @@ def _classes(
 def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
     """Attacks that use gradients. For external attacks of unknown access, the records decide."""
     differentiated = set(records.loc[records["gradients"] > 0, "attack"])
-    access = {name: attack.get("access", "unknown") for name, attack in run["attacks"].items()}
+    access = {
+        name: attack.get("access", attack.get("asks", "unknown"))
+        for name, attack in run["attacks"].items()
+    }
     known = {name for name, what in access.items() if what == "gradients"}
     return known | {
         name for name, what in access.items() if what == "unknown" and name in differentiated
@@ -269,7 +272,7 @@ def _missed(
     ids: Mapping[int, int],
     **more: Any,
 ) -> Finding:
-    """Finding on the samples that attacks with gradients missed."""
+    """Return a finding on the samples that attacks with gradients missed."""
     missed = successes.missed
     names = successes.finders
     where = {"attack": names[0] if len(names) == 1 else None, "eps": float(eps)}
@@ -295,7 +298,7 @@ _UNSTEADY = {
 def _of_model(
     model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
 ) -> list[Finding]:
-    """Findings of the probes of one model's chunks."""
+    """Return findings of the probes of one model's chunks."""
     found = []
     repeated = sum(part["repeated"] for part in parts)
     for kind, message in _UNSTEADY.items():
@@ -371,7 +374,7 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Finding]:
-    """Finding on data that use only a small part of the box."""
+    """Return a finding on data that use only a small part of the box."""
     if not parts:
         return []
     lower, upper = settings["clip_values"]
@@ -389,7 +392,7 @@ def _range(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> l
 
 
 def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[Finding]:
-    """Findings on attacks in tanh space that are too short to leave the edge of the box.
+    """Return findings on attacks in tanh space that are too short to leave the edge of the box.
 
     The slope of tanh is 1e-6 there.
     """
@@ -414,7 +417,7 @@ def _few_iterations(parts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) 
 
 
 def _eps_units(run: Mapping[str, Any]) -> list[Finding]:
-    """Findings on radii that cannot be meant in the units of the box.
+    """Return findings on radii that cannot be meant in the units of the box.
 
     With D coordinates and sides of length w the box measures w, w sqrt(D) and w D in L-inf, L2 and
     L1. Above half of that, a ball around the middle contains the whole box. Below w / 1000 in L-inf

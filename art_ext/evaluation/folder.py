@@ -119,7 +119,7 @@ class Unit:
 def plan(
     samples: int, chunk_size: int, attack_runs: Sequence[tuple[str, str, tuple[float, ...]]]
 ) -> dict[str, Any]:
-    """The units of a run in the form of ``run.json``.
+    """Return the units of a run in the form of ``run.json``.
 
     Args:
         samples: N.
@@ -164,7 +164,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def upgraded(rows: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    """Records with the columns of the present format.
+    """Return the records with the columns of the present format.
 
     In format 4 ``distance`` was that of the nearest adversarial for minimum-norm attacks and RayS.
     Their x_adv was not measured. Its distances are NaN, which means unknown.
@@ -326,7 +326,7 @@ class RunFolder:
         self._keep(chunk_name(number), "json", json.dumps(facts, allow_nan=False).encode("utf-8"))
 
     def read_unit(self, unit: Unit) -> pd.DataFrame:
-        """Records of a unit that has ended.
+        """Return the records of a unit that has ended.
 
         Raises:
             ValueError: if its file is damaged, or holds other records.
@@ -350,7 +350,7 @@ class RunFolder:
         return rows
 
     def records(self) -> pd.DataFrame:
-        """Joined records of a complete run.
+        """Return the joined records of a complete run.
 
         Raises:
             FileNotFoundError: if they have not been joined yet.
@@ -359,7 +359,7 @@ class RunFolder:
         return upgraded(read_parquet(self.path / RECORDS), self.run)
 
     def join(self, units: Sequence[Unit]) -> pd.DataFrame:
-        """Records of these units, one after the other."""
+        """Return the records of these units, one after the other."""
         import pandas as pd
 
         if not units:

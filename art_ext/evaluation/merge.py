@@ -57,7 +57,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
 
 
 def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
-    """The folder that holds each unit. Every unit is read, so that no damaged file is copied."""
+    """Return the folder that holds each unit, after reading every unit for damage."""
     owners: dict[Unit, RunFolder] = {}
     known = {unit.name: unit for unit in parts[0].units()}
     ids: dict[int, int] = {}

@@ -53,7 +53,7 @@ _INDEPENDENT = "Every attack is given all samples, independently of the others."
 
 
 def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
-    """The protocol of a run, one or two sentences per entry."""
+    """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
     radii = ", ".join(map(radius, settings.eps))
     sentences = [

@@ -73,7 +73,7 @@ def require_report() -> None:
 
 
 def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Records of a run folder, finished or not: one row per sample, model, attack and eps.
+    """Return the records of a run folder: one row per sample, model, attack and eps.
 
     Raises:
         ImportError: without the extra ``report``.

@@ -189,7 +189,7 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
 
 
 def render(loaded: Sequence[LoadedRun]) -> str:
-    """The page as HTML, with the pictures inside.
+    """Return the page as HTML, with the pictures inside.
 
     Args:
         loaded: one run, or several to be compared.
@@ -203,7 +203,7 @@ def render(loaded: Sequence[LoadedRun]) -> str:
 
 
 def _findings(loaded: Sequence[LoadedRun]) -> list[findings.Finding]:
-    """The warnings of all runs, and then the infos."""
+    """Return the warnings of all runs, and then the infos."""
     return findings.in_order(
         findings.Finding.from_plain(plain) for one in loaded for plain in one.run["warnings"]
     )
@@ -273,7 +273,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
 
 
 def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
-    """Filters of the table: by name of the control, values and their labels."""
+    """Return filters of the table: by name of the control, values and their labels."""
     eps = sorted({row.eps for row in rows})
     choices = {
         "model": [(name, name) for name in dict.fromkeys(row.model for row in rows)],

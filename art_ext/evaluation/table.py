@@ -97,7 +97,7 @@ class Row:
 def result_of(
     records: pd.DataFrame, *, norm: str, stop_on_success: bool, nearest: bool
 ) -> AttackResult:
-    """The ``AttackResult`` behind the records of one model, attack and eps, without its images."""
+    """Return the ``AttackResult`` of the records of one model, attack and eps, without images."""
 
     def column(name: str, dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(records[name].to_numpy(copy=True), dtype=dtype)
@@ -177,7 +177,7 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
 
 
 def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    """Records with a bool column ``given``: the attack was given the sample at this eps.
+    """Return the records with a bool column ``given``: the attack was given the sample at this eps.
 
     In a cascade, a unit with several eps is given the samples without a success at the smallest
     one. At a larger eps, samples with a success of an earlier attack do not count as given.
@@ -333,7 +333,7 @@ def minimises(run: Mapping[str, Any], attack: str) -> bool:
 
 
 def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:
-    """The four means over some samples (N,) bool, by the fields of ``Row``."""
+    """Return the four means over some samples (N,) bool, by the fields of ``Row``."""
     return {f"mean_{name}": _mean(values, among) for name, values in result.distortions().items()}
 
 
@@ -348,7 +348,7 @@ def _mean(values: torch.Tensor, among: torch.Tensor) -> float:
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """A row in the types of JSON, with None for unknown numbers."""
+    """Return a row in the types of JSON, with None for unknown numbers."""
     return {name: None if value != value else value for name, value in asdict(row).items()}
 
 
@@ -362,22 +362,22 @@ def csv_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a percentage with one decimal, or a dash for NaN."""
+    """Return a fraction as a percentage with one decimal, or a dash for NaN."""
     return UNKNOWN if math.isnan(fraction) else f"{100 * fraction:.1f} %"
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number with ``digits`` decimals and separated thousands, or a dash for NaN."""
+    """Return a number with ``digits`` decimals and separated thousands, or a dash for NaN."""
     return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun, such as 1 sample and 1,000 samples."""
+    """Return a count with its noun, such as 1 sample and 1,000 samples."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def radius(eps: float) -> str:
-    """A radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
+    """Return a radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
     levels = round(eps * 255)
     short = f"{eps:.3g}"
     if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
@@ -386,7 +386,7 @@ def radius(eps: float) -> str:
 
 
 def silent(rows: Sequence[Row]) -> set[str]:
-    """Optional fields of ``Row`` that are unknown in all rows. Tables omit them."""
+    """Return optional fields of ``Row`` that are unknown in all rows. Tables omit them."""
     known = {
         "mean_gradients": any(row.gradients for row in rows),
         "mean_distance": any(row.left_out is not None for row in rows),
@@ -400,7 +400,7 @@ def silent(rows: Sequence[Row]) -> set[str]:
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """The table for a terminal or a README, as aligned Markdown."""
+    """Return the table for a terminal or a README, as aligned Markdown."""
     heads = [
         "model",
         "clean acc.",
@@ -447,7 +447,7 @@ def to_text(rows: Sequence[Row]) -> str:
 
 
 def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequence[int]) -> str:
-    """An aligned Markdown table, readable as plain text too.
+    """Return an aligned Markdown table, readable as plain text too.
 
     Args:
         heads: of the columns.

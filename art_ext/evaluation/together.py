@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
-    """Runs with models that all have different names.
+    """Return runs with models that all have different names.
 
     If two runs use the same name, the folder's name is appended.
 
@@ -76,7 +76,7 @@ def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
 
 
 def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
-    """Runs in groups whose distances are comparable: the same samples, norm and targets."""
+    """Return runs in groups whose distances are comparable: the same samples, norm and targets."""
     if len(loaded) == 1:
         return [list(loaded)]
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
@@ -89,7 +89,7 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
 
 
 def describe(run: Mapping[str, Any]) -> str:
-    """Data, settings and panel of a run in a few words."""
+    """Return data, settings and panel of a run in a few words."""
     settings = run["settings"]
     panel = run["panel"]
     targets = "" if settings["targeted"] is None else f", targets {settings['targeted']}"

@@ -73,10 +73,10 @@ def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]
 
 
 def to_json(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
-    """The table as a JSON list of objects, with null for unknown values."""
+    """Return the table as a JSON list of objects, with null for unknown values."""
     return json.dumps(table(rows, found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
-    """The table as CSV with a header, with empty fields for unknown values."""
+    """Return the table as CSV with a header, with empty fields for unknown values."""
     return csv_rows(columns(), table(rows, found))

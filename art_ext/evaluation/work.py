@@ -346,7 +346,7 @@ class Work:
         found: Sequence[AttackResult],
         nearest: bool,
     ) -> AttackResult:
-        """Result of a whole chunk of which some samples were not attacked. Those have no queries.
+        """Return the result of a chunk of which some samples were not attacked, without queries.
 
         Args:
             model: the name.
@@ -408,7 +408,7 @@ class Work:
         tally: Tally,
         seconds: float,
     ) -> pd.DataFrame:
-        """Records of a unit, one block of rows per radius."""
+        """Return the records of a unit, one block of rows per radius."""
         import pandas as pd
 
         unknown = torch.full_like(result.distance, torch.nan)
@@ -458,8 +458,8 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
         name and the positions of its successes.
     """
     raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
-    broken_by = getattr(result, "broken_by", None)
-    if not raised and broken_by is None:
+    part_of_success = getattr(result, "broken_by", None)
+    if not raised and part_of_success is None:
         return None
     facts: dict[str, Any] = {
         "attack": attack,
@@ -468,10 +468,10 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
             {"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised
         ],
     }
-    if broken_by is not None:
+    if part_of_success is not None:
         names = list(getattr(result, "accuracies", {}))[1:]  # the first is the clean check
         facts["parts"] = [
-            [name, index[broken_by.cpu() == number].tolist()]
+            [name, index[part_of_success.cpu() == number].tolist()]
             for number, name in enumerate(names, start=1)
         ]
     return facts

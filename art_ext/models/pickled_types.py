@@ -74,7 +74,7 @@ def _name_of(code: str) -> str:
 
 
 def _operations(file: Path) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
-    """The pickle operations of a torch.save file. None of them is executed."""
+    """Return the pickle operations of a torch.save file. None of them is executed."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():

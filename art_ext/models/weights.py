@@ -149,7 +149,7 @@ def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:
 def _under_names_of(
     expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The state dict under the model's names, if wrappers alone make the difference."""
+    """Return the state dict under the model's names, if wrappers alone make the difference."""
     counted = any(name.split(".")[-1] == _COUNTER for name in expected)
     kept = {
         name: tensor for name, tensor in state.items() if counted or name.split(".")[-1] != _COUNTER
@@ -162,7 +162,7 @@ def _under_names_of(
 
 
 def _bare(names: Iterable[str]) -> list[str]:
-    """The names without the prefixes that wrappers add to all of them."""
+    """Return the names without the prefixes that wrappers add to all of them."""
     bare = [_COMPILED.sub("", name) for name in names]
     while bare:
         common = [one for one in _PREFIXES if all(name.startswith(one) for name in bare)]
