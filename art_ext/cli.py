@@ -1,7 +1,7 @@
 """The command line: ``art-ext evaluate`` and its siblings.
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2
-bad arguments or input, 130 interrupted by Ctrl-C. 1 says that a check failed: ``--fail-under``,
+bad arguments or input, 130 interrupted by Ctrl-C. 1 means that a check failed: ``--fail-under``,
 ``submit``, or a problem that ``doctor`` found.
 """
 
@@ -40,11 +40,12 @@ if TYPE_CHECKING:
 
 PANEL = (
     "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps, Frank-Wolfe,"
-    " RayS: what stands beside AutoAttack), black-box, paper, or a TOML file."
+    " RayS, comparable to AutoAttack), black-box, paper, or a TOML file."
 )
 MODE = (
-    "cascade: each attack gets only what those before it did not break; independent: each gets all"
-    " samples. By default as the panel says, and independent for --attack."
+    "cascade: each attack is given only the samples without a success of an earlier one."
+    " independent: each is given all samples. By default the panel's own, and independent for"
+    " --attack."
 )
 CHUNK = (
     "Most samples between two writes to the disk; by default twice the batch size, less for shards."
@@ -54,8 +55,8 @@ SHARD = (
     " folders."
 )
 STOP_ON_SUCCESS = (
-    "For rays: leave a sample at its first success, or search on for its nearest adversarial (ADBD,"
-    " the whole curve). By default a single eps stops early, and one search serves several."
+    "For rays: stop on a sample at its first success, or go on to its nearest adversarial (ADBD,"
+    " the whole curve). By default a single eps stops early, and one run serves several."
 )
 ATTACK = (
     "Attacks, separated by commas: those of art-ext attacks; FILE.py:FUNCTION for one of yours; or"
@@ -182,13 +183,14 @@ def evaluate(
     """Attack your own model and write a report: table, plots, and a record of every sample.
 
     A run that was killed goes on when the same command is given again. Under torchrun or accelerate
-    launch the processes share the work.
+    launch the processes divide the work.
     """
     with explained(f"run the same command again: what is finished lies in {out}"):
         least = parse_fail_under(fail_under)
         if name is not None and not name.strip():
             raise ValueError("name must hold at least one letter, got an empty text")
-        radii, box = parse_numbers("eps", eps), parse_numbers("clip-values", clip_values)
+        radii = parse_numbers("eps", eps)
+        box = parse_numbers("clip-values", clip_values)
         if len(box) != 2:
             raise ValueError(f"clip-values must be two numbers lower,upper, got {clip_values!r}")
         factory_arguments = parse_arguments(model_args)
@@ -265,7 +267,7 @@ app.command()(submit)
 
 @app.command()
 def doctor() -> None:
-    """Check the installation and explain known traps; exit code 1 if there is a problem."""
+    """Check the installation and explain known problems. Exit with 1 if there is a problem."""
     from art_ext.doctor import diagnose
 
     findings = diagnose()
@@ -279,7 +281,7 @@ def doctor() -> None:
 
 
 def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: str | None) -> Model:
-    """The user's model, with its weights, where it shall run."""
+    """Return the user's model with its weights, on the device."""
     from torch import nn
 
     from art_ext.models import load_weights, resolve_factory
@@ -304,17 +306,13 @@ def _model(spec: str, arguments: dict[str, str], weights: Path | None, device: s
 
 
 def _name(spec: str, weights: Path | None) -> str:
-    """What the report calls the model: its checkpoint, which differs where factories are shared,
-    or its factory.
-    """
+    """Return the name of the model in the report: its checkpoint, or its factory without one."""
     return weights.stem if weights is not None else spec.rpartition(":")[2]
 
 
 @contextmanager
 def _watcher(quiet: bool) -> Iterator[Watcher]:
-    """What shows the progress: nothing, or clean accuracies and a bar. Warnings are shown either
-    way.
-    """
+    """Yield the progress observer, silent or with a bar. Warnings are shown either way."""
     from art_ext.evaluation import Watcher
     from art_ext.evaluation.table import counted, radius
 
@@ -359,9 +357,7 @@ def _watcher(quiet: bool) -> Iterator[Watcher]:
 
 
 def _show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
-    """Print what an evaluation found; exit with 1 if that is below what ``--fail-under`` asks
-    for.
-    """
+    """Print the result of an evaluation. Exit with 1 if it is below ``--fail-under``."""
     from art_ext.evaluation.table import counted, to_text
     from art_ext.evaluation.verdict import lines
 

@@ -12,7 +12,7 @@ COLUMNS = ("name", "access", "family", "norms", "targets", "hosts", "paper")
 
 
 def described(spec: AttackSpec) -> dict[str, Any]:
-    """Return what a listing tells of an attack, plain as JSON holds it."""
+    """Return the facts of an attack for a listing, in the types of JSON."""
     return {
         "name": spec.name,
         "access": spec.access,

@@ -48,7 +48,7 @@ def with_tables(text: str, page: Path) -> str:
 
 
 def _attacks(specs: Sequence[AttackSpec], prefix: str) -> str:
-    """Every attack by its title."""
+    """Return the table of attacks by title."""
     rows = (
         (f"[{spec.title}]({prefix}{spec.page})", f"`{spec.name}`", spec.access, spec.summary)
         for spec in specs
@@ -57,7 +57,7 @@ def _attacks(specs: Sequence[AttackSpec], prefix: str) -> str:
 
 
 def _functions(specs: Sequence[AttackSpec], prefix: str) -> str:
-    """Every attack by the name of its function."""
+    """Return the table of attacks by the name of the function."""
     rows = (
         (
             f"[`{spec.name}`]({prefix}{spec.page})",
@@ -72,7 +72,7 @@ def _functions(specs: Sequence[AttackSpec], prefix: str) -> str:
 
 
 def _pages(specs: Sequence[AttackSpec], prefix: str) -> str:
-    """Every page with the attacks that it describes."""
+    """Return the table of pages with the attacks that each describes."""
     by_page: dict[str, list[AttackSpec]] = {}
     for spec in specs:
         by_page.setdefault(spec.page, []).append(spec)
@@ -88,7 +88,7 @@ def _kind(specs: Sequence[AttackSpec]) -> str:
 
 
 def _classes(host: str, specs: Sequence[AttackSpec], prefix: str) -> str:
-    """Every attack with its class in a host, or the reason why there is none."""
+    """Return the table of attacks with their class in a host, or the reason why there is none."""
     rows = []
     for spec in specs:
         shell = spec.hosts.get(host)

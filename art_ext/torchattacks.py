@@ -1,7 +1,7 @@
-"""All of torchattacks plus our attacks; torchattacks itself stays as it is.
+"""All of torchattacks plus our attacks. torchattacks itself is not changed.
 
->>> import art_ext.torchattacks as torchattacks  # doctest: +SKIP
->>> adv_images = torchattacks.RayS(model)(images, labels)  # doctest: +SKIP
+>>> import art_ext.torchattacks as torchattacks  # doctest: +SKIP >>> adv_images =
+torchattacks.RayS(model)(images, labels)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [*(name for name in _torchattacks.__all__ if name not in ATTACKS), *AT
 
 
 def __getattr__(name: str) -> Any:
-    """Our shells by name, everything else from torchattacks."""
+    """Return our shells by name, and everything else from torchattacks."""
     # with it `import art_ext.torchattacks.attacks` would load every class a second time
     if name == "__path__":
         raise AttributeError(
-            "art_ext.torchattacks is no package: import submodules from torchattacks itself"
+            "art_ext.torchattacks is not a package: import submodules from torchattacks itself"
         )
     return ATTACKS[name] if name in ATTACKS else getattr(_torchattacks, name)
 

@@ -859,7 +859,7 @@ class TestFewClasses:
         )
         assert started == ["fgsm", "autoattack"]
         protocol = " ".join(json.loads((outcome.folder / "run.json").read_text())["protocol"])
-        assert "apgd-t and fab-t aim at min(9, K - 1) of a model's K classes" in protocol
+        assert "apgd-t and fab-t target min(9, K - 1) of a model's K classes" in protocol
 
     @pytest.mark.parametrize("name", ["torchattacks:APGDT", "torchattacks:AutoAttack"])
     def test_the_same_attacks_of_torchattacks(

@@ -15,12 +15,7 @@ FOLDERS = ("art_ext", "adapters", "benchmarks")
 TO_COME = (
     "adapters/",
     "art_ext/attacks/",
-    "art_ext/cli.py",
     "art_ext/core/",
-    "art_ext/evaluation/external.py",
-    "art_ext/evaluation/panel.py",
-    "art_ext/evaluation/panels.py",
-    "art_ext/evaluation/toolkits.py",
     "art_ext/trainers/",
     "art_ext/training/",
 )

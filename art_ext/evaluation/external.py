@@ -1,8 +1,8 @@
-"""Attacks that do not count their queries: those of other toolkits, AutoAttack, functions of users.
+"""Attacks that do not count their queries: other toolkits, AutoAttack, functions of users.
 
-The evaluation checks before and after, and counts rows. An external attack does not say whose row
-it sends through the model, so the rows of a call are spread evenly over its samples. Their sum is
-exact. Attacks of other toolkits end by their own settings: ``max_queries`` does not bind them.
+The evaluation checks before and after, and counts rows. External attacks call the model without
+sample ids, so the rows of a call are spread evenly over its samples. Their sum is exact. Attacks of
+other toolkits end by their own settings: ``max_queries`` does not limit them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from art_ext.evaluation.toolkits import OFFERED, TOOLKITS, Batch, External, Func
 
 COUNTED = (
     " A wrapper counts the rows that it sends forward and backward. They are spread evenly over the"
-    " samples of a call, since an external attack does not say whose row it is. The clean check"
-    " before and the check of the outcome after are one query each."
+    " samples of a call, since an external attack calls the model without sample ids. The clean"
+    " check before and the check of the outcome after are one query each."
 )
 
 
@@ -41,9 +41,9 @@ def external_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
 
     Args:
         name: ``torchattacks:CLASS``, ``art:CLASS`` (of ``art.attacks.evasion``), ``foolbox:CLASS``
-            (of ``foolbox.attacks``), a class that can be given eps; or ``autoattack``.
-        arguments: of its constructor, besides what the settings say; of AutoAttack those of
-            ``run_autoattack`` that decide what it does.
+            (of ``foolbox.attacks``), a class that takes eps, or ``autoattack``.
+        arguments: of its constructor, besides the settings. For AutoAttack those of
+            ``run_autoattack`` that change its results.
 
     Raises:
         ValueError: for an unknown toolkit or class, a class that takes no eps, or arguments that it
@@ -82,7 +82,7 @@ def function_member(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
     """Return a registered function of unknown access as a member of a panel.
 
     Raises:
-        ValueError: for arguments that it does not take, or one that it needs.
+        ValueError: for arguments that it does not take, or a missing one.
     """
     parameters = spec.parameters
     check_arguments(spec.name, arguments, parameters, [spec.budget])
@@ -105,9 +105,7 @@ def function_member(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
 
 
 def _check_four_classes(name: str, classes: int) -> None:
-    """Raise ValueError for a model of fewer than 4 classes, for whose scores there is no
-    targeted DLR loss.
-    """
+    """Raise ValueError unless a model has at least 4 classes, as the targeted DLR loss needs."""
     if classes < 4:
         raise ValueError(
             f"{name} needs a model of at least 4 classes, since its DLR loss compares the third and"
@@ -118,10 +116,10 @@ def _check_four_classes(name: str, classes: int) -> None:
 
 @dataclass(frozen=True)
 class AutoAttackRun:
-    """AutoAttack as a panel runs it. Its flags are part of its result.
+    """Callable that runs AutoAttack with the settings. Its flags are part of its result.
 
     Attributes:
-        arguments: what it is given besides the settings.
+        arguments: its arguments besides the settings.
     """
 
     arguments: Mapping[str, Any]
@@ -156,7 +154,7 @@ class AutoAttackRun:
 
 
 def _autoattack(arguments: Mapping[str, Any]) -> Attack:
-    """AutoAttack; its flags travel on its result."""
+    """Return AutoAttack as a member of a panel. Its flags are part of its result."""
     from art_ext.adapters.autoattack import listed_attacks, run_autoattack
     from art_ext.adapters.autoattack.package import OF_VERSION, check_classes_for
 
@@ -175,22 +173,22 @@ def _autoattack(arguments: Mapping[str, Any]) -> Attack:
         checks_first=True,
         check_classes=functools.partial(check_classes_for, runs),
         about=(
-            "AutoAttack runs its attacks in turn on the samples of a chunk that stand, and flags"
-            " what makes its numbers doubtful. A wrapper counts the rows of each attack; they are"
+            "AutoAttack runs its attacks in turn on the samples of a chunk without success, and"
+            " flags signs of doubtful numbers. A wrapper counts the rows of each attack. They are"
             " spread evenly over the samples that it runs on. Our clean check before and our check"
-            " of each outcome are one query each. Its apgd-t and fab-t aim at min(9, K - 1) of a"
-            " model's K classes (in L1, apgd-t at min(5, K - 1))."
+            " of each outcome are one query each. Its apgd-t and fab-t target min(9, K - 1) of a"
+            " model's K classes (in L1, apgd-t min(5, K - 1))."
         ),
-        no_targets="AutoAttack aims at every class by itself",
+        no_targets="AutoAttack chooses the target classes itself",
     )
 
 
 @dataclass(frozen=True)
 class ExternalRun:
-    """An external attack as a panel runs it.
+    """Callable that runs an external attack with the settings.
 
     Attributes:
-        attack: the attack, and how it is called.
+        attack: the attack and its way of being called.
     """
 
     attack: External
@@ -221,7 +219,7 @@ class _Run:
 
     @property
     def radius(self) -> float:
-        """The radius at which rounding to float32 keeps within our check of eps."""
+        """The radius at which rounding to float32 stays within our check of eps."""
         shape = self.x.shape[1:]
         box = Box.of(self.settings.clip_values, shape, torch.device("cpu"))
         return attainable_radius(self.settings.norm, self.eps, box, math.prod(shape))
@@ -240,20 +238,22 @@ class _Run:
             default_device=self.x.device,
         )
         samples, box = admit(oracle, self.x)
-        aimed = settings.targeted is not None
+        targeted = settings.targeted is not None
         with oracle:
             if not len(samples):
                 # the class checks its arguments
                 self._craft(oracle, samples, goal.to(oracle.device), 2, None)
-            problem = pose(oracle, samples, box, None if aimed else goal, goal if aimed else None)
+            problem = pose(
+                oracle, samples, box, None if targeted else goal, goal if targeted else None
+            )
             return self._attack(oracle, problem)
 
     def _check_norm(self) -> None:
-        asked = self.settings.norm
-        own = self.attack.norm(asked)
-        if asked != own:
+        norm = self.settings.norm
+        own = self.attack.norm(norm)
+        if norm != own:
             raise ValueError(
-                f"{self.attack.name} fills a ball of norm={own!r} only, got norm={asked!r}"
+                f"{self.attack.name} fills a ball of norm={own!r} only, got norm={norm!r}"
             )
 
     def _attack(self, oracle: ScoreOracle, problem: Problem) -> AttackResult:
@@ -275,7 +275,9 @@ class _Run:
     def _craft(
         self, oracle: ScoreOracle, x: Tensor, goal: Tensor, classes: int, index: Tensor | None
     ) -> Tensor:
-        """Return what the attack makes of x (M, *S), its rows charged to the samples index (M,)."""
+        """Return the attack's tensors for x (M, *S), with its rows charged to the samples index
+        (M,).
+        """
         limit = self.attack.row_limit(self.settings)
         network = Limited(self.model, self.settings.outputs, limit, len(x)).eval()
         batch = Batch(network, x.clone(), goal.clone(), classes, self.radius, self.settings)
@@ -298,7 +300,7 @@ class Limited(Counted):
     """A model that counts its rows and raises ValueError before they exceed a budget.
 
     Args:
-        model, outputs: as ``Counted`` has them.
+        model, outputs: as in ``Counted``.
         limit: most forward rows of a sample. None for no limit.
         samples: number of samples in the batch.
     """

@@ -1,4 +1,4 @@
-"""The attacks that an evaluation can run, by name, and the settings they share."""
+"""The attacks of an evaluation, by name, and their common settings."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from art_ext.evaluation.user_attacks import is_file, load_attack
 
 @dataclass(frozen=True)
 class Settings:
-    """What every attack of a panel is told.
+    """The settings of all attacks of a panel.
 
     Attributes:
         eps: radii, ascending, in the units of x.
-        max_queries: most forward rows per sample, for the attacks that it binds.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``; every spelling that ``norm_name`` reads becomes one
+        max_queries: most forward rows per sample, for the attacks that it limits.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``. Every spelling that ``norm_name`` reads becomes one
             of these.
-        stop_on_success: whether a sample leaves the search for the nearest adversarial at its first
-            success, in the attacks that can be told so.
-        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        stop_on_success: True to stop at a sample's first success, in attacks that have this option
+            and search for the nearest adversarial.
+        outputs: type of the model's outputs: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         clip_values: the box.
         batch_size: most rows in one model call.
-        device: where inputs go for models without parameters.
-        seed: keys every random number.
-        targeted: None, or how each sample's target is chosen: ``"random"``, ``"least-likely"``, or
-            a class index.
+        device: device of the inputs for models without parameters.
+        seed: key of every random number.
+        targeted: None, or the rule for each sample's target: ``"random"``, ``"least-likely"``, or a
+            class index.
     """
 
     eps: tuple[float, ...]
@@ -56,10 +56,10 @@ class Settings:
         object.__setattr__(self, "norm", norm_name(self.norm))
 
     def check(self, sample_shape: torch.Size) -> None:
-        """Refuse settings that make no sense, before anything is computed.
+        """Raise ValueError unless the settings are valid, before anything is computed.
 
         Raises:
-            ValueError: naming the argument, what was given and what was wanted.
+            ValueError: naming the argument, the given value and the valid ones.
         """
         if not self.eps or not all(math.isfinite(eps) for eps in self.eps):
             raise ValueError(f"eps must hold at least one finite radius, got {self.eps}")
@@ -86,30 +86,30 @@ class Attack:
     """A member of the panel.
 
     Attributes:
-        name: how records, tables and the command line call it.
-        run: from (model, x, goal, eps, settings, callback) to the result; goal (N,) are the classes
-            to leave or, where ``settings.targeted`` is given, to reach.
-        nearest: whether it looks for the nearest adversarial; one search that does not stop early
-            then serves every eps. Otherwise it fills a given ball, and runs once for each eps.
-        about: what it does, in a sentence of the protocol.
-        stops_early: whether it looks for the nearest until its budget is spent or, if
-            ``settings.stop_on_success``, until the first success. An attack that looks for the
-            nearest and does not is one that minimises a distortion, and ends by its own schedule.
-        minimises: whether it is a minimum-norm attack, which minimises a distortion of its own: the
-            table shows the distances of what it returned.
-        bounded: whether ``settings.max_queries`` binds it.
-        no_targets: why it cannot be targeted; empty if it can.
-        arguments: what was asked of it besides the settings; recorded, and shown in the protocol.
-        checks_first: whether a run on no samples makes all its checks and never asks the model.
-        access: the answers of the model that it needs: ``"labels"``, ``"scores"``,
-            ``"gradients"``, or ``"unknown"``.
+        name: name in records, tables and on the command line.
+        run: function of (model, x, goal, eps, settings, callback) that returns the result. goal
+            (N,) are the classes to leave or, if ``settings.targeted`` is given, to reach.
+        nearest: True if it finds the nearest adversarial. One run that does not stop early then
+            serves every eps. False if it runs once for each eps, inside the ball.
+        about: description in a sentence of the protocol.
+        stops_early: True if it works on the nearest adversarial until its budget is spent or, with
+            ``settings.stop_on_success``, until the first success. A nearest attack without it
+            minimises a distortion, and ends by its own schedule.
+        minimises: True for a minimum-norm attack that minimises a distortion of its own. The table
+            shows the distances of its x_adv.
+        bounded: True if ``settings.max_queries`` limits it.
+        no_targets: reason why it cannot be targeted. Empty if it can.
+        arguments: arguments besides the settings, recorded and shown in the protocol.
+        checks_first: True if a run on no samples makes all its checks and never calls the model.
+        access: the answers of the model that it needs: ``"labels"``, ``"scores"``, ``"gradients"``,
+            or ``"unknown"``.
         check_classes: raises ValueError if the attack does not exist for a model of so many
-            classes; None if it exists for any.
-        tanh_steps: most iterations of each of its optimisations, if it moves in a space whose edge
-            of the box lies at infinity; None for all other attacks.
+            classes. None if it exists for any.
+        tanh_steps: most iterations of each of its optimisations, if it moves in a space in which
+            the edge of the box lies at infinity. None for all other attacks.
         tanh_cost: queries of such an iteration.
-        rounds: about how many queries a sample costs that holds out, where ``max_queries`` does not
-            say.
+        rounds: approximate queries of a sample without success, if ``max_queries`` does not limit
+            it.
         digest: of the file that holds the attack, if it is a user's own.
     """
 
@@ -131,13 +131,15 @@ class Attack:
     digest: str = ""
 
     def cost(self, settings: Settings) -> int:
-        """About how many queries a sample costs that holds out."""
+        """Return the approximate number of queries of a sample without success."""
         given = self.arguments.get("max_queries")
         return int(given or (settings.max_queries if self.bounded else self.rounds))
 
     def tanh_iterations(self, settings: Settings) -> int | None:
-        """Most iterations that an optimisation in tanh space gets, by its length and its budget;
-        None elsewhere.
+        """Return the most iterations of an optimisation in tanh space, by its length and its
+        budget.
+
+        None for other attacks.
         """
         if self.tanh_steps is None:
             return None
@@ -150,29 +152,29 @@ class Attack:
             else min(self.tanh_steps, int(budget) // self.tanh_cost)
         )
 
-    def searches(self, settings: Settings) -> list[tuple[float, ...]]:
-        """The runs that the settings ask for: each with the radii it serves, the last being the
-        one it is given.
+    def radii_by_run(self, settings: Settings) -> list[tuple[float, ...]]:
+        """Return the radii that each run of the attack serves, ascending. A run is given the last
+        one.
         """
         stopped = self.stops_early and settings.stop_on_success
-        # while several classes of a sample are attacked, nobody says when it came within one of
-        # several radii
+        # with several classes of a sample, the first success within each radius is not known
         if self.nearest and not stopped and "targets" not in self.arguments:
             return [settings.eps]
         return [(eps,) for eps in settings.eps]
 
     def check(self, model: Model, x: Tensor, y: Tensor, settings: Settings) -> None:
-        """Refuse settings and arguments that the attack cannot work with, before anything is
-        computed.
+        """Raise ValueError unless the attack can work with settings and arguments.
+
+        Nothing is computed.
 
         Args:
-            model: what it shall attack.
-            x: (N, *S) the samples; only their shape is read.
+            model: the model to attack.
+            x: (N, *S) the samples. Only their shape is read.
             y: (N,) their labels.
-            settings: what it shall be told.
+            settings: the settings of the evaluation.
 
         Raises:
-            ValueError: naming the attack and the trouble.
+            ValueError: naming the attack and the reason.
         """
         if settings.targeted is not None and self.no_targets:
             raise ValueError(f"{self.name} cannot be targeted: {self.no_targets}")
@@ -190,7 +192,7 @@ class Attack:
                 ) from error
 
 
-# what the evaluation's own options say, and what no text can say
+# parameters that options of the evaluation set, and parameters that text cannot express
 _OPTIONS = {
     "eps": "--eps",
     "norm": "--norm",
@@ -228,18 +230,17 @@ def check_arguments(
     parameters: Mapping[str, Any],
     own: Collection[str] = (),
 ) -> None:
-    """Refuse arguments that an attack does not know, and those that the evaluation's own options
-    stand for.
+    """Raise ValueError unless an attack takes the arguments, and no option of the evaluation sets
+    them.
 
     Args:
         name: of the attack.
-        arguments: what was asked of it.
-        parameters: what its function takes, with defaults.
-        own: the keys that are the attack's own, although options of the evaluation have their
-            names.
+        arguments: the given arguments.
+        parameters: parameters of its function, with defaults.
+        own: keys that are the attack's own, although options of the evaluation have the same names.
 
     Raises:
-        ValueError: naming the key, and the keys that are known or the option to use.
+        ValueError: naming the key, and the known keys or the option to use.
     """
     known = [
         key for key in parameters if key in own or (key not in _OPTIONS and key not in _INTERNAL)
@@ -259,10 +260,10 @@ def check_arguments(
 
 
 def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Refuse values that the functions of the core would take for something else.
+    """Raise ValueError for values that the functions of the core would misread.
 
     Raises:
-        ValueError: naming the key, what was given and what was wanted.
+        ValueError: naming the key, the given value and the valid ones.
     """
     for key, value in arguments.items():
         if isinstance(parameters[key], bool) and isinstance(value, str):  # every text is true
@@ -277,11 +278,11 @@ def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[s
 
 @dataclass(frozen=True)
 class CoreRun:
-    """A registered attack as a panel runs it, given the settings that its function takes.
+    """Callable that runs a registered attack with the settings that its function takes.
 
     Attributes:
         spec: the attack.
-        arguments: what it is given besides the settings.
+        arguments: its arguments besides the settings.
     """
 
     spec: AttackSpec
@@ -299,7 +300,7 @@ class CoreRun:
         """Attack the samples x (N, *S) and return the result."""
         parameters = self.spec.parameters
         offered = self._settings(settings) | {"eps": eps}
-        if "targets" not in self.arguments:  # it would hear of each class, not of the sample
+        if "targets" not in self.arguments:  # it would be called for each class, not each sample
             offered["callback"] = callback
         taken = {key: value for key, value in offered.items() if key in parameters}
         result = self.spec.function(model, x, goal, **{**taken, **self.arguments})
@@ -332,9 +333,9 @@ class CoreRun:
 
 
 def is_bounded(spec: AttackSpec) -> bool:
-    """Return whether ``Settings.max_queries`` is the budget of an attack.
+    """Return True if ``Settings.max_queries`` is the budget of an attack.
 
-    Attacks that follow gradients end by a number of steps.
+    Attacks with gradients end by a number of steps.
     """
     return bool(spec.budget) and spec.access != "gradients"
 
@@ -344,10 +345,10 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
 
     Args:
         spec: the attack.
-        arguments: what it is given besides the settings.
+        arguments: its arguments besides the settings.
 
     Raises:
-        ValueError: for unknown arguments, or values of the wrong kind.
+        ValueError: for unknown arguments, or values of the wrong type.
     """
     if spec.access == "unknown":
         from art_ext.evaluation.external import function_member
@@ -384,7 +385,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
 def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``Attack`` on tanh space.
 
-    A value that makes no sense is left to the attack's own check.
+    An invalid value is left to the attack's own check.
     """
     steps = values.get("num_steps")
     coordinates = values.get("coordinates", 0)
@@ -398,7 +399,7 @@ def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
 def _rounds(lengths: Iterable[object]) -> int:
     """Return the product of the lengths of an attack's loops.
 
-    A length that makes no sense is left to the attack's own check.
+    An invalid length is left to the attack's own check.
     """
     return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
 
@@ -415,12 +416,12 @@ def find_attack(
         name: of a registered attack, in any case. ``FILE.py:FUNCTION`` for an attack of your own.
             ``torchattacks:CLASS``, ``art:CLASS``, ``foolbox:CLASS`` or ``autoattack`` for an
             external attack.
-        arguments: what to give it besides the settings, by the names of its own parameters.
+        arguments: its arguments besides the settings, by the names of its own parameters.
         label: name in records and tables. Default: the name of the attack.
 
     Raises:
-        ValueError: for an unknown name or argument, listing the known ones and naming the nearest,
-            or a file that cannot be read.
+        ValueError: for an unknown name or argument, with the known ones and the most similar, or
+            for a file that cannot be read.
         ImportError: if the toolkit of an external attack is not installed or cannot be imported.
     """
     arguments = dict(arguments or {})

@@ -34,8 +34,8 @@ class Member:
 
     Attributes:
         attack: its name, as ``find_attack`` knows it.
-        arguments: what it is given besides the settings.
-        name: what records and tables call it; empty takes the attack.
+        arguments: its arguments besides the settings.
+        name: name in records and tables. Empty takes the attack.
     """
 
     attack: str
@@ -44,7 +44,7 @@ class Member:
 
     @property
     def label(self) -> str:
-        """What records and tables call it."""
+        """Name in records and tables."""
         return self.name or name_of(self.attack)
 
 
@@ -54,8 +54,8 @@ class Panel:
 
     Attributes:
         name: of the panel.
-        mode: ``"cascade"``: each attack gets only the samples that those before it did not break,
-            so the cheapest come first; ``"independent"``: each gets all.
+        mode: ``"cascade"``: each attack is given only the samples without a success of an earlier
+            one, so the cheapest come first. ``"independent"``: each is given all.
         members: in the order in which they run.
     """
 
@@ -73,13 +73,13 @@ class Panel:
         check_member_names(labels)
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
-        """The members as the evaluation runs them.
+        """Return the members for the evaluation.
 
         Args:
-            arguments: by a member's name, what to give it besides or instead of its own arguments.
+            arguments: by a member's name, arguments besides or instead of its own.
 
         Raises:
-            ValueError: for a name that is no member's, an unknown attack, or arguments that it does
+            ValueError: for a name without a member, an unknown attack, or arguments that it does
                 not take.
             ImportError: if the toolkit of an external attack is missing.
         """
@@ -93,7 +93,7 @@ class Panel:
 
 
 def check_member_names(names: Collection[str]) -> None:
-    """Raise ValueError if a name is taken by the rows that sum up a panel."""
+    """Raise ValueError if a name is that of the rows that sum up a panel."""
     if same_name(WORST_CASE, names) is not None:
         raise ValueError(
             f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the"
@@ -104,10 +104,11 @@ def check_member_names(names: Collection[str]) -> None:
 def assign_arguments(
     arguments: Mapping[str, Mapping[str, Any]], names: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return the arguments of each of these attacks; their names may differ in case.
+    """Return the arguments of each of these attacks. Names ignore case.
 
     Raises:
-        ValueError: for arguments of an attack that is not among them, naming it and the nearest.
+        ValueError: for arguments of an attack that is not among them. The message names the most
+            similar one.
     """
     assigned: dict[str, dict[str, Any]] = {name: {} for name in names}
     for name, given in arguments.items():
@@ -124,7 +125,7 @@ def assign_arguments(
 PANELS = {
     panel.name: panel
     for panel in (
-        # a first look: seconds for a small network
+        # a first impression: seconds for a small network
         Panel(
             "quick",
             "cascade",
@@ -134,8 +135,8 @@ PANELS = {
                 Member("rays", {"max_queries": 200}),
             ),
         ),
-        # what stands beside AutoAttack: two ascents that need no tuning, an attack without
-        # projection, one without gradients
+        # comparable to AutoAttack: two ascents that need no tuning, an attack without projection,
+        # one without gradients
         Panel(
             "standard",
             "cascade",
@@ -146,7 +147,7 @@ PANELS = {
                 Member("rays", {"max_queries": 1500}),
             ),
         ),
-        # for models whose gradients cannot be asked, or trusted
+        # for models whose gradients are not available, or not to be trusted
         Panel(
             "black-box", "cascade", (Member("frank_wolfe_black_box"), Member("nes"), Member("rays"))
         ),
@@ -176,8 +177,7 @@ def find_panel(name: str | os.PathLike[str]) -> Panel:
     """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
     Raises:
-        ValueError: for an unknown name or file, or a file that declares no panel, naming what was
-            found.
+        ValueError: for an unknown name or file, or a file that declares no panel.
     """
     own = same_name(str(name), PANELS)
     if own is not None:

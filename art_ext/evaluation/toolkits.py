@@ -1,4 +1,4 @@
-"""Attacks of torchattacks, ART and foolbox, and functions of users: how each is called.
+"""Calls of the attacks of torchattacks, ART and foolbox, and of functions of users.
 
 None of them counts its queries. ``evaluation.external`` runs them.
 """
@@ -35,7 +35,7 @@ class Batch:
 
     Attributes:
         network: the model as logits, which counts its rows.
-        x: (M, *S) the samples, none where an attack is only checked.
+        x: (M, *S) the samples. Empty if an attack is only checked.
         goal: (M,) the classes to leave or to reach.
         classes: number of classes.
         radius: of the ball, such that rounding to float32 stays within eps.
@@ -51,7 +51,7 @@ class Batch:
 
     @property
     def targeted(self) -> bool:
-        """Whether ``goal`` holds the classes to reach."""
+        """True if ``goal`` holds the classes to reach."""
         return self.settings.targeted is not None
 
 
@@ -61,7 +61,7 @@ class External(ABC):
 
     Attributes:
         name: in records and messages.
-        arguments: what it is given besides the settings.
+        arguments: its arguments besides the settings.
     """
 
     name: str
@@ -79,7 +79,7 @@ class External(ABC):
 
     @property
     def minimises(self) -> bool:
-        """Whether it is a minimum-norm attack."""
+        """True for a minimum-norm attack."""
         return False
 
     def row_limit(self, settings: Settings) -> int | None:
@@ -87,18 +87,18 @@ class External(ABC):
         return None
 
     @abstractmethod
-    def norm(self, asked: str) -> str:
-        """Return the norm of the ball that it fills, the one that is asked for if it can."""
+    def norm(self, given: str) -> str:
+        """Return the norm of the attack's ball, the given one if it can be chosen."""
 
     @abstractmethod
     def craft(self, batch: Batch) -> Tensor:
-        """Return the tensors (M, *S) that the attack makes of a batch.
+        """Return the tensors (M, *S) that the attack computes from a batch.
 
-        Without samples the attack is made and not called, which checks its arguments.
+        Without samples the attack is constructed and not called, which checks its arguments.
         """
 
     def options(self, batch: Batch, **offered: Any) -> dict[str, Any]:
-        """Return those of the offered keywords that it takes, with eps, and the user's own."""
+        """Return the offered keywords that it takes, with eps, and the user's arguments."""
         offered |= {"eps": batch.radius, "verbose": False}
         taken = {key: value for key, value in offered.items() if key in self.parameters}
         return {**taken, **self.arguments}
@@ -110,9 +110,9 @@ class ToolkitAttack(External):
 
     Attributes:
         kind: the class.
-        module: where the toolkit has its attacks.
-        base: module and name of the class that all attacks descend from.
-        install: what brings the toolkit.
+        module: module of the toolkit's attacks.
+        base: module and name of the base class of all attacks.
+        install: argument of pip that installs the toolkit.
     """
 
     kind: Callable[..., Any]
@@ -171,10 +171,10 @@ class ToolkitAttack(External):
     def _takes_eps(self) -> bool:
         return "eps" in self.parameters
 
-    def norm(self, asked: str) -> str:
-        """Return what the argument says or, without one, the name."""
+    def norm(self, given: str) -> str:
+        """Return the given norm if the class has the parameter, else the norm in its name."""
         if "norm" in self.parameters:
-            return asked
+            return given
         return "l2" if "L2" in self.kind.__name__ else "linf"
 
 
@@ -186,7 +186,7 @@ class Torchattacks(ToolkitAttack):
     install = "'art-ext[torchattacks]'"
 
     def craft(self, batch: Batch) -> Tensor:
-        """Return what the class makes of a batch in [0, 1]."""
+        """Return the class's tensors for a batch in [0, 1]."""
         settings = batch.settings
         if settings.clip_values != (0.0, 1.0):
             raise ValueError(
@@ -195,9 +195,8 @@ class Torchattacks(ToolkitAttack):
         norm = settings.norm.capitalize()  # Linf, L2, L1
         options = self.options(batch, norm=norm, seed=settings.seed, n_classes=batch.classes)
         attack = self.kind(batch.network, **options)
-        attack.set_device(
-            batch.x.device
-        )  # it looks at the first parameter, and a callable has none
+        # by default it takes the device of the first parameter, and a callable has none
+        attack.set_device(batch.x.device)
         if batch.targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         crafted: Tensor = attack(batch.x, batch.goal) if len(batch.x) else batch.x
@@ -218,7 +217,7 @@ class Art(ToolkitAttack):
         return "" if known else f"{self.name} has no parameter 'targeted'"
 
     def craft(self, batch: Batch) -> Tensor:
-        """Return what the class makes of a batch, through a ``PyTorchClassifier``."""
+        """Return the class's tensors for a batch, through a ``PyTorchClassifier``."""
         from art.estimators.classification import PyTorchClassifier
 
         settings = batch.settings
@@ -252,7 +251,7 @@ class Foolbox(ToolkitAttack):
 
     @property
     def minimises(self) -> bool:
-        """Whether it is a minimum-norm attack."""
+        """True for a minimum-norm attack."""
         from foolbox.attacks.base import MinimizationAttack
 
         return inspect.isclass(self.kind) and issubclass(self.kind, MinimizationAttack)
@@ -260,24 +259,23 @@ class Foolbox(ToolkitAttack):
     def _takes_eps(self) -> bool:
         return hasattr(self.kind, "distance")  # those are called with epsilons
 
-    def norm(self, asked: str) -> str:
-        """Return what the class says or, where an object chooses, its name.
+    def norm(self, given: str) -> str:
+        """Return the norm of the class's distance, or the norm in its name.
 
-        Without either the object is given the norm.
+        Without either, the class takes the given norm.
         """
-        if "constraint" in parameters_of(
-            self.kind
-        ):  # HopSkipJump's word, which its class contradicts
-            return asked if asked != "l1" else "linf or l2"
+        # HopSkipJump's parameter, which contradicts the class attribute
+        if "constraint" in parameters_of(self.kind):
+            return given if given != "l1" else "linf or l2"
         order = getattr(getattr(self.kind, "distance", None), "p", None)
         if order is not None:
             return f"l{order:g}"
         name = self.kind.__name__.lower()
         named = [f"l{mark}" for mark in ("inf", "2", "1", "0") if name.startswith(f"l{mark}")]
-        return named[0] if named else asked
+        return named[0] if named else given
 
     def craft(self, batch: Batch) -> Tensor:
-        """Return what the class makes of a batch, cut to the ball."""
+        """Return the class's tensors for a batch, cut to the ball."""
         import foolbox
 
         settings = batch.settings
@@ -291,7 +289,7 @@ class Foolbox(ToolkitAttack):
         model = foolbox.PyTorchModel(
             batch.network, bounds=settings.clip_values, device=batch.x.device
         )
-        # its own verdict is not taken: a failed search may end at an image of zeros
+        # its own verdict is ignored: a failed attack may end at an image of zeros
         _, inside, _ = attack(model, batch.x, kind(batch.goal), epsilons=batch.radius)
         crafted: Tensor = inside
         return crafted
@@ -306,7 +304,7 @@ TOOLKITS: dict[str, type[ToolkitAttack]] = {
 
 @dataclass(frozen=True)
 class Function(External):
-    """A function of a user, whose spec says nothing about its access.
+    """A function of a user, whose spec does not state its access.
 
     Attributes:
         spec: the registered attack.
@@ -326,19 +324,19 @@ class Function(External):
 
     @property
     def minimises(self) -> bool:
-        """Whether it is a minimum-norm attack."""
+        """True for a minimum-norm attack."""
         return self.spec.family == "minimum-norm"
 
     def row_limit(self, settings: Settings) -> int | None:
-        """Return the most forward rows of a sample, None if the function knows no budget."""
+        """Return the most forward rows of a sample, None if the function has no budget."""
         if not self.spec.budget:
             return None
         budget = self.arguments.get(self.spec.budget, settings.max_queries)
         return max(0, int(budget) - OWN_QUERIES)
 
-    def norm(self, asked: str) -> str:
-        """Return the norm that is asked for if the function supports it."""
-        return asked if asked in self.spec.norms else " or ".join(self.spec.norms)
+    def norm(self, given: str) -> str:
+        """Return the given norm if the function supports it, else its norms."""
+        return given if given in self.spec.norms else " or ".join(self.spec.norms)
 
     def craft(self, batch: Batch) -> Tensor:
         """Return the x_adv of the function."""

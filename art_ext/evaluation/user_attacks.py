@@ -15,7 +15,7 @@ from art_ext.models.factory import resolve_object
 
 @dataclass(frozen=True)
 class FileAttack(AttackSpec):
-    """An attack of a Python file. It pickles as its source, so that other processes load it.
+    """An attack of a Python file. It pickles as its source, so that other processes load the file.
 
     Attributes:
         source: ``FILE.py:FUNCTION``, with the whole path.
@@ -27,18 +27,18 @@ class FileAttack(AttackSpec):
         return load_attack, (self.source,)
 
     def digest(self) -> str:
-        """Return a digest of the file, which tells one version of the attack from another."""
+        """Return a digest of the file, which identifies a version of the attack."""
         content = Path(self.source.rpartition(":")[0]).read_bytes()
         return hashlib.sha256(content).hexdigest()
 
 
 def is_file(name: str) -> bool:
-    """Return whether a name of an attack is ``FILE.py:FUNCTION``."""
+    """Return True if a name of an attack is ``FILE.py:FUNCTION``."""
     return name.rpartition(":")[0].endswith(".py")
 
 
 def name_of(attack: str) -> str:
-    """Return what records call an attack that is given as ``FILE.py:FUNCTION`` or by its name."""
+    """Return the name in records of an attack that is given as ``FILE.py:FUNCTION`` or by name."""
     return attack.rpartition(":")[2] if is_file(attack) else attack
 
 
@@ -46,12 +46,12 @@ def load_attack(source: str) -> FileAttack:
     """Run a Python file and register the attack that it holds.
 
     Args:
-        source: ``FILE.py:FUNCTION``. The file may register the function with an AttackSpec of its
-            own. Otherwise its queries are counted from outside, as ``registry.spec_of`` says.
+        source: ``FILE.py:FUNCTION``. The file may register the function with its own AttackSpec.
+            Otherwise its queries are counted from outside, see ``registry.spec_of``.
 
     Raises:
-        ValueError: if the file is missing or fails, or holds no such attack, or if the attack has
-            the name of one of art-ext's.
+        ValueError: if the file is missing or fails, or holds no such attack, or if an attack of
+            art-ext has the same name.
     """
     with resolve_object(source, "attack", "FUNCTION") as function:
         if not callable(function):

@@ -66,7 +66,7 @@ class Work:
             (name, attack, radii)
             for name in models
             for attack in panel
-            for radii in attack.searches(settings)
+            for radii in attack.radii_by_run(settings)
         ]
         count = len(data)
         self.clean = {name: torch.full((count,), -1) for name in models}

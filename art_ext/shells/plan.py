@@ -147,7 +147,7 @@ def plans(host: Host) -> list[Plan]:
 
 
 def has_shell(spec: AttackSpec, host: Host) -> bool:
-    """True if the attack has a class in this host that is written down."""
+    """Return True if the attack has a generated class in this host."""
     shell = spec.hosts.get(host.name)
     return shell is not None and bool(shell.name)
 
