@@ -7,17 +7,15 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import fields
-from typing import get_type_hints
 
 import pytest
 import torch
 from torch import nn
 
 from art_ext.core import attacks
+from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.geometry import NORMS, distances
-from art_ext.core.nearest import NearestOptions
 from art_ext.core.result import AttackResult
-from art_ext.core.run import RunKeywords
 
 QUICK = {
     "ead": {"num_steps": 20, "search_steps": 3, "initial_const": 0.1},
@@ -87,14 +85,9 @@ def test_signature_names_every_option(name):
     assert not [
         parameter for parameter in shown.values() if parameter.kind is parameter.VAR_KEYWORD
     ]
-    assert {field.name for field in fields(NearestOptions)} <= set(shown)
+    assert {field.name for field in fields(MinimumNormOptions)} <= set(shown)
     assert not {"stop_on_success", "on_failure", "loss", "criterion"} & set(shown)
     assert shown["eps"].default is None
-
-
-def test_type_checkers_know_the_same_options():
-    known = set(get_type_hints(RunKeywords))
-    assert known | {"targets", "max_queries"} == {field.name for field in fields(NearestOptions)}
 
 
 @every

@@ -17,7 +17,7 @@ from art_ext.core import attacks
 from art_ext.core.attacks import pgd
 from art_ext.core.keywords import described
 
-PLAIN = [name for name in attacks.__all__ if name not in ("rays", "zoo", "ead", "cw", "i_fgm")]
+PLAIN = [name for name in attacks.__all__ if name not in ("rays", "zoo")]
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from art_ext.core.attacks import zoo
 from art_ext.core.attacks._zoo_descent import SOLVERS
-from art_ext.core.nearest import NearestRun
+from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.streams import fingerprint, uniform
 from tests.toys import Recorder
 
@@ -58,14 +58,14 @@ def images(count=4, shape=(1, 8, 8), seed=1):
 @pytest.fixture
 def iterates(monkeypatch):
     """The iterates of the next run, a list for each sample."""
-    seen, look = defaultdict(list), NearestRun.look
+    seen, visit = defaultdict(list), MinimumNorm.visit
 
     def spy(run, rows, *others, **options):
-        for index, row in zip(run.index.tolist(), rows, strict=True):
+        for index, row in zip(run.problem.index.tolist(), rows, strict=True):
             seen[index].append(row.clone())
-        return look(run, rows, *others, **options)
+        return visit(run, rows, *others, **options)
 
-    monkeypatch.setattr(NearestRun, "look", spy)
+    monkeypatch.setattr(MinimumNorm, "visit", spy)
     return seen
 
 

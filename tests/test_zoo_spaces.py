@@ -13,7 +13,7 @@ from art_ext.arguments import parse_attack_arguments
 from art_ext.core.attack_space import ScaledImage
 from art_ext.core.attacks import zoo
 from art_ext.core.attacks._zoo_descent import Descent, Schedule
-from art_ext.core.nearest import NearestOptions, NearestRun
+from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.oracle import ScoreOracle
 from art_ext.evaluation.panel import Settings, find_attack
 
@@ -69,7 +69,7 @@ def rounds(monkeypatch):
                 "before": before,
                 "hinge": hinge,
                 "going": going,
-                "iteration": search.iteration.clone(),
+                "iteration": search.at.iteration.clone(),
                 **state,
             }
         )
@@ -80,9 +80,18 @@ def rounds(monkeypatch):
 
 def descend(x, resize=None, mask=None, importance=True, coordinates=2):
     """The state of an attack at its beginning, for samples that have class 0."""
-    options = NearestOptions(seed=0, mask=mask, clip_values=WIDE)
-    run = NearestRun(
-        flat, x, None, eps=None, norm="l2", confidence=0.0, options=options, oracle=ScoreOracle
+    run = MinimumNorm(
+        flat,
+        x,
+        None,
+        eps=None,
+        norm="l2",
+        confidence=0.0,
+        oracle=ScoreOracle,
+        sample_ids=torch.arange(len(x)),
+        seed=0,
+        mask=mask,
+        clip_values=WIDE,
     )
     return Descent(
         run,
@@ -289,7 +298,6 @@ class TestDraws:
         """(COUNT, B) coordinates, and which of them may change, with these shares."""
         x = torch.zeros(self.COUNT, 1, 2, 3)
         path = descend(x, coordinates=coordinates, **options)
-        path.run.ids = torch.arange(self.COUNT)
         if share is not None:
             path.share = torch.tensor(share).expand(self.COUNT, -1)
         return path._draw(torch.arange(self.COUNT), 0, path.spaces[0])
@@ -370,7 +378,7 @@ class TestDraws:
             before = len(asked)
             advance(path, search, *state)
             if len(asked) > before:
-                told[int(search.iteration)] = [pair for pair, _, _ in asked[before:]]
+                told[int(search.at.iteration)] = [pair for pair, _, _ in asked[before:]]
                 (_, side), noise, shares = asked[-1]
                 assert torch.equal(path.share[:, : side * side], shares)
                 if noise.shape[1] == side * side:

@@ -145,7 +145,7 @@ def _documented(text: str | None, names: list[str], sources: list[type]) -> str 
 def _descriptions(sources: list[type]) -> Iterator[dict[str, str]]:
     for source in sources:
         for one in source.__mro__:
-            yield described(one.__doc__, "Attributes")
+            yield {**described(one.__doc__, "Args"), **described(one.__doc__, "Attributes")}
 
 
 def checked_keywords(function: Function, called: str | None = None) -> Function:

@@ -13,9 +13,9 @@ from torch import Tensor
 from art_ext.core import geometry
 from art_ext.core.adam import BETA1, BETA2, adam_step
 from art_ext.core.attack_space import Coordinates, ScaledImage
+from art_ext.core.attacks.engine.constant_search import ConstantSearch
+from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.checks import check_count
-from art_ext.core.constant_search import ConstantSearch
-from art_ext.core.nearest import NearestRun
 from art_ext.core.streams import uniform
 from art_ext.core.tanh_space import TanhSpace
 
@@ -101,7 +101,7 @@ class Descent:
 
     def __init__(
         self,
-        run: NearestRun,
+        run: MinimumNorm,
         schedule: Schedule,
         *,
         solver: str,
@@ -120,30 +120,40 @@ class Descent:
             h,
         )
         self.importance, self.reset_adam = importance, reset_adam
-        self.exact = geometry.exact_dtype(run.oracle.device)
-        self.spaces = schedule.spaces(run.shape[1:], run.samples.shape[1], run.oracle.device)
-        self.tanh = TanhSpace(run.low, run.high) if use_tanh else None
+        self.exact = geometry.exact_dtype(run.problem.oracle.device)
+        self.spaces = schedule.spaces(
+            run.problem.shape[1:], run.problem.x.shape[1], run.problem.oracle.device
+        )
+        self.tanh = TanhSpace(run.problem.low, run.problem.high) if use_tanh else None
         self.allowed = [
-            None if run.free is None else space.transposed(run.free) > 0 for space in self.spaces
+            None if run.problem.mask is None else space.transposed(run.problem.mask) > 0
+            for space in self.spaces
         ]
         self.draws = [min(coordinates, space.size) for space in self.spaces]
         counts = [
             (
-                torch.full_like(run.index, draws)
+                torch.full_like(run.problem.index, draws)
                 if free is None
-                else free.sum(1).clamp(max=draws).expand(len(run.index))
+                else free.sum(1).clamp(max=draws).expand(len(run.problem.index))
             )
             for draws, free in zip(self.draws, self.allowed, strict=True)
         ]
         self.probes = 2 * torch.stack(counts, dim=1)  # (R, levels)
-        self.anchor = run.x if self.tanh is None else self.tanh.inverse(run.x)
-        self.noise = run.x.new_zeros(len(run.index), max(space.size for space in self.spaces))
+        self.anchor = run.problem.x if self.tanh is None else self.tanh.inverse(run.problem.x)
+        self.noise = run.problem.x.new_zeros(
+            len(run.problem.index), max(space.size for space in self.spaces)
+        )
         self.first, self.second, self.count = (torch.zeros_like(self.noise) for _ in range(3))
-        self.level, self.round = torch.zeros_like(run.index), torch.zeros_like(run.index)
-        self.settled = torch.zeros_like(run.index, dtype=torch.bool)
+        self.level, self.round = (
+            torch.zeros_like(run.problem.index),
+            torch.zeros_like(run.problem.index),
+        )
+        self.settled = torch.zeros_like(run.problem.index, dtype=torch.bool)
         self.share = torch.ones_like(self.noise) if importance else None
         self.place = self.anchor
-        self.images = self._image(self.place, torch.arange(len(run.index), device=run.index.device))
+        self.images = self._image(
+            self.place, torch.arange(len(run.problem.index), device=run.problem.index.device)
+        )
 
     def cost(self) -> Tensor:
         """(R,) queries of each sample's next probes."""
@@ -165,9 +175,9 @@ class Descent:
         variable.
         """
         if self.tanh is not None:
-            moved = self.images - self.run.x
+            moved = self.images - self.run.problem.x
         else:
-            moved = self.run.masked(self.place - self.anchor)
+            moved = self.run.problem.masked(self.place - self.anchor)
         return torch.linalg.vector_norm(moved, dim=1).square()
 
     def select(self, stay: Tensor | None) -> None:
@@ -211,9 +221,9 @@ class Descent:
             members = going if len(self.spaces) == 1 else going & (self.level == level)
             positions = members.nonzero().squeeze(1)
             if len(positions):
-                self._move(positions, level, space, search.const[positions], hinge[positions])
+                self._move(positions, level, space, search.at.const[positions], hinge[positions])
         self.round = self.round + going.to(self.round.dtype)
-        self._grow(search.iteration, going, stuck)
+        self._grow(search.at.iteration, going, stuck)
         self._place()
 
     # ---- one iteration
@@ -263,7 +273,7 @@ class Descent:
         Of keys ``-log(1 - u) / p`` the smallest B are draws without replacement in proportion to p.
         """
         run = self.run
-        key = uniform(run.seed, run.ids[run.index[rows]], self.round[rows], (space.size,))
+        key = uniform(run.problem.seed, run.problem.ids[rows], self.round[rows], (space.size,))
         if self.share is not None:
             share = self.share[rows, : space.size]
             share = share / share.sum(dim=1, keepdim=True)
@@ -285,15 +295,19 @@ class Descent:
         row, column = allowed.nonzero().unbind(1)
         pairs = len(row)
         answers = []
-        for part in torch.arange(2 * pairs, device=drawn.device).split(run.oracle.batch_size):
+        for part in torch.arange(2 * pairs, device=drawn.device).split(
+            run.problem.oracle.batch_size
+        ):
             pair = part % max(pairs, 1)
             amount = torch.where(part < pairs, self.h, -self.h).to(torch.float32)
             owner = rows[row[pair]]
             probes = space.add_(self.place[owner], drawn[row[pair], column[pair]], amount)
             probes = self._image(probes, owner, probe=True)
-            index = run.index[owner]
+            index = run.problem.index[owner]
             answers.append(
-                self.hinge(run.oracle.scores(probes.view(-1, *run.shape[1:]), index), index)
+                self.hinge(
+                    run.problem.oracle.scores(probes.view(-1, *run.problem.shape[1:]), index), index
+                )
             )
         found = torch.zeros(2, *drawn.shape, dtype=self.exact, device=drawn.device)
         found[:, row, column] = torch.cat(answers).view(2, pairs)
@@ -301,12 +315,12 @@ class Descent:
 
     def _distortion_slope(self, rows: Tensor, space: Coordinates) -> Tensor:
         """(r, size) the first derivative of the distortion, which no query is needed for."""
-        place, x = self.place[rows], self.run.x[rows]
+        place, x = self.place[rows], self.run.problem.x[rows]
         if self.tanh is None:
             slope = 2 * (place - x)
         else:
             slope = 2 * (self.images[rows] - x) * self.tanh.slope(place)
-        return space.transposed(self.run.masked(slope, rows))
+        return space.transposed(self.run.problem.masked(slope, rows))
 
     def _distortion_curvature(self, rows: Tensor, space: Coordinates) -> Tensor:
         """(r, size) its second derivative."""
@@ -314,9 +328,9 @@ class Descent:
         if self.tanh is None:
             bend = torch.full_like(place, 2.0)
         else:
-            offset, rate = self.images[rows] - self.run.x[rows], self.tanh.slope(place)
+            offset, rate = self.images[rows] - self.run.problem.x[rows], self.tanh.slope(place)
             bend = 2 * rate.square() + 2 * offset * self.tanh.curvature(place)
-        return space.transposed_squared(self.run.masked(bend, rows))
+        return space.transposed_squared(self.run.problem.masked(bend, rows))
 
     def _adam(self, at: tuple[Tensor, Tensor], slope: Tensor) -> Tensor:
         """(r, B) the step of Adam, whose moments and step count each coordinate has of its own."""
@@ -339,11 +353,13 @@ class Descent:
             place = self.tanh.image(place)
         elif not probe or self.schedule.sides:
             # probes of single pixels stay symmetric: they may leave the box by h
-            place = run.clip(place)
-        if run.free is None:
+            place = run.problem.clip(place)
+        if run.problem.mask is None:
             return place
         return torch.where(
-            (run.free if len(run.free) == 1 else run.free[rows]) != 0, place, run.x[rows]
+            (run.problem.mask if len(run.problem.mask) == 1 else run.problem.mask[rows]) != 0,
+            place,
+            run.problem.x[rows],
         )
 
     def _place(self) -> None:
@@ -352,7 +368,7 @@ class Descent:
         if not self.schedule.sides:
             self.place = self.anchor + self.noise
             if self.tanh is None:
-                self.place = run.clip(self.place)
+                self.place = run.problem.clip(self.place)
                 self.noise = self.place - self.anchor  # projected to the box
         else:
             self.place = torch.empty_like(self.anchor)
@@ -362,7 +378,9 @@ class Descent:
                     self.place[members] = self.anchor[members] + space.scale_up(
                         self.noise[members, : space.size]
                     )
-        self.images = self._image(self.place, torch.arange(len(run.index), device=run.index.device))
+        self.images = self._image(
+            self.place, torch.arange(len(run.problem.index), device=run.problem.index.device)
+        )
 
     def _grow(self, iteration: Tensor, going: Tensor, stuck: Tensor) -> None:
         """Enlarge the space of the samples for which it is time, and renew the shares of the

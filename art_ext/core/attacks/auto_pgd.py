@@ -243,7 +243,7 @@ class SparseAutoPgd(AutoPgd):
         return state
 
 
-@public(FixedRadiusOptions)
+@public(FixedRadiusOptions, FixedRadius)
 def auto_pgd(
     model: Model,
     x: Tensor,
@@ -277,13 +277,6 @@ def auto_pgd(
     eta returns to eps, and the sample to its best point.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
-        x: inputs, (N, *S), float, inside ``clip_values``.
-        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
-            prediction.
-        eps: radius of the ball, in the units of x (8/255, not 8).
-        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the steps of each ascent. Default: 100.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,

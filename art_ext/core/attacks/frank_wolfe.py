@@ -60,13 +60,6 @@ class FrankWolfe(Method[FrankWolfeState]):
     projection.
 
     Attributes:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
-        x: inputs, (N, *S), float, inside ``clip_values``.
-        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
-            prediction.
-        eps: radius of the ball, in the units of x (8/255, not 8).
-        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the most steps.
         step_fraction: gamma, the fraction of the way to the vertex, in (0, 1].
         momentum: beta of ``m_t = beta m_{t-1} + (1 - beta) grad f(x_t)``, in [0, 1).
@@ -169,7 +162,7 @@ class FrankWolfe(Method[FrankWolfeState]):
         return plateau, since, (self.step_fraction * shorter).unsqueeze(1)
 
 
-@public(FixedRadiusOptions, FrankWolfe)
+@public(FixedRadiusOptions, FrankWolfe, FixedRadius)
 def frank_wolfe(
     model: Model,
     x: Tensor,

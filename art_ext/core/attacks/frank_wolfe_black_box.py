@@ -42,7 +42,7 @@ class FrankWolfeBlackBox(FrankWolfe):
         return -self.estimator(problem, state.x, t)[0]
 
 
-@public(FixedRadiusOptions, FrankWolfe, GradientEstimator)
+@public(FixedRadiusOptions, FrankWolfe, GradientEstimator, FixedRadius)
 def frank_wolfe_black_box(
     model: Model,
     x: Tensor,

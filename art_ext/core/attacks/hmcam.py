@@ -172,7 +172,7 @@ class Hmcam(Method[Chain]):
         )
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def hmcam(
     model: Model,
     x: Tensor,

@@ -2,33 +2,176 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.method import Answers
+from art_ext.core.attacks.engine.minimum_norm import MinimumNorm, Optimiser, Search
+from art_ext.core.attacks.engine.options import MinimumNormOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State, keep
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import row_norms, unit
+from art_ext.core.keywords import public
 from art_ext.core.losses import make_gain
-from art_ext.core.nearest import NearestOptions, NearestRun, spelled_out
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
-from art_ext.core.run import RunKeywords
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 SEARCHES = ("bisection", "grid")
 LARGEST = {"linf": 1.0, "l2": 10.0, "l1": 1e3}  # Table 4, for a box of width 1
 RADII = 1000  # of a grid there
 
 
-@spelled_out
-@outside_inference_mode()
+@dataclass(eq=False)
+class Radii:
+    """The radius that each of the R active rows tries, and the ends of its search.
+
+    Attributes:
+        radius: (R,) the present one, in the exact dtype.
+        lower, upper: (R,) the largest that failed, and the smallest that succeeded.
+        iteration: (R,) int64, steps made at this radius.
+        begun: (R,) bool, rows that begin at a new radius.
+    """
+
+    radius: Tensor
+    lower: Tensor
+    upper: Tensor
+    iteration: Tensor
+    begun: Tensor
+
+
+class RadiusSearch(Search):
+    """Look for the smallest radius at which ``num_steps`` steps succeed.
+
+    Attributes:
+        search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and
+            then the midpoint of a failure and a success, down to the resolution. ``"grid"``: every
+            multiple of the resolution, upwards, until one succeeds. Default: bisection.
+        max_radius: the largest radius, in the units of x. Default: None, that of Table 4 times the
+            width of the box: 1 in L-inf, 10 in L2, 1000 in L1.
+        resolution: of the radius, in the units of x. Default: None, a thousandth of max_radius, as
+            in Table 4.
+        at: the state for the active rows.
+    """
+
+    at: Radii
+
+    def __init__(self, search: str, num_steps: int, largest: float, resolution: float) -> None:
+        self.search = search
+        self.num_steps = num_steps
+        self.largest = largest
+        self.resolution = resolution
+
+    def open(self, driver: MinimumNorm) -> None:
+        """Begin the search of each active row."""
+        self.driver = driver
+        index = driver.problem.index
+        lower = torch.zeros_like(driver.found.distance[index])
+        self.at = Radii(
+            radius=torch.full_like(lower, self.resolution),
+            lower=lower,
+            upper=torch.full_like(lower, torch.inf),
+            iteration=torch.zeros_like(index),
+            begun=torch.ones_like(index, dtype=torch.bool),
+        )
+        driver.open_trace(1, "radius")
+
+    @property
+    def begun(self) -> Tensor:
+        """(R,) bool, rows that begin at a new radius."""
+        return self.at.begun
+
+    def enter(self, answers: Answers, distortion: Tensor) -> Tensor:
+        """Choose the next radius where the steps at this one have ended.
+
+        Returns:
+            (R,) bool, True for rows whose search is over.
+        """
+        at = self.at
+        iteration = at.iteration + 1
+        ended = answers.success | (iteration == self.num_steps)
+        at.begun = ended
+        at.iteration = iteration.masked_fill(ended, 0)
+        success = answers.success
+        problem = self.driver.problem
+        problem.trace["radius"][0, problem.index[success]] = at.radius[success].to(torch.float32)
+        if self.search == "grid":
+            at.radius = torch.where(ended, at.radius + self.resolution, at.radius)
+            return success | (at.radius > self.largest * (1 + 1e-9))
+        at.upper = torch.where(success, at.radius, at.upper)
+        at.lower = torch.where(ended & ~success, at.radius, at.lower)
+        bounded = at.upper.isfinite()
+        upwards = (2 * at.radius).clamp(max=self.largest)
+        following = torch.where(bounded, (at.lower + at.upper) / 2, upwards)
+        at.radius = torch.where(ended, following, at.radius)
+        narrow = at.upper - at.lower <= self.resolution
+        return ended & torch.where(bounded, narrow, at.lower >= self.largest)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the active rows at these positions."""
+        self.at = keep(self.at, rows)
+
+    def value(self) -> Tensor:
+        """(N,) the smallest radius that succeeded, NaN if none did."""
+        return self.driver.whole.trace["radius"][0]
+
+
+@dataclass(eq=False)
+class FastGradientState(State):
+    """The iterates.
+
+    Attributes:
+        clean_slope: (R, D) the gradient at the clean inputs, from which every run begins.
+    """
+
+    clean_slope: Tensor
+
+
+class FastGradient(Optimiser[FastGradientState]):
+    """``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))``.
+
+    Args:
+        num_steps: T.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        check_count("num_steps", num_steps)
+        self.num_steps = num_steps
+
+    def init(self, problem: Problem, slope: Tensor) -> FastGradientState:
+        """The inputs."""
+        return FastGradientState(problem.x, slope)
+
+    def step(
+        self,
+        problem: Problem,
+        state: FastGradientState,
+        answers: Answers | None,
+        search: RadiusSearch,
+    ) -> FastGradientState:
+        """The next iterates. Rows at a new radius begin at their inputs."""
+        begun = search.begun.unsqueeze(1)
+        slope = state.clean_slope
+        if answers is not None:
+            slope = torch.where(begun, slope, answers.gradient)
+        x = torch.where(begun, problem.x, state.x)
+        direction = slope.sign() if problem.norm == "linf" else unit(slope, problem.norm)
+        length = (search.at.radius / self.num_steps).to(torch.float32).unsqueeze(1)
+        return FastGradientState(problem.clip(x + direction * length), state.clean_slope)
+
+    def measure(self, problem: Problem, state: FastGradientState) -> tuple[Tensor, Tensor]:
+        """The distance, by which the rule chooses too."""
+        length = row_norms(state.x - problem.x, problem.norm)
+        return length, length
+
+
+@public(MinimumNormOptions, RadiusSearch, MinimumNorm)
 @with_cases
 def i_fgm(
     model: Model,
@@ -44,138 +187,61 @@ def i_fgm(
     confidence: float = 0.0,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
-    **options: Unpack[RunKeywords],
+    **options: Any,
 ) -> AttackResult:
-    """Find the smallest radius at which a few normalised gradient steps succeed, per sample.
+    """Iterated fast gradient method: the smallest radius at which a few normalised steps succeed.
 
     Approximates ``min r`` such that ``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))`` from x meets
     the goal within T steps, J being the cross-entropy to leave (or minus that of the target) and d
     its gradient's sign in L-inf, ``g / ||g||_p`` in L2 and L1: steps that never leave the ball of
     radius r. ``num_steps=1`` is FGM.
 
-    The published comparator looks at the last iterate of each r only; here a success at any step
-    ends the run at r, which is cheaper and at most as far.
-
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius within which an adversarial counts as success, in the units of x; None counts
-            any.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``, of the steps, of ``distance`` and of eps.
-        num_steps: T.
-        search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and
-            then the midpoint of a failure and a success, down to the resolution; ``"grid"``: every
-            multiple of the resolution, upwards, until one succeeds.
-        max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in L2,
-            1000 in L1.
-        resolution: None takes a thousandth of max_radius, as Table 4 does.
-        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have.
-        targets: as in ``ead``.
-        max_queries: most forward rows per sample, the clean check included; None for no limit.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+        norm: of the steps, of ``distance`` and of eps, ``"linf"``, ``"l2"`` or ``"l1"``. Default:
+            linf.
+        num_steps: T, the most steps at a radius. Default: 10.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, whose gradient begins
-            every run, and the check
-        of each iterate. ``trace["radius"]`` (1, N) holds the smallest radius that succeeded, NaN if
-        none did.
+        every run, and the check of each iterate. ``trace["radius"]`` (1, N) holds the smallest
+        radius that succeeded, NaN if none did.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The published comparator checks the last iterate of each r only. Here a success at any step
+        ends the run at r, which is cheaper and at most as far.
 
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
         2017. Sharma, master's thesis, 2018, section 4.3.1 (Table 4).
     """
-    check_count("num_steps", num_steps)
+    method = FastGradient(num_steps)
     check_choice("search", search, SEARCHES)
     for name, value in (("max_radius", max_radius), ("resolution", resolution)):
         if value is not None:
             check_positive(name, value)
-    run = NearestRun(
+    driver = MinimumNorm(
         model,
         x,
         y,
         eps=eps,
         norm=norm,
         confidence=confidence,
-        options=NearestOptions(targets=targets, max_queries=max_queries, **options),
+        targets=targets,
+        max_queries=max_queries,
+        **options,
     )
-    gain = make_gain("ce", run.goal, targeted=run.targeted, outputs=run.outputs)
-    largest = max_radius or LARGEST[norm] * run.box.width
-    step_width = resolution or largest / RADII
-    if step_width > largest:
-        raise ValueError(f"resolution must be at most max_radius={largest:g}, got {step_width:g}")
-    with run.oracle:
-        known = run.open(gain, differentiate=max_queries != 1)
-        radii = _Radii(run, search, largest, step_width)
-        # the slope from which every run begins
-        first = torch.zeros_like(run.x) if known is None else known
-        rows, slope, step = run.x, first, torch.zeros_like(run.index)
-        while len(run.index):
-            direction = slope.sign() if norm == "linf" else unit(slope, norm)
-            rows = run.clip(
-                rows + direction * (radii.radius / num_steps).to(torch.float32).unsqueeze(1)
-            )
-            met, _, gradient = run.look(rows, gain, differentiate=True)
-            slope = first if gradient is None else gradient
-            run.record(rows, met, row_norms(rows - run.x, norm))
-            step = step + 1
-            ended = met | (step == num_steps)
-            stay = run.drop(radii.close(ended, met) | run.short_of(1))
-            if stay is not None:
-                rows, step, first, slope, ended = (
-                    one[stay] for one in (rows, step, first, slope, ended)
-                )
-                radii.select(stay)
-            again = ended.unsqueeze(1)
-            rows, slope = torch.where(again, run.x, rows), torch.where(again, first, slope)
-            step = step.masked_fill(ended, 0)
-    return run.result(value=run.trace["radius"][0])
-
-
-class _Radii:
-    """The radius that each live sample tries, and the ends of its search.
-
-    Attributes:
-        radius: (R,) the present one, in the exact dtype.
-    """
-
-    def __init__(self, run: NearestRun, search: str, largest: float, resolution: float) -> None:
-        self.run, self.search, self.largest, self.resolution = run, search, largest, resolution
-        self.lower = torch.zeros_like(run.near_distance[run.index])
-        self.upper = torch.full_like(self.lower, torch.inf)
-        self.radius = torch.full_like(self.lower, resolution)
-        run.trace = {"radius": run.samples.new_full((1, len(run.samples)), torch.nan)}
-
-    def close(self, ended: Tensor, met: Tensor) -> Tensor:
-        """Choose the next radius where the run at this one has ended (R,); (R,) bool, whose
-        search is over.
-        """
-        won = ended & met
-        self.run.trace["radius"][0, self.run.index[won]] = self.radius[won].to(torch.float32)
-        if self.search == "grid":
-            self.radius = torch.where(ended, self.radius + self.resolution, self.radius)
-            return won | (self.radius > self.largest * (1 + 1e-9))
-        self.upper = torch.where(won, self.radius, self.upper)
-        self.lower = torch.where(ended & ~met, self.radius, self.lower)
-        bounded = self.upper.isfinite()
-        upwards = (2 * self.radius).clamp(max=self.largest)
-        self.radius = torch.where(
-            ended, torch.where(bounded, (self.lower + self.upper) / 2, upwards), self.radius
-        )
-        narrow = self.upper - self.lower <= self.resolution
-        return ended & torch.where(bounded, narrow, self.lower >= self.largest)
-
-    def select(self, stay: Tensor) -> None:
-        """Keep the samples at these positions."""
-        self.lower, self.upper, self.radius = self.lower[stay], self.upper[stay], self.radius[stay]
+    whole = driver.whole
+    gain = make_gain("ce", whole.goal, targeted=whole.targeted, outputs=driver.outputs)
+    largest = max_radius or LARGEST[norm] * whole.box.width
+    width = resolution or largest / RADII
+    if width > largest:
+        raise ValueError(f"resolution must be at most max_radius={largest:g}, got {width:g}")
+    return driver.run(method, RadiusSearch(search, num_steps, largest, width), gain)
 
 
 register(

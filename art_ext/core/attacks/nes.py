@@ -89,7 +89,7 @@ class Nes(Method[NesState]):
         return NesState(problem.feasible(state.x + sizes * direction), m, sizes, plateau)
 
 
-@public(FixedRadiusOptions, GradientEstimator)
+@public(FixedRadiusOptions, GradientEstimator, FixedRadius)
 def nes(
     model: Model,
     x: Tensor,
@@ -117,11 +117,6 @@ def nes(
     Args:
         model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
             lives inside.
-        x: inputs, (N, *S), float, inside ``clip_values``.
-        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
-            prediction.
-        eps: radius of the ball, in the units of x (8/255, not 8).
-        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         step_size: alpha, in the units of x. Default: 0.01.
         momentum: mu, in [0, 1). Default: 0.9.
         delta: length of a probe per unit of u, in the units of x. Default: 1e-3.

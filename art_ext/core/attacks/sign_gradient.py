@@ -55,13 +55,6 @@ class SignGradient(Method[Moments]):
     """Steps along the sign of the gradient, put together from named parts.
 
     Attributes:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
-        x: inputs, (N, *S), float, inside ``clip_values``.
-        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
-            prediction.
-        eps: radius of the ball, in the units of x (8/255, not 8).
-        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the number of steps.
         step_size: alpha, in the units of x.
         momentum_rule: ``"none"``: ``v_t = g_t``. ``"accumulated"``: ``v_t = decay v_{t-1} + g_t``.
@@ -176,7 +169,7 @@ class SignGradient(Method[Moments]):
         return (alpha / root).clamp(max=eps)  # (11)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def sign_gradient(
     model: Model,
     x: Tensor,
@@ -247,7 +240,7 @@ def sign_gradient(
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def fgsm(
     model: Model,
     x: Tensor,
@@ -273,7 +266,7 @@ def fgsm(
     return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def i_fgsm(
     model: Model,
     x: Tensor,
@@ -306,7 +299,7 @@ def i_fgsm(
     return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def pgd(
     model: Model,
     x: Tensor,
@@ -341,7 +334,7 @@ def pgd(
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def mi_fgsm(
     model: Model,
     x: Tensor,
@@ -379,7 +372,7 @@ def mi_fgsm(
     return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def m_pgd(
     model: Model,
     x: Tensor,
@@ -425,7 +418,7 @@ def m_pgd(
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-@public(FixedRadiusOptions, SignGradient)
+@public(FixedRadiusOptions, SignGradient, FixedRadius)
 def ai_fgsm(
     model: Model,
     x: Tensor,

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from art_ext.core.attacks._zoo_descent import SOLVERS, Descent, Schedule
+from art_ext.core.attacks.engine.constant_search import ConstantSearch
+from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
+from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
-from art_ext.core.constant_search import ConstantSearch
-from art_ext.core.nearest import NearestOptions, NearestRun, spelled_out
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
-from art_ext.core.run import RunKeywords
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
-@spelled_out
-@outside_inference_mode()
+@public(MinimumNormOptions, ConstantSearch, MinimumNorm)
 @with_cases
 def zoo(
     model: Model,
@@ -50,7 +46,7 @@ def zoo(
     abort_window: int | None = None,
     targets: Tensor | str | None = None,
     max_queries: int | None = None,
-    **options: Unpack[RunKeywords],
+    **options: Any,
 ) -> AttackResult:
     """Minimise the objective of C&W without gradients: difference quotients along a few coordinates
     at a time.
@@ -108,7 +104,6 @@ def zoo(
         targets: as in ``ead``.
         max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
             is not begun.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
@@ -135,8 +130,14 @@ def zoo(
         raise ValueError(
             "importance needs resize: the shares of the draws come from a scaled image"
         )
-    ConstantSearch.check(num_steps, search_steps, initial_const, abort_early, abort_window)
-    run = NearestRun(
+    search = ConstantSearch(
+        num_steps=num_steps,
+        search_steps=search_steps,
+        initial_const=initial_const,
+        abort_early=abort_early,
+        window=abort_window,
+    )
+    run = MinimumNorm(
         model,
         x,
         y,
@@ -144,7 +145,9 @@ def zoo(
         norm=norm,
         confidence=confidence,
         oracle=ScoreOracle,
-        options=NearestOptions(targets=targets, max_queries=max_queries, **options),
+        targets=targets,
+        max_queries=max_queries,
+        **options,
     )
     schedule = Schedule.of(resize, x.shape[1:])
     if importance is True and len(schedule.sides) == 1:
@@ -164,31 +167,25 @@ def zoo(
         importance=importance,
         reset_adam=reset_adam,
     )
-    with run.oracle:
-        # a look from the start, its probes, and the look at where they lead
+    with run.whole.oracle:
+        # the check of the start, its probes, and the check of where they lead
         run.open(run.hinge, differentiate=False, least=path.cost() + 2)
-        path.select(run.index)
-        search = ConstantSearch(
-            run,
-            num_steps=num_steps,
-            search_steps=search_steps,
-            initial_const=initial_const,
-            abort_early=abort_early,
-            window=abort_window,
-        )
-        while len(run.index):
-            met, hinge, _ = run.look(path.images, path.hinge, differentiate=False)
+        path.select(run.problem.index)
+        search.open(run)
+        while len(run.problem.index):
+            answers = run.visit(path.images, path.hinge, False)
+            hinge = answers.losses
             distortion = path.distortion()
             stuck, ended = search.judge(
-                search.const * hinge + distortion, met, spared=path.can_grow()
+                search.at.const * hinge + distortion, answers.success, spared=path.can_grow()
             )
-            run.record(path.images, met, distortion)
+            run.found.record(run.problem, path.images, answers.success, distortion)
             finished = search.close(ended)
             path.restart(ended)
             stay = run.drop(finished | run.short_of(path.cost() + 1 + ended.to(torch.int64)))
             path.select(stay)
-            search.select(stay)
             if stay is not None:
+                search.keep(stay)
                 hinge, stuck, ended = hinge[stay], stuck[stay], ended[stay]
             path.advance(search, ~ended, hinge, stuck)
     return run.result()

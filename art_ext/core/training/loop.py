@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from art_ext.core.calling import ordinary, outside_inference_mode
+from art_ext.core.calling import ordinary
 from art_ext.core.checks import listed
 from art_ext.core.geometry import Box
+from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
-from art_ext.core.run import spelled_out
 from art_ext.core.training.batches import Batch, Batches, LoaderBatches, TensorBatches
 from art_ext.core.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.core.training.engine import Engine, Step
@@ -74,8 +74,7 @@ class TrainingResult:
     seconds: float
 
 
-@spelled_out(TrainingOptions)
-@outside_inference_mode()
+@public(TrainingOptions)
 def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) -> TrainingResult:
     """Train a network by a recipe.
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from art_ext.core.run import spelled_out
+from art_ext.core.keywords import public
 from art_ext.core.training.loop import Data, train
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import War
 
 
-@spelled_out(TrainingOptions)
+@public(TrainingOptions)
 def measure_zeta(model: nn.Module, data: Data, recipe: War, **options: Any) -> float:
     """Train a thin network at a fixed lambda, and return where natural and robust loss settle:
     ``l_nat / l_rob``.

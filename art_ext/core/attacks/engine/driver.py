@@ -9,8 +9,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
-from art_ext.core.losses import Loss
-from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
+from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.problem import check_width, meets, warn_if_met
 from art_ext.core.result import AttackResult, Progress, build_result
 
@@ -89,34 +88,6 @@ class Driver:
         self.whole.oracle.check_clean(outputs)
         if self.whole.targeted and self.goals_are_classes:
             warn_if_met(self.already)
-
-    def query(
-        self,
-        rows: Tensor,
-        index: Tensor,
-        loss: Loss,
-        differentiate: bool,
-        judge: Judge | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if
-        wanted, gradients.
-
-        The gradient (r, D) is zero at masked coordinates and where it is not finite.
-
-        Args:
-            rows, index, loss, judge: as for the oracle.
-            differentiate: True computes the gradient.
-            positions: of the samples among the active rows. None: they are all of these.
-        """
-        oracle, shaped = self.problem.oracle, self.problem.shaped(rows)
-        if not differentiate:
-            return *oracle.evaluate(shaped, index, loss, judge), None
-        if not isinstance(oracle, GradientOracle):
-            raise RuntimeError("a black-box attack asked for a gradient")
-        outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)
-        gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
-        return outputs, losses, self.problem.masked(gradient, positions)
 
     def open_trace(self, steps: int, *names: str) -> None:
         """Open these rows of the trace, (steps, N) each."""

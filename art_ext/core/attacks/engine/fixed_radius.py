@@ -29,7 +29,13 @@ class FixedRadius(Driver):
     asked twice, the clean check included.
 
     Args:
-        model, x, y, eps, norm: as the public functions take them.
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         oracle: its type is the threat model.
         **options: the fields of ``FixedRadiusOptions``.
 
@@ -136,7 +142,7 @@ class FixedRadius(Driver):
         whole = self.whole
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
-        outputs, losses, gradient = self.query(
+        outputs, losses, gradient = whole.query(
             whole.x, whole.index, whole.gain, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
@@ -169,7 +175,7 @@ class FixedRadius(Driver):
 
         self.spent += 1
         last = t == method.num_steps or not self._affords_step()
-        _, losses, gradient = self.query(
+        _, losses, gradient = problem.query(
             state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
         )
         success = hits[0] if len(hits) == 1 else torch.cat(hits)

@@ -21,7 +21,7 @@ from art_ext.core.geometry import (
     within_ball,
 )
 from art_ext.core.losses import Loss
-from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_ids, check_samples
 from art_ext.core.streams import fingerprint, resolve_seed
 
@@ -163,6 +163,35 @@ class Problem:
         """(R,) bool, True for rows (R, D) inside the box and within eps of x."""
         length = distances(self.shaped(rows), self.shaped(self.x), self.norm)
         return self.box.contains(self.shaped(rows)) & within_ball(length, self.eps)
+
+    def query(
+        self,
+        rows: Tensor,
+        index: Tensor,
+        loss: Loss,
+        differentiate: bool,
+        judge: Judge | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if
+        wanted, gradients.
+
+        The gradient (r, D) is zero at masked coordinates and where it is not finite.
+
+        Args:
+            rows, index, loss, judge: as for the oracle.
+            differentiate: True computes the gradient.
+            positions: of the samples among the active rows. None: they are all of these.
+        """
+        oracle = self.oracle
+        shaped = self.shaped(rows)
+        if not differentiate:
+            return *oracle.evaluate(shaped, index, loss, judge), None
+        if not isinstance(oracle, GradientOracle):
+            raise RuntimeError("a black-box attack asked for a gradient")
+        outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)
+        gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
+        return outputs, losses, self.masked(gradient, positions)
 
     def masked(self, values: Tensor, positions: Tensor | None = None) -> Tensor:
         """Values (r, D) with zeros at masked coordinates.

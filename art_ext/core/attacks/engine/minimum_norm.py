@@ -1,0 +1,310 @@
+"""The driver of the minimum-norm attacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Generic
+
+import torch
+from torch import Tensor
+
+from art_ext.core import geometry
+from art_ext.core.attacks.engine.driver import Driver
+from art_ext.core.attacks.engine.method import Answers, S
+from art_ext.core.attacks.engine.options import MinimumNormOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import keep
+from art_ext.core.checks import check_not_negative
+from art_ext.core.geometry import distances, within_ball
+from art_ext.core.losses import Loss, logits_of, margin
+from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
+from art_ext.core.result import AttackResult
+
+
+class Search:
+    """Base of the searches over a constant or a radius, which begin a method anew for each."""
+
+    def open(self, driver: MinimumNorm) -> None:
+        """Begin the search of each active row."""
+        raise NotImplementedError
+
+    @property
+    def begun(self) -> Tensor | None:
+        """(R,) bool, rows whose method begins anew; None if none does."""
+        raise NotImplementedError
+
+    def enter(self, answers: Answers, distortion: Tensor) -> Tensor:
+        """Enter the answers for the candidates, and their distortion (R,).
+
+        Returns:
+            (R,) bool, True for rows whose search is over.
+        """
+        raise NotImplementedError
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the active rows at these positions."""
+        raise NotImplementedError
+
+    def value(self) -> Tensor | None:
+        """(N,) the values of the outcomes; None for those of the method's rule."""
+        return None
+
+
+class Optimiser(Generic[S]):
+    """Base of the minimum-norm methods, which a search begins anew from the inputs.
+
+    Attributes:
+        needs_clean_gradient: ``init`` gets the gradient at the clean inputs.
+        needs_gradient: the step uses ``answers.gradient``.
+    """
+
+    needs_clean_gradient: bool = True
+    needs_gradient: bool = True
+
+    def init(self, problem: Problem, slope: Tensor) -> S:
+        """The state at the inputs, from the gradient (R, D) there, or zeros."""
+        raise NotImplementedError
+
+    def step(self, problem: Problem, state: S, answers: Answers | None, search: Any) -> S:
+        """The state with the next candidates.
+
+        Args:
+            problem: the active rows.
+            state: of these rows.
+            answers: for the candidates ``state.x``; None in the first round.
+            search: says which rows begin anew, and for which constant or radius.
+        """
+        raise NotImplementedError
+
+    def measure(self, problem: Problem, state: S) -> tuple[Tensor, Tensor]:
+        """(R,) the distortion in the objective, and (R,) the value by which the rule chooses."""
+        raise NotImplementedError
+
+    def cost(self, begun: Tensor | None) -> Tensor | int:
+        """Queries of the next step and its candidate, one number or (R,)."""
+        return 1
+
+
+class Found:
+    """Two adversarials of each of N samples: the nearest, and the one of smallest value by a rule.
+
+    Attributes:
+        nearest, best: (N, D).
+        distance: (N,) of the nearest, in the exact dtype; inf without one.
+        best_value, nearest_value: (N,) by the rule.
+        first: (N,) int64, queries at the first success, -1 without one.
+    """
+
+    def __init__(self, whole: Problem) -> None:
+        device = whole.oracle.device
+        self.nearest = whole.x.clone()
+        self.best = whole.x.clone()
+        self.distance = torch.full(
+            (len(whole.x),), torch.inf, dtype=geometry.exact_dtype(device), device=device
+        )
+        self.best_value = torch.full_like(self.distance, torch.inf)
+        self.nearest_value = torch.full_like(self.distance, torch.inf)
+        self.first = torch.full_like(whole.goal, -1)
+
+    def enter_clean(self, already: Tensor) -> None:
+        """Enter the samples (N,) bool whose clean input is adversarial."""
+        for values in (self.distance, self.best_value, self.nearest_value):
+            values[already] = 0.0
+        self.first.masked_fill_(already, 1)
+
+    def record(self, problem: Problem, rows: Tensor, success: Tensor, value: Tensor) -> None:
+        """Keep the successes (R,) among the candidates (R, D) that are nearer, or of smaller value
+        (R,), than before.
+
+        Args:
+            problem: the active rows.
+            rows: the candidates, the very tensors that the model saw.
+            success: the candidates that succeed.
+            value: by the attack's own rule.
+        """
+        places = success.nonzero().squeeze(1)
+        if not len(places):
+            return
+        index = problem.index[places]
+        found = rows[places]
+        length = distances(found, problem.x[places], problem.norm)
+        since = self.first[index]
+        fresh = within_ball(length, problem.eps) & (since < 0)
+        self.first[index] = torch.where(fresh, problem.oracle.queries[index], since)
+        by_rule = value[places].to(self.best_value.dtype)
+        nearer = (length < self.distance[index]).nonzero().squeeze(1)
+        self.nearest[index[nearer]] = found[nearer]
+        self.distance[index[nearer]] = length[nearer]
+        # the nearest stands in where the rule's choice lies outside the ball
+        if problem.eps is not None:
+            self.nearest_value[index[nearer]] = by_rule[nearer]
+        better = (by_rule < self.best_value[index]).nonzero().squeeze(1)
+        self.best[index[better]] = found[better]
+        self.best_value[index[better]] = by_rule[better]
+
+
+class MinimumNorm(Driver):
+    """Runs an ``Optimiser`` inside a ``Search``.
+
+    A success is a candidate whose margin, ``max_{j != y} z_j - z_y`` or ``z_t - max_{j != t} z_j``,
+    is at least the confidence, and whose predicted class has left y or is t.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
+            Default: None, any adversarial counts.
+        norm: of ``distance`` and eps, ``"linf"``, ``"l2"`` or ``"l1"``.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have. Default: 0.
+        oracle: its type is the threat model.
+        **options: the fields of ``MinimumNormOptions``.
+
+    Attributes:
+        found: the adversarials so far.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor | None,
+        *,
+        eps: float | None,
+        norm: str,
+        confidence: float,
+        oracle: type[ScoreOracle] = GradientOracle,
+        **options: Any,
+    ) -> None:
+        check_not_negative("confidence", confidence)
+        self.options = MinimumNormOptions(**options)
+        super().__init__(model, x, y, eps=eps, norm=norm, options=self.options, oracle=oracle)
+        self.confidence = confidence
+        self.found = Found(self.whole)
+
+    def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(r,) how far outputs (r, K) are beyond the decision boundary; negative before it."""
+        goal = self.whole.goal.index_select(0, owner)
+        gain = margin(logits_of(outputs, self.outputs, dtype), goal)
+        return -gain if self.whole.targeted else gain
+
+    def hinge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) ``max(kappa - margin, 0)``: the loss f of (9) plus kappa."""
+        return (self.confidence - self.margins(outputs, owner)).clamp(min=0)
+
+    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where outputs reach the goal by a margin of at least the confidence."""
+        success = super().judge(outputs, owner)
+        if not self.confidence:
+            return success
+        return success & (self.margins(outputs, owner) >= self.confidence)
+
+    def run(self, method: Optimiser[S], search: Search, gain: Loss | None = None) -> AttackResult:
+        """Run a method for each constant or radius of a search.
+
+        Args:
+            method: the optimisation.
+            search: begins it anew.
+            gain: the loss whose gradient the method takes. None: the hinge.
+        """
+        self.problem = self.whole = replace(self.whole, gain=gain or self.hinge)
+        with self.whole.oracle:
+            differentiate = method.needs_clean_gradient and self.options.max_queries != 1
+            slope = self.open(self.whole.gain, differentiate=differentiate)
+            search.open(self)
+            zero = torch.zeros_like(self.problem.x)
+            state = method.init(self.problem, zero if slope is None else slope)
+            answers: Answers | None = None
+            while len(self.problem.index):
+                state = method.step(self.problem, state, answers, search)
+                answers = self.visit(state.x, self.problem.gain, method.needs_gradient)
+                distortion, value = method.measure(self.problem, state)
+                self.found.record(self.problem, state.x, answers.success, value)
+                finished = search.enter(answers, distortion)
+                rows = self.drop(finished | self.short_of(method.cost(search.begun)))
+                if rows is not None:
+                    search.keep(rows)
+                    state = keep(state, rows)
+                    answers = keep(answers, rows)
+        return self.result(search.value())
+
+    def open(self, loss: Loss, *, differentiate: bool, least: Tensor | int = 1) -> Tensor | None:
+        """Make the clean check, one query a sample: the gradient (R, D) of a loss, if wanted.
+
+        Samples that are adversarial, that may not change at all, or that have fewer queries left
+        than ``least``, leave.
+
+        Args:
+            loss: of the hinge kind.
+            differentiate: True computes the gradient.
+            least: queries that the method needs to do anything, one number or (N,).
+
+        Raises:
+            ValueError: if the model returns NaN or no scores for an input, or a label has no column
+                in its output.
+        """
+        whole = self.whole
+        if not len(whole.x):
+            return whole.x
+        outputs, _, gradient = whole.query(
+            whole.x, whole.index, loss, differentiate, self.judge_clean
+        )
+        self.check_clean(outputs)
+        self.found.enter_clean(self.already)
+        leaving = self.already | self.short_of(least)
+        if whole.mask is not None:
+            leaving = leaving | ~(whole.mask != 0).any(dim=1)
+        rows = self.drop(leaving)
+        return gradient if gradient is None or rows is None else gradient[rows]
+
+    def visit(self, rows: Tensor, loss: Loss, differentiate: bool) -> Answers:
+        """One query for the candidates (R, D) of all active rows, and their losses."""
+        problem = self.problem
+        outputs, losses, slope = problem.query(rows, problem.index, loss, differentiate)
+        return Answers(losses, self.judge(outputs, problem.index), slope)
+
+    def short_of(self, cost: Tensor | int) -> Tensor:
+        """(R,) bool, rows whose budget does not hold so many more queries."""
+        return self.problem.oracle.remaining(self.problem.index) < cost
+
+    def drop(self, leaving: Tensor) -> Tensor | None:
+        """Tell the callback, and let the rows (R,) go that are done.
+
+        Returns:
+            (R',) the positions that stay, with which a method reduces its own state; None if all
+            stay.
+        """
+        if self.callback is not None:
+            distance = self.found.distance[self.problem.index]
+            self.tell(leaving, within_ball(distance, self.problem.eps), distance)
+        self.rounds += 1
+        if not bool(leaving.any()):
+            return None
+        rows = (~leaving).nonzero().squeeze(1)
+        self.problem = keep(self.problem, rows)
+        return rows
+
+    def result(self, value: Tensor | None = None) -> AttackResult:
+        """The result: ``x_adv`` is the rule's choice or, where that lies outside the ball, the
+        nearest.
+
+        Args:
+            value: (N,) of ``x_adv``. None: by the rule.
+        """
+        whole, found = self.whole, self.found
+        success = within_ball(found.distance, whole.eps)
+        chosen = within_ball(distances(found.best, whole.x, whole.norm), whole.eps)
+        x_adv = torch.where((success & chosen).unsqueeze(1), found.best, found.nearest)
+        if value is None:
+            value = torch.where(chosen, found.best_value, found.nearest_value)
+        return self.report(
+            torch.where(success.unsqueeze(1), x_adv, whole.x),
+            success,
+            found.first,
+            x_nearest=found.nearest,
+            nearest_distance=found.distance,
+            value=value.masked_fill(~success, torch.inf).masked_fill(self.already, 0.0),
+        )
