@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.calling import ModelCall
-from art_ext.core.geometry import distances, distortions, within_ball
+from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
 from art_ext.core.problem import Problem
-from art_ext.core.result import AttackResult, Callback, Progress, measured
+from art_ext.core.result import AttackResult, Callback, Progress, build_result
 
 
 class Counted(nn.Module):
@@ -171,19 +171,15 @@ class Verdict:
 
     def result(self, home: torch.device, seed: int) -> AttackResult:
         """The outcome, its tensors sent home."""
-        oracle = self.oracle
-        return AttackResult(
-            x_adv=self._x_adv.to(home),
-            success=self.success.to(home),
-            already_adversarial=self.already.to(home),
-            x_nearest=None,
-            queries=oracle.queries.to(home),
-            queries_to_success=torch.where(self.success, oracle.queries, -1).to(home),
-            gradients=oracle.gradients.to(home),
-            wasted_rows=oracle.wasted_rows.to(home),
+        return build_result(
+            self.oracle,
+            self.problem.x,
+            self._x_adv,
+            self.success,
+            already=self.already,
+            first=self.oracle.queries,
             norm=self.norm,
             eps=self.eps,
             seed=seed,
-            stop_on_success=False,
-            **measured(distortions(self._x_adv, self.problem.x), self.success, self.norm, home),
+            home=home,
         )

@@ -27,11 +27,10 @@ from art_ext.adapters.autoattack.package import (
 )
 from art_ext.adapters.autoattack.state import Chunk, StateFolder, describe_model
 from art_ext.adapters.external import Counted, Verdict, fenced
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, attainable_radius, check_ball, exact_mean
 from art_ext.core.identity import describe_samples
-from art_ext.core.keywords import any_norm, checked_keywords
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
@@ -73,9 +72,7 @@ class AutoAttackResult(AttackResult):
         return cls(**found, flags=flags, deviations=deviations)
 
 
-@checked_keywords
-@any_norm
-@outside_inference_mode()
+@public()
 def run_autoattack(
     model: Model,
     x: Tensor,

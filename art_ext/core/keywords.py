@@ -124,8 +124,8 @@ def described(text: str | None, section: str) -> dict[str, str]:
 
 def _documented(text: str | None, names: list[str], sources: list[type]) -> str | None:
     """The docstring with a line for each parameter, those of ``sources`` where it has none."""
-    if text is None:
-        return None
+    if text is None or not sources:
+        return text
     text = inspect.cleandoc(text)
     entries: dict[str, str] = {}
     for given in [described(text, "Args"), *_descriptions(sources)]:

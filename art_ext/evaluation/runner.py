@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count
-from art_ext.core.keywords import any_norm, checked_keywords
+from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.problem import check_classes
 from art_ext.core.streams import resolve_seed
@@ -24,9 +23,7 @@ from art_ext.evaluation.watching import Watcher
 from art_ext.evaluation.work import Work
 
 
-@checked_keywords
-@any_norm
-@outside_inference_mode()
+@public()
 def evaluate(
     models: Model | Mapping[str, Model],
     data: Dataset,

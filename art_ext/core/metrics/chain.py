@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from art_ext.core import geometry
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.geometry import distances, exact_mean, norm_name
-from art_ext.core.keywords import checked_keywords
+from art_ext.core.keywords import public
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import check_classes
 from art_ext.core.result import AttackResult
@@ -79,8 +78,7 @@ class Diversity:
     classes: Tensor | None
 
 
-@checked_keywords
-@outside_inference_mode()
+@public()
 def transfer_success(
     examples: Tensor,
     x: Tensor,
@@ -124,8 +122,7 @@ def transfer_success(
     return _rate(hits.to(geometry.exact_dtype(hits.device)).mean(dim=(0, 1)), counted)
 
 
-@checked_keywords
-@outside_inference_mode()
+@public()
 def all_or_nothing_success(
     result: AttackResult,
     x: Tensor,
@@ -176,8 +173,7 @@ def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
     return PairedInterval(mean, mean - reach, mean + reach, len(d))
 
 
-@checked_keywords
-@outside_inference_mode()
+@public()
 def diversity(
     result: AttackResult,
     model: Model | None = None,

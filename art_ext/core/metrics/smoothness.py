@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import Ball, ClipValues, check_ball, exact_mean, row_norms
-from art_ext.core.keywords import any_norm, checked_keywords
+from art_ext.core.keywords import public
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.metrics.chain import predictions
 from art_ext.core.oracle import GradientOracle, Model
@@ -40,8 +39,7 @@ class LocalLipschitz:
     values: Tensor
 
 
-@checked_keywords
-@outside_inference_mode()
+@public()
 def perturbation_stability(
     model: Model,
     x: Tensor,
@@ -78,9 +76,7 @@ def perturbation_stability(
     return exact_mean((clean == moved) & (clean >= 0))
 
 
-@checked_keywords
-@any_norm
-@outside_inference_mode()
+@public()
 def local_lipschitz(
     model: Model,
     x: Tensor,
