@@ -136,7 +136,7 @@ def rays(
     check_classes("y", y, len(x))
     check_classes("targets", targets, len(x))
     check_ids(sample_ids, len(x))
-    start = None if x_init is None else admit_start(box, x_init, samples)
+    start = None if x_init is None else admit_start(box, x_init, samples).flatten(1)
     free = None if mask is None else free_coordinates(mask, samples)
     seed = resolve_seed(seed)
     with oracle:

@@ -1,0 +1,264 @@
+"""One round of RayS: the next query of every sample, or its next queries at once.
+
+Letters as in the paper: d is the direction (here a sign vector s in {-1, +1}^D, scaled to unit
+length), r its decision boundary radius, D the dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks._rays_blocks import Blocks
+from art_ext.core.attacks.engine.state import keep
+from art_ext.core.oracle import LabelOracle
+from art_ext.core.problem import Problem, meets
+
+
+@dataclass(eq=False)
+class RayState:
+    """The search of the B active rows, each at its own place of Algorithms 4 to 6.
+
+    Between two bisections a sample is at its fast checks. Both ends are then the radius to check.
+
+    Attributes:
+        sample: (B,) position in x.
+        goal: (B,) class to leave or to reach.
+        x: (B, D) clean input.
+        signs: (B, D) the best direction s so far; 0 on masked coordinates.
+        root: (B,) ``||s||_2``, the square root of the number of free coordinates.
+        reach: (B,) radius at which a ray has left the box in every free coordinate.
+        flip: (B,) number of the block being tried.
+        radius: (B,) r of the best direction, as an L2 length; inf before the first success.
+        bisecting: (B,) bool, the candidate passed its fast check.
+        low: (B,) end of the bisection that is not adversarial.
+        high: (B,) its verified adversarial end.
+    """
+
+    sample: Tensor
+    goal: Tensor
+    x: Tensor
+    signs: Tensor
+    root: Tensor
+    reach: Tensor
+    flip: Tensor
+    radius: Tensor
+    bisecting: Tensor
+    low: Tensor
+    high: Tensor
+
+    def overwrite(self, rows: Tensor, other: RayState) -> None:
+        """Put other samples into the places of finished ones."""
+        for name, value in vars(self).items():
+            value.index_copy_(0, rows, getattr(other, name))
+
+
+class Rays:
+    """The points on the rays, as vectors (D,).
+
+    Args:
+        problem: the samples.
+        start: (N, D) points to start from, or None.
+        free: (N or 1, D) bool, the coordinates that may change; None if all may.
+        blocks: the order of the flips.
+    """
+
+    def __init__(
+        self, problem: Problem, start: Tensor | None, free: Tensor | None, blocks: Blocks
+    ) -> None:
+        self.shape = problem.x.shape
+        self.x = problem.x.flatten(1)
+        self.goal = problem.goal
+        self.free = free
+        self.blocks = blocks
+        # the mask binds the starting point too
+        self.start = start if start is None or free is None else torch.where(free, start, self.x)
+        self.lower, self.upper = problem.box.flat_bounds(self.shape[1:])
+        self.width = problem.box.width
+
+    def begin(self, index: Tensor) -> RayState:
+        """Samples (B,) at the beginning of their search."""
+        x = self.x[index]
+        if self.start is None:
+            # flip 1 turns all signs, so that +1 everywhere is never tried itself: the authors'
+            # program starts so too
+            signs = torch.ones_like(x)
+            flip = torch.ones_like(index)
+        else:
+            signs = torch.sign(self.start[index] - x)
+            flip = torch.zeros_like(index)
+            # where x_init agrees with x the sign points out of the box if it can, so that the
+            # coordinate stays
+            signs = torch.where(signs == 0, torch.where(x <= self.lower, -1.0, 1.0), signs)
+        shared = torch.zeros_like(index) if self.blocks.shared else index
+        if self.free is not None:
+            signs = signs * self.free[shared]
+        root = self.blocks.count[shared].to(x.dtype).sqrt()
+        reach = root * self.width
+        return RayState(
+            sample=index,
+            goal=self.goal[index],
+            x=x,
+            signs=signs,
+            root=root,
+            reach=reach,
+            flip=flip,
+            radius=torch.full_like(reach, math.inf),
+            bisecting=torch.zeros_like(index, dtype=torch.bool),
+            low=reach.clone(),
+            high=reach.clone(),
+        )
+
+    def directions(self, state: RayState, flip: Tensor) -> Tensor:
+        """(B, D) the best directions with the block of some flip (B,) turned."""
+        return self.blocks.factors(state.sample, flip).mul_(state.signs)
+
+    def points(self, state: RayState, direction: Tensor, radius: Tensor) -> Tensor:
+        """(B, D) the points ``clip(x + radius direction/||direction||_2)``.
+
+        The step is one number per row and the signs are +-1, so the product is exact and the row
+        has the same bits whenever it is built again. A radius at which the box is left everywhere
+        takes a step that surely leaves it.
+        """
+        step = torch.where(radius >= state.reach, 2 * self.width, radius / state.root).unsqueeze(1)
+        return torch.addcmul(state.x, direction, step).clamp_(self.lower, self.upper)  # type: ignore[arg-type]
+
+
+class Rounds:
+    """Model calls for the active rows.
+
+    Args:
+        oracle: the ledger.
+        rays: the points to query.
+        targeted: as in the problem.
+        tol: width at which a bisection ends.
+    """
+
+    def __init__(self, oracle: LabelOracle, rays: Rays, targeted: bool, tol: float) -> None:
+        self.oracle = oracle
+        self.rays = rays
+        self.targeted = targeted
+        self.tol = tol
+
+    def query(self, state: RayState) -> Tensor:
+        """One model call with the next query of every row: a fast check, or a step of its
+        bisection.
+
+        Returns:
+            (B,) bool, True where a bisection ended.
+        """
+        middle = (state.low + state.high).mul_(0.5)
+        success = self._succeed(state, state.flip, middle)
+        # Algorithm 5, mended: the adversarial end is kept. Nothing moves at a fast check.
+        state.high = torch.where(success, middle, state.high)
+        state.low = torch.where(success, state.low, middle)
+        # tested after the step: one is always made
+        ended = state.bisecting & (state.high - state.low <= self.tol)
+        self._accept(state, success & ~state.bisecting)
+        state.flip += ~state.bisecting
+        return ended
+
+    def query_ahead(self, state: RayState, width: int) -> Tensor:
+        """The same with up to ``width`` queries per row. Charged are those that ``query`` would
+        have made.
+
+        A row at a fast check queries its next ``width`` blocks, as if each but the last failed. A
+        row in a bisection queries the nodes of the next levels of the bisection tree.
+
+        Returns:
+            (B,) bool, True where a bisection ended.
+        """
+        remaining = self.oracle.remaining(state.sample)
+        levels = (width + 1).bit_length() - 1
+        tree = bisection_tree(state.low, state.high, levels)
+        row, number = self._useful(state, width, tree.shape[1], remaining).nonzero(as_tuple=True)
+        candidates = keep(state, row)
+        radius = tree[row, number.clamp(max=tree.shape[1] - 1)]
+        flip = candidates.flip + torch.where(candidates.bisecting, 0, number)
+        success = torch.zeros(len(remaining), width, dtype=torch.bool, device=remaining.device)
+        success[row, number] = self._succeed(candidates, flip, radius, speculative=True)
+
+        found = success.any(dim=1)
+        first = success.to(torch.uint8).argmax(dim=1)
+        failures = torch.where(found, first, remaining.clamp(max=width))
+        steps, ended = self._descend(state, success, tree, levels, remaining)
+        used = torch.where(state.bisecting, steps, failures + found)
+        state.flip += torch.where(state.bisecting, 0, failures)
+        self._accept(state, found & ~state.bisecting)
+        self.oracle.claim(state.sample, used)
+        return ended
+
+    def _succeed(
+        self, state: RayState, flip: Tensor, radius: Tensor, *, speculative: bool = False
+    ) -> Tensor:
+        """(B,) bool, True where the point at some radius along some flip reaches the goal."""
+        points = self.rays.points(state, self.rays.directions(state, flip), radius)
+        labels = self.oracle.labels(
+            points.view(-1, *self.rays.shape[1:]), state.sample, speculative=speculative, fresh=True
+        )
+        return meets(labels, state.goal, self.targeted)
+
+    def _accept(self, state: RayState, accepted: Tensor) -> None:
+        """Enter the bisection behind a successful fast check: between 0 and the best radius.
+
+        Before the first success that is the radius at which the ray has left the box in every
+        coordinate.
+        """
+        state.low.masked_fill_(accepted, 0.0)
+        state.bisecting = state.bisecting | accepted
+
+    def _useful(self, state: RayState, width: int, nodes: int, remaining: Tensor) -> Tensor:
+        """(B, W) bool, the queries that a sequential search could come to within its budget
+        and tolerance.
+        """
+        number = torch.arange(width, device=remaining.device)
+        level = torch.floor(torch.log2(number + 1.0))
+        # a node's interval is high - low halved `level` times; half a tolerance of slack for the
+        # rounding of the halves
+        wide = (state.high - state.low).unsqueeze(1) * 0.5**level > 0.5 * self.tol
+        in_tree = (number < nodes) & (level < remaining.unsqueeze(1)) & (wide | (level == 0))
+        return torch.where(state.bisecting.unsqueeze(1), in_tree, number < remaining.unsqueeze(1))
+
+    def _descend(
+        self, state: RayState, success: Tensor, tree: Tensor, levels: int, remaining: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Walk down the bisection tree along the answers.
+
+        Returns:
+            (B,) int64, the steps made, and (B,) bool, True where a bisection ended.
+        """
+        steps = torch.zeros_like(state.flip)
+        node = torch.zeros_like(steps)
+        ended = torch.zeros_like(state.bisecting)
+        for _ in range(levels):
+            moves = state.bisecting & ~ended & (steps < remaining)
+            adversarial = success.gather(1, node.unsqueeze(1)).squeeze(1)
+            middle = tree.gather(1, node.unsqueeze(1)).squeeze(1)
+            state.high = torch.where(moves & adversarial, middle, state.high)
+            state.low = torch.where(moves & ~adversarial, middle, state.low)
+            ended = ended | (moves & (state.high - state.low <= self.tol))
+            steps = steps + moves
+            node = 2 * node + 2 - adversarial.long()
+        return steps, ended
+
+
+def bisection_tree(low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """(B, 2^levels - 1) midpoints that the next bisection steps may visit, node n before its halves
+    2n+1 and 2n+2.
+
+    Each is computed by the same halvings as in a sequential bisection, so that it has the same
+    bits.
+    """
+    low, high = low.unsqueeze(1), high.unsqueeze(1)
+    tree = middle = (low + high) / 2
+    for _ in range(levels - 1):
+        low, high = (
+            torch.stack([low, middle], dim=2).flatten(1),
+            torch.stack([middle, high], dim=2).flatten(1),
+        )
+        middle = (low + high) / 2
+        tree = torch.cat([tree, middle], dim=1)
+    return tree
