@@ -499,7 +499,7 @@ def test_frozen_modules_and_the_last_minibatch_of_a_file(
     assert mean("dropped").any()
     assert json.loads((tmp_path / "dropped" / "run.json").read_text())["updates"] == 4
     none = call(*asked, "--drop-last", "--batch-size", 34, "--out", tmp_path / "none")
-    assert (none.exit_code, "drop_last leaves no minibatch" in none.stderr) == (2, True)
+    assert (none.exit_code, "drop_last omits every minibatch" in none.stderr) == (2, True)
     assert not (tmp_path / "none").exists()
 
 
@@ -893,7 +893,7 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
         (["--pgd-steps", "0"], "pgd_steps must be an integer >= 1"),
         (["--pgd-step-size", "0"], "pgd_step_size must be > 0"),
         (["--pgd-step-size", "two"], "pgd_step_size must hold numbers or fractions"),
-        (["--validation", "70"], "leaves samples on both sides, got 70.0 of 60"),
+        (["--validation", "70"], "both parts must hold a sample, got 70.0 of 60"),
         (["--augmentation", "mixup"], "augmentation must be one of 'none', 'crop_flip'"),
         (["--optimizer", "lion"], "optimizer must be one of"),
         (["--clip-values", "0,0.5"], "x of the training data must lie in [0, 0.5]"),

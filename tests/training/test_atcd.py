@@ -479,13 +479,13 @@ def test_one_rejected_row_is_trained_where_it_was_beside_batchnorm(
     step = make_step(model, x, y, eps=EPS, spare=spare)
     recipe = Chosen(eps=EPS, num_replays=1, num_steps=1, rho=rho)
     start = {}
-    original = step.ask
+    original = step.crafting_logits
 
-    def ask(rows, mode):
+    def crafting_logits(rows, mode):
         start["theta"] = rows
         return original(rows, mode)
 
-    step.ask = ask
+    step.crafting_logits = crafting_logits
     loss = recipe.loss(step)
     theta = step.memory["theta"]
     assert torch.equal(theta[2], start["theta"][2])

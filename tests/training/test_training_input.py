@@ -537,7 +537,7 @@ def test_damaged_checkpoints(name: str, damage: Callable[[Path], Any], finished:
     before = contents(finished)
     with pytest.raises(
         ValueError,
-        match=f"{newest.name} must be a whole checkpoint of art-ext, but reading it fails",
+        match=f"{newest.name} must be a complete checkpoint of art-ext, but reading it fails",
     ):
         again(finished)
     assert contents(finished) == before
@@ -568,7 +568,7 @@ def test_a_configuration_that_cannot_be_read(finished: Path) -> None:
 def test_files_of_other_origin_that_have_our_names(name: str, resume: bool, tmp_path: Path) -> None:
     (tmp_path / name).write_text("of other origin")
     with pytest.raises(
-        ValueError, match=f"holds {name}, but not of a run of ours: choose another folder"
+        ValueError, match=f"holds {name}, but not of a run of art-ext: choose another folder"
     ):
         again(tmp_path, resume=resume)
     assert contents(tmp_path) == {name: b"of other origin"}

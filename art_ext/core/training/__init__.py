@@ -1,8 +1,9 @@
 """Robust training: one loop, and a recipe per method. Needs the extra ``train`` (Accelerate).
 
 from art_ext.core.training import BackwardSmoothing, train
-result = train(model, (x, y), BackwardSmoothing(eps=8 / 255), epochs=100, schedule="piecewise",
-validation=0.02)
+
+recipe = BackwardSmoothing(eps=8 / 255)
+result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validation=0.02)
 """
 
 from art_ext.core.training.callbacks import TrackLipschitz, TrackStability

@@ -1,4 +1,4 @@
-"""Changes of the training images that depend on the sample and the epoch alone."""
+"""Augmentations of training images that depend on the sample and the epoch only."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.nn import functional
 from art_ext.core.streams import uniform
 
 Augmentation = Callable[[Tensor, Tensor, int, int], Tensor]
-BLOCK = 1 << 41  # of the samples' streams; those of the recipes lie far below
+BLOCK = 1 << 41  # block of the samples' streams, far above those of the recipes
 
 
 def crop_flip(
     x: Tensor, ids: Tensor, seed: int, epoch: int, *, padding: int = 4, flip: bool = True
 ) -> Tensor:
-    """Crop each image at random from its zero-padded self, and mirror half of them.
+    """Crop each image at random from its zero-padded copy, and mirror half of them.
 
     Args:
         x: (N, C, H, W).
         ids: (N,) int64 identities that key the random streams.
-        seed, epoch: the rest of the key: the same sample is changed alike on any process, in any
+        seed, epoch: the rest of the key. A sample is changed alike in any process and any
             batch.
         padding: pixels on every side.
-        flip: whether to mirror.
+        flip: True to mirror.
     """
     draws = uniform(seed, ids, BLOCK + epoch, (3,))
     offset = (draws[:, :2] * (2 * padding + 1)).long()

@@ -1,9 +1,9 @@
-"""Minibatches whose order depends on the seed and the epoch alone, shared out among the processes
-row by row.
+"""Minibatches whose order depends on the seed and the epoch only.
 
-Accelerate's loaders would fill an uneven last batch with rows of the first one, and so change the
-loss with the number of processes. Here each process takes every P-th row of the same global batch;
-data in memory are cut by index, which costs less than any loader's collation.
+The processes share each minibatch row by row. Accelerate's loaders would fill an uneven last batch
+with rows of the first one, and so change the loss with the number of processes. Here each process
+takes every P-th row of the same global batch. Data in memory are indexed, which costs less than a
+loader's collation.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from art_ext.core.training.environment import own_random_streams, seed_streams
 
 
 class Batch(NamedTuple):
-    """What one process sees of a minibatch.
+    """One process' rows of a minibatch.
 
     Attributes:
         x: (r, *S) float32.
         y: (r,) int64 class indices.
         ids: (r,) int64 identities of the samples.
-        rows: of the whole minibatch, over all processes.
+        rows: number of rows of the whole minibatch, over all processes.
     """
 
     x: Tensor
@@ -43,16 +43,16 @@ class TensorBatches:
     Args:
         x: (N, *S) float32, on any device.
         y: (N,) int64 class indices.
-        batch_size: rows of a global batch; the last one of an epoch may be shorter.
-        seed: of the order.
-        drop_last: leave out a last batch with fewer rows.
+        batch_size: rows of a global batch. The last one of an epoch may be shorter.
+        seed: seed of the order.
+        drop_last: omit a last batch with fewer rows.
 
     Attributes:
-        largest_label: of all.
+        largest_label: largest label of all samples.
         example: (r, *S) one or two samples.
 
     Raises:
-        ValueError: if there is no sample, or labels do not fit.
+        ValueError: if there is no sample, or the labels do not fit.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class TensorBatches:
         return whole + (rest > 0 and not self.drop_last)
 
     def count(self, processes: int) -> int:
-        """Batches of an epoch: a last one with fewer rows than processes is left out.
+        """Return the number of batches of an epoch.
+
+        A last batch with fewer rows than processes is omitted.
 
         Raises:
             ValueError: if the processes cannot share the batches.
@@ -97,19 +99,17 @@ class TensorBatches:
         return len(self) - (last < processes)
 
     def sizes(self, processes: int) -> list[int]:
-        """Rows of each batch of an epoch, over all processes."""
+        """Return the rows of each batch of an epoch, over all processes."""
         count = self.count(processes)
         last = min(self.batch_size, len(self.x) - (count - 1) * self.batch_size)
         return [self.batch_size] * (count - 1) + [last]
 
     def samples(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.x)
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
-        """The batches of an epoch from the one at position ``skip`` on, as one of the processes
-        sees them.
-        """
+        """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
         order = torch.randperm(
             len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
@@ -120,37 +120,36 @@ class TensorBatches:
 
 
 def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
-    """Raise ValueError if the samples do not fill a single minibatch, and shorter ones are left
-    out.
-    """
+    """Raise ValueError if ``drop_last`` would omit every minibatch."""
     if drop_last and samples < batch_size:
         raise ValueError(
-            f"drop_last leaves no minibatch: batch_size must be at most {samples}, the number of "
+            f"drop_last omits every minibatch: batch_size must be at most {samples}, the number of "
             f"samples to train on, got {batch_size}"
         )
 
 
 class LoaderBatches:
-    """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``; iterated anew
-    in each epoch.
+    """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``.
 
-    Every process iterates over all of it and keeps its own rows. torch's random stream is seeded
-    before each batch, so that a loader which shuffles or augments by that stream does so alike on
-    every process, and when a run is resumed; one with a generator of its own, or that draws from
-    NumPy, repeats nothing. A sample's identity is a fingerprint of its bits.
+    The iterable is iterated anew in each epoch. Every process iterates over all of it and keeps its
+    own rows. torch's random stream is seeded before each batch. A loader that shuffles or augments
+    by that stream then gives the same batches on every process and after a resume. A loader with a
+    generator of its own, or one that draws from NumPy, does not. A sample's identity is a
+    fingerprint of its bits.
 
     Args:
         loader: the iterable, on any device.
-        clip_values: the box, in which every minibatch must lie.
-        seed: of torch's random stream.
+        clip_values: the box that must contain every minibatch.
+        seed: seed of torch's random stream.
 
     Attributes:
-        shape, box: of a sample; what ``clip_values`` say for it.
-        largest_label: so far.
+        shape: shape of a sample.
+        box: the box of ``clip_values``.
+        largest_label: largest label so far.
         example: (r, *S) one or two samples.
 
     Raises:
-        ValueError: if it has no length, is empty, or gives something else than pairs.
+        ValueError: if it has no length, is empty, or does not give pairs.
     """
 
     def __init__(self, loader: Iterable[Any], clip_values: ClipValues, seed: int) -> None:
@@ -167,7 +166,7 @@ class LoaderBatches:
         self.seed = seed
         self.largest_label = 0
         self._sizes: list[int] = []
-        # a loader that shuffles draws as soon as it is looked at
+        # a loader that shuffles draws as soon as its iterator is made
         with own_random_streams(torch.device("cpu")):
             first = next(iter(loader), None)
         x, _ = self._pair(first, 0)
@@ -177,7 +176,7 @@ class LoaderBatches:
 
     @staticmethod
     def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:
-        """x and y of a minibatch."""
+        """Return x and y of a minibatch."""
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError(
                 f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}"
@@ -191,7 +190,7 @@ class LoaderBatches:
         return x, y
 
     def _admit(self, batch: object, place: int) -> tuple[Tensor, Tensor]:
-        """x in the box and y of a minibatch."""
+        """Return x, inside the box, and y of a minibatch."""
         x, y = self._pair(batch, place)
         x = self.box.admit(x, f"x of batch {place}")
         self.largest_label = max(self.largest_label, int(y.max()) if len(y) else 0)
@@ -201,13 +200,16 @@ class LoaderBatches:
         return self.length
 
     def count(self, processes: int) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches of an epoch."""
         return self.length
 
     def sizes(self, processes: int) -> list[int]:
-        """Rows of each batch of an epoch, over all processes, by one pass over the loader."""
+        """Return the rows of each batch of an epoch, over all processes.
+
+        Without a batch sampler, this takes one pass over the loader.
+        """
         if not self._sizes:
-            # of a DataLoader: no sample has to be read
+            # with a DataLoader's sampler no sample has to be read
             sampler = getattr(self.loader, "batch_sampler", None)
             with own_random_streams(torch.device("cpu")):
                 self._seed(0, 0)
@@ -218,13 +220,11 @@ class LoaderBatches:
         return self._sizes
 
     def samples(self) -> int:
-        """How many samples an epoch has."""
+        """Return the number of samples of an epoch."""
         return sum(self.sizes(1))
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
-        """The batches of an epoch from the one at position ``skip`` on, as one of the processes
-        sees them.
-        """
+        """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
         self._seed(epoch, 0)
         iterator = iter(self.loader)
         for place in range(self.length):
@@ -247,7 +247,7 @@ class LoaderBatches:
             yield Batch(own, y[process::processes], fingerprint(own), len(x))
 
     def _seed(self, epoch: int, place: int) -> None:
-        """Places of a loader lie below 0, those of weight updates do not."""
+        """Seed torch's stream for a batch. Its key is below 0, those of weight updates are not."""
         seed_streams(self.seed, -1 - epoch * self.length - place, 0, torch.device("cpu"))
 
 

@@ -1,4 +1,4 @@
-"""Measures along training, as callbacks: what they return is entered into the history."""
+"""Callbacks that measure the network during training. Their values are columns of the history."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LABELS = ("true", "own")
 
 @dataclass(frozen=True, eq=False)
 class TrackStability:
-    """Enters ``stability``: the share of predictions that a PGD attack leaves.
+    """Column ``stability``: fraction of predictions that a PGD attack does not change.
 
-    The authors attack the true labels and so does ``labels="true"``: the examples are those of the
-    robust accuracy. For a misclassified sample such an attack does not leave the prediction, it
-    goes away from another class. Its stability is then over-estimated. ``labels="own"`` attacks
-    what the network predicts.
+    ``labels="true"``, as in the paper's program, attacks the true labels, so that the examples are
+    those of the robust accuracy. For a misclassified sample such an attack moves away from another
+    class than the predicted one. Its stability is then over-estimated. ``labels="own"`` attacks the
+    network's predictions.
 
     Attributes:
-        x, y: (N, *S) and (N,) samples, held out of the training data; y may be None with
+        x, y: (N, *S) and (N,) samples held out of the training data. y may be None with
             ``labels="own"``.
         eps: radius of the attack.
-        num_steps: of the attack.
+        num_steps: number of steps of the attack.
         options: further keywords of ``art_ext.core.attacks.pgd``.
-        labels: which classes the attack leaves: ``"true"`` (y) or ``"own"`` (the network's
+        labels: classes that the attack moves away from: ``"true"`` (y) or ``"own"`` (the network's
             predictions).
     """
 
@@ -49,7 +49,7 @@ class TrackStability:
             )
 
     def __call__(self, end: EpochEnd) -> dict[str, float]:
-        """``{"stability": ...}`` of the network as it is."""
+        """Return ``{"stability": ...}`` of the current network."""
         settings = {"seed": 0, "on_failure": "last", "criterion": never, **self.options}
         y = self.y if self.labels == "true" else None
         result = pgd(end.model, self.x, y, eps=self.eps, num_steps=self.num_steps, **settings)
@@ -58,12 +58,12 @@ class TrackStability:
 
 @dataclass(frozen=True, eq=False)
 class TrackLipschitz:
-    """Enters ``lipschitz``: the mean local Lipschitz constant.
+    """Column ``lipschitz``: the mean local Lipschitz constant.
 
     Attributes:
         x: (N, *S) samples.
         eps: radius of the ball.
-        num_steps: of the ascent.
+        num_steps: number of steps of the ascent.
         options: further keywords of ``art_ext.core.metrics.local_lipschitz``.
     """
 
@@ -73,7 +73,7 @@ class TrackLipschitz:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, end: EpochEnd) -> dict[str, float]:
-        """``{"lipschitz": ...}`` of the network as it is."""
+        """Return ``{"lipschitz": ...}`` of the current network."""
         found = local_lipschitz(
             end.model, self.x, eps=self.eps, num_steps=self.num_steps, **self.options
         )
@@ -81,7 +81,8 @@ class TrackLipschitz:
 
 
 def never(outputs: Tensor, index: Tensor) -> Tensor:
-    """A criterion that no row meets: all rows, the misclassified ones too, come back as the last
-    iterate.
+    """Return False for every row, as a criterion that no row satisfies.
+
+    All rows, the misclassified ones too, then end at the last iterate.
     """
     return index < 0

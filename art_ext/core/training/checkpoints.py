@@ -1,8 +1,7 @@
-"""Checkpoints that are whole at any moment: tensors in safetensors, everything else in JSON,
-nothing unpickled.
+"""Atomic checkpoints: tensors in safetensors, everything else in JSON, no pickle.
 
-A checkpoint is written into a temporary folder, brought to the disk and renamed; only then are
-older ones taken away. A process that is killed at any moment leaves the last whole checkpoint, and
+A checkpoint is written to a temporary folder, synced to the disk and renamed. Only then are
+older ones removed. A process that is killed at any moment leaves the last complete checkpoint, and
 at most a temporary folder beside it. Accelerate's own ``save_state`` writes in place, and its
 ``load_state`` sets the global random streams.
 """
@@ -23,12 +22,13 @@ FORMAT = 1
 
 
 def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
-    """Write ``state``, a tree of dicts, lists, numbers, texts and tensors, as the checkpoint after
-    so many updates.
+    """Write ``state`` as the checkpoint after ``update`` weight updates.
+
+    The state is a tree of dicts, lists, numbers, texts and tensors.
 
     Raises:
-        ValueError: if the state holds anything else (an optimiser with a state of its own kind).
-        OSError: if the folder cannot be written; earlier checkpoints are still there then.
+        ValueError: if the state holds anything else, as that of some optimisers does.
+        OSError: if the folder cannot be written. Earlier checkpoints are kept.
     """
     from safetensors.torch import save_file
 
@@ -43,7 +43,7 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
     for file in temporary.iterdir():
         _to_disk(file)
     _to_disk(temporary)
-    if target.exists():  # a run that was resumed from an older one comes by here again
+    if target.exists():  # a run that was resumed from an older checkpoint writes this one again
         shutil.rmtree(target)
     os.replace(temporary, target)
     _to_disk(root)
@@ -53,7 +53,7 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """The state that ``save_checkpoint`` was given, tensors on the CPU.
+    """Return the state that ``save_checkpoint`` was given, with tensors on the CPU.
 
     Raises:
         ValueError: if the files are damaged or of another version.
@@ -68,8 +68,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         state = _unpack(content["state"], tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{folder} must be a whole checkpoint of art-ext, but reading it fails: {error}; "
-            "once it is deleted, the one before it is resumed"
+            f"{folder} must be a complete checkpoint of art-ext, but reading it fails: {error}. "
+            "Delete it to resume from the one before it"
         ) from error
     if version != FORMAT:
         raise ValueError(
@@ -80,12 +80,12 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """The whole checkpoints in a folder, oldest first."""
+    """List the complete checkpoints in a folder, oldest first."""
     return sorted(path for path in root.glob("update-*") if path.is_dir())
 
 
 def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a tree, whose tensors go to ``tensors`` under their places."""
+    """Convert a tree to JSON. Its tensors are added to ``tensors`` under their places."""
     if isinstance(value, Tensor):
         # a clone, because safetensors refuses tensors that share memory, as tied weights do
         tensors[place] = value.detach().cpu().contiguous().clone()

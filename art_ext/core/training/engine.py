@@ -1,6 +1,4 @@
-"""What a recipe may do with the network: forwards that are counted, input gradients, means over
-all processes.
-"""
+"""Operations of a recipe on the network: counted forwards, input gradients and means."""
 
 from __future__ import annotations
 
@@ -30,9 +28,9 @@ class Engine:
     """A network under Accelerate, with a ledger of the rows that were sent through it.
 
     Attributes:
-        wrapped: what weight gradients go through: it averages them over the processes.
-        plain: the same network, without that: crafting and the further forwards of an update go
-            through it.
+        wrapped: the network for weight gradients, which are averaged over the processes.
+        plain: the same network without averaging, for crafting and the further forwards of an
+            update.
         frozen: modules that stay in eval mode.
         forwards, backwards: rows of this process so far.
     """
@@ -61,7 +59,7 @@ class Engine:
         self._rows_dtype: torch.dtype | None = None  # known after the first call
 
     def place(self, x: Tensor) -> Tensor:
-        """Inputs where the network is, in the layout of its memory."""
+        """Move inputs to the network's device and memory layout."""
         x = ordinary(x.to(self.device, non_blocking=True))
         return (
             x.contiguous(memory_format=torch.channels_last)
@@ -70,7 +68,7 @@ class Engine:
         )
 
     def call(self, network: nn.Module, rows: Tensor) -> Tensor:
-        """(r, C) logits, at least in float32, counted."""
+        """Return (r, C) logits, at least in float32, and count the rows."""
         self.forwards += len(rows)
         if self._rows_dtype is None:
             self._rows_dtype = self._try_dtype(rows.detach())
@@ -80,10 +78,10 @@ class Engine:
         return widened(self._read(logits, len(rows)))
 
     def _try_dtype(self, rows: Tensor) -> torch.dtype:
-        """The dtype in which the network takes rows (r, *S).
+        """Return the dtype in which the network accepts rows (r, *S).
 
-        A network with parameters of another dtype is tried without a trace, and without a count:
-        in eval mode, where it draws no random number.
+        A network with parameters of another dtype is tried in eval mode, where it draws no random
+        number. The trial is neither recorded for autograd nor counted.
         """
         call = ModelCall(self.plain)
         if not call.wants_other_dtype(rows):
@@ -93,13 +91,13 @@ class Engine:
         return call.cast or rows.dtype
 
     def _read(self, answer: object, rows: int) -> Tensor:
-        """(r, C) logits of what the network returned.
+        """Return (r, C) logits of the network's outputs.
 
-        Every answer is checked, since a network may return one thing in eval mode, in which most
-        recipes craft first, and another in train mode.
+        All outputs are checked, because a network may return other outputs in train mode than in
+        eval mode, in which most recipes craft first.
 
         Raises:
-            ValueError: for an answer that recipes cannot use.
+            ValueError: for outputs that recipes cannot use.
         """
         known = self.classes
         try:
@@ -124,12 +122,13 @@ class Engine:
 
     @property
     def classes(self) -> int | None:
-        """The number of classes of the network's outputs, known after its first call."""
+        """Number of classes of the network's outputs, known after its first call."""
         return self.reader.num_classes
 
     def expect(self, largest_label: int) -> None:
-        """Refuse labels for which the model has no output, now or, before its first answer,
-        then.
+        """Raise ValueError if a label has no output of the model.
+
+        Before the model's first call, the check is made in that call.
         """
         self.largest_label = largest_label
         if self.classes is not None and largest_label >= self.classes:
@@ -140,11 +139,11 @@ class Engine:
 
     @property
     def processes(self) -> int:
-        """How many processes share a minibatch."""
+        """Number of processes that share a minibatch."""
         return int(self.accelerator.num_processes)
 
     def agreed(self, value: float) -> float:
-        """The number of the first process, on every process."""
+        """Return the number of the first process, on every process."""
         if self.processes == 1:
             return value
         from accelerate.utils import broadcast
@@ -153,30 +152,29 @@ class Engine:
         return float(broadcast(number, from_process=0))
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over all processes, detached."""
+        """Return the sum over all processes, detached."""
         value = value.detach()
         return value if self.processes == 1 else self.accelerator.reduce(value, reduction="sum")
 
 
 class Step:
-    """One weight update, as a recipe sees it.
+    """One weight update of a recipe.
 
     Attributes:
         x: (r, *S) this process' rows of the minibatch.
         y: (r,) their classes.
-        ids: (r,) int64, what keys their random streams.
-        rows: of the minibatch, over all processes.
+        ids: (r,) int64 keys of their random streams.
+        rows: number of rows of the minibatch, over all processes.
         update: index of the weight update in the run.
-        replay: which of the recipe's updates of this minibatch it is, from 0.
+        replay: index of the update among those of this minibatch, from 0.
         eps: the radius after warm-up.
-        epoch: passes over the data that are done.
-        time: the same as a fraction, in the middle of a pass too.
-        spare: whether the budget of the run has room for rows that are sent again.
-        memory: what the recipe keeps from one replay of the minibatch to the next.
-        carried: what it keeps over the whole run: tensors whose rows are those of the process'
-            minibatch, or of no row.
-        log: what it wants in the history: values without rows, whose means over an epoch are
-            entered.
+        epoch: number of completed passes over the data.
+        time: the same as a fraction, within a pass too.
+        spare: True if the budget of the run has room for rows that are sent again.
+        memory: values that the recipe keeps from one replay of the minibatch to the next.
+        carried: values that it keeps over the whole run: tensors whose rows are those of the
+            process' minibatch, or of no row.
+        log: values for the history, without rows. Their means over an epoch are entered.
     """
 
     def __init__(
@@ -220,19 +218,17 @@ class Step:
     # --- the network ---
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(r, C) logits of a training forward: train mode, with the graph of the parameters."""
+        """Return (r, C) logits of a training forward, with the graph of the parameters."""
         network = self._engine.plain if self._armed else self._engine.wrapped
         # gradients are averaged over the processes once, by the first forward's hooks
         self._armed = True
         return self._engine.call(network, rows)
 
     def forward_again(self, rows: Tensor) -> Tensor:
-        """(r, C) logits of a training forward of a few rows of the minibatch, after the one of all
-        rows.
+        """Return (r, C) logits of a second training forward, of a few rows of the minibatch.
 
-        BatchNorm uses its running statistics and leaves them as they are: those of a few rows would
-            be of no use, and
-        one row has none.
+        BatchNorm uses its running statistics and does not change them. The statistics of a few rows
+        would be useless, and one row has none.
         """
         with settled_norms(self._engine.plain):
             return self.forward(rows)
@@ -240,19 +236,20 @@ class Step:
     def _crafting(self, mode: str) -> AbstractContextManager[None]:
         return crafting_mode(self._engine.plain, mode, self._engine.frozen)
 
-    def ask(self, rows: Tensor, mode: str) -> Tensor:
-        """(r, C) logits of a forward without any graph, in a mode of crafting."""
+    def crafting_logits(self, rows: Tensor, mode: str) -> Tensor:
+        """Return (r, C) logits of a forward without any graph, in a mode of crafting."""
         with self._crafting(mode), torch.no_grad():
             return self._engine.call(self._engine.plain, rows)
 
     def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
-        """The gradient (r, *S) of each row's own gain, and the logits (r, C): one forward and one
-        backward a row.
+        """Return the gradient (r, *S) of each row's own gain, and the logits (r, C).
+
+        Each row costs one forward and one backward.
 
         Args:
-            rows: (r, *S) where to differentiate.
+            rows: (r, *S) inputs.
             gain: from logits (r, C) to (r,) values, which are summed, never averaged.
-            mode: ``"eval"``, ``"train"`` or ``"batch"``, as ``crafting_mode`` explains.
+            mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
         """
         with self._crafting(mode):
             leaf = rows.detach().requires_grad_(True)
@@ -261,36 +258,38 @@ class Step:
         return gradient, logits.detach()
 
     def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
-        """The gradient (r, *S) of summed gains with respect to the input of a forward: one
-        backward a row.
+        """Return the gradient (r, *S) of summed gains with respect to the input of a forward.
+
+        Each row costs one backward.
         """
         return self.gradients_of(gains, (leaf,), keep_graph)[0]
 
     def gradients_of(
-        self, gains: Tensor, leaves: Sequence[Tensor], keep_graph: bool = False
+        self, gains: Tensor, inputs: Sequence[Tensor], keep_graph: bool = False
     ) -> list[Tensor]:
-        """The gradients of summed gains with respect to the inputs of several forwards: one
-        backward a row.
+        """Return the gradients of summed gains with respect to the inputs of several forwards.
+
+        Each row costs one backward.
         """
-        self._engine.backwards += sum(len(leaf) for leaf in leaves)
+        self._engine.backwards += sum(len(rows) for rows in inputs)
         scale = self._engine.scale
-        gradients = torch.autograd.grad(scale * gains.sum(), leaves, retain_graph=keep_graph)
+        gradients = torch.autograd.grad(scale * gains.sum(), inputs, retain_graph=keep_graph)
         return [finite_or_zero(one) / scale if scale != 1 else one for one in gradients]
 
-    def gradient_left(self, leaf: Tensor) -> Tensor:
-        """The gradient (r, *S) that the weights' own backward left at the input of its forward."""
+    def weights_input_gradient(self, leaf: Tensor) -> Tensor:
+        """Return the gradient (r, *S) of the weights' backward at the input of its forward."""
         if leaf.grad is None:
             raise ValueError("the model's output must depend on its input through autograd")
         return finite_or_zero(leaf.grad) if self._engine.scale != 1 else leaf.grad
 
     def count_backward(self, rows: Tensor) -> None:
-        """Enter rows whose forward is part of the loss that this update differentiates."""
+        """Count rows whose forward is part of the loss that this update differentiates."""
         self._engine.backwards += len(rows)
 
     # --- crafting ---
 
     def ball(self, norm: str) -> Ball:
-        """The perturbations allowed around this minibatch."""
+        """Return the allowed perturbations around this minibatch."""
         return Ball(self.x, self.eps, norm, self._engine.box)
 
     def ascend(
@@ -303,57 +302,56 @@ class Step:
         mode: str,
         tolerance: int | None = None,
     ) -> Tensor:
-        """``x_{t+1} = P(x_t + length steepest(grad gain))``, num_steps times: a forward and a
-        backward each.
+        """Iterate ``x_{t+1} = P(x_t + length steepest(grad gain))`` num_steps times.
 
-        A row that was found misclassified before more than ``tolerance`` steps is not moved again;
-        None moves all.
+        Each step costs one forward and one backward. A row that was found misclassified before more
+        than ``tolerance`` steps is not moved again. With None, all rows are moved.
         """
-        left = None if tolerance is None else torch.full_like(self.y, tolerance)
+        allowed = None if tolerance is None else torch.full_like(self.y, tolerance)
         for _ in range(num_steps):
             gradient, logits = self.input_gradient(rows, gain, mode)
             moved = ball.step(rows, gradient, length)
-            if left is not None:
-                left = left - (logits.argmax(dim=1) != self.y).to(left.dtype)
-                moved = torch.where((left >= 0).view((-1,) + (1,) * (rows.dim() - 1)), moved, rows)
+            if allowed is not None:
+                allowed = allowed - (logits.argmax(dim=1) != self.y).to(allowed.dtype)
+                moved = torch.where(
+                    (allowed >= 0).view((-1,) + (1,) * (rows.dim() - 1)), moved, rows
+                )
             rows = moved
         return rows.detach()
 
     # --- noise ---
 
     def _block(self) -> int:
-        """The next block of the samples' streams: another one for each draw of each update."""
+        """Return the next block of the samples' streams. Each draw of each update has its own."""
         block = self.update * DRAWS + self._draws
         self._draws += 2  # a draw in a ball of L2 or L1 takes two
         return block
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        """(r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
+        """Draw (r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
         return uniform_pairs(self._seed, self.ids, self._block(), shape)
 
     def normal_like_x(self) -> Tensor:
-        """(r, *S) standard normal numbers, keyed by the sample and the update."""
+        """Draw (r, *S) standard normal numbers, keyed by the sample and the update."""
         return normal(self._seed, self.ids, self._block(), tuple(self.x.shape[1:]))
 
     def uniform_start(self, ball: Ball, boxed: bool = True) -> Tensor:
-        """(r, *S) a point drawn uniformly from each sample's ball, brought to the box unless
-        that is not wanted.
-        """
+        """Draw (r, *S) a point uniformly from each sample's ball, clamped to the box if wanted."""
         drawn = ball.draw(self._seed, self.ids, self._block())
         return ball.into(drawn) if boxed else drawn
 
     # --- loss ---
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """(r,) the outer loss: cross-entropy of the labels, smoothed as the run wants it."""
+        """Return (r,) the outer loss: cross-entropy with the run's label smoothing."""
         return smoothed_cross_entropy(logits, self.y, self._smoothing)
 
     def hard_cross_entropy(self, logits: Tensor) -> Tensor:
-        """(r,) cross-entropy of the labels themselves, which crafting ascends."""
+        """Return (r,) cross-entropy of the labels themselves, which crafting ascends."""
         return smoothed_cross_entropy(logits, self.y)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the whole minibatch, as far as this process' gradients go.
+        """Return this process' part of the mean over the whole minibatch.
 
         Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own
         sum.
@@ -361,12 +359,12 @@ class Step:
         return values.sum() * (self._engine.processes / self.rows)
 
     def total_mean(self, values: Tensor) -> Tensor:
-        """The mean over the whole minibatch, the same on every process, detached."""
+        """Return the mean over the whole minibatch, the same on every process, detached."""
         return self._engine.total(values.sum()) / self.rows
 
 
 def _kind(output: object) -> str:
-    """The container type of an output, and the name of its own class where it has one."""
+    """Return the container type of an output, and the name of its own class if it differs."""
     for kind in (tuple, list):
         if isinstance(output, kind):
             own = type(output).__name__

@@ -1,4 +1,4 @@
-"""Where a run takes place: Accelerate, the device, the random streams."""
+"""Environment of a run: Accelerate, the device, the random streams."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 def accelerated(
     options: TrainingOptions, model: nn.Module
 ) -> Iterator[tuple[Accelerator, torch.device]]:
-    """Accelerate for this run, and the device to train on: the model's, the one asked for, or the
-    process' own.
+    """Yield Accelerate for this run, and the device to train on.
 
-    Accelerate remembers the first precision and device of a process and refuses others. A run of
-    ours may differ from what came before, and must not decide what comes after: what is remembered
-    is put back, but for a group of processes that has come to be meanwhile.
+    The device is the model's, the given one, or the process' own. Accelerate stores the first
+    precision and device of a process and rejects others. A run may differ from earlier runs, and
+    must not affect later ones. The stored state is therefore restored afterwards, except for a
+    group of processes that was created meanwhile.
 
     Raises:
         ImportError: without the extra ``train``, or without the package of a tracker.
-        ValueError: for a precision that the device has not.
+        ValueError: for a precision that the device does not support.
     """
     try:
         from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -56,8 +56,9 @@ def accelerated(
 def make_accelerator(
     options: TrainingOptions, model: nn.Module
 ) -> tuple[Accelerator, torch.device]:
-    """Accelerate, set up by what it remembers of this process where it remembers something, and
-    the device.
+    """Create the Accelerator and return it with the device.
+
+    It uses the state that Accelerate stores for this process, if any.
     """
     from accelerate import Accelerator
 
@@ -69,7 +70,7 @@ def make_accelerator(
         log_with=list(options.trackers) or None,
         project_dir=options.checkpoint_dir if options.trackers else None,
     )
-    # Accelerate only warns of those it does without
+    # Accelerate only warns of trackers that are not installed
     if len(accelerator.log_with) < len(options.trackers):
         raise ImportError(
             f"the packages of the trackers {', '.join(options.trackers)} must be installed"
@@ -79,8 +80,9 @@ def make_accelerator(
 
 @contextmanager
 def own_random_streams(device: torch.device) -> Iterator[None]:
-    """Give back torch's global streams as they were: a model may draw from them (dropout), and a
-    loader (its order).
+    """Restore torch's global streams afterwards.
+
+    A model (dropout) or a loader (its order) may draw from them.
     """
     with torch.random.fork_rng(
         devices=[device] if device.type == "cuda" else [], device_type="cuda"
@@ -89,10 +91,10 @@ def own_random_streams(device: torch.device) -> Iterator[None]:
 
 
 def seed_streams(seed: int, place: int, process: int, device: torch.device) -> None:
-    """Seed torch's global streams for one place of a run: nothing of them has to be saved then.
+    """Seed torch's global streams for one place of a run, so that no stream has to be saved.
 
-    Only those that ``own_random_streams`` gives back; ``torch.manual_seed`` would seed every
-    device's.
+    Only the streams that ``own_random_streams`` restores are seeded. ``torch.manual_seed`` would
+    seed every device's.
     """
     key = ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)
     torch.default_generator.manual_seed(key)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and what lies in it."""
+"""Run folder of a training: ownership and contents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
     @staticmethod
@@ -53,12 +53,13 @@ class RunFolder:
         batches: Batches,
         frozen: Collection[str] = (),
     ) -> RunFolder | None:
-        """The folder of ``options.checkpoint_dir``, with the run's configuration in it; None
-        without one.
+        """Open the folder of ``options.checkpoint_dir`` and write the run's configuration into it.
+
+        Return None without a folder.
 
         Raises:
-            ValueError: if an earlier run lies there and is not to be resumed, or is one of another
-                configuration (the differences are named), or files of other origin have our names.
+            ValueError: if the folder holds an earlier run that is not to be resumed, a run of
+                another configuration (the differences are named), or other files with our names.
                 Nothing is written then.
         """
         if options.checkpoint_dir is None:
@@ -68,8 +69,7 @@ class RunFolder:
             raise ValueError(f"checkpoint_dir must be a folder, got {path}, which is a file")
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
         file = path / CONFIGURATION
-        # the configuration itself is no sign of others: another process of this run may just have
-        # written it
+        # the configuration does not count: another process of this run may just have written it
         strange = [name for name in OURS if name != CONFIGURATION and (path / name).exists()]
         if file.is_file():
             check_configuration(file, wanted)
@@ -83,16 +83,17 @@ class RunFolder:
         else:
             if strange:
                 raise ValueError(
-                    f"{path} holds {', '.join(strange)}, but not of a run of ours: choose another"
-                    " folder"
+                    f"{path} holds {', '.join(strange)}, but not of a run of art-ext:"
+                    " choose another folder"
                 )
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(wanted, indent=1).encode())
         return RunFolder(path)
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
-        """``model.safetensors``, the final weights, and ``best.safetensors``, those of the best
-        validation.
+        """Write the final weights and, if there are any, those of the best validation.
+
+        The files are ``model.safetensors`` and ``best.safetensors``.
         """
         write_state_dict(self.path / "model.safetensors", model.state_dict())
         if best is not None:
@@ -106,7 +107,7 @@ def configuration(
     batches: Batches,
     frozen: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Everything that decides the weights, as JSON knows it.
+    """Return everything that decides the weights, as JSON values.
 
     Args:
         options, recipe, model, batches: of the run.
@@ -128,10 +129,11 @@ def configuration(
 
 
 def _sweep(path: Path) -> None:
-    """Take away what a process left that was killed while it wrote a file.
+    """Remove the temporary files of a killed process.
 
-    Not of the configuration, which another process of the run that is resumed may be writing.
+    Those of the configuration are kept, because another process of the resumed run may be writing
+    it.
     """
     for name in OURS:
-        for left in path.glob(f".{name}.*.tmp") if name != CONFIGURATION else ():
-            left.unlink(missing_ok=True)
+        for file in path.glob(f".{name}.*.tmp") if name != CONFIGURATION else ():
+            file.unlink(missing_ok=True)

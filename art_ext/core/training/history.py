@@ -18,12 +18,12 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
-    """What a callback is shown.
+    """Argument of a callback at the end of an epoch.
 
     Attributes:
-        model: the network as it would be used now: the averaged weights where there is an average.
+        model: the network in its current state: the averaged weights if there is an average.
         epoch: epochs done so far.
-        row: the epoch's row of the history so far; not to be changed.
+        row: the epoch's row of the history so far. Read-only.
     """
 
     model: nn.Module
@@ -32,7 +32,7 @@ class EpochEnd:
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:
-    """Write ``history.jsonl`` and ``history.csv``, whole at any moment."""
+    """Write ``history.jsonl`` and ``history.csv`` atomically."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, names, restval="")

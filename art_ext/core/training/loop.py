@@ -1,5 +1,6 @@
-"""The loop that drives every recipe: epochs, rates, precision, processes, checkpoints,
-validation, history.
+"""Training loop of every recipe.
+
+It owns epochs, rates, precision, processes, checkpoints, validation and history.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from art_ext.core.training.options import ROUNDING, TrainingOptions
 from art_ext.core.training.recipes import Recipe, make_recipe
 from art_ext.core.training.schedules import warm_up
 from art_ext.core.training.stepping import call_step, check_metric, metric_of, wants_metric
-from art_ext.core.training.trial import check_one_row, refuse_one_row, unused_parameters
+from art_ext.core.training.trial import check_failure_on_one_row, check_one_row, unused_parameters
 from art_ext.core.training.validation import Validation, hold_out, make_validation
 
 if TYPE_CHECKING:
@@ -42,24 +43,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger("art_ext")
 
 Data = tuple[Tensor, Tensor] | Iterable[Any]
-# updates between looks at the losses of an accelerator, each of which waits for it
+# updates between checks of the losses on an accelerator, because each check waits for it
 CHECK_EVERY = 20
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What came out of a run.
+    """Result of a run.
 
     Attributes:
-        model: the network that was passed, trained; its mode is what it was.
-        history: a row per epoch: loss, rate, radius, what the recipe logs, validation, rows forward
+        model: the network that was passed, trained. Its mode is unchanged.
+        history: a row per epoch: loss, rate, radius, the recipe's values, validation, rows forward
             and backward.
         losses: (updates,) the loss of each weight update's whole minibatch.
-        best: the state dict of the epoch with the best validation, on the CPU; None without
+        best: the state dict of the epoch with the best validation, on the CPU. None without
             validation.
-        best_epoch: which; None without validation.
-        updates: weight updates done.
-        forwards, backwards: rows of all processes; validation is not in them.
+        best_epoch: number of that epoch. None without validation.
+        updates: number of weight updates done.
+        forwards, backwards: rows of all processes, without those of the validation.
         seconds: wall time, of all parts of a resumed run.
     """
 
@@ -78,21 +79,22 @@ class TrainingResult:
 def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) -> TrainingResult:
     """Train a network by a recipe.
 
+    The run takes one process or, under ``torchrun`` and ``accelerate launch``, several, which share
+    each minibatch. Noise is keyed by seed, sample and update, so the number of processes changes
+    results by rounding only. BatchNorm is the exception: its statistics are those of a process' own
+    rows.
+
     Args:
-        model: an ``nn.Module`` from (r, *S) to logits (r, C); normalisation lives inside. It is
+        model: an ``nn.Module`` from (r, *S) to logits (r, C), normalisation included. It is
             trained in place.
-        data: (x, y), tensors (N, *S) in the box and (N,) class indices; or an iterable of such
+        data: (x, y), tensors (N, *S) in the box and (N,) class indices, or an iterable of such
             minibatches with a length, such as a ``DataLoader``.
         recipe: a recipe, or the name of one, which then has its defaults.
         **options: the keywords of ``TrainingOptions``.
 
-    On one process or, under ``torchrun`` and ``accelerate launch``, on several, which share each
-    minibatch. Noise is keyed by seed, sample and update, so the number of processes changes results
-    only by rounding, but for BatchNorm, whose statistics are those of a process' own rows.
-
     Raises:
-        ValueError: for arguments, data or a folder that make no sense; also when a loss is not
-            finite, naming the batch: earlier checkpoints are kept then.
+        ValueError: for arguments, data or a folder that do not fit, and for a loss that is not
+            finite. The message names the batch, and earlier checkpoints are kept.
         ImportError: without the extra ``train``.
     """
     if not isinstance(model, nn.Module):
@@ -118,7 +120,7 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
 
 
 class _Run:
-    """One run: what does not change, and the state that a checkpoint holds."""
+    """One run: its constants, and the state that a checkpoint holds."""
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class _Run:
             check_metric(
                 options.schedule_metric, held is not None, held is not None and held.eps > 0
             )
-        # what it refuses, it refuses before anything is written
+        # its errors are raised before anything is written
         self.optimizer = options.make_optimizer(model)
         self.frozen = frozen_modules(model) if options.freeze_eval_modules else {}
         if isinstance(self.batches, TensorBatches):
@@ -178,15 +180,15 @@ class _Run:
         self.losses: list[Tensor] = []
         self.logged: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
-        # losses that are known to be finite; that are no longer a process' share
-        self.checked = self.shared = 0
+        # numbers of losses that are known to be finite, and that are those of whole minibatches
+        self.checked = self.averaged = 0
         self.earlier = 0.0
         self.started = time.perf_counter()
 
     # --- set-up ---
 
     def _data(self, data: Data) -> tuple[Batches, Validation | None, Box]:
-        """The minibatches, the held-out samples, and the box they lie in."""
+        """Return the minibatches, the held-out samples, and their box."""
         options = self.options
         held = self.options.validation_data
         if not (
@@ -216,7 +218,7 @@ class _Run:
             shape = x.shape[1:]
             box = Box.of(options.clip_values, shape, x.device)
             x, y = box.admit(x), y.to(x.device)
-            # refuse labels that do not fit before they are split
+            # check the labels before they are split
             TensorBatches(x, y, options.batch_size, options.seed)
             if options.validation and held is None:
                 (x, y), held = hold_out(x, y, options.validation, options.seed)
@@ -228,9 +230,7 @@ class _Run:
         return batches, validation, box
 
     def _network(self, box: Box, device: torch.device) -> None:
-        """The network on its device under Accelerate, its optimiser, and the average of its
-        weights.
-        """
+        """Prepare the network, its optimiser and the average of its weights for the device."""
         options = self.options
         model = self.model
         self.own_names = dict(model.__dict__)
@@ -242,7 +242,7 @@ class _Run:
         average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
         self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
-        self._tell_of_unused()
+        self._handle_unused_parameters()
         wrapped = self.accelerator.prepare_model(plain, device_placement=False)
         self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         if self.rate is not None:
@@ -259,10 +259,10 @@ class _Run:
             self.frozen.values(),
         )
 
-    def _tell_of_unused(self) -> None:
+    def _handle_unused_parameters(self) -> None:
         """Let several processes wait for no gradient of parameters that no output depends on.
 
-        Looking for such parameters in every update takes time, so it is done only for networks that
+        Finding such parameters in every update takes time, so it is done only for networks that
         have some.
         """
         if self.accelerator.num_processes == 1:
@@ -282,8 +282,8 @@ class _Run:
     # --- train ---
 
     def train(self) -> None:
-        """Epoch after epoch, until the updates are done."""
-        # a log file gets a line now and then, a terminal a bar that moves
+        """Train epoch after epoch until the updates are done."""
+        # seconds between refreshes: a terminal shows a moving bar, a log file few lines
         pause = 0.2 if sys.stderr.isatty() else 10
         shown: dict[str, Any] = {
             "disable": not self._shows,
@@ -314,25 +314,27 @@ class _Run:
             self._save()
 
     def _before_epoch(self) -> int:
-        """Weight updates of the epochs that have ended."""
+        """Return the weight updates of the completed epochs."""
         return sum(int(row["epoch_updates"]) for row in self.history)
 
     def _room(self, rows: int) -> tuple[bool, bool]:
-        """Return if the budget of ``passes`` has room for an update of so many rows, and to send
-        all of them again.
+        """Return two flags: the budget has room for an update, and for a repeat of it.
+
+        Args:
+            rows: rows of the minibatch.
         """
         if self.budget is None:
             return True, True
-        left = self.budget - sum(self._ledger())
-        return left >= rows * sum(self.recipe.cost()), left >= rows * sum(
-            self.recipe.largest_cost()
-        )
+        remaining = self.budget - sum(self._ledger())
+        fits = remaining >= rows * sum(self.recipe.cost())
+        spare = remaining >= rows * sum(self.recipe.largest_cost())
+        return fits, spare
 
     def _train_batch(self, batch: Batch) -> None:
-        """All replays of one minibatch."""
+        """Run all replays of one minibatch."""
         engine = self.engine
         options = self.options
-        engine.expect(self.batches.largest_label)  # a loader shows its labels batch by batch
+        engine.expect(self.batches.largest_label)  # a loader's labels are known batch by batch
         x = engine.place(batch.x)
         y = ordinary(batch.y.to(engine.device))
         ids = batch.ids.to(engine.device)
@@ -367,15 +369,15 @@ class _Run:
             try:
                 self._update(step)
             except Exception:
-                if len(x) == 1:  # tensors were tried before; a loader shows its batches one by one
+                if len(x) == 1:  # tensors were tried before, a loader's batches were not
                     place = f"batch {self.batch} of epoch {self.epoch}, counted from 0"
-                    refuse_one_row(
+                    check_failure_on_one_row(
                         self.model, x, self.frozen, f"leave out {place} (drop_last=True)"
                     )
                 raise
 
     def _update(self, step: Step) -> None:
-        """One weight update."""
+        """Make one weight update."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.recipe.loss(step)
         self.losses.append(loss.detach())
@@ -410,8 +412,9 @@ class _Run:
             group["lr"] = group["initial_lr"] * factor
 
     def _check_losses(self, every: int) -> None:
-        """Refuse losses that are not finite; on an accelerator only now and then, because a look
-        waits for it.
+        """Raise ValueError if a loss is not finite.
+
+        Only every so many updates are checked, because a check waits for an accelerator.
         """
         if len(self.losses) - self.checked < every:
             return
@@ -429,8 +432,9 @@ class _Run:
         self.checked = len(self.losses)
 
     def _check_all(self) -> None:
-        """Refuse losses, and weights, that are not finite: a checkpoint of these would be of no
-        use.
+        """Raise ValueError if a loss or a weight is not finite.
+
+        A checkpoint of such weights would be useless.
         """
         self._check_losses(1)
         weights = [
@@ -469,18 +473,18 @@ class _Run:
         self.logged = {}
         if self.options.trackers:
             self.accelerator.log(row, step=self.update)
-        told = {
+        shown = {
             name: f"{value:.4g}"
             for name, value in row.items()
             if name == "loss" or "validation" in name
         }
-        bar.set_postfix(told, refresh=False)
+        bar.set_postfix(shown, refresh=False)
         if self.options.checkpoint_every is None or self.update >= self.total:
             self._save()
 
     def _row(self, done: int) -> Row:
-        """The epoch's row of the history, less validation and callbacks."""
-        self._share_losses()
+        """Return the epoch's row of the history, without validation and callbacks."""
+        self._average_losses()
         forwards, backwards = self._ledger()
         loss = float(torch.stack(self.losses[-done:]).mean())
         return {
@@ -505,19 +509,20 @@ class _Run:
             metric = self.engine.agreed(metric_of(row, self.options.schedule_metric))
         call_step(schedule, self.epoch, metric)
 
-    def _share_losses(self) -> None:
-        """Put the losses of whole minibatches, which are the means of the processes' shares, in
-        the place of these.
+    def _average_losses(self) -> None:
+        """Replace this process' parts of the losses by the losses of whole minibatches.
+
+        The loss of a minibatch is the mean of the processes' parts.
         """
-        mine = self.losses[self.shared :]
+        mine = self.losses[self.averaged :]
         if mine:
-            self.losses[self.shared :] = (
+            self.losses[self.averaged :] = (
                 self.engine.total(torch.stack(mine)) / self.engine.processes
             ).unbind()
-        self.shared = len(self.losses)
+        self.averaged = len(self.losses)
 
     def _ledger(self) -> list[int]:
-        """Rows forward and backward of all processes."""
+        """Return the rows forward and backward of all processes."""
         if self.engine.processes == 1:
             return [self.engine.forwards, self.engine.backwards]
         rows = torch.tensor(
@@ -535,11 +540,11 @@ class _Run:
 
     @property
     def _current(self) -> nn.Module:
-        """The network as it would be used now."""
+        """The network in its current state, averaged if there is an average."""
         return self.model if self.average is None else self.average.module
 
     def _keep_best(self, row: Row) -> None:
-        """Copy the weights if this epoch's validation beats all earlier ones."""
+        """Copy the weights if this epoch's validation is better than all earlier ones."""
         score = [row.get("validation_robust", row["validation_clean"]), row["validation_clean"]]
         if self.best is None or score > self.best["score"]:
             weights = {
@@ -554,7 +559,7 @@ class _Run:
         """Write a checkpoint and the history, if a folder was given."""
         if self.folder is None:
             return
-        self._share_losses()
+        self._average_losses()
         forwards, backwards = self._ledger()
         carried = {name: self._gathered(value) for name, value in self.carried.items()}
         if self.accelerator.is_main_process:
@@ -586,7 +591,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _gathered(self, value: Tensor) -> Tensor:
-        """A carried tensor of the whole minibatch: row i belongs to process i modulo P."""
+        """Gather a carried tensor over the processes. Row i belongs to process i modulo P."""
         if self.engine.processes == 1 or not value.dim():
             return value
         counts = self.accelerator.gather(torch.tensor([len(value)], device=value.device))
@@ -596,9 +601,7 @@ class _Run:
         return parts.transpose(0, 1).reshape(-1, *value.shape[1:])[: int(counts.sum())]
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint of the folder, if there is one and the caller wants
-        it.
-        """
+        """Continue from the newest checkpoint of the folder, if there is one to resume."""
         if self.folder is None:
             return
         found = checkpoints(self.folder.checkpoints)
@@ -629,7 +632,7 @@ class _Run:
         self.history = state["history"]
         self.best = state["best"]
         self.losses = list(state["losses"].to(place).unbind())
-        self.checked = self.shared = len(self.losses)
+        self.checked = self.averaged = len(self.losses)
         self.logged = {name: value.to(place) for name, value in state["logged"].items()}
         if self.accelerator.is_main_process:  # those of all processes
             self.engine.forwards = state["forwards"]
@@ -645,9 +648,9 @@ class _Run:
         return self.options.progress and bool(self.accelerator.is_main_process)
 
     def close(self) -> None:
-        """Take Accelerate's wrapping and the gradients off the model."""
+        """Remove Accelerate's wrapping and the gradients from the model."""
         self.accelerator.unwrap_model(self.engine.wrapped, keep_fp32_wrapper=False)
-        # what preparing leaves
+        # attributes that preparing adds
         for name in ("forward", "_is_accelerate_prepared", "_is_torch_compile"):
             self.model.__dict__.pop(name, None)
             if name in self.own_names:
@@ -657,12 +660,12 @@ class _Run:
             tracker.finish()
 
     def result(self) -> TrainingResult:
-        """What came out; the averaged weights, where there are any, go into the model."""
+        """Return the result, and load averaged weights, if any, into the model."""
         if self.average is not None:
             self.model.load_state_dict(copy.deepcopy(self.average.module.state_dict()))
         last = self.history[-1]
         if self.folder is not None and self.accelerator.is_main_process:
-            # a run may have been killed before it came to this
+            # a killed run may not have written these
             write_history(self.folder.path, self.history)
             self.folder.write_weights(self.model, self.best)
         return TrainingResult(

@@ -1,4 +1,4 @@
-"""Train and eval mode of a network's modules while a recipe works on it."""
+"""Train and eval mode of a network's modules while a recipe uses it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Frozen = dict[str, nn.Module]
 
 
 def frozen_modules(model: nn.Module) -> Frozen:
-    """The modules that stay in eval mode while the network trains, by their names.
+    """Return the modules that stay in eval mode during training, by their names.
 
-    These are the modules that are in eval mode now. Where every module that holds a parameter to
-    train is in eval mode, that mode says nothing about the caller's intention: ART's ``predict``
-    and most loaders leave a network so. Then only normalisation layers stay in eval mode whose
-    parameters all have ``requires_grad=False``.
+    These are the modules that are in eval mode now. If every module with trainable parameters is in
+    eval mode, that mode says nothing about the caller's intention: ART's ``predict`` and most
+    loaders return such networks. Then only normalisation layers whose parameters all have
+    ``requires_grad=False`` stay in eval mode.
     """
     named = {name: module for name, module in model.named_modules() if not module.training}
     if any(module.training for module in model.modules() if _is_trained(module)):
@@ -33,19 +33,19 @@ def frozen_modules(model: nn.Module) -> Frozen:
 
 
 def _is_trained(module: nn.Module) -> bool:
-    """True if the module itself, not a child, holds a parameter to train."""
+    """Return True if the module itself, not a child, holds a trainable parameter."""
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
 def _is_frozen_norm(module: nn.Module) -> bool:
-    """True for a layer with running statistics whose parameters exist and are all frozen."""
+    """Return True for a layer with running statistics whose parameters exist and are all frozen."""
     wanted = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
     follows = isinstance(getattr(module, "running_mean", None), torch.Tensor)
     return follows and bool(wanted) and not any(wanted)
 
 
 def log_frozen(frozen: Frozen) -> None:
-    """Log which modules stay in eval mode; children of such modules are not listed."""
+    """Log the modules that stay in eval mode. Children of such modules are not listed."""
     parents = {name for name in frozen if name}
     outermost = [
         name or "the network's root"
@@ -70,15 +70,15 @@ def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
 
 @contextmanager
 def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """Hold a network in the state for crafting: no gradient of a parameter is computed.
+    """Put a network in the state for crafting, without parameter gradients.
 
     Every flag is restored afterwards.
 
     Args:
         model: the network.
-        mode: ``"eval"``: running statistics of BatchNorm, which do not change; ``"train"``:
-            statistics of the batch, which the running ones follow; ``"batch"``: statistics of the
-            batch, without any trace.
+        mode: mode of BatchNorm. ``"eval"`` uses the running statistics and does not change them.
+            ``"train"`` uses the batch's statistics and updates the running ones. ``"batch"``
+            uses the batch's statistics and updates nothing.
         frozen: modules that stay in eval mode in all three.
     """
     with frozen_eval(model):
@@ -96,7 +96,7 @@ def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ())
 
 @contextmanager
 def settled_norms(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm use its running statistics without changing them, and nothing else."""
+    """Let BatchNorm use its running statistics without changing them."""
     training = [norm for norm in _norms(model) if norm.training]
     try:
         for norm in training:

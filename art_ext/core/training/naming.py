@@ -1,4 +1,4 @@
-"""Objects by their names, with errors that name the nearest match."""
+"""Construction of objects by name. Errors name the nearest match."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from art_ext.core.checks import nearest
 
 
 def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mapping[str, Any]) -> Any:
-    """``known[name](**arguments)``.
+    """Return ``known[name](**arguments)``.
 
     Raises:
-        ValueError: for an unknown name or argument, naming the nearest match and all that there
-            are.
+        ValueError: for an unknown name or argument. The message lists the known ones and the
+            nearest match.
     """
     if not isinstance(name, str) or name not in known:
         raise ValueError(

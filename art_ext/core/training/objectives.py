@@ -1,4 +1,4 @@
-"""Per-row losses of training: what is minimised, and what crafting ascends."""
+"""Per-row losses of training, for the weight updates and for crafting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn import functional
 
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """(R,) ``-sum_c q_c log softmax(z)_c`` with ``q = 1 - s`` on the label and ``s / (C - 1)`` on
-    every other class.
+    """Return (R,) cross-entropy with label smoothing, ``-sum_c q_c log softmax(z)_c``.
 
-    This is the slides' label smoothing; ``torch.nn.functional.cross_entropy`` spreads s over all C
-    classes, the label included, which is the same with another s.
+    ``q = 1 - s`` on the label and ``s / (C - 1)`` on every other class. This is the slides' label
+    smoothing. ``torch.nn.functional.cross_entropy`` spreads s over all C classes, the label
+    included, which is the same with another s.
 
     References:
         Pang, Yang, Dong, Su, Zhu, "Bag of tricks for adversarial training", ICLR 2021.
@@ -26,19 +26,20 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) ->
 
 
 def soft_cross_entropy(logits: Tensor, q: Tensor) -> Tensor:
-    """(R,) ``-sum_c q_c log softmax(z)_c`` for target rows q (R, C), which need be no
-    distribution.
+    """Return (R,) ``-sum_c q_c log softmax(z)_c`` for target rows q (R, C).
+
+    The rows need not be distributions.
     """
     return -(q * functional.log_softmax(logits, dim=1)).sum(dim=1)
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
-    """(R,) ``KL(softmax(logits) || softmax(other))``; gradients flow through both."""
+    """Return (R,) ``KL(softmax(logits) || softmax(other))``. Gradients flow through both."""
     log_p = functional.log_softmax(logits, dim=1)
     log_q = functional.log_softmax(other, dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
 
 def one_hot(y: Tensor, classes: int) -> Tensor:
-    """(R, C) float32 rows with a one at the label."""
+    """Return (R, C) float32 rows with a one at the label."""
     return functional.one_hot(y, classes).to(torch.float32)

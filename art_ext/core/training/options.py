@@ -1,4 +1,4 @@
-"""The keywords of a training run."""
+"""Keywords of a training run."""
 
 from __future__ import annotations
 
@@ -44,52 +44,54 @@ class TrainingOptions:
         epochs, updates, equivalent_epochs, passes: the length of the run, by one of the four.
             ``epochs`` counts passes over the data, ``updates`` weight updates.
             ``equivalent_epochs`` counts epochs as the papers do: one pass of Free is m epochs, one
-            of ATCD T K; it is no equal cost. ``passes`` is a budget of rows forward plus rows
-            backward per training sample, as the result counts them. The run ends with the last
-            update that keeps within it. Natural training spends 2 an epoch.
-        batch_size: rows of a minibatch, over all processes; not used with a loader.
-        drop_last: leave out the last minibatch of an epoch if it has fewer rows; a loader drops its
+            of ATCD T K. They are not of equal cost. ``passes`` is a budget of rows forward plus
+            rows backward per training sample, as the result counts them. The run ends with the last
+            update inside the budget. Natural training spends 2 per epoch.
+        batch_size: rows of a minibatch, over all processes. Not used with a loader.
+        drop_last: omit the last minibatch of an epoch if it has fewer rows. A loader drops its
             own.
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
             parameters.
-        learning_rate, momentum, nesterov, weight_decay: of the named optimisers; the caller's own
-            keeps its.
-        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"``, ``"halving"``; a
-            function of the fractional epoch and the number of epochs that gives a factor of the
-            rate; or anything with ``.step()``, which is called without argument where it can be,
-            with a metric where it needs ``metrics``, and with the number of epochs done where it
-            needs ``epoch``.
-        schedule_args: of a named schedule, such as ``{"milestones": (30, 36)}``.
-        schedule_every: when ``.step()`` is called: ``"epoch"`` or ``"update"``.
-        schedule_metric: the column of the history that a schedule gets whose ``.step()`` takes a
+        learning_rate, momentum, nesterov, weight_decay: of the named optimisers. The caller's own
+            optimiser keeps its settings.
+        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a
+            function of the fractional epoch and the number of epochs that returns a factor of the
+            rate. Or an object with ``.step()``, which is called without arguments if possible. If
+            it requires ``metrics`` it gets a metric, if it requires ``epoch`` the number of epochs
+            done.
+        schedule_args: arguments of a named schedule, such as ``{"milestones": (30, 36)}``.
+        schedule_every: time of the calls of ``.step()``: ``"epoch"`` or ``"update"``.
+        schedule_metric: column of the history for a schedule whose ``.step()`` takes a
             metric, such as ``ReduceLROnPlateau``. ``"validation_loss"`` is ``"loss"`` in a run
             without validation.
-        warmup_epochs, eps_warmup_epochs: over which the rate, or the recipe's radius, grows from 0.
+        warmup_epochs, eps_warmup_epochs: epochs over which the rate, or the recipe's radius, grows
+            from 0.
         label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
-        validation: share of the training data held out (below 1), or how many samples; 0 for none.
-        validation_data: samples to validate on in their place, (x, y).
-        validation_eps, validation_steps: of the PGD attack of the validation; None takes the
+        validation: fraction of the training data held out (below 1), or a number of samples. 0:
+            none.
+        validation_data: samples to validate on instead, (x, y).
+        validation_eps, validation_steps: of the PGD attack of the validation. None: the
             recipe's radius. With radius 0 the best checkpoint is that of the best clean accuracy.
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
-        ema: decay of an average of the weights; it is what is validated, kept as best, and left in
-            the model.
-        precision: ``"no"``, ``"bf16"`` or ``"fp16"``: of autocast.
+        ema: decay of an average of the weights. The average is validated, kept as best, and loaded
+            into the model at the end.
+        precision: precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.
         freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training
-            begins: BatchNorm keeps its statistics, dropout stays off. If the whole network is in
-                eval
-            mode, only normalisation layers stay so all of whose parameters have
-            ``requires_grad=False``. False puts every module in train mode.
+            begins. BatchNorm keeps its statistics and dropout is off. If the whole network is in
+            eval mode, only normalisation layers whose parameters all have ``requires_grad=False``
+            stay in it. False puts every module in train mode.
         channels_last, compile: run with that memory layout, or under ``torch.compile``.
         clip_values: the box (lower, upper).
-        seed: of the order, the noise, and of what the model itself draws (dropout).
-        checkpoint_dir: folder for checkpoints, history and weights; without it nothing is written.
-        checkpoint_every: weight updates between checkpoints; None saves at the end of each epoch.
-        resume: go on from the newest checkpoint in the folder, if there is one.
-        callbacks: called at the end of each epoch; what they return is entered into the history.
+        seed: seed of the order, the noise, and the model's own draws (dropout).
+        checkpoint_dir: folder for checkpoints, history and weights. None writes nothing.
+        checkpoint_every: weight updates between checkpoints. None saves at the end of each epoch.
+        resume: continue from the newest checkpoint in the folder, if there is one.
+        callbacks: functions called at the end of each epoch. Their results are entered into the
+            history.
         progress: show a bar.
-        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``; they write into
+        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
             ``checkpoint_dir``.
-        device: where to train; None stays where the model is.
+        device: device to train on. None: the model's.
     """
 
     epochs: int | None = None
@@ -131,7 +133,7 @@ class TrainingOptions:
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        # called in every epoch, a generator too
+        # a generator would serve one epoch only
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         lengths = {name: getattr(self, name) for name in LENGTHS}
         given = {name: value for name, value in lengths.items() if value is not None}
@@ -171,7 +173,7 @@ class TrainingOptions:
         self._check_schedule()
 
     def _check_schedule(self) -> None:
-        """Raise ValueError for a schedule that cannot be used, before anything runs."""
+        """Raise ValueError for a schedule that cannot be used."""
         steps = self.rate() is None
         wanted = step_arguments(self.schedule) if steps else ()
         if steps and self.warmup_epochs:
@@ -197,9 +199,7 @@ class TrainingOptions:
             )
 
     def rate(self) -> Schedule | None:
-        """The schedule as a function of the epoch; None where the caller's own has a
-        ``.step()``.
-        """
+        """Return the schedule as a function of the epoch. None for an object with ``.step()``."""
         if isinstance(self.schedule, str):
             return make_schedule(self.schedule, **self.schedule_args)
         if hasattr(self.schedule, "step"):
@@ -211,13 +211,15 @@ class TrainingOptions:
         return self.schedule
 
     def total(self, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
-        """Weight updates of the run. With ``passes``, those that fit if no row is sent again.
+        """Return the number of weight updates of the run.
+
+        With ``passes``, this is the number that fits if no row is sent again.
 
         Args:
             recipe: of the run.
-            sizes: rows of the minibatches of an epoch; without ``passes`` only their number
+            sizes: rows of the minibatches of an epoch. Without ``passes`` only their number
                 matters.
-            samples: training samples.
+            samples: number of training samples.
 
         Raises:
             ValueError: if ``passes`` is below one update.
@@ -231,7 +233,7 @@ class TrainingOptions:
         return max(1, round(epochs * per_epoch))
 
     def augment(self) -> Augmentation | None:
-        """The augmentation as a function."""
+        """Return the augmentation as a function."""
         return (
             AUGMENTATIONS[self.augmentation]
             if isinstance(self.augmentation, str)
@@ -239,7 +241,7 @@ class TrainingOptions:
         )
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser over the model's parameters."""
+        """Create the optimiser over the model's parameters."""
         if not isinstance(self.optimizer, str):
             own = set(model.parameters())
             if not all(
@@ -266,9 +268,7 @@ class TrainingOptions:
         return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights that come out, as JSON knows it: runs that differ here are
-        different runs.
-        """
+        """Return the options that decide the final weights, as JSON values."""
         free = {
             "checkpoint_dir",
             "checkpoint_every",
@@ -286,11 +286,12 @@ class TrainingOptions:
 
 
 def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
-    """Weight updates whose rows forward and backward, per sample, keep within ``passes``; no row is
-    sent again.
+    """Return the number of weight updates whose rows forward and backward fit into ``passes``.
+
+    ``passes`` is per sample. No row is sent again.
 
     Raises:
-        ValueError: if not even the first update does.
+        ValueError: if not even the first update fits.
     """
     first = sizes[0] * sum(recipe.cost()) / samples
     if passes * (1 + ROUNDING) < first:
@@ -301,19 +302,19 @@ def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples:
     budget = passes * samples * (1 + ROUNDING)
     row = sum(recipe.cost())
     epochs = int(budget // (row * sum(sizes) * recipe.replays))
-    left = budget - epochs * row * sum(sizes) * recipe.replays
+    remaining = budget - epochs * row * sum(sizes) * recipe.replays
     updates = epochs * len(sizes) * recipe.replays
     for size in sizes:
-        more = min(recipe.replays, int(left // (row * size)))
+        more = min(recipe.replays, int(remaining // (row * size)))
         updates += more
         if more < recipe.replays:
             break
-        left -= more * row * size
+        remaining -= more * row * size
     return max(1, updates)
 
 
 def _described(value: object) -> object:
-    """Numbers, texts and lists of them as they are; of anything else, what kind it is."""
+    """Return numbers, texts and lists of them unchanged, and the kind of anything else."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Learning rates over the epochs, as factors of the optimiser's own rate, and linear warm-up.
+"""Learning rate schedules, as factors of the optimiser's own rate, and linear warm-up.
 
-A schedule is a function of the fractional epoch t in [0, T): it has no state, so a resumed run
+A schedule is a function of the fractional epoch t in [0, T). It has no state, so a resumed run
 needs none.
 
 References:
@@ -35,10 +35,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Piecewise:
-    """``factor`` to the power of the number of milestones that lie behind.
+    """Power of ``factor`` whose exponent is the number of milestones passed.
 
     Attributes:
-        milestones: in epochs, or, where all of them are below 1, as shares of the whole run.
+        milestones: in epochs, or as fractions of the whole run if all are below 1.
         factor: the drop at each.
     """
 
@@ -53,7 +53,7 @@ class Piecewise:
         check_positive("factor", self.factor)
 
     def __call__(self, t: float, total: float) -> float:
-        """The factor at epoch t of ``total``."""
+        """Return the factor at epoch t of ``total``."""
         shares = all(milestone < 1 for milestone in self.milestones)
         ends = [milestone * total if shares else milestone for milestone in self.milestones]
         return float(self.factor ** sum(t >= end for end in ends))
@@ -64,14 +64,15 @@ class Cosine:
     """``(1 + cos(pi t / T)) / 2``."""
 
     def __call__(self, t: float, total: float) -> float:
-        """The factor at epoch t of ``total``."""
+        """Return the factor at epoch t of ``total``."""
         return (1 + math.cos(math.pi * t / total)) / 2
 
 
 @dataclass(frozen=True)
 class Cyclic:
-    """Linearly from 0 to 1 at the share ``peak`` of the run, and back to 0 at its end: the rate
-    is the largest one.
+    """Linear rise from 0 to 1 at the fraction ``peak`` of the run, and fall to 0 at its end.
+
+    The optimiser's rate is the largest one.
     """
 
     peak: float = 0.5
@@ -80,22 +81,22 @@ class Cyclic:
         check_positive("peak", self.peak)
         if self.peak >= 1:
             raise ValueError(
-                "peak must lie in (0, 1), the share of the run with the highest rate, got"
+                "peak must lie in (0, 1), the fraction of the run at which the rate is highest, got"
                 f" {self.peak}"
             )
 
     def __call__(self, t: float, total: float) -> float:
-        """The factor at epoch t of ``total``."""
+        """Return the factor at epoch t of ``total``."""
         share = t / total
         return share / self.peak if share < self.peak else max(0.0, (1 - share) / (1 - self.peak))
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Factor 1 until epoch ``after``, then half as much in each epoch as in the one before.
+    """Factor 1 until epoch ``after``, then half of the previous epoch's factor.
 
     Attributes:
-        after: in epochs, or, below 1, as a share of the run: .75 is 75 epochs of 100.
+        after: in epochs, or as a fraction of the run if below 1: .75 is 75 epochs of 100.
     """
 
     after: float = 0.75
@@ -104,7 +105,7 @@ class Halving:
         check_not_negative("after", self.after)
 
     def __call__(self, t: float, total: float) -> float:
-        """The factor at epoch t of ``total``."""
+        """Return the factor at epoch t of ``total``."""
         after = self.after * total if self.after < 1 else self.after
         return 1.0 if t < after else 0.5 ** (math.floor(t - after) + 1)
 
@@ -119,20 +120,20 @@ SCHEDULES: dict[str, type] = {
 
 
 def make_schedule(name: str, **arguments: Any) -> Schedule:
-    """A schedule by its name.
+    """Create a schedule by name.
 
     Raises:
-        ValueError: for an unknown name or argument (the nearest match is named), or a value that
-            makes no sense.
+        ValueError: for an unknown name or argument (the nearest match is named), or a value out of
+            range.
     """
     schedule: Schedule = construct("schedule", SCHEDULES, name, arguments)
     return schedule
 
 
 def warm_up(t: float, epochs: float) -> float:
-    """The factor ``min(1, t / epochs)`` of a linear warm-up from 0; 1 for none.
+    """Return the factor ``min(1, t / epochs)`` of a linear warm-up from 0. Without warm-up it is 1.
 
-    Never above 1, unlike the authors' program, whose radius overshoots in the last epoch of the
+    It is never above 1. In the authors' program the radius overshoots in the last epoch of the
     warm-up.
     """
     return 1.0 if t >= epochs else t / epochs

@@ -1,4 +1,4 @@
-"""Learning rate schedules that are objects with ``.step()``: torch's, timm's, the caller's own."""
+"""Learning rate schedules with ``.step()``: torch's, timm's, the caller's own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Row = Mapping[str, float]
 
 
 def step_arguments(schedule: Any) -> tuple[str, ...]:
-    """Names of the arguments that ``schedule.step()`` gets: none, a metric, the epochs done.
+    """Return the names of the arguments of ``schedule.step()``: none, a metric, the epochs done.
 
-    ``.step()`` is called without arguments where it can be. Otherwise it gets its required
-    parameters, and a metric that it takes in addition, as timm's schedules do.
+    ``.step()`` is called without arguments if possible. Otherwise it gets its required
+    parameters, and a metric that it accepts in addition, as timm's schedules do.
 
     Raises:
         ValueError: if it requires anything else.
@@ -44,12 +44,12 @@ def step_arguments(schedule: Any) -> tuple[str, ...]:
 
 
 def wants_metric(schedule: Any) -> bool:
-    """True if ``schedule.step()`` gets a metric."""
+    """Return True if ``schedule.step()`` gets a metric."""
     return any(name in METRICS for name in step_arguments(schedule))
 
 
 def call_step(schedule: Any, epoch: int, metric: float | None) -> None:
-    """Call ``schedule.step()`` with the arguments that it takes."""
+    """Call ``schedule.step()`` with the arguments that it accepts."""
     wanted = step_arguments(schedule)
     signature = _signature(schedule)
     if signature is None or not wanted:
@@ -61,7 +61,7 @@ def call_step(schedule: Any, epoch: int, metric: float | None) -> None:
 
 
 def metric_of(row: Row, name: str) -> float:
-    """The column of the history that a schedule follows.
+    """Return the column of the history that a schedule follows.
 
     ``"validation_loss"`` is the training loss in a run without validation.
 
@@ -83,8 +83,8 @@ def check_metric(name: str, validation: bool, robust: bool) -> None:
 
     Args:
         name: ``schedule_metric``.
-        validation: the run has held-out samples.
-        robust: they are attacked.
+        validation: True if the run has held-out samples.
+        robust: True if they are attacked.
     """
     if name in ("validation_clean", "validation_robust") and not validation:
         raise ValueError(
@@ -98,7 +98,7 @@ def check_metric(name: str, validation: bool, robust: bool) -> None:
 
 
 def _signature(schedule: Any) -> inspect.Signature | None:
-    """The signature of ``schedule.step``; None for a callable that does not tell."""
+    """Return the signature of ``schedule.step``, or None if it cannot be inspected."""
     try:
         return inspect.signature(schedule.step)
     except (TypeError, ValueError):

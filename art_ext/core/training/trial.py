@@ -1,4 +1,4 @@
-"""Trials of a network in train mode before the first weight update, on a copy of it."""
+"""Trials of a copy of the network in train mode, before the first weight update."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ def check_one_row(
     processes: int,
     frozen: Iterable[str],
 ) -> None:
-    """Raise ValueError if a process would get a minibatch of one row that the network refuses.
+    """Raise ValueError if a minibatch of one row would make the network fail.
 
-    BatchNorm refuses a single row of features in train mode. Nothing is tried where every process
+    BatchNorm fails on a single row of features in train mode. Nothing is tried if every process
     gets two rows of each minibatch.
 
     Args:
-        model: the network, which is left as it is.
+        model: the network, which is not changed.
         row: (1, *S) one of the samples.
         samples: N, the number of samples to train on.
         batch_size, drop_last: of the run.
-        processes: that share a minibatch.
+        processes: number of processes that share a minibatch.
         frozen: names of the modules that stay in eval mode.
     """
     last = (samples - 1) % batch_size + 1
     shared = f" shared by {processes} processes" if processes > 1 else ""
     if min(batch_size, samples) // processes == 1:
-        refuse_one_row(model, row, frozen, f"pass a larger batch_size than {batch_size}{shared}")
+        check_failure_on_one_row(
+            model, row, frozen, f"pass a larger batch_size than {batch_size}{shared}"
+        )
     elif last // processes == 1 and not drop_last:
-        refuse_one_row(
+        check_failure_on_one_row(
             model,
             row,
             frozen,
@@ -51,7 +53,9 @@ def check_one_row(
         )
 
 
-def refuse_one_row(model: nn.Module, row: Tensor, frozen: Iterable[str], remedy: str) -> None:
+def check_failure_on_one_row(
+    model: nn.Module, row: Tensor, frozen: Iterable[str], remedy: str
+) -> None:
     """Raise ValueError with the remedy if the network fails on one row, but not on two."""
     error = _failure(model, row, frozen)
     if error is not None and _failure(model, torch.cat([row, row]), frozen) is None:
@@ -63,7 +67,7 @@ def refuse_one_row(model: nn.Module, row: Tensor, frozen: Iterable[str], remedy:
 
 
 def _failure(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> Exception | None:
-    """The error of a training forward of rows (r, *S); None if there is none."""
+    """Return the error of a training forward of rows (r, *S), or None."""
     with trial_copy(model, frozen) as network, torch.no_grad():
         try:
             ModelCall(network)(_placed(rows, model))
@@ -77,9 +81,9 @@ def _placed(rows: Tensor, model: nn.Module) -> Tensor:
 
 
 def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> list[str]:
-    """Names of the parameters that ask for a gradient and get none from the outputs in train mode.
+    """List the trainable parameters that get no gradient from the outputs in train mode.
 
-    Empty if the network fails on the rows (r, *S): the run itself reports that.
+    The list is empty if the network fails on the rows (r, *S). The run itself reports that.
     """
     with trial_copy(model, frozen) as network, torch.enable_grad():
         named = {
@@ -97,7 +101,7 @@ def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> 
 
 @contextmanager
 def trial_copy(model: nn.Module, frozen: Iterable[str]) -> Iterator[nn.Module]:
-    """A copy of a network in train mode, whose statistics, hooks and attributes may change.
+    """Yield a copy of a network in train mode, whose statistics, hooks and attributes may change.
 
     A network that cannot be copied is used itself. Its modes and buffers are restored.
     """

@@ -1,7 +1,7 @@
-"""Clean and robust accuracy on samples held out of the training data, by which the best checkpoint
-is chosen.
+"""Clean and robust accuracy on held-out training samples, for the choice of the best checkpoint.
 
-Never the test data: several authors chose on these, which flatters their numbers by .3 to 1 point.
+The test data are never used. Several authors chose checkpoints on them, which raises the reported
+numbers by .3 to 1 point.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Validation:
 
     Attributes:
         x, y: (N, *S) and (N,).
-        eps: radius of the PGD attack; 0 measures clean accuracy only.
+        eps: radius of the PGD attack. 0 measures clean accuracy only.
         norm, num_steps, clip_values: of the attack.
     """
 
@@ -46,10 +46,10 @@ class Validation:
     clip_values: ClipValues
 
     def measure(self, engine: Engine, model: nn.Module) -> dict[str, float]:
-        """Measure the network on the held-out samples; the processes share the work.
+        """Measure the network on the held-out samples. The processes share the work.
 
         Returns:
-            ``clean`` and, with a radius, ``robust``: shares of the samples that are classified
+            ``clean`` and, with a radius, ``robust``: fractions of the samples that are classified
             correctly. ``loss``: mean cross-entropy of the clean samples.
         """
         process = engine.accelerator.process_index
@@ -95,7 +95,7 @@ def make_validation(
     shape: torch.Size,
     box: Box,
 ) -> Validation:
-    """The validation of a run on samples like those (*shape) it trains on.
+    """Build the validation of a run whose training samples have shape ``shape``.
 
     Raises:
         TypeError, ValueError: for samples, labels or a radius that do not fit.
@@ -125,21 +125,21 @@ def make_validation(
 def hold_out(
     x: Tensor, y: Tensor, amount: float, seed: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The samples to train on and those held out, drawn by the seed.
+    """Split the samples into those to train on and those held out, drawn by the seed.
 
     Args:
         x, y: all samples.
-        amount: a share below 1, or how many samples.
-        seed: of the draw.
+        amount: a fraction below 1, or a number of samples.
+        seed: seed of the draw.
 
     Raises:
-        ValueError: if nothing is left to train on.
+        ValueError: if one of the two parts would be empty.
     """
     count = round(amount * len(x)) if amount < 1 else int(amount)
     if count < 1 or count >= len(x) or (amount > 1 and count != amount):
         raise ValueError(
-            "validation must be a share, or a number, that leaves samples on both sides, got"
-            f" {amount!r} of {len(x)}"
+            "validation must be a fraction below 1 or a number of samples, and both parts must hold"
+            f" a sample, got {amount!r} of {len(x)}"
         )
     order = torch.randperm(
         len(x), generator=torch.Generator().manual_seed(seed + 1_000_000_007)

@@ -1,4 +1,4 @@
-"""The ratio that width adjusted regularisation steers for, measured where it is cheap."""
+"""Measurement of zeta, the target ratio of width adjusted regularisation, on a thin network."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from art_ext.core.training.recipes import War
 
 @public(TrainingOptions)
 def measure_zeta(model: nn.Module, data: Data, recipe: War, **options: Any) -> float:
-    """Train a thin network at a fixed lambda, and return where natural and robust loss settle:
-    ``l_nat / l_rob``.
+    """Train a thin network at a fixed lambda, and return its final ratio ``l_nat / l_rob``.
 
-    The ratio is the mean over the minibatches of the last epoch, with l_rob *without* lambda, as
-    the update of lambda sees it. The dissertation takes a network of half the base width at lambda
+    The ratio is the mean over the minibatches of the last epoch, with l_rob *without* lambda, as in
+    the update of lambda. The dissertation takes a network of half the base width at lambda
     = 6 and finds zeta = 30 (section 5.5).
 
     Args:
-        model: the thin network; it is trained in place.
+        model: the thin network, trained in place.
         data: as for ``train``.
         recipe: ``War(fixed=6.0, ...)`` with the radius, steps and regulariser of the runs that zeta
             is for.
         **options: the keywords of ``TrainingOptions``.
 
     Raises:
-        ValueError: if lambda is not fixed, and for everything that ``train`` refuses.
+        ValueError: if lambda is not fixed, and as ``train`` does.
     """
     if not isinstance(recipe, War) or recipe.fixed is None:
         raise ValueError(

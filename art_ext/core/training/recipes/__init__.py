@@ -1,4 +1,4 @@
-"""One module per training method: how a minibatch becomes weight updates."""
+"""Training recipes, one module per method."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ RECIPES: dict[str, type[Recipe]] = {
     for recipe in (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
 }
 
-# dataclass writes __init__ when the class is there: no base class can do this
+# dataclass writes __init__ after the class body, so no base class can do this
 for _recipe in RECIPES.values():
     setattr(_recipe, "__init__", checked_keywords(_recipe.__init__, _recipe.__name__))  # noqa: B010  # for mypy
 
 
 def make_recipe(name: str, **arguments: Any) -> Recipe:
-    """A recipe by its name: natural, pgd, trades, fast, fast-trades, free, cat, atcd,
-    backward-smoothing, war.
+    """Create a recipe by name.
+
+    The names are natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing and
+    war.
 
     Raises:
-        ValueError: for an unknown name or argument (the nearest match is named), or a value that
-            makes no sense.
+        ValueError: for an unknown name or argument (the nearest match is named), or a value out of
+            range.
     """
     recipe: Recipe = construct("recipe", RECIPES, name, arguments)
     return recipe

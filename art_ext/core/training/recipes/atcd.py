@@ -1,6 +1,4 @@
-"""Contrastive adversarial training (CAT) and adversarial training by contrastive divergence
-(ATCD).
-"""
+"""ATCD (adversarial training by contrastive divergence) and CAT, its form without a test."""
 
 from __future__ import annotations
 
@@ -29,66 +27,70 @@ State = tuple[Tensor, Tensor]  # theta and v
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Atcd(BallRecipe):
-    """Adversarial training by contrastive divergence: a Hamiltonian chain that lives through T
-    weight updates.
+    """Adversarial training by contrastive divergence: a Hamiltonian chain over T weight updates.
 
-    For each minibatch, from ``theta = x + v``, ``v ~ U(-eps, eps)``, T times: K steps
-    ``theta <- P(theta + eps sgn(v))``, ``v <- clip(v + alpha g, +-eps)`` with g the gradient of
-    ``lam CE(f_w(theta), y) - rho CE(f_w~(theta~), y)``; a Metropolis-Hastings test; one update of w
-    on ``CE(f_w(theta), y)``. P projects onto ball and box.
+    For each minibatch, start from ``theta = x + v``, ``v ~ U(-eps, eps)``, and do T times: K steps
+    ``theta <- P(theta + eps sgn(v))``, ``v <- clip(v + alpha g, +-eps)``, a Metropolis-Hastings
+    test, and one update of w on ``CE(f_w(theta), y)``. P projects onto ball and box. g is the
+    gradient of ``lam CE(f_w(theta), y) - rho CE(f_w~(theta~), y)``.
 
-    **The contrast costs no second network** (eq. 14): its gradient is that of ``lam CE(f_w(theta),
-    q)`` against the soft label ``q = (rho f~ + (lam - rho) y) / lam``, f~ being the softmax at the
-    previous replay's training forward. In the first replay q = y. At the first of its K steps this
-    is exact, because theta~ is theta itself, which leaves the direction of CE. At the later ones
-    theta has moved on, and q = y is our reading.
+    **The contrast costs no second network** (eq. 14). Its gradient is that of ``lam CE(f_w(theta),
+    q)`` against the soft label ``q = (rho f~ + (lam - rho) y) / lam``. f~ is the softmax at the
+    previous replay's training forward. In the first replay q = y. At the first of the K steps this
+    is exact, because theta~ equals theta, and only the direction of CE remains. At the later steps
+    theta has moved, and q = y is our reading.
 
-    There is no program of the authors. Our reading where the text is silent or cannot be meant
-    (each a keyword where more than one reading makes sense):
-
-    * v climbs CE; printed, its sign would descend it, against all that the text says of the method.
-    * theta is projected onto the ball after each step; printed, it wanders as far as T K eps.
-      ``step_size`` is ours.
-    * alpha is given nowhere, and gradients (1e-3 to 1e-6) would vanish beside v: g is divided by
-      its mean magnitude within each sample, and alpha is eps. ``momentum=False`` takes ``v = g``.
-    * ``order="free"`` moves along v first and takes the gradient where theta came to; the last of
-      these shares its forward with the weight update, and T = 8, K = 1 without contrast is Free's
-      loop. ``"printed"`` takes the gradient where theta was before the move, ``"fresh"`` takes the
-      gradient first and moves along the new v.
-    * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta) -
-      CE(theta_0)))``, both under the present weights and in one mode. A rejected one returns to its
-      state at the start of the replay, and is trained there (whereupon ``"free"`` lets v climb from
-      there). The energy of v is left out unless ``kinetic``.
-    * With ``order="free"`` and ``shared_test``, CE(theta) comes from the training forward, and
-      CE(theta_0) is taken in train mode too: BatchNorm's statistics are those of the minibatch, and
-      dropout is on. Rejected rows are sent again by themselves, on the running statistics, which do
-      not change.
-    * ``"free"`` takes its last gradient in train mode, that of the shared pass; ``bn_mode`` is that
-      of the others. With rho = 0 it is the gradient of the outer loss, label smoothing included, as
-      Free's is.
-
-    Cost of an update a sample: ``"free"`` K forwards and K + 1 backwards (K if rho = 0), so T K and
-        T (K + 1) for a
-    minibatch; the other orders K + 1 and K + 1. The test adds 1 forward, or 2 with ``"free"`` and
-    without ``shared_test``. A shared test sends each rejected row again: 1 forward and 2 backwards
-    more (1 if rho = 0), which ``cost()`` leaves out and the counters do not. The papers count T K
-    epochs for one pass over the data (``equivalent_epochs``).
+    An update costs per sample, with order ``"free"``, K forwards and K + 1 backwards (K if rho =
+    0), which is T K and T (K + 1) per minibatch. The other orders cost K + 1 of each. The test adds
+    1 forward, or 2 with ``"free"`` and without ``shared_test``. A shared test sends each rejected
+    row again, for 1 more forward and 2 more backwards (1 if rho = 0). ``cost()`` omits these and
+    the counters include them. The papers count T K epochs for one pass over the data
+    (``equivalent_epochs``).
 
     With K = 1 and order ``"free"`` or ``"printed"``, the first update of a minibatch trains at a
-    random corner of the ball: the chain has moved along its first momentum only, which is drawn.
+    random corner of the ball. The chain has then moved along its first, random momentum only.
 
     Attributes:
         num_replays: T, weight updates of a minibatch.
-        num_steps: K, steps of the chain before each.
-        lam, rho: the balance of the contrast; rho = 0 is plain cross-entropy.
-        alpha: how far v follows the normalised gradient; None takes eps.
-        momentum: whether v accumulates.
+        num_steps: K, steps of the chain before each update.
+        lam, rho: weights of the contrast. rho = 0 is plain cross-entropy.
+        alpha: rate at which v follows the normalised gradient. None: eps.
+        momentum: True lets v accumulate.
         order: ``"free"``, ``"printed"`` or ``"fresh"``.
-        step_size: length of a step of theta, in the units of x; None takes eps.
-        metropolis: whether the chain's moves are tested.
+        step_size: length of a step of theta, in the units of x. None: eps.
+        metropolis: True tests the chain's moves.
         shared_test: with ``order="free"``, take CE(theta) of the test from the training forward.
-        temperature: divides the exponent of the test.
+        temperature: divisor of the exponent of the test.
         kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
+
+    Differences from the paper:
+        The authors published no program. Where the text is silent or inconsistent, this is our
+        reading. It is a keyword if more than one reading makes sense.
+
+        * v ascends CE. With the printed sign it would descend it, contrary to the paper's text.
+        * theta is projected onto the ball after each step. As printed, it moves as far as T K eps.
+          ``step_size`` is ours.
+        * The paper gives no alpha, and gradients (1e-3 to 1e-6) would vanish beside v. g is
+        therefore
+          divided by its mean magnitude within each sample, and alpha is eps. ``momentum=False``
+          takes ``v = g``.
+        * ``order="free"`` moves along v first and takes the gradient at the new theta. The last of
+          these gradients shares its forward with the weight update. T = 8, K = 1 without contrast
+          is then Free's loop. ``"printed"`` takes the gradient at the theta before the move.
+          ``"fresh"`` takes the gradient first and moves along the new v.
+        * The Metropolis-Hastings test accepts each sample's (theta, v) with ``min(1, exp(CE(theta)
+        -
+          CE(theta_0)))``, both under the current weights and in one mode. A rejected sample returns
+          to its state at the start of the replay, and is trained there. With ``"free"`` v then
+          ascends from there. The energy of v is omitted unless ``kinetic``.
+        * With ``order="free"`` and ``shared_test``, CE(theta) comes from the training forward, and
+          CE(theta_0) is taken in train mode too. BatchNorm's statistics are those of the minibatch,
+          and dropout is on. Rejected rows are sent again by themselves, on the running statistics,
+          which do not change.
+        * ``"free"`` takes its last gradient in train mode, from the shared pass. ``bn_mode`` holds
+        for
+          the others. With rho = 0 it is the gradient of the outer loss, label smoothing included,
+          as in Free.
 
     References:
         "Adversarial training using contrastive divergence" (ATCD, Algorithm 1, equations 13 and
@@ -134,14 +136,14 @@ class Atcd(BallRecipe):
         return self.num_replays * self.num_steps
 
     def cost(self) -> Cost:
-        """By order and test, as the class explains; without rejected rows."""
+        """Return the cost by order and test, without rejected rows."""
         if self.order == "free":
             tested = 0 if not self.metropolis else 1 if self.shared_test else 2
             return Cost(self.num_steps + tested, self.num_steps + (self.rho > 0))
         return Cost(self.num_steps + 1 + self.metropolis, self.num_steps + 1)
 
     def largest_cost(self) -> Cost:
-        """With every row rejected and sent again."""
+        """Return the cost with every row rejected and sent again."""
         usual = self.cost()
         if not (self.metropolis and self.shared_test and self.order == "free"):
             return usual
@@ -150,7 +152,10 @@ class Atcd(BallRecipe):
     # --- the chain ---
 
     def loss(self, step: Step) -> Tensor:
-        """Mean cross-entropy where the chain came to; the chain goes on in the next replay."""
+        """Return the mean cross-entropy at the chain's end.
+
+        The chain continues in the next replay.
+        """
         ball = step.ball(self.norm)
         if "theta" not in step.memory:
             v = step.eps * (2 * step.uniform(tuple(step.x.shape[1:])) - 1)
@@ -158,7 +163,7 @@ class Atcd(BallRecipe):
         return self._shared(step, ball) if self.order == "free" else self._separate(step, ball)
 
     def _shared(self, step: Step, ball: Ball) -> Tensor:
-        """Order "free": the last gradient of the chain is taken from the training forward."""
+        """Run a replay of order "free", whose last gradient comes from the training forward."""
         start = step.memory["theta"]
         momentum = step.memory["v"]
         gain = self._gain(step)
@@ -169,34 +174,35 @@ class Atcd(BallRecipe):
             if k + 1 < self.num_steps:
                 v = self._climb(v, step.input_gradient(theta, gain, self.bn_mode)[0], step.eps)
         if self.metropolis and not self.shared_test:
-            before = step.hard_cross_entropy(step.ask(start, self.bn_mode))
+            before = step.hard_cross_entropy(step.crafting_logits(start, self.bn_mode))
             theta, v = self._test(step, before, (start, momentum), (theta, v))
         trained = self._trained(step, (start, momentum), (theta, v))
         losses = step.cross_entropy(trained.logits)
-        for leaf in trained.leaves:
+        for leaf in trained.inputs:
             step.count_backward(leaf)
         v = trained.v
         if self.rho:
-            gradients = step.gradients_of(gain(trained.logits), trained.leaves, keep_graph=True)
+            gradients = step.gradients_of(gain(trained.logits), trained.inputs, keep_graph=True)
             v = self._climb(v, trained.merged(gradients), step.eps)
         else:  # the weights' own backward brings it
-            step.memory.update(zip(("leaf", "again"), trained.leaves, strict=False))
+            step.memory.update(zip(("leaf", "again"), trained.inputs, strict=False))
             if trained.rejected is not None:
                 step.memory["rejected"] = trained.rejected
         self._keep(step, trained.theta, v, trained.logits)
         return step.mean(losses)
 
     def _trained(self, step: Step, old: State, new: State) -> _Trained:
-        """The training forward at the new state; where the test is shared, its losses decide
-        about it.
+        """Run the training forward at the new state.
+
+        With a shared test, its losses decide the test.
         """
         leaf = new[0].detach().requires_grad_(True)
         if not (self.metropolis and self.shared_test):
             return _Trained(leaf.detach(), new[1], step.forward(leaf), [leaf])
-        # BatchNorm and dropout as in the training forward; the running statistics follow only if
-        # they are to
+        # BatchNorm and dropout as in the training forward. Only bn_mode="train" updates the running
+        # statistics.
         before = step.hard_cross_entropy(
-            step.ask(old[0], "train" if self.bn_mode == "train" else "batch")
+            step.crafting_logits(old[0], "train" if self.bn_mode == "train" else "batch")
         )
         logits = step.forward(leaf)
         accepted = self._accepted(
@@ -206,7 +212,7 @@ class Atcd(BallRecipe):
         rejected = (~accepted).nonzero().squeeze(1)
         if not len(rejected):
             return _Trained(theta, v, logits, [leaf])
-        # the last update of a budget has no rows for them: they add nothing to its gradient
+        # the last update of a budget has no rows left for them: they add nothing to its gradient
         if not step.spare:
             return _Trained(
                 theta, v, torch.where(accepted.unsqueeze(1), logits, logits.detach()), [leaf]
@@ -216,20 +222,23 @@ class Atcd(BallRecipe):
         return _Trained(theta, v, logits, [leaf, again], rejected)
 
     def after_backward(self, step: Step) -> None:
-        """Without contrast, the chain's last gradient is that of the weights' backward."""
+        """Without contrast, take the chain's last gradient from the weights' backward."""
         leaf = step.memory.pop("leaf", None)
         if leaf is None:
             return
-        gradient = step.gradient_left(leaf)
+        gradient = step.weights_input_gradient(leaf)
         again = step.memory.pop("again", None)
         if again is not None:
             gradient = gradient.index_copy(
-                0, step.memory.pop("rejected"), step.gradient_left(again)
+                0, step.memory.pop("rejected"), step.weights_input_gradient(again)
             )
         step.memory["v"] = self._climb(step.memory["v"], gradient, step.eps)
 
     def _separate(self, step: Step, ball: Ball) -> Tensor:
-        """Orders "printed" and "fresh": K passes of crafting, then the training forward."""
+        """Run a replay of order "printed" or "fresh".
+
+        It takes K passes of crafting, then the training forward.
+        """
         start = step.memory["theta"]
         momentum = step.memory["v"]
         gain = self._gain(step)
@@ -251,11 +260,11 @@ class Atcd(BallRecipe):
 
     @staticmethod
     def _keep(step: Step, theta: Tensor, v: Tensor, logits: Tensor) -> None:
-        """Hand theta, v and f~ to the next replay."""
+        """Pass theta, v and f~ to the next replay."""
         step.memory.update(theta=theta, v=v, stale=softmax(logits.detach(), dim=1))
 
     def _gain(self, step: Step) -> Gain:
-        """CE against the soft label q, from logits (r, C) to (r,)."""
+        """Return the CE against the soft label q, from logits (r, C) to (r,)."""
         stale = step.memory.get("stale")
         if stale is None or not self.rho:
             return step.hard_cross_entropy
@@ -263,13 +272,14 @@ class Atcd(BallRecipe):
         return lambda logits: soft_cross_entropy(logits, q)
 
     def _move(self, ball: Ball, theta: Tensor, v: Tensor, step: Step) -> Tensor:
-        """``theta <- P(theta + step_size sgn(v))``, sgn(v) being the gradient of the kinetic
-        energy |v|.
+        """Return ``P(theta + step_size sgn(v))``.
+
+        sgn(v) is the gradient of the kinetic energy |v|.
         """
         return ball.step(theta, v, step.eps if self.step_size is None else self.step_size).detach()
 
     def _climb(self, v: Tensor, gradient: Tensor, eps: float) -> Tensor:
-        """``v <- clip(v + alpha g / mean |g|, +-eps)``."""
+        """Return ``clip(v + alpha g / mean |g|, +-eps)``."""
         if not self.momentum:
             return gradient
         magnitude = gradient.abs().flatten(1).mean(dim=1).view((-1,) + (1,) * (v.dim() - 1))
@@ -277,15 +287,17 @@ class Atcd(BallRecipe):
         return (v + (eps if self.alpha is None else self.alpha) * normalised).clamp(-eps, eps)
 
     def _test(self, step: Step, before: Tensor, old: State, new: State) -> State:
-        """Metropolis-Hastings for each sample, by a forward of its own: its new state, or its
-        old one.
+        """Apply the Metropolis-Hastings test with a forward of its own.
+
+        Return the new state of accepted samples and the old state of the others.
         """
-        rise = step.hard_cross_entropy(step.ask(new[0], self.bn_mode)) - before
+        rise = step.hard_cross_entropy(step.crafting_logits(new[0], self.bn_mode)) - before
         return _chosen(self._accepted(step, rise, old[1], new[1]), old, new)
 
     def _accepted(self, step: Step, rise: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        """(r,) bool: which moves pass, by the rise (r,) of the cross-entropy and the momenta old
-        and new.
+        """Return (r,) bool: accepted moves.
+
+        The test uses the rise (r,) of the cross-entropy and the old and new momenta.
         """
         if self.kinetic:
             rise = rise + _speed(new) - _speed(old)
@@ -296,12 +308,12 @@ class Atcd(BallRecipe):
 
 @dataclass(frozen=True)
 class _Trained:
-    """A training forward of the chain's end, and the inputs that its gradients are taken at.
+    """Training forward at the chain's end, and the inputs at which its gradients are taken.
 
     Attributes:
         theta, v: (r, *S) the chain's states after the test.
         logits: (r, C) at theta.
-        leaves: inputs of the forward, and, if there are any, of the rejected rows that were sent
+        inputs: inputs of the forward and, if there are any, of the rejected rows that were sent
             again.
         rejected: (n,) their positions in the minibatch.
     """
@@ -309,11 +321,11 @@ class _Trained:
     theta: Tensor
     v: Tensor
     logits: Tensor
-    leaves: list[Tensor]
+    inputs: list[Tensor]
     rejected: Tensor | None = None
 
     def merged(self, gradients: Sequence[Tensor]) -> Tensor:
-        """(r, *S) gradients at theta, from those at the leaves."""
+        """Return (r, *S) gradients at theta, from those at the inputs."""
         return (
             gradients[0]
             if self.rejected is None
@@ -322,13 +334,13 @@ class _Trained:
 
 
 def _chosen(accepted: Tensor, old: State, new: State) -> State:
-    """The new states of the samples (r,) that are accepted, the old ones of the others."""
+    """Return the new states of the accepted samples (r,), the old ones of the others."""
     mask = accepted.view((-1,) + (1,) * (new[0].dim() - 1))
     return torch.where(mask, new[0], old[0]), torch.where(mask, new[1], old[1])
 
 
 def _speed(v: Tensor) -> Tensor:
-    """(r,) the kinetic energy mean |v| of each sample."""
+    """Return (r,) the kinetic energy mean |v| of each sample."""
     return v.abs().flatten(1).mean(dim=1)
 
 
@@ -336,8 +348,8 @@ def _speed(v: Tensor) -> Tensor:
 class Cat(Atcd):
     """Contrastive adversarial training: ATCD without the Metropolis-Hastings test.
 
-    Attributes, readings and cost are those of ``Atcd``: T K forwards and T (K + 1) backwards for a
-        minibatch.
+    Attributes, differences from the paper and cost are those of ``Atcd``. A minibatch costs T K
+    forwards and T (K + 1) backwards.
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack

@@ -1,4 +1,4 @@
-"""What every recipe is: how a minibatch becomes weight updates."""
+"""Base classes of the recipes, which turn a minibatch into weight updates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
     Attributes:
         forwards: rows forward.
-        backwards: rows backward: a row counts once for each differentiation of its forward.
+        backwards: rows backward. A row counts once for each differentiation of its forward.
     """
 
     forwards: int
@@ -36,8 +36,9 @@ class Cost(NamedTuple):
 
 
 def check_tolerance(tolerance: Tolerance) -> None:
-    """Raise ValueError unless this is None, an integer >= 0, or a schedule of such that begins
-    at epoch 0.
+    """Raise ValueError unless the tolerance is None, an integer >= 0, or a schedule of these.
+
+    A schedule must begin at epoch 0.
     """
     schedule = tolerance if isinstance(tolerance, Mapping) else {0: tolerance}
     whole = [*schedule, *(value for value in schedule.values() if value is not None)]
@@ -52,7 +53,7 @@ def check_tolerance(tolerance: Tolerance) -> None:
 
 
 def tolerance_at(tolerance: Tolerance, epoch: int) -> int | None:
-    """The tolerance of an epoch: a schedule's newest entry."""
+    """Return the tolerance of an epoch, which is a schedule's newest entry."""
     if not isinstance(tolerance, Mapping):
         return tolerance
     return tolerance[max(start for start in tolerance if start <= epoch)]
@@ -60,12 +61,12 @@ def tolerance_at(tolerance: Tolerance, epoch: int) -> int | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe(ABC):
-    """How a minibatch becomes ``replays`` weight updates.
+    """Base class of methods that turn a minibatch into ``replays`` weight updates.
 
-    A recipe crafts, and returns the loss of an update; it never steps an optimiser or a schedule,
-    and knows no file. Its dataclass fields are its whole configuration, and it is never changed.
-    What the replays of one minibatch share, it keeps in ``step.memory``; what it carries from
-    minibatch to minibatch, in ``step.carried``, which the loop saves.
+    A recipe crafts examples and returns the loss of an update. It never steps an optimiser or a
+    schedule, and uses no file. Its dataclass fields are its whole configuration, and it never
+    changes. ``step.memory`` holds what the replays of one minibatch share. ``step.carried`` holds
+    what passes from minibatch to minibatch, and the loop saves it.
     """
 
     name: ClassVar[str]
@@ -82,31 +83,32 @@ class Recipe(ABC):
 
     @property
     def radius(self) -> float:
-        """The radius that crafting uses once warmed up; 0 for recipes that craft nothing."""
+        """Radius of crafting after warm-up. 0 for recipes that craft nothing."""
         return 0.0
 
     @abstractmethod
     def cost(self) -> Cost:
-        """Rows forward and backward per weight update and sample."""
+        """Return the rows forward and backward per weight update and sample."""
 
     def largest_cost(self) -> Cost:
-        """The most that an update can cost per sample; more than ``cost()`` where rows may be
-        sent again.
+        """Return the largest cost of an update per sample.
+
+        It exceeds ``cost()`` if rows may be sent again.
         """
         return self.cost()
 
     @abstractmethod
     def loss(self, step: Step) -> Tensor:
-        """The scalar to minimise in this update, with the graph of the parameters."""
+        """Return the scalar to minimise in this update, with the graph of the parameters."""
 
-    def after_backward(self, step: Step) -> None:  # noqa: B027  # most recipes take nothing
-        """What a recipe takes from the gradients of an update, before the optimiser steps."""
+    def after_backward(self, step: Step) -> None:  # noqa: B027  # most recipes need nothing
+        """Use the gradients of an update before the optimiser steps."""
 
-    def check(self, box: Box) -> None:  # noqa: B027  # most have nothing to refuse
-        """Refuse a configuration that cannot be meant for inputs in this box."""
+    def check(self, box: Box) -> None:  # noqa: B027  # most have nothing to check
+        """Raise ValueError for a configuration that does not fit inputs in this box."""
 
     def settings(self) -> dict[str, Any]:
-        """Name and fields, as a run records them."""
+        """Return name and fields for the record of a run."""
         return {
             "name": self.name,
             **{field.name: getattr(self, field.name) for field in fields(self)},
@@ -115,14 +117,14 @@ class Recipe(ABC):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BallRecipe(Recipe):
-    """A recipe that perturbs its inputs within a ball.
+    """Recipe that perturbs its inputs within a ball.
 
     Attributes:
-        eps: radius in the units of x (8/255, never 8); 0 trains on the inputs themselves.
+        eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling.
-        bn_mode: BatchNorm while crafting: ``"eval"`` leaves the running statistics alone and uses
-            them; ``"train"`` uses the batch's and lets the running ones follow; ``"batch"`` uses
-            the batch's without a trace.
+        bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and does
+            not change them. ``"train"`` uses the batch's statistics and updates the running ones.
+            ``"batch"`` uses the batch's statistics and updates nothing.
     """
 
     least_steps: ClassVar[int] = 1  # the smallest num_steps that makes sense
@@ -146,6 +148,6 @@ class BallRecipe(Recipe):
         return self.eps
 
     def check(self, box: Box) -> None:
-        """Refuse a radius that covers the box, such as 8 where 8/255 is meant."""
+        """Raise ValueError for a radius that covers the box, such as 8 instead of 8/255."""
         if self.eps:
             check_ball(self.norm, self.eps, box)

@@ -15,24 +15,26 @@ from art_ext.core.training.recipes.base import BallRecipe, Cost
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Free(BallRecipe):
-    """Free adversarial training: m updates of each minibatch, whose backward also moves the
-    perturbation.
+    """Free adversarial training: m updates per minibatch, each of which moves the perturbation.
 
         ``w <- w - k grad_w CE(f_w(x + delta), y)``, ``delta <- clip(delta + eps sgn(grad_x CE),
         +-eps)``
 
-    Both gradients are those at the old delta and the old weights. delta persists over replays and
-        over minibatches: row
-    i of a minibatch takes over what row i of the one before left; the last, shorter minibatch takes
-    the first rows. It starts at 0. x + delta is clipped to the box, and what the clip took away is
-    taken from delta too (as Wong et al. do; the authors clip the input only).
+    Both gradients are taken at the old delta and the old weights. delta persists over replays and
+    over minibatches: row i of a minibatch starts from the final delta of row i of the previous one.
+    The last, shorter minibatch takes the first rows. delta starts at 0. x + delta is clipped to the
+    box.
 
-    An update costs 1 forward and 1 backward a sample; a minibatch, m of each. The authors count m
-    epochs for one pass over the data (``equivalent_epochs``).
+    An update costs 1 forward and 1 backward per sample, and a minibatch m of each. The authors
+    count m epochs for one pass over the data (``equivalent_epochs``).
 
     Attributes:
         num_replays: m.
-        step_size: in the units of x; None takes eps.
+        step_size: in the units of x. None: eps.
+
+    Differences from the paper:
+        The clip of x + delta to the box changes delta too, as in the program of Wong et al. The
+        authors clip the input only.
 
     References:
         Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein, "Adversarial
@@ -59,11 +61,11 @@ class Free(BallRecipe):
         return self.num_replays
 
     def cost(self) -> Cost:
-        """1 forward, 1 backward."""
+        """Return 1 forward and 1 backward."""
         return Cost(1, 1)
 
     def loss(self, step: Step) -> Tensor:
-        """Mean cross-entropy at the carried perturbation."""
+        """Return the mean cross-entropy at the carried perturbation."""
         delta = step.carried.get("delta")
         ball = step.ball(self.norm)
         start = step.x
@@ -79,7 +81,10 @@ class Free(BallRecipe):
         """Move the perturbation along the input gradient of the same backward."""
         leaf = step.memory.pop("leaf")
         length = step.eps if self.step_size is None else self.step_size
-        moved = step.ball(self.norm).step(leaf.detach(), step.gradient_left(leaf), length) - step.x
+        moved = (
+            step.ball(self.norm).step(leaf.detach(), step.weights_input_gradient(leaf), length)
+            - step.x
+        )
         kept = step.carried.get("delta")
         if kept is not None and len(kept) > len(moved):
             moved = torch.cat([moved, kept[len(moved) :]])

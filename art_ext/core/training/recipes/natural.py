@@ -15,16 +15,16 @@ from art_ext.core.training.recipes.base import Cost, Recipe
 class Natural(Recipe):
     """Natural training: ``min_w mean CE(f_w(x), y)``.
 
-    An update costs 1 forward and 1 backward a sample.
+    An update costs 1 forward and 1 backward per sample.
     """
 
     name: ClassVar[str] = "natural"
 
     def cost(self) -> Cost:
-        """1 forward, 1 backward."""
+        """Return 1 forward and 1 backward."""
         return Cost(1, 1)
 
     def loss(self, step: Step) -> Tensor:
-        """Mean cross-entropy of the minibatch."""
+        """Return the mean cross-entropy of the minibatch."""
         step.count_backward(step.x)
         return step.mean(step.cross_entropy(step.forward(step.x)))

@@ -1,4 +1,4 @@
-"""TRADES, and its fast form."""
+"""TRADES and Fast TRADES."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from art_ext.core.training.recipes.base import (
 class Trades(BallRecipe):
     """TRADES: ``min_w mean CE(f_w(x), y) + beta max_{||x' - x|| <= eps} KL(p_w(x) || p_w(x'))``.
 
-    With K = num_steps, an update costs 1 + K + 2 forwards and K + 2 backwards a sample: the clean
-    answer that crafting compares with, K passes of crafting, and the clean and the perturbed
-    forward of the loss, both differentiated by one call. (The authors' program runs the clean
-    forward of the loss twice.) BatchNorm sees the two separately.
+    With K = num_steps, an update costs 1 + K + 2 forwards and K + 2 backwards per sample. These are
+    the clean outputs that crafting compares with, K passes of crafting, and the clean and the
+    perturbed forward of the loss, both differentiated by one call. (The authors' program runs the
+    clean forward of the loss twice.) BatchNorm sees the two separately.
 
     Attributes:
-        beta: weight of the divergence; 0 is natural training.
+        beta: weight of the divergence. 0 is natural training.
         num_steps: K.
-        step_size: in the units of x; None takes ``2.5 eps / K``.
+        step_size: in the units of x. None: ``2.5 eps / K``.
         start: standard deviation of the normal noise that crafting starts from.
         tolerance: as of ``Pgd``: a sample is not moved any further once it was misclassified before
-            so many steps + 1; None, or a schedule ``{epoch: tolerance}``.
+            tolerance + 1 steps. None, an integer, or a schedule ``{epoch: tolerance}``.
 
     References:
         Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between
@@ -56,34 +56,35 @@ class Trades(BallRecipe):
         check_tolerance(self.tolerance)
 
     def cost(self) -> Cost:
-        """K + 3 forwards, K + 2 backwards."""
+        """Return K + 3 forwards and K + 2 backwards."""
         return Cost(self.num_steps + 3, self.num_steps + 2)
 
     def craft(self, step: Step) -> Tensor:
-        """(r, *S) examples."""
+        """Return (r, *S) examples."""
         ball = step.ball(self.norm)
         length = 2.5 * step.eps / self.num_steps if self.step_size is None else self.step_size
         start = ball.into(step.x + self.start * step.normal_like_x())
         return ascend_divergence(self, step, start, self.num_steps, length)
 
     def loss(self, step: Step) -> Tensor:
-        """Mean cross-entropy of the inputs and beta times the mean divergence."""
+        """Return the mean cross-entropy of the inputs plus beta times the mean divergence."""
         natural, robust = regularised(step, self.craft(step))
         return step.mean(natural + self.beta * robust)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FastTrades(Trades):
-    """Fast TRADES: TRADES with one step from a point drawn uniformly from the ball, or a few.
+    """Fast TRADES: TRADES with one step, or a few, from a random point of the ball.
 
-    With n = num_steps, an update costs 1 + n + 2 forwards and n + 2 backwards a sample.
+    The point is drawn uniformly. With n = num_steps, an update costs 1 + n + 2 forwards and n + 2
+    backwards per sample.
 
     Attributes:
         num_steps: n.
-        step_size: in the units of x; None takes eps.
-        boxed_start: bring the random start to the box too. False leaves it in the ball only, as the
-            authors' program does; the steps of ascent are brought to both. It matters where many
-            pixels lie on a face of the box.
+        step_size: in the units of x. None: eps.
+        boxed_start: True clamps the random start to the box too. False projects it onto the ball
+            only, as the authors' program does. The steps of ascent always stay inside both. The
+            choice matters if many pixels lie on a face of the box.
 
     References:
         Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022
@@ -96,24 +97,24 @@ class FastTrades(Trades):
     boxed_start: bool = True
 
     def craft(self, step: Step) -> Tensor:
-        """(r, *S) examples."""
+        """Return (r, *S) examples."""
         length = step.eps if self.step_size is None else self.step_size
         ball = step.ball(self.norm)
         start = step.uniform_start(ball, self.boxed_start)
         rows = ascend_divergence(self, step, start, self.num_steps, length)
-        # a row that a tolerance never lets move may lie outside the box
+        # rows that are never moved may lie outside the box
         return rows if self.boxed_start or self.tolerance is None else ball.into(rows)
 
 
 def ascend_divergence(
     recipe: Trades, step: Step, start: Tensor, num_steps: int, length: float
 ) -> Tensor:
-    """(r, *S) ``max KL(p(x) || p(x'))`` by steps from start: 1 + num_steps forwards, num_steps
-    backwards.
+    """Return (r, *S) examples that maximise ``KL(p(x) || p(x'))`` by steps from start.
 
-    p(x) is a constant there, so the divergence ascends like the cross-entropy of it.
+    This costs 1 + num_steps forwards and num_steps backwards. p(x) is a constant, so the divergence
+    has the gradient of the cross-entropy with target p(x).
     """
-    p = softmax(step.ask(step.x, recipe.bn_mode), dim=1)
+    p = softmax(step.crafting_logits(step.x, recipe.bn_mode), dim=1)
     ball = step.ball(recipe.norm)
     tolerance = tolerance_at(recipe.tolerance, step.epoch)
     return step.ascend(
@@ -128,8 +129,9 @@ def ascend_divergence(
 
 
 def regularised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-    """(r,) cross-entropies of x and (r,) ``KL(p(x) || p(x_adv))``, through two training
-    forwards.
+    """Return (r,) cross-entropies of x and (r,) ``KL(p(x) || p(x_adv))``.
+
+    They cost two training forwards.
     """
     step.count_backward(step.x)
     step.count_backward(x_adv)

@@ -23,7 +23,7 @@ from art_ext.core.training.recipes.pgd import Pgd
 from art_ext.core.training.recipes.trades import Trades, regularised
 
 REGULARISERS = ("trades", "at")
-SMALLEST = 1e-8  # of the robust term, in the ratio
+SMALLEST = 1e-8  # smallest robust term in the ratio
 # the arguments of each rule and their defaults; the first two are common to both rules
 RULES: Mapping[str, Mapping[str, float]] = {
     "log": {"lambda_0": 6.0, "hold_epochs": 1.0, "gain": 0.02},
@@ -33,62 +33,58 @@ RULES: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class War(Trades):
-    """Width adjusted regularisation: ``min_w l_nat + lambda_t l_rob`` with a lambda_t that is
-    adapted (Algorithm 8).
+    """Width adjusted regularisation: ``min_w l_nat + lambda_t l_rob`` with an adapted lambda_t.
 
     l_nat is the mean cross-entropy of the minibatch. l_rob is the mean of the robust term *without*
     lambda: the divergence of TRADES, or ``max(CE(x'), CE(x)) - CE(x)`` of generalised adversarial
-    training. lambda is a constant of the update: no gradient goes through it. It is moved until
-    ``ratio = l_nat / l_rob`` is zeta, the ratio that was measured on a thin network
-    (``measure_zeta``). A wider network, whose local Lipschitz constant is larger, needs a larger
-    lambda for the same ratio.
+    training. lambda is a constant of the update, and no gradient goes through it. It is moved until
+    ``ratio = l_nat / l_rob`` is zeta, the ratio measured on a thin network (``measure_zeta``). A
+    wider network, whose local Lipschitz constant is larger, needs a larger lambda for the same
+    ratio.
 
-    There are two rules for lambda, applied once a minibatch to means over all processes:
+    There are two rules for lambda, applied once per minibatch to means over all processes:
 
-    * ``rule="log"``: ``lambda <- lambda exp(gain clamp(log(zeta / ratio), -1, 1))``. This is ours
-      and deviates from Algorithm 8.
-    * ``rule="printed"``: ``lambda <- max(lambda + alpha (zeta - ratio), 0)``, Algorithm 8. There is
-      no program of the authors for it. Our reading takes the outer maximum, because the printed
-      parentheses do not balance. Where l_rob is near 0 the ratio has no bound and would throw
-      lambda to 0 from any height, so the ratio counts as at most ``cap`` zeta, which is our
-      deviation.
+    * ``rule="log"``: ``lambda <- lambda exp(gain clamp(log(zeta / ratio), -1, 1))``. This rule is
+    ours. * ``rule="printed"``: ``lambda <- max(lambda + alpha (zeta - ratio), 0)``, Algorithm 8.
 
-    The reason for a rule of our own: the printed one did not find lambda here. zeta was measured at
-        lambda 6; WAR was
-    then trained with that zeta on the same network, data and schedule (6,000 MNIST images, 8
-    epochs). lambda in the last epoch was 1.1 and 0 in two seeds, where 6 was wanted, and the robust
-    accuracy 38 and 41 %, where lambda fixed at 6 gave 64 and 60 %. ``ema=0.95`` made it worse (9
-    %). The log rule ended at 6.7 twice, with 64 and 61 %. Nothing here says how the printed rule
-    fares at the scale of the paper (CIFAR-10, 100 epochs). The ratio alone does not determine
-    lambda: ratios of 9.4 to 9.6 were seen at lambda .6, 4.8 and 6.
-
-    With K = num_steps, an update costs K + 3 forwards and K + 2 backwards a sample over TRADES, and
-    K + 2 and K + 2 over generalised adversarial training. The history holds the means of lambda,
-    the (capped) ratio and both terms.
+    With K = num_steps, an update costs K + 3 forwards and K + 2 backwards per sample with the
+    TRADES regulariser, and K + 2 of each with generalised adversarial training. The history holds
+    the means of lambda, the (capped) ratio and both terms.
 
     Attributes:
         regulariser: ``"trades"`` or ``"at"``.
-        zeta: the ratio to reach. It belongs to data, network, radius and regulariser: 30 is
-            CIFAR-10's. 0 is natural training, with the printed rule only.
+        zeta: the ratio to reach. It depends on data, network, radius and regulariser, and is 30 for
+            CIFAR-10. 0 is natural training, with the printed rule only.
         rule: ``"log"`` or ``"printed"``.
-        lambda_0: lambda at first. None takes the rule's own: 6 (log; it must be > 0) or 0
-            (printed).
-        hold_epochs: epochs over which lambda stays at lambda_0 before the rule moves it. None takes
-            the rule's own: 1 (log) or 0 (printed).
-        gain: of the log rule: the largest change of log(lambda) in an update. None takes .02.
-        alpha: of the printed rule: how fast lambda moves. None takes .1.
-        cap: of the printed rule: bound of the ratio in multiples of zeta. None takes 10; infinity
-            takes it off.
-        ema: of the printed rule: decay of an average of the ratio that lambda follows in its place.
-            None takes 0.
-        fixed: a lambda that stays as it is: TRADES with that beta, or, over "at", generalised
+        lambda_0: initial lambda. None: 6 for the log rule, which needs a value > 0, and 0 for the
+            printed rule.
+        hold_epochs: epochs over which lambda stays at lambda_0 before the rule moves it. None: 1
+            (log) or 0 (printed).
+        gain: log rule: the largest change of log(lambda) in an update. None: .02.
+        alpha: printed rule: step size of lambda. None: .1.
+        cap: printed rule: bound of the ratio in multiples of zeta. None: 10. Infinity: no bound.
+        ema: printed rule: decay of an average of the ratio that replaces the ratio. None: 0.
+        fixed: a constant lambda. This is TRADES with that beta, or, with "at", generalised
             adversarial training.
-        num_steps, step_size, start: of crafting: TRADES' own, or, over "at", PGD's with ``start``
-            unused.
+        num_steps, step_size, start: of crafting, as in TRADES or, with "at", as in PGD, where
+            ``start`` is unused.
+
+    Differences from the paper:
+        The authors published no program for Algorithm 8. The printed parentheses do not balance,
+        and we read the maximum as the outer operation. If l_rob is near 0 the ratio has no bound
+        and would set any lambda to 0. The ratio therefore counts as at most ``cap`` zeta.
+
+        The log rule exists because the printed rule did not find lambda in our runs. zeta was
+        measured at lambda 6, and WAR was trained with that zeta on the same network, data and
+        schedule (6,000 MNIST images, 8 epochs). The printed rule ended at lambda 1.1 and 0 in two
+        seeds instead of 6, with robust accuracy 38 and 41 %. A fixed lambda of 6 gave 64 and 60 %.
+        ``ema=0.95`` gave 9 %. The log rule ended at 6.7 twice, with 64 and 61 %. This says nothing
+        about the printed rule at the scale of the paper (CIFAR-10, 100 epochs). The ratio alone
+        does not determine lambda: ratios of 9.4 to 9.6 were seen at lambda .6, 4.8 and 6.
 
     References:
         Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?",
-        NeurIPS 2021; algorithm number of Chen's dissertation, 2021, chapter 5.
+        NeurIPS 2021. The algorithm number is that of Chen's dissertation, 2021, chapter 5.
     """
 
     name: ClassVar[str] = "war"
@@ -115,7 +111,7 @@ class War(Trades):
         self._check_rule()
 
     def _take_rule(self) -> None:
-        """Fill in the defaults of the rule; raise ValueError for arguments of the other one."""
+        """Fill in the defaults of the rule. Raise ValueError for arguments of the other one."""
         known = RULES[self.rule]
         for name in sorted({name for rule in RULES.values() for name in rule} - set(known)):
             if getattr(self, name) is not None:
@@ -150,13 +146,11 @@ class War(Trades):
             check_positive("cap", self.cap)
 
     def cost(self) -> Cost:
-        """K + 3 forwards over TRADES, K + 2 over generalised adversarial training; K + 2
-        backwards.
-        """
+        """Return K + 3 or K + 2 forwards, by regulariser, and K + 2 backwards."""
         return Cost(self.num_steps + (3 if self.regulariser == "trades" else 2), self.num_steps + 2)
 
     def craft(self, step: Step) -> Tensor:
-        """(r, *S) examples of the method that is regularised."""
+        """Return (r, *S) examples of the regularised method."""
         if self.regulariser == "trades":
             return super().craft(step)
         inner = Pgd(
@@ -170,7 +164,7 @@ class War(Trades):
         return inner.craft(step)
 
     def loss(self, step: Step) -> Tensor:
-        """``l_nat + lambda l_rob`` with the lambda of this minibatch."""
+        """Return ``l_nat + lambda l_rob`` with the lambda of this minibatch."""
         x_adv = self.craft(step)
         if self.regulariser == "trades":
             natural, robust = regularised(step, x_adv)
@@ -180,7 +174,7 @@ class War(Trades):
         return step.mean(natural + weight * robust)
 
     def _adjust(self, step: Step, natural: Tensor, robust: Tensor) -> Tensor:
-        """lambda_t (), detached, from the batch means () of this minibatch."""
+        """Return lambda_t (), detached, from the batch means () of this minibatch."""
         ratio = natural / robust.clamp(min=SMALLEST)
         if self.fixed is not None:
             weight = torch.full_like(ratio, self.fixed)
@@ -196,15 +190,15 @@ class War(Trades):
         return weight
 
     def _own(self, name: str) -> Any:
-        """An argument of the rule, which is a number once the recipe is made."""
+        """Return an argument of the rule, which is a number once the recipe is made."""
         return getattr(self, name)
 
     def _move_by_log(self, step: Step, before: Tensor, ratio: Tensor) -> Tensor:
-        """lambda after an update of the log rule."""
+        """Return lambda after an update of the log rule."""
         return before * (self._own("gain") * torch.log(self.zeta / ratio).clamp(-1, 1)).exp()
 
     def _move_as_printed(self, step: Step, before: Tensor, ratio: Tensor) -> Tensor:
-        """lambda after an update of the printed rule, line 9 of Algorithm 8."""
+        """Return lambda after an update of the printed rule, line 9 of Algorithm 8."""
         ema = self._own("ema")
         average = step.carried.get("ratio", ratio) * ema + ratio * (1 - ema)
         step.carried["ratio"] = average
@@ -212,8 +206,9 @@ class War(Trades):
 
 
 def generalised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-    """(r,) cross-entropies of x, and (r,) ``max(CE(x_adv), CE(x)) - CE(x)``, through two
-    training forwards.
+    """Return (r,) cross-entropies of x, and (r,) ``max(CE(x_adv), CE(x)) - CE(x)``.
+
+    They cost two training forwards.
     """
     step.count_backward(step.x)
     step.count_backward(x_adv)
