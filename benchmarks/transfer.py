@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from art_ext.benchmarks.common import network, print_versions, right
 from art_ext.core.attacks import ai_fgsm, fgsm, hmcam, m_pgd, pgd
-from art_ext.core.metrics import FoolingRate, paired_interval, transfer_success
+from art_ext.core.metrics import TransferRate, paired_interval, transfer_success
 from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 
@@ -59,7 +59,7 @@ def direction(source: str, target: str, count: int, steps: int, eps: float, seed
     print(f"eps {eps * 255:g}/255, N = {steps}, seed {seed}\n")
     print("| attack | white-box % | transfer % | minus PGD, paired 95 % | authors' % | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
-    transfers: dict[str, FoolingRate] = {}
+    transfers: dict[str, TransferRate] = {}
     for name, attack in attacks(steps, eps).items():
         start = time.perf_counter()
         # a correct prediction of the source equals the label, so one run serves both measures

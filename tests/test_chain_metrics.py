@@ -14,7 +14,7 @@ from torch import nn
 from art_ext.core.attacks import hmcam, pgd
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.metrics import (
-    FoolingRate,
+    TransferRate,
     acceptance_rate,
     all_or_nothing_success,
     diversity,
@@ -210,7 +210,8 @@ class TestAllOrNothing:
 
     def test_refuses_a_result_without_a_chain(self):
         with pytest.raises(
-            ValueError, match="result must have samples, got none: pass that of hmcam, or of pgd"
+            ValueError,
+            match="result must have samples, got none: pass the result of hmcam, or of pgd",
         ):
             all_or_nothing_success(chain(STATES, samples=None), X, Y, Threshold())
 
@@ -221,7 +222,7 @@ class TestPairedInterval:
         counted = (
             torch.ones(len(rates), dtype=torch.bool) if counted is None else torch.tensor(counted)
         )
-        return FoolingRate(float(rates[counted].mean()), int(counted.sum()), rates, counted)
+        return TransferRate(float(rates[counted].mean()), int(counted.sum()), rates, counted)
 
     def test_by_hand(self):
         # of 100 samples both fool 30, the first alone 20, the second alone 10
@@ -365,7 +366,7 @@ class TestAcceptance:
 
     @pytest.mark.parametrize("trace", [None, {"loss": torch.zeros(3, 5)}])
     def test_refuses_a_result_that_says_nothing_of_it(self, trace):
-        with pytest.raises(ValueError, match=r"wanted a result with trace\['accepted'\]"):
+        with pytest.raises(ValueError, match=r"result must have trace\['accepted'\]"):
             acceptance_rate(chain(STATES, trace=trace))
 
 

@@ -271,8 +271,8 @@ class TestConfiguration:
         [
             ("batchsize = 3", "unknown option 'batchsize' (did you mean 'batch_size'?)"),
             ("recipe_arg.beta = 3", "did you mean 'recipe_args'?"),
-            ("epochs = 2.0", "epochs must be a whole number, got 2.0"),
-            ("epochs = true", "epochs must be a whole number, got True"),
+            ("epochs = 2.0", "epochs must be an integer, got 2.0"),
+            ("epochs = true", "epochs must be an integer, got True"),
             ("eps = true", "eps must be a number"),
             ('eps = "much"', "eps must hold numbers or fractions"),
             ('nesterov = "no"', "nesterov must be true or false, got 'no'"),
@@ -622,7 +622,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert not (folder / "run.json").exists()
     refused = call(*asked)
     assert refused.exit_code == 2
-    assert "--resume goes on with it" in refused.stderr
+    assert "pass --resume to continue it" in refused.stderr
     resumed = call("train", "--resume", "--out", folder, "--quiet")
     assert resumed.exit_code == 0, resumed.output
     for name in ("model.safetensors", "best.safetensors"):

@@ -81,7 +81,7 @@ class TestBoundaryDistance:
             adbd(result(stop_on_success=True))
 
     def test_refuses_an_attack_that_never_looks_past_eps(self) -> None:
-        with pytest.raises(ValueError, match="looks past its eps"):
+        with pytest.raises(ValueError, match="searches beyond its eps"):
             adbd(result(x_nearest=None, nearest_distance=None))
 
     def test_linear_model_closed_form(self) -> None:
@@ -123,7 +123,7 @@ class TestShares:
             robust_accuracy(stopped, 0.1)
 
     def test_a_filled_ball_knows_its_own_radius_only(self) -> None:
-        with pytest.raises(ValueError, match="looks past its eps"):
+        with pytest.raises(ValueError, match="searches beyond its eps"):
             robust_accuracy(result(x_nearest=None, nearest_distance=None), 0.1)
 
     @pytest.mark.parametrize("eps", [-0.1, math.nan])

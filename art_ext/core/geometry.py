@@ -139,7 +139,8 @@ class Box:
 
 def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: int = 3) -> str:
     """List the first features whose bounds do not fit, and count the rest."""
-    lower, upper = lower.expand(sample_shape), upper.expand(sample_shape)
+    lower = lower.expand(sample_shape)
+    upper = upper.expand(sample_shape)
     places = (~((lower < upper) & lower.isfinite() & upper.isfinite())).nonzero().tolist()
     named = [
         f"({float(lower[tuple(place)]):g}, {float(upper[tuple(place)]):g}) in feature "
@@ -373,7 +374,8 @@ def _fill_l2(slope: Tensor, radius: float, room: Tensor) -> Tensor:
     closed form.
     """
     exact = exact_dtype(slope.device)
-    slope, room = slope.to(exact), room.to(exact)
+    slope = slope.to(exact)
+    room = room.to(exact)
     breakpoints = torch.where(slope > 0, room / slope, torch.inf)
     ordered, order = breakpoints.sort(dim=1)
     square = slope.gather(1, order).square()

@@ -279,7 +279,8 @@ class ScoreOracle(LabelOracle):
             judge: called with the same arguments before the loss is computed.
         """
         self._charge(index, False)
-        outputs, losses = [], []
+        outputs = []
+        losses = []
         with torch.no_grad():
             for part, owner in self._slices(rows, index):
                 padded = self._pad(part, owner)

@@ -1,6 +1,4 @@
-"""Robust training as ART trainers: a ``PyTorchClassifier`` in, the same one trained out. Needs
-the extra ``train``.
-"""
+"""ART trainers, which train a ``PyTorchClassifier`` in place. They need the extra ``train``."""
 
 from art_ext.trainers.backward_smoothing import AdversarialTrainerBackwardSmoothingPyTorch
 from art_ext.trainers.contrastive import AdversarialTrainerATCDPyTorch, AdversarialTrainerCATPyTorch

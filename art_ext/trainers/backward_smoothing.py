@@ -10,9 +10,9 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
-    """Backward Smoothing: TRADES in two steps, the first of which seeks a random output.
+    """Backward Smoothing: TRADES in two steps, the first of which approaches a random output.
 
-    ``art_ext.core.training.BackwardSmoothing`` says how it runs.
+    ``art_ext.core.training.BackwardSmoothing`` documents the method.
 
     | Paper link: https://arxiv.org/abs/2010.01278
     """
@@ -43,19 +43,19 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
             classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
                 ``torch.nn.CrossEntropyLoss``.
             eps: radius of the ball in the units of x.
-            eps_step: length of each step; None takes eps.
+            eps_step: length of each step. None: eps.
             beta: weight of the divergence.
-            gamma: reach of the random target.
-            max_iter: steps of ascent after the one that seeks the target.
-            points: random targets, whose mean is sought.
+            gamma: scale of the random target.
+            max_iter: steps of ascent after the first step.
+            points: number of random targets, whose mean is approached.
             variant: ``"trades"`` or ``"pgd"``.
             start: ``"backward"``, or the comparator ``"odi"``.
-            target: of the PGD variant, ``"printed"`` or ``"shifted"``.
-            boxed_start: bring the first step to ball and box; False brings it to the ball only,
-                which data with many values on the faces of the box need, such as MNIST.
+            target: target of the PGD variant, ``"printed"`` or ``"shifted"``.
+            boxed_start: True brings the first step to ball and box, False to the ball only. Pass
+                False for data with many values on the faces of the box, such as MNIST.
             norm: np.inf, "inf", 1 or 2.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
-            seed: of the order and the noise.
+            seed: seed of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(

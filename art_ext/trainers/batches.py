@@ -1,4 +1,4 @@
-"""ART's arrays and data generators as the tensors and minibatches of the core."""
+"""Conversion of ART's arrays and data generators to tensors and minibatches of the core."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from art_ext.attacks.shell import as_tensor, class_indices
 
 
 def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor, Tensor]:
-    """Inputs (n, *S) and labels, indices (n,) or (n, 1) or one-hot (n, nb_classes), as tensors (n,
-    *S) and (n,).
+    """Convert inputs (n, *S) and labels to tensors (n, *S) and (n,).
+
+    Labels are indices (n,) or (n, 1), or one-hot (n, nb_classes).
 
     Raises:
-        ValueError: for labels of another shape, or that are no classes of the classifier.
+        ValueError: for labels of another shape, or that are not classes of the classifier.
     """
     inputs = x.detach() if isinstance(x, Tensor) else as_tensor(x)
     if not inputs.is_floating_point():
@@ -37,16 +38,15 @@ def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor
 
 
 class Minibatches:
-    """The minibatches of ART's data generators, or of any iterable with a length, as the core's
-    loop wants them.
+    """Minibatches of ART's data generators, or of any iterable with a length, for the core's loop.
 
     ``NumpyDataGenerator`` and ``PyTorchDataGenerator`` are iterated anew in each epoch, so that a
-    resumed run sees the minibatches that it would have seen; of other generators ``ceil(size /
-    batch_size)`` are drawn for an epoch, as ART does, wherever they are.
+    resumed run gets the same minibatches. From other generators ``ceil(size / batch_size)`` batches
+    are drawn for an epoch, as ART does, from their current position on.
 
     Args:
         source: a generator, or an iterable of (x, y) with a length.
-        nb_classes: of the classifier.
+        nb_classes: number of classes of the classifier.
 
     Raises:
         ValueError: if it has no length.
@@ -61,7 +61,7 @@ class Minibatches:
             source, NumpyDataGenerator
         )
         self.ahead: Any = None
-        self.looked = False
+        self.peeked = False
         if isinstance(source, NumpyDataGenerator):
             self.length = source.batches_per_epoch
         elif self.draws:
@@ -83,12 +83,11 @@ class Minibatches:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # the loop has just seeded torch with the seed and the epoch: a generator that shuffles by
-        # numpy follows
+        # the loop has just seeded torch with the seed and the epoch, and numpy gets that seed too
         _seed(torch.initial_seed())
-        looks = not self.looked
-        self.looked = True
-        batches = self._drawn(looks) if self.draws else iter(self.source)
+        peek = not self.peeked
+        self.peeked = True
+        batches = self._drawn(peek) if self.draws else iter(self.source)
         for place, batch in zip(range(self.length), batches, strict=False):
             if not isinstance(batch, (tuple, list)) or len(batch) < 2:
                 raise ValueError(
@@ -96,20 +95,22 @@ class Minibatches:
                 )
             yield as_samples(batch[0], batch[1], self.nb_classes, f"y of batch {place}")
 
-    def _drawn(self, looks: bool) -> Iterator[Any]:
-        """What ``get_batch`` gives; a first one that the loop looks at before it starts is not
-        lost.
+    def _drawn(self, peek: bool) -> Iterator[Any]:
+        """Yield the batches of ``get_batch``.
+
+        The first batch that the loop reads before it starts is kept and given again.
         """
         while True:
             batch = self.source.get_batch() if self.ahead is None else self.ahead
-            self.ahead = batch if looks else None
+            self.ahead = batch if peek else None
             yield batch
 
 
 @contextmanager
 def own_numpy_streams(seed: int) -> Iterator[None]:
-    """Seed the global streams of numpy and Python, which generators and defences draw from; give
-    them back after.
+    """Seed the global streams of numpy and Python, and restore them afterwards.
+
+    Generators and defences draw from them.
     """
     kept = np.random.get_state(), random.getstate()  # noqa: NPY002  # ART draws from the global one
     try:

@@ -14,14 +14,13 @@ _PREFIX = "network._model."  # from here to the user's own module
 
 
 class ClassifierNetwork(nn.Module):
-    """Logits (r, K) of a ``PyTorchClassifier`` for rows (r, *S) in its ``clip_values``, through its
-    preprocessing.
+    """Network of a ``PyTorchClassifier``, from rows in its ``clip_values`` to logits.
 
-    In train mode it applies the preprocessing that ART applies in ``fit``, in eval mode that of
-    ``predict``. A step that is not differentiable passes gradients by ART's estimate,
-    ``estimate_forward``.
+    It includes the classifier's preprocessing. In train mode it applies the preprocessing that ART
+    applies in ``fit``, in eval mode that of ``predict``. A step that is not differentiable passes
+    gradients by ART's estimate, ``estimate_forward``.
 
-    Its state dict is that of the user's own module, so that weights go from one to the other.
+    Its state dict is that of the user's own module, so that weights can be exchanged.
     """
 
     def __init__(self, classifier: PyTorchClassifier) -> None:
@@ -32,17 +31,17 @@ class ClassifierNetwork(nn.Module):
         self.register_load_state_dict_pre_hook(_from_users_names)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(r, K) logits."""
+        """Return (r, K) logits for rows (r, *S)."""
         for step in self.preprocessing:
             if step.apply_fit if self.training else step.apply_predict:
                 rows = _preprocess(step, rows)
-        # for a Sequential, ART lists what each of its layers gives
+        # for a Sequential, ART lists the outputs of all its layers
         logits: Tensor = self.network(rows)[-1]
         return logits
 
 
 def _preprocess(step: PreprocessorPyTorch, rows: Tensor) -> Tensor:
-    """What a step makes of rows (r, *S), with the gradient that ART takes for it."""
+    """Apply a step to rows (r, *S), with the gradient that ART takes for it."""
     value: Tensor = step.forward(rows)[0]
     if type(step).estimate_forward is PreprocessorPyTorch.estimate_forward:
         return value
@@ -61,13 +60,13 @@ def _from_users_names(module: nn.Module, state: dict[str, Any], prefix: str, *_:
 
 
 def check_classifier(trainer: type, classifier: object) -> None:
-    """Refuse what cannot be trained by these recipes.
+    """Raise an error unless the recipes can train the classifier.
 
     Raises:
         EstimatorError: for anything but a ``PyTorchClassifier``.
         ValueError: for one without optimizer or clip_values, with another loss than plain
             cross-entropy, with preprocessing that is not written in PyTorch or mixes labels, or
-            with a way of its own to predict.
+            with its own way to predict.
     """
     if not isinstance(classifier, PyTorchClassifier):
         raise EstimatorError(trainer, [PyTorchClassifier], classifier)
@@ -76,7 +75,7 @@ def check_classifier(trainer: type, classifier: object) -> None:
     own = kind.predict is not PyTorchClassifier.predict
     if own or kind._predict_framework is not PyTorchClassifier._predict_framework:
         raise ValueError(
-            f"{kind.__name__} predicts in a way of its own, which training would not follow: "
+            f"{kind.__name__} predicts in a way of its own, which training would not use: "
             "pass the PyTorchClassifier of its network"
         )
     if classifier.clip_values is None:
@@ -96,7 +95,7 @@ def check_classifier(trainer: type, classifier: object) -> None:
 
 
 def _check_preprocessing(classifier: PyTorchClassifier) -> None:
-    """Refuse preprocessing that crafting cannot differentiate, or that changes the labels."""
+    """Raise ValueError for preprocessing that is not differentiable or changes the labels."""
     steps = classifier.preprocessing_operations
     strange = [type(step).__name__ for step in steps if not isinstance(step, PreprocessorPyTorch)]
     if strange:

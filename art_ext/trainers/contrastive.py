@@ -1,6 +1,4 @@
-"""ART trainers of contrastive adversarial training (CAT) and of its form with a
-Metropolis-Hastings test (ATCD).
-"""
+"""ART trainers of contrastive adversarial training (CAT) and of ATCD, its form with a test."""
 
 from __future__ import annotations
 
@@ -11,11 +9,10 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerCATPyTorch(CoreTrainer):
-    """Contrastive adversarial training: a Hamiltonian chain of examples that lives through several
-    weight updates.
+    """Contrastive adversarial training: a Hamiltonian chain over several weight updates.
 
-    ``art_ext.core.training.Cat`` says how it runs, and where it is our reading. One pass over the
-    data is ``nb_replays * max_iter`` epochs as the paper counts them.
+    ``art_ext.core.training.Cat`` documents the method and its differences from the paper. One pass
+    over the data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://arxiv.org/abs/2010.07849
     """
@@ -46,13 +43,13 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
             eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
-            eps_step: length of each step; None takes eps.
-            lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
-            alpha: how far the momentum follows the normalised gradient; None takes eps.
-            momentum: whether it accumulates.
-            order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
+            eps_step: length of each step. None: eps.
+            lam, rho: weights of the contrast. ``rho=0`` is plain cross-entropy.
+            alpha: rate at which the momentum follows the normalised gradient. None: eps.
+            momentum: True lets it accumulate.
+            order: place of the gradient, ``"free"``, ``"printed"`` or ``"fresh"``.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
-            seed: of the order and the noise.
+            seed: seed of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(
@@ -73,11 +70,10 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
 
 
 class AdversarialTrainerATCDPyTorch(CoreTrainer):
-    """Adversarial training by contrastive divergence: CAT whose chain is tested by Metropolis and
-    Hastings.
+    """Adversarial training by contrastive divergence: CAT with a Metropolis-Hastings test.
 
-    ``art_ext.core.training.Atcd`` says how it runs, and where it is our reading. One pass over the
-    data is ``nb_replays * max_iter`` epochs as the paper counts them.
+    ``art_ext.core.training.Atcd`` documents the method and its differences from the paper. One pass
+    over the data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://openreview.net/forum?id=Fn5wiAq2SR
     """
@@ -112,18 +108,18 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
             eps: radius of the L-inf ball, in the units of x.
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
-            eps_step: length of each step; None takes eps.
-            lam, rho: the balance of the contrast; ``rho=0`` is plain cross-entropy.
-            alpha: how far the momentum follows the normalised gradient; None takes eps.
-            momentum: whether it accumulates.
-            order: ``"free"``, ``"printed"`` or ``"fresh"``: when the gradient is taken.
-            metropolis: whether the chain's moves are tested; False is CAT.
+            eps_step: length of each step. None: eps.
+            lam, rho: weights of the contrast. ``rho=0`` is plain cross-entropy.
+            alpha: rate at which the momentum follows the normalised gradient. None: eps.
+            momentum: True lets it accumulate.
+            order: place of the gradient, ``"free"``, ``"printed"`` or ``"fresh"``.
+            metropolis: True tests the chain's moves. False is CAT.
             shared_test: with ``order="free"``, take the test's cross-entropy from the training
                 forward.
             temperature: divides the exponent of the test.
             kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
-            seed: of the order and the noise.
+            seed: seed of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(

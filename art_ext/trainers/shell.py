@@ -1,6 +1,4 @@
-"""What every ART trainer shares: conversion, checks, and the core's loop over the classifier's
-network.
-"""
+"""Base of the ART trainers: conversion, checks, and the core's loop on the classifier's network."""
 
 from __future__ import annotations
 
@@ -47,10 +45,10 @@ _MORE = (
 
 
 class CoreTrainer(CheckedKeywords, Trainer):
-    """Base of the ART trainers: a subclass names the recipe and its parameters.
+    """Base of the ART trainers. A subclass defines the recipe and its parameters.
 
-    The classifier's own network, optimizer, device and clip_values are used, and its preprocessing
-    is trained through.
+    The classifier's own network, optimizer, device and clip_values are used, and training
+    differentiates through its preprocessing.
     """
 
     _recipe: ClassVar[type[Recipe]]
@@ -71,18 +69,18 @@ class CoreTrainer(CheckedKeywords, Trainer):
 
     @property
     def last_result(self) -> TrainingResult | None:
-        """The core's ``TrainingResult`` of the last ``fit`` or ``fit_generator``; None before the
-        first.
+        """The core's ``TrainingResult`` of the last ``fit`` or ``fit_generator``, or None.
 
-        Its ``model`` is the user's own module; ``best`` holds the weights of the epoch with the
+        Its ``model`` is the user's own module. ``best`` holds the weights of the epoch with the
         best validation.
         """
         return self._last_result
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """A row per epoch of the last ``fit`` or ``fit_generator``: loss, rate, validation, rows
-        forward and back.
+        """Rows per epoch of the last ``fit`` or ``fit_generator``.
+
+        A row holds loss, rate, validation, and rows forward and backward.
         """
         return [] if self._last_result is None else self._last_result.history
 
@@ -103,28 +101,25 @@ class CoreTrainer(CheckedKeywords, Trainer):
         """Train the classifier in place.
 
         Args:
-            x: (n, *shape) inputs inside the classifier's ``clip_values``; never modified.
+            x: (n, *shape) inputs inside the classifier's ``clip_values``. They are never modified.
             y: (n,), (n, 1) or one-hot (n, nb_classes) labels.
             validation_data: (x, y) whose clean and robust accuracy is measured after each epoch.
-            batch_size: samples of a minibatch; the order is another one in each epoch, by the seed.
-            nb_epochs: epochs; None takes 20, or the length that ``passes`` gives.
-            scheduler: anything with ``.step()``, called after each epoch; None leaves the
-                optimizer's rate as it is. Where it needs ``metrics``, as ``ReduceLROnPlateau``
-                does, it gets the column of the history that ``schedule_metric`` names; where it
-                needs ``epoch``, the number of epochs done.
-            checkpoint_dir: folder for checkpoints, history and weights; without it nothing is
-                written.
-            resume: go on from the newest checkpoint in that folder.
-            callbacks: functions of an ``EpochEnd``; what they return is entered into the history.
-            passes: rows forward plus rows backward per training sample, in the place of
-                ``nb_epochs``.
+            batch_size: samples of a minibatch. Each epoch has another order, by the seed.
+            nb_epochs: number of epochs. None: 20, or the length that ``passes`` gives.
+            scheduler: an object with ``.step()``, called after each epoch. None keeps the
+                optimizer's rate. If ``.step()`` requires ``metrics``, as in ``ReduceLROnPlateau``,
+                it gets the column of the history that ``schedule_metric`` names. If it requires
+                ``epoch``, it gets the number of epochs done.
+            checkpoint_dir: folder for checkpoints, history and weights. None writes nothing.
+            resume: continue from the newest checkpoint in that folder.
+            callbacks: functions of an ``EpochEnd``. Their results are entered into the history.
+            passes: rows forward plus rows backward per training sample, instead of ``nb_epochs``.
             **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as
                 ``label_smoothing``, ``ema``, ``augmentation``, ``precision``, ``validation_steps``,
                 ``drop_last``, ``schedule_metric`` or ``schedule_every="update"``.
 
         Raises:
-            ValueError: for data, labels or options that make no sense, and when the loss is not
-                finite.
+            ValueError: for data, labels or options that do not fit, and if the loss is not finite.
         """
         samples = as_samples(x, y, self.classifier.nb_classes)
         self._train(
@@ -149,17 +144,17 @@ class CoreTrainer(CheckedKeywords, Trainer):
         passes: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the classifier in place on minibatches of an ART ``DataGenerator``, or of any
-        iterable with a length.
+        """Train the classifier in place on minibatches of a data generator or an iterable.
 
-        The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``: the
-        two differ as two seeds differ.
+        The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``. The
+        two differ as two seeds do.
 
         Args:
-            generator: gives minibatches (x, y), as ``fit`` takes them.
+            generator: an ART ``DataGenerator``, or any iterable with a length, of minibatches (x,
+                y) as for ``fit``.
             nb_epochs, scheduler, validation_data, passes: as in ``fit``.
-            **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the keywords that ``fit``
-                passes on.
+            **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the further keywords of
+                ``fit``.
 
         Raises:
             ValueError: as ``fit``.
@@ -172,7 +167,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         self._train(batches, validation_data, nb_epochs, passes, scheduler, **kwargs)
 
     def predict(self, x: np.ndarray, batch_size: int = 128, **kwargs: Any) -> np.ndarray:
-        """What the classifier predicts for x (n, *shape): (n, nb_classes)."""
+        """Return the classifier's predictions (n, nb_classes) for x (n, *shape)."""
         predictions: np.ndarray = self.classifier.predict(x, batch_size=batch_size, **kwargs)
         return predictions
 
@@ -220,21 +215,21 @@ class CoreTrainer(CheckedKeywords, Trainer):
 
 
 class _Unchanged:
-    """No schedule: the optimizer keeps the rate that it has, whatever earlier schedules did."""
+    """Schedule that keeps the optimizer's current rate."""
 
     def step(self) -> None:
         """Do nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+        """Do nothing."""
 
 
 def _schedule(scheduler: Any) -> Any:
-    """The object that the loop steps.
+    """Return the object that the loop steps.
 
     Raises:
         ValueError: if there is no ``.step()``.

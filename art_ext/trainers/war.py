@@ -10,10 +10,9 @@ from art_ext.trainers.shell import CoreTrainer
 
 
 class AdversarialTrainerWARPyTorch(CoreTrainer):
-    """Width adjusted regularisation: TRADES with a weight lambda that is adapted minibatch by
-    minibatch.
+    """Width adjusted regularisation: TRADES with a weight lambda adapted minibatch by minibatch.
 
-    ``art_ext.core.training.War`` says how it runs, and where it deviates from the paper.
+    ``art_ext.core.training.War`` documents the method and its differences from the paper.
     ``history`` holds lambda.
 
     | Paper link: https://arxiv.org/abs/2010.01279
@@ -49,24 +48,23 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
                 ``torch.nn.CrossEntropyLoss``.
             eps: radius of the ball in the units of x.
-            eps_step: length of each step; None takes ``2.5 eps / max_iter``.
+            eps_step: length of each step. None: ``2.5 eps / max_iter``.
             max_iter: steps of crafting.
             regulariser: ``"trades"``, or ``"at"`` for generalised adversarial training.
             zeta: the ratio of natural and robust loss to reach, as measured on a thin network.
-            rule: ``"log"``, which is ours, or ``"printed"``, that of the paper's Algorithm 8.
-            lambda_0: lambda at first; None takes 6 (log) or 0 (printed).
-            hold_epochs: epochs over which lambda stays there; None takes 1 (log) or 0 (printed).
-            gain: of the log rule: the largest change of log(lambda) in an update; None takes .02.
-            alpha: of the printed rule: how fast lambda moves; None takes .1.
-            cap: of the printed rule: bound of the ratio in multiples of zeta; None takes 10,
-                infinity takes it off.
-            ema: of the printed rule: decay of an average of the ratio that lambda follows in its
-                place; None takes 0.
-            fixed: a lambda that stays as it is.
-            start: standard deviation of the noise that crafting starts from, over ``"trades"``.
+            rule: ``"log"``, which is ours, or ``"printed"``, the paper's Algorithm 8.
+            lambda_0: initial lambda. None: 6 (log) or 0 (printed).
+            hold_epochs: epochs over which lambda stays at lambda_0. None: 1 (log) or 0 (printed).
+            gain: log rule: the largest change of log(lambda) in an update. None: .02.
+            alpha: printed rule: step size of lambda. None: .1.
+            cap: printed rule: bound of the ratio in multiples of zeta. None: 10. Infinity: no
+                bound.
+            ema: printed rule: decay of an average of the ratio that replaces the ratio. None: 0.
+            fixed: a constant lambda.
+            start: standard deviation of the initial noise of crafting, with ``"trades"``.
             norm: np.inf, "inf", 1 or 2.
             bn_mode: BatchNorm while crafting, ``"eval"``, ``"train"`` or ``"batch"``.
-            seed: of the order and the noise.
+            seed: seed of the order and the noise.
             verbose: show a progress bar.
         """
         super().__init__(

@@ -1,11 +1,11 @@
-"""What ``art-ext train`` does between its options and the training loop: configuration, network,
-run folder, figures.
+"""Training runs of ``art-ext train``: configuration, network, run folder, figures.
 
     from art_ext.training import resolve, run_training
+
     run = run_training(resolve({"recipe": "atcd", "data": "digits"}), "runs/atcd")
     run["final"]["pgd20"]
 
-The loop and the recipes are in ``art_ext.core.training``, which knows no file name and no data set.
+The loop and the recipes are in ``art_ext.core.training``, which uses no file name and no data set.
 """
 
 from __future__ import annotations

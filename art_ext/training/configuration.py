@@ -1,4 +1,4 @@
-"""The configuration of a training run: from the command line and a TOML file, and back to TOML."""
+"""Configuration of a training run, read from options and a TOML file and written to TOML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from art_ext.training.defaults import LENGTHS, filled
 from art_ext.training.networks import check_network
 
 BELONGS = {"recipe_args": "recipe", "model_args": "model", "schedule_args": "schedule"}
-OPTIONS = (  # what the loop takes under the same name
+OPTIONS = (  # keywords that the loop has under the same name
     "epochs",
     "updates",
     "equivalent_epochs",
@@ -52,27 +52,26 @@ OPTIONS = (  # what the loop takes under the same name
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A training run, with every default filled in. Where nothing is said here, see
-    ``TrainingOptions``.
+    """A training run with every default filled in. Other options are those of ``TrainingOptions``.
 
     Attributes:
-        recipe, recipe_args: the method's name, and its arguments but for eps.
-        data: a name or a path, as ``load_data`` takes it; its "train" and its "test" split are
+        recipe, recipe_args: the method's name, and its arguments except eps.
+        data: a name or a path, as for ``load_data``. Its "train" and its "test" split are
             used.
         model, model_args: a short name, ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, and the
             factory's arguments as text.
-        eps: radius of crafting, and of the figures; natural training takes it for the figures only.
-        weights: checkpoint to start from; None draws the weights by the seed.
+        eps: radius of crafting and of the figures. Natural training uses it for the figures only.
+        weights: checkpoint to start from. None draws the weights by the seed.
         class_order: order of class folders, ``"numeric"`` or ``"text"``, see ``load_data``.
-        classes: file with the class index of each class folder; None takes that order.
-        n: the first so many training samples; None takes all.
+        classes: file with the class index of each class folder. None: that order.
+        n: number of training samples, taken from the start. None: all.
         augmentation: ``"none"`` or ``"crop_flip"``.
-        ema: decay of an average of the weights; 0 for none.
-        device: where to train; None takes a GPU where torch finds one.
+        ema: decay of an average of the weights. 0: no average.
+        device: device to train on. None: a GPU if torch finds one.
         tensorboard: log to TensorBoard too, in the folder ``art_ext`` of the run folder.
-        rays: queries per sample of the RayS figures; 0 leaves them out.
-        test_n: the first so many test samples; None takes all.
-        pgd_steps, pgd_step_size: of PGD for the figures; None takes ``2.5 eps / pgd_steps``.
+        rays: queries per sample of the RayS figures. 0 omits them.
+        test_n: number of test samples, taken from the start. None: all.
+        pgd_steps, pgd_step_size: of PGD for the figures. None: ``2.5 eps / pgd_steps``.
     """
 
     recipe: str
@@ -133,7 +132,7 @@ class Configuration:
         TrainingOptions(**self.options())
 
     def make_recipe(self) -> Recipe:
-        """The recipe; natural training, which perturbs nothing, is not told of eps."""
+        """Create the recipe. Natural training, which perturbs nothing, has no eps."""
         if "eps" in self.recipe_args:
             raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
         known = RECIPES.get(self.recipe)
@@ -145,7 +144,7 @@ class Configuration:
         return make_recipe(self.recipe, **radius, **self.recipe_args)
 
     def options(self) -> dict[str, Any]:
-        """Keywords of ``TrainingOptions``, less those of the run folder."""
+        """Return the keywords of ``TrainingOptions``, except those of the run folder."""
         return {
             **{name: getattr(self, name) for name in OPTIONS},
             "augmentation": None if self.augmentation == "none" else self.augmentation,
@@ -153,10 +152,10 @@ class Configuration:
         }
 
     def to_toml(self) -> str:
-        """The file that gives this configuration back when it is resolved."""
+        """Write the TOML text that resolves to this configuration."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         lines = [
-            f"# art-ext train {__version__}; another run of it: art-ext train --config THIS_FILE"
+            f"# art-ext train {__version__}; to repeat: art-ext train --config THIS_FILE"
             " --out FOLDER"
         ]
         tables = {name: value for name, value in values.items() if isinstance(value, dict)}
@@ -176,18 +175,18 @@ class Configuration:
 
 
 def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration:
-    """A configuration from what was given, a TOML file behind it, and the defaults behind both.
+    """Build a configuration from given values, a TOML file and the defaults, in this order.
 
     Args:
-        given: values by the names of ``Configuration``; numbers may be text such as 8/255, tables
+        given: values by the names of ``Configuration``. Numbers may be text such as 8/255, tables
             ``key=value,...``.
-        file: of the same names. The arguments of a recipe, network or schedule go with its name
-            there: they are left out where ``given`` names another one; so is the file's length of
-            the run where ``given`` has any.
+        file: TOML file of the same names. Its arguments of a recipe, network or schedule are
+            ignored if ``given`` names another one. Its length of the run is ignored if ``given``
+            has any.
 
     Raises:
-        ValueError: for unknown names (the nearest match is named), values of another kind, and all
-            that the recipe and the training options refuse.
+        ValueError: for unknown names (the nearest match is named), values of another kind, and
+            values that the recipe or the training options do not accept.
     """
     first = _read(given, "given")
     behind = {} if file is None else _read(_load(file), str(file))
@@ -203,7 +202,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
                 f"{name} must be given, by --{name} or in the file that --config names"
             )
     if values["recipe"] not in RECIPES:
-        make_recipe(values["recipe"])  # explains what there is
+        make_recipe(values["recipe"])  # raises an error that lists the recipes
     values["data"] = data_name(values["data"]) or values["data"]
     return Configuration(**filled(values))
 
@@ -212,7 +211,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
 
 
 def _load(file: Path) -> dict[str, Any]:
-    """The content of a TOML file; dashes in names count as underscores."""
+    """Return the content of a TOML file. Dashes in names count as underscores."""
     if not file.is_file():
         raise ValueError(
             f"config must name a TOML file, got {file}, which does not exist or is a folder"
@@ -221,13 +220,13 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _read(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values of the right kinds by known names; what is None counts as not given."""
+    """Convert values to the right kinds, by known names. None counts as not given."""
     kinds = {one.name: str(one.type).removesuffix(" | None") for one in fields(Configuration)}
     found = {}
     for name, value in values.items():
         if name not in kinds:
             raise ValueError(
-                f"{where}: unknown option {name!r}{nearest(name, kinds)}; known are"
+                f"{where}: unknown option {name!r}{nearest(name, kinds)}. Known options:"
                 f" {', '.join(kinds)}"
             )
         if value is not None:
@@ -251,7 +250,7 @@ def _as_text(name: str, value: object) -> str:
 
 def _as_int(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(name, "a whole number", value)
+        raise _wrong(name, "an integer", value)
     return value
 
 
@@ -285,7 +284,7 @@ def _as_table(name: str, value: object) -> dict[str, Any]:
 
 
 def _argument_text(value: object) -> str:
-    """A value among the arguments of a factory, which reads them from text itself."""
+    """Return an argument of a factory as text, which the factory parses itself."""
     return value if isinstance(value, str) else repr(value)
 
 
@@ -303,8 +302,9 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _toml(value: object) -> str:
-    """A number, truth value, text or list of these in TOML, which has no None: the text "none"
-    is read as one.
+    """Write a number, truth value, text or list of these in TOML.
+
+    TOML has no None. The text "none" is read as None.
     """
     if isinstance(value, bool):
         return "true" if value else "false"

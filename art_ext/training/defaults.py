@@ -17,19 +17,19 @@ OTHER_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # for an optimiser that
 
 @dataclass(frozen=True)
 class DataDefaults:
-    """What a run on a data set takes where nothing is said.
+    """Defaults of a run on a data set.
 
     Attributes:
-        model: a short name; None where the data say nothing about the network.
-        eps: L-infinity radius of crafting and of the figures; None where one must be given.
+        model: a short name. None if the data do not suggest a network.
+        eps: L-infinity radius of crafting and of the figures. None if one must be given.
         natural_epochs: passes over the data of natural training.
-        equivalent_epochs: of all other recipes: epochs as the papers count them. They are no equal
-            cost.
+        equivalent_epochs: for all other recipes: epochs as the papers count them. They are not of
+            equal cost.
         optimizer, learning_rate, weight_decay, schedule, batch_size: of the weight updates.
-        validation: share of the training data held out.
-        augmentation: of the training images.
-        peak: of a cyclic schedule, as a share of the run.
-        eps_warmup: share of the run over which the radius grows; not for runs whose length is given
+        validation: fraction of the training data held out.
+        augmentation: augmentation of the training images.
+        peak: peak of a cyclic schedule, as a fraction of the run.
+        eps_warmup: fraction of the run over which the radius grows. Not used if the length is given
             in updates.
         recipe_args: arguments of recipes by their names.
     """
@@ -82,7 +82,7 @@ OTHER = DataDefaults(None, None, 40, 40, "sgd", 0.1, 5e-4, "piecewise", 128, 0.0
 
 
 def filled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, and the defaults of their data set and recipe for what they leave out.
+    """Fill in the defaults of the data set and recipe for values that are missing.
 
     Raises:
         ValueError: for data of the caller's own without a model or a radius.

@@ -1,6 +1,4 @@
-"""The figures of a trained network on test data: clean, under PGD and, if asked, under RayS; and
-their table.
-"""
+"""Figures of a trained network on test data: clean, PGD and, optionally, RayS."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_
 from art_ext.data import Dataset
 
 PGD_STEPS = 20  # unless the configuration says otherwise
-SEED = 0  # of PGD's random start: the same for all runs, so that their figures can be compared
+SEED = 0  # PGD's random start is the same for all runs, so that their figures can be compared
 HEAD = (
     "weights",
     "epoch",
@@ -43,24 +41,24 @@ def measure(
     pgd_steps: int = PGD_STEPS,
     pgd_step_size: float | None = None,
 ) -> dict[str, Any]:
-    """Shares of the samples that are classified correctly, as JSON knows them.
+    """Measure fractions of correctly classified samples, as JSON values.
 
     PGD starts from one point drawn uniformly from the ball, without restarts. It succeeds on a
     sample if any of its iterates, the starting point included, is misclassified.
 
     Args:
         model: the network, on any device.
-        data: test samples; all of them are used.
+        data: test samples. All of them are used.
         eps, norm, clip_values: the ball and the box.
-        queries: of RayS for each sample, which then searches to its end; 0 leaves it out.
-        pgd_steps: steps of PGD.
-        pgd_step_size: length of each in the units of x; None takes ``2.5 eps / pgd_steps``.
+        queries: RayS queries per sample, without a stop at success. 0 omits RayS.
+        pgd_steps: number of steps of PGD.
+        pgd_step_size: length of each in the units of x. None: ``2.5 eps / pgd_steps``.
 
     Returns:
         ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of
         ``robust_accuracy``, ``adbd``, ``left_out`` (samples without any adversarial, which are not
-        in the ADBD), ``mean_queries`` and ``median_queries`` until success; None in place of means
-        of nothing.
+        in the ADBD), ``mean_queries`` and ``median_queries`` until success. Means of nothing are
+        None.
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)
@@ -87,16 +85,14 @@ def measure(
 
 
 def step_size(eps: float, steps: int, given: float | None) -> float:
-    """The length of PGD's steps: the one given, or ``2.5 eps / steps``."""
+    """Return the step size of PGD: the given one, or ``2.5 eps / steps``."""
     return 2.5 * eps / steps if given is None else given
 
 
 def measure_weights(
     model: nn.Module, weights: Mapping[str, torch.Tensor], data: Dataset, **settings: Any
 ) -> dict[str, Any]:
-    """``measure`` under other weights; the network has its own back afterwards, also after an
-    error.
-    """
+    """Run ``measure`` with other weights. The network's own are restored, also after an error."""
     own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     try:
         model.load_state_dict(weights)
@@ -106,7 +102,7 @@ def measure_weights(
 
 
 def to_text(run: Mapping[str, Any]) -> str:
-    """The table of a run's figures: final and best weights, and what it took to come to them."""
+    """Return the table of a run's figures: final and best weights, and their cost."""
     steps = run["pgd"]["steps"]
     rows = [_row(name, run[name], steps) for name in ("final", "best") if run[name] is not None]
     lines = [
@@ -122,9 +118,9 @@ def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:
     return (
         name,
         str(one["epoch"]),
-        _share(one["clean"]),
-        _share(one[f"pgd{steps}"]),
-        _share(queried["robust_accuracy"]),
+        _percent(one["clean"]),
+        _percent(one[f"pgd{steps}"]),
+        _percent(queried["robust_accuracy"]),
         _number(queried["adbd"], ".4f"),
         _number(queried["mean_queries"], ".1f"),
         f"{one['forwards']:,}",
@@ -133,7 +129,7 @@ def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:
     )
 
 
-def _share(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
@@ -142,5 +138,5 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _known(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value

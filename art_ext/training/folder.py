@@ -1,6 +1,4 @@
-"""The run folder of ``art-ext train``: may this run write into it, and what becomes of an
-earlier one.
-"""
+"""Run folder of ``art-ext train``: ownership checks, and what happens to an earlier run."""
 
 from __future__ import annotations
 
@@ -29,30 +27,30 @@ AROUND = ("device", "tensorboard", "checkpoint_every")  # change neither
 def check_folder(
     folder: Path, wanted: Configuration, resume: bool, overwrite: bool = False
 ) -> dict[str, Any] | None:
-    """Check that a run may write into a folder.
+    """Raise ValueError unless a run may write into a folder.
 
     Returns:
         The content of ``run.json`` if there is nothing left to do, else None.
 
     Raises:
-        ValueError: for a file, or other files. Without ``overwrite``, also for a run of another
-            configuration (the differences are named), and for this very run, begun, without
-            ``resume``.
+        ValueError: if the folder is a file or holds other files. Without ``overwrite``, also for a
+            run of another configuration (the differences are named). Without ``resume``, also for
+            this very run, if it has begun.
     """
     if resume and overwrite:
         raise ValueError(
-            "pass --resume to go on with the run of the folder, or --overwrite to begin anew, not"
+            "pass --resume to continue the run of the folder, or --overwrite to start anew, not"
             " both"
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must name a folder, got the file {folder}")
     held = [path.name for path in folder.iterdir()] if folder.exists() else []
-    left = [
+    leftovers = [
         name
         for name in held
         if name == PREVIOUS or (name.startswith(".") and name.endswith(".tmp"))
     ]
-    if left == held:  # of a start that was killed
+    if leftovers == held:  # of a start that was killed
         return None
     try:
         found = resolve({}, folder / CONFIGURATION)
@@ -84,10 +82,10 @@ def check_folder(
     finished = read_run(folder)
     if not resume and (finished is not None or checkpoints(folder / CHECKPOINTS)):
         raise ValueError(
-            f"{folder} holds this very run: --resume goes on with it, or shows its figures; "
-            "--overwrite begins anew"
+            f"{folder} holds this very run: pass --resume to continue it or to show its figures, "
+            "or --overwrite to start anew"
         )
-    # by run.json, not by config.toml, which is written first when other figures are asked for
+    # by run.json, not by config.toml, which is written first if other figures are wanted
     return (
         finished
         if finished is not None and finished.get("figures") == figure_settings(wanted)
@@ -96,7 +94,7 @@ def check_folder(
 
 
 def _check_origin(folder: Path) -> None:
-    """Raise ValueError if files have the names of ours, but no training of ours says so."""
+    """Raise ValueError if files have our names, but no record of a training of ours is there."""
     strange = [name for name in OURS if (folder / name).exists()]
     try:
         tool = json.loads((folder / TRAINING).read_text(encoding="utf-8")).get("tool")
@@ -110,9 +108,9 @@ def _check_origin(folder: Path) -> None:
 
 
 def figure_settings(configuration: Configuration) -> dict[str, Any]:
-    """What the figures were measured by, apart from the weights."""
+    """Return the settings of the figures, apart from the weights."""
     found = {name: getattr(configuration, name) for name in FIGURES}
-    # runs of earlier versions say nothing of these
+    # runs of earlier versions do not record these
     usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}
     return {
         name: value for name, value in found.items() if name not in usual or value != usual[name]
@@ -120,7 +118,7 @@ def figure_settings(configuration: Configuration) -> dict[str, Any]:
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of the ``run.json`` of a finished training; None if there is none."""
+    """Return the content of the ``run.json`` of a finished training, or None."""
     try:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -129,11 +127,11 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 
 def put_aside(folder: Path) -> None:
-    """Move the run of a folder into the hidden folder ``.previous-run``; other files stay.
+    """Move the run of a folder into the hidden folder ``.previous-run``. Other files stay.
 
-    Of two earlier runs, the one that is complete is kept.
+    Of two earlier runs, the complete one is kept.
     """
-    # the last two tell other processes that the folder is ours
+    # the last two show other processes that the folder is ours
     names = [*(name for name in OURS if name != TRAINING), LOGS, RUN, TRAINING, CONFIGURATION]
     if read_run(folder) is not None:
         drop_previous(folder)

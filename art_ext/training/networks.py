@@ -1,4 +1,4 @@
-"""Networks to train, by short names, with initial weights that depend on a seed only."""
+"""Networks to train, by short names. Their initial weights depend on a seed only."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ NETWORKS = {  # functions of art_ext.models
 
 
 def check_network(name: str) -> None:
-    """Refuse what is neither a short name nor FILE.py:FACTORY or MODULE:FACTORY.
+    """Raise ValueError unless the name is a short name, FILE.py:FACTORY or MODULE:FACTORY.
 
-    Raises:
-        ValueError: naming the nearest match and all that there are.
+    The message lists the known names and the nearest match.
     """
     if ":" not in name and name not in NETWORKS:
         raise ValueError(
@@ -37,15 +36,15 @@ def check_network(name: str) -> None:
 
 
 def make_network(name: str, arguments: Mapping[str, str], seed: int) -> nn.Module:
-    """An untrained network; torch's global random stream is left as it was.
+    """Create an untrained network. torch's global random stream is not changed.
 
     Args:
         name: one of ``NETWORKS``, or ``FILE.py:FACTORY`` or ``MODULE:FACTORY``.
-        arguments: of its function, as text.
-        seed: of the initial weights, which the function draws from torch's stream on the CPU.
+        arguments: arguments of its function, as text.
+        seed: seed of the initial weights, which the function draws from torch's stream on the CPU.
 
     Raises:
-        ValueError: for an unknown name, and as ``resolve_factory``; also if the factory makes no
+        ValueError: for an unknown name, as in ``resolve_factory``, and if the factory returns no
             ``nn.Module``.
     """
     check_network(name)

@@ -1,4 +1,4 @@
-"""The extra that training needs, asked for before anything that takes time."""
+"""Check for the extra that training needs, before anything that takes time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from importlib.util import find_spec
 
 
 def require_training(tensorboard: bool = False) -> None:
-    """Refuse to start a training that could not be run.
+    """Raise ImportError unless the packages of a training are installed.
 
     Args:
-        tensorboard: whether it logs to TensorBoard too.
+        tensorboard: True if the run logs to TensorBoard too.
 
     Raises:
-        ImportError: naming the missing package and what installs it.
+        ImportError: naming the missing package and its installation command.
     """
     if find_spec("accelerate") is None:
         raise ImportError("training needs the extra `train`: pip install 'art-ext[train]'")

@@ -1,4 +1,4 @@
-"""One run: data, network, training, figures, and the folder that holds them."""
+"""A training run: data, network, training, figures, and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -52,36 +52,36 @@ def run_training(
     progress: bool = False,
     say: Say | None = None,
 ) -> dict[str, Any] | None:
-    """Train, measure, and leave everything in a folder.
+    """Train, measure, and write everything to a folder.
 
-    ``config.toml`` is there from the start, history and checkpoints come with the epochs,
-    ``model.safetensors`` and ``best.safetensors`` at the end of the training, ``run.json`` last of
-    all.
+    ``config.toml`` is written at the start, history and checkpoints with the epochs,
+    ``model.safetensors`` and ``best.safetensors`` at the end of the training, and ``run.json``
+    last.
 
     Args:
-        configuration: what to do.
-        out: the run folder; new or empty, or, with ``resume``, that of the same run, or, with
+        configuration: the run.
+        out: the run folder. It is new or empty or, with ``resume``, that of the same run or, with
             ``overwrite``, that of any run of art-ext train.
-        resume: go on from the newest checkpoint. A finished run is not trained again; its figures
-            are measured again only where others are asked for (``rays``, ``test_n``, ``pgd_steps``,
-            ``pgd_step_size``).
-        overwrite: begin anew. An earlier run is kept in the hidden folder ``.previous-run`` until
-            this one is complete; files of other origin stay.
+        resume: continue from the newest checkpoint. A finished run is not trained again. Its
+            figures are measured again only if other figures are wanted (``rays``, ``test_n``,
+            ``pgd_steps``, ``pgd_step_size``).
+        overwrite: start anew. An earlier run is kept in the hidden folder ``.previous-run`` until
+            this one is complete. Files of other origin stay.
         progress: show a bar.
-        say: is told what happens, a line at a time.
+        say: function that gets the progress messages, one line each.
 
     Returns:
-        The content of ``run.json``; None on all but the main process.
+        The content of ``run.json``. None on all but the main process.
 
     Raises:
         ValueError: before anything is written, for a folder with other files or of another run, and
-            for data, network and settings that do not fit each other; later, if a loss is not
+            for data, network and settings that do not fit each other. Later, if a loss is not
             finite.
         ImportError: without the extra ``train``.
     """
     folder = Path(out)
     say = say or (lambda line: None)
-    # of torchrun; Accelerate's own comes only with the training
+    # torchrun's rank, because Accelerate's is known only in the training
     main = int(os.environ.get("RANK", "0")) == 0
     finished = check_folder(folder, configuration, resume, overwrite)
     if finished is not None:
@@ -99,7 +99,7 @@ def run_training(
         load_weights(model, configuration.weights)
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
-    # the others wait for it where Accelerate makes the group, so none of them writes before
+    # other processes wait for this one when Accelerate creates the group, so none writes before
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
@@ -136,10 +136,11 @@ def run_training(
 
 
 def _device(configuration: Configuration) -> torch.device:
-    """Where to train.
+    """Return the device to train on.
 
     Raises:
-        ValueError: for a device that this machine has not, or a precision that the device has not.
+        ValueError: for a device that this machine does not have, or a precision that the device
+            does not support.
     """
     name = configuration.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -151,20 +152,19 @@ def _device(configuration: Configuration) -> torch.device:
             f"device must be one that this machine has, got {name!r}: {error}"
         ) from error
     if configuration.precision == "fp16" and device.type == "cpu":
-        raise ValueError("precision fp16 needs a GPU, got the device cpu: take bf16 or no")
+        raise ValueError("precision fp16 needs a GPU, got the device cpu: pass bf16 or no")
     return device
 
 
 def _check_fit(
     configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset
 ) -> int:
-    """Check that data, network and settings fit each other, before the folder is written.
+    """Raise ValueError unless data, network and settings fit each other.
+
+    This is done before the folder is written.
 
     Returns:
         The number of classes of the network.
-
-    Raises:
-        ValueError: naming what does not fit what.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if configuration.batch_size % processes:
@@ -191,7 +191,7 @@ def _check_fit(
     try:
         with frozen_eval(model), torch.no_grad():
             logits = ModelCall(model)(rows)
-    except Exception as error:  # whatever the layers make of inputs that do not fit
+    except Exception as error:  # layers may raise anything for inputs that do not fit
         shape = tuple(rows.shape)
         raise ValueError(
             f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
@@ -226,7 +226,7 @@ def _record(
     test: Dataset,
     device: torch.device,
 ) -> dict[str, Any]:
-    """The content of ``run.json``."""
+    """Return the content of ``run.json``."""
     settings: dict[str, Any] = {
         "eps": configuration.eps,
         "norm": _norm(recipe),
@@ -265,14 +265,14 @@ def _record(
 
 
 def _warnings(run: Mapping[str, Any], test: Dataset, classes: int) -> list[dict[str, str]]:
-    """Reasons to doubt the figures, as an evaluation records them."""
+    """Return reasons to doubt the figures, in the format of an evaluation."""
     correct = round(run["final"]["clean"] * len(test))
     message = chance_warning(correct, test.y.bincount().tolist(), classes)
     return [] if message is None else [{"kind": "chance-level", "message": message}]
 
 
 def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:
-    """What it took to come to the end of an epoch."""
+    """Return the cost up to the end of an epoch."""
     row = result.history[epoch - 1]
     return {
         "epoch": epoch,

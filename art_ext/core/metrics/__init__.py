@@ -1,4 +1,4 @@
-"""Robustness measures that need no toolkit: they read what an attack gave back."""
+"""Robustness measures computed from attack results. No toolkit is needed."""
 
 from art_ext.core.metrics.boundary import (
     BoundaryDistance,
@@ -12,8 +12,8 @@ from art_ext.core.metrics.boundary import (
 from art_ext.core.metrics.cases import case_distortions
 from art_ext.core.metrics.chain import (
     Diversity,
-    FoolingRate,
     PairedInterval,
+    TransferRate,
     acceptance_rate,
     all_or_nothing_success,
     diversity,
@@ -27,10 +27,10 @@ from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, per
 __all__ = [
     "BoundaryDistance",
     "Diversity",
-    "FoolingRate",
     "LocalLipschitz",
     "PairedInterval",
     "QueryStatistics",
+    "TransferRate",
     "acceptance_rate",
     "adbd",
     "all_or_nothing_success",

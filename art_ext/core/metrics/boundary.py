@@ -1,8 +1,7 @@
-"""How far the decision boundary is, how many samples an attack broke, and what that cost it.
+"""Boundary distance, accuracy, success rate and queries of an attack result.
 
-All functions read an untargeted ``AttackResult``: ``already_adversarial`` are the misclassified
-    samples. Shares of
-nothing (no sample, or no success to average over) are NaN.
+All functions take an untargeted ``AttackResult``, whose ``already_adversarial`` samples are the
+misclassified ones. Fractions and means over no sample are NaN.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from art_ext.core.result import AttackResult
 
 @dataclass(frozen=True)
 class BoundaryDistance:
-    """The average decision boundary distance (ADBD) of a model on some samples.
+    """Average decision boundary distance (ADBD) of a model on some samples.
 
     Attributes:
-        value: mean distance of the nearest adversarial found, in the units of x; NaN if no sample
+        value: mean distance of the nearest adversarial found, in the units of x. NaN if no sample
             counts.
-        left_out: samples for which no adversarial was found at all; they are not in the mean.
-        count: samples in the mean, the misclassified ones (distance 0) included.
+        left_out: number of samples without any adversarial found. They are not in the mean.
+        count: number of samples in the mean, the misclassified ones (distance 0) included.
     """
 
     value: float
@@ -37,12 +36,12 @@ class BoundaryDistance:
 
 @dataclass(frozen=True)
 class QueryStatistics:
-    """Queries until success, over the correctly classified samples that the attack broke.
+    """Queries until success, over the correctly classified samples with a success.
 
     Attributes:
         count: number of these samples.
-        mean, median: of the queries, the clean check included; NaN if there is no success.
-        mean_without_check, median_without_check: the same less the one query of the clean check.
+        mean, median: of the queries, the clean check included. NaN without a success.
+        mean_without_check, median_without_check: the same without the query of the clean check.
     """
 
     count: int
@@ -53,14 +52,14 @@ class QueryStatistics:
 
 
 def adbd(result: AttackResult) -> BoundaryDistance:
-    """Average decision boundary distance: mean ``result.nearest_distance``, with 0 for
-    misclassified samples.
+    """Compute the average decision boundary distance.
 
-    Samples with distance inf are left out and counted.
+    It is the mean of ``result.nearest_distance``, with 0 for misclassified samples. Samples with
+    distance inf are omitted and counted.
 
     Raises:
-        ValueError: for results whose distances are not those of a search for the nearest
-            adversarial: the attack left samples at their first success, or never looks past eps.
+        ValueError: if the distances are not those of a search for the nearest adversarial. The
+            attack stopped at the first success, or it does not search beyond eps.
 
     References:
         Jinghui Chen, Quanquan Gu, "RayS: A ray searching method for hard-label adversarial attack",
@@ -75,23 +74,23 @@ def adbd(result: AttackResult) -> BoundaryDistance:
 
 
 def clean_accuracy(result: AttackResult) -> float:
-    """Share of all samples that the model classifies correctly before the attack."""
+    """Compute the fraction of all samples that are classified correctly before the attack."""
     return exact_mean(~result.already_adversarial)
 
 
 def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
-    """Share of all samples that are classified correctly and that the attack did not break.
+    """Compute the fraction of all samples that are classified correctly without a success.
 
-    It bounds the true robust accuracy from above: a stronger attack may break more.
+    It bounds the true robust accuracy from above, because a stronger attack may succeed more often.
 
     Args:
         result: of an untargeted attack.
-        eps: radius of the ball. None takes the verdicts of the attack at its own eps; another
+        eps: radius of the ball. None takes the verdicts of the attack at its own eps. Another
             radius is read from ``result.nearest_distance``.
 
     Raises:
-        ValueError: if eps is negative or NaN, or differs from the attack's and the distances say
-            nothing about it.
+        ValueError: if eps is negative or NaN, or differs from the attack's and the distances do not
+            cover it.
     """
     if eps is None or eps == result.eps:
         return exact_mean(~(result.already_adversarial | result.success))
@@ -104,30 +103,31 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
 
 
 def success_rate(result: AttackResult) -> float:
-    """Share of the correctly classified samples that the attack broke (attack success rate)."""
+    """Compute the fraction of the correctly classified samples with a success."""
     return exact_mean(result.success[~result.already_adversarial])
 
 
 def query_statistics(result: AttackResult) -> QueryStatistics:
-    """Mean and median queries until success, over ``success & ~already_adversarial``, with and
-    without the check.
+    """Compute mean and median queries until success, over ``success & ~already_adversarial``.
+
+    Both are given with and without the clean check.
     """
-    broken = result.success & ~result.already_adversarial
-    queries = result.queries_to_success[broken].tolist()
+    success = result.success & ~result.already_adversarial
+    queries = result.queries_to_success[success].tolist()
     if not queries:
         return QueryStatistics(0, math.nan, math.nan, math.nan, math.nan)
-    # of an even number of values the papers take the mean of the middle two, which torch.median
-    # does not
+    # the papers' median of an even number of values is the mean of the middle two, unlike
+    # torch.median's
     mean = fmean(queries)
     median = float(median_of(queries))
     return QueryStatistics(len(queries), mean, median, mean - 1, median - 1)
 
 
 def _nearest_distance(result: AttackResult, what: str) -> Tensor:
-    """Distances of the nearest adversarials that the whole budget could find.
+    """Return the distances of the nearest adversarials that the whole budget could find.
 
     Raises:
-        ValueError: if the attack stopped early, or never looks past its eps.
+        ValueError: if the attack stopped early, or does not search beyond its eps.
     """
     if result.stop_on_success:
         raise ValueError(
@@ -136,7 +136,7 @@ def _nearest_distance(result: AttackResult, what: str) -> Tensor:
         )
     if result.nearest_distance is None:
         raise ValueError(
-            f"{what} needs an attack that looks past its eps for the nearest adversarial, such as"
-            " rays"
+            f"{what} needs an attack that searches beyond its eps for the nearest adversarial, such"
+            " as rays"
         )
     return result.nearest_distance

@@ -20,17 +20,17 @@ def case_distortions(
 ) -> dict[str, Tensor]:
     """Compute success and distortions of one case over the examples of all wrong classes.
 
-    Each distortion is taken by itself, as the thesis does: in the best case the minimum of L1 and
-        the minimum of L2 may
-    come from examples of different classes.
+    Each distortion is taken separately, as in the thesis. In the best case the minimum of L1 and
+    the minimum of L2 may come from examples of different classes.
 
     Args:
         result: of ``ead``, ``cw``, ``i_fgm`` or ``zoo`` with ``targets="all"``.
-        x: (N, *S) the inputs that were attacked.
+        x: (N, *S) the clean inputs.
         case: ``"best"``: the minimum over the classes that were reached. ``"worst"``: the maximum
             over all classes, a success only if all were reached. ``"average"``: a random wrong
             class, the one that ``targets="average"`` draws with the result's seed.
-        sample_ids: (N,) int64 identities that the attack was given; they choose the random class.
+        sample_ids: (N,) int64 identities that the attack was given. They determine the random
+            class.
 
     Returns:
         ``"success"`` (N,) bool, and ``"l0"``, ``"l1"``, ``"l2"``, ``"linf"`` (N,) in the exact

@@ -1,8 +1,7 @@
-"""What a chain of adversarial examples is worth, and how far examples carry over to models they
-were not made on.
+"""Transfer of adversarial examples to other models, and diversity of chains of examples.
 
-Shares and means over nothing (no sample that counts, no pair of states) are NaN. Every tensor comes
-back on the CPU.
+Fractions and means over nothing (no sample that counts, no pair of states) are NaN. Every tensor is
+returned on the CPU.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ QUANTILE = 1.959963984540054  # of the normal law, for two-sided 95 %
 
 
 @dataclass(frozen=True, eq=False)
-class FoolingRate:
-    """How often examples fool models, over the samples for which that says something.
+class TransferRate:
+    """Success rate of examples on models, over the samples that count.
 
     Attributes:
         share: mean of ``rates`` over the samples that count.
         count: number of these.
-        rates: (N,) in [0, 1], how much of its models a sample fools; 0 or 1 for one model and one
-            example.
+        rates: (N,) in [0, 1], the success rate of each sample over the models and states. It is 0
+            or 1 for one model and one example.
         counted: (N,) bool, the samples in the mean.
     """
 
@@ -45,11 +44,11 @@ class FoolingRate:
 
 @dataclass(frozen=True)
 class PairedInterval:
-    """A difference of two rates on the same samples, with its 95 % interval.
+    """Difference of two rates on the same samples, with its 95 % interval.
 
     Attributes:
-        difference: first share less second, over the samples that count in both.
-        low, high: the ends of the interval; NaN for fewer than two samples.
+        difference: first rate minus second, over the samples that count in both.
+        low, high: ends of the interval. NaN for fewer than two samples.
         count: number of these samples.
     """
 
@@ -61,14 +60,14 @@ class PairedInterval:
 
 @dataclass(frozen=True, eq=False)
 class Diversity:
-    """How different the S states of each sample's chain are.
+    """Differences among the S states of each sample's chain.
 
     Attributes:
-        mean_distance: mean of ``distance`` over the samples that were not adversarial already.
-        mean_classes: the same of ``classes``; NaN without a model.
-        distance: (N,) float64, mean distance over the pairs of states in the result's norm; NaN for
+        mean_distance: mean of ``distance`` over the samples that were not already adversarial.
+        mean_classes: the same for ``classes``. NaN without a model.
+        distance: (N,) float64, mean distance over the pairs of states in the result's norm. NaN for
             a chain of one.
-        classes: (N,) int64, number of distinct classes that the model predicts for the states; None
+        classes: (N,) int64, number of distinct classes that the model predicts for the states. None
             without a model.
     """
 
@@ -90,36 +89,34 @@ def transfer_success(
     outputs: str = "logits",
     batch_size: int = 256,
     device: torch.device | str | None = None,
-) -> FoolingRate:
-    """How often examples fool models that they were not made on.
+) -> TransferRate:
+    """Compute the success rate of examples on models that they were not made on.
 
-    ``rates_i = mean_{k, s} [f_k(x'_{s,i}) != y_i]``, or ``== t_i``, averaged over the samples that
-    every model classifies right before the attack (and not as the target), and that the attack had
-    to attack.
+    ``rates_i = mean_{k, s} [f_k(x'_{s,i}) != y_i]``, or ``== t_i``. The mean is over the samples
+    that every model classifies correctly before the attack (and not as the target), and that were
+    not already adversarial. A row for which a model returns NaN is neither correct nor a success.
 
     Args:
-        examples: (N, *S), such as ``result.x_adv``, or (S, N, *S), such as ``result.samples``, each
-            state alike.
+        examples: (N, *S), such as ``result.x_adv``, or (S, N, *S), such as ``result.samples``, with
+            equal weights.
         x: (N, *S) the clean inputs.
-        y: (N,) their true classes, also where the attack is targeted.
-        models: one model or a list of K; ``nn.Module`` or callables of a batch. They run in eval
-            mode, without charge.
-        targets: (N,) classes to be reached; None counts every wrong class.
+        y: (N,) their true classes, also if the attack is targeted.
+        models: one model or a list of K, each an ``nn.Module`` or a callable of a batch. They run
+            in eval mode. No query is charged.
+        targets: (N,) target classes. None counts every wrong class.
         already_adversarial: (N,) bool, ``result.already_adversarial``: samples not to count.
         outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
-        batch_size: most rows in one model call.
-        device: where inputs go for models without parameters.
-
-    A row for which a model returns NaN is neither right nor fooled.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
 
     Raises:
-        ValueError: if shapes do not fit, or for no model.
+        ValueError: if shapes do not fit, or without a model.
     """
     states = examples.unsqueeze(0) if examples.dim() == x.dim() else examples
-    hits, counted = _hits(
+    successes, counted = _successes(
         states, x, y, models, targets, already_adversarial, outputs, batch_size, device
     )
-    return _rate(hits.to(geometry.exact_dtype(hits.device)).mean(dim=(0, 1)), counted)
+    return _rate(successes.to(geometry.exact_dtype(successes.device)).mean(dim=(0, 1)), counted)
 
 
 @public()
@@ -133,12 +130,12 @@ def all_or_nothing_success(
     outputs: str = "logits",
     batch_size: int = 256,
     device: torch.device | str | None = None,
-) -> FoolingRate:
-    """How often all states of a sample's chain fool a model: ``rates_i = mean_k prod_s
-    [f_k(x'_{s,i}) != y_i]``.
+) -> TransferRate:
+    """Compute the rate at which all states of a sample's chain succeed on a model.
 
-    With targets, ``== t_i``. Arguments, the samples that count, and errors are those of
-    ``transfer_success``; ``models`` may be the attacked one or held-out ones.
+    ``rates_i = mean_k prod_s [f_k(x'_{s,i}) != y_i]``, or ``== t_i`` with targets. Arguments, the
+    samples that count, and errors are those of ``transfer_success``. ``models`` may be the attacked
+    one or held-out ones.
 
     Raises:
         ValueError: also for results without a chain.
@@ -148,24 +145,27 @@ def all_or_nothing_success(
         and learning", IEEE TPAMI 2022, section 5.6.2 ("all-or-nothing").
     """
     already = result.already_adversarial
-    hits, counted = _hits(
+    successes, counted = _successes(
         _chain(result), x, y, models, targets, already, outputs, batch_size, device
     )
-    return _rate(hits.all(dim=1).to(geometry.exact_dtype(hits.device)).mean(dim=0), counted)
+    return _rate(
+        successes.all(dim=1).to(geometry.exact_dtype(successes.device)).mean(dim=0), counted
+    )
 
 
-def paired_interval(first: FoolingRate, second: FoolingRate) -> PairedInterval:
-    """The difference of two rates on the same samples: ``mean(d) +- 1.96 sd(d) / sqrt(n)``, ``d_i =
-    a_i - b_i``.
+def paired_interval(first: TransferRate, second: TransferRate) -> PairedInterval:
+    """Compute the difference of two rates on the same samples, with its interval.
 
-    The normal approximation to the paired comparison, over the samples that count in both.
+    The interval is ``mean(d) +- 1.96 sd(d) / sqrt(n)``, ``d_i = a_i - b_i``. This is the normal
+    approximation to the paired comparison, over the samples that count in both.
 
     Raises:
         ValueError: if the two are of different numbers of samples.
     """
     if first.rates.shape != second.rates.shape:
         raise ValueError(
-            f"wanted two rates of the same samples, got {len(first.rates)} and {len(second.rates)}"
+            "first and second must be rates of the same samples, got"
+            f" {len(first.rates)} and {len(second.rates)} samples"
         )
     d = (first.rates - second.rates)[first.counted & second.counted]
     mean = exact_mean(d)
@@ -183,15 +183,14 @@ def diversity(
     batch_size: int = 256,
     device: torch.device | str | None = None,
 ) -> Diversity:
-    """How different the states of a chain, or the ends of restarts, are, and how many classes they
-    have.
+    """Measure the distances and the distinct classes of the states of a chain, or of restarts.
 
     The distance is ``2 / (S (S - 1)) sum_{s < r} ||x'_s - x'_r||_p``.
 
     Args:
         result: of an attack that draws a chain, or one with ``keep_samples=True``.
-        model: what to count the distinct predicted classes with; None counts none.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances, in any usual spelling; None takes
+        model: model whose distinct predicted classes are counted. None counts none.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances, in any usual spelling. None takes
             the result's.
         outputs, batch_size, device: as for ``transfer_success``.
 
@@ -219,34 +218,34 @@ def diversity(
 
 
 def acceptance_rate(result: AttackResult) -> float:
-    """Share of a chain's transitions that passed the Metropolis-Hastings test; 1 for chains of one
-    state, without test.
+    """Compute the fraction of a chain's transitions that passed the Metropolis-Hastings test.
 
-    Transitions that a sample did not finish (success, budget, or adversarial already) are left out.
+    It is 1 for chains of one state, without test. Transitions that a sample did not finish
+    (success, budget, or already adversarial) are omitted.
 
     Raises:
-        ValueError: for results whose trace says nothing of acceptance.
+        ValueError: for results whose trace does not record acceptance.
     """
     if result.trace is None or "accepted" not in result.trace:
         raise ValueError(
-            "wanted a result with trace['accepted']: pass that of an attack that draws a chain, as"
-            " hmcam"
+            "result must have trace['accepted']: pass the result of an attack that draws a chain,"
+            " such as hmcam"
         )
     accepted = result.trace["accepted"]
     return exact_mean(accepted[~accepted.isnan()].cpu())
 
 
 def _chain(result: AttackResult) -> Tensor:
-    """The states (S, N, *S) of a result that has them."""
+    """Return the states (S, N, *S) of a result that has them."""
     if result.samples is None:
         raise ValueError(
-            "result must have samples, got none: pass that of hmcam, or of pgd, m_pgd, auto_pgd or"
-            " ai_fgsm with keep_samples=True"
+            "result must have samples, got none: pass the result of hmcam, or of pgd, m_pgd,"
+            " auto_pgd or ai_fgsm with keep_samples=True"
         )
     return result.samples
 
 
-def _hits(
+def _successes(
     states: Tensor,
     x: Tensor,
     y: Tensor,
@@ -257,9 +256,7 @@ def _hits(
     batch_size: int,
     device: torch.device | str | None,
 ) -> tuple[Tensor, Tensor]:
-    """(K, S, N) bool, which states (S, N, *S) fool which models, and (N,) bool, which samples
-    count.
-    """
+    """Return (K, S, N) bool: successes of states on models, and (N,) bool: samples that count."""
     if states.shape[1:] != x.shape:
         raise ValueError(
             f"examples must have shape {tuple(x.shape)}, or states of it, got {tuple(states.shape)}"
@@ -276,21 +273,21 @@ def _hits(
     y = y.cpu().to(torch.int64)
     goal = None if targets is None else targets.cpu().to(torch.int64)
     counted = torch.ones(len(x), dtype=torch.bool) if already is None else ~already.cpu()
-    hits = []
+    successes = []
     for model in listed:
         clean = predictions(model, x.unsqueeze(0), outputs, batch_size, device).squeeze(0)
         labels = predictions(model, states, outputs, batch_size, device)
         counted = counted & (clean == y)
         if goal is not None:
             counted = counted & (clean != goal)
-        hits.append((labels != y) & (labels >= 0) if goal is None else labels == goal)
-    return torch.stack(hits), counted
+        successes.append((labels != y) & (labels >= 0) if goal is None else labels == goal)
+    return torch.stack(successes), counted
 
 
 def predictions(
     model: Model, states: Tensor, outputs: str, batch_size: int, device: torch.device | str | None
 ) -> Tensor:
-    """(S, N) int64 classes that a model predicts for states (S, N, *S); -1 where it returns NaN."""
+    """Return (S, N) int64 predicted classes of states (S, N, *S). A row of NaN gives -1."""
     oracle = LabelOracle(
         model,
         states.shape[1],
@@ -305,5 +302,5 @@ def predictions(
     return torch.stack(labels).cpu()
 
 
-def _rate(rates: Tensor, counted: Tensor) -> FoolingRate:
-    return FoolingRate(exact_mean(rates[counted]), int(counted.sum()), rates, counted)
+def _rate(rates: Tensor, counted: Tensor) -> TransferRate:
+    return TransferRate(exact_mean(rates[counted]), int(counted.sum()), rates, counted)

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from art_ext.core.checks import check_count
 from art_ext.core.metrics.intervals import wilson
 
-LEAST_SAMPLES = 10  # an interval of fewer samples is too wide to say anything
+LEAST_SAMPLES = 10  # an interval of fewer samples is too wide
 
 
 def chance_level(label_counts: Sequence[int], num_classes: int) -> float:
-    """Accuracy that a classifier reaches without looking at the input.
+    """Compute the accuracy that a classifier reaches without using the input.
 
         chance = max(1 / K, max_k n_k / n), or 1 / K if all samples have one label.
 
     Args:
-        label_counts: n_k, how many samples have each label; labels that do not occur may be left
-            out.
+        label_counts: n_k, the number of samples of each label. Labels that do not occur may be
+            omitted.
         num_classes: K >= 1.
 
     Raises:
-        ValueError: if num_classes or a count is no whole number in range, or there is no sample.
+        ValueError: if num_classes or a count is not an integer in range, or there is no sample.
     """
     check_count("num_classes", num_classes)
     for count in label_counts:
@@ -29,17 +29,19 @@ def chance_level(label_counts: Sequence[int], num_classes: int) -> float:
     occurring = [count for count in label_counts if count]
     if not occurring:
         raise ValueError("label_counts must count at least one sample, got none")
-    share = max(occurring) / sum(occurring) if len(occurring) > 1 else 0.0
-    return max(1 / num_classes, share)
+    largest = max(occurring) / sum(occurring) if len(occurring) > 1 else 0.0
+    return max(1 / num_classes, largest)
 
 
 def chance_warning(correct: int, label_counts: Sequence[int], num_classes: int) -> str | None:
-    """Message if clean accuracy is not above chance; None if it is, or for fewer than 10 samples.
+    """Return a message if clean accuracy is not above chance. Otherwise return None.
+
+    With fewer than 10 samples, None is returned.
 
     Args:
-        correct: correctly classified samples.
-        label_counts: how many samples have each label.
-        num_classes: of the model.
+        correct: number of correctly classified samples.
+        label_counts: number of samples of each label.
+        num_classes: number of classes of the model.
     """
     total = sum(label_counts)
     if total < LEAST_SAMPLES:

@@ -1,5 +1,4 @@
-"""How much a model's answer moves within a ball: perturbation stability and the local Lipschitz
-constant.
+"""Sensitivity of a model inside a ball: perturbation stability and local Lipschitz constant.
 
 References:
     Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?", NeurIPS
@@ -28,11 +27,11 @@ LOSSES = ("kl", "ce")
 
 @dataclass(frozen=True, eq=False)
 class LocalLipschitz:
-    """The local Lipschitz constant of a model on some samples.
+    """Local Lipschitz constant of a model on some samples.
 
     Attributes:
-        mean: of ``values``; NaN for no sample.
-        values: (N,) one for each sample, on the CPU.
+        mean: mean of ``values``. NaN without a sample.
+        values: (N,) one per sample, on the CPU.
     """
 
     mean: float
@@ -49,19 +48,19 @@ def perturbation_stability(
     batch_size: int = 256,
     device: torch.device | str | None = None,
 ) -> float:
-    """Share of samples whose prediction the perturbation leaves: ``P(argmax f(x') = argmax f(x))``,
-    right or wrong.
+    """Compute the fraction of unchanged predictions ``P(argmax f(x') = argmax f(x))``.
 
-    Robust accuracy is at least stability + clean accuracy - 1.
+    A prediction counts whether it is correct or not. Robust accuracy is at least stability + clean
+    accuracy - 1. A row for which the model returns NaN counts as changed. Without a sample the
+    result is NaN.
 
     Args:
-        model: an ``nn.Module`` or a callable; run in eval mode, without charge.
+        model: an ``nn.Module`` or a callable, run in eval mode. No query is charged.
         x: (N, *S) clean inputs.
-        x_adv: (N, *S) the perturbed ones: the last iterates of an attack (``on_failure="last"``),
-            because the inputs that an attack hands back where it failed would count as stable.
+        x_adv: (N, *S) the perturbed ones. Pass the last iterates of an attack
+            (``on_failure="last"``), because inputs that an attack returns unchanged after a failure
+            would count as stable.
         outputs, batch_size, device: as for ``transfer_success``.
-
-    A row for which the model returns NaN counts as changed. NaN for no sample.
 
     Raises:
         ValueError: if the shapes differ.
@@ -93,7 +92,7 @@ def local_lipschitz(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> LocalLipschitz:
-    """The largest L1 norm of the loss' input gradient along an attack, for each sample.
+    """Compute the largest L1 norm of the loss' input gradient along an attack, for each sample.
 
     ``max_t ||grad_{x_t} L(x_t)||_1`` with L the divergence ``KL(p(x) || p(x_t))``, or the
     cross-entropy. x_t are the iterates of a projected ascent of L, from a point drawn uniformly
@@ -106,16 +105,16 @@ def local_lipschitz(
         model: an ``nn.Module`` or a differentiable callable.
         x: (N, *S) floats in the box.
         eps: radius of the ball.
-        norm: of the ball; the gradient is measured in L1 whatever it is, the dual of L-inf.
-        num_steps: iterates, each of which costs one forward and one backward.
-        step_size: in the units of x; None takes ``2.5 eps / num_steps``.
+        norm: norm of the ball. The gradient is always measured in L1, the dual of L-inf.
+        num_steps: number of iterates, each of which costs one forward and one backward.
+        step_size: in the units of x. None: ``2.5 eps / num_steps``.
         loss: L, ``"kl"`` or, for networks that TRADES did not train, ``"ce"``.
-        y: (N,) classes of ``"ce"``; None takes the model's predictions.
+        y: (N,) classes of ``"ce"``. None: the model's predictions.
         outputs, clip_values, batch_size, device: as for the attacks.
-        seed: of the starting points.
+        seed: seed of the starting points.
 
     Raises:
-        ValueError: for arguments that make no sense, or a model without gradients.
+        ValueError: for arguments out of range, or a model without gradients.
     """
     check_count("num_steps", num_steps)
     check_positive("eps", eps)
@@ -157,7 +156,7 @@ def local_lipschitz(
 
 
 def _divergence(clean: Tensor, outputs: str) -> Loss:
-    """``KL(p(x) || p(x_t))`` of the clean outputs (N, K) and those of an iterate."""
+    """Return the loss ``KL(p(x) || p(x_t))`` of clean outputs (N, K) and those of an iterate."""
     log_p = log_softmax(logits_of(clean, outputs), dim=1)
 
     def divergence(answers: Tensor, owner: Tensor) -> Tensor:
@@ -168,9 +167,7 @@ def _divergence(clean: Tensor, outputs: str) -> Loss:
 
 
 def _cross_entropy(clean: Tensor, y: Tensor | None, outputs: str) -> Loss:
-    """The cross-entropy of the classes y (N,), or of those that the clean outputs (N, K)
-    predict.
-    """
+    """Return the cross-entropy of the classes y (N,), or of those predicted from clean outputs."""
     labels = clean.argmax(dim=1) if y is None else y.to(clean.device, torch.int64)
     return lambda answers, owner: cross_entropy(
         logits_of(answers, outputs), labels[owner], reduction="none"

@@ -217,7 +217,8 @@ class _Run:
                 )
             shape = x.shape[1:]
             box = Box.of(options.clip_values, shape, x.device)
-            x, y = box.admit(x), y.to(x.device)
+            x = box.admit(x)
+            y = y.to(x.device)
             # check the labels before they are split
             TensorBatches(x, y, options.batch_size, options.seed)
             if options.validation and held is None:
