@@ -273,7 +273,7 @@ class TestPairedInterval:
         assert math.isnan(none.difference)
 
     def test_refuses_other_samples(self):
-        with pytest.raises(ValueError, match="two rates of the same samples, got 3 and 2"):
+        with pytest.raises(ValueError, match="rates of the same samples, got 3 and 2 samples"):
             paired_interval(self.rate([1.0, 0.0, 1.0]), self.rate([1.0, 0.0]))
 
 
