@@ -15,9 +15,10 @@ FOLDERS = ("art_ext", "adapters", "benchmarks")
 TO_COME = (
     "adapters/",
     "art_ext/attacks/",
-    "art_ext/core/",
-    "art_ext/trainers/",
-    "art_ext/training/",
+    "art_ext/core/attacks/",
+    "art_ext/core/cases.py",
+    "art_ext/core/problem.py",
+    "art_ext/core/result.py",
 )
 # synonym: term of the glossary. Parts of snake_case and CamelCase names are compared.
 # ``search`` and ``share`` are wrong for a unit of work only, and right for a binary search.

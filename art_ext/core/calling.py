@@ -156,7 +156,7 @@ class ModelCall:
     def _copied(
         self, rows: Tensor, dtype: torch.dtype | None, fresh: bool
     ) -> tuple[Tensor, _Lift | None]:
-        """The rows for the model, and the lift of their gradients if there may be one."""
+        """Return the rows for the model, and the lift of their gradients if there may be one."""
         lift = None
         if self._in_half is not False and rows.requires_grad and torch.is_grad_enabled():
             lift = _Lift()
@@ -167,7 +167,7 @@ class ModelCall:
         return (rows if fresh and lift is None else rows.clone()), lift
 
     def _read(self, outputs: Tensor, dtype: torch.dtype | None, lift: _Lift | None) -> Tensor:
-        """The outputs for rows that were cast to this dtype, widened."""
+        """Return the outputs for rows that were cast to this dtype, widened."""
         if not isinstance(outputs, Tensor):
             return outputs  # the caller's to refuse
         self.output_dtype = outputs.dtype

@@ -1,4 +1,4 @@
-"""What tells one network or data set from another: digests that travel with what was computed."""
+"""Digests that identify a network or a data set in records."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from art_ext.core.streams import fingerprint
 
 
 def digest_of_state(model: nn.Module) -> str:
-    """SHA-256, in hexadecimal, of all parameters and buffers of a network, and of what else its
-    state holds.
-    """
+    """Return the SHA-256, in hexadecimal, of a network's parameters, buffers and other state."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         if isinstance(value, Tensor):
@@ -25,15 +23,13 @@ def digest_of_state(model: nn.Module) -> str:
 
 
 def describe_samples(x: Tensor, y: Tensor) -> str:
-    """How many samples, and a hash of them, their labels and their order."""
+    """Return the number of samples and a hash of them, their labels and their order."""
     words = fingerprint(x).cpu() * 31 + y.cpu()
     return f"{len(x)} samples, {hashlib.sha256(bytes_of(words)).hexdigest()[:16]}"
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """What a tensor holds, as it lies in memory; NumPy has no bfloat16, so it never sees the
-    numbers.
-    """
+    """Return the bytes of a tensor in memory. The dtype may be bfloat16, which NumPy lacks."""
     content: bytes = (
         tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     )

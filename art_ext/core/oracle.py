@@ -288,7 +288,8 @@ class ScoreOracle(LabelOracle):
                     output, lose = self._ensemble_answer(padded, owner, loss)
                 else:
                     answer = self._model_call(padded, fresh=len(padded) > len(owner))
-                    output, lose = self._read(answer, padded, owner), loss
+                    output = self._read(answer, padded, owner)
+                    lose = loss
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
@@ -319,8 +320,9 @@ class ScoreOracle(LabelOracle):
         return binary & (outputs.sum(dim=1) == 1)
 
     def _ensemble_answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
-        """The outputs of an ensemble that averages losses, for one padded slice of the samples in
-        owner (r,), and the loss to apply to them.
+        """Return an ensemble's outputs for one padded slice, and its members' average loss.
+
+        The rows belong to the samples in owner (r,).
         """
         ensemble = cast(Ensemble, self.model)
         members = [
@@ -381,7 +383,8 @@ class GradientOracle(ScoreOracle):
                     output, lose = self._ensemble_answer(padded, owner, loss)
                 else:
                     answer = self._model_call(padded, fresh=len(padded) > len(owner))
-                    output, lose = self._read(answer, padded, owner), loss
+                    output = self._read(answer, padded, owner)
+                    lose = loss
                 # before the loss: a caller may learn the labels, which the loss needs, from the
                 # clean outputs
                 chosen = None if judge is None else judge(output.detach(), owner)
@@ -393,7 +396,10 @@ class GradientOracle(ScoreOracle):
     def _differentiated(
         self, leaf: Tensor, output: Tensor, loss: Loss, index: Tensor, chosen: Tensor | None
     ) -> Differentiated:
-        """Differentiate the losses of the rows (r, *S) chosen (r,) bool; None chooses all."""
+        """Differentiate the losses of the rows (r, *S).
+
+        ``chosen`` (r,) bool names the rows to differentiate. None: all rows.
+        """
         slopes = torch.ones_like(index) if chosen is None else chosen.to(torch.int64)
         self.gradients.index_add_(0, index, slopes)
         losses = _one_per_row(loss(output, index), len(leaf))
