@@ -42,7 +42,7 @@ class Coordinates:
         return curvature
 
     def to_size(self, noise: Tensor, other: ScaledImage) -> Tensor:
-        """Refuse: nothing is larger than the input's own space."""
+        """Raise an error: nothing is larger than the input's own space."""
         raise RuntimeError("the input's own space does not grow")
 
 
@@ -95,7 +95,7 @@ class ScaledImage(Coordinates):
         return self._gather(slope, 1)
 
     def transposed_squared(self, curvature: Tensor) -> Tensor:
-        """The same with squared weights."""
+        """Return the same with squared weights."""
         return self._gather(curvature, 2)
 
     def _gather(self, values: Tensor, power: int) -> Tensor:
@@ -108,7 +108,7 @@ class ScaledImage(Coordinates):
         return small.transpose(2, 3).flatten(1)
 
     def to_size(self, noise: Tensor, other: ScaledImage) -> Tensor:
-        """The points (R, size), scaled bilinearly to another space of such images."""
+        """Scale the points (R, size) bilinearly to another space of such images."""
         larger = functional.interpolate(
             self.image(noise), size=other.side, mode="bilinear", align_corners=False
         )

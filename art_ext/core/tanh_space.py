@@ -28,7 +28,7 @@ class TanhSpace:
         return torch.atanh((x - self.centre) / self.half * SHRINK)
 
     def image(self, u: Tensor) -> Tensor:
-        """The points of the box (R, D) that u stands for."""
+        """Return the points of the box (R, D) that u stands for."""
         # the clip takes back what rounding adds
         return torch.clamp(self.centre + self.half * torch.tanh(u), self.low, self.high)  # type: ignore[arg-type]
 
