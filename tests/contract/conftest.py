@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -20,37 +21,12 @@ from art_ext.core import attacks as core
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.result import AttackResult
+from art_ext.shells import Plan, art, plan, torchattacks
+from art_ext.shells.plan import has_shell
 
 SHELLS = ("core", "art", "torchattacks")
 ART_NORMS: dict[str, Any] = {"linf": np.inf, "l2": 2, "l1": 1}
-GAMMA = {
-    "art": {"step_fraction": "eps_step", "num_steps": "max_iter"},
-    "torchattacks": {"step_fraction": "alpha", "num_steps": "steps"},
-}
-STEPS = {
-    "art": {"step_size": "eps_step", "num_steps": "max_iter", "num_transitions": "nb_samples"},
-    "torchattacks": {"step_size": "alpha", "num_steps": "steps", "num_transitions": "n_samples"},
-}
-SEARCH = {
-    "art": {
-        "step_size": "learning_rate",
-        "num_steps": "max_iter",
-        "search_steps": "binary_search_steps",
-        "coordinates": "nb_parallel",
-        "h": "variable_h",
-    },
-    "torchattacks": {
-        "step_size": "lr",
-        "search_steps": "binary_search_steps",
-        "num_steps": "max_iterations",
-        "coordinates": "n_coordinates",
-        "confidence": "kappa",
-    },
-}
-PROBES = {
-    "art": {"step_fraction": "eps_step", "num_directions": "nb_directions"},
-    "torchattacks": {"step_fraction": "alpha", "num_directions": "n_directions"},
-}
+HOSTS = {"art": art.HOST, "torchattacks": torchattacks.HOST}
 
 
 @dataclass(frozen=True)
@@ -61,8 +37,6 @@ class Kind:
 
     Attributes:
         name: of a registered attack.
-        shells: class names in the shells that have it.
-        names: by shell, what the shell calls the core's keywords.
         settings: the core's keywords that keep the harness quick.
         eps: separates the test samples within the budget: some fall, some do not.
         budget: ``max_queries`` of every run that names none.
@@ -76,8 +50,6 @@ class Kind:
     """
 
     name: str
-    shells: dict[str, str] = field(default_factory=dict)
-    names: dict[str, dict[str, str]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     eps: float = 0.1
     budget: int = 150
@@ -92,6 +64,15 @@ class Kind:
         """The facts of the attack."""
         return registry.get(self.name)
 
+    @cached_property
+    def shells(self) -> dict[str, Plan]:
+        """Its classes, by the host."""
+        return {
+            name: plan(self.spec, host)
+            for name, host in HOSTS.items()
+            if has_shell(self.spec, host)
+        }
+
     @property
     def gradients(self) -> bool:
         """Whether it needs gradients."""
@@ -101,6 +82,11 @@ class Kind:
     def draws(self) -> bool:
         """Whether it draws random numbers, which depend on the sample."""
         return self.spec.random
+
+    @property
+    def random_start(self) -> bool:
+        """Whether it starts at a random point."""
+        return self.spec.random and "num_restarts" in self.spec.lengths
 
     @property
     def ball(self) -> bool:
@@ -115,21 +101,11 @@ class Kind:
 
 ENDLESS = 1000  # more rounds than any budget here allows
 KINDS = [
-    Kind(
-        "rays", {"art": "RayS", "torchattacks": "RayS"}, eps=0.15, budget=300, rounds=(1,) * ENDLESS
-    ),
-    Kind(
-        "frank_wolfe",
-        {"art": "FrankWolfe", "torchattacks": "FW"},
-        GAMMA,
-        {"num_steps": 8, "step_fraction": 0.4},
-        rounds=(1,) * 8,
-    ),
+    Kind("rays", eps=0.15, budget=300, rounds=(1,) * ENDLESS),
+    Kind("frank_wolfe", settings={"num_steps": 8, "step_fraction": 0.4}, rounds=(1,) * 8),
     Kind(
         "frank_wolfe_black_box",
-        {"art": "FrankWolfeBlackBox", "torchattacks": "FWBlack"},
-        PROBES,
-        {"num_directions": 6, "delta": 0.01},
+        settings={"num_directions": 6, "delta": 0.01},
         rounds=(13,) * ENDLESS,
         units={"delta": 1},
     ),
@@ -139,20 +115,8 @@ KINDS = [
         rounds=(13,) * ENDLESS,
         units={"step_size": 1, "delta": 1},
     ),
-    Kind(
-        "hmcam",
-        {"art": "HMCAM", "torchattacks": "HMCAM"},
-        STEPS,
-        {"num_transitions": 2, "num_steps": 4},
-        rounds=(1,) * 8,
-    ),
-    Kind(
-        "ai_fgsm",
-        {"art": "AIFGSM", "torchattacks": "AIFGSM"},
-        STEPS,
-        {"num_steps": 8},
-        rounds=(1,) * 8,
-    ),
+    Kind("hmcam", settings={"num_transitions": 2, "num_steps": 4}, rounds=(1,) * 8),
+    Kind("ai_fgsm", settings={"num_steps": 8}, rounds=(1,) * 8),
     Kind("fgsm", rounds=(1,)),
     Kind("sign_gradient", settings={"num_steps": 5}, rounds=(1,) * 5),
     Kind("i_fgsm", settings={"num_steps": 5}, rounds=(1,) * 5),
@@ -163,9 +127,7 @@ KINDS = [
     Kind("pgd", settings={"num_steps": 3, "num_restarts": 2}, rounds=(1,) * 8, variant="-restarts"),
     Kind(
         "ead",
-        {"art": "ElasticNetPyTorch", "torchattacks": "EAD"},
-        SEARCH,
-        {
+        settings={
             "norm": "linf",
             "num_steps": 8,
             "search_steps": 3,
@@ -203,9 +165,7 @@ KINDS = [
     ),
     Kind(
         "zoo",
-        {"art": "ZooPyTorch", "torchattacks": "ZOO"},
-        SEARCH,
-        {
+        settings={
             "norm": "linf",
             "num_steps": 8,
             "search_steps": 2,
@@ -244,7 +204,10 @@ class Shelled:
         if self.shell == "core":
             return option in inspect.signature(getattr(core, self.kind.name)).parameters
         module = art_ext.attacks if self.shell == "art" else art_ext.torchattacks
-        return option in inspect.signature(getattr(module, self.kind.shells[self.shell])).parameters
+        return (
+            option
+            in inspect.signature(getattr(module, self.kind.shells[self.shell].name)).parameters
+        )
 
     def run(
         self,
@@ -267,7 +230,8 @@ class Shelled:
             return getattr(core, self.kind.name)(
                 model, x, y, **options, **({} if targets is None else {"targets": targets})
             )
-        names = self.kind.names.get(self.shell, {})
+        renamed = self.kind.shells[self.shell].core_names
+        names = {core_name: name for name, core_name in renamed.items()}
         options = {names.get(name, name): value for name, value in options.items()}
         run = self._run_art if self.shell == "art" else self._run_torchattacks
         return run(model, x, y if targets is None else targets, targets is not None, options)
@@ -275,7 +239,9 @@ class Shelled:
     def _run_torchattacks(
         self, model: nn.Module, x: Tensor, y: Tensor | None, targeted: bool, options: dict[str, Any]
     ) -> AttackResult:
-        attack = getattr(art_ext.torchattacks, self.kind.shells["torchattacks"])(model, **options)
+        attack = getattr(art_ext.torchattacks, self.kind.shells["torchattacks"].name)(
+            model, **options
+        )
         if targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         adversarial = attack(x, y)
@@ -296,7 +262,7 @@ class Shelled:
         )
         if "norm" in options:
             options["norm"] = ART_NORMS.get(options["norm"], options["norm"])
-        attack = getattr(art_ext.attacks, self.kind.shells["art"])(
+        attack = getattr(art_ext.attacks, self.kind.shells["art"].name)(
             classifier, verbose=False, targeted=targeted, **{"batch_size": 256, **options}
         )
         array = x.numpy().copy()

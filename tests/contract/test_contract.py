@@ -234,7 +234,8 @@ def test_a_constant_label_spends_the_whole_budget(attack, digits, budget):
     assert result.distance.tolist() == [float("inf")]
     assert result.queries.tolist() == [attack.cost(budget)]
     assert result.queries_to_success.tolist() == [-1]
-    assert torch.equal(result.x_adv, x[:1]), "nothing to climb: the last iterate is the input"
+    if attack.on_failure == "input" or not attack.kind.random_start:
+        assert torch.equal(result.x_adv, x[:1]), "nothing to climb: the last iterate is the input"
 
 
 def test_a_budget_of_one_is_the_clean_check(attack, digits, digits_net):
