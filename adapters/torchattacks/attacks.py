@@ -490,15 +490,17 @@ class IFGM(FunctionAttack):
             (Default: 'Linf')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: None)
-        max_iterations (int): T. (Default: 10)
+        max_iterations (int): T, the most steps at a radius. Default: 10. (Default: 10)
         search (str): "bisection": the resolution and its doubles, upwards, until one succeeds, and
-            then the midpoint of a failure and a success, down to the resolution; "grid": every
-            multiple of the resolution, upwards, until one succeeds. (Default: 'bisection')
-        max_radius (float): None takes that of Table 4, times the width of the box: 1 in L-inf, 10
-            in L2, 1000 in L1. (Default: None)
-        resolution (float): None takes a thousandth of max_radius, as Table 4 does. (Default: None)
+            then the midpoint of a failure and a success, down to the resolution. "grid": every
+            multiple of the resolution, upwards, until one succeeds. Default: bisection.
+            (Default: 'bisection')
+        max_radius (float): the largest radius, in the units of x. Default: None, that of Table 4
+            times the width of the box: 1 in L-inf, 10 in L2, 1000 in L1. (Default: None)
+        resolution (float): of the radius, in the units of x. Default: None, a thousandth of
+            max_radius, as in Table 4. (Default: None)
         kappa (float): kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have. (Default: 0.0)
+            success must have. Default: 0. (Default: 0.0)
         max_queries (int): most forward rows per image, the clean check included. None: no limit.
             (Default: None)
         batch_size (int): most rows in one model call. (Default: 256)

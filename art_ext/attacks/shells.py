@@ -354,14 +354,17 @@ class CarliniWagner(FunctionAttack):
                 measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
-            beta: weight of an L1 term, >= 0; 0 is the attack of Carlini and Wagner.
+            beta: weight of an L1 term, >= 0. 0 is the attack of Carlini and Wagner. Default: 0.
             confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
-                a success must have.
-            learning_rate: of Adam.
-            max_iter: iterations of each optimisation.
-            binary_search_steps: optimisations per sample, each with its own c.
-            initial_const: the first c.
-            abort_early: as in ``ead``.
+                a success must have. Default: 0.
+            learning_rate: of Adam, > 0. Default: 1e-2.
+            max_iter: iterations of each optimisation, >= 1. Default: 1000.
+            binary_search_steps: optimisations per sample, each with its own c, >= 1. Default: 9.
+            initial_const: the first c, > 0. Default: 1e-3.
+            abort_early: True ends a sample's optimisation where its loss, compared every
+                ``num_steps / 10`` iterations, stands still, unless it has succeeded by then.
+                ``"always"`` ends it then too, as the authors' program. False never does. Default:
+                True.
             targeted: reach y instead of leaving it.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
@@ -1028,15 +1031,17 @@ class IFGM(FunctionAttack):
                 measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
-            max_iter: T.
+            max_iter: T, the most steps at a radius. Default: 10.
             search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds,
-                and then the midpoint of a failure and a success, down to the resolution;
-                ``"grid"``: every multiple of the resolution, upwards, until one succeeds.
-            max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in
-                L2, 1000 in L1.
-            resolution: None takes a thousandth of max_radius, as Table 4 does.
+                and then the midpoint of a failure and a success, down to the resolution.
+                ``"grid"``: every multiple of the resolution, upwards, until one succeeds. Default:
+                bisection.
+            max_radius: the largest radius, in the units of x. Default: None, that of Table 4 times
+                the width of the box: 1 in L-inf, 10 in L2, 1000 in L1.
+            resolution: of the radius, in the units of x. Default: None, a thousandth of max_radius,
+                as in Table 4.
             confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
-                a success must have.
+                a success must have. Default: 0.
             targeted: reach y instead of leaving it.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.

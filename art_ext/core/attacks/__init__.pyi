@@ -272,50 +272,73 @@ def cw(
     seed: int | None = None,
     pad_rows: int = 0,
 ) -> AttackResult:
-    """Find the adversarial of least L2 distortion, in a space without a box.
+    """Carlini and Wagner's L2 attack: the least distortion, found in a space without a box.
 
     Solves ``min_w c f(x') + ||x' - x||_2^2`` with ``x' = (1 + tanh w) / 2``, stretched to the box,
-    and the f of ``ead``, by Adam, with a search over c per sample. The comparator of ``ead``, whose
-    ``beta=0`` minimises the same objective. With ``beta > 0`` the objective is that of ``ead``,
-    ``beta ||x' - x||_1`` included, and so is the rule that chooses x_adv: the change of variable
-    (COV) of the thesis' Table 5, which finds no sparse perturbations.
+    and the f of ``ead``, by Adam, with a search over c per sample. It is the comparator of ``ead``,
+    whose ``beta=0`` minimises the same objective. With ``beta > 0`` the objective is that of
+    ``ead``, ``beta ||x' - x||_1`` included, and so is the rule that chooses x_adv: the change of
+    variable (COV) of the thesis' Table 5, which finds no sparse perturbations.
 
     Where a value of x lies on the edge of the box, w starts at ``atanh(.9999995)`` = 7.6, where the
-    slope of tanh is 1e-6: give such images, MNIST among them, several hundred iterations.
-
-    Differences from the authors' program: the distortion is measured to x itself, not to its image
-    under tanh, which differs by 1e-6; and an optimisation is given up per sample, as in ``ead``.
+    slope of tanh is 1e-6. Give such images, MNIST among them, several hundred iterations.
 
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
-            None counts any.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
-        beta: weight of an L1 term, >= 0; 0 is the attack of Carlini and Wagner.
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
+            Default: None, any adversarial counts.
+        norm: of ``distance`` and eps, ``"linf"``, ``"l2"`` or ``"l1"``. Default: l2.
+        beta: weight of an L1 term, >= 0. 0 is the attack of Carlini and Wagner. Default: 0.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have.
-        step_size: of Adam.
-        num_steps: iterations of each optimisation.
-        search_steps: optimisations per sample, each with its own c.
-        initial_const: the first c.
-        abort_early: as in ``ead``.
-        targets: as in ``ead``.
-        max_queries: most forward rows per sample, the clean check included; None for no limit.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+            success must have. Default: 0.
+        step_size: of Adam, > 0. Default: 1e-2.
+        num_steps: iterations of each optimisation, >= 1. Default: 1000.
+        search_steps: optimisations per sample, each with its own c, >= 1. Default: 9.
+        initial_const: the first c, > 0. Default: 1e-3.
+        abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
+            10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
+            then too, as the authors' program. False never does. Default: True.
+        targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
+            each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
+            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            reads them. All but ``"average"`` attack all wrong classes side by side, and share
+            max_queries evenly among them. Default: None.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one for each iteration,
-            whose forward
-        checks the iterate and serves its gradient. ``trace`` is as in ``ead``.
+        whose forward checks the iterate and serves its gradient. ``trace`` is as in ``ead``.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The distortion is measured to x itself, where the authors' program measures it to the image
+        of x under tanh, which differs by 1e-6. An optimisation is given up per sample, as in
+        ``ead``.
 
     References:
         Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
@@ -350,7 +373,7 @@ def ead(
     seed: int | None = None,
     pad_rows: int = 0,
 ) -> AttackResult:
-    """Find the adversarial of least elastic-net distortion.
+    """EAD minimum-norm attack: the adversarial of least elastic-net distortion.
 
     Solves ``min_x' c f(x') + beta ||x' - x||_1 + ||x' - x||_2^2 s.t. x' in the box`` (16) with
     ``f = max(max_{j != t} z_j - z_t, -kappa)`` (9), or ``max(z_y - max_{j != y} z_j, -kappa)``
@@ -359,62 +382,75 @@ def ead(
     shrinkage (18), ``alpha_k = alpha_0 sqrt(1 - k/I)``. c is searched per sample, each time from x
     itself. With ``beta=0`` it is projected accelerated descent on the objective of C&W.
 
-    Differences from the paper, as in the authors' program: ``zeta_k`` is ``(k+1)/(k+4)``
-    (``momentum="print"`` takes the paper's ``k/(k+3)``), and the threshold is beta itself, not
-    ``alpha_k beta``, so that the L1 weight that a step applies is ``beta / alpha_k``; published
-    numbers depend on both. Differences from that program: an optimisation is given up per sample,
-    not per batch, and by default not once it has met the goal (its last iterations shrink the
-    perturbation most, while the loss hardly falls); and a failure returns the input, not a grey
-    image.
-
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
-            None counts any.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
-        beta: weight of the L1 term, >= 0.
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
+            Default: None, any adversarial counts.
+        norm: of ``distance`` and eps, ``"linf"``, ``"l2"`` or ``"l1"``. Default: l1.
+        beta: weight of the L1 term, >= 0. Default: 1e-3.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have.
-        step_size: alpha_0.
-        num_steps: I, iterations of each optimisation.
-        search_steps: optimisations per sample, each with its own c.
-        initial_const: the first c.
-        decision_rule: which success is reported: that of least ``beta ||.||_1 + ||.||_2^2``
-            (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.
-        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``; ``"print"``,
-            ``k/(k+3)``, which starts without momentum.
-        abort_early: give a sample's optimisation up where its loss, compared every I/10 iterations,
-            stands still: True, unless it has met the goal by then; ``"always"``, as the authors'
-            program; False, never.
-        targets: (N,) classes to reach, or a case. ``"average"``: a random wrong class for each
-            sample. ``"best"``: the wrong class of the smallest value by the attack's own rule, here
-            ``decision_rule``. ``"worst"``: the one of the largest. ``"all"``: the best case, with
-            the examples of all K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in
-            ``trace["target"]`` and ``trace["success"]``, each (K - 1, N);
-            ``art_ext.core.metrics.case_distortions`` reads them. All but ``"average"`` attack all
-            wrong classes side by side.
-        max_queries: most forward rows per sample, the clean check included (in the best and worst
-            case shared evenly among the classes); None for no limit. What is found by then is
-            reported.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+            success must have. Default: 0.
+        step_size: alpha_0, > 0. Default: 1e-2.
+        num_steps: I, iterations of each optimisation. Default: 1000.
+        search_steps: optimisations per sample, each with its own c, >= 1. Default: 9.
+        initial_const: the first c, > 0. Default: 1e-3.
+        decision_rule: the success that is reported: that of least ``beta ||.||_1 + ||.||_2^2``
+            (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion. Default: EN.
+        momentum: zeta_k, k counting from 0: ``"program"``, ``(k+1)/(k+4)``, or ``"print"``,
+            ``k/(k+3)``, which starts without momentum. Default: program.
+        abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
+            10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
+            then too, as the authors' program. False never does. Default: True.
+        targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
+            each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
+            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            reads them. All but ``"average"`` attack all wrong classes side by side, and share
+            max_queries evenly among them. Default: None.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its
         distance. ``x_nearest`` and ``nearest_distance`` are the nearest in ``norm`` of all that
         were seen (with ``targets`` of several classes, of all of these). A query is one row
         forward: the clean check and, per iteration, the check of x_k and the forward of the
-        gradient at y_k; the first gradient of each optimisation is that of the clean check, and
+        gradient at y_k. The first gradient of each optimisation is that of the clean check, and
         ``gradients`` counts it once. ``trace["const"]`` and ``trace["value"]`` (search_steps, N)
-        hold each c and the best value of the rule so far.
+        hold each c and the best value of the rule so far. With ``max_queries`` what is found by
+        then is reported.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        As in the authors' program, ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"`` takes the
+        paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so that the L1
+        weight that a step applies is ``beta / alpha_k``. Published numbers depend on both. Unlike
+        that program, an optimisation is given up per sample, not per batch, and by default not once
+        it has succeeded (its last iterations shrink the perturbation most, while the loss hardly
+        falls). A failure returns the input, not a grey image.
 
     References:
         Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via
@@ -893,48 +929,70 @@ def i_fgm(
     seed: int | None = None,
     pad_rows: int = 0,
 ) -> AttackResult:
-    """Find the smallest radius at which a few normalised gradient steps succeed, per sample.
+    """Iterated fast gradient method: the smallest radius at which a few normalised steps succeed.
 
     Approximates ``min r`` such that ``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))`` from x meets
     the goal within T steps, J being the cross-entropy to leave (or minus that of the target) and d
     its gradient's sign in L-inf, ``g / ||g||_p`` in L2 and L1: steps that never leave the ball of
     radius r. ``num_steps=1`` is FGM.
 
-    The published comparator looks at the last iterate of each r only; here a success at any step
-    ends the run at r, which is cheaper and at most as far.
-
     Args:
-        model: an ``nn.Module`` or a differentiable callable from (R, *S) to scores (R, K);
-            normalisation lives inside.
-        x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
-            answer.
-        eps: radius within which an adversarial counts as success, in the units of x; None counts
-            any.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``, of the steps, of ``distance`` and of eps.
-        num_steps: T.
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
+            Default: None, any adversarial counts.
+        norm: of the steps, of ``distance`` and of eps, ``"linf"``, ``"l2"`` or ``"l1"``. Default:
+            linf.
+        num_steps: T, the most steps at a radius. Default: 10.
         search: ``"bisection"``: the resolution and its doubles, upwards, until one succeeds, and
-            then the midpoint of a failure and a success, down to the resolution; ``"grid"``: every
-            multiple of the resolution, upwards, until one succeeds.
-        max_radius: None takes that of Table 4, times the width of the box: 1 in L-inf, 10 in L2,
-            1000 in L1.
-        resolution: None takes a thousandth of max_radius, as Table 4 does.
+            then the midpoint of a failure and a success, down to the resolution. ``"grid"``: every
+            multiple of the resolution, upwards, until one succeeds. Default: bisection.
+        max_radius: the largest radius, in the units of x. Default: None, that of Table 4 times the
+            width of the box: 1 in L-inf, 10 in L2, 1000 in L1.
+        resolution: of the radius, in the units of x. Default: None, a thousandth of max_radius, as
+            in Table 4.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have.
-        targets: as in ``ead``.
-        max_queries: most forward rows per sample, the clean check included; None for no limit.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+            success must have. Default: 0.
+        targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
+            each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
+            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            reads them. All but ``"average"`` attack all wrong classes side by side, and share
+            max_queries evenly among them. Default: None.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, whose gradient begins
-            every run, and the check
-        of each iterate. ``trace["radius"]`` (1, N) holds the smallest radius that succeeded, NaN if
-        none did.
+        every run, and the check of each iterate. ``trace["radius"]`` (1, N) holds the smallest
+        radius that succeeded, NaN if none did.
 
     Raises:
-        ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
-            outputs, labels beyond the model's width, or a model without gradients.
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
         TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The published comparator checks the last iterate of each r only. Here a success at any step
+        ends the run at r, which is cheaper and at most as far.
 
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
@@ -1688,7 +1746,20 @@ def zoo(
         targets: as in ``ead``.
         max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
             is not begun.
-        **options: the keywords of ``art_ext.core.nearest.NearestOptions``.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
