@@ -12,7 +12,8 @@ import torch
 from art_ext.arguments import parse_attack_arguments
 from art_ext.core.attack_space import ScaledImage
 from art_ext.core.attacks import zoo
-from art_ext.core.attacks._zoo_descent import Descent, Schedule
+from art_ext.core.attacks._zoo_descent import Descent
+from art_ext.core.attacks._zoo_spaces import Schedule
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.oracle import ScoreOracle
 from art_ext.evaluation.panel import Settings, find_attack
@@ -55,13 +56,14 @@ def rounds(monkeypatch):
     seen, advance = [], Descent.advance
 
     def spy(path, search, going, hinge, stuck):
-        share = None if path.share is None else path.share.clone()
-        before = {"count": path.count.clone(), "level": path.level.clone(), "share": share}
+        at = path.state
+        share = None if at.share is None else at.share.clone()
+        before = {"count": at.count.clone(), "level": at.level.clone(), "share": share}
         advance(path, search, going, hinge, stuck)
         if not len(hinge):
             return
         state = {
-            name: getattr(path, name).clone()
+            name: getattr(path.state, name).clone()
             for name in ("first", "second", "count", "level", "images")
         }
         seen.append(
@@ -299,8 +301,8 @@ class TestDraws:
         x = torch.zeros(self.COUNT, 1, 2, 3)
         path = descend(x, coordinates=coordinates, **options)
         if share is not None:
-            path.share = torch.tensor(share).expand(self.COUNT, -1)
-        return path._draw(torch.arange(self.COUNT), 0, path.spaces[0])
+            path.state.share = torch.tensor(share).expand(self.COUNT, -1)
+        return path.probes.draw(path.state, torch.arange(self.COUNT), 0, x[0].numel())
 
     def check_frequencies(self, drawn, wanted):
         """Five standard deviations either way."""
@@ -380,9 +382,9 @@ class TestDraws:
             if len(asked) > before:
                 told[int(search.at.iteration)] = [pair for pair, _, _ in asked[before:]]
                 (_, side), noise, shares = asked[-1]
-                assert torch.equal(path.share[:, : side * side], shares)
+                assert torch.equal(path.state.share[:, : side * side], shares)
                 if noise.shape[1] == side * side:
-                    assert torch.equal(path.noise[:, : side * side], noise)
+                    assert torch.equal(path.state.noise[:, : side * side], noise)
                     assert bool((noise != 0).any())
 
         monkeypatch.setattr(ScaledImage, "importance", spy_weigh)

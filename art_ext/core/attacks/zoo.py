@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.core.attacks._zoo_descent import SOLVERS, Descent, Schedule
+from art_ext.core.attacks._zoo_descent import SOLVERS, Descent
+from art_ext.core.attacks._zoo_spaces import Schedule
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.attacks.engine.options import MinimumNormOptions
@@ -169,22 +170,24 @@ def zoo(
     )
     with run.whole.oracle:
         # the check of the start, its probes, and the check of where they lead
-        run.open(run.hinge, differentiate=False, least=path.cost() + 2)
-        path.select(run.problem.index)
+        run.open(run.hinge, differentiate=False, least=path.state.cost() + 2)
+        path.keep(run.problem.index)
         search.open(run)
         while len(run.problem.index):
-            answers = run.visit(path.images, path.hinge, False)
+            answers = run.visit(path.state.images, path.probes.hinge, False)
             hinge = answers.losses
             distortion = path.distortion()
             stuck, ended = search.judge(
-                search.at.const * hinge + distortion, answers.success, spared=path.can_grow()
+                search.at.const * hinge + distortion,
+                answers.success,
+                spared=path.spaces.can_grow(path.state),
             )
-            run.found.record(run.problem, path.images, answers.success, distortion)
+            run.found.record(run.problem, path.state.images, answers.success, distortion)
             finished = search.close(ended)
-            path.restart(ended)
-            stay = run.drop(finished | run.short_of(path.cost() + 1 + ended.to(torch.int64)))
-            path.select(stay)
+            path.state.restart(ended)
+            stay = run.drop(finished | run.short_of(path.state.cost() + 1 + ended.to(torch.int64)))
             if stay is not None:
+                path.keep(stay)
                 search.keep(stay)
                 hinge, stuck, ended = hinge[stay], stuck[stay], ended[stay]
             path.advance(search, ~ended, hinge, stuck)
