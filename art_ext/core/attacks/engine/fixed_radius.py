@@ -14,7 +14,7 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
-from art_ext.core.geometry import DISTORTIONS, distances, distortions, within_ball
+from art_ext.core.geometry import distances
 from art_ext.core.losses import make_gain
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
@@ -23,10 +23,7 @@ UNLIMITED = torch.iinfo(torch.int64).max
 
 
 class FixedRadius(Driver):
-    """Runs a ``Method`` inside a given ball.
-
-    The forward that a gradient needs is at the same time the check of its candidate, so nothing is
-    asked twice, the clean check included.
+    """Runs a ``Method`` inside a ball. The forward of a gradient is the check of its candidate.
 
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
@@ -99,7 +96,11 @@ class FixedRadius(Driver):
             if self.trajectories > 1 or keep_ends:
                 self.successes.outcomes = Outcomes(self.whole.x, self.trajectories, keep_ends)
             for number in range(self.trajectories):
-                state = self._begin(number)
+                gain = method.next_loss(self.problem, number)
+                if gain is not None:
+                    self.problem = replace(self.problem, gain=gain)
+                self.successes.begin(number, self.problem, another_loss=gain is not None)
+                state = method.init(self.problem, number)
                 if not method.starts_at_input and len(self.problem.index):
                     state, answers = self._visit(state, 0)
                 for t in range(method.num_steps):
@@ -135,11 +136,11 @@ class FixedRadius(Driver):
 
     def _open(self) -> Answers:
         """Make the clean check. Samples that are done leave."""
+        whole = self.whole
         method = self.method
         self.spent += 1
         further = self._affords_step()
         differentiate = further and method.starts_at_input and method.needs_gradient
-        whole = self.whole
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
         outputs, losses, gradient = whole.query(
@@ -151,14 +152,6 @@ class FixedRadius(Driver):
         leaving = self.already | (not further)
         self._tell(leaving, self.already, None)
         return self._keep((~leaving).nonzero().squeeze(1), answers)[1]
-
-    def _begin(self, number: int) -> Any:
-        """Begin a trajectory, with the state of the method."""
-        gain = self.method.next_loss(self.problem, number)
-        if gain is not None:
-            self.problem = replace(self.problem, gain=gain)
-        self.successes.begin(number, self.problem, another_loss=gain is not None)
-        return self.method.init(self.problem, number)
 
     def _visit(self, state: Any, t: int) -> tuple[Any, Answers]:
         """One query for the candidates of all active rows. Rows that are done leave.
@@ -217,20 +210,14 @@ class FixedRadius(Driver):
         self.rounds += 1
 
     def _result(self) -> AttackResult:
-        whole, x_adv, first = self.whole, self.successes.x_adv, self.successes.first
+        x_adv, success, lengths = self.successes.verify(self.whole, self.already)
         outcomes = self.successes.outcomes
-        chain = self.method.chain(x_adv, self.moved) if outcomes is None else outcomes.ends
-        lengths = distortions(x_adv, whole.x)
-        inside = within_ball(lengths[:, DISTORTIONS.index(whole.norm)], whole.eps)
-        found = (first >= 0) & ~self.already
-        success = found & whole.box.contains(whole.shaped(x_adv)) & inside
-        # a candidate that succeeded outside the ball can only come from rounding: a failure
-        lost = (found & ~success).unsqueeze(1)
+        drawn = self.method.chain(self.successes.x_adv, self.moved)
         return self.report(
-            torch.where(lost, whole.x, x_adv),
-            success | self.already,
-            first,
+            x_adv,
+            success,
+            self.successes.first,
             lengths=lengths,
             stop_on_success=self.options.stop_on_success,
-            samples=chain,
+            samples=drawn if outcomes is None else outcomes.ends,
         )

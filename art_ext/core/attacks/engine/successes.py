@@ -10,6 +10,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.checks import check_count
+from art_ext.core.geometry import DISTORTIONS, distortions, within_ball
 
 
 def check_restarts(num_restarts: int, start: str = "uniform") -> None:
@@ -179,3 +180,22 @@ class Successes:
     def keep(self, rows: Tensor) -> None:
         """Keep the active rows at these positions."""
         self.held = keep(self.held, rows)
+
+    def verify(self, whole: Problem, already: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Check that the outcomes of all N samples lie in ball and box.
+
+        Args:
+            whole: the problem with all samples.
+            already: (N,) bool, adversarial from the start.
+
+        Returns:
+            (N, D) outcomes, with the input in the place of a success outside, (N,) bool
+            successes, and (N, 4) distances of the outcomes.
+        """
+        lengths = distortions(self.x_adv, whole.x)
+        inside = within_ball(lengths[:, DISTORTIONS.index(whole.norm)], whole.eps)
+        found = (self.first >= 0) & ~already
+        success = found & whole.box.contains(whole.shaped(self.x_adv)) & inside
+        # a candidate that succeeded outside the ball can only come from rounding: a failure
+        lost = (found & ~success).unsqueeze(1)
+        return torch.where(lost, whole.x, self.x_adv), success | already, lengths
