@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 import art_ext.attacks
 import art_ext.torchattacks
-from art_ext.core import attacks as core
+from art_ext.adapters.torchattacks import make as make_torchattacks
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.result import AttackResult
@@ -45,6 +47,7 @@ class Kind:
         unstopped: options with which a sample that never falls takes all of them.
         flat: whether its loss is flat where the goal is met: a gradient of zero there has been
             asked for all the same.
+        wanders: whether it moves where there is nothing to climb. Random starts do anyway.
         units: settings that scale with x, and the power of its unit.
         variant: what tells it from another kind of the same attack.
     """
@@ -56,6 +59,7 @@ class Kind:
     rounds: tuple[int, ...] = ()
     unstopped: dict[str, Any] = field(default_factory=dict)
     flat: bool = False
+    wanders: bool = False
     units: dict[str, int] = field(default_factory=dict)
     variant: str = ""
 
@@ -70,8 +74,19 @@ class Kind:
         return {
             name: plan(self.spec, host)
             for name, host in HOSTS.items()
-            if has_shell(self.spec, host)
+            if has_shell(self.spec, host) or not registry.is_built_in(self.spec)
         }
+
+    def class_of(self, shell: str) -> Any:
+        """The class of a host: a generated one, or one that is made of a user's spec."""
+        if not registry.is_built_in(self.spec):
+            return (art_ext.attacks.make if shell == "art" else make_torchattacks)(self.spec)
+        module = art_ext.attacks if shell == "art" else art_ext.torchattacks
+        return getattr(module, self.shells[shell].name)
+
+    def names_of(self, shell: str) -> dict[str, str]:
+        """What the host calls the core's keywords."""
+        return {core_name: name for name, core_name in self.shells[shell].core_names.items()}
 
     @property
     def gradients(self) -> bool:
@@ -85,8 +100,8 @@ class Kind:
 
     @property
     def random_start(self) -> bool:
-        """Whether it starts at a random point."""
-        return self.spec.random and "num_restarts" in self.spec.lengths
+        """Whether it starts at a random point, or moves anyway."""
+        return self.wanders or (self.spec.random and "num_restarts" in self.spec.lengths)
 
     @property
     def ball(self) -> bool:
@@ -100,7 +115,7 @@ class Kind:
 
 
 ENDLESS = 1000  # more rounds than any budget here allows
-KINDS = [
+BUILT_IN = [
     Kind("rays", eps=0.15, budget=300, rounds=(1,) * ENDLESS),
     Kind("frank_wolfe", settings={"num_steps": 8, "step_fraction": 0.4}, rounds=(1,) * 8),
     Kind(
@@ -181,6 +196,16 @@ KINDS = [
 ]
 
 
+def entries_of(file: str | None) -> list[Kind]:
+    """The entries of the package, or those of a user's file (``ENTRIES``)."""
+    if file is None:
+        return BUILT_IN
+    return [Kind(**entry) for entry in runpy.run_path(file)["ENTRIES"]]
+
+
+KINDS = entries_of(os.environ.get("ART_EXT_CONTRACT"))
+
+
 @dataclass(frozen=True)
 class Shelled:
     """An attack in one of its shells, run with the core's names of the keywords."""
@@ -202,12 +227,9 @@ class Shelled:
     def takes(self, option: str) -> bool:
         """Whether the attack has this keyword in this shell, where it has the core's name."""
         if self.shell == "core":
-            return option in inspect.signature(getattr(core, self.kind.name)).parameters
-        module = art_ext.attacks if self.shell == "art" else art_ext.torchattacks
-        return (
-            option
-            in inspect.signature(getattr(module, self.kind.shells[self.shell].name)).parameters
-        )
+            return option in self.kind.spec.parameters
+        name = self.kind.names_of(self.shell).get(option, option)
+        return name in inspect.signature(self.kind.class_of(self.shell)).parameters
 
     def run(
         self,
@@ -227,11 +249,10 @@ class Shelled:
         if self.takes("seed"):
             options.setdefault("seed", 0)
         if self.shell == "core":
-            return getattr(core, self.kind.name)(
+            return self.kind.spec.function(
                 model, x, y, **options, **({} if targets is None else {"targets": targets})
             )
-        renamed = self.kind.shells[self.shell].core_names
-        names = {core_name: name for name, core_name in renamed.items()}
+        names = self.kind.names_of(self.shell)
         options = {names.get(name, name): value for name, value in options.items()}
         run = self._run_art if self.shell == "art" else self._run_torchattacks
         return run(model, x, y if targets is None else targets, targets is not None, options)
@@ -239,9 +260,7 @@ class Shelled:
     def _run_torchattacks(
         self, model: nn.Module, x: Tensor, y: Tensor | None, targeted: bool, options: dict[str, Any]
     ) -> AttackResult:
-        attack = getattr(art_ext.torchattacks, self.kind.shells["torchattacks"].name)(
-            model, **options
-        )
+        attack = self.kind.class_of("torchattacks")(model, **options)
         if targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         adversarial = attack(x, y)
@@ -262,7 +281,7 @@ class Shelled:
         )
         if "norm" in options:
             options["norm"] = ART_NORMS.get(options["norm"], options["norm"])
-        attack = getattr(art_ext.attacks, self.kind.shells["art"].name)(
+        attack = self.kind.class_of("art")(
             classifier, verbose=False, targeted=targeted, **{"batch_size": 256, **options}
         )
         array = x.numpy().copy()
@@ -300,7 +319,7 @@ attack = fixture_of(lambda shelled: True)
 ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those that fill a given ball
 core_attack = fixture_of(lambda shelled: shelled.shell == "core")
 # by a margin
-near_attack = fixture_of(lambda shelled: shelled.takes("confidence") or shelled.takes("kappa"))
+near_attack = fixture_of(lambda shelled: shelled.takes("confidence"))
 core_near_attack = fixture_of(
     lambda shelled: shelled.shell == "core" and shelled.takes("confidence")
 )

@@ -64,9 +64,8 @@ def test_the_budget_of_a_first_success_suffices_and_one_query_less_does_not(
 
 def test_confidence_is_the_margin_of_every_success(near_attack, digits, digits_net):
     x, y = digits
-    name = "kappa" if near_attack.takes("kappa") else "confidence"
     plain, sure = (
-        near_attack.run(digits_net, x, y, eps=None, **{name: margin}) for margin in (0.0, 1.5)
+        near_attack.run(digits_net, x, y, eps=None, confidence=margin) for margin in (0.0, 1.5)
     )
     found = sure.success & ~sure.already_adversarial
     assert int(found.sum()) >= 5

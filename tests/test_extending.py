@@ -1,0 +1,111 @@
+"""The guide's example attack: one file, found everywhere, held to the contract."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from art_ext import cli
+from art_ext.adapters.torchattacks import make as make_torchattacks
+from art_ext.attacks import make as make_art
+from art_ext.core.attacks import registry
+from art_ext.data import Dataset
+from art_ext.evaluation import evaluate, plots
+from art_ext.evaluation.user_attacks import load_attack
+
+ROOT = Path(__file__).parents[1]
+EPS = 0.3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The example files of the guide; the current folder."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    for name, code in re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", text, re.DOTALL):
+        (tmp_path / name).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+    yield tmp_path
+    if "random_search" in registry.names():
+        registry.unregister("random_search")
+
+
+@pytest.fixture
+def spec(folder: Path) -> registry.AttackSpec:
+    return load_attack("random_search.py:random_search")
+
+
+def test_it_is_about_30_lines(folder: Path) -> None:
+    code = re.sub(r'""".*?"""', "", (folder / "random_search.py").read_text(), flags=re.DOTALL)
+    lines = [line for line in code.splitlines() if line.strip() and "import" not in line]
+    assert len(lines) <= 32
+
+
+def test_in_the_listing(folder: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["attacks", "--attack", "random_search.py:random_search"])
+    (line,) = [line for line in done.output.splitlines() if line.startswith("random_search ")]
+    assert line.split()[1:4] == ["scores", "fixed-radius", "linf,l2,l1"]
+
+
+def test_in_an_evaluation(
+    folder: Path, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    outcome = evaluate(
+        linear_net,
+        Dataset("digits", *digits),
+        folder / "run",
+        eps=EPS,
+        attacks=("random_search.py:random_search", "fgsm"),
+        attack_args={"random_search": {"num_steps": 5}},
+    )
+    found = outcome.records.query("attack == 'random_search' and not already_adversarial")
+    assert set(found["queries"]) == {1 + 5}
+    assert 0 < found["success"].sum() < len(found)
+
+
+def test_as_an_art_class_and_a_torchattacks_class(
+    spec: registry.AttackSpec, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = digits
+    own = spec.function(linear_net, x, y, eps=EPS, seed=0, on_failure="last")
+    classifier = PyTorchClassifier(
+        linear_net, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    art: Any = make_art(spec)(classifier, eps=EPS, seed=0, verbose=False)
+    assert np.array_equal(art.generate(x.numpy(), y.numpy()), own.x_adv.numpy())
+    pytest.importorskip("torchattacks", reason="torchattacks is not installed")
+    torchattack: Any = make_torchattacks(spec)(linear_net, eps=EPS, seed=0)
+    assert torch.equal(torchattack(x, y), own.x_adv)
+
+
+def test_passes_the_contract(folder: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", str(ROOT / "tests" / "contract")),
+            *("-c", str(ROOT / "pyproject.toml"), "-k", "random_search", "-p", "no:cacheprovider"),
+        ],
+        cwd=folder,
+        env={
+            **os.environ,
+            "ART_EXT_CONTRACT": str(folder / "entries.py"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= 60, "in the core, in ART and in torchattacks"
