@@ -18,7 +18,7 @@ from art_ext.attacks.generate import written
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, get, specs
 from art_ext.shells import art, plan, plans, torchattacks
-from art_ext.shells.text import argument_texts
+from art_ext.shells.text import renamed, without_default
 
 ROOT = Path(__file__).parent.parent
 HOSTS = {"art": (art, art_ext.attacks), "torchattacks": (torchattacks, art_ext.torchattacks)}
@@ -50,15 +50,9 @@ def test_every_argument_is_documented(found, module) -> None:
     shell = getattr(module, found.name)
     text = inspect.getdoc(shell if found.host.name == "torchattacks" else shell.__init__)
     assert text is not None
-    described = argument_texts(found.spec.function)
-    undescribed = {one.name for one in found.keywords if not one.text}
-    assert not {one.core for one in found.keywords if one.name in undescribed} & set(described)
-    for name in set(inspect.signature(shell).parameters) - undescribed:
-        (line,) = [
-            line
-            for line in text.splitlines()
-            if line.strip().startswith((f"{name}: ", f"{name} ("))
-        ]
+    for name in inspect.signature(shell).parameters:
+        starts = (f"    {name}: ", f"    {name} (")
+        (line,) = [line for line in text.splitlines() if line.startswith(starts)]
         assert len(line.strip()) > len(name) + 3, line
 
 
@@ -72,6 +66,25 @@ def test_a_class_made_at_run_time_is_the_written_one(found, module) -> None:
     assert made.__mro__[1:] == written_class.__mro__[1:]
     for name in ("attack_params", "_core_names", "_inputs", "_replaced", "_targets", "_switches"):
         assert getattr(made, name, None) == getattr(written_class, name, None), name
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("T, the steps. Default: 40.", "T, the steps."),
+        ("alpha. Default: None, ``2.5 eps / T``.", "alpha. None: ``2.5 eps / T``."),
+        ("of the streams. Default: None, which draws one.", "of the streams. None draws one."),
+        ("gamma. Default: 0.5. With 0.97 it is ours.", "gamma. With 0.97 it is ours."),
+    ],
+)
+def test_defaults_of_the_core_are_left_out(text: str, wanted: str) -> None:
+    assert without_default(text) == wanted
+
+
+def test_texts_name_the_keywords_of_the_host() -> None:
+    names = {"num_steps": "max_iter", "h": "variable_h"}
+    text = "every ``num_steps / 10`` steps, h of ``h``; num_steps"
+    assert renamed(text, names) == "every ``max_iter / 10`` steps, h of ``variable_h``; max_iter"
 
 
 def test_a_misspelt_part_of_a_spec_is_an_error() -> None:

@@ -39,27 +39,39 @@ class AIFGSM(FunctionAttack):
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
         alpha (float): of the adaptive step. Most pixels move by eps all the same. (Default: 0.005)
-        steps (int): number of steps. (Default: 100)
-        beta1 (float): decay of the average of the gradients. (Default: 0.95)
-        beta2 (float): decay of the average of their squares. (Default: 0.999)
-        step_rule (str): 'adaptive', 'corrected' or 'sign'. (Default: 'adaptive')
-        start (str): 'input', or 'uniform' for a random point of the ball. (Default: 'input')
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: False)
+        steps (int): T, the number of steps. (Default: 100)
+        beta1 (float): decay of the average of gradients, in [0, 1). (Default: 0.95)
+        beta2 (float): decay of the average of squared gradients, in [0, 1). (Default: 0.999)
+        step_rule (str): 'sign': alpha sgn(v) (8). 'adaptive': sgn(v) times, for each coordinate,
+            min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e)) (11), e being the largest so
+            far of the averages e_t = beta2 e_{t-1} + (1 - beta2) g_t^2. 'corrected': the same
+            without the second moment, min(eps, alpha / (1 - beta1^t)) sgn(v). In L2 and L1, v /
+            ||v||_p stands for sgn(v). (Default: 'adaptive')
+        start (str): 'input', or 'uniform', a point drawn uniformly from the ball and clipped to the
+            box. (Default: 'input')
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
+            that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random start. None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
-        n_restarts (int): trajectories from so many random points, of which the best example of each
-            image comes back. Above 1 it needs start='uniform'. (Default: 1)
-        keep_samples (bool): keep the end of each trajectory in last_result.samples.
-            (Default: False)
+        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+            The first one is that of n_restarts=1. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that stop_on_success stops take
+            part in no further restart. (Default: 1)
+        keep_samples (bool): True returns the end of each restart in samples (R, N, *S): its last
+            iterate that succeeded, or the last one. A sample that stopped early repeats its last
+            end. (Default: False)
 
     Shape:
         - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
@@ -130,24 +142,26 @@ class EAD(FunctionAttack):
 
     Arguments:
         model (nn.Module): model to attack.
-        kappa (float): margin between logits that a success must have. (Default: 0)
-        lr (float): alpha_0, of the first step. (Default: 0.01)
-        binary_search_steps (int): optimisations per image, each with its own c. (Default: 9)
+        kappa (float): kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have. (Default: 0)
+        lr (float): alpha_0, > 0. (Default: 0.01)
+        binary_search_steps (int): optimisations per sample, each with its own c, >= 1. (Default: 9)
         max_iterations (int): iterations of each optimisation, by torchattacks' custom. The paper's
             1000 come nearer. (Default: 100)
-        abort_early (bool or str): end an image's optimisation where its loss stands still: True,
-            unless it has reached the goal by then, 'always', or False, never. (Default: True)
-        initial_const (float): the first c. (Default: 0.001)
-        beta (float): weight of the L1 term. (Default: 0.001)
-        decision_rule (str): which success is reported: that of least beta L1 + L2^2 ('EN'), of
-            least L1 ('L1') or of least L2 ('L2'). (Default: 'EN')
+        abort_early (bool or str): True ends a sample's optimisation where its loss, compared every
+            max_iterations / 10 iterations, stands still, unless it has succeeded by then. 'always'
+            ends it then too, as the authors' program. False never does. (Default: True)
+        initial_const (float): the first c, > 0. (Default: 0.001)
+        beta (float): weight of the L1 term, >= 0. (Default: 0.001)
+        decision_rule (str): the success that is reported: that of least beta ||.||_1 + ||.||_2^2
+            ('EN'), of least L1 ('L1') or of least L2 ('L2') distortion. (Default: 'EN')
         norm (str): 'Linf', 'L2' or 'L1': how eps and the distances of last_result are measured.
             (Default: 'L1')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: None)
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
-            (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -218,20 +232,29 @@ class FW(FunctionAttack):
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
         alpha (float): gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
             length. (Default: 0.5)
-        momentum (float): beta in [0, 1). (Default: 0.9)
-        steps (int): most steps. (Default: 20)
-        schedule (str): of gamma: 'constant', 'inverse_sqrt' or 'plateau'. (Default: 'constant')
-        momentum_init (str): 'zero' or 'gradient'. (Default: 'zero')
-        box (str): 'clip' each step to [0, 1], or take the 'vertex' of ball and box together (for
-            L1). (Default: 'clip')
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: True)
+        momentum (float): beta, in [0, 1). (Default: 0.9)
+        steps (int): T, the most steps. (Default: 20)
+        schedule (str): 'constant', as the authors' white-box program. 'inverse_sqrt': the constant
+            gamma / sqrt(T) of Theorem 2.4.4. 'plateau', as their black-box program: gamma until f
+            falls by less than 0.1 % over five iterates, then gamma / sqrt(3), gamma / sqrt(4), and
+            so on. (Default: 'constant')
+        momentum_init (str): 'zero', as the authors' program (under the sign a bias-corrected
+            average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes the first
+            direction for long. (Default: 'zero')
+        box (str): 'clip' clips each step to the box, as the authors do. 'vertex' takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
+            clipping leaves little of them. (Default: 'clip')
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
-            (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -299,25 +322,36 @@ class FWBlack(FunctionAttack):
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
         alpha (float): gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
             length. (Default: 0.5)
-        momentum (float): beta in [0, 1). (Default: 0.97)
-        max_queries (int): most forward rows per image. A step costs 2 n_directions + 1.
-            (Default: 10000)
-        n_directions (int): random directions per estimate. (Default: 25)
-        delta (float): length of a probe per unit of direction. (Default: 0.01)
-        sensing (str): directions are 'gaussian', or uniform on the 'sphere'. (Default: 'gaussian')
-        clip_probes (bool): clip the probes to [0, 1], for a model that takes nothing else.
+        momentum (float): beta, in [0, 1). (Default: 0.97)
+        max_queries (int): most forward rows per sample. An iteration that does not fit into the
+            rest is not begun. (Default: 10000)
+        n_directions (int): b, >= 1. An iteration costs 2 b queries and one for its check.
+            (Default: 25)
+        delta (float): length of a probe per unit of u, in the units of x. (Default: 0.01)
+        sensing (str): 'gaussian' or 'sphere', the law of the directions. (Default: 'gaussian')
+        clip_probes (bool): True clips the probes to the box, for a model that takes nothing else.
             (Default: False)
-        schedule (str): of gamma: 'constant', 'inverse_sqrt' or 'plateau'. (Default: 'plateau')
-        momentum_init (str): 'zero' or 'gradient'. (Default: 'zero')
-        box (str): 'clip' each step to [0, 1], or take the 'vertex' of ball and box together (for
-            L1). (Default: 'clip')
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: True)
+        schedule (str): 'constant', as the authors' white-box program. 'inverse_sqrt': the constant
+            gamma / sqrt(T) of Theorem 2.4.4. 'plateau', as their black-box program: gamma until f
+            falls by less than 0.1 % over five iterates, then gamma / sqrt(3), gamma / sqrt(4), and
+            so on. (Default: 'plateau')
+        momentum_init (str): 'zero', as the authors' program (under the sign a bias-corrected
+            average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes the first
+            direction for long. (Default: 'zero')
+        box (str): 'clip' clips each step to the box, as the authors do. 'vertex' takes the vertex
+            of the intersection of ball and box, so that the gap in the trace is that of the problem
+            solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
+            clipping leaves little of them. (Default: 'clip')
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random directions. None draws one. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -394,23 +428,33 @@ class HMCAM(FunctionAttack):
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
         alpha (float): of the adaptive step. Most pixels move by eps all the same. (Default: 0.005)
-        steps (int): of each transition. (Default: 50)
-        n_samples (int): transitions, and states of the chain. (Default: 2)
-        beta1 (float): decay of the average of the gradients. (Default: 0.95)
-        beta2 (float): decay of the average of their squares. (Default: 0.999)
-        step_rule (str): 'adaptive', 'corrected' or 'sign'. (Default: 'adaptive')
-        start (str): 'input', or 'uniform' for a random point of the ball. (Default: 'input')
-        temperature (float): of the distribution that the chain explores. (Default: 1.0)
-        keep_samples (bool): keep the chain in last_result.samples. (Default: True)
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: False)
+        steps (int): T, the steps of a transition. (Default: 50)
+        n_samples (int): S, the transitions. With 1 there is no test, and the attack is ai_fgsm.
+            (Default: 2)
+        beta1 (float): decay of the average of gradients, in [0, 1). (Default: 0.95)
+        beta2 (float): decay of the average of squared gradients, in [0, 1). (Default: 0.999)
+        step_rule (str): 'sign': alpha sgn(v) (8). 'adaptive': sgn(v) times, for each coordinate,
+            min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e)) (11), e being the largest so
+            far of the averages e_t = beta2 e_{t-1} + (1 - beta2) g_t^2. 'corrected': the same
+            without the second moment, min(eps, alpha / (1 - beta1^t)) sgn(v). In L2 and L1, v /
+            ||v||_p stands for sgn(v). (Default: 'adaptive')
+        start (str): 'input', or 'uniform', a point drawn uniformly from the ball and clipped to the
+            box. (Default: 'input')
+        temperature (float): tau (3), > 0. (Default: 1.0)
+        keep_samples (bool): True returns the chain in samples. Otherwise each state goes to the
+            callback only, in Progress.samples. (Default: True)
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True ends a chain at its first success, accepted or not.
+            (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
-            (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the Metropolis-Hastings tests and the random start. None draws one.
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
@@ -490,21 +534,21 @@ class IFGM(FunctionAttack):
             (Default: 'Linf')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: None)
-        max_iterations (int): T, the most steps at a radius. Default: 10. (Default: 10)
-        search (str): "bisection": the resolution and its doubles, upwards, until one succeeds, and
-            then the midpoint of a failure and a success, down to the resolution. "grid": every
-            multiple of the resolution, upwards, until one succeeds. Default: bisection.
-            (Default: 'bisection')
+        max_iterations (int): T, the most steps at a radius. (Default: 10)
+        search (str): 'bisection': the resolution and its doubles, upwards, until one succeeds, and
+            then the midpoint of a failure and a success, down to the resolution. 'grid': every
+            multiple of the resolution, upwards, until one succeeds. (Default: 'bisection')
         max_radius (float): the largest radius, in the units of x. Default: None, that of Table 4
             times the width of the box: 1 in L-inf, 10 in L2, 1000 in L1. (Default: None)
         resolution (float): of the radius, in the units of x. Default: None, a thousandth of
             max_radius, as in Table 4. (Default: None)
         kappa (float): kappa >= 0, the margin between logits (or logarithms of probabilities) that a
-            success must have. Default: 0. (Default: 0.0)
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
+            success must have. (Default: 0.0)
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random numbers. None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -562,27 +606,31 @@ class MPGD(FunctionAttack):
         model (nn.Module): model to attack.
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
-        steps (int): T, the number of steps. Default: 40. (Default: 40)
-        alpha (float): alpha, in the units of x. Default: None, 2.5 eps / T. (Default: None)
-        decay (float): mu, >= 0. Default: 1. (Default: 1.0)
-        normaliser (str): "l1" as in the paper, "mean" as in its authors' program, or "none".
-            Default: l1. (Default: 'l1')
-        n_restarts (int): R, trajectories from R random points; more than 1 needs start="uniform".
-            The first one is that of num_restarts=1. The best outcome of each sample is reported: a
+        steps (int): T, the number of steps. (Default: 40)
+        alpha (float): alpha, in the units of x. None: 2.5 eps / T. (Default: None)
+        decay (float): mu, >= 0. (Default: 1.0)
+        normaliser (str): 'l1' as in the paper, 'mean' as in its authors' program, or 'none'.
+            (Default: 'l1')
+        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+            The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
-            part in no further restart. Default: 1. (Default: 1)
+            part in no further restart. (Default: 1)
         keep_samples (bool): True returns the end of each restart in samples (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
-            end. Default: False. (Default: False)
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: False)
+            end. (Default: False)
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
+            that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random numbers. None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -652,25 +700,26 @@ class NES(FunctionAttack):
         model (nn.Module): model to attack.
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
-        alpha (float): alpha, in the units of x. Default: 0.01. (Default: 0.01)
-        momentum (float): mu, in [0, 1). Default: 0.9. (Default: 0.9)
-        n_directions (int): b, >= 1. An iteration costs 2 b queries and one for its check. Default:
-            25. (Default: 25)
-        delta (float): length of a probe per unit of u, in the units of x. Default: 1e-3.
-            (Default: 0.001)
-        sensing (str): "gaussian" or "sphere", the law of the directions. Default: gaussian.
-            (Default: 'gaussian')
+        alpha (float): alpha, in the units of x. (Default: 0.01)
+        momentum (float): mu, in [0, 1). (Default: 0.9)
+        n_directions (int): b, >= 1. An iteration costs 2 b queries and one for its check.
+            (Default: 25)
+        delta (float): length of a probe per unit of u, in the units of x. (Default: 0.001)
+        sensing (str): 'gaussian' or 'sphere', the law of the directions. (Default: 'gaussian')
         clip_probes (bool): True clips the probes to the box, for a model that takes nothing else.
-            Default: False. (Default: False)
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: True)
+            (Default: False)
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
-            (Default: 10000)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random numbers. None draws one. (Default: None)
+        max_queries (int): most forward rows per sample. An iteration that does not fit into the
+            rest is not begun. (Default: 10000)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -735,15 +784,24 @@ class RayS(FunctionAttack):
 
     Arguments:
         model (nn.Module): model to attack.
-        norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
-        eps (float): radius of the ball, in [0, 1] image units. None counts any. (Default: 8/255)
-        max_queries (int): most forward rows per image, the clean check included. (Default: 10000)
-        stop_on_success (bool): leave an image at its first success. (Default: True)
-        tol (float): width at which a bisection ends, an L2 length. (Default: 0.001)
-        hierarchical (bool): flip blocks of signs. False flips single pixels. (Default: True)
-        speculate (str or bool): query ahead to fill small batches. 'auto' does on a GPU.
+        norm (str): 'Linf', 'L2' or 'L1': how eps and the distances of last_result are measured.
+            (Default: 'Linf')
+        eps (float): radius within which an adversarial counts as success. None counts any.
+            (Default: 8/255)
+        max_queries (int): most forward rows charged to a sample, the clean check included. A
+            bisection that the budget cuts keeps its last verified end. (Default: 10000)
+        stop_on_success (bool): a sample leaves once a direction's bisection ends inside the ball.
+            False spends the whole budget on the smallest radius, as the average decision boundary
+            distance (ADBD) asks. (Default: True)
+        tol (float): width at which a bisection ends, as an L2 length along the unit direction; its
+            L-inf width is tol/sqrt(D). (Default: 0.001)
+        hierarchical (bool): False flips single coordinates from the start (the naive search of
+            Algorithm 4). (Default: True)
+        speculate (str or bool): ask the questions that a sequential search may come to next in the
+            same model call, where the batch is too small to fill batch_size. Results and queries do
+            not change; rows in vain go to wasted_rows. 'auto': for an nn.Module on a GPU only.
             (Default: 'auto')
-        batch_size (int): most rows in one model call. (Default: 256)
+        batch_size (int): most rows in one model call; never changes a decision. (Default: 256)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -799,46 +857,48 @@ class SignGradient(FunctionAttack):
         model (nn.Module): model to attack.
         norm (str): 'Linf', 'L2' or 'L1'. (Default: 'Linf')
         eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
-        steps (int): T, the number of steps. Default: 40. (Default: 40)
-        alpha (float): alpha, in the units of x. Default: None, 2.5 eps / T. (Default: None)
-        momentum_rule (str): "none": v_t = g_t. "accumulated": v_t = decay v_{t-1} + g_t. "average":
-            v_t = beta1 v_{t-1} + (1 - beta1) g_t (10). Default: none. (Default: 'none')
-        normaliser (str): of each sample's gradient: "none", "l1" for g / ||g||_1, "mean" for g /
-            mean |g|. Under the sign the latter two differ by rounding only. Default: none.
-            (Default: 'none')
-        step_rule (str): "sign": alpha sgn(v) (8). "adaptive": sgn(v) times, for each coordinate,
+        steps (int): T, the number of steps. (Default: 40)
+        alpha (float): alpha, in the units of x. None: 2.5 eps / T. (Default: None)
+        momentum_rule (str): 'none': v_t = g_t. 'accumulated': v_t = decay v_{t-1} + g_t. 'average':
+            v_t = beta1 v_{t-1} + (1 - beta1) g_t (10). (Default: 'none')
+        normaliser (str): of each sample's gradient: 'none', 'l1' for g / ||g||_1, 'mean' for g /
+            mean |g|. Under the sign the latter two differ by rounding only. (Default: 'none')
+        step_rule (str): 'sign': alpha sgn(v) (8). 'adaptive': sgn(v) times, for each coordinate,
             min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e)) (11), e being the largest so
-            far of the averages e_t = beta2 e_{t-1} + (1 - beta2) g_t^2. "corrected": the same
+            far of the averages e_t = beta2 e_{t-1} + (1 - beta2) g_t^2. 'corrected': the same
             without the second moment, min(eps, alpha / (1 - beta1^t)) sgn(v). In L2 and L1, v /
             ||v||_p stands for sgn(v). (Default: 'sign')
-        start (str): "input", or "uniform", a point drawn uniformly from the ball and clipped to the
-            box. Default: input. (Default: 'input')
-        decay (float): mu of "accumulated", >= 0. Default: 1. (Default: 1.0)
-        beta1 (float): decay of the average of gradients, in [0, 1). Default: 0.95. (Default: 0.95)
-        beta2 (float): decay of the average of squared gradients, in [0, 1). Default: 0.999.
-            (Default: 0.999)
-        delta (float): small constant under e, > 0. Default: 1e-7. (Default: 1e-07)
+        start (str): 'input', or 'uniform', a point drawn uniformly from the ball and clipped to the
+            box. (Default: 'input')
+        decay (float): mu of 'accumulated', >= 0. (Default: 1.0)
+        beta1 (float): decay of the average of gradients, in [0, 1). (Default: 0.95)
+        beta2 (float): decay of the average of squared gradients, in [0, 1). (Default: 0.999)
+        delta (float): small constant under e, > 0. (Default: 1e-07)
         delta_inside (bool): True adds delta inside the root of e, as the paper prints. False adds
-            it to the root, as the authors' program. Default: False. (Default: False)
+            it to the root, as the authors' program. (Default: False)
         grad_scale (float): factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
-            samples gives. Default: 1. (Default: 1.0)
-        n_restarts (int): R, trajectories from R random points; more than 1 needs start="uniform".
-            The first one is that of num_restarts=1. The best outcome of each sample is reported: a
+            samples gives. (Default: 1.0)
+        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+            The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
-            part in no further restart. Default: 1. (Default: 1)
+            part in no further restart. (Default: 1)
         keep_samples (bool): True returns the end of each restart in samples (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
-            end. Default: False. (Default: False)
-        loss (str or function): 'ce', 'margin', or a function of the logits and the images'
-            positions. (Default: 'ce')
-        stop_on_success (bool): leave an image at its first success. (Default: False)
+            end. (Default: False)
+        loss (str or function): ascended by the attack: 'ce', 'margin', or a callable from the
+            model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
+            that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
+        max_queries (int): most forward rows charged to a sample, the clean check included. None: no
+            limit. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the random numbers. None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -923,37 +983,45 @@ class ZOO(FunctionAttack):
 
     Arguments:
         model (nn.Module): model to attack.
-        kappa (float): margin between logits that a success must have. (Default: 0)
+        kappa (float): kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have. (Default: 0)
         lr (float): eta, of Adam or Newton. (Default: 0.01)
-        binary_search_steps (int): optimisations per image, each with its own c. (Default: 9)
+        binary_search_steps (int): optimisations per sample, each with its own c. (Default: 9)
         max_iterations (int): iterations of each optimisation. One costs 2 n_coordinates + 1 rows.
             (Default: 1000)
-        abort_early (bool or str): end an image's optimisation where its loss stands still:
-            'always', True: unless it has reached the goal by then, or False: never.
-            (Default: 'always')
+        abort_early (bool or str): give a sample's optimisation up where its loss stands still:
+            'always', True: unless it has met the goal by then, or False: never. (Default: 'always')
         initial_const (float): the first c. (Default: 0.01)
-        n_coordinates (int): how many an image probes and moves in one iteration. (Default: 128)
-        h (float): distance of the probes. (Default: 0.0001)
-        solver (str): 'adam', 'newton' (with h of 0.01 or more) or 'adam-newton'. (Default: 'adam')
-        use_tanh (bool): move in a space without a box rather than clip to [0, 1]. (Default: False)
-        resize (int, sequence or mapping): side of a smaller image that is attacked and scaled up.
-            Several sides, or a dict from iterations to sides, enlarge it on the way. None moves the
-            pixels themselves. (Default: None)
-        importance (bool or int): with resize, draw coordinates in proportion to the changes so far,
-            whenever the small image has been enlarged. A number n > 1 also every n iterations.
+        n_coordinates (int): B, how many are probed and moved in one iteration. (Default: 128)
+        h (float): distance of the probes, in the units of x (of the transformed variable with
+            use_tanh). Models in float32 answer with an error of 1e-7 of their scores, which
+            'newton' divides by h^2: give it .01 or more there. (Default: 0.0001)
+        solver (str): 'adam', 'newton', or 'adam-newton': Newton where the second derivative is
+            positive. (Default: 'adam')
+        use_tanh (bool): move in a space without a box, as cw does, rather than clip to the box.
+            Where inputs lie on the edge of the box, as in MNIST, the derivative vanishes there:
+            leave it off. (Default: False)
+        resize (int, sequence or mapping): the side s of a smaller space (C, s, s), scaled up
+            bilinearly, for images (C, H, W); a mapping from iterations to sides, such as {0: 32,
+            2000: 64, 10000: 128}, enlarges the space then, and a sequence of sides wherever a
+            sample's loss stands still. None moves the pixels themselves. (Default: None)
+        importance (bool or int): draw coordinates in proportion to the largest change so far in
+            each of 8 x 8 regions, whenever the space has been enlarged, so that True needs several
+            sizes; a number n > 1 also every n iterations. One draw in a hundred stays uniform.
             (Default: False)
         reset_adam (bool): forget the moments of Adam at the first success of an optimisation.
             (Default: True)
-        abort_window (int): iterations between two comparisons of the loss. None takes a tenth of
+        abort_window (int): iterations between two comparisons of the loss; None takes a tenth of
             max_iterations. (Default: None)
         norm (str): 'Linf', 'L2' or 'L1': how eps and the distances of last_result are measured.
             (Default: 'L2')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: None)
-        max_queries (int): most forward rows per image, the clean check included. None: no limit.
+        max_queries (int): most forward rows per sample; None for no limit. An iteration that does
+            not fit is not begun. (Default: None)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
             (Default: None)
-        batch_size (int): most rows in one model call. (Default: 256)
-        seed (int): of the draws of coordinates. None draws one. (Default: None)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)

@@ -118,30 +118,43 @@ class AIFGSM(FunctionAttack):
             eps: radius of the ball in the units of x.
             eps_step: alpha of the adaptive step, far below ART's custom .1: most coordinates move
                 by eps all the same.
-            max_iter: number of steps.
-            beta1: decay of the average of the gradients.
-            beta2: decay of the average of their squares.
+            max_iter: T, the number of steps. Default: 100.
+            beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+            beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
             targeted: reach y instead of leaving it.
-            step_rule: ``"adaptive"``, ``"corrected"`` or ``"sign"``.
-            start: ``"input"``, or ``"uniform"`` for a random point of the ball.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+                coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+                being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2)
+                g_t^2``. ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1
+                - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+            start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped
+                to the box. Default: input.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success. Otherwise the last iterate that
-                succeeds comes back.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random start. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.
-            nb_random_init: trajectories from so many random points, of which the best example of
-                each sample comes back. Above 1 it needs ``start="uniform"``.
-            keep_samples: keep the end of each trajectory in ``last_result.samples``.
+            nb_random_init: R, trajectories from R random points; more than 1 needs
+                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
+                of each sample is reported: a success before a failure, then the higher loss.
+                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
+                iterate that succeeded, or the last one. A sample that stopped early repeats its
+                last end. Default: False.
         """
         super().__init__(
             estimator,
@@ -245,23 +258,27 @@ class AutoPGD(FunctionAttack):
                 and T steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default:
                 0.
             nb_random_init: R, ascents from R random points, in each phase. The first one is that of
-                ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success
+                ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
                 wins over an earlier one with the same outcome. Default: 1.
             keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
                 *S), phase by phase: the last iterate that succeeded, or the point of highest loss.
                 A sample that left early repeats its last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers.
+                Default: None, ``"ce"``, or with ``nb_targets`` the margin of the target, to which
+                only ``"margin"`` may name another.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Default: True.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -361,16 +378,17 @@ class CarliniWagner(FunctionAttack):
             max_iter: iterations of each optimisation, >= 1. Default: 1000.
             binary_search_steps: optimisations per sample, each with its own c, >= 1. Default: 9.
             initial_const: the first c, > 0. Default: 1e-3.
-            abort_early: True ends a sample's optimisation where its loss, compared every
-                ``num_steps / 10`` iterations, stands still, unless it has succeeded by then.
-                ``"always"`` ends it then too, as the authors' program. False never does. Default:
-                True.
+            abort_early: True ends a sample's optimisation where its loss, compared every ``max_iter
+                / 10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends
+                it then too, as the authors' program. False never does. Default: True.
             targeted: reach y instead of leaving it.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -464,26 +482,29 @@ class ElasticNetPyTorch(FunctionAttack):
         Args:
             classifier: a trained classifier with ``clip_values`` and ``class_gradient``.
             confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that
-                a success must have.
+                a success must have. Default: 0.
             targeted: reach y instead of leaving it.
-            learning_rate: alpha_0, of the first step.
-            binary_search_steps: optimisations per sample, each with its own c.
+            learning_rate: alpha_0, > 0. Default: 1e-2.
+            binary_search_steps: optimisations per sample, each with its own c, >= 1. Default: 9.
             max_iter: iterations of each optimisation, by ART's custom 100 (the paper takes 1000).
-            beta: weight of the L1 term, >= 0.
-            initial_const: the first c.
+            beta: weight of the L1 term, >= 0. Default: 1e-3.
+            initial_const: the first c, > 0. Default: 1e-3.
             batch_size: most rows in one prediction. ART's own takes 1.
-            decision_rule: which success is reported: that of least ``beta L1 + L2^2`` (``"EN"``),
-                of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.
+            decision_rule: the success that is reported: that of least ``beta ||.||_1 + ||.||_2^2``
+                (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion. Default:
+                EN.
             verbose: show a progress bar.
-            abort_early: end a sample's optimisation where its loss stands still: True, unless it
-                has reached the goal by then, ``"always"``, or False, never, as ART's own.
+            abort_early: True ends a sample's optimisation where its loss, compared every ``max_iter
+                / 10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends
+                it then too, as the authors' program. False never does. Default: True.
             norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
                 measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
             seed: recorded only. This attack draws no random number.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -563,16 +584,21 @@ class FGSM(FunctionAttack):
             norm: np.inf, "inf", 1 or 2.
             eps: radius of the ball in the units of x.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -661,22 +687,32 @@ class FrankWolfe(FunctionAttack):
             eps: radius of the ball in the units of x.
             eps_step: gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
                 length, unlike the ``eps_step`` of ART's own attacks.
-            momentum: beta in [0, 1).
+            momentum: beta, in [0, 1). Default: 0.9.
             max_iter: most steps, by ART's custom 100 (the paper's program takes 20).
             targeted: reach y instead of leaving it.
-            schedule: of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.
-            momentum_init: ``"zero"`` or ``"gradient"``.
-            box: ``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball and box
-                together.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            schedule: ``"constant"``, as the authors' white-box program. ``"inverse_sqrt"``: the
+                constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
+                program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
+                sqrt(3)``, ``gamma / sqrt(4)``, and so on.
+            momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+                average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+                first direction for long. Default: zero.
+            box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the
+                vertex of the intersection of ball and box, so that the gap in the trace is that of
+                the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
+                the box, and clipping leaves little of them. Default: clip.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Default: True.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
             seed: recorded only. This attack draws no random number.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
@@ -787,28 +823,39 @@ class FrankWolfeBlackBox(FunctionAttack):
             eps: radius of the ball in the units of x.
             eps_step: gamma, the fraction of the way to the vertex that a step goes, in (0, 1]. No
                 length, unlike the ``eps_step`` of ART's own attacks.
-            momentum: beta in [0, 1).
-            max_queries: most predictions per sample, the clean check included. An iteration costs
-                ``2 nb_directions + 1``.
+            momentum: beta, in [0, 1). Default: 0.97.
+            max_queries: most forward rows per sample. An iteration that does not fit into the rest
+                is not begun. Default: 10,000.
             targeted: reach y instead of leaving it.
-            nb_directions: random directions per estimate.
-            delta: length of a probe per unit of direction, in the units of x.
-            sensing: directions are ``"gaussian"``, or uniform on the ``"sphere"``.
-            clip_probes: clip the probes to ``clip_values``, for an estimator that takes nothing
-                else.
-            schedule: of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.
-            momentum_init: ``"zero"`` or ``"gradient"``.
-            box: ``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball and box
-                together.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            nb_directions: b, >= 1. An iteration costs 2 b queries and one for its check. Default:
+                25.
+            delta: length of a probe per unit of u, in the units of x. Default: 0.01.
+            sensing: ``"gaussian"`` or ``"sphere"``, the law of the directions. Default: gaussian.
+            clip_probes: True clips the probes to the box, for a model that takes nothing else.
+                Default: False.
+            schedule: ``"constant"``, as the authors' white-box program. ``"inverse_sqrt"``: the
+                constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
+                program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
+                sqrt(3)``, ``gamma / sqrt(4)``, and so on.
+            momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+                average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
+                first direction for long. Default: zero.
+            box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the
+                vertex of the intersection of ball and box, so that the gap in the trace is that of
+                the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
+                the box, and clipping leaves little of them. Default: clip.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Default: True.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            batch_size: most rows in one prediction.
-            seed: of the random directions. None draws one, which ``last_result`` records.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -924,26 +971,37 @@ class HMCAM(FunctionAttack):
             eps: radius of the ball in the units of x.
             eps_step: alpha of the adaptive step, far below ART's custom .1: most coordinates move
                 by eps all the same.
-            max_iter: T, steps of each transition.
-            nb_samples: S, transitions, and states of the chain.
-            beta1: decay of the average of the gradients.
-            beta2: decay of the average of their squares.
+            max_iter: T, the steps of a transition. Default: 50.
+            nb_samples: S, the transitions. With 1 there is no test, and the attack is ``ai_fgsm``.
+                Default: 2.
+            beta1: decay of the average of gradients, in [0, 1). Default: 0.95.
+            beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
             targeted: reach y instead of leaving it.
-            step_rule: ``"adaptive"``, ``"corrected"`` or ``"sign"``.
-            start: ``"input"``, or ``"uniform"`` for a random point of the ball.
-            temperature: of the distribution that the chain explores.
-            keep_samples: return the chain in ``samples``.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            step_rule: ``"sign"``: ``alpha sgn(v)`` (8). ``"adaptive"``: ``sgn(v)`` times, for each
+                coordinate, ``min(eps, sqrt(1 - beta2^t) / (1 - beta1^t) alpha / sqrt(e))`` (11), e
+                being the largest so far of the averages ``e_t = beta2 e_{t-1} + (1 - beta2)
+                g_t^2``. ``"corrected"``: the same without the second moment, ``min(eps, alpha / (1
+                - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
+            start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped
+                to the box. Default: input.
+            temperature: tau (3), > 0. Default: 1.
+            keep_samples: True returns the chain in ``samples``. Otherwise each state goes to the
+                callback only, in ``Progress.samples``. Default: True.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True ends a chain at its first success, accepted or not. Default:
+                False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the Metropolis-Hastings tests and the random start. None draws one, which
-                ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1045,9 +1103,11 @@ class IFGM(FunctionAttack):
             targeted: reach y instead of leaving it.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1131,16 +1191,21 @@ class IFGSM(FunctionAttack):
             max_iter: T, the number of steps. Default: 10.
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1245,23 +1310,28 @@ class MPGD(FunctionAttack):
             normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or
                 ``"none"``. Default: l1.
             nb_random_init: R, trajectories from R random points; more than 1 needs
-                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1352,16 +1422,21 @@ class MIFGSM(FunctionAttack):
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             decay: mu, >= 0. Default: 1.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1468,16 +1543,20 @@ class NES(FunctionAttack):
             clip_probes: True clips the probes to the box, for a model that takes nothing else.
                 Default: False.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Default: True.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows per sample. An iteration that does not fit into the rest
+                is not begun. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1579,23 +1658,28 @@ class PGD(FunctionAttack):
             max_iter: T, the number of steps. Default: 40.
             eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
             nb_random_init: R, trajectories from R random points; more than 1 needs
-                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1678,20 +1762,26 @@ class RayS(FunctionAttack):
 
         Args:
             estimator: a trained classifier with ``clip_values``.
-            eps: radius of the ball in the units of x. None counts any adversarial.
-            max_queries: most predictions per sample, the clean check included.
-            norm: np.inf, "inf", 1 or 2: how distance is measured.
-            batch_size: most rows in one prediction.
-            stop_on_success: leave a sample at its first success. False searches on for the nearest
-                boundary (ADBD).
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            max_queries: most forward rows charged to a sample, the clean check included. A
+                bisection that the budget cuts keeps its last verified end.
+            norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
+                measured.
+            batch_size: most rows in one model call; never changes a decision.
+            stop_on_success: a sample leaves once a direction's bisection ends inside the ball.
+                False spends the whole budget on the smallest radius, as the average decision
+                boundary distance (ADBD) asks.
             verbose: show a progress bar.
-            tol: width at which a bisection ends, an L2 length.
-            hierarchical: flip blocks of signs. False flips single coordinates.
+            tol: width at which a bisection ends, as an L2 length along the unit direction; its
+                L-inf width is tol/sqrt(D).
+            hierarchical: False flips single coordinates from the start (the naive search of
+                Algorithm 4).
             speculate: query ahead to fill small batches. ``"auto"`` never does behind an ART
                 estimator.
             targeted: reach y instead of leaving it. ``generate`` then needs ``x_adv_init`` of these
                 classes.
-            seed: recorded only. RayS draws no random number.
+            seed: recorded in the result; RayS does not use it.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.
@@ -1829,23 +1919,28 @@ class SignGradient(FunctionAttack):
                 gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
                 samples gives. Default: 1.
             nb_random_init: R, trajectories from R random points; more than 1 needs
-                ``start="uniform"``. The first one is that of ``num_restarts=1``. The best outcome
+                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ``"ce"``, ``"margin"`` or a function of the predictions and the samples'
-                positions.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
+                the inner product with a target's embedding. A callable is ascended as it is,
+                targeted or not. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            stop_on_success: leave a sample at its first success.
+            stop_on_success: True stops a sample at its first success. Otherwise its last iterate
+                that succeeded is reported.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            batch_size: most rows in one prediction.
-            seed: of the random numbers. None draws one, which ``last_result`` records.
+            max_queries: most forward rows charged to a sample, the clean check included. None: no
+                limit.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             verbose: show a progress bar.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
@@ -1978,33 +2073,39 @@ class ZooPyTorch(ResizingAttack):
             max_iter: iterations of each optimisation. One costs ``2 nb_parallel + 1`` predictions.
             binary_search_steps: optimisations per sample, each with its own c.
             initial_const: the first c.
-            abort_early: end a sample's optimisation where its loss stands still: ``"always"``,
-                True: unless it has reached the goal by then, or False: never.
+            abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
+                True: unless it has met the goal by then, or False: never.
             resize: side of a smaller image that is attacked and scaled up. A sequence of sides, or
                 a mapping from iterations to sides, enlarges it on the way (the ``use_resize`` of
                 ART's own is ``{0: 32, 2000: 64, 10000: 128}``). None moves the features themselves.
                 The estimator's ``channels_first`` says where the channels are.
-            importance: with ``resize``, draw coordinates in proportion to the changes so far,
-                whenever the small image has been enlarged. A number n > 1 also every n iterations.
-            nb_parallel: B, coordinates that a sample probes and moves in one iteration.
+            importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
+                regions, whenever the space has been enlarged, so that True needs several sizes; a
+                number n > 1 also every n iterations. One draw in a hundred stays uniform.
+            nb_parallel: B, how many are probed and moved in one iteration.
             batch_size: most rows in one prediction. 256 hold the probes of one sample.
             variable_h: distance of the probes, in the units of x (of the transformed variable with
-                ``use_tanh``).
+                use_tanh). Models in float32 answer with an error of 1e-7 of their scores, which
+                ``"newton"`` divides by h^2: give it .01 or more there.
             verbose: show a progress bar.
-            solver: ``"adam"``, ``"newton"`` (with ``variable_h`` of .01 or more) or
-                ``"adam-newton"``.
-            use_tanh: move in a space without a box rather than clip to ``clip_values``.
+            solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second
+                derivative is positive.
+            use_tanh: move in a space without a box, as ``cw`` does, rather than clip to the box.
+                Where inputs lie on the edge of the box, as in MNIST, the derivative vanishes there:
+                leave it off.
             reset_adam: forget the moments of Adam at the first success of an optimisation.
-            abort_window: iterations between two comparisons of the loss. None takes a tenth of
-                ``max_iter``.
+            abort_window: iterations between two comparisons of the loss; None takes a tenth of
+                max_iter.
             norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
                 measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            max_queries: most predictions per sample, the clean check included. None for no limit.
-            seed: of the draws of coordinates. None draws one, which ``last_result`` records.
+            max_queries: most forward rows per sample; None for no limit. An iteration that does not
+                fit is not begun.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.

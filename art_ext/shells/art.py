@@ -72,21 +72,11 @@ HOST = Host(
     texts={
         "": {
             "targeted": "reach y instead of leaving it.",
-            "loss": (
-                '``"ce"``, ``"margin"`` or a function of the predictions and the samples\''
-                " positions."
-            ),
             "outputs": (
                 'what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not'
                 " say."
             ),
-            "stop_on_success": "leave a sample at its first success.",
             "on_failure": _LAST,
-            "max_queries": (
-                "most predictions per sample, the clean check included. None for no limit."
-            ),
-            "batch_size": "most rows in one prediction.",
-            "seed": "of the random numbers. None draws one, which ``last_result`` records.",
         },
         "fixed-radius": {
             "norm": 'np.inf, "inf", 1 or 2.',

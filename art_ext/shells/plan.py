@@ -9,7 +9,7 @@ from typing import Any
 
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, specs
-from art_ext.shells.text import argument_texts, spelled, without_default
+from art_ext.shells.text import argument_texts, renamed, spelled, without_default
 
 EMPTY = inspect.Parameter.empty
 
@@ -199,9 +199,7 @@ def _keyword(
         text = texts.get(parameter.name, "")
         if default != parameter.default:
             text = without_default(text)
-        names = host.names.get(spec.family, {})
-        for core, renamed in names.items():
-            text = text.replace(f"``{core}``", f"``{renamed}``")
+        text = renamed(text, host.names.get(spec.family, {}))
     annotation = host.norm_type if name == "norm" else spelled(parameter.annotation)
     return Keyword(name, parameter.name, default, annotation, text)
 

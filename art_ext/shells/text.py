@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from art_ext.core.geometry import ClipValues
@@ -61,8 +61,19 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def without_default(text: str) -> str:
-    """Return a description without its last sentence, if that names the default."""
-    return re.sub(r"\s*Default: .*$", "", text)
+    """Return a description without the name of the default. What None stands for stays."""
+    text = re.sub(r"Default: None, (?=``|the )", "None: ", text)
+    text = re.sub(r"Default: None, which ", "None ", text)
+    return re.sub(r"\s*Default: \S+\.(?=\s|$)", "", text)
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """Return a description with the host's names of the keywords, wherever code is meant."""
+
+    def rename(code: re.Match[str]) -> str:
+        return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), code[0])
+
+    return re.sub(r"``[^`]*``|\b\w+_\w+\b", rename, text)
 
 
 def paragraph(text: str, indent: int, hanging: int | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from art_ext.shells.plan import Host, Keyword, Plan
-from art_ext.shells.text import docstring, paragraph, valued
+from art_ext.shells.text import docstring, paragraph, valued, without_default
 
 _PROBE = (
     "in the first call on a model, test with at most 24 rows if its answers depend on chance or on"
@@ -54,14 +54,7 @@ HOST = Host(
     own={"probe": Keyword("probe", "", True, "bool", _PROBE)},
     tail=("loss", "stop_on_success", "on_failure", "max_queries", "batch_size", "seed", "probe"),
     texts={
-        "": {
-            "loss": "'ce', 'margin', or a function of the logits and the images' positions.",
-            "stop_on_success": "leave an image at its first success.",
-            "on_failure": _LAST,
-            "max_queries": "most forward rows per image, the clean check included. None: no limit.",
-            "batch_size": "most rows in one model call.",
-            "seed": "of the random numbers. None draws one.",
-        },
+        "": {"on_failure": _LAST},
         "fixed-radius": {
             "norm": "'Linf', 'L2' or 'L1'.",
             "eps": "radius of the ball, in [0, 1] image units.",
@@ -98,7 +91,8 @@ def class_lines(plan: Plan) -> list[str]:
         kind = _joined(kind.split(" | "))
         default = valued(one.default).replace('"', "'").replace(" / ", "/").replace("_", "")
         default = f"'{one.default}'" if isinstance(one.default, str) else default
-        described = f"{one.name} ({kind}): {one.text.replace('``', '')} (Default:\0{default})"
+        text = without_default(one.text).replace("``", "").replace('"', "'")
+        described = f"{one.name} ({kind}): {text} (Default:\0{default})"
         lines += [paragraph(described, 8, 12).replace("\0", " ")]
     shape = ":math:`(N, C, H, W)`"
     lines += ["", "    Shape:"]

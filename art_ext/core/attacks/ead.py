@@ -234,28 +234,11 @@ register(
                 ),
                 defaults={"max_iter": 100},
                 texts={
-                    "confidence": (
-                        "kappa >= 0, the margin between logits (or logarithms of probabilities)"
-                        " that a success must have."
-                    ),
-                    "learning_rate": "alpha_0, of the first step.",
-                    "binary_search_steps": "optimisations per sample, each with its own c.",
                     "max_iter": (
                         "iterations of each optimisation, by ART's custom 100 (the paper takes"
                         " 1000)."
                     ),
-                    "beta": "weight of the L1 term, >= 0.",
-                    "initial_const": "the first c.",
                     "batch_size": "most rows in one prediction. ART's own takes 1.",
-                    "decision_rule": (
-                        "which success is reported: that of least ``beta L1 + L2^2``"
-                        ' (``"EN"``), of least L1 (``"L1"``) or of least L2 (``"L2"``) distortion.'
-                    ),
-                    "abort_early": (
-                        "end a sample's optimisation where its loss stands still: True, unless it"
-                        ' has reached the goal by then, ``"always"``, or False, never, as ART\'s'
-                        " own."
-                    ),
                     "seed": "recorded only. This attack draws no random number.",
                 },
             ),
@@ -274,23 +257,10 @@ register(
                 ),
                 defaults={"kappa": 0, "max_iterations": 100},
                 texts={
-                    "kappa": "margin between logits that a success must have.",
-                    "lr": "alpha_0, of the first step.",
-                    "binary_search_steps": "optimisations per image, each with its own c.",
                     "max_iterations": (
                         "iterations of each optimisation, by torchattacks' custom. The paper's"
                         " 1000 come nearer."
-                    ),
-                    "abort_early": (
-                        "end an image's optimisation where its loss stands still: True, unless it"
-                        " has reached the goal by then, 'always', or False, never."
-                    ),
-                    "initial_const": "the first c.",
-                    "beta": "weight of the L1 term.",
-                    "decision_rule": (
-                        "which success is reported: that of least beta L1 + L2^2 ('EN'), of least"
-                        " L1 ('L1') or of least L2 ('L2')."
-                    ),
+                    )
                 },
                 example="kappa=0, lr=0.01, max_iterations=1000",
                 shown="attack.last_result.distance",

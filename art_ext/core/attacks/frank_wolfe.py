@@ -299,14 +299,7 @@ register(
                         "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
                         " No length, unlike the ``eps_step`` of ART's own attacks."
                     ),
-                    "momentum": "beta in [0, 1).",
                     "max_iter": ("most steps, by ART's custom 100 (the paper's program takes 20)."),
-                    "schedule": ('of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.'),
-                    "momentum_init": '``"zero"`` or ``"gradient"``.',
-                    "box": (
-                        '``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball'
-                        " and box together."
-                    ),
                     "seed": "recorded only. This attack draws no random number.",
                 },
             ),
@@ -324,15 +317,7 @@ register(
                     "alpha": (
                         "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
                         " No length."
-                    ),
-                    "momentum": "beta in [0, 1).",
-                    "steps": "most steps.",
-                    "schedule": "of gamma: 'constant', 'inverse_sqrt' or 'plateau'.",
-                    "momentum_init": "'zero' or 'gradient'.",
-                    "box": (
-                        "'clip' each step to [0, 1], or take the 'vertex' of ball and box together"
-                        " (for L1)."
-                    ),
+                    )
                 },
                 example="eps=8/255, steps=20",
             ),

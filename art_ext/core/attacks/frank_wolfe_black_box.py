@@ -166,27 +166,6 @@ register(
                         "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
                         " No length, unlike the ``eps_step`` of ART's own attacks."
                     ),
-                    "momentum": "beta in [0, 1).",
-                    "max_queries": (
-                        "most predictions per sample, the clean check included. An iteration costs"
-                        " ``2 nb_directions + 1``."
-                    ),
-                    "nb_directions": "random directions per estimate.",
-                    "delta": "length of a probe per unit of direction, in the units of x.",
-                    "sensing": 'directions are ``"gaussian"``, or uniform on the ``"sphere"``.',
-                    "clip_probes": (
-                        "clip the probes to ``clip_values``, for an estimator that takes nothing"
-                        " else."
-                    ),
-                    "schedule": ('of gamma: ``"constant"``, ``"inverse_sqrt"`` or ``"plateau"``.'),
-                    "momentum_init": '``"zero"`` or ``"gradient"``.',
-                    "box": (
-                        '``"clip"`` each step to ``clip_values``, or take the ``"vertex"`` of ball'
-                        " and box together."
-                    ),
-                    "seed": (
-                        "of the random directions. None draws one, which ``last_result`` records."
-                    ),
                 },
             ),
             "torchattacks": Shell(
@@ -204,24 +183,7 @@ register(
                     "alpha": (
                         "gamma, the fraction of the way to the vertex that a step goes, in (0, 1]."
                         " No length."
-                    ),
-                    "momentum": "beta in [0, 1).",
-                    "max_queries": (
-                        "most forward rows per image. A step costs 2 n_directions + 1."
-                    ),
-                    "n_directions": "random directions per estimate.",
-                    "delta": "length of a probe per unit of direction.",
-                    "sensing": "directions are 'gaussian', or uniform on the 'sphere'.",
-                    "clip_probes": (
-                        "clip the probes to [0, 1], for a model that takes nothing else."
-                    ),
-                    "schedule": "of gamma: 'constant', 'inverse_sqrt' or 'plateau'.",
-                    "momentum_init": "'zero' or 'gradient'.",
-                    "box": (
-                        "'clip' each step to [0, 1], or take the 'vertex' of ball and box together"
-                        " (for L1)."
-                    ),
-                    "seed": "of the random directions. None draws one.",
+                    )
                 },
                 example="eps=8/255, max_queries=5000",
                 shown="attack.last_result.queries",

@@ -311,19 +311,7 @@ register(
                     "eps_step": (
                         "alpha of the adaptive step, far below ART's custom .1: most coordinates"
                         " move by eps all the same."
-                    ),
-                    "max_iter": "T, steps of each transition.",
-                    "nb_samples": "S, transitions, and states of the chain.",
-                    "beta1": "decay of the average of the gradients.",
-                    "beta2": "decay of the average of their squares.",
-                    "step_rule": '``"adaptive"``, ``"corrected"`` or ``"sign"``.',
-                    "start": '``"input"``, or ``"uniform"`` for a random point of the ball.',
-                    "temperature": "of the distribution that the chain explores.",
-                    "keep_samples": "return the chain in ``samples``.",
-                    "seed": (
-                        "of the Metropolis-Hastings tests and the random start. None draws one,"
-                        " which ``last_result`` records."
-                    ),
+                    )
                 },
             ),
             "torchattacks": Shell(
@@ -337,20 +325,7 @@ register(
                     " keep_samples loss stop_on_success on_failure max_queries batch_size seed"
                     " probe"
                 ),
-                texts={
-                    "alpha": "of the adaptive step. Most pixels move by eps all the same.",
-                    "steps": "of each transition.",
-                    "n_samples": "transitions, and states of the chain.",
-                    "beta1": "decay of the average of the gradients.",
-                    "beta2": "decay of the average of their squares.",
-                    "step_rule": "'adaptive', 'corrected' or 'sign'.",
-                    "start": "'input', or 'uniform' for a random point of the ball.",
-                    "temperature": "of the distribution that the chain explores.",
-                    "keep_samples": "keep the chain in last_result.samples.",
-                    "seed": (
-                        "of the Metropolis-Hastings tests and the random start. None draws one."
-                    ),
-                },
+                texts={"alpha": "of the adaptive step. Most pixels move by eps all the same."},
                 example="eps=8/255, steps=50, n_samples=2",
                 shown="attack.last_result.samples  # (n_samples, N, C, H, W)",
             ),

@@ -217,15 +217,6 @@ register(
                 ),
                 defaults={"batch_size": 256},
                 texts={
-                    "eps": "radius of the ball in the units of x. None counts any adversarial.",
-                    "max_queries": "most predictions per sample, the clean check included.",
-                    "norm": 'np.inf, "inf", 1 or 2: how distance is measured.',
-                    "stop_on_success": (
-                        "leave a sample at its first success. False searches on for the nearest"
-                        " boundary (ADBD)."
-                    ),
-                    "tol": "width at which a bisection ends, an L2 length.",
-                    "hierarchical": "flip blocks of signs. False flips single coordinates.",
                     "speculate": (
                         'query ahead to fill small batches. ``"auto"`` never does behind an ART'
                         " estimator."
@@ -234,7 +225,6 @@ register(
                         "reach y instead of leaving it. ``generate`` then needs ``x_adv_init`` of"
                         " these classes."
                     ),
-                    "seed": "recorded only. RayS draws no random number.",
                 },
                 inputs={"x_adv_init": "x_init"},
                 replaced={"speculate": {"auto": False}},  # a prediction may cost time or money
@@ -249,14 +239,6 @@ register(
                     "norm eps max_queries stop_on_success tol hierarchical speculate batch_size"
                     " probe"
                 ),
-                texts={
-                    "norm": "'Linf', 'L2' or 'L1'.",
-                    "eps": "radius of the ball, in [0, 1] image units. None counts any.",
-                    "max_queries": "most forward rows per image, the clean check included.",
-                    "tol": "width at which a bisection ends, an L2 length.",
-                    "hierarchical": "flip blocks of signs. False flips single pixels.",
-                    "speculate": "query ahead to fill small batches. 'auto' does on a GPU.",
-                },
                 example="eps=8/255, max_queries=1000",
                 shown="attack.last_result.queries",
             ),

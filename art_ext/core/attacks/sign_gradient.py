@@ -515,22 +515,7 @@ register(
                     "eps_step": (
                         "alpha of the adaptive step, far below ART's custom .1: most coordinates"
                         " move by eps all the same."
-                    ),
-                    "max_iter": "number of steps.",
-                    "beta1": "decay of the average of the gradients.",
-                    "beta2": "decay of the average of their squares.",
-                    "step_rule": '``"adaptive"``, ``"corrected"`` or ``"sign"``.',
-                    "start": '``"input"``, or ``"uniform"`` for a random point of the ball.',
-                    "stop_on_success": (
-                        "leave a sample at its first success. Otherwise the last iterate that"
-                        " succeeds comes back."
-                    ),
-                    "seed": ("of the random start. None draws one, which ``last_result`` records."),
-                    "nb_random_init": (
-                        "trajectories from so many random points, of which the best example of"
-                        ' each sample comes back. Above 1 it needs ``start="uniform"``.'
-                    ),
-                    "keep_samples": "keep the end of each trajectory in ``last_result.samples``.",
+                    )
                 },
             ),
             "torchattacks": Shell(
@@ -542,20 +527,7 @@ register(
                     "norm eps alpha steps beta1 beta2 step_rule start loss stop_on_success"
                     " on_failure max_queries batch_size seed probe n_restarts keep_samples"
                 ),
-                texts={
-                    "alpha": "of the adaptive step. Most pixels move by eps all the same.",
-                    "steps": "number of steps.",
-                    "beta1": "decay of the average of the gradients.",
-                    "beta2": "decay of the average of their squares.",
-                    "step_rule": "'adaptive', 'corrected' or 'sign'.",
-                    "start": "'input', or 'uniform' for a random point of the ball.",
-                    "seed": "of the random start. None draws one.",
-                    "n_restarts": (
-                        "trajectories from so many random points, of which the best example of"
-                        " each image comes back. Above 1 it needs start='uniform'."
-                    ),
-                    "keep_samples": "keep the end of each trajectory in last_result.samples.",
-                },
+                texts={"alpha": "of the adaptive step. Most pixels move by eps all the same."},
                 example="eps=8/255, steps=100",
             ),
         },

@@ -241,20 +241,10 @@ register(
                 ),
                 defaults={"batch_size": 256},
                 texts={
-                    "confidence": (
-                        "kappa >= 0, the margin between logits (or logarithms of probabilities)"
-                        " that a success must have."
-                    ),
                     "learning_rate": "eta, of Adam or Newton.",
                     "max_iter": (
                         "iterations of each optimisation. One costs ``2 nb_parallel + 1``"
                         " predictions."
-                    ),
-                    "binary_search_steps": "optimisations per sample, each with its own c.",
-                    "initial_const": "the first c.",
-                    "abort_early": (
-                        'end a sample\'s optimisation where its loss stands still: ``"always"``,'
-                        " True: unless it has reached the goal by then, or False: never."
                     ),
                     "resize": (
                         "side of a smaller image that is attacked and scaled up. A sequence of"
@@ -263,38 +253,8 @@ register(
                         " moves the features themselves. The estimator's ``channels_first`` says"
                         " where the channels are."
                     ),
-                    "importance": (
-                        "with ``resize``, draw coordinates in proportion to the changes so far,"
-                        " whenever the small image has been enlarged. A number n > 1 also every n"
-                        " iterations."
-                    ),
-                    "nb_parallel": (
-                        "B, coordinates that a sample probes and moves in one iteration."
-                    ),
                     "batch_size": (
                         "most rows in one prediction. 256 hold the probes of one sample."
-                    ),
-                    "variable_h": (
-                        "distance of the probes, in the units of x (of the transformed variable"
-                        " with ``use_tanh``)."
-                    ),
-                    "solver": (
-                        '``"adam"``, ``"newton"`` (with ``variable_h`` of .01 or more) or'
-                        ' ``"adam-newton"``.'
-                    ),
-                    "use_tanh": (
-                        "move in a space without a box rather than clip to ``clip_values``."
-                    ),
-                    "reset_adam": (
-                        "forget the moments of Adam at the first success of an optimisation."
-                    ),
-                    "abort_window": (
-                        "iterations between two comparisons of the loss. None takes a tenth of"
-                        " ``max_iter``."
-                    ),
-                    "seed": (
-                        "of the draws of coordinates. None draws one, which ``last_result``"
-                        " records."
                     ),
                 },
             ),
@@ -312,39 +272,10 @@ register(
                 ),
                 defaults={"kappa": 0},
                 texts={
-                    "kappa": "margin between logits that a success must have.",
                     "lr": "eta, of Adam or Newton.",
-                    "binary_search_steps": "optimisations per image, each with its own c.",
                     "max_iterations": (
                         "iterations of each optimisation. One costs 2 n_coordinates + 1 rows."
                     ),
-                    "abort_early": (
-                        "end an image's optimisation where its loss stands still: 'always', True:"
-                        " unless it has reached the goal by then, or False: never."
-                    ),
-                    "initial_const": "the first c.",
-                    "n_coordinates": "how many an image probes and moves in one iteration.",
-                    "h": "distance of the probes.",
-                    "solver": "'adam', 'newton' (with h of 0.01 or more) or 'adam-newton'.",
-                    "use_tanh": "move in a space without a box rather than clip to [0, 1].",
-                    "resize": (
-                        "side of a smaller image that is attacked and scaled up. Several sides, or"
-                        " a dict from iterations to sides, enlarge it on the way. None moves the"
-                        " pixels themselves."
-                    ),
-                    "importance": (
-                        "with resize, draw coordinates in proportion to the changes so far,"
-                        " whenever the small image has been enlarged. A number n > 1 also every n"
-                        " iterations."
-                    ),
-                    "reset_adam": (
-                        "forget the moments of Adam at the first success of an optimisation."
-                    ),
-                    "abort_window": (
-                        "iterations between two comparisons of the loss. None takes a tenth of"
-                        " max_iterations."
-                    ),
-                    "seed": "of the draws of coordinates. None draws one.",
                 },
                 example="max_iterations=1000, binary_search_steps=5",
                 shown="attack.last_result.queries",
