@@ -26,7 +26,7 @@ logger = logging.getLogger("art_ext")
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What ``evaluate`` found; it unpacks into the pair that RobustBench's ``benchmark`` returns.
+    """Result of ``evaluate``. It unpacks into the pair of RobustBench's ``benchmark``.
 
     Attributes:
         clean_accuracy: share of the samples that the model classifies correctly.

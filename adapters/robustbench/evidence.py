@@ -1,6 +1,4 @@
-"""What a run measured of one model at one radius, the numbers that follow from it, and the
-sample of it to hand in.
-"""
+"""Results of a run on one model at one radius, their numbers, and the sample to submit."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def format_eps(eps: float) -> str:
 
 
 def check_identifier(name: str) -> None:
-    """Refuse what is no model id of RobustBench's form.
+    """Raise ValueError unless the name is a model id in RobustBench's form.
 
     Raises:
         ValueError: naming the form.
@@ -76,9 +76,7 @@ def check_identifier(name: str) -> None:
 
 
 def problems_of(info: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the content of a model_info file, as sentences; none if it fits
-    RobustBench's schema.
-    """
+    """Return the violations of RobustBench's schema in a model_info file, as sentences."""
     found = [f"{name} is missing" for name in ALWAYS if name not in info]
     for name, value in info.items():
         wanted = ALWAYS.get(name) or SOMETIMES.get(name)

@@ -1,6 +1,4 @@
-"""What people read of a submission: the text of the issue to open at RobustBench, in its form,
-and the log.
-"""
+"""Texts of a submission: the issue to open at RobustBench, in its form, and the log."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ KINDS = ("model", "external")
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What the records cannot know.
+    """Facts of a submission that the records do not contain.
 
     Attributes:
         name: the model's id, ``<Name><Year><FirstWordOfTitle>``; of an external evaluation, that in
@@ -68,7 +68,7 @@ class Metadata:
     license: str = ""
 
     def check(self, external: bool) -> None:
-        """Refuse what the issue could not be filled in with.
+        """Raise ValueError unless the issue can be filled in.
 
         Raises:
             ValueError: naming what is missing.

@@ -130,14 +130,14 @@ class _Zoo:
         return found
 
     def origin(self, place: Path) -> str:
-        """Where a checkpoint comes from."""
+        """Origin of a checkpoint."""
         if self.is_timm:
             return str(self.timm.models.get_pretrained_cfg(self.timm_name).url)
         return DRIVE.format(self.drive[self.places.index(place)])
 
 
 def _unknown(utils: ModuleType, name: str, models: Mapping[str, Any], shelf: str) -> str:
-    """What to say of a name that is not in the zoo."""
+    """Return the message for a name that is not in the zoo."""
     elsewhere = [
         f"{dataset.value}, {threat.value}"
         for dataset, shelves in utils.all_models.items()
@@ -179,7 +179,7 @@ def _read(file: Path, origin: str, trust: bool) -> Any:
 def _replacements(
     utils: ModuleType, files: Mapping[Path, Path], read: Callable[[Path], Any]
 ) -> dict[str, Any]:
-    """What RobustBench's ``load_model`` finds under these names in place of its own."""
+    """Return replacements of functions that RobustBench's ``load_model`` calls."""
 
     def load(path: str | os.PathLike[str], map_location: object = None) -> Any:
         return read(Path(path))

@@ -113,12 +113,12 @@ class EstimatorModel(nn.Module):
         return _as_tensor(self._predict(_as_array(rows).copy()), rows)
 
     def _last_output(self, inputs: Tensor) -> Tensor:
-        """What ART takes for the scores of preprocessed inputs."""
+        """Return the outputs that ART uses as scores of preprocessed inputs."""
         scores: Tensor = self.estimator._model.eval()(inputs)[-1]
         return scores
 
     def _through_framework(self, rows: Tensor) -> Tensor:
-        """What ``PyTorchClassifier._predict_framework`` does."""
+        """Compute the same as ``PyTorchClassifier._predict_framework``."""
         inputs = rows
         if self.estimator.preprocessing_operations:  # which may work in place
             inputs = self.estimator._apply_preprocessing(
@@ -162,7 +162,7 @@ class EstimatorModel(nn.Module):
         return gradient
 
     def _through_network(self, rows: Tensor) -> Tensor:
-        """What ``PyTorchClassifier.predict`` does, on tensors as far as it goes."""
+        """Compute the same as ``PyTorchClassifier.predict``, on tensors if possible."""
         estimator = self.estimator
 
         def preprocess(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""What every ART shell shares: conversion between ART's arrays and the core's tensors, ART's
-checks, the bar.
-"""
+"""Base class of the ART shells: conversion of arrays, ART's checks, the progress bar."""
 
 from __future__ import annotations
 
@@ -223,7 +221,7 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
         )
 
     def _sample_shape(self) -> tuple[int, ...]:
-        """The shape of a sample, as far as the estimator tells."""
+        """Return the shape of a sample, if the estimator states it."""
         box = np.broadcast_shapes(*map(np.shape, self.estimator.clip_values))
         try:
             return np.broadcast_shapes(box, self.estimator.input_shape) or (1,)
@@ -337,5 +335,5 @@ class _ChannelsLast(nn.Module):
         return scores
 
     def check_clean_outputs(self, scores: Tensor) -> None:
-        """The check of the model inside."""
+        """Run the check of the model inside."""
         EstimatorModel.check_clean_outputs(scores)
