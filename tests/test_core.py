@@ -53,7 +53,7 @@ class TestOracles:
         oracle = LabelOracle(model, 4, max_queries=2)
         oracle.labels(digits[0][:4], index(4))
         assert oracle.remaining(index(4)).tolist() == [1] * 4
-        with pytest.raises(RuntimeError, match="max_queries=2 of sample 1"):
+        with pytest.raises(RuntimeError, match="more than max_queries=2 rows for sample 1"):
             oracle.labels(digits[0][:2], torch.tensor([1, 1]))
         assert asked == [4]
 

@@ -193,8 +193,7 @@ class LabelOracle:
         ):
             sample = int(self.queries.argmax())
             raise RuntimeError(
-                f"an attack used more than max_queries={self.max_queries} queries"
-                f" for sample {sample}"
+                f"an attack used more than max_queries={self.max_queries} rows for sample {sample}"
             )
 
     def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
