@@ -1,5 +1,5 @@
-"""What a toolkit's own attack is run in: its rows are counted, its randomness fenced, its
-outcome checked by us.
+"""Frame in which an external attack runs: its rows are counted, its random numbers fenced, and its
+outcome is checked.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Counted(nn.Module):
         return outputs
 
     def charge(self, oracle: LabelOracle, index: Tensor) -> None:
-        """Spread the rows so far evenly over the samples in index (M,), and begin anew; their
+        """Spread the rows so far evenly over the samples in index (M,), and begin anew. Their
         sum is exact.
         """
         oracle.queries[index] += _shares(self.forwards, index)
@@ -94,18 +94,18 @@ def fenced(seed: int) -> Iterator[None]:
 
 
 class Verdict:
-    """What was found so far; a toolkit's own word for success is never taken.
+    """Successes so far, each checked here and not by the toolkit.
 
     Args:
         name: of the attack, for messages.
-        oracle: of the model, which each check asks one query per sample.
+        oracle: of the model. Each check costs one query per sample.
         problem: the samples and their goals.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         eps: radius of the ball.
         callback: is told of each step, the clean check first.
 
     Attributes:
-        already, success: (N,) bool, which goals the clean inputs met, and which are met by now.
+        already, success: (N,) bool, the samples already adversarial, and the successes by now.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Verdict:
         return (~self.success).nonzero().squeeze(1)
 
     def check(self, moved: Tensor, index: Tensor) -> Tensor:
-        """(M,) bool, which rows of moved (M, *S) fool the model inside ball and box; these are
+        """(M,) bool, the rows of moved (M, *S) that are adversarial inside ball and box. They are
         kept.
 
         Args:
@@ -152,13 +152,13 @@ class Verdict:
         if not len(index):
             return torch.zeros_like(index, dtype=torch.bool)
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
-        met = self.problem.met(self.oracle.labels(moved, index), index)
+        reached = self.problem.met(self.oracle.labels(moved, index), index)
         length = distances(moved, x, self.norm)
-        hit = met & self.problem.box.contains(moved) & within_ball(length, self.eps)
-        self.success[index[hit]] = True
-        self._distance[index[hit]] = length[hit].to(self._distance.dtype)
-        self._x_adv[index[hit]] = moved[hit]
-        return hit
+        success = reached & self.problem.box.contains(moved) & within_ball(length, self.eps)
+        self.success[index[success]] = True
+        self._distance[index[success]] = length[success].to(self._distance.dtype)
+        self._x_adv[index[success]] = moved[success]
+        return success
 
     def tell(self, step: int, index: Tensor, finished: Tensor) -> None:
         """Let the callback know of the samples in index (M,), and which of them are finished
@@ -170,7 +170,7 @@ class Verdict:
         )
 
     def result(self, home: torch.device, seed: int) -> AttackResult:
-        """The outcome, its tensors sent home."""
+        """Build the outcome, with its tensors on the caller's device."""
         return build_result(
             self.oracle,
             self.problem.x,

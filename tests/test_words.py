@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("art_ext", "adapters", "benchmarks")
 # packages and modules whose words are still to be changed
 TO_COME = (
-    "adapters/",
     "art_ext/attacks/",
     "art_ext/core/attacks/",
     "art_ext/core/cases.py",
@@ -52,7 +51,9 @@ SYNONYMS = {
     "searches": "unit of work",
 }
 ALLOWED = {
-    "broken"  # evaluation.table.broken, a public function, and the keyword of Evidence
+    "broken",  # evaluation.table.broken, a public function, and the keyword of Evidence
+    "broken_by",  # in the records of AutoAttack
+    "fallen",  # a public property of Evidence, and a tensor of evidence.safetensors
 }
 FIRST_WORDS = ("What", "Whether", "Who", "Whose", "Where", "How", "Refuse", "Refuses")
 PHRASES = re.compile(r"leave the print|is refused|are refused|fools? the model|\bforeign\b")

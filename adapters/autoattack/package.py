@@ -29,7 +29,7 @@ class Flag:
             ``"square-better"`` (than the attacks that follow gradients), ``"dynamic"`` (the model
             differentiates while it predicts) or ``"classes"`` (too few for the attacks).
         raised: whether the package complained.
-        detail: what it said first, or why it did not look.
+        detail: what it said first, or why it did not run.
     """
 
     name: str
@@ -82,20 +82,20 @@ def fit_targets(adversary: Any, attacks: Sequence[str], classes: int) -> list[st
     """Let the targeted attacks take no more targets than there are wrong classes.
 
     Args:
-        adversary: the package's object; what it holds is changed.
+        adversary: the package's object. It is changed in place.
         attacks: what it is going to run.
         classes: of the model.
 
     Returns:
-        What was changed, in a sentence for each attack.
+        The changes, in a sentence for each attack.
     """
     changes = []
     for name, part in TARGETED.items():
-        asked = getattr(adversary, part).n_target_classes
-        if name in attacks and asked > classes - 1:
+        wanted = getattr(adversary, part).n_target_classes
+        if name in attacks and wanted > classes - 1:
             getattr(adversary, part).n_target_classes = classes - 1
             changes.append(
-                f"{name} takes {classes - 1} targets instead of {asked}: the model has {classes}"
+                f"{name} takes {classes - 1} targets instead of {wanted}: the model has {classes}"
                 " classes"
             )
     return changes
@@ -111,7 +111,7 @@ class Package:
 
     @property
     def version(self) -> str:
-        """What its metadata says."""
+        """Version by the package's metadata."""
         try:
             return importlib.metadata.version(self.name)
         except importlib.metadata.PackageNotFoundError:
@@ -119,7 +119,7 @@ class Package:
 
 
 def find_package(backend: str) -> Package:
-    """The package asked for; of ``"auto"`` git's autoattack if it is installed, otherwise
+    """Return the given package. ``"auto"`` takes git's autoattack if it is installed, otherwise
     pyautoattack.
 
     Raises:
@@ -186,7 +186,7 @@ def listening() -> Iterator[list[str]]:
 
 
 def heard_in(lines: Sequence[str]) -> dict[str, str]:
-    """The first complaint of each kind among the lines, by the name of its flag."""
+    """Return the first complaint of each kind among the lines, by the name of its flag."""
     found: dict[str, str] = {}
     for line in lines:
         for name, sign in SIGNS.items():

@@ -51,9 +51,9 @@ class AutoAttackResult(AttackResult):
     Attributes:
         flags: all six, raised or not.
         accuracies: share of samples that stand, by the name of the attack: after it and all before
-            it; ``"clean"`` is the first. Attacks of ``then`` come last.
-        broken_by: (N,) int64, the position in accuracies of what broke the sample, 0 for the clean
-            check; -1 where it stands.
+            it. ``"clean"`` is the first. Attacks of ``then`` come last.
+        broken_by: (N,) int64, the position in accuracies of the attack that succeeded on the
+            sample. It is 0 for the clean check, and -1 where the sample stands.
         deviations: where the run is not AutoAttack as its authors publish it, in a sentence each:
             fewer targets for a model of fewer than 10 classes, and the settings of ``adjust``.
     """
@@ -116,18 +116,18 @@ def run_autoattack(
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         version: ``"standard"``, ``"plus"``, ``"rand"`` (for randomised models), or ``"custom"``
             with attacks.
-        attacks: of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square; a text separates them by commas.
-        adjust: settings of the package's attack objects, ``{"apgd": {"n_iter": 20}}``; what is not
+        attacks: of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. A text separates them by commas.
+        adjust: settings of the package's attack objects, ``{"apgd": {"n_iter": 20}}``. What is not
             AutoAttack's own setting makes a number that must not be called AutoAttack's.
         then: attacks ``(model, x, y) -> AttackResult`` that run on what stands after AutoAttack,
-            such as a ``functools.partial`` of ours with the same norm and eps; or pairs of name and
+            such as a ``functools.partial`` of ours with the same norm and eps, or pairs of name and
             attack.
         outputs: ``"logits"`` or ``"probabilities"``, whose logarithms are attacked.
-        clip_values: the box; AutoAttack knows [0, 1] only.
+        clip_values: the box. AutoAttack knows [0, 1] only.
         batch_size: most rows in one call of the model. The package seeds each batch: its outcome
             depends on it.
         chunk_size: samples attacked together, and kept together in state_dir.
-        seed: keys the package's random numbers; None draws one. The global random streams stay as
+        seed: keys the package's random numbers. None draws one. The global random streams stay as
             they were.
         device: where inputs go for models without parameters.
         backend: ``"autoattack"``, ``"pyautoattack"``, or ``"auto"``, the first of these that is
@@ -142,10 +142,10 @@ def run_autoattack(
 
     Raises:
         ImportError: if the package is not installed.
-        ValueError: naming what was given and what was wanted; before any attack for a model of too
-            few classes, naming what runs there; for a state_dir of another configuration, naming
-            the differences; for a damaged chunk, naming the file; for a package that fails, with
-            what it had warned of.
+        ValueError: naming what was given and what was wanted. A model of too few classes raises it
+            before any attack, naming what runs there. A state_dir of another configuration raises
+            it, naming the differences, a damaged chunk, naming the file, and a package that fails,
+            with its warnings.
 
     References:
         Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -205,7 +205,7 @@ def listed_attacks(attacks: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _named(then: Sequence[Follower | tuple[str, Follower]]) -> dict[str, Follower]:
-    """The attacks that follow, by name: the one given, or that of the function."""
+    """Return the attacks that follow by name: the one given, or that of the function."""
     named: dict[str, Follower] = {}
     for one in then:
         attack = one[1] if isinstance(one, tuple) else one
@@ -224,7 +224,7 @@ def _function(attack: Any) -> Any:
 
 
 def _described(attack: Any) -> str:
-    """An attack by its function's name and the arguments fixed in advance."""
+    """Describe an attack by its function's name and the arguments fixed in advance."""
     function = _function(attack)
     named = function if hasattr(function, "__qualname__") else type(function)
     fixed = (
@@ -237,7 +237,7 @@ def _described(attack: Any) -> str:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked for, the same for every chunk."""
+    """Settings of a run, the same for every chunk."""
 
     model: Model
     eps: float
@@ -253,8 +253,8 @@ class _Plan:
     package: Package
 
     def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what AutoAttack or an attack after it cannot work with, before the model is
-        asked.
+        """Raise ValueError unless AutoAttack and the attacks after it can work with the samples,
+        before the model is called.
         """
         check_samples(x)
         if x.dim() != 4:
@@ -284,7 +284,7 @@ class _Plan:
             self._follow(name, attack, x[:0], y[:0])
 
     def identity(self, x: Tensor, y: Tensor, chunk_size: int) -> dict[str, Any]:
-        """What decides the outcome."""
+        """Return all that decides the outcome."""
         return {
             "tool": "art-ext autoattack",
             "package": f"{self.package.name} {self.package.version}",
@@ -334,7 +334,7 @@ class _Plan:
                 if not len(index):
                     break
                 if name in self.then:
-                    hit = self._after(name, verdict, index)
+                    success = self._after(name, verdict, index)
                 else:
                     moved, complaints = self._attack(
                         adversary, name, problem.x[index], problem.goal[index]
@@ -342,9 +342,9 @@ class _Plan:
                     heard = complaints | heard
                     network.eval()  # an attack may leave the model in the mode of training
                     network.charge(oracle, index)
-                    hit = verdict.check(moved, index)
-                broken_by[index[hit]] = number
-                verdict.tell(number, index, finished=hit | (number == len(names)))
+                    success = verdict.check(moved, index)
+                broken_by[index[success]] = number
+                verdict.tell(number, index, finished=success | (number == len(names)))
         return Chunk(
             verdict.result(x.device, self.seed),
             broken_by.to(x.device),
@@ -362,13 +362,13 @@ class _Plan:
             for part, settings in self.adjust.items()
             for name, value in settings.items()
         ]
-        if classes is not None:  # known once the model was asked
+        if classes is not None:  # known once the model was called
             check_classes_for(adversary.attacks_to_run, classes)
             changes += fit_targets(adversary, adversary.attacks_to_run, classes)
         return tuple(changes)
 
     def _adversary(self, network: nn.Module, device: torch.device, x: Tensor) -> Any:
-        """The package's object, adjusted."""
+        """Return the package's object, adjusted."""
         radius = attainable_radius(self.norm, self.eps, self._box(x), math.prod(x.shape[1:]))
         with listening():
             adversary = self.package.kind(
@@ -400,8 +400,8 @@ class _Plan:
     def _attack(
         self, adversary: Any, name: str, x: Tensor, y: Tensor
     ) -> tuple[Tensor, dict[str, str]]:
-        """What one of the package's attacks makes of x (M, *S), and what the package complained
-        of.
+        """Run one of the package's attacks on x (M, *S). Return its outcome and the package's
+        complaints.
         """
         adversary.attacks_to_run = [name]
         # of the whole process: an earlier model's calls must not count for this
@@ -419,14 +419,14 @@ class _Plan:
         return moved, heard_in(lines)
 
     def _after(self, name: str, verdict: Verdict, index: Tensor) -> Tensor:
-        """Run one of our attacks on the samples that stand; its own count of rows is taken."""
+        """Run one of our attacks on the samples that stand. Its own count of rows is taken."""
         problem, oracle = verdict.problem, verdict.oracle
         result = self._follow(name, self.then[name], problem.x[index], problem.goal[index])
         for column in ("queries", "gradients", "wasted_rows"):
             getattr(oracle, column)[index] += getattr(result, column)
-        hit = result.success.clone()
-        hit[result.success] = verdict.check(result.x_adv[result.success], index[result.success])
-        return hit
+        success = result.success.clone()
+        success[result.success] = verdict.check(result.x_adv[result.success], index[result.success])
+        return success
 
     def _follow(self, name: str, attack: Follower, x: Tensor, y: Tensor) -> AttackResult:
         result = attack(self.model, x, y)

@@ -1,4 +1,4 @@
-"""What of an AutoAttack run is on the disk: the chunks that are finished, and whose they are."""
+"""State of an AutoAttack run on the disk: the finished chunks, and the run that they belong to."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _TENSORS = (
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """What came out for n samples that were attacked together.
+    """Outcome of n samples that were attacked together.
 
     Attributes:
         result: of the samples.
         broken_by: (n,) int64, 0 where the model erred without an attack, the attack's number from 1
-            where one broke the sample, -1 where it stands.
+            where one succeeded, -1 where the sample stands.
         names: of the attacks, in their order.
         heard: what the package's checks complained of, by the name of the flag.
         deviations: where the run is not as the package's authors publish it.
@@ -82,14 +82,14 @@ class StateFolder:
             left.unlink(missing_ok=True)
 
     def file(self, number: int) -> Path:
-        """Where a chunk's outcome lies."""
+        """Return the path of a chunk's outcome."""
         return self.folder / f"chunk-{number:05d}.safetensors"
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Keep the outcome of a chunk: the tensors, and in the same file's header all that is none.
 
         Raises:
-            OSError: if it cannot be written; the chunks before it stay.
+            OSError: if it cannot be written. The chunks before it are kept.
         """
         from safetensors.torch import save
 
@@ -108,8 +108,8 @@ class StateFolder:
         write_atomically(self.file(number), content)
 
     def read(self, number: int, x: Tensor, norm: str, eps: float, seed: int) -> Chunk | None:
-        """The outcome of the chunk with the samples x (n, *S), on their device; None if it is not
-        finished.
+        """Read the outcome of the chunk with the samples x (n, *S) on their device. An unfinished
+        chunk gives None.
 
         Raises:
             ValueError: naming the file, if it is damaged or of another run.
@@ -154,7 +154,7 @@ class StateFolder:
 
 
 def describe_model(model: Model) -> str:
-    """A model's class and a hash of its weights and buffers; of a callable the name alone."""
+    """Describe a model by its class and a hash of its weights, a callable by its name."""
     kind = type(model)
     if not isinstance(model, nn.Module):
         named = model if hasattr(model, "__qualname__") else kind

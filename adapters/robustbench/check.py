@@ -32,12 +32,12 @@ REPEATED = 1e-4  # of a row's range of logits, AutoAttack's own threshold for ra
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """Outcome of one check.
 
     Attributes:
-        name: what.
-        ok: whether it is as it should be; None if it could not be looked at.
-        detail: what was found, one sentence.
+        name: of the check.
+        ok: True if it passed. None if it could not be made.
+        detail: the finding in one sentence.
     """
 
     name: str
@@ -58,15 +58,15 @@ class _Folder:
     def oracle(self, kind: type[Any], model: nn.Module, count: int) -> Any:
         return kind(model, count, batch_size=self.batch_size, device=self.device)
 
-    def ask(self, model: nn.Module, x: Tensor) -> tuple[Tensor, ScoreOracle]:
-        """(R, K) logits of rows (R, *S), on the CPU, and the oracle that was asked."""
+    def query(self, model: nn.Module, x: Tensor) -> tuple[Tensor, ScoreOracle]:
+        """(R, K) logits of rows (R, *S), on the CPU, and the oracle that gave them."""
         with self.oracle(ScoreOracle, model, len(x)) as oracle:
             rows = x.to(oracle.device)
             return oracle.scores(rows, torch.arange(len(x), device=oracle.device)).cpu(), oracle
 
     def logits(self, model: nn.Module, x: Tensor) -> Tensor:
         """(R, K) of rows (R, *S), on the CPU."""
-        return self.ask(model, x)[0]
+        return self.query(model, x)[0]
 
 
 def check_submission(
@@ -105,11 +105,11 @@ def check_submission(
         checks.append(_guarded("adversarial images", lambda: _images(found)))
     loaded: list[nn.Module] = []
     checks.append(_guarded("model", lambda: _load(found, model_dir, loaded)))
-    for name, look in _MODEL.items():
+    for name, check in _MODEL.items():
         if loaded:
-            checks.append(_guarded(name, lambda look=look: look(found, loaded[0])))  # type: ignore[misc]
+            checks.append(_guarded(name, lambda check=check: check(found, loaded[0])))  # type: ignore[misc]
         else:
-            checks.append(Check(name, None, "there is no model to look at"))
+            checks.append(Check(name, None, "there is no model to check"))
     return checks
 
 
@@ -140,10 +140,10 @@ def _open(path: Path, device: torch.device | str | None, batch_size: int) -> _Fo
     return _Folder(path, facts, evidence, device, batch_size)
 
 
-def _guarded(name: str, look: Callable[[], tuple[bool | None, str]]) -> Check:
-    """The outcome of a check, which fails where the folder's files or the user's model raise."""
+def _guarded(name: str, check: Callable[[], tuple[bool | None, str]]) -> Check:
+    """Make a check, which fails where the folder's files or the user's model raise."""
     try:
-        return Check(name, *look())
+        return Check(name, *check())
     except Exception as error:  # the user's own code can raise anything
         return Check(name, False, " ".join(f"{type(error).__name__}: {error}".split()))
 
@@ -171,7 +171,7 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _numbers(folder: _Folder) -> tuple[bool, str]:
-    """The accuracies are those of the verdicts."""
+    """Check that the accuracies are those of the verdicts."""
     counted = {name: exact_mean(~folder.evidence[flag]) for name, flag in _VERDICTS.items()}
     wrong = [
         f"{name} {folder.facts[name]} instead of {share}"
@@ -186,7 +186,7 @@ def _numbers(folder: _Folder) -> tuple[bool, str]:
 
 
 def _issue(folder: _Folder) -> tuple[bool, str]:
-    """The issue says what the records say; links may have been filled in since."""
+    """Check that the issue says what the records say. Links may have been filled in since."""
     written = (folder.path / ISSUE).read_text(encoding="utf-8")
     claims = [line for line in issue_of(folder.facts).splitlines() if line[2:].startswith(_CLAIMS)]
     missing = [line for line in claims if line not in written.splitlines()]
@@ -197,7 +197,7 @@ def _issue(folder: _Folder) -> tuple[bool, str]:
 
 
 def _model_info(folder: _Folder) -> tuple[bool, str]:
-    """The model_info file fits the schema, and its numbers are those of the records."""
+    """Check that the model_info file fits the schema and has the numbers of the records."""
     facts = folder.facts
     name, dataset = facts["metadata"]["name"], facts["metadata"]["dataset"]
     file = folder.path / "model_info" / dataset / facts["threat_model"] / f"{name}.json"
@@ -219,8 +219,8 @@ def _model_info(folder: _Folder) -> tuple[bool, str]:
 
 
 def _images(folder: _Folder) -> tuple[bool, str]:
-    """The tensor to hand in: as many images as claimed, in the box, and among them those of the
-    sample.
+    """Check the tensor to hand in: as many images as claimed, in the box, and among them those
+    of the sample.
     """
     images = torch.load(folder.path / IMAGES, map_location="cpu", weights_only=True)
     index, facts = folder.evidence["index"], folder.facts
@@ -248,7 +248,7 @@ def _images(folder: _Folder) -> tuple[bool, str]:
 
 
 def _data(folder: _Folder) -> tuple[bool | None, str]:
-    """The sample is what the data set has at these positions."""
+    """Check that the sample is what the data set has at these positions."""
     from art_ext.data import load_data
 
     details = folder.facts["details"]
@@ -302,7 +302,7 @@ def _load(
 
 
 def _as_robustbench_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict after RobustBench's ``rm_substr_from_state_dict``.
+    """Return the state dict after RobustBench's ``rm_substr_from_state_dict``.
 
     It takes the first characters off every name that has "module." or "model." anywhere in it: a
     network that holds its layers under ``self.model`` loses them.
@@ -315,7 +315,7 @@ def _as_robustbench_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _clean(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
-    """The clean verdicts come out again."""
+    """Check that the clean verdicts come out again."""
     evidence = folder.evidence
     wrong = (
         folder.logits(model, evidence["x"]).argmax(dim=1) != evidence["labels"][evidence["index"]]
@@ -324,7 +324,7 @@ def _clean(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
 
 
 def _robust(folder: _Folder, model: nn.Module) -> tuple[bool | None, str]:
-    """The stored images are inside ball and box, and fool the model where the records say so."""
+    """Check that the stored images are in ball and box, and adversarial where recorded as such."""
     evidence, facts = folder.evidence, folder.facts
     if "x_adv" not in evidence:
         return None, "the run kept no adversarial images: evaluate with --save-images"
@@ -359,7 +359,7 @@ def _agreement(what: str, wrong: Tensor, recorded: Tensor) -> tuple[bool, str]:
 
 def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
     """Scores are logits, not probabilities."""
-    outputs, oracle = folder.ask(model, folder.evidence["x"])
+    outputs, oracle = folder.query(model, folder.evidence["x"])
     if oracle.reader.single_column:
         return False, "the model returns one column, RobustBench wants one logit for each class"
     if not bool(outputs.isfinite().all()):
@@ -376,15 +376,15 @@ def _logits(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
 
 
 def _deterministic(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
-    """The same input gets the same answer."""
+    """Check that the same input gets the same answer."""
     first, again = (folder.logits(model, folder.evidence["x"]).cpu().double() for _ in range(2))
     spread = first.amax(dim=1) - first.amin(dim=1)
     moved = int(((first - again).abs().amax(dim=1) > REPEATED * spread).sum())
-    return not moved, f"{moved} of {len(first)} answers change when asked again"
+    return not moved, f"{moved} of {len(first)} answers change in a second call"
 
 
 def _gradients(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
-    """The margin of every sample changes with its input."""
+    """Check that the margin of every sample changes with its input."""
     x, y = folder.evidence["x"], folder.evidence["labels"][folder.evidence["index"]]
     with folder.oracle(GradientOracle, model, len(x)) as oracle:
         rows, labels = x.to(oracle.device), y.to(oracle.device)
@@ -396,7 +396,7 @@ def _gradients(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
 
 
 def _no_search(folder: _Folder, model: nn.Module) -> tuple[bool, str]:
-    """A forward pass needs no gradient of its own, which inference mode forbids."""
+    """Check that a forward pass needs no gradient of its own, which inference mode forbids."""
     x = folder.evidence["x"][: folder.batch_size]
     device = next((one.device for one in (*model.parameters(), *model.buffers())), x.device)
     with frozen_eval(model), torch.inference_mode():

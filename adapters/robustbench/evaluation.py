@@ -80,14 +80,14 @@ def evaluate(
 
     Args:
         model: from (R, *S) in [0, 1] to (R, K) logits.
-        dataset: a name or path, as ``load_data`` takes it; with x and y, what the report calls
-            them.
-        threat_model: ``"Linf"`` or ``"L2"``; corruptions are not measured here.
+        dataset: a name or path, as ``load_data`` takes it. With x and y, their name in the
+            report.
+        threat_model: ``"Linf"`` or ``"L2"``. Corruptions are not measured here.
         eps: radius in the units of x.
-        n_examples: the first so many samples, or all where there are fewer; the result tells how
+        n_examples: the first so many samples, or all where there are fewer. The result tells how
             many.
-        data_dir: where to look for a named data set; without it, the folder in the environment
-            variable ART_EXT_DATA.
+        data_dir: the folder of a named data set. Default: that of the environment variable
+            ART_EXT_DATA.
         x: (N, *S) in [0, 1], in place of the files.
         y: (N,) int64, their classes.
         batch_size: most rows in one model call.

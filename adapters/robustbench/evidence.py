@@ -28,7 +28,7 @@ class Evidence:
         attacked: by the same names, (N,) bool: it was given the sample.
         norm: ``"linf"`` or ``"l2"``.
         eps: radius in the units of x.
-        images: (N, *S), an adversarial within eps where an attack succeeded, x elsewhere; None if
+        images: (N, *S), an adversarial within eps where an attack succeeded, x elsewhere. None if
             none were kept.
         details: what else there is to say of the run, fit for JSON: ``data`` (name or path for
             ``load_data``), ``attacks`` (name and arguments), ``protocol``, ``versions``, ``seed``,
@@ -87,16 +87,17 @@ class Evidence:
 
     @property
     def accuracies(self) -> dict[str, float]:
-        """Share that stands after each attack and all before it; ``"clean"`` is the first."""
-        shares, fallen = {"clean": self.clean_accuracy}, self.wrong
+        """Share that stands after each attack and all before it. ``"clean"`` is the first."""
+        shares = {"clean": self.clean_accuracy}
+        wrong = self.wrong
         for name, broken in self.broken.items():
-            fallen = fallen | broken
-            shares[name] = exact_mean(~fallen)
+            wrong = wrong | broken
+            shares[name] = exact_mean(~wrong)
         return shares
 
     @property
     def autoattack_accuracy(self) -> float | None:
-        """AutoAttack's own number: its standard version on every correctly classified sample; None
+        """AutoAttack's own number: its standard version on every correctly classified sample. None
         if it was not run.
 
         Behind other attacks of a cascade it saw survivors only, and with other settings it is not

@@ -55,7 +55,7 @@ def import_robustbench() -> ModuleType:
 
     Raises:
         ImportError: if RobustBench or something it imports is missing, or if ``robustbench`` is the
-            stub that torchattacks' wheel installs under that name; the message says what to do.
+            stub that torchattacks' wheel installs under that name. The message says what to do.
     """
     with autoattack_bridge():
         try:

@@ -42,14 +42,14 @@ PERCENTAGES = ("clean_acc", "reported", "autoattack_acc", "external")
 
 
 def format_percent(share: float) -> str:
-    """A share as RobustBench writes it: in percent, with two decimals, as text."""
+    """Format a share as RobustBench does: in percent, with two decimals, as text."""
     if not (isinstance(share, (int, float)) and 0 <= share <= 1):
         raise ValueError(f"an accuracy must be a share in [0, 1], got {share!r}")
     return f"{100 * share:.2f}"
 
 
 def format_eps(eps: float) -> str:
-    """A radius as RobustBench writes it: ``"8/255"``, or a short decimal such as ``"0.5"``."""
+    """Format a radius as RobustBench does: ``"8/255"``, or a short decimal such as ``"0.5"``."""
     check_positive("eps", eps)
     short = f"{eps:.4g}"
     if float(short) == eps:
@@ -128,7 +128,7 @@ def write_model_info(
     Args:
         folder: in which ``model_info`` lies or is made.
         identifier: of the model, ``<Name><Year><FirstWordOfTitle>``.
-        title, link, authors, venue: of the paper; an empty venue is "Unpublished" in the table.
+        title, link, authors, venue: of the paper. An empty venue is "Unpublished" in the table.
         architecture: such as ``"WideResNet-28-10"``.
         additional_data: whether training used more than the data set.
         eps: radius in the units of x.

@@ -15,7 +15,7 @@ ISSUES = "https://github.com/RobustBench/robustbench/issues/new/choose"
 
 
 def issue_of(facts: Mapping[str, Any]) -> str:
-    """The text of the issue, its title in the first line, from the content of submission.json."""
+    """Write the text of the issue from submission.json, with its title in the first line."""
     said = {key: one_line(value) for key, value in facts["metadata"].items()}
     form = _external_issue if facts["kind"] == "external" else _model_issue
     return form(facts, said)
@@ -27,7 +27,7 @@ def one_line(value: Any) -> str:
 
 
 def robust_claim(facts: Mapping[str, Any]) -> str:
-    """The robust accuracy in percent, and on how many images, if not on all."""
+    """Write the robust accuracy in percent, and the number of images if not all were used."""
     part = (
         ""
         if facts["samples"] == facts["full"]
@@ -102,7 +102,7 @@ def _external_issue(facts: Mapping[str, Any], said: Mapping[str, str]) -> str:
 
 
 def log_of(facts: Mapping[str, Any], evidence: Evidence) -> str:
-    """The text of the log: what was run, with what, and what each attack broke."""
+    """Write the text of the log: attacks, their settings, and the successes of each."""
     details = facts["details"]
     lines = [
         (

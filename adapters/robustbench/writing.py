@@ -35,8 +35,8 @@ class Metadata:
     """Facts of a submission that the records do not contain.
 
     Attributes:
-        name: the model's id, ``<Name><Year><FirstWordOfTitle>``; of an external evaluation, that in
-            the model zoo.
+        name: the model's id, ``<Name><Year><FirstWordOfTitle>``. In an external
+            evaluation, the id in the model zoo.
         dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
         authors: of the paper or, of an external evaluation, of the evaluation.
         paper_title, paper_link, venue: of the paper.
@@ -116,18 +116,18 @@ def submission(
     """Make a folder for RobustBench: a new model, or with ``external`` an evaluation of a model
     that it has.
 
-    It holds ``issue.md`` (the text of the issue), ``submission.json``, ``log.txt`` (what was run,
-    with what, and what each attack broke), ``evidence.safetensors`` (labels and verdicts of all
-    samples, and some samples themselves with their adversarials); for a model its file,
-    ``model.safetensors``, ``model.pt`` (its state dict) and its model_info file; for an external
-    evaluation ``adversarial_images.pt``. All accuracies are counted from the evidence.
+    It holds ``issue.md`` (the text of the issue), ``submission.json``, ``log.txt`` (attacks,
+    their settings, and the successes of each), and ``evidence.safetensors`` (labels and verdicts of
+    all samples, and some samples themselves with their adversarials). A model adds its file,
+    ``model.safetensors``, ``model.pt`` (its state dict) and its model_info file. An external
+    evaluation adds ``adversarial_images.pt``. All accuracies are counted from the evidence.
 
     Args:
-        out: the folder, new or empty; it appears when it is complete.
+        out: the folder, new or empty. It appears when it is complete.
         metadata: what the records cannot know.
         evidence: what was measured.
-        source: the model; may be left out of an external evaluation, which is then checked against
-            the zoo's model.
+        source: the model. It may be left out of an external evaluation, which is then checked
+            against the zoo's model.
         external: an evaluation of a model in RobustBench's zoo.
         allow_partial: accept fewer samples than the full test set.
         sample: how many samples to put into the folder for its check.
@@ -178,7 +178,7 @@ def submission(
 def _describe(
     metadata: Metadata, evidence: Evidence, source: Source | None, external: bool
 ) -> dict[str, Any]:
-    """The content of submission.json."""
+    """Return the content of submission.json."""
     return {
         "tool": "art-ext",
         "version": __version__,
@@ -265,7 +265,7 @@ def _write_tensors(file: Path, content: Tensor | Mapping[str, Tensor] | None) ->
 
 @contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its place at the end, and goes away after an error.
+    """Make a folder beside the target that takes its place at the end, or goes after an error.
 
     Raises:
         ValueError: if the target is there and not an empty folder.

@@ -31,12 +31,12 @@ def load_zoo_model(
     download: bool = False,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A model of RobustBench's zoo in eval mode, from checkpoints in
+    """Load a model of RobustBench's zoo in eval mode, from checkpoints in
     ``<model_dir>/<dataset>/<threat_model>``.
 
     Architecture and treatment of the checkpoint are those of RobustBench's own ``load_model``,
     which runs here with its reading and downloading replaced. The file is ``<name>.pt`` or
-    ``<name>.safetensors``; for an ensemble there is one for each member, ``<name>_m0.pt`` and so on
+    ``<name>.safetensors``. An ensemble has one for each member, ``<name>_m0.pt`` and so on
     (RobustBench itself calls them ``<name>.pt_m0.pt``).
 
     Args:
@@ -46,7 +46,7 @@ def load_zoo_model(
         model_dir: the folder of all checkpoints.
         trust_checkpoint: unpickle a file that holds more than tensors, which runs whatever code is
             in it.
-        download: let RobustBench fetch what is missing; without it the network is never used.
+        download: let RobustBench fetch what is missing. Otherwise the network is never used.
         device: where to put the model.
 
     Raises:
@@ -102,7 +102,7 @@ class _Zoo:
         self.places = members if isinstance(drive, list) else [single]  # as RobustBench calls them
 
     def files(self, download: bool) -> dict[Path, Path]:
-        """The checkpoints that are there, by RobustBench's names of them.
+        """Return the checkpoints that are there, by RobustBench's names of them.
 
         Raises:
             ValueError: if one is missing and must not be downloaded.
@@ -147,17 +147,17 @@ def _unknown(utils: ModuleType, name: str, models: Mapping[str, Any], shelf: str
     if elsewhere:
         return f"{name} is no model of ({shelf}), but one of ({'), ('.join(elsewhere)})"
     by_lower = {known.lower(): known for known in models}
-    near = [
+    similar = [
         by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=5, cutoff=0.5)
     ]
     return (
         f"name must be a model of RobustBench's zoo ({shelf}), got {name!r}; similar:"
-        f" {', '.join(near) or 'none'}"
+        f" {', '.join(similar) or 'none'}"
     )
 
 
 def _read(file: Path, origin: str, trust: bool) -> Any:
-    """The content of a checkpoint: tensors only, or anything where the file is trusted."""
+    """Read the content of a checkpoint: tensors only, or anything where the file is trusted."""
     if not file.is_file():  # a download that left nothing
         raise ValueError(f"{file} does not exist: get it from {origin}")
     try:
@@ -203,7 +203,7 @@ def _replacements(
 
 
 def _with_globals(function: FunctionType, replacements: Mapping[str, Any]) -> Callable[..., Any]:
-    """The same function in a namespace of its own, so that the module stays as it is."""
+    """Copy a function into a namespace of its own, so that its module is not changed."""
     return FunctionType(
         function.__code__,
         {**function.__globals__, **replacements},

@@ -10,7 +10,7 @@ from art_ext.adapters.torchattacks.attacks import ATTACKS
 
 
 class Registration:
-    """Our shells put into the torchattacks module; ``undo()``, or leaving a ``with`` block,
+    """Our shells put into the torchattacks module. ``undo()``, or leaving a ``with`` block,
     takes them out again.
     """
 
@@ -18,7 +18,7 @@ class Registration:
         self._names = names
 
     def undo(self) -> None:
-        """Take out what this registration put in; a second call does nothing."""
+        """Take out what this registration put in. A second call does nothing."""
         for name in self._names:
             delattr(torchattacks, name)
             torchattacks.__all__.remove(name)
@@ -43,7 +43,7 @@ def register() -> Registration:
     Registering twice does nothing the second time.
 
     Raises:
-        RuntimeError: if torchattacks has a different attack of one of these names; nothing is
+        RuntimeError: if torchattacks has a different attack of one of these names. Nothing is
             changed then.
     """
     clashes = [

@@ -1,4 +1,4 @@
-"""What the torchattacks shells share: labels, modes, normalisation, and the way to the core."""
+"""Parts of all torchattacks shells: labels, modes, normalisation, and the way to the core."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def class_indices(labels: Tensor | None) -> Tensor | None:
 class CoreAttack(CheckedKeywords, Attack):
     """Base of the torchattacks shells.
 
-    The model always runs in eval mode, and each submodule gets its own mode back; torchattacks
+    The model always runs in eval mode, and each submodule gets its own mode back. torchattacks
     itself would switch the whole network, frozen layers included, to training mode.
     """
 
@@ -76,7 +76,7 @@ class CoreAttack(CheckedKeywords, Attack):
 
     @property
     def call(self) -> ModelCall:
-        """How rows reach the model."""
+        """Call of the model with rows."""
         call = self.__dict__.get("_call")
         if call is None or call.model is not self.model:
             call = ModelCall(self.model)
@@ -86,7 +86,7 @@ class CoreAttack(CheckedKeywords, Attack):
     def get_logits(
         self, inputs: Tensor, labels: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Outputs of the model for inputs, which are normalised first where that is set."""
+        """Return outputs of the model for inputs, which are normalised first where that is set."""
         return self.call(self.prepare(inputs))
 
     def prepare(self, inputs: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class CoreAttack(CheckedKeywords, Attack):
 
     @property
     def last_result(self) -> AttackResult | None:
-        """The ``AttackResult`` of the latest call: query counts, distances, verdicts; None
+        """The ``AttackResult`` of the latest call: query counts, distances, verdicts. None
         before the first.
         """
         return self._last_result
@@ -111,8 +111,8 @@ class CoreAttack(CheckedKeywords, Attack):
     def _run(
         self, function: Callable[..., AttackResult], images: Tensor, *args: Any, **options: Any
     ) -> AttackResult:
-        """Call a core function on the model, and keep its result; in the first call on a model,
-        probe it.
+        """Call a core function on the model, and keep its result. The first call on a model
+        probes it.
         """
         whole = isinstance(self.model, Ensemble) and self.model.average == "losses"
         model = EnsembleOfLosses(self, self.model) if whole else Logits(self)
@@ -129,14 +129,14 @@ class CoreAttack(CheckedKeywords, Attack):
         return result
 
     def get_output_with_eval_nograd(self, inputs: Tensor) -> Tensor:
-        """(N, K) logits, from which torchattacks chooses targets; one column is read as two
+        """(N, K) logits, from which torchattacks chooses targets. One column is read as two
         classes.
         """
         return read_outputs(super().get_output_with_eval_nograd(inputs), len(inputs), "logits")
 
     @outside_inference_mode()
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Attack a batch; ``set_normalization_used`` stays in force even if this raises an
+        """Attack a batch. ``set_normalization_used`` stays in force even if this raises an
         error.
         """
         applied = self._normalization_applied
