@@ -124,7 +124,7 @@ class Verdict:
         self.eps = eps
         self.callback = callback
         everything = torch.arange(len(problem.x), device=oracle.device)
-        self.already = problem.met(problem.clean, everything)
+        self.already = problem.reaches(problem.clean, everything)
         self.success, self._x_adv = self.already.clone(), problem.x.clone()
         self._distance = torch.where(self.already, 0.0, torch.inf)
         self.tell(0, everything, finished=self.already)
@@ -152,7 +152,7 @@ class Verdict:
         if not len(index):
             return torch.zeros_like(index, dtype=torch.bool)
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
-        reached = self.problem.met(self.oracle.labels(moved, index), index)
+        reached = self.problem.reaches(self.oracle.labels(moved, index), index)
         length = distances(moved, x, self.norm)
         success = reached & self.problem.box.contains(moved) & within_ball(length, self.eps)
         self.success[index[success]] = True

@@ -12,13 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("art_ext", "adapters", "benchmarks")
 # packages and modules whose words are still to be changed
-TO_COME = (
-    "art_ext/attacks/",
-    "art_ext/core/attacks/",
-    "art_ext/core/cases.py",
-    "art_ext/core/problem.py",
-    "art_ext/core/result.py",
-)
+TO_COME = ("art_ext/core/attacks/",)
 # synonym: term of the glossary. Parts of snake_case and CamelCase names are compared.
 # ``search`` and ``share`` are wrong for a unit of work only, and right for a binary search.
 SYNONYMS = {

@@ -53,7 +53,7 @@ class EstimatorModel(nn.Module):
     defences included.
 
     A ``PyTorchClassifier`` whose preprocessing is written in PyTorch, and which has no
-    postprocessing, is called with tensors on its own device; any other estimator goes through numpy
+    postprocessing, is called with tensors on its own device. Any other estimator goes through numpy
     and ``predict``, among them subclasses with a ``predict`` of their own, such as ART's randomized
     smoothing. The scores are always those of ``predict``.
 
@@ -144,21 +144,21 @@ class EstimatorModel(nn.Module):
         return predictions
 
     def _class_gradient(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """(R, *S) what slopes (R, K) of the scores are as slopes of the inputs; rows of zeros
-        are not asked.
+        """(R, *S) slopes of the inputs for slopes (R, K) of the scores. Rows of zeros cost no
+        gradient.
         """
         gradient = np.zeros_like(x)
-        asked = (slope != 0).any(axis=1)
-        if asked.any():
-            by_class = self.estimator.class_gradient(x[asked])
+        wanted = (slope != 0).any(axis=1)
+        if wanted.any():
+            by_class = self.estimator.class_gradient(x[wanted])
             if (
                 isinstance(self.estimator, ScikitlearnLogisticRegression)
                 and self.estimator.nb_classes > 2
             ):
                 # there ART 1.20 differentiates the logarithms of what it predicts (for two classes
                 # it does not)
-                by_class = by_class * self._predict(x[asked])[:, :, None]
-            gradient[asked] = np.einsum("rk,rk...->r...", slope[asked], by_class)
+                by_class = by_class * self._predict(x[wanted])[:, :, None]
+            gradient[wanted] = np.einsum("rk,rk...->r...", slope[wanted], by_class)
         return gradient
 
     def _through_network(self, rows: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class _Detour(torch.autograd.Function):
         function: Callable[[np.ndarray], np.ndarray],
         gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> Tensor:
-        """``function(value)``; ``gradient(value, slope)`` turns slopes of the result into slopes
+        """``function(value)``. ``gradient(value, slope)`` turns slopes of the result into slopes
         of the value.
         """
         ctx.array, ctx.gradient = _as_array(value).copy(), gradient

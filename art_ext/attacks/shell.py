@@ -79,9 +79,9 @@ def check_class_order(estimator: BaseEstimator, y: Any) -> None:
 
 
 def as_tensor(value: Any) -> Tensor:
-    """A copy of an array, or of a list, as a tensor; numbers of any type, and bool, in float32.
+    """Copy an array or a list to a tensor. Numbers of any type, and bool, become float32.
 
-    PyTorch itself refuses mirrored views (``x[..., ::-1]``), the other byte order and long doubles.
+    PyTorch itself accepts no mirrored views (``x[..., ::-1]``), other byte order or long doubles.
     """
     array = np.array(value, order="C")
     return torch.from_numpy(
@@ -107,30 +107,30 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
 
     @property
     def last_result(self) -> AttackResult | None:
-        """The ``AttackResult`` of the latest ``generate`` or ``run``; None before the first."""
+        """The ``AttackResult`` of the latest ``generate`` or ``run``. None before the first."""
         return self._last_result
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
         """Adversarial examples for x, as ART wants them: a float32 array of x's shape.
 
-        Rows that could not be fooled equal the input, or the last iterate where the attack has
+        Rows without success equal the input, or the last iterate where the attack has
         ``on_failure="last"``.
 
         Args:
-            x: (n, *shape) inputs inside the estimator's ``clip_values``; never modified. Integers
-                and bool are numbers in ``clip_values``, as for ART's own attacks.
+            x: (n, *shape) inputs inside the estimator's ``clip_values``. They are never modified.
+                Integers and bool are numbers in ``clip_values``, as for ART's own attacks.
             y: (n,), (n, 1) or one-hot (n, nb_classes) labels: what to leave or, if targeted, what
                 to reach. None takes the estimator's own predictions. An estimator of scikit-learn
                 whose ``classes_`` are not 0 to K - 1 takes one-hot rows only, in the order of
                 ``classes_``.
-            **kwargs: ``mask`` and what the attack adds; others are ignored, as ART's attacks do.
+            **kwargs: ``mask`` and what the attack adds. Others are ignored, as in ART's attacks.
         """
         # last_result stays true whatever the caller does with it
         return self.run(x, y, **kwargs).x_adv.numpy().copy()
 
     @outside_inference_mode()
     def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
-        """The same computation with the whole outcome: query counts, distances, verdicts (CPU
+        """Run the attack, and return the whole outcome: query counts, distances, verdicts (CPU
         tensors).
         """
         unknown = sorted(set(kwargs) - set(self._generate_keywords))
@@ -191,7 +191,7 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
         raise NotImplementedError
 
     def set_params(self, **kwargs: Any) -> None:
-        """Set attack parameters; a refused value leaves every parameter as it was."""
+        """Set attack parameters. After a ValueError every parameter is as it was."""
         before = {name: getattr(self, name) for name in self.attack_params}
         try:
             super().set_params(**kwargs)

@@ -84,8 +84,8 @@ def _attack_case(
     case: str,
     options: dict[str, Any],
 ) -> AttackResult:
-    """Attack the wrong classes of each sample side by side, and keep for each sample the case
-    asked for.
+    """Attack the wrong classes of each sample side by side, and keep the given case of each
+    sample.
     """
     if not len(x):
         return attack(model, x, y, **options)
@@ -106,7 +106,7 @@ def _attack_case(
     true = clean if y is None else y.to(clean)
     check_width("y", true, oracle)
     ids = fingerprint(samples) if ids is None else ids.to(clean.device)
-    # a wrong sample is its own nearest, unless a margin is asked for
+    # a wrong sample is its own nearest, unless a margin is wanted
     settled = (clean != true) & (case == "best" and not options.get("confidence"))
     rows = _rows(case, true, settled, _classes(oracle), seed, ids)
     budget = options.get("max_queries")
@@ -132,12 +132,12 @@ def _attack_case(
 
 def _classes(oracle: LabelOracle) -> int:
     if oracle.num_classes is None:
-        raise RuntimeError("the model was not asked")
+        raise RuntimeError("the model was not called")
     return oracle.num_classes
 
 
 def _rows(case: str, true: Tensor, settled: Tensor, classes: int, seed: int, ids: Tensor) -> _Rows:
-    """The wrong classes of each sample, or one of them; none for the samples that are settled."""
+    """Return the wrong classes of each sample, or one of them. Settled samples have none."""
     count, width, device = len(true), classes - 1, true.device
     places = torch.arange(width, device=device).expand(count, width)
     targets = places + (places >= true.unsqueeze(1))  # all classes but the true one, in order
@@ -162,37 +162,35 @@ def drawn_class(seed: int, ids: Tensor, width: int) -> Tensor:
 
 
 def _of_samples(callback: Callback, owner: Tensor) -> Callback:
-    """A callback that is shown positions of samples, not of rows."""
+    """Make a callback that is shown positions of samples, not of rows."""
     return lambda progress: callback(replace(progress, index=owner[progress.index]))
 
 
 def _fold(
     result: AttackResult, rows: _Rows, case: str, settled: Tensor, oracle: ScoreOracle, x: Tensor
 ) -> AttackResult:
-    """One row per sample: of the smallest value, or of the largest for the worst case; the counts
-    are sums.
+    """Keep one row per sample: of the smallest value, or of the largest for the worst case. The
+    counts are sums.
 
     A settled sample, which has no row, was adversarial from the start: one query, distance 0. The
-        nearest adversarial
-    is that of all classes, or in the worst case that of the class whose nearest is farthest: robust
-        accuracy at other
-    radii reads it.
+    nearest adversarial is that of all classes, or in the worst case that of the class whose nearest
+    is farthest. Robust accuracy at other radii reads it.
     """
     if result.value is None or result.x_nearest is None or result.nearest_distance is None:
         raise RuntimeError("the attack does not say which example its rule prefers")
     count, home = len(x), x.device
     chosen = _Choice(rows, case, settled, result.value)
-    near = _Choice(rows, case, settled, result.nearest_distance)
+    nearest = _Choice(rows, case, settled, result.nearest_distance)
     already = chosen.picked(result.already_adversarial, settled)
     success = rows.table(result.success.to(torch.int64), count, 0)
     queries = rows.table(result.queries, count, 0)
     # as if the classes were attacked one after another
     first = rows.table(result.queries_to_success, count, -1)
-    met = torch.where(
+    at_success = torch.where(
         first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max
     )
     achieved = (success.all(1) if case == "worst" else success.any(1)) | settled
-    at = (met.amax(1) if case == "worst" else met.amin(1)).masked_fill(settled, 1)
+    at = (at_success.amax(1) if case == "worst" else at_success.amin(1)).masked_fill(settled, 1)
     if case == "all":
         at = at.masked_fill(already, 1)
 
@@ -219,8 +217,8 @@ def _fold(
         else chosen.picked(
             result.lengths, result.lengths.new_zeros(count, result.lengths.shape[1])
         ),
-        x_nearest=near.picked(result.x_nearest, x),
-        nearest_distance=near.picked(result.nearest_distance, zero),
+        x_nearest=nearest.picked(result.x_nearest, x),
+        nearest_distance=nearest.picked(result.nearest_distance, zero),
         success=achieved,
         queries_to_success=torch.where(achieved, at, -1),
         queries=total(result.queries, oracle.queries),
@@ -255,7 +253,7 @@ class _Choice:
 
 
 def _with_all(folded: AttackResult, result: AttackResult, rows: _Rows) -> AttackResult:
-    """The best case with the examples of all classes; every sample has a row for each of them."""
+    """Add the examples of all classes to the best case. Every sample has a row for each class."""
 
     def by_class(values: Tensor) -> Tensor:
         return values.unflatten(0, (len(folded), rows.width)).movedim(1, 0).contiguous()

@@ -80,7 +80,7 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
 
 
 def _signature(function: Callable[..., Any], options: type | None) -> inspect.Signature:
-    """The signature with the fields of options in the place of ``**options``."""
+    """Return the signature with the fields of options in the place of ``**options``."""
     signature = inspect.signature(function)
     if options is None or not is_dataclass(options):
         return signature
@@ -99,7 +99,7 @@ def _signature(function: Callable[..., Any], options: type | None) -> inspect.Si
 
 
 def _hints(function: Callable[..., Any], options: type | None) -> dict[str, Any]:
-    """The types of all parameters; names that exist for type checkers only stay texts."""
+    """Return the types of all parameters. Names only for type checkers remain texts."""
     try:
         own = get_type_hints(function)
         shared = {} if options is None else get_type_hints(options)
@@ -110,7 +110,7 @@ def _hints(function: Callable[..., Any], options: type | None) -> dict[str, Any]
 
 
 def described(text: str | None, section: str) -> dict[str, str]:
-    """The entries of a section of a docstring such as ``Args``, by the names they begin with."""
+    """Return the entries of a docstring's section such as ``Args``, by their first names."""
     found = re.search(rf"^{section}:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.M | re.S)
     if found is None:
         return {}
@@ -123,7 +123,7 @@ def described(text: str | None, section: str) -> dict[str, str]:
 
 
 def _documented(text: str | None, names: list[str], sources: list[type]) -> str | None:
-    """The docstring with a line for each parameter, those of ``sources`` where it has none."""
+    """Add a line for each parameter to the docstring, from ``sources`` where it has none."""
     if text is None or not sources:
         return text
     text = inspect.cleandoc(text)

@@ -16,7 +16,7 @@ logger = logging.getLogger("art_ext")
 
 
 def check_samples(x: Tensor) -> None:
-    """Refuse what is no batch of samples.
+    """Raise an error unless x is a batch of samples.
 
     Raises:
         TypeError: if x is no tensor.
@@ -29,7 +29,7 @@ def check_samples(x: Tensor) -> None:
 
 
 def check_classes(name: str, labels: Tensor | None, count: int) -> None:
-    """Refuse labels that are not one class index per sample.
+    """Raise ValueError unless labels hold one class index per sample.
 
     Raises:
         ValueError: for a wrong type, shape or a negative index.
@@ -51,7 +51,7 @@ def check_classes(name: str, labels: Tensor | None, count: int) -> None:
 
 
 def check_ids(sample_ids: Tensor | None, count: int) -> None:
-    """Refuse identities that are not one integer per sample.
+    """Raise ValueError unless the identities are one integer per sample.
 
     Raises:
         ValueError: naming the shape and type that were given.
@@ -65,7 +65,7 @@ def check_ids(sample_ids: Tensor | None, count: int) -> None:
 
 
 def check_width(name: str, labels: Tensor, oracle: LabelOracle) -> None:
-    """Refuse class indices for which the model, once it has answered, has no column.
+    """Raise ValueError unless the model, once it has answered, has a column for each index.
 
     Raises:
         ValueError: naming the largest label and the model's width.
@@ -78,11 +78,9 @@ def check_width(name: str, labels: Tensor, oracle: LabelOracle) -> None:
         )
 
 
-def warn_if_met(met: Tensor) -> None:
-    """Warn if most targets are met by the clean inputs: a caller may have passed the true
-    labels.
-    """
-    if len(met) and 2 * int(met.sum()) > len(met):
+def warn_if_reached(reached: Tensor) -> None:
+    """Warn if most clean inputs reach their targets: they may be the true labels."""
+    if len(reached) and 2 * int(reached.sum()) > len(reached):
         logger.warning(
             "most targets are what the model predicts already: are they the true labels by mistake?"
         )
@@ -90,7 +88,7 @@ def warn_if_met(met: Tensor) -> None:
 
 def meets(labels: Tensor, goal: Tensor, targeted: bool) -> Tensor:
     """(R,) bool, whether predicted labels (R,) reach their goals (R,) or, untargeted, leave
-    them; -1 never does.
+    them. -1 never does.
     """
     return labels == goal if targeted else (labels != goal) & (labels >= 0)
 
@@ -113,15 +111,15 @@ class Problem:
     targeted: bool
     clean: Tensor
 
-    def met(self, labels: Tensor, index: Tensor) -> Tensor:
-        """(R,) bool, whether predicted labels (R,) reach the goal of their samples; a NaN output
+    def reaches(self, labels: Tensor, index: Tensor) -> Tensor:
+        """(R,) bool, whether predicted labels (R,) reach the goal of their samples. A NaN output
         (-1) never does.
         """
         return meets(labels, self.goal[index], self.targeted)
 
 
 def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
-    """Samples checked, cast, clamped and sent to the oracle's device, with their box.
+    """Check, cast and clamp samples, and send them to the oracle's device. Returns their box too.
 
     Raises:
         TypeError, ValueError: for anything that is not finite float samples in the box.
@@ -133,7 +131,7 @@ def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
 
 
 def admit_start(box: Box, x_init: Tensor, x: Tensor) -> Tensor:
-    """Starting points ``x_init``, checked, cast, clamped and sent to the device of x.
+    """Check, cast and clamp starting points ``x_init``, and send them to the device of x.
 
     Raises:
         TypeError, ValueError: for anything but finite float samples of x's shape in the box.
@@ -161,5 +159,5 @@ def pose(
         goal = ordinary(targets.to(device=oracle.device, dtype=torch.int64))
     check_width("y" if targets is None else "targets", goal, oracle)
     if targets is not None:
-        warn_if_met(clean == goal)
+        warn_if_reached(clean == goal)
     return Problem(x, box, goal, targets is not None, clean)

@@ -1,4 +1,4 @@
-"""What an attack gives back, and what it tells while it runs."""
+"""Results of an attack, and its progress while it runs."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ Self = TypeVar("Self", bound="AttackResult")
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """Outcome of one attack on N samples; every tensor has N rows and lies on the device of the
+    """Outcome of one attack on N samples. Every tensor has N rows and lies on the device of the
     input.
 
     Attributes:
-        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that fooled the
-            model; elsewhere the input after the cast to float32 (or, with ``on_failure="last"``,
-            the last iterate).
-        success: (N,) bool. Misclassified or target hit, inside the box, and ``||x_adv - x|| <= eps
-            + 1e-6`` in float64.
-        already_adversarial: (N,) bool. The goal was met by the clean input: one query, distance 0.
-        distance: (N,) float32, distance of x_adv to x in ``norm``: 0 where the clean input is
+        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that the
+            model misclassified. Elsewhere the input after the cast to float32 (or, with
+            ``on_failure="last"``, the last iterate).
+        success: (N,) bool. Misclassified or target reached, inside the box, and ``||x_adv - x|| <=
+            eps + 1e-6`` in float64.
+        already_adversarial: (N,) bool. The clean input reaches the goal: one query, distance 0.
+        distance: (N,) float32, distance of x_adv to x in ``norm``. 0 where the clean input is
             adversarial already, inf where there is no success.
         x_nearest: (N, *S) nearest verified adversarial, inside eps or not, or the input where none
             was found. None for fixed-radius attacks, which never look past eps.
         queries: (N,) int64, forward rows charged to the sample, the clean check included.
-        queries_to_success: (N,) int64, the charge at which the sample met the goal; -1 if it never
-            did.
+        queries_to_success: (N,) int64, the charge at the first success of the sample. -1 without
+            success.
         gradients: (N,) int64, backward rows.
         wasted_rows: (N,) int64, rows evaluated in vain: speculation and padding.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        eps: radius of the ball in the units of x; None if any verified adversarial counts.
-        seed: what keyed the random stream.
-        stop_on_success: whether a sample left the search at its first success.
-        samples: (S, N, *S) the states of a chain, for methods that draw one; the input for rows
+        eps: radius of the ball in the units of x. None if any verified adversarial counts.
+        seed: key of the random stream.
+        stop_on_success: True if a sample ended at its first success.
+        samples: (S, N, *S) the states of a chain, for methods that draw one. The input for rows
             already adversarial.
-        trace: what a method measured on its way, by name, each (steps, N); NaN where a sample had
-            left.
-        nearest_distance: (N,) float32, distance of ``x_nearest`` to x in ``norm``; inf where none
+        trace: measurements of a method on its way, by name, each (steps, N). NaN where a sample had
+            ended.
+        nearest_distance: (N,) float32, distance of ``x_nearest`` to x in ``norm``, inf where none
             was found. None where ``x_nearest`` is None. Robust accuracy at other radii, curves and
             ADBD read it.
-        lengths: (N, 4) L0, L1, L2 and L-inf of ``x_adv - x``, measured in the exact dtype; inf
+        lengths: (N, 4) L0, L1, L2 and L-inf of ``x_adv - x``, measured in the exact dtype, inf
             without success. ``distortions`` names its columns.
         value: (N,) float32, value of x_adv by the rule of a minimum-norm attack: the elastic net of
-            EAD, the squared L2 of C&W, the radius of I-FGM; inf without success. None for other
-            attacks.
+            EAD, the squared L2 of C&W, the radius of I-FGM. It is inf without success, and None for
+            other attacks.
     """
 
     x_adv: Tensor
@@ -149,7 +149,7 @@ class Measured(TypedDict):
 
 
 def measured(lengths: Tensor, success: Tensor, norm: str, home: torch.device) -> Measured:
-    """The distances of x_adv as fields of an ``AttackResult``: inf without success.
+    """Return the distances of x_adv as fields of an ``AttackResult``: inf without success.
 
     Args:
         lengths: (N, 4) of x_adv, by ``geometry.distortions``.
@@ -192,9 +192,9 @@ def build_result(
         x_adv, x_nearest: (N, *S) or (N, D), and samples (S, N, *S) or (S, N, D).
         success, norm, eps, seed, stop_on_success, trace: as ``AttackResult`` has them.
         already: (N,) bool, adversarial from the start.
-        first: (N,) queries at the first success; not read without one.
+        first: (N,) queries at the first success. Not read without one.
         home: the caller's device.
-        lengths: (N, 4) of x_adv, by ``geometry.distortions``; None measures them.
+        lengths: (N, 4) of x_adv, by ``geometry.distortions``. None measures them.
         nearest_distance: (N,) of x_nearest.
         value: (N,) of x_adv by the attack's own rule.
     """
@@ -223,16 +223,15 @@ def build_result(
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """What a callback sees after each round of model calls: one entry per sample still in the
-    batch.
+    """State that a callback sees after each round of model calls: one entry per active sample.
 
     Attributes:
         step: number of the round, from 0 (the clean check, which reports every sample).
         index: (B,) int64, positions of the samples in x.
-        distance: (B,) float32, distance of the nearest adversarial so far; inf if none.
+        distance: (B,) float32, distance of the nearest adversarial so far, inf if none.
         queries: (B,) int64, queries charged so far.
-        finished: (B,) bool, the sample leaves the batch after this round.
-        success: (B,) bool, the sample has met the goal.
+        finished: (B,) bool, the sample ends after this round.
+        success: (B,) bool, the sample has a success.
         samples: (B, *S) the states of a chain that has just made a transition, for methods that
             draw one.
     """

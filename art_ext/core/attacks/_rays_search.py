@@ -91,7 +91,7 @@ class Search:
         self.query = Rounds(oracle, self.rays, problem.targeted, tol)
         self.found = NearestAdversarials(x, oracle.queries, norm, eps)
         self.every = torch.arange(len(x), device=x.device)
-        self.already = problem.met(problem.clean, self.every)
+        self.already = problem.reaches(problem.clean, self.every)
         # already adversarial, or no coordinate to change
         self.idle = self.already | (self.blocks.count == 0)
         self.found.record(self.every, x, x, self.already)
@@ -128,7 +128,7 @@ class Search:
         index = self._unfinished()
         rows = start[index]
         shaped = rows.view(-1, *self.rays.shape[1:])
-        success = self.problem.met(self.oracle.labels(shaped, index, fresh=True), index)
+        success = self.problem.reaches(self.oracle.labels(shaped, index, fresh=True), index)
         self.found.record(index, self.rays.x[index], start[index], success)
 
     def _finished(self, index: Tensor) -> Tensor:

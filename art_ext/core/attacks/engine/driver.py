@@ -10,7 +10,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
-from art_ext.core.problem import check_width, meets, warn_if_met
+from art_ext.core.problem import check_width, meets, warn_if_reached
 from art_ext.core.result import AttackResult, Progress, build_result
 
 
@@ -87,7 +87,7 @@ class Driver:
         """
         self.whole.oracle.check_clean(outputs)
         if self.whole.targeted and self.goals_are_classes:
-            warn_if_met(self.already)
+            warn_if_reached(self.already)
 
     def open_trace(self, steps: int, *names: str) -> None:
         """Open these rows of the trace, (steps, N) each."""
