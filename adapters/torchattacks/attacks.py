@@ -65,7 +65,7 @@ class AIFGSM(FunctionAttack):
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
-        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)
@@ -611,7 +611,7 @@ class MPGD(FunctionAttack):
         decay (float): mu, >= 0. (Default: 1.0)
         normaliser (str): 'l1' as in the paper, 'mean' as in its authors' program, or 'none'.
             (Default: 'l1')
-        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)
@@ -790,18 +790,18 @@ class RayS(FunctionAttack):
             (Default: 8/255)
         max_queries (int): most forward rows charged to a sample, the clean check included. A
             bisection that the budget cuts keeps its last verified end. (Default: 10000)
-        stop_on_success (bool): a sample leaves once a direction's bisection ends inside the ball.
+        stop_on_success (bool): a sample ends once a direction's bisection ends inside the ball.
             False spends the whole budget on the smallest radius, as the average decision boundary
             distance (ADBD) asks. (Default: True)
-        tol (float): width at which a bisection ends, as an L2 length along the unit direction; its
+        tol (float): width at which a bisection ends, as an L2 length along the unit direction. Its
             L-inf width is tol/sqrt(D). (Default: 0.001)
         hierarchical (bool): False flips single coordinates from the start (the naive search of
             Algorithm 4). (Default: True)
-        speculate (str or bool): ask the questions that a sequential search may come to next in the
+        speculate (str or bool): make the queries that a sequential search may come to next in the
             same model call, where the batch is too small to fill batch_size. Results and queries do
-            not change; rows in vain go to wasted_rows. 'auto': for an nn.Module on a GPU only.
+            not change. Rows in vain go to wasted_rows. 'auto': for an nn.Module on a GPU only.
             (Default: 'auto')
-        batch_size (int): most rows in one model call; never changes a decision. (Default: 256)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
@@ -879,7 +879,7 @@ class SignGradient(FunctionAttack):
         grad_scale (float): factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. (Default: 1.0)
-        n_restarts (int): R, trajectories from R random points; more than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)
@@ -990,7 +990,7 @@ class ZOO(FunctionAttack):
         max_iterations (int): iterations of each optimisation. One costs 2 n_coordinates + 1 rows.
             (Default: 1000)
         abort_early (bool or str): give a sample's optimisation up where its loss stands still:
-            'always', True: unless it has met the goal by then, or False: never. (Default: 'always')
+            'always', True: unless it has a success by then, or False: never. (Default: 'always')
         initial_const (float): the first c. (Default: 0.01)
         n_coordinates (int): B, how many are probed and moved in one iteration. (Default: 128)
         h (float): distance of the probes, in the units of x (of the transformed variable with
@@ -1002,22 +1002,22 @@ class ZOO(FunctionAttack):
             Where inputs lie on the edge of the box, as in MNIST, the derivative vanishes there:
             leave it off. (Default: False)
         resize (int, sequence or mapping): the side s of a smaller space (C, s, s), scaled up
-            bilinearly, for images (C, H, W); a mapping from iterations to sides, such as {0: 32,
+            bilinearly, for images (C, H, W). A mapping from iterations to sides, such as {0: 32,
             2000: 64, 10000: 128}, enlarges the space then, and a sequence of sides wherever a
             sample's loss stands still. None moves the pixels themselves. (Default: None)
         importance (bool or int): draw coordinates in proportion to the largest change so far in
             each of 8 x 8 regions, whenever the space has been enlarged, so that True needs several
-            sizes; a number n > 1 also every n iterations. One draw in a hundred stays uniform.
+            sizes. A number n > 1 also every n iterations. One draw in a hundred is uniform.
             (Default: False)
         reset_adam (bool): forget the moments of Adam at the first success of an optimisation.
             (Default: True)
-        abort_window (int): iterations between two comparisons of the loss; None takes a tenth of
+        abort_window (int): iterations between two comparisons of the loss. None takes a tenth of
             max_iterations. (Default: None)
         norm (str): 'Linf', 'L2' or 'L1': how eps and the distances of last_result are measured.
             (Default: 'L2')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: None)
-        max_queries (int): most forward rows per sample; None for no limit. An iteration that does
+        max_queries (int): most forward rows per sample. None for no limit. An iteration that does
             not fit is not begun. (Default: None)
         batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
         seed (int): of the random streams. None draws one and records it in the result.

@@ -148,7 +148,7 @@ class AIFGSM(FunctionAttack):
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.
-            nb_random_init: R, trajectories from R random points; more than 1 needs
+            nb_random_init: R, trajectories from R random points. More than 1 needs
                 ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1309,7 +1309,7 @@ class MPGD(FunctionAttack):
             decay: mu, >= 0. Default: 1.
             normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or
                 ``"none"``. Default: l1.
-            nb_random_init: R, trajectories from R random points; more than 1 needs
+            nb_random_init: R, trajectories from R random points. More than 1 needs
                 ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1657,7 +1657,7 @@ class PGD(FunctionAttack):
             eps: radius of the ball in the units of x.
             max_iter: T, the number of steps. Default: 40.
             eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
-            nb_random_init: R, trajectories from R random points; more than 1 needs
+            nb_random_init: R, trajectories from R random points. More than 1 needs
                 ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1768,12 +1768,12 @@ class RayS(FunctionAttack):
                 bisection that the budget cuts keeps its last verified end.
             norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
                 measured.
-            batch_size: most rows in one model call; never changes a decision.
-            stop_on_success: a sample leaves once a direction's bisection ends inside the ball.
-                False spends the whole budget on the smallest radius, as the average decision
-                boundary distance (ADBD) asks.
+            batch_size: most rows in one model call. It never changes a decision.
+            stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
+                spends the whole budget on the smallest radius, as the average decision boundary
+                distance (ADBD) asks.
             verbose: show a progress bar.
-            tol: width at which a bisection ends, as an L2 length along the unit direction; its
+            tol: width at which a bisection ends, as an L2 length along the unit direction. Its
                 L-inf width is tol/sqrt(D).
             hierarchical: False flips single coordinates from the start (the naive search of
                 Algorithm 4).
@@ -1781,7 +1781,7 @@ class RayS(FunctionAttack):
                 estimator.
             targeted: reach y instead of leaving it. ``generate`` then needs ``x_adv_init`` of these
                 classes.
-            seed: recorded in the result; RayS does not use it.
+            seed: recorded in the result. RayS does not use it.
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.
@@ -1918,7 +1918,7 @@ class SignGradient(FunctionAttack):
             grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
                 gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
                 samples gives. Default: 1.
-            nb_random_init: R, trajectories from R random points; more than 1 needs
+            nb_random_init: R, trajectories from R random points. More than 1 needs
                 ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
                 of each sample is reported: a success before a failure, then the higher loss.
                 Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -2074,14 +2074,14 @@ class ZooPyTorch(ResizingAttack):
             binary_search_steps: optimisations per sample, each with its own c.
             initial_const: the first c.
             abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
-                True: unless it has met the goal by then, or False: never.
+                True: unless it has a success by then, or False: never.
             resize: side of a smaller image that is attacked and scaled up. A sequence of sides, or
                 a mapping from iterations to sides, enlarges it on the way (the ``use_resize`` of
                 ART's own is ``{0: 32, 2000: 64, 10000: 128}``). None moves the features themselves.
                 The estimator's ``channels_first`` says where the channels are.
             importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
-                regions, whenever the space has been enlarged, so that True needs several sizes; a
-                number n > 1 also every n iterations. One draw in a hundred stays uniform.
+                regions, whenever the space has been enlarged, so that True needs several sizes. A
+                number n > 1 also every n iterations. One draw in a hundred is uniform.
             nb_parallel: B, how many are probed and moved in one iteration.
             batch_size: most rows in one prediction. 256 hold the probes of one sample.
             variable_h: distance of the probes, in the units of x (of the transformed variable with
@@ -2094,7 +2094,7 @@ class ZooPyTorch(ResizingAttack):
                 Where inputs lie on the edge of the box, as in MNIST, the derivative vanishes there:
                 leave it off.
             reset_adam: forget the moments of Adam at the first success of an optimisation.
-            abort_window: iterations between two comparisons of the loss; None takes a tenth of
+            abort_window: iterations between two comparisons of the loss. None takes a tenth of
                 max_iter.
             norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
                 measured.
@@ -2102,7 +2102,7 @@ class ZooPyTorch(ResizingAttack):
                 counts any.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
-            max_queries: most forward rows per sample; None for no limit. An iteration that does not
+            max_queries: most forward rows per sample. None for no limit. An iteration that does not
                 fit is not begun.
             seed: of the random streams. Default: None, which draws one and records it in the
                 result.

@@ -82,7 +82,7 @@ def ai_fgsm(
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
             The first one is that of ``num_restarts=1``. The best outcome of each sample is
             reported: a success before a failure, then the higher loss. Samples that
             ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -306,7 +306,7 @@ def cw(
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
             K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
-            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            and ``trace["success"]``, each (K - 1, N). ``art_ext.core.metrics.case_distortions``
             reads them. All but ``"average"`` attack all wrong classes side by side, and share
             max_queries evenly among them. Default: None.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -409,7 +409,7 @@ def ead(
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
             K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
-            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            and ``trace["success"]``, each (K - 1, N). ``art_ext.core.metrics.case_distortions``
             reads them. All but ``"average"`` attack all wrong classes side by side, and share
             max_queries evenly among them. Default: None.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -929,7 +929,7 @@ def i_fgm(
     seed: int | None = None,
     pad_rows: int = 0,
 ) -> AttackResult:
-    """Iterated fast gradient method: the smallest radius at which a few normalised steps succeed.
+    """Find the smallest radius at which a few normalised steps succeed: iterated FGM.
 
     Approximates ``min r`` such that ``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))`` from x meets
     the goal within T steps, J being the cross-entropy to leave (or minus that of the target) and d
@@ -960,7 +960,7 @@ def i_fgm(
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
             K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
-            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            and ``trace["success"]``, each (K - 1, N). ``art_ext.core.metrics.case_distortions``
             reads them. All but ``"average"`` attack all wrong classes side by side, and share
             max_queries evenly among them. Default: None.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1025,7 +1025,7 @@ def i_fgsm(
     stop_on_success: bool = False,
     on_failure: str = "input",
 ) -> AttackResult:
-    """Iterated FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
+    """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
     ``sign_gradient`` names what is raised.
 
@@ -1124,7 +1124,7 @@ def m_pgd(
         decay: mu, >= 0. Default: 1.
         normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
             Default: l1.
-        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
             The first one is that of ``num_restarts=1``. The best outcome of each sample is
             reported: a success before a failure, then the higher loss. Samples that
             ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1384,7 +1384,7 @@ def pgd(
         norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the number of steps. Default: 40.
         step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
-        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
             The first one is that of ``num_restarts=1``. The best outcome of each sample is
             reported: a success before a failure, then the higher loss. Samples that
             ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1461,50 +1461,50 @@ def rays(
     bisected. No random number is drawn.
 
     Differences from the paper: Algorithm 5 compares at the midpoint and keeps the adversarial end
-        (its two branches are
-    printed the wrong way round), the last block of a stage is tried too, and below single
-    coordinates the sweep starts over until the budget is spent, as the authors' program does.
+    (its two branches are printed the wrong way round), the last block of a stage is tried too, and
+    below single coordinates the sweep starts over until the budget is spent, as the authors'
+    program does.
     Unlike that program a bisection never overruns the budget, and a sample that never changes its
     label has ``nearest_distance`` inf.
 
     Args:
-        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,);
-            normalisation lives inside.
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).
+            Normalisation lives inside.
         x: (N, *S) floats of any shape inside the box: images, tabular rows, sequences.
-        y: (N,) true classes; None takes the model's own answer to the clean check.
-        eps: radius of the ball in the units of x (8/255, never 8); None counts any adversarial as
+        y: (N,) true classes. None takes the model's own answer to the clean check.
+        eps: radius of the ball in the units of x (8/255, never 8). None counts any adversarial as
             success.
         max_queries: most forward rows charged to a sample, the clean check included. A bisection
             that the budget cuts keeps its last verified end.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how distance and ball are measured. Directions are
             always sign vectors.
-        tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf
+        tol: width at which a bisection ends, as an L2 length along the unit direction. Its L-inf
             width is tol/sqrt(D).
-        stop_on_success: a sample leaves once a direction's bisection ends inside the ball. False
+        stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
             spends the whole budget on the smallest radius, as the average decision boundary
             distance (ADBD) asks.
         hierarchical: False flips single coordinates from the start (the naive search of Algorithm
             4).
-        speculate: ask the questions that a sequential search may come to next in the same model
+        speculate: make the queries that a sequential search may come to next in the same model
             call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
-            not change; rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
+            not change. Rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
             GPU only.
-        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's
+        x_init: (N, *S) starting points, checked for one query each. Masked coordinates take x's
             values. The search starts from the signs of x_init - x.
-        targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since
-            sign images hardly ever hit a target.
-        mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and
+        targets: (N,) classes to reach. y says nothing then. Needs x_init of these classes, since
+            sign images hardly ever reach a target.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero may change, and
             the blocks split these.
         clip_values: the box (lower, upper), numbers or one value per feature.
-        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``; only
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``. Only
             labels are used.
-        batch_size: most rows in one model call; never changes a decision.
-        sample_ids: accepted as by every attack; RayS draws no random number, so they change
+        batch_size: most rows in one model call. It never changes a decision.
+        sample_ids: accepted as by every attack. RayS draws no random number, so they change
             nothing.
         device: where inputs go for models without parameters.
         callback: called with a ``Progress`` after the clean check and after each round of model
             calls.
-        seed: recorded in the result; RayS does not use it.
+        seed: recorded in the result. RayS does not use it.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes.
 
@@ -1601,7 +1601,7 @@ def sign_gradient(
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
             The first one is that of ``num_restarts=1``. The best outcome of each sample is
             reported: a success before a failure, then the higher loss. Samples that
             ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -1697,23 +1697,23 @@ def zoo(
     and (11), ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log
     F_i, -kappa)`` untargeted. In each iteration every sample draws coordinates of its own, without
     replacement, estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of
-    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side; c is
+    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side. c is
     searched per sample, each time from x itself.
 
     Differences from the authors' program: kappa is part of f and of the success test in logarithms,
-    as printed; the distortion, which is known, is differentiated in closed form, and f subtracted
-    in float64; the iterate that ends an optimisation is not probed. Differences from the paper:
-    Newton's second derivative is at least .1 where it is positive (as in that program; where it is
-    not, the step is that of the gradient, as printed), and Adam's small constant stands outside the
+    as printed. The distortion, which is known, is differentiated in closed form, and f subtracted
+    in float64. The iterate that ends an optimisation is not probed. Differences from the paper:
+    Newton's second derivative is at least .1 where it is positive (as in that program). Where it is
+    not, the step is that of the gradient, as printed. Adam's small constant stands outside the
     root, as in that program.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K). Normalisation lives
             inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+        y: (N,) true classes, or the classes to reach if ``targeted``. None takes the model's own
             answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
             None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
         solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative
@@ -1731,20 +1731,20 @@ def zoo(
             off.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
             success must have.
-        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W);
-            a mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
+        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W).
+            A mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
             the space then, and a sequence of sides wherever a sample's loss stands still. None
             moves the pixels themselves.
         importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
-            regions, whenever the space has been enlarged, so that True needs several sizes; a
-            number n > 1 also every n iterations. One draw in a hundred stays uniform.
+            regions, whenever the space has been enlarged, so that True needs several sizes. A
+            number n > 1 also every n iterations. One draw in a hundred is uniform.
         reset_adam: forget the moments of Adam at the first success of an optimisation.
         abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
-            True: unless it has met the goal by then, or False: never.
-        abort_window: iterations between two comparisons of the loss; None takes a tenth of
+            True: unless it has a success by then, or False: never.
+        abort_window: iterations between two comparisons of the loss. None takes a tenth of
             num_steps.
         targets: as in ``ead``.
-        max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
+        max_queries: most forward rows per sample. None for no limit. An iteration that does not fit
             is not begun.
         targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
             False.
@@ -1763,8 +1763,8 @@ def zoo(
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
-            and its 2 B probes,
-        which lie up to h outside the box where it is clipped. ``trace`` is as in ``ead``.
+        and its 2 B probes, which lie up to h outside the box where it is clipped. ``trace`` is as
+        in ``ead``.
 
     Raises:
         ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean

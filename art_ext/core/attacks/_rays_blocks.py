@@ -20,13 +20,13 @@ class Blocks:
 
     Args:
         columns: D.
-        free: (N or 1, D) bool, the coordinates that may change; None if all may.
+        free: (N or 1, D) bool, the coordinates that may change. None if all may.
         hierarchical: False begins with single coordinates.
         flips: the number of flips that a budget allows.
         device: of the samples.
 
     Attributes:
-        count: (U,) free coordinates; U = 1 if all samples share them, else N.
+        count: (U,) free coordinates. U = 1 if all samples share them, else N.
         shared: True for U = 1.
     """
 

@@ -28,11 +28,11 @@ class RayState:
         sample: (B,) position in x.
         goal: (B,) class to leave or to reach.
         x: (B, D) clean input.
-        signs: (B, D) the best direction s so far; 0 on masked coordinates.
+        signs: (B, D) the best direction s so far, 0 on masked coordinates.
         root: (B,) ``||s||_2``, the square root of the number of free coordinates.
         reach: (B,) radius at which a ray has left the box in every free coordinate.
         flip: (B,) number of the block being tried.
-        radius: (B,) r of the best direction, as an L2 length; inf before the first success.
+        radius: (B,) r of the best direction, as an L2 length, inf before the first success.
         bisecting: (B,) bool, the candidate passed its fast check.
         low: (B,) end of the bisection that is not adversarial.
         high: (B,) its verified adversarial end.
@@ -62,7 +62,7 @@ class Rays:
     Args:
         problem: the samples.
         start: (N, D) points to start from, or None.
-        free: (N or 1, D) bool, the coordinates that may change; None if all may.
+        free: (N or 1, D) bool, the coordinates that may change. None if all may.
         blocks: the order of the flips.
     """
 
@@ -80,7 +80,7 @@ class Rays:
         self.width = problem.box.width
 
     def begin(self, index: Tensor) -> RayState:
-        """Samples (B,) at the beginning of their search."""
+        """Return the state of the samples (B,) at the beginning of their search."""
         x = self.x[index]
         if self.start is None:
             # flip 1 turns all signs, so that +1 everywhere is never tried itself: the authors'
@@ -91,7 +91,7 @@ class Rays:
             signs = torch.sign(self.start[index] - x)
             flip = torch.zeros_like(index)
             # where x_init agrees with x the sign points out of the box if it can, so that the
-            # coordinate stays
+            # coordinate does not change
             signs = torch.where(signs == 0, torch.where(x <= self.lower, -1.0, 1.0), signs)
         shared = torch.zeros_like(index) if self.blocks.shared else index
         if self.free is not None:
@@ -162,8 +162,8 @@ class Rounds:
         return ended
 
     def query_ahead(self, state: RayState, width: int) -> Tensor:
-        """The same with up to ``width`` queries per row. Charged are those that ``query`` would
-        have made.
+        """Query up to ``width`` rows ahead per sample. Charged are those that ``query`` would have
+        made.
 
         A row at a fast check queries its next ``width`` blocks, as if each but the last failed. A
         row in a bisection queries the nodes of the next levels of the bisection tree.

@@ -22,8 +22,8 @@ class NearestAdversarials:
 
     Attributes:
         x: (N, D) the adversarials, or the input where there is none.
-        distance: (N,) in the exact dtype; inf where there is none.
-        first: (N,) int64, queries at the first success; -1 without one.
+        distance: (N,) in the exact dtype, inf where there is none.
+        first: (N,) int64, queries at the first success, -1 without one.
     """
 
     def __init__(self, x: Tensor, queries: Tensor, norm: str, eps: float | None) -> None:
@@ -141,7 +141,7 @@ class Search:
         return (~self._finished(self.every)).nonzero().flatten()
 
     def _spent(self, sample: Tensor, width: int) -> Tensor | None:
-        """(B,) bool, True where the budget is spent; None if it surely is nowhere."""
+        """(B,) bool, True where the budget is spent. None if it surely is nowhere."""
         self.affordable -= width
         if self.affordable > 0:
             return None
@@ -203,7 +203,7 @@ class Search:
             )
 
     def result(self, device: torch.device, seed: int) -> AttackResult:
-        """The outcome in the caller's terms, on the caller's device."""
+        """Return the outcome in the caller's terms, on the caller's device."""
         found = self.found
         success = within_ball(found.distance, found.eps)
         x_adv = torch.where(success.unsqueeze(1), found.x, self.rays.x)

@@ -109,7 +109,7 @@ class Probes:
     def query(
         self, state: DescentState, rows: Tensor, space: Coordinates, drawn: Tensor, allowed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(r, B) the hinge above and below each coordinate; 0 where it may not change.
+        """(r, B) the hinge above and below each coordinate, 0 where it may not change.
 
         The probes are built one model call at a time.
         """
@@ -136,7 +136,7 @@ class Descent:
     """Coordinate descent of the active rows.
 
     Args:
-        run: the samples; its oracle answers with scores only.
+        run: the samples. Its oracle answers with scores only.
         schedule: of the spaces.
         solver, step_size, coordinates, h, use_tanh, importance, reset_adam: as in ``zoo``.
 

@@ -19,8 +19,8 @@ class Schedule:
     """Sides and starts of the attack spaces, from the smallest on.
 
     Attributes:
-        sides: of the small images; empty for the input's own space.
-        starts: the iteration at which each begins; None: the next one begins where the loss stands
+        sides: of the small images. Empty for the input's own space.
+        starts: the iteration at which each begins. None: the next one begins where the loss stands
             still.
     """
 
@@ -83,12 +83,12 @@ class DescentState:
         allowed: for each space None or (R, size) bool, the coordinates that may change.
         probes: (R, levels) queries of the probes in each space.
         anchor: (R, D) x, or what stands for it under the change of variable.
-        noise: (R, M) y, the point in the attack space; M is the size of the largest space.
+        noise: (R, M) y, the point in the attack space. M is the size of the largest space.
         first, second, count: (R, M) moments of Adam and the steps of each coordinate.
         level: (R,) number of the space.
         round: (R,) iterations so far, which key the random stream.
         settled: (R,) bool, True after a success of this optimisation.
-        share: (R, M) shares of the draws; None if they are uniform.
+        share: (R, M) shares of the draws. None if they are uniform.
         place: (R, D) x + D(y), or what stands for it under the change of variable.
         images: (R, D) the iterates.
     """
@@ -147,7 +147,7 @@ class Spaces:
         self.tanh = TanhSpace(problem.low, problem.high) if use_tanh else None
 
     def begin(self, problem: Problem, draws: list[int]) -> DescentState:
-        """The state at the inputs, with so many draws in each space."""
+        """Return the state at the inputs, with so many draws in each space."""
         mask, index = problem.mask, problem.index
         allowed = [None if mask is None else space.transposed(mask) > 0 for space in self.spaces]
         counts = [
@@ -175,7 +175,7 @@ class Spaces:
     def members(
         self, state: DescentState, marked: Tensor
     ) -> Iterator[tuple[int, Coordinates, Tensor]]:
-        """Number, space and positions (r,) of the rows marked (R,) in each space that has some."""
+        """Yield number, space and positions (r,) of the marked rows in each space with some."""
         for level, space in enumerate(self.spaces):
             own = marked if len(self.spaces) == 1 else marked & (state.level == level)
             rows = own.nonzero().squeeze(1)
@@ -185,14 +185,14 @@ class Spaces:
     def image(
         self, problem: Problem, place: Tensor, rows: Tensor | None = None, probe: bool = False
     ) -> Tensor:
-        """The inputs (r, D) that points of the unbounded space stand for.
+        """Return the inputs (r, D) that points of the unbounded space stand for.
 
         Args:
             problem: the active rows.
             place: (r, D) the points.
-            rows: (r,) positions of their rows; None for all of them.
+            rows: (r,) positions of their rows. None for all of them.
             probe: True for probes, which may leave the box by h where single pixels are moved, so
-                that they stay symmetric.
+                that they are symmetric.
         """
         if self.tanh is not None:
             place = self.tanh.image(place)

@@ -33,7 +33,7 @@ SHRINKING = 0.95  # in L1, a sparsity below this share of the last one starts th
 
 
 def checkpoints(num_steps: int) -> list[int]:
-    """The steps ``ceil(p_j T)``, j >= 1, after which step sizes are reconsidered."""
+    """Return the steps ``ceil(p_j T)``, j >= 1, after which step sizes are reconsidered."""
     last, now = 0, 22  # p_{j-1} and p_j, in hundredths
     found = set()
     while now <= 100:
@@ -79,7 +79,7 @@ class AutoPgd(Method[AutoPgdState]):
 
     Args:
         num_steps: T.
-        num_targets: m other classes to attack in turn; 0 for none.
+        num_targets: m other classes to attack in turn, 0 for none.
         num_restarts: ascents of each phase.
 
     Attributes:
@@ -108,11 +108,11 @@ class AutoPgd(Method[AutoPgdState]):
         self.rivals[owner] = ranks
 
     def num_trajectories(self, num_restarts: int) -> int:
-        """The ascents of all phases, one phase for each rival."""
+        """Count the ascents of all phases, one phase for each rival."""
         return num_restarts * (1 if self.rivals is None else self.rivals.shape[1])
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
-        """The margin of the next rival, at the beginning of its phase."""
+        """Return the margin of the next rival, at the beginning of its phase."""
         phase, restart = divmod(trajectory, self.num_restarts)
         if self.rivals is None or restart:
             return None
@@ -126,7 +126,7 @@ class AutoPgd(Method[AutoPgdState]):
         return gain
 
     def init(self, problem: Problem, trajectory: int) -> AutoPgdState:
-        """A random point."""
+        """Draw a random point."""
         phase, restart = divmod(trajectory, self.num_restarts)
         x = problem.x
         lowest = x.new_full((len(x),), -torch.inf)
@@ -186,7 +186,7 @@ class AutoPgd(Method[AutoPgdState]):
         return state.halved
 
     def step(self, problem: Problem, state: AutoPgdState, answers: Answers, t: int) -> AutoPgdState:
-        """The next iterates, with a share of the last move."""
+        """Return the next iterates, with a share of the last move."""
         gradient = state.gradient
         direction = gradient.sign() if problem.norm == "linf" else unit(gradient, problem.norm)
         target = problem.feasible(torch.addcmul(state.rows, state.length, direction))
@@ -198,7 +198,7 @@ class AutoPgd(Method[AutoPgdState]):
         return state
 
     def end(self, state: AutoPgdState, answers: Answers) -> tuple[Tensor, Tensor]:
-        """The point of highest loss."""
+        """Return the point of highest loss."""
         return state.best, state.best_loss
 
     def _first_length(self, problem: Problem, like: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ class SparseAutoPgd(AutoPgd):
         return shrunk
 
     def step(self, problem: Problem, state: AutoPgdState, answers: Answers, t: int) -> AutoPgdState:
-        """The next iterates, along the largest entries of the gradient."""
+        """Return the next iterates, along the largest entries of the gradient."""
         # what the box lets move: a coordinate held at a face would take the place of one that is
         # free
         at_face = torch.where(

@@ -59,7 +59,7 @@ class TanhAdam(Optimiser[AdamState]):
         check_positive("step_size", self.step_size)
 
     def init(self, problem: Problem, slope: Tensor) -> AdamState:
-        """The inputs."""
+        """Return the inputs."""
         anchor = TanhSpace(problem.low, problem.high).inverse(problem.x)
         zero = torch.zeros_like(problem.x)
         return AdamState(self._image(problem, anchor), anchor, anchor, zero, zero)

@@ -33,7 +33,7 @@ class FistaState(State):
     """The iterates x_k, and the points that momentum has carried further.
 
     Attributes:
-        ahead: (R, D) the slack y_k; it may lie outside the box.
+        ahead: (R, D) the slack y_k. It may lie outside the box.
         clean_slope: (R, D) the gradient of the hinge at the clean inputs.
     """
 
@@ -67,7 +67,7 @@ class Fista(Optimiser[FistaState]):
         check_choice("momentum", self.momentum, tuple(MOMENTA))
 
     def init(self, problem: Problem, slope: Tensor) -> FistaState:
-        """The inputs."""
+        """Return the inputs."""
         return FistaState(problem.x, problem.x, slope)
 
     def step(
@@ -89,7 +89,7 @@ class Fista(Optimiser[FistaState]):
         return FistaState(new, new + (k + above) / (k + below) * (new - x), state.clean_slope)
 
     def measure(self, problem: Problem, state: FistaState) -> tuple[Tensor, Tensor]:
-        """The elastic net, and the value of the decision rule."""
+        """Return the elastic net, and the value of the decision rule."""
         offset = state.x - problem.x
         absolute = row_norms(offset, "l1")
         squared = row_norms(offset, "l2").square()
@@ -103,7 +103,7 @@ class Fista(Optimiser[FistaState]):
     def _slope(
         self, problem: Problem, ahead: Tensor, clean_slope: Tensor, begun: Tensor | None
     ) -> Tensor:
-        """(R, D) gradients of the hinge at y_k; those at the clean input are known."""
+        """(R, D) gradients of the hinge at y_k. Those at the clean input are known."""
         if begun is None:
             return problem.query(ahead, problem.index, problem.gain, True)[2]  # type: ignore[return-value]  # as asked
         going = (~begun).nonzero().squeeze(1)

@@ -74,7 +74,7 @@ class FrankWolfe(Method[FrankWolfeState]):
             of the intersection of ball and box, so that the gap in the trace is that of the problem
             solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside the box, and
             clipping leaves little of them. Default: clip.
-        start: (N, D) x_0; None starts at the inputs.
+        start: (N, D) x_0. None starts at the inputs.
         stop_on_success: True stops a sample at its first success. Default: True.
     """
 
@@ -104,7 +104,7 @@ class FrankWolfe(Method[FrankWolfeState]):
         return self.start is None
 
     def init(self, problem: Problem, trajectory: int) -> FrankWolfeState:
-        """The starting points, without momentum."""
+        """Return the starting points, without momentum."""
         return FrankWolfeState(
             x=problem.x if self.start is None else self.start[problem.index],
             m=torch.zeros_like(problem.x),
@@ -115,7 +115,7 @@ class FrankWolfe(Method[FrankWolfeState]):
     def step(
         self, problem: Problem, state: FrankWolfeState, answers: Answers, t: int
     ) -> FrankWolfeState:
-        """The next iterates; f is minus the gain, and is minimised."""
+        """Return the next iterates. f is minus the gain, and is minimised."""
         slope = self.slope(problem, state, answers, t)
         losses = -answers.losses
         problem.record("gap", t, self.gap(problem, state.x, slope))
@@ -148,7 +148,7 @@ class FrankWolfe(Method[FrankWolfeState]):
     def _fraction(
         self, state: FrankWolfeState, losses: Tensor, t: int
     ) -> tuple[Plateau, Tensor, Any]:
-        """The plateau, the step since which gamma decays, and gamma_t: a number, or (R, 1)."""
+        """Return the plateau, the step since which gamma decays, and gamma_t (number or column)."""
         plateau, since = state.plateau, state.decaying_since
         if self.schedule == "constant":
             return plateau, since, self.step_fraction

@@ -30,10 +30,10 @@ class Chain(Moments):
 
     Attributes:
         position: (R, D) the present states.
-        at: the answers there; None before the first step.
+        at: the answers there. None before the first step.
         speed: (R,) mean |v| at the end of the transition that led there.
         best, best_loss: (R, D) and (R,), the state of highest loss among those that succeed.
-        emitted: (R, D) the states that this round has drawn; None between transitions.
+        emitted: (R, D) the states that this round has drawn. None between transitions.
     """
 
     position: Tensor
@@ -54,7 +54,7 @@ class Hmcam(Method[Chain]):
         kinetic: True adds the kinetic terms to the exponent.
         continue_from: ``"state"`` or ``"proposal"``.
         stop_on_success: True ends a chain at its first success.
-        samples: (S, N, D) to fill with the states; None keeps none.
+        samples: (S, N, D) to fill with the states. None keeps none.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Hmcam(Method[Chain]):
         self.starts_at_input = rule.starts_at_input
         self.temperature = temperature
         self.kinetic = kinetic
-        self.stays = continue_from == "state"
+        self.repeats = continue_from == "state"
         self.stop_on_success = stop_on_success
         self.samples = samples
 
     def init(self, problem: Problem, trajectory: int) -> Chain:
-        """The chains at their starting points."""
+        """Return the chains at their starting points."""
         start = self.rule.init(problem, trajectory)
         return Chain(
             **vars(start),
@@ -94,7 +94,7 @@ class Hmcam(Method[Chain]):
         )
 
     def step(self, problem: Problem, state: Chain, answers: Answers, t: int) -> Chain:
-        """The next iterates. A transition begins at the present state, with moments of zero."""
+        """Return the next iterates. A transition begins at the present state, with zero moments."""
         at = answers if state.at is None else state.at
         if t == 0 and self.samples is not None:
             self.samples[:, problem.index] = state.position
@@ -105,34 +105,34 @@ class Hmcam(Method[Chain]):
         return replace(state, **vars(moved), at=at, emitted=None)
 
     def observe(self, problem: Problem, state: Chain, answers: Answers, t: int) -> Chain:
-        """The chains after the answers. A transition ends after T steps."""
+        """Return the chains after the answers. A transition ends after T steps."""
         if t == 0:
             return state
         number = (t - 1) // self.rule.num_steps
-        proposals = state.x
+        candidates = state.x
         if t % self.rule.num_steps == 0:
             state = self._arrive(problem, state, answers, number)
         if self.samples is not None and self.stop_on_success:
             success = answers.success
-            self.samples[number:, problem.index[success]] = proposals[success]
+            self.samples[number:, problem.index[success]] = candidates[success]
         return state
 
     def preferred(self, state: Chain) -> tuple[Tensor, Tensor]:
-        """The state of highest loss among those that succeed."""
+        """Return the state of highest loss among those that succeed."""
         return state.best, state.best_loss > -torch.inf
 
     def shown(self, state: Chain) -> Tensor | None:
-        """The states that this round has drawn."""
+        """Return the states that this round has drawn."""
         return state.emitted
 
     def chain(self, x_adv: Tensor, moved: Tensor) -> Tensor | None:
-        """The states (S, N, D). Samples that left before a first step show their outcome."""
+        """Return the states (S, N, D). Samples without a first step show their outcome."""
         if self.samples is not None:
             self.samples[:, ~moved] = x_adv[~moved]
         return self.samples
 
     def _arrive(self, problem: Problem, state: Chain, answers: Answers, number: int) -> Chain:
-        """End a transition: test its proposals, and record the states."""
+        """End a transition: test its candidates, and record the states."""
         before = state.at
         if before is None:
             raise RuntimeError("a transition ends after its first step")
@@ -153,7 +153,7 @@ class Hmcam(Method[Chain]):
             self.samples[number:, problem.index] = emitted
         problem.record("loss", number, losses)
         problem.record("accepted", number, accepted)
-        moved = accepted if self.stays else torch.ones_like(accepted)
+        moved = accepted if self.repeats else torch.ones_like(accepted)
         slope = answers.slope
         if slope is not None:
             slope = torch.where(moved.unsqueeze(1), slope, before.gradient)

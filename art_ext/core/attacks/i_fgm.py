@@ -23,7 +23,7 @@ from art_ext.core.losses import make_gain
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 
-SEARCHES = ("bisection", "grid")
+SEARCH_RULES = ("bisection", "grid")
 LARGEST = {"linf": 1.0, "l2": 10.0, "l1": 1e3}  # Table 4, for a box of width 1
 RADII = 1000  # of a grid there
 
@@ -145,7 +145,7 @@ class FastGradient(Optimiser[FastGradientState]):
         self.num_steps = num_steps
 
     def init(self, problem: Problem, slope: Tensor) -> FastGradientState:
-        """The inputs."""
+        """Return the inputs."""
         return FastGradientState(problem.x, slope)
 
     def step(
@@ -155,7 +155,7 @@ class FastGradient(Optimiser[FastGradientState]):
         answers: Answers | None,
         search: RadiusSearch,
     ) -> FastGradientState:
-        """The next iterates. Rows at a new radius begin at their inputs."""
+        """Return the next iterates. Rows at a new radius begin at their inputs."""
         begun = search.begun.unsqueeze(1)
         slope = state.clean_slope
         if answers is not None:
@@ -166,7 +166,7 @@ class FastGradient(Optimiser[FastGradientState]):
         return FastGradientState(problem.clip(x + direction * length), state.clean_slope)
 
     def measure(self, problem: Problem, state: FastGradientState) -> tuple[Tensor, Tensor]:
-        """The distance, by which the rule chooses too."""
+        """Return the distance, by which the rule chooses too."""
         length = row_norms(state.x - problem.x, problem.norm)
         return length, length
 
@@ -189,7 +189,7 @@ def i_fgm(
     max_queries: int | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Iterated fast gradient method: the smallest radius at which a few normalised steps succeed.
+    """Find the smallest radius at which a few normalised steps succeed: iterated FGM.
 
     Approximates ``min r`` such that ``x_{k+1} = clip(x_k + (r / T) d(grad J(x_k)))`` from x meets
     the goal within T steps, J being the cross-entropy to leave (or minus that of the target) and d
@@ -220,7 +220,7 @@ def i_fgm(
         2017. Sharma, master's thesis, 2018, section 4.3.1 (Table 4).
     """
     method = FastGradient(num_steps)
-    check_choice("search", search, SEARCHES)
+    check_choice("search", search, SEARCH_RULES)
     for name, value in (("max_radius", max_radius), ("resolution", resolution)):
         if value is not None:
             check_positive(name, value)

@@ -70,7 +70,7 @@ class Nes(Method[NesState]):
         return self.estimator.cost
 
     def init(self, problem: Problem, trajectory: int) -> NesState:
-        """The inputs, without momentum."""
+        """Return the inputs, without momentum."""
         return NesState(
             x=problem.x,
             m=torch.zeros_like(problem.x),
@@ -79,7 +79,7 @@ class Nes(Method[NesState]):
         )
 
     def step(self, problem: Problem, state: NesState, answers: Answers, t: int) -> NesState:
-        """The next iterates. The step size is halved where the probes' loss has not risen."""
+        """Return the next iterates. The step is halved where the probes' loss has not risen."""
         ascent, gain = self.estimator(problem, state.x, t)
         m = self.momentum * state.m + (1 - self.momentum) * ascent
         plateau, flat = state.plateau.enter(-gain, improvement=0.0)

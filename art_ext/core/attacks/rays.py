@@ -54,50 +54,50 @@ def rays(
     bisected. No random number is drawn.
 
     Differences from the paper: Algorithm 5 compares at the midpoint and keeps the adversarial end
-        (its two branches are
-    printed the wrong way round), the last block of a stage is tried too, and below single
-    coordinates the sweep starts over until the budget is spent, as the authors' program does.
+    (its two branches are printed the wrong way round), the last block of a stage is tried too, and
+    below single coordinates the sweep starts over until the budget is spent, as the authors'
+    program does.
     Unlike that program a bisection never overruns the budget, and a sample that never changes its
     label has ``nearest_distance`` inf.
 
     Args:
-        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,);
-            normalisation lives inside.
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).
+            Normalisation lives inside.
         x: (N, *S) floats of any shape inside the box: images, tabular rows, sequences.
-        y: (N,) true classes; None takes the model's own answer to the clean check.
-        eps: radius of the ball in the units of x (8/255, never 8); None counts any adversarial as
+        y: (N,) true classes. None takes the model's own answer to the clean check.
+        eps: radius of the ball in the units of x (8/255, never 8). None counts any adversarial as
             success.
         max_queries: most forward rows charged to a sample, the clean check included. A bisection
             that the budget cuts keeps its last verified end.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how distance and ball are measured. Directions are
             always sign vectors.
-        tol: width at which a bisection ends, as an L2 length along the unit direction; its L-inf
+        tol: width at which a bisection ends, as an L2 length along the unit direction. Its L-inf
             width is tol/sqrt(D).
-        stop_on_success: a sample leaves once a direction's bisection ends inside the ball. False
+        stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
             spends the whole budget on the smallest radius, as the average decision boundary
             distance (ADBD) asks.
         hierarchical: False flips single coordinates from the start (the naive search of Algorithm
             4).
-        speculate: ask the questions that a sequential search may come to next in the same model
+        speculate: make the queries that a sequential search may come to next in the same model
             call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
-            not change; rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
+            not change. Rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
             GPU only.
-        x_init: (N, *S) starting points, checked for one query each; masked coordinates take x's
+        x_init: (N, *S) starting points, checked for one query each. Masked coordinates take x's
             values. The search starts from the signs of x_init - x.
-        targets: (N,) classes to reach; y says nothing then. Needs x_init of these classes, since
-            sign images hardly ever hit a target.
-        mask: 0/1 or bool, broadcastable to x; only coordinates where it is nonzero may change, and
+        targets: (N,) classes to reach. y says nothing then. Needs x_init of these classes, since
+            sign images hardly ever reach a target.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero may change, and
             the blocks split these.
         clip_values: the box (lower, upper), numbers or one value per feature.
-        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``; only
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``. Only
             labels are used.
-        batch_size: most rows in one model call; never changes a decision.
-        sample_ids: accepted as by every attack; RayS draws no random number, so they change
+        batch_size: most rows in one model call. It never changes a decision.
+        sample_ids: accepted as by every attack. RayS draws no random number, so they change
             nothing.
         device: where inputs go for models without parameters.
         callback: called with a ``Progress`` after the clean check and after each round of model
             calls.
-        seed: recorded in the result; RayS does not use it.
+        seed: recorded in the result. RayS does not use it.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes.
 
@@ -158,7 +158,7 @@ def rays(
 
 
 def check_search(tol: float, speculate: str | bool) -> None:
-    """Refuse settings of the search that make no sense.
+    """Raise ValueError unless the settings of the search make sense.
 
     Raises:
         ValueError: if tol is no number > 0, or speculate is none of "auto", True and False.
@@ -179,8 +179,8 @@ def _check_targets(targets: Tensor | None, x_init: Tensor | None) -> None:
 
 
 def _speculates(speculate: str | bool, model: Model, device: torch.device) -> bool:
-    """Rows cost nothing on a GPU that is not full; on a CPU they cost time, and behind a
-    callable perhaps money.
+    """Decide on speculation. Rows cost nothing on a GPU that is not full. On a CPU they cost time,
+    and behind a callable perhaps money.
     """
     if speculate == "auto":
         return isinstance(model, nn.Module) and device.type == "cuda"

@@ -41,8 +41,8 @@ class Moments(State):
 
     Attributes:
         v: (R, D) the momentum.
-        e: (R, D) the average of the squared gradients; None unless the step is adaptive.
-        e_max: (R, D) the largest e so far; None likewise.
+        e: (R, D) the average of the squared gradients. None unless the step is adaptive.
+        e_max: (R, D) the largest e so far. None likewise.
     """
 
     v: Tensor
@@ -78,7 +78,7 @@ class SignGradient(Method[Moments]):
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points; more than 1 needs ``start="uniform"``.
+        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
             The first one is that of ``num_restarts=1``. The best outcome of each sample is
             reported: a success before a failure, then the higher loss. Samples that
             ``stop_on_success`` stops take part in no further restart. Default: 1.
@@ -120,18 +120,18 @@ class SignGradient(Method[Moments]):
         return self.start == "input"
 
     def init(self, problem: Problem, trajectory: int) -> Moments:
-        """The starting points, without momentum."""
+        """Return the starting points, without momentum."""
         x = problem.x if self.starts_at_input else problem.random_start(trajectory)
         return self.at_rest(x)
 
     def at_rest(self, x: Tensor) -> Moments:
-        """The state at points (R, D) whose moments are zero."""
+        """Return the state at points (R, D) whose moments are zero."""
         zero = torch.zeros_like(x)
         second = zero if self.step_rule == "adaptive" else None
         return Moments(x, zero, second, second)
 
     def step(self, problem: Problem, state: Moments, answers: Answers, t: int) -> Moments:
-        """The next iterates, and their moments."""
+        """Return the next iterates, and their moments."""
         g = self._normalised(answers.gradient)
         if self.momentum_rule == "none":
             v = g
@@ -158,7 +158,7 @@ class SignGradient(Method[Moments]):
         return torch.where(length > 0, gradient / length, 0.0)
 
     def _length(self, eps: float, e_max: Tensor | None, t: int) -> float | Tensor:
-        """The length of step t, from 1, along the direction: a number, or (R, D)."""
+        """Return the length of step t, from 1, along the direction: a number, or (R, D)."""
         if self.step_rule == "sign":
             return self.step_size
         alpha = self.step_size / (1 - self.beta1**t)
@@ -278,7 +278,7 @@ def i_fgsm(
     step_size: float | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Iterated FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
+    """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
     ``sign_gradient`` names what is raised.
 

@@ -56,23 +56,23 @@ def zoo(
     and (11), ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log
     F_i, -kappa)`` untargeted. In each iteration every sample draws coordinates of its own, without
     replacement, estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of
-    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side; c is
+    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side. c is
     searched per sample, each time from x itself.
 
     Differences from the authors' program: kappa is part of f and of the success test in logarithms,
-    as printed; the distortion, which is known, is differentiated in closed form, and f subtracted
-    in float64; the iterate that ends an optimisation is not probed. Differences from the paper:
-    Newton's second derivative is at least .1 where it is positive (as in that program; where it is
-    not, the step is that of the gradient, as printed), and Adam's small constant stands outside the
+    as printed. The distortion, which is known, is differentiated in closed form, and f subtracted
+    in float64. The iterate that ends an optimisation is not probed. Differences from the paper:
+    Newton's second derivative is at least .1 where it is positive (as in that program). Where it is
+    not, the step is that of the gradient, as printed. Adam's small constant stands outside the
     root, as in that program.
 
     Args:
-        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K); normalisation lives
+        model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K). Normalisation lives
             inside.
         x: (N, *S) floats of any shape inside the box.
-        y: (N,) true classes, or the classes to reach if ``targeted``; None takes the model's own
+        y: (N,) true classes, or the classes to reach if ``targeted``. None takes the model's own
             answer.
-        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x;
+        eps: radius in ``norm`` within which an adversarial counts as success, in the units of x.
             None counts any.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``: how ``distance`` and eps are measured.
         solver: ``"adam"``, ``"newton"``, or ``"adam-newton"``: Newton where the second derivative
@@ -90,26 +90,26 @@ def zoo(
             off.
         confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
             success must have.
-        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W);
-            a mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
+        resize: the side s of a smaller space (C, s, s), scaled up bilinearly, for images (C, H, W).
+            A mapping from iterations to sides, such as ``{0: 32, 2000: 64, 10000: 128}``, enlarges
             the space then, and a sequence of sides wherever a sample's loss stands still. None
             moves the pixels themselves.
         importance: draw coordinates in proportion to the largest change so far in each of 8 x 8
-            regions, whenever the space has been enlarged, so that True needs several sizes; a
-            number n > 1 also every n iterations. One draw in a hundred stays uniform.
+            regions, whenever the space has been enlarged, so that True needs several sizes. A
+            number n > 1 also every n iterations. One draw in a hundred is uniform.
         reset_adam: forget the moments of Adam at the first success of an optimisation.
         abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
-            True: unless it has met the goal by then, or False: never.
-        abort_window: iterations between two comparisons of the loss; None takes a tenth of
+            True: unless it has a success by then, or False: never.
+        abort_window: iterations between two comparisons of the loss. None takes a tenth of
             num_steps.
         targets: as in ``ead``.
-        max_queries: most forward rows per sample; None for no limit. An iteration that does not fit
+        max_queries: most forward rows per sample. None for no limit. An iteration that does not fit
             is not begun.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,
-            and its 2 B probes,
-        which lie up to h outside the box where it is clipped. ``trace`` is as in ``ead``.
+        and its 2 B probes, which lie up to h outside the box where it is clipped. ``trace`` is as
+        in ``ead``.
 
     Raises:
         ValueError: for arguments that make no sense, x outside the box, NaN in x or in the clean
@@ -185,11 +185,13 @@ def zoo(
             run.found.record(run.problem, path.state.images, answers.success, distortion)
             finished = search.close(ended)
             path.state.restart(ended)
-            stay = run.drop(finished | run.short_of(path.state.cost() + 1 + ended.to(torch.int64)))
-            if stay is not None:
-                path.keep(stay)
-                search.keep(stay)
-                hinge, stuck, ended = hinge[stay], stuck[stay], ended[stay]
+            remaining = run.drop(
+                finished | run.short_of(path.state.cost() + 1 + ended.to(torch.int64))
+            )
+            if remaining is not None:
+                path.keep(remaining)
+                search.keep(remaining)
+                hinge, stuck, ended = hinge[remaining], stuck[remaining], ended[remaining]
             path.advance(search, ~ended, hinge, stuck)
     return run.result()
 

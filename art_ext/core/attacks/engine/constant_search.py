@@ -45,7 +45,7 @@ class Constants:
         iteration: (R,) int64, of the present optimisation, from 0.
         step: (R,) int64, number of the optimisation.
         success: (R,) bool, True after a success in the present optimisation.
-        begun: (R,) bool, rows that begin an optimisation; None if none does.
+        begun: (R,) bool, rows that begin an optimisation. None if none does.
     """
 
     const: Tensor
@@ -69,8 +69,8 @@ class ConstantSearch(Search):
 
     An optimisation ends after ``num_steps`` iterations, or early, if the whole loss at every
     ``window``-th iteration has not fallen below .9999 of what it was at the one before. In the
-    authors' programs the loss of the whole batch decides; here each sample's own. Theirs take 1e6
-    for the first value, which ends every attempt with a loss beyond; this one compares from the
+    authors' programs the loss of the whole batch decides, and here each sample's own. Theirs take
+    1e6 for the first value, which ends every attempt with a loss beyond. This one compares from the
     second on. Theirs end successful optimisations too (``abort_early="always"``).
 
     Attributes:
@@ -129,7 +129,7 @@ class ConstantSearch(Search):
 
     @property
     def begun(self) -> Tensor | None:
-        """(R,) bool, rows that begin an optimisation; None if none does."""
+        """(R,) bool, rows that begin an optimisation. None if none does."""
         return self.at.begun
 
     @property

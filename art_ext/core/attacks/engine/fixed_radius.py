@@ -154,24 +154,24 @@ class FixedRadius(Driver):
         return self._keep((~leaving).nonzero().squeeze(1), answers)[1]
 
     def _visit(self, state: Any, t: int) -> tuple[Any, Answers]:
-        """One query for the candidates of all active rows. Rows that are done leave.
+        """One query for the candidates of all active rows. Rows that are done are dropped.
 
         Args:
             state: of the method, after ``t`` steps.
         """
         method, problem, stop = self.method, self.problem, self.options.stop_on_success
-        hits: list[Tensor] = []
+        successes: list[Tensor] = []
 
         def judge(outputs: Tensor, owner: Tensor) -> Tensor:
-            hits.append(self.judge(outputs, owner))
-            return ~hits[-1] if stop else torch.ones_like(hits[-1])
+            successes.append(self.judge(outputs, owner))
+            return ~successes[-1] if stop else torch.ones_like(successes[-1])
 
         self.spent += 1
         last = t == method.num_steps or not self._affords_step()
         _, losses, gradient = problem.query(
             state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
         )
-        success = hits[0] if len(hits) == 1 else torch.cat(hits)
+        success = successes[0] if len(successes) == 1 else torch.cat(successes)
         answers = Answers(losses, success, gradient)
         self.successes.hold(state.x, success, losses, self.spent)
         state = method.observe(problem, state, answers, t)

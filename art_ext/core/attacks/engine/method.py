@@ -21,7 +21,7 @@ class Answers:
     Attributes:
         losses: (R,) of the loss that the attack ascends or, for minimum-norm attacks, descends.
         success: (R,) bool, the candidates that are successes.
-        slope: (R, D) gradient of the losses, zero at masked coordinates and where it is not finite;
+        slope: (R, D) gradient of the losses, zero at masked coordinates and where it is not finite.
             None if it was not computed.
     """
 
@@ -42,7 +42,7 @@ class Method(Generic[S]):
 
     The driver calls ``init`` once for each trajectory, then ``step`` until no row is active. It
     queries the candidates ``state.x`` after each of them, and calls ``observe`` with the answers
-    before rows that are done leave.
+    before rows that are done are dropped.
 
     Attributes:
         num_steps: most steps of a trajectory.
@@ -58,11 +58,11 @@ class Method(Generic[S]):
     queries_per_step: int = 0
 
     def init(self, problem: Problem, trajectory: int) -> S:
-        """The state before the first step of a trajectory, with its starting points."""
+        """Return the state before the first step of a trajectory, with its starting points."""
         raise NotImplementedError
 
     def step(self, problem: Problem, state: S, answers: Answers, t: int) -> S:
-        """The state with the next candidates.
+        """Return the state with the next candidates.
 
         Args:
             problem: the active rows.
@@ -73,22 +73,22 @@ class Method(Generic[S]):
         raise NotImplementedError
 
     def observe(self, problem: Problem, state: S, answers: Answers, t: int) -> S:
-        """The state after the answers for its candidates. ``t`` counts the steps made."""
+        """Return the state after the answers for its candidates. ``t`` counts the steps made."""
         return state
 
     def see_clean(self, problem: Problem, outputs: Tensor, owner: Tensor) -> None:
         """See the outputs (r, K) for the clean inputs of the samples in owner (r,)."""
 
     def num_trajectories(self, num_restarts: int) -> int:
-        """The number of trajectories, known after the clean check."""
+        """Return the number of trajectories, known after the clean check."""
         return num_restarts
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
-        """Another loss to ascend from this trajectory on; None keeps the present one."""
+        """Return another loss to ascend from this trajectory on, or None for the present one."""
         return None
 
     def end(self, state: S, answers: Answers) -> tuple[Tensor, Tensor]:
-        """The rows (R, D) that stand for a trajectory without success, and their losses (R,)."""
+        """Return the rows (R, D) that stand for a trajectory without success, and their losses."""
         return state.x, answers.losses
 
     def preferred(self, state: S) -> tuple[Tensor, Tensor] | None:
@@ -96,11 +96,11 @@ class Method(Generic[S]):
         return None
 
     def shown(self, state: Any) -> Tensor | None:
-        """(R, D) states of a chain for the callback; None if there are none in this round."""
+        """(R, D) states of a chain for the callback. None if there are none in this round."""
         return None
 
     def chain(self, x_adv: Tensor, moved: Tensor) -> Tensor | None:
-        """States (S, N, D) of a chain to report; None if the method draws none.
+        """States (S, N, D) of a chain to report. None if the method draws none.
 
         Args:
             x_adv: (N, D) the outcomes.

@@ -30,7 +30,7 @@ class Search:
 
     @property
     def begun(self) -> Tensor | None:
-        """(R,) bool, rows whose method begins anew; None if none does."""
+        """(R,) bool, rows whose method begins anew. None if none does."""
         raise NotImplementedError
 
     def enter(self, answers: Answers, distortion: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Search:
         raise NotImplementedError
 
     def value(self) -> Tensor | None:
-        """(N,) the values of the outcomes; None for those of the method's rule."""
+        """(N,) the values of the outcomes. None for those of the method's rule."""
         return None
 
 
@@ -62,16 +62,16 @@ class Optimiser(Generic[S]):
     needs_gradient: bool = True
 
     def init(self, problem: Problem, slope: Tensor) -> S:
-        """The state at the inputs, from the gradient (R, D) there, or zeros."""
+        """Return the state at the inputs, from the gradient (R, D) there, or zeros."""
         raise NotImplementedError
 
     def step(self, problem: Problem, state: S, answers: Answers | None, search: Any) -> S:
-        """The state with the next candidates.
+        """Return the state with the next candidates.
 
         Args:
             problem: the active rows.
             state: of these rows.
-            answers: for the candidates ``state.x``; None in the first round.
+            answers: for the candidates ``state.x``. None in the first round.
             search: says which rows begin anew, and for which constant or radius.
         """
         raise NotImplementedError
@@ -81,7 +81,7 @@ class Optimiser(Generic[S]):
         raise NotImplementedError
 
     def cost(self, begun: Tensor | None) -> Tensor | int:
-        """Queries of the next step and its candidate, one number or (R,)."""
+        """Count the queries of the next step and its candidate, one number or (R,)."""
         return 1
 
 
@@ -90,7 +90,7 @@ class Found:
 
     Attributes:
         nearest, best: (N, D).
-        distance: (N,) of the nearest, in the exact dtype; inf without one.
+        distance: (N,) of the nearest, in the exact dtype, inf without one.
         best_value, nearest_value: (N,) by the rule.
         first: (N,) int64, queries at the first success, -1 without one.
     """
@@ -186,7 +186,7 @@ class MinimumNorm(Driver):
         self.found = Found(self.whole)
 
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """(r,) how far outputs (r, K) are beyond the decision boundary; negative before it."""
+        """(r,) margins of outputs (r, K) beyond the decision boundary, negative before it."""
         goal = self.whole.goal.index_select(0, owner)
         gain = margin(logits_of(outputs, self.outputs, dtype), goal)
         return -gain if self.whole.targeted else gain
@@ -274,8 +274,8 @@ class MinimumNorm(Driver):
         """Tell the callback, and let the rows (R,) go that are done.
 
         Returns:
-            (R',) the positions that stay, with which a method reduces its own state; None if all
-            stay.
+            (R',) the positions that remain, with which a method reduces its own state. None if all
+            remain.
         """
         if self.callback is not None:
             distance = self.found.distance[self.problem.index]
@@ -288,8 +288,8 @@ class MinimumNorm(Driver):
         return rows
 
     def result(self, value: Tensor | None = None) -> AttackResult:
-        """The result: ``x_adv`` is the rule's choice or, where that lies outside the ball, the
-        nearest.
+        """Build the result. ``x_adv`` is the rule's choice or, where that lies outside the ball,
+        the nearest.
 
         Args:
             value: (N,) of ``x_adv``. None: by the rule.

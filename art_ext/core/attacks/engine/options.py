@@ -85,7 +85,7 @@ class MinimumNormOptions(AttackOptions):
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
             K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
-            and ``trace["success"]``, each (K - 1, N); ``art_ext.core.metrics.case_distortions``
+            and ``trace["success"]``, each (K - 1, N). ``art_ext.core.metrics.case_distortions``
             reads them. All but ``"average"`` attack all wrong classes side by side, and share
             max_queries evenly among them. Default: None.
     """

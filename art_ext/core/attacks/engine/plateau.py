@@ -26,7 +26,7 @@ class Plateau:
 
     @staticmethod
     def empty(rows: Tensor) -> Plateau:
-        """The window before the first loss, for rows (R, ...)."""
+        """Return the window before the first loss, for rows (R, ...)."""
         index = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         return Plateau(torch.zeros(len(rows), WINDOW, device=rows.device), index)
 

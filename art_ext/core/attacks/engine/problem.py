@@ -37,15 +37,15 @@ class Problem:
         x: (R, D) clean inputs.
         index: (R,) int64, positions of the rows in the caller's batch.
         ids: (R,) int64, identities for the random streams.
-        mask: (R, D) float, 0 at coordinates that must not change; None if all may.
+        mask: (R, D) float, 0 at coordinates that must not change. None if all may.
         oracle: counts the queries of all N samples.
         goal: (N,) int64, the class to leave or, if ``targeted``, to reach.
-        targeted: which of the two.
-        box: the legal inputs; ``low`` and ``high`` are its bounds, numbers or (D,).
+        targeted: True if it is to reach.
+        box: the legal inputs. ``low`` and ``high`` are its bounds, numbers or (D,).
         shape: (N, *S) of the caller's batch.
         norm, eps: the ball, or how distances are measured.
         seed: of the random streams.
-        radius: eps less what rounding needs; inf without eps.
+        radius: eps less what rounding needs, inf without eps.
         gain: the loss to ascend, from outputs (r, K) and positions (r,) to (r,).
         trace: measurements of the method, by name, each (steps, N).
     """
@@ -147,7 +147,7 @@ class Problem:
         return rows.view(-1, *self.shape[1:])
 
     def clip(self, rows: Tensor) -> Tensor:
-        """The nearest points (R, D) of the box."""
+        """Return the nearest points (R, D) of the box."""
         return torch.clamp(rows, self.low, self.high)  # type: ignore[arg-type]  # both are numbers, or both tensors
 
     def feasible(self, rows: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Problem:
         if not differentiate:
             return *oracle.evaluate(shaped, index, loss, judge), None
         if not isinstance(oracle, GradientOracle):
-            raise RuntimeError("a black-box attack asked for a gradient")
+            raise RuntimeError("a black-box attack needs no gradient, but called for one")
         outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)
         gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
         return outputs, losses, self.masked(gradient, positions)
@@ -198,7 +198,7 @@ class Problem:
 
         Args:
             values: of the active rows, or of those at these positions.
-            positions: (r,) among the active rows; None for all of them.
+            positions: (r,) among the active rows. None for all of them.
         """
         if self.mask is None:
             return values

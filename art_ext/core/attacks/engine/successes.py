@@ -29,7 +29,7 @@ class Outcomes:
     """The best outcome of each of N samples: a success before a failure, then the higher loss.
 
     Attributes:
-        ends: (T, N, D) the end of each of T trajectories; None if they are not kept. A trajectory
+        ends: (T, N, D) the end of each of T trajectories. None if they are not kept. A trajectory
             that was not made, because the sample was done, shows the end of the one before, and the
             input if there was none.
     """
@@ -104,7 +104,7 @@ class Successes:
         x_adv: (N, D) the outcomes of the trajectories that have ended.
         first: (N,) int64, queries at the first success, -1 without one.
         held: of the active rows.
-        outcomes: the comparison of several trajectories; None for a single one.
+        outcomes: the comparison of several trajectories. None for a single one.
     """
 
     outcomes: Outcomes | None = None
