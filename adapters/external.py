@@ -78,7 +78,7 @@ def fenced(seed: int) -> Iterator[None]:
     """Seed the global random streams, which toolkits draw from, and put them back as they were.
 
     Every call of a toolkit begins with the same seed: what it does to a batch does not depend on
-        the batches before.
+    the batches before.
     """
     seed = (seed ^ seed >> 32) % (1 << 32)  # these generators read no more than 32 bits
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the toolkits' stream, not ours

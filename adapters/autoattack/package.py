@@ -164,7 +164,7 @@ def listening() -> Iterator[list[str]]:
     """Collect what is logged to ``auto-attack``, warned and printed, and keep it from the terminal.
 
     The trace function is put back too: the check for dynamic models would leave debuggers and
-        coverage switched off.
+    coverage switched off.
     """
     lines: list[str] = []
     printed = io.StringIO()

@@ -26,8 +26,7 @@ def check_scores(estimator: BaseEstimator) -> None:
     """Raise ValueError if ``predict`` of the estimator is known not to give its classes.
 
     ART 1.20 reads one number a row of an XGBoost booster as a class index, and cuts off its
-        fraction: every
-    probability below 1 is class 0 then.
+    fraction. Every probability below 1 is class 0 then.
     """
     model = getattr(estimator, "_model", None)
     if (
@@ -57,10 +56,9 @@ class EstimatorModel(nn.Module):
     and ``predict``, among them subclasses with a ``predict`` of their own, such as ART's randomized
     smoothing. The scores are always those of ``predict``.
 
-    Both ways can be differentiated: a ``PyTorchClassifier`` with numpy defences by its network on
-        tensors, ART's
-    estimate of the gradient of each preprocessing defence, and the identity for postprocessing;
-    another estimator by its ``class_gradient``, if it has one.
+    Both ways can be differentiated. A ``PyTorchClassifier`` with numpy defences uses its network on
+    tensors, ART's estimate of the gradient of each preprocessing defence, and the identity for
+    postprocessing. Another estimator uses its ``class_gradient``, if it has one.
 
     The classifier's network (an ensemble's networks) is registered as a submodule, so that the
     oracle restores its mode: ART itself leaves it in eval mode.

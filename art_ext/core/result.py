@@ -24,8 +24,8 @@ class AttackResult:
     input.
 
     Attributes:
-        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that the
-            model misclassified. Elsewhere the input after the cast to float32 (or, with
+        x_adv: (N, *S) float32 in the box. Where ``success`` holds, the very tensor that was
+            verified. Elsewhere the input after the cast to float32 (or, with
             ``on_failure="last"``, the last iterate).
         success: (N,) bool. Misclassified or target reached, inside the box, and ``||x_adv - x|| <=
             eps + 1e-6`` in float64.
