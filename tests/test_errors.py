@@ -291,9 +291,9 @@ class TestModelsWithoutGradients:
     @pytest.mark.parametrize(
         ("options", "members"),
         [
-            (("--panel", "quick"), "pgd, frank_wolfe follow"),
-            (("--attack", "rays,fgsm"), "fgsm follow"),
-            (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe follow"),
+            (("--panel", "quick"), "pgd, frank_wolfe need"),
+            (("--attack", "rays,fgsm"), "fgsm need"),
+            (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe need"),
         ],
     )
     def test_a_panel_is_refused_before_its_first_attack(
