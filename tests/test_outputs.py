@@ -340,7 +340,7 @@ SIGNS = r"got -1 in row 3: pass lambda x: \(model\(x\) \+ 1\) // 2"
         (torch.tensor([1, 1, 1, -1.0, 1]), SIGNS),
         (
             torch.tensor([0, 1, 2, -1, 7]),
-            "got -1 in row 3: map the model's answers to class indices",
+            "got -1 in row 3: map the model's outputs to class indices",
         ),
     ],
 )

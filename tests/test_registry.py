@@ -27,6 +27,7 @@ def test_orders_by_what_an_attack_needs_of_the_model():
     assert names(access="labels") == ["rays"]
     assert names(access="scores", family="fixed-radius") == ["frank_wolfe_black_box", "nes"]
     assert "rays" in names(norm="l2")
+    assert names(norm="L2") == names(norm="2") == names(norm="l2")
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

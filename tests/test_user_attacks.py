@@ -175,7 +175,7 @@ class TestMistakes:
             ("import torch\n1 / 0\n", "shake", "fails on import: ZeroDivisionError"),
             ("shake = 3\n", "shake", "must name a function, got an instance of int"),
             ("def shake(x, *, eps): pass\n", "shake", r"shake must take \(model, x, y, \*, eps"),
-            ("def shake(model, x, y): pass\n", "shake", "shake must take the keyword eps"),
+            ("def shake(model, x, y): pass\n", "shake", "shake must name the keyword eps"),
             (SHAKE.replace("shake", "pgd"), "pgd", "art-ext has an attack 'pgd'"),
             (
                 SHAKE.replace("steps=3", "steps"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.core.geometry import norm_name
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
 FAMILIES = ("fixed-radius", "minimum-norm")
@@ -78,7 +79,9 @@ class AttackSpec:
         object.__setattr__(self, "title", self.title or self.name)
         parameters = self.parameters
         if "eps" not in parameters:
-            raise ValueError(f"{self.name} must take the keyword eps, got {', '.join(parameters)}")
+            raise ValueError(
+                f"{self.name} must name the keyword eps, got {inspect.signature(self.function)}"
+            )
         named = [self.budget, *self.lengths, self.tanh if isinstance(self.tanh, str) else ""]
         for keyword in filter(None, named):
             if keyword not in parameters:
@@ -119,8 +122,7 @@ def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if sum(parameter.kind in positional for parameter in found) < 3:
         raise ValueError(
-            f"{name} must take (model, x, y, *, eps, norm, ...), got"
-            f" ({', '.join(parameter.name for parameter in found)})"
+            f"{name} must take (model, x, y, *, eps, norm, ...), got {inspect.signature(function)}"
         )
     known = parameters_of(function)
     return AttackSpec(
@@ -241,17 +243,14 @@ def names(
 
     Args:
         access: only attacks of this access. None takes all.
-        norm: only attacks that support this norm. None takes all.
+        norm: only attacks that support this norm, in any usual spelling. None takes all.
         family: only attacks of this family. None takes all.
 
     Raises:
         ValueError: for an unknown access, norm or family.
     """
-    for argument, value, known in (
-        ("access", access, ACCESS),
-        ("norm", norm, NORMS),
-        ("family", family, FAMILIES),
-    ):
+    norm = None if norm is None else norm_name(norm)
+    for argument, value, known in (("access", access, ACCESS), ("family", family, FAMILIES)):
         if value is not None:
             check_choice(argument, value, known)
     found = [
