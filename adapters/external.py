@@ -4,6 +4,7 @@ outcome is checked.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
 from art_ext.core.problem import Problem
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
+
+logger = logging.getLogger("art_ext")
 
 
 class Counted(nn.Module):
@@ -154,7 +157,15 @@ class Verdict:
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
         reached = self.problem.reaches(self.oracle.labels(moved, index), index)
         length = distances(moved, x, self.norm)
-        success = reached & self.problem.box.contains(moved) & within_ball(length, self.eps)
+        legal = self.problem.box.contains(moved)
+        if not bool(legal.all()):
+            logger.warning(
+                "%s: %d of %d outputs are NaN or lie outside the box. They count as failures.",
+                self.name,
+                int((~legal).sum()),
+                len(legal),
+            )
+        success = reached & legal & within_ball(length, self.eps)
         self.success[index[success]] = True
         self._distance[index[success]] = length[success].to(self._distance.dtype)
         self._x_adv[index[success]] = moved[success]

@@ -243,6 +243,22 @@ class TestMistakes:
             run(linear_net, data, tmp_path / "run", f"{file}:shake", targeted=3)
 
 
+@pytest.mark.parametrize("outputs", ["x * float('nan')", "x - eps"])
+def test_outputs_that_are_no_inputs_are_failures_with_a_warning(
+    tmp_path: Path,
+    linear_net: nn.Module,
+    data: Dataset,
+    outputs: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = written(tmp_path, f"def lost(model, x, y, *, eps):\n    return {outputs}\n")
+    finished = run(linear_net, data, tmp_path / "out", f"{file}:lost")
+    attacked = finished.records[~finished.records["already_adversarial"]]
+    assert not attacked["success"].any()
+    number = len(attacked)
+    assert f"lost: {number} of {number} outputs are NaN or lie outside the box" in caplog.text
+
+
 def plain(model: Any, x: Tensor, y: Tensor, *, eps: float, norm: str) -> Tensor:
     """Move to the upper corner."""
     return (x + eps).clamp(max=1)
