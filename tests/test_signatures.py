@@ -17,10 +17,8 @@ from art_ext.core import attacks
 from art_ext.core.attacks import pgd
 from art_ext.core.keywords import described
 
-PLAIN = [name for name in attacks.__all__ if name not in ("rays", "zoo")]
 
-
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", attacks.__all__)
 def test_each_parameter_is_documented(name: str) -> None:
     function = getattr(attacks, name)
     entries = [
@@ -31,7 +29,7 @@ def test_each_parameter_is_documented(name: str) -> None:
         assert len(entry.split(":", 1)[1].split()) >= 3
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", attacks.__all__)
 def test_each_parameter_has_a_type(name: str) -> None:
     function = getattr(attacks, name)
     hints = get_type_hints(function)

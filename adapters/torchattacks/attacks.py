@@ -991,7 +991,7 @@ class ZOO(FunctionAttack):
             (Default: 1000)
         abort_early (bool or str): give a sample's optimisation up where its loss stands still:
             'always', True: unless it has a success by then, or False: never. (Default: 'always')
-        initial_const (float): the first c. (Default: 0.01)
+        initial_const (float): c of the first optimisation, > 0. (Default: 0.01)
         n_coordinates (int): B, how many are probed and moved in one iteration. (Default: 128)
         h (float): distance of the probes, in the units of x (of the transformed variable with
             use_tanh). Models in float32 answer with an error of 1e-7 of their scores, which

@@ -2072,7 +2072,7 @@ class ZooPyTorch(ResizingAttack):
             learning_rate: eta, of Adam or Newton.
             max_iter: iterations of each optimisation. One costs ``2 nb_parallel + 1`` predictions.
             binary_search_steps: optimisations per sample, each with its own c.
-            initial_const: the first c.
+            initial_const: c of the first optimisation, > 0.
             abort_early: give a sample's optimisation up where its loss stands still: ``"always"``,
                 True: unless it has a success by then, or False: never.
             resize: side of a smaller image that is attacked and scaled up. A sequence of sides, or

@@ -173,20 +173,6 @@ def checked_keywords(function: Function, called: str | None = None) -> Function:
     return cast(Function, call)
 
 
-def any_norm(function: Function) -> Function:
-    """Decorate a function with the keyword ``norm`` so that it takes every spelling that
-    ``norm_name`` reads.
-    """
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        if keywords.get("norm") is not None:
-            keywords["norm"] = norm_name(keywords["norm"])
-        return function(*arguments, **keywords)
-
-    return cast(Function, call)
-
-
 class CheckedKeywords:
     """Base of classes whose constructors name the nearest argument where one is misspelt."""
 

@@ -8,19 +8,16 @@ from torch import Tensor, nn
 from art_ext.core.attacks._rays_search import Search
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
-from art_ext.core.keywords import any_norm, checked_keywords
+from art_ext.core.keywords import public
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.problem import admit, admit_start, check_classes, check_ids, check_samples, pose
 from art_ext.core.result import AttackResult, Callback
 from art_ext.core.streams import resolve_seed
 
 
-@checked_keywords
-@any_norm
-@outside_inference_mode()
+@public()
 def rays(
     model: Model,
     x: Tensor,

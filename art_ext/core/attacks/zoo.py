@@ -79,8 +79,8 @@ def zoo(
             is positive.
         num_steps: iterations of each optimisation.
         search_steps: optimisations per sample, each with its own c.
-        initial_const: the first c.
-        step_size: eta.
+        initial_const: c of the first optimisation, > 0.
+        step_size: eta, the learning rate of Adam, or the factor of a Newton step.
         coordinates: B, how many are probed and moved in one iteration.
         h: distance of the probes, in the units of x (of the transformed variable with use_tanh).
             Models in float32 answer with an error of 1e-7 of their scores, which ``"newton"``
@@ -102,7 +102,8 @@ def zoo(
             True: unless it has a success by then, or False: never.
         abort_window: iterations between two comparisons of the loss. None takes a tenth of
             num_steps.
-        targets: as in ``ead``.
+        targets: (N,) classes to reach, or a case (``"best"``, ``"worst"``, ``"average"``,
+            ``"all"``) as in ``ead``.
         max_queries: most forward rows per sample. None for no limit. An iteration that does not fit
             is not begun.
 
