@@ -338,7 +338,8 @@ class TestMinimising:
             "i_fgm": False,
         }
         assert any(
-            "adversarial (rays) at its first success" in sentence for sentence in said["protocol"]
+            "A sample stops at its first success (rays)" in sentence
+            for sentence in said["protocol"]
         )
 
     def test_towards_targets(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
