@@ -202,7 +202,7 @@ class TestRefusing:
 
         state = tiny().state_dict()
         torch.save({"state_dict": state, "code": Code()}, folder / f"{NAME}.pt")
-        with pytest.raises(ValueError, match=r"code in it is refused.*trust_checkpoint=True"):
+        with pytest.raises(ValueError, match=r"code in it is not executed.*trust_checkpoint=True"):
             load(folder)
         assert not witness.exists()
         assert same(load(folder, trust_checkpoint=True), state)
