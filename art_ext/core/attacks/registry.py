@@ -15,11 +15,10 @@ from typing import Any
 
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
-from art_ext.core.geometry import norm_name
+from art_ext.core.geometry import NORMS, norm_name
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
 FAMILIES = ("fixed-radius", "minimum-norm")
-NORMS = ("linf", "l2", "l1")
 GROUP = "art_ext.attacks"  # entry points of other packages
 
 
