@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
-from art_ext.core.problem import Problem
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
 
 logger = logging.getLogger("art_ext")
@@ -101,36 +101,25 @@ class Verdict:
 
     Args:
         name: of the attack, for messages.
-        oracle: of the model. Each check costs one query per sample.
-        problem: the samples and their goals.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        eps: radius of the ball.
+        problem: the samples and their goals. Each check costs one query per sample.
         callback: is told of each step, the clean check first.
 
     Attributes:
+        x: (N, *S) the samples.
         already, success: (N,) bool, the samples already adversarial, and the successes by now.
     """
 
-    def __init__(
-        self,
-        name: str,
-        oracle: LabelOracle,
-        problem: Problem,
-        norm: str,
-        eps: float,
-        callback: Callback,
-    ) -> None:
+    def __init__(self, name: str, problem: Problem, callback: Callback) -> None:
         self.name = name
-        self.oracle = oracle
         self.problem = problem
-        self.norm = norm
-        self.eps = eps
+        self.oracle = problem.oracle
         self.callback = callback
-        everything = torch.arange(len(problem.x), device=oracle.device)
-        self.already = problem.reaches(problem.clean, everything)
-        self.success, self._x_adv = self.already.clone(), problem.x.clone()
+        self.x = problem.shaped(problem.x)
+        self.already = problem.check_clean()
+        self.success = self.already.clone()
+        self._x_adv = self.x.clone()
         self._distance = torch.where(self.already, 0.0, torch.inf)
-        self.tell(0, everything, finished=self.already)
+        self.tell(0, problem.index, finished=self.already)
 
     def alive(self) -> Tensor:
         """(M,) int64, the samples that do not meet their goals yet."""
@@ -147,7 +136,7 @@ class Verdict:
         Raises:
             ValueError: if moved has not the shape of the samples.
         """
-        x = self.problem.x[index]
+        x = self.x[index]
         if moved.shape != x.shape:
             raise ValueError(
                 f"{self.name} must return the shape {tuple(x.shape)}, got {tuple(moved.shape)}"
@@ -156,7 +145,7 @@ class Verdict:
             return torch.zeros_like(index, dtype=torch.bool)
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
         reached = self.problem.reaches(self.oracle.labels(moved, index), index)
-        length = distances(moved, x, self.norm)
+        length = distances(moved, x, self.problem.norm)
         legal = self.problem.box.contains(moved)
         if not bool(legal.all()):
             logger.warning(
@@ -165,7 +154,7 @@ class Verdict:
                 int((~legal).sum()),
                 len(legal),
             )
-        success = reached & legal & within_ball(length, self.eps)
+        success = reached & legal & within_ball(length, self.problem.eps)
         self.success[index[success]] = True
         self._distance[index[success]] = length[success].to(self._distance.dtype)
         self._x_adv[index[success]] = moved[success]
@@ -184,13 +173,13 @@ class Verdict:
         """Build the outcome, with its tensors on the caller's device."""
         return build_result(
             self.oracle,
-            self.problem.x,
+            self.x,
             self._x_adv,
             self.success,
             already=self.already,
             first=self.oracle.queries,
-            norm=self.norm,
-            eps=self.eps,
+            norm=self.problem.norm,
+            eps=self.problem.eps,
             seed=seed,
             home=home,
         )

@@ -27,14 +27,16 @@ from art_ext.adapters.autoattack.package import (
 )
 from art_ext.adapters.autoattack.state import Chunk, StateFolder, describe_model
 from art_ext.adapters.external import Counted, Verdict, fenced
+from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.checks import check_choice, check_count
-from art_ext.core.geometry import Box, attainable_radius, check_ball, exact_mean
+from art_ext.core.geometry import Box, attainable_radius, exact_mean
 from art_ext.core.identity import describe_samples
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle
-from art_ext.core.problem import admit, check_classes, check_samples, pose
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.core.result_file import read_fields
+from art_ext.core.samples import check_classes, check_samples
 from art_ext.core.streams import resolve_seed
 
 VERSIONS = ("standard", "plus", "rand", "custom")
@@ -277,9 +279,8 @@ class _Plan:
             check_choice("each of attacks", name, ATTACKS)
         if len(set(self.attacks)) < len(self.attacks):
             raise ValueError(f"attacks must hold each attack once, got {', '.join(self.attacks)}")
-        admit(self._oracle(x), x)
-        check_ball(self.norm, self.eps, self._box(x))
-        self._adversary(Counted(self.model, self.outputs), self._oracle(x).device, x)
+        problem = self._problem(x, y)
+        self._adversary(Counted(self.model, self.outputs), problem.oracle.device, x)
         for name, attack in self.then.items():
             self._follow(name, attack, x[:0], y[:0])
 
@@ -303,14 +304,12 @@ class _Plan:
             "chunk_size": chunk_size,
         }
 
-    def _oracle(self, x: Tensor) -> ScoreOracle:
-        return ScoreOracle(
-            self.model,
-            len(x),
-            outputs=self.outputs,
-            batch_size=self.batch_size,
-            device=self.device,
-            default_device=x.device,
+    def _problem(self, x: Tensor, y: Tensor) -> Problem:
+        options = AttackOptions(
+            outputs=self.outputs, batch_size=self.batch_size, device=self.device, seed=self.seed
+        )
+        return Problem.of(
+            self.model, x, y, eps=self.eps, norm=self.norm, options=options, oracle=ScoreOracle
         )
 
     def _box(self, x: Tensor) -> Box:
@@ -318,14 +317,13 @@ class _Plan:
 
     def run(self, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
         """Attack one chunk: all of the package's attacks in turn, and then ours."""
-        oracle = self._oracle(x)
-        samples, box = admit(oracle, x)
+        problem = self._problem(x, y)
+        oracle = problem.oracle
         network = Counted(self.model, self.outputs)
         with oracle:
-            adversary = self._adversary(network.eval(), oracle.device, samples)
-            problem = pose(oracle, samples, box, y, None)
+            adversary = self._adversary(network.eval(), oracle.device, x)
+            verdict = Verdict("AutoAttack", problem, callback)
             deviations = self._fit(adversary, oracle.num_classes)
-            verdict = Verdict("AutoAttack", oracle, problem, self.norm, self.eps, callback)
             broken_by = torch.where(verdict.already, 0, -1)
             heard: dict[str, str] = {}
             names = [*adversary.attacks_to_run, *self.then]
@@ -337,7 +335,7 @@ class _Plan:
                     success = self._after(name, verdict, index)
                 else:
                     moved, complaints = self._attack(
-                        adversary, name, problem.x[index], problem.goal[index]
+                        adversary, name, verdict.x[index], problem.goal[index]
                     )
                     heard = complaints | heard
                     network.eval()  # an attack may leave the model in the mode of training
@@ -420,10 +418,10 @@ class _Plan:
 
     def _after(self, name: str, verdict: Verdict, index: Tensor) -> Tensor:
         """Run one of our attacks on the samples that stand. Its own count of rows is taken."""
-        problem, oracle = verdict.problem, verdict.oracle
-        result = self._follow(name, self.then[name], problem.x[index], problem.goal[index])
+        goal = verdict.problem.goal[index]
+        result = self._follow(name, self.then[name], verdict.x[index], goal)
         for column in ("queries", "gradients", "wasted_rows"):
-            getattr(oracle, column)[index] += getattr(result, column)
+            getattr(verdict.oracle, column)[index] += getattr(result, column)
         success = result.success.clone()
         success[result.success] = verdict.check(result.x_adv[result.success], index[result.success])
         return success

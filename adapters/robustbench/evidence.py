@@ -11,7 +11,7 @@ from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_positive
 from art_ext.core.geometry import exact_mean
-from art_ext.core.problem import check_classes
+from art_ext.core.samples import check_classes
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from torch import Tensor
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.keywords import Function
 from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
-from art_ext.core.problem import admit, check_classes, check_ids, check_width
 from art_ext.core.result import AttackResult, Callback
+from art_ext.core.samples import admit, check_classes, check_ids, check_width
 from art_ext.core.streams import fingerprint, resolve_seed, uniform
 
 CASES = ("best", "average", "worst", "all")

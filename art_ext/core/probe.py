@@ -16,8 +16,8 @@ from art_ext.core.calling import HALF_TYPES
 from art_ext.core.geometry import ClipValues
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import predicted_classes
-from art_ext.core.problem import admit
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import admit
 
 logger = logging.getLogger("art_ext")
 

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from art_ext.adapters.external import Counted, Verdict, fenced
+from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
-from art_ext.core.problem import Problem, admit, pose
 from art_ext.core.result import AttackResult, Callback
 from art_ext.evaluation.panel import Attack, Settings, check_arguments
 from art_ext.evaluation.toolkits import OFFERED, TOOLKITS, Batch, External, Function
@@ -228,25 +229,27 @@ class _Run:
         """Run the attack on the samples without success, and check its outcome."""
         settings = self.settings
         self._check_norm()
-        oracle = ScoreOracle(
+        problem = Problem.of(
             self.model,
-            len(self.x),
-            outputs=settings.outputs,
-            batch_size=settings.batch_size,
-            clip_values=settings.clip_values,
-            device=settings.device,
-            default_device=self.x.device,
+            self.x,
+            goal,
+            eps=self.eps,
+            norm=settings.norm,
+            options=AttackOptions(
+                targets=None if settings.targeted is None else goal,
+                outputs=settings.outputs,
+                batch_size=settings.batch_size,
+                clip_values=settings.clip_values,
+                device=settings.device,
+                seed=settings.seed,
+            ),
+            oracle=ScoreOracle,
         )
-        samples, box = admit(oracle, self.x)
-        targeted = settings.targeted is not None
-        with oracle:
-            if not len(samples):
+        with problem.oracle:
+            if not len(self.x):
                 # the class checks its arguments
-                self._craft(oracle, samples, goal.to(oracle.device), 2, None)
-            problem = pose(
-                oracle, samples, box, None if targeted else goal, goal if targeted else None
-            )
-            return self._attack(oracle, problem)
+                self._craft(problem, problem.index, classes=2)
+            return self._attack(problem)
 
     def _check_norm(self) -> None:
         norm = self.settings.norm
@@ -256,31 +259,24 @@ class _Run:
                 f"{self.attack.name} fills a ball of norm={own!r} only, got norm={norm!r}"
             )
 
-    def _attack(self, oracle: ScoreOracle, problem: Problem) -> AttackResult:
-        verdict = Verdict(
-            self.attack.name, oracle, problem, self.settings.norm, self.eps, self.callback
-        )
+    def _attack(self, problem: Problem) -> AttackResult:
+        verdict = Verdict(self.attack.name, problem, self.callback)
         limit = self.attack.row_limit(self.settings)
         index = verdict.alive() if limit != 0 else verdict.alive()[:0]
         for step, part in enumerate(index.split(self.settings.batch_size), start=1):
             if not len(part):
                 break
-            x = problem.x[part]
-            goal = problem.goal[part]
-            moved = self._craft(oracle, x, goal, int(oracle.num_classes or 0), part)
+            moved = self._craft(problem, part, int(problem.oracle.num_classes or 0))
             success = verdict.check(moved, part)
             verdict.tell(step, part, finished=torch.ones_like(success))
         return verdict.result(self.x.device, self.settings.seed)
 
-    def _craft(
-        self, oracle: ScoreOracle, x: Tensor, goal: Tensor, classes: int, index: Tensor | None
-    ) -> Tensor:
-        """Return the attack's tensors for x (M, *S), with its rows charged to the samples index
-        (M,).
-        """
+    def _craft(self, problem: Problem, index: Tensor, classes: int) -> Tensor:
+        """Return the attack's tensors (M, *S) for the samples in index (M,), which are charged."""
+        x = problem.shaped(problem.x[index])
         limit = self.attack.row_limit(self.settings)
         network = Limited(self.model, self.settings.outputs, limit, len(x)).eval()
-        batch = Batch(network, x.clone(), goal.clone(), classes, self.radius, self.settings)
+        batch = Batch(network, x, problem.goal[index], classes, self.radius, self.settings)
         try:
             with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.attack.craft(batch).detach()
@@ -291,8 +287,8 @@ class _Run:
             ) from error
         # it may leave the model in the mode of training, and the checks are still to come
         network.eval()
-        if index is not None:
-            network.charge(oracle, index)
+        if len(index):
+            network.charge(problem.oracle, index)
         return moved
 
 

@@ -12,7 +12,7 @@ from art_ext.core.losses import logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model
 from art_ext.core.outputs import sums_differ
 from art_ext.core.probe import probe_model
-from art_ext.core.problem import admit
+from art_ext.core.samples import admit
 from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.panel import Settings
 

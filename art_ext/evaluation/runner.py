@@ -10,7 +10,7 @@ from typing import Any
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
-from art_ext.core.problem import check_classes
+from art_ext.core.samples import check_classes
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset
 from art_ext.evaluation.finish import Outcome

@@ -18,8 +18,8 @@ from art_ext.core import geometry
 from art_ext.core.checks import listed
 from art_ext.core.geometry import DISTORTIONS, within_ball
 from art_ext.core.oracle import Model, ScoreOracle
-from art_ext.core.problem import admit
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import admit
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
 from art_ext.errors import UserCodeError, describe, is_plain

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks._rays_blocks import Blocks
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.oracle import LabelOracle
-from art_ext.core.problem import Problem, meets
+from art_ext.core.samples import reaches_goal
 
 
 @dataclass(eq=False)
@@ -69,19 +70,16 @@ class Rays:
     def __init__(
         self, problem: Problem, start: Tensor | None, free: Tensor | None, blocks: Blocks
     ) -> None:
-        self.shape = problem.x.shape
-        self.x = problem.x.flatten(1)
-        self.goal = problem.goal
+        self.problem = problem
         self.free = free
         self.blocks = blocks
         # the mask binds the starting point too
-        self.start = start if start is None or free is None else torch.where(free, start, self.x)
-        self.lower, self.upper = problem.box.flat_bounds(self.shape[1:])
+        self.start = start if start is None or free is None else torch.where(free, start, problem.x)
         self.width = problem.box.width
 
     def begin(self, index: Tensor) -> RayState:
         """Return the state of the samples (B,) at the beginning of their search."""
-        x = self.x[index]
+        x = self.problem.x[index]
         if self.start is None:
             # flip 1 turns all signs, so that +1 everywhere is never tried itself: the authors'
             # program starts so too
@@ -92,7 +90,7 @@ class Rays:
             flip = torch.zeros_like(index)
             # where x_init agrees with x the sign points out of the box if it can, so that the
             # coordinate does not change
-            signs = torch.where(signs == 0, torch.where(x <= self.lower, -1.0, 1.0), signs)
+            signs = torch.where(signs == 0, torch.where(x <= self.problem.low, -1.0, 1.0), signs)
         shared = torch.zeros_like(index) if self.blocks.shared else index
         if self.free is not None:
             signs = signs * self.free[shared]
@@ -100,7 +98,7 @@ class Rays:
         reach = root * self.width
         return RayState(
             sample=index,
-            goal=self.goal[index],
+            goal=self.problem.goal[index],
             x=x,
             signs=signs,
             root=root,
@@ -124,7 +122,7 @@ class Rays:
         takes a step that surely leaves it.
         """
         step = torch.where(radius >= state.reach, 2 * self.width, radius / state.root).unsqueeze(1)
-        return torch.addcmul(state.x, direction, step).clamp_(self.lower, self.upper)  # type: ignore[arg-type]
+        return torch.addcmul(state.x, direction, step).clamp_(self.problem.low, self.problem.high)  # type: ignore[arg-type]
 
 
 class Rounds:
@@ -197,9 +195,9 @@ class Rounds:
         """(B,) bool, True where the point at some radius along some flip reaches the goal."""
         points = self.rays.points(state, self.rays.directions(state, flip), radius)
         labels = self.oracle.labels(
-            points.view(-1, *self.rays.shape[1:]), state.sample, speculative=speculative, fresh=True
+            self.rays.problem.shaped(points), state.sample, speculative=speculative, fresh=True
         )
-        return meets(labels, state.goal, self.targeted)
+        return reaches_goal(labels, state.goal, self.targeted)
 
     def _accept(self, state: RayState, accepted: Tensor) -> None:
         """Enter the bisection behind a successful fast check: between 0 and the best radius.

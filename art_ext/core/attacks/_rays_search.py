@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from art_ext.core import geometry
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks._rays_rounds import Rays, RayState, Rounds
+from art_ext.core.attacks.engine.nearest import NearestAdversarials
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
-from art_ext.core.geometry import distances, within_ball
-from art_ext.core.oracle import LabelOracle
-from art_ext.core.problem import Problem
+from art_ext.core.geometry import within_ball
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
-
-
-class NearestAdversarials:
-    """The nearest verified adversarial of each of N samples.
-
-    Attributes:
-        x: (N, D) the adversarials, or the input where there is none.
-        distance: (N,) in the exact dtype, inf where there is none.
-        first: (N,) int64, queries at the first success, -1 without one.
-    """
-
-    def __init__(self, x: Tensor, queries: Tensor, norm: str, eps: float | None) -> None:
-        self.queries = queries
-        self.norm = norm
-        self.eps = eps
-        self.x = x.clone()
-        self.distance = torch.full(
-            (len(x),), math.inf, dtype=geometry.exact_dtype(x.device), device=x.device
-        )
-        self.first = torch.full_like(queries, -1)
-
-    def record(self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor) -> Tensor:
-        """Keep those verified rows (M, D) that are nearer to x (M, D) than what their samples had.
-
-        Returns:
-            (M,) bool, True where the sample is a success, now or before.
-        """
-        before = self.distance.index_select(0, index)
-        distance = torch.where(verified, distances(rows, x, self.norm), math.inf)
-        nearer = (distance < before).unsqueeze(1)
-        self.x.index_copy_(0, index, torch.where(nearer, rows, self.x.index_select(0, index)))
-        self.distance.index_copy_(0, index, torch.minimum(distance, before))
-        since = self.first.index_select(0, index)
-        new = within_ball(distance, self.eps) & (since < 0)
-        since = torch.where(new, self.queries.index_select(0, index), since)
-        self.first.index_copy_(0, index, since)
-        return since >= 0
 
 
 class Search:
@@ -60,41 +20,36 @@ class Search:
     Everything runs side by side: each active row makes its own next query in each model call.
 
     Args:
-        oracle: the ledger.
-        problem: the samples, after the clean check.
+        problem: the samples.
         start, free: as for ``Rays``.
-        norm, eps, tol, stop_on_success, hierarchical, callback: as in ``rays``.
+        tol, stop_on_success, hierarchical, callback: as in ``rays``.
     """
 
     def __init__(
         self,
-        oracle: LabelOracle,
         problem: Problem,
         start: Tensor | None,
         free: Tensor | None,
         *,
-        norm: str,
-        eps: float | None,
         tol: float,
         stop_on_success: bool,
         hierarchical: bool,
         callback: Callback | None,
     ) -> None:
-        self.oracle = oracle
         self.problem = problem
+        self.oracle = problem.oracle
         self.stop_on_success = stop_on_success
         self.callback = callback
-        x = problem.x.flatten(1)
-        flips = int(oracle.max_queries or 0) + 2
+        x = problem.x
+        flips = int(self.oracle.max_queries or 0) + 2
         self.blocks = Blocks(x.shape[1], free, hierarchical, flips, x.device)
         self.rays = Rays(problem, start, free, self.blocks)
-        self.query = Rounds(oracle, self.rays, problem.targeted, tol)
-        self.found = NearestAdversarials(x, oracle.queries, norm, eps)
-        self.every = torch.arange(len(x), device=x.device)
-        self.already = problem.reaches(problem.clean, self.every)
+        self.query = Rounds(self.oracle, self.rays, problem.targeted, tol)
+        self.found = NearestAdversarials(problem)
+        self.already = problem.check_clean()
         # already adversarial, or no coordinate to change
         self.idle = self.already | (self.blocks.count == 0)
-        self.found.record(self.every, x, x, self.already)
+        self.found.enter_clean(self.already)
         self.rounds = 0
         self.last_flip = 1
         self.affordable = 0  # queries that every active row can certainly make
@@ -105,7 +60,7 @@ class Search:
         """
         if self.rays.start is not None:
             self._check_start(self.rays.start)
-        self._report(self.every)
+        self._report(self.problem.index)
         waiting = self._unfinished()
         capacity = self.oracle.batch_size
         state, waiting = self.rays.begin(waiting[:capacity]), waiting[capacity:]
@@ -127,9 +82,8 @@ class Search:
         """One query for each starting point. Successes are the first verified adversarials."""
         index = self._unfinished()
         rows = start[index]
-        shaped = rows.view(-1, *self.rays.shape[1:])
-        success = self.problem.reaches(self.oracle.labels(shaped, index, fresh=True), index)
-        self.found.record(index, self.rays.x[index], start[index], success)
+        labels = self.oracle.labels(self.problem.shaped(rows), index)
+        self.found.enter(index, self.problem.x[index], rows, self.problem.reaches(labels, index))
 
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with stop_on_success, a success."""
@@ -138,7 +92,7 @@ class Search:
 
     def _unfinished(self) -> Tensor:
         """(M,) samples that need a search."""
-        return (~self._finished(self.every)).nonzero().flatten()
+        return (~self._finished(self.problem.index)).nonzero().flatten()
 
     def _spent(self, sample: Tensor, width: int) -> Tensor | None:
         """(B,) bool, True where the budget is spent. None if it surely is nowhere."""
@@ -160,7 +114,7 @@ class Search:
         better = done.bisecting & (done.high < done.radius)
         direction = self.rays.directions(done, torch.where(better, done.flip, 0))
         points = self.rays.points(done, direction, done.high)
-        success = self.found.record(done.sample, done.x, points, better)
+        self.found.enter(done.sample, done.x, points, better)
         radius = torch.where(better, done.high, done.radius)
         checked = torch.minimum(radius, done.reach)
         state.signs.index_copy_(0, rows, direction)
@@ -169,10 +123,11 @@ class Search:
         state.high.index_copy_(0, rows, checked)
         state.flip.index_copy_(0, rows, done.flip + done.bisecting)
         state.bisecting.index_fill_(0, rows, False)
-        if spent is None:
-            return rows[success] if self.stop_on_success else rows[:0]
-        gone = spent.index_select(0, rows)
-        return rows[gone | success if self.stop_on_success else gone]
+        over = None if spent is None else spent.index_select(0, rows)
+        if self.stop_on_success:
+            success = self.found.first.index_select(0, done.sample) >= 0
+            over = success if over is None else over | success
+        return rows[:0] if over is None else rows[over]
 
     def _refill(
         self, state: RayState, finished: Tensor, waiting: Tensor
@@ -202,23 +157,24 @@ class Search:
                 )
             )
 
-    def result(self, device: torch.device, seed: int) -> AttackResult:
+    def result(self, device: torch.device) -> AttackResult:
         """Return the outcome in the caller's terms, on the caller's device."""
         found = self.found
-        success = within_ball(found.distance, found.eps)
-        x_adv = torch.where(success.unsqueeze(1), found.x, self.rays.x)
+        problem = self.problem
+        success = within_ball(found.distance, problem.eps)
+        x_adv = torch.where(success.unsqueeze(1), found.nearest, problem.x)
         return build_result(
             self.oracle,
-            self.problem.x,
+            problem.shaped(problem.x),
             x_adv,
             success,
             already=self.already,
             first=found.first,
-            norm=found.norm,
-            eps=found.eps,
-            seed=seed,
+            norm=problem.norm,
+            eps=problem.eps,
+            seed=problem.seed,
             home=device,
             stop_on_success=self.stop_on_success,
-            x_nearest=found.x,
+            x_nearest=found.nearest,
             nearest_distance=found.distance,
         )

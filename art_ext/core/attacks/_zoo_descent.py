@@ -125,7 +125,7 @@ class Probes:
             points = space.add_(state.place[owner], drawn[row[pair], column[pair]], amount)
             points = self.spaces.image(problem, points, owner, probe=True)
             index = problem.index[owner]
-            outputs = problem.oracle.scores(problem.shaped(points), index)
+            outputs = problem.scores.scores(problem.shaped(points), index)
             hinges.append(self.hinge(outputs, index))
         found = torch.zeros(2, *drawn.shape, dtype=self.exact, device=drawn.device)
         found[:, row, column] = torch.cat(hinges).view(2, pairs)

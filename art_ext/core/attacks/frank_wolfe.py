@@ -27,8 +27,8 @@ from art_ext.core.checks import check_choice, check_count, check_number, check_s
 from art_ext.core.geometry import distances, linear_minimiser, within_ball
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
-from art_ext.core.problem import admit_start
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import admit_start
 
 SCHEDULES = ("constant", "inverse_sqrt", "plateau")
 

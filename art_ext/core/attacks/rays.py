@@ -6,15 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count, check_number
-from art_ext.core.geometry import ClipValues, check_ball, free_coordinates
+from art_ext.core.geometry import ClipValues, free_coordinates
 from art_ext.core.keywords import public
 from art_ext.core.oracle import LabelOracle, Model
-from art_ext.core.problem import admit, admit_start, check_classes, check_ids, check_samples, pose
 from art_ext.core.result import AttackResult, Callback
-from art_ext.core.streams import resolve_seed
+from art_ext.core.samples import admit_start
 
 
 @public()
@@ -113,45 +114,42 @@ def rays(
         KDD 2020. Jinghui Chen, dissertation, UCLA 2021, chapter 3 (the equation and algorithm
         numbers).
     """
-    check_samples(x)
-    oracle = LabelOracle(
-        model,
-        len(x),
-        outputs=outputs,
-        batch_size=batch_size,
-        max_queries=max_queries,
-        clip_values=clip_values,
-        pad_rows=pad_rows,
-        device=device,
-        default_device=x.device,
-    )
-    samples, box = admit(oracle, x)
-    check_ball(norm, eps, box)
     check_count("max_queries", max_queries)  # None would be a search without an end
     check_search(tol, speculate)
     _check_targets(targets, x_init)
-    check_classes("y", y, len(x))
-    check_classes("targets", targets, len(x))
-    check_ids(sample_ids, len(x))
-    start = None if x_init is None else admit_start(box, x_init, samples).flatten(1)
-    free = None if mask is None else free_coordinates(mask, samples)
-    seed = resolve_seed(seed)
-    with oracle:
-        problem = pose(oracle, samples, box, y, targets)
+    problem = Problem.of(
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        options=AttackOptions(
+            targets=targets,
+            mask=mask,
+            max_queries=max_queries,
+            clip_values=clip_values,
+            outputs=outputs,
+            batch_size=batch_size,
+            sample_ids=sample_ids,
+            device=device,
+            seed=seed,
+            pad_rows=pad_rows,
+        ),
+        oracle=LabelOracle,
+    )
+    samples = problem.shaped(problem.x)
+    with problem.oracle:
         search = Search(
-            oracle,
             problem,
-            start,
-            free,
-            norm=norm,
-            eps=eps,
+            None if x_init is None else admit_start(problem.box, x_init, samples).flatten(1),
+            None if mask is None else free_coordinates(mask, samples),
             tol=tol,
             stop_on_success=stop_on_success,
             hierarchical=hierarchical,
             callback=callback,
         )
-        search.run(_speculates(speculate, model, oracle.device))
-    return search.result(x.device, seed)
+        search.run(_speculates(speculate, model, problem.oracle.device))
+    return search.result(x.device)
 
 
 def check_search(tol: float, speculate: str | bool) -> None:

@@ -8,8 +8,8 @@ from torch import Tensor
 from art_ext.core.cases import drawn_class
 from art_ext.core.checks import check_choice
 from art_ext.core.geometry import DISTORTIONS, distortions
-from art_ext.core.problem import check_ids
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import check_ids
 from art_ext.core.streams import fingerprint
 
 CASES = ("best", "average", "worst")

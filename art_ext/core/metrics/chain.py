@@ -18,8 +18,8 @@ from art_ext.core import geometry
 from art_ext.core.geometry import distances, exact_mean, norm_name
 from art_ext.core.keywords import public
 from art_ext.core.oracle import LabelOracle, Model
-from art_ext.core.problem import check_classes
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import check_classes
 
 QUANTILE = 1.959963984540054  # of the normal law, for two-sided 95 %
 

@@ -19,7 +19,7 @@ from art_ext.core.keywords import public
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.metrics.chain import predictions
 from art_ext.core.oracle import GradientOracle, Model
-from art_ext.core.problem import admit, check_classes, check_width
+from art_ext.core.samples import admit, check_classes, check_width
 from art_ext.core.streams import fingerprint
 
 LOSSES = ("kl", "ce")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, ClipValues
-from art_ext.core.problem import check_classes
+from art_ext.core.samples import check_classes
 from art_ext.core.streams import fingerprint
 from art_ext.core.training.environment import own_random_streams, seed_streams
 

@@ -18,8 +18,8 @@ from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import Box, ClipValues, check_ball
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import predicted_classes, read_outputs
-from art_ext.core.problem import check_classes, check_samples
 from art_ext.core.result import AttackResult
+from art_ext.core.samples import check_classes, check_samples
 from art_ext.core.training.engine import Engine
 from art_ext.core.training.options import TrainingOptions
 from art_ext.core.training.recipes import Recipe

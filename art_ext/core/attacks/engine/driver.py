@@ -10,8 +10,8 @@ from torch import Tensor
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
-from art_ext.core.problem import check_width, meets, warn_if_reached
 from art_ext.core.result import AttackResult, Progress, build_result
+from art_ext.core.samples import warn_if_reached
 
 
 class Driver:
@@ -45,8 +45,6 @@ class Driver:
     ) -> None:
         self.callback = options.callback
         self.outputs = options.outputs
-        self.unlabelled = y is None and options.targets is None
-        self.goal_name = "y" if options.targets is None else "targets"
         self.problem = self.whole = Problem.of(
             model, x, y, eps=eps, norm=norm, options=options, oracle=oracle
         )
@@ -58,8 +56,7 @@ class Driver:
         """(r,) bool, True where outputs (r, K) reach the goal of their samples. A row of NaN never
         does.
         """
-        goal = self.whole.goal.index_select(0, owner)
-        return meets(self.problem.oracle.predict(outputs), goal, self.whole.targeted)
+        return self.whole.reaches(self.whole.oracle.predict(outputs), owner)
 
     def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where clean inputs are not adversarial.
@@ -71,10 +68,10 @@ class Driver:
         """
         whole = self.whole
         whole.oracle.check_known(outputs, owner)
-        if self.unlabelled:
-            whole.goal[owner] = whole.oracle.predict(outputs)
+        if whole.unlabelled:
+            whole.label(whole.oracle.predict(outputs), owner)
         if self.goals_are_classes:
-            check_width(self.goal_name, whole.goal[owner], whole.oracle)
+            whole.check_goal(owner)
         success = self.judge(outputs, owner)
         self.already[owner] = success
         return ~success

@@ -111,5 +111,5 @@ class GradientEstimator:
         if self.clip_probes:
             probes = problem.clip(probes)
         owner = index.repeat_interleave(self.num_directions).repeat(2)
-        _, gains = problem.oracle.evaluate(problem.shaped(probes), owner, problem.gain)
+        _, gains = problem.scores.evaluate(problem.shaped(probes), owner, problem.gain)
         return gains.view(2, len(index), self.num_directions)

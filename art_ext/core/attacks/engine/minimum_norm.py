@@ -8,9 +8,9 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from art_ext.core import geometry
 from art_ext.core.attacks.engine.driver import Driver
 from art_ext.core.attacks.engine.method import Answers, S
+from art_ext.core.attacks.engine.nearest import BestAdversarials
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
@@ -85,64 +85,6 @@ class Optimiser(Generic[S]):
         return 1
 
 
-class Found:
-    """Two adversarials of each of N samples: the nearest, and the one of smallest value by a rule.
-
-    Attributes:
-        nearest, best: (N, D).
-        distance: (N,) of the nearest, in the exact dtype, inf without one.
-        best_value, nearest_value: (N,) by the rule.
-        first: (N,) int64, queries at the first success, -1 without one.
-    """
-
-    def __init__(self, whole: Problem) -> None:
-        device = whole.oracle.device
-        self.nearest = whole.x.clone()
-        self.best = whole.x.clone()
-        self.distance = torch.full(
-            (len(whole.x),), torch.inf, dtype=geometry.exact_dtype(device), device=device
-        )
-        self.best_value = torch.full_like(self.distance, torch.inf)
-        self.nearest_value = torch.full_like(self.distance, torch.inf)
-        self.first = torch.full_like(whole.goal, -1)
-
-    def enter_clean(self, already: Tensor) -> None:
-        """Enter the samples (N,) bool whose clean input is adversarial."""
-        for values in (self.distance, self.best_value, self.nearest_value):
-            values[already] = 0.0
-        self.first.masked_fill_(already, 1)
-
-    def record(self, problem: Problem, rows: Tensor, success: Tensor, value: Tensor) -> None:
-        """Keep the successes (R,) among the candidates (R, D) that are nearer, or of smaller value
-        (R,), than before.
-
-        Args:
-            problem: the active rows.
-            rows: the candidates, the very tensors that the model saw.
-            success: the candidates that succeed.
-            value: by the attack's own rule.
-        """
-        places = success.nonzero().squeeze(1)
-        if not len(places):
-            return
-        index = problem.index[places]
-        found = rows[places]
-        length = distances(found, problem.x[places], problem.norm)
-        since = self.first[index]
-        fresh = within_ball(length, problem.eps) & (since < 0)
-        self.first[index] = torch.where(fresh, problem.oracle.queries[index], since)
-        by_rule = value[places].to(self.best_value.dtype)
-        nearer = (length < self.distance[index]).nonzero().squeeze(1)
-        self.nearest[index[nearer]] = found[nearer]
-        self.distance[index[nearer]] = length[nearer]
-        # the nearest stands in where the rule's choice lies outside the ball
-        if problem.eps is not None:
-            self.nearest_value[index[nearer]] = by_rule[nearer]
-        better = (by_rule < self.best_value[index]).nonzero().squeeze(1)
-        self.best[index[better]] = found[better]
-        self.best_value[index[better]] = by_rule[better]
-
-
 class MinimumNorm(Driver):
     """Runs an ``Optimiser`` inside a ``Search``.
 
@@ -183,7 +125,7 @@ class MinimumNorm(Driver):
         self.options = MinimumNormOptions(**options)
         super().__init__(model, x, y, eps=eps, norm=norm, options=self.options, oracle=oracle)
         self.confidence = confidence
-        self.found = Found(self.whole)
+        self.found = BestAdversarials(self.whole)
 
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """(r,) margins of outputs (r, K) beyond the decision boundary, negative before it."""

@@ -21,8 +21,16 @@ from art_ext.core.geometry import (
     within_ball,
 )
 from art_ext.core.losses import Loss
-from art_ext.core.oracle import GradientOracle, Judge, Model, ScoreOracle
-from art_ext.core.problem import admit, check_classes, check_ids, check_samples
+from art_ext.core.oracle import GradientOracle, Judge, LabelOracle, Model, ScoreOracle
+from art_ext.core.samples import (
+    admit,
+    check_classes,
+    check_ids,
+    check_samples,
+    check_width,
+    reaches_goal,
+    warn_if_reached,
+)
 from art_ext.core.streams import fingerprint, resolve_seed
 
 START_BLOCK = 1 << 40  # of the samples' streams; the other draws of a chain lie far below
@@ -38,9 +46,11 @@ class Problem:
         index: (R,) int64, positions of the rows in the caller's batch.
         ids: (R,) int64, identities for the random streams.
         mask: (R, D) float, 0 at coordinates that must not change. None if all may.
-        oracle: counts the queries of all N samples.
+        oracle: counts the queries of all N samples. Its type is the threat model.
         goal: (N,) int64, the class to leave or, if ``targeted``, to reach.
-        targeted: True if it is to reach.
+        goal_name: the argument that holds it, ``"y"`` or ``"targets"``.
+        unlabelled: True if the clean check must fill the goals, with the model's predictions.
+        targeted: True if the goals are to be reached.
         box: the legal inputs. ``low`` and ``high`` are its bounds, numbers or (D,).
         shape: (N, *S) of the caller's batch.
         norm, eps: the ball, or how distances are measured.
@@ -54,8 +64,10 @@ class Problem:
     index: Tensor
     ids: Tensor
     mask: Tensor | None
-    oracle: ScoreOracle
+    oracle: LabelOracle
     goal: Tensor = field(metadata=SHARED)
+    goal_name: str
+    unlabelled: bool
     targeted: bool
     box: Box = field(metadata=SHARED)
     low: float | Tensor = field(metadata=SHARED)
@@ -77,7 +89,7 @@ class Problem:
         eps: float | None,
         norm: str,
         options: AttackOptions,
-        oracle: type[ScoreOracle],
+        oracle: type[LabelOracle],
     ) -> Problem:
         """Check the arguments of an attack, and send its samples to the model's device.
 
@@ -122,6 +134,8 @@ class Problem:
             oracle=ledger,
             # a copy, because the goals of unlabelled samples are written into it
             goal=torch.zeros_like(index) if goal is None else goal.to(index, copy=True),
+            goal_name="y" if options.targets is None else "targets",
+            unlabelled=goal is None,
             targeted=options.targeted or options.targets is not None,
             box=box,
             low=low,
@@ -136,11 +150,52 @@ class Problem:
         )
 
     @property
+    def scores(self) -> ScoreOracle:
+        """The oracle of an attack on scores."""
+        if not isinstance(self.oracle, ScoreOracle):
+            raise RuntimeError("a hard-label attack needs no scores, but called for them")
+        return self.oracle
+
+    @property
     def limit(self) -> float:
         """The radius eps of a fixed-radius attack."""
         if self.eps is None:
             raise RuntimeError("the problem has no radius")
         return self.eps
+
+    def reaches(self, labels: Tensor, index: Tensor) -> Tensor:
+        """(r,) bool, True where predicted classes (r,) reach the goals of the samples in index
+        (r,).
+
+        A row of NaN never does.
+        """
+        return reaches_goal(labels, self.goal.index_select(0, index), self.targeted)
+
+    def label(self, labels: Tensor, index: Tensor) -> None:
+        """Fill the goals of unlabelled samples (r,) with the predicted classes of their inputs."""
+        if self.unlabelled:
+            self.goal[index] = labels
+
+    def check_goal(self, index: Tensor) -> None:
+        """Raise ValueError unless the model has a class for the goal of each sample in index."""
+        check_width(self.goal_name, self.goal[index], self.oracle)
+
+    def check_clean(self) -> Tensor:
+        """Make the clean check of an attack on labels, for one query each.
+
+        Returns:
+            (N,) bool, True where the clean input is adversarial.
+
+        Raises:
+            ValueError: if the model returns NaN for an input, or has no class for a goal.
+        """
+        labels = self.oracle.clean_labels(self.shaped(self.x))
+        self.label(labels, self.index)
+        self.check_goal(self.index)
+        reached = self.reaches(labels, self.index)
+        if self.targeted:
+            warn_if_reached(reached)
+        return reached
 
     def shaped(self, rows: Tensor) -> Tensor:
         """Rows (r, D) in the shape of samples, (r, *S)."""
@@ -186,7 +241,7 @@ class Problem:
         oracle = self.oracle
         shaped = self.shaped(rows)
         if not differentiate:
-            return *oracle.evaluate(shaped, index, loss, judge), None
+            return *self.scores.evaluate(shaped, index, loss, judge), None
         if not isinstance(oracle, GradientOracle):
             raise RuntimeError("a black-box attack needs no gradient, but called for one")
         outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)

@@ -1,14 +1,12 @@
-"""The checks that every attack makes of its samples, and the clean check that starts it."""
+"""Checks of the samples, labels and identities that a caller passes."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from art_ext.core.calling import ordinary
 from art_ext.core.geometry import Box
 from art_ext.core.oracle import LabelOracle
 
@@ -86,36 +84,11 @@ def warn_if_reached(reached: Tensor) -> None:
         )
 
 
-def meets(labels: Tensor, goal: Tensor, targeted: bool) -> Tensor:
-    """(R,) bool, whether predicted labels (R,) reach their goals (R,) or, untargeted, leave
-    them. -1 never does.
+def reaches_goal(labels: Tensor, goal: Tensor, targeted: bool) -> Tensor:
+    """(R,) bool, True where predicted labels (R,) reach their goals (R,) or, untargeted, leave
+    them. A row of NaN (-1) never does.
     """
     return labels == goal if targeted else (labels != goal) & (labels >= 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """N samples as an attack sees them: in the box, on the model's device, with the goal of each.
-
-    Attributes:
-        x: (N, *S) float32.
-        box: the legal inputs.
-        goal: (N,) int64, the label to leave or, if targeted, the label to reach.
-        targeted: which of the two.
-        clean: (N,) int64 predicted labels of x.
-    """
-
-    x: Tensor
-    box: Box
-    goal: Tensor
-    targeted: bool
-    clean: Tensor
-
-    def reaches(self, labels: Tensor, index: Tensor) -> Tensor:
-        """(R,) bool, whether predicted labels (R,) reach the goal of their samples. A NaN output
-        (-1) never does.
-        """
-        return meets(labels, self.goal[index], self.targeted)
 
 
 def admit(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Box]:
@@ -140,24 +113,3 @@ def admit_start(box: Box, x_init: Tensor, x: Tensor) -> Tensor:
         shape = getattr(x_init, "shape", type(x_init).__name__)
         raise ValueError(f"x_init must be a tensor of x's shape {tuple(x.shape)}, got {shape}")
     return box.admit(x_init.to(x.device), "x_init")
-
-
-def pose(
-    oracle: LabelOracle, x: Tensor, box: Box, y: Tensor | None, targets: Tensor | None
-) -> Problem:
-    """Make the clean check (one query per sample) and state the goal: leave y, or reach targets
-    where they are given.
-
-    A missing y costs nothing more: the answer of the clean check is the label.
-
-    Raises:
-        ValueError: if the model returns NaN for an input, or a label has no column in its output.
-    """
-    clean = oracle.clean_labels(x)
-    goal = clean if y is None else ordinary(y.to(device=oracle.device, dtype=torch.int64))
-    if targets is not None:
-        goal = ordinary(targets.to(device=oracle.device, dtype=torch.int64))
-    check_width("y" if targets is None else "targets", goal, oracle)
-    if targets is not None:
-        warn_if_reached(clean == goal)
-    return Problem(x, box, goal, targets is not None, clean)
