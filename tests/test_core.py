@@ -52,7 +52,7 @@ class TestOracles:
 
         oracle = LabelOracle(model, 4, max_queries=2)
         oracle.labels(digits[0][:4], index(4))
-        assert oracle.remaining(index(4)).tolist() == [1] * 4
+        assert oracle.ledger.remaining(index(4)).tolist() == [1] * 4
         with pytest.raises(RuntimeError, match="more than max_queries=2 rows for sample 1"):
             oracle.labels(digits[0][:2], torch.tensor([1, 1]))
         assert asked == [4]
@@ -62,7 +62,7 @@ class TestOracles:
         oracle.labels(digits[0][:4], torch.tensor([0, 0, 0, 1]), speculative=True)
         assert oracle.queries.tolist() == [0, 0]
         assert oracle.wasted_rows.tolist() == [3, 1]
-        oracle.claim(index(2), torch.tensor([2, 1]))
+        oracle.ledger.claim(index(2), torch.tensor([2, 1]))
         assert oracle.queries.tolist() == [2, 1]
         assert oracle.wasted_rows.tolist() == [1, 0]
 

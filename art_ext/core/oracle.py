@@ -7,20 +7,22 @@ neither scores nor gradients.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.calling import ModelCall, outside_inference_mode
+from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
+from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
 from art_ext.core.networks import frozen_eval, model_device
 from art_ext.core.outputs import OUTPUTS, OutputReader, predicted_classes
+from art_ext.core.passes import Passes
 
 logger = logging.getLogger("art_ext")
 
@@ -49,7 +51,8 @@ class LabelOracle:
         default_device: device of the inputs if neither ``device`` nor the model names one.
 
     Attributes:
-        queries, wasted_rows, gradients: (N,) int64, the ledger.
+        ledger: the rows charged to each sample.
+        queries, wasted_rows, gradients: (N,) int64, its columns.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -78,18 +81,19 @@ class LabelOracle:
         if max_queries is not None:
             check_count("max_queries", max_queries)
         self.model = model
-        self._model_call = ModelCall(model)
         self.outputs = outputs
         self.batch_size = batch_size
         self.max_queries = max_queries
         self.clip_values = clip_values
-        self.pad_rows = pad_rows
         self.device = model_device(model, device, default_device or torch.device("cpu"))
-        with outside_inference_mode():
-            self.queries = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
-            self.wasted_rows = torch.zeros_like(self.queries)
-            self.gradients = torch.zeros_like(self.queries)
+        self.ledger = Ledger(num_samples, max_queries, self.device)
+        self.queries = self.ledger.queries
+        self.wasted_rows = self.ledger.wasted_rows
+        self.gradients = self.ledger.gradients
         self.reader = OutputReader(outputs)
+        self.passes = Passes(
+            ModelCall(model), self.reader, self.ledger, batch_size=batch_size, pad_rows=pad_rows
+        )
         self._hygiene = frozen_eval(model)
 
     @property
@@ -110,12 +114,6 @@ class LabelOracle:
     ) -> None:
         self._hygiene.__exit__(kind, error, trace)
 
-    def remaining(self, index: Tensor) -> Tensor:
-        """Return the number of queries that each sample in index (B,) has left."""
-        if self.max_queries is None:
-            return torch.full_like(index, torch.iinfo(torch.int64).max)
-        return self.max_queries - self.queries.index_select(0, index)
-
     def labels(
         self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False
     ) -> Tensor:
@@ -125,7 +123,7 @@ class LabelOracle:
             rows: inputs in the box.
             index: (R,) int64, the sample each row is charged to.
             speculative: count the rows as wasted. The attack then claims those rows that a
-                sequential attack would have queried (``claim``).
+                sequential attack would have queried (``ledger.claim``).
             fresh: True if the model may overwrite the rows.
 
         Raises:
@@ -134,14 +132,11 @@ class LabelOracle:
         """
         if not len(rows):
             return torch.empty_like(index)
-        self._charge(index, speculative)
-        return self.predict(self._forward(rows, index, fresh))
-
-    def claim(self, index: Tensor, count: Tensor) -> None:
-        """Charge ``count`` (B,) speculative rows of each sample in ``index`` (B,) as queries."""
-        self.wasted_rows.index_add_(0, index, -count)
-        self.queries.index_add_(0, index, count)
-        self._check_budget()
+        if speculative:
+            self.ledger.waste(index, len(index))
+        else:
+            self.ledger.charge(index)
+        return self.predict(self.passes.forward(rows, index, fresh))
 
     def clean_labels(self, x: Tensor) -> Tensor:
         """Return (N,) predicted classes of the clean inputs, for one query each.
@@ -153,8 +148,8 @@ class LabelOracle:
         index = torch.arange(len(x), device=self.device)
         if not len(x):
             return index
-        self._charge(index, False)
-        outputs = self._forward(x, index)
+        self.ledger.charge(index)
+        outputs = self.passes.forward(x, index)
         self.check_clean(outputs)
         return self.predict(outputs)
 
@@ -178,66 +173,6 @@ class LabelOracle:
                 raise ValueError(
                     f"the model returns NaN for the clean input, first in sample {first}"
                 )
-
-    def _charge(self, index: Tensor, speculative: bool) -> None:
-        column = self.wasted_rows if speculative else self.queries
-        column.index_add_(0, index, torch.ones_like(index))
-        if not speculative:
-            self._check_budget()
-
-    def _check_budget(self) -> None:
-        if (
-            self.max_queries is not None
-            and len(self.queries)
-            and int(self.queries.max()) > self.max_queries
-        ):
-            sample = int(self.queries.argmax())
-            raise RuntimeError(
-                f"an attack used more than max_queries={self.max_queries} rows for sample {sample}"
-            )
-
-    def _slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        if 0 < len(rows) <= self.batch_size:
-            yield rows, index  # two operations less in each call of the search attacks
-            return
-        for start in range(0, len(rows), self.batch_size):
-            yield rows[start : start + self.batch_size], index[start : start + self.batch_size]
-
-    def _pad(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Pad a short slice with copies of its last row, counted as wasted on that row's sample."""
-        missing = self.pad_rows - len(rows)
-        if missing <= 0:
-            return rows
-        self.wasted_rows[index[-1]] += missing
-        return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
-
-    def _read(self, outputs: Tensor, rows: Tensor, index: Tensor) -> Tensor:
-        """Read the model's outputs for one padded slice of rows of the samples in index (r,)."""
-        if self._model_call.refused_rows:
-            self._waste_refused(index)
-        self.reader.output_dtype = self._model_call.output_dtype
-        return self._checked(outputs, rows, len(index))
-
-    def _waste_refused(self, index: Tensor) -> None:
-        """Count rows that the model rejected, because of their dtype, as wasted."""
-        self.wasted_rows.index_add_(0, index, torch.ones_like(index))
-        self.wasted_rows[index[-1]] += self._model_call.refused_rows - len(index)
-        self._model_call.refused_rows = 0
-
-    def _checked(self, outputs: Tensor, rows: Tensor, count: int) -> Tensor:
-        """Read the outputs for one padded slice as scores or labels, without the padding."""
-        scores = self.reader(outputs, len(rows))
-        return (scores if count == len(rows) else scores[:count]).to(self.device)
-
-    def _forward(self, rows: Tensor, index: Tensor, fresh: bool = False) -> Tensor:
-        parts = []
-        with torch.no_grad():
-            for part, owner in self._slices(rows, index):
-                padded = self._pad(part, owner)
-                # padded rows are a copy already
-                outputs = self._model_call(padded, fresh=fresh or len(padded) > len(owner))
-                parts.append(self._read(outputs, padded, owner))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return (R,) int64 predicted classes of scores or labels. A row of NaN gives ``NO_LABEL``.
@@ -266,8 +201,8 @@ class ScoreOracle(LabelOracle):
 
     def scores(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return (R, K) outputs for rows (R, *S), for one query each."""
-        self._charge(index, False)
-        return self._forward(rows, index)
+        self.ledger.charge(index)
+        return self.passes.forward(rows, index)
 
     def evaluate(
         self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
@@ -280,18 +215,18 @@ class ScoreOracle(LabelOracle):
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
             judge: called with the same arguments before the loss is computed.
         """
-        self._charge(index, False)
+        self.ledger.charge(index)
+        call = self.passes.model_call
         outputs = []
         losses = []
         with torch.no_grad():
-            for part, owner in self._slices(rows, index):
-                padded = self._pad(part, owner)
+            for part, owner in self.passes.slices(rows, index):
+                padded = self.passes.pad(part, owner)
                 if self._averages_losses:
                     output, lose = self._ensemble_answer(padded, owner, loss)
-                else:
-                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
-                    output = self._read(answer, padded, owner)
-                    lose = loss
+                else:  # no further frame between an attack and its model
+                    answer = call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self.passes.read(answer, padded, owner), loss
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
@@ -328,7 +263,7 @@ class ScoreOracle(LabelOracle):
         """
         ensemble = cast(Ensemble, self.model)
         members = [
-            self._checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
+            self.passes.checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
         ]
 
         def average(_: Tensor, index: Tensor) -> Tensor:
@@ -374,19 +309,19 @@ class GradientOracle(ScoreOracle):
             ValueError: if the loss does not have one entry per row, or does not depend on the input
                 through autograd.
         """
-        self._charge(index, False)
+        self.ledger.charge(index)
+        call = self.passes.model_call
         parts = []
-        for part, owner in self._slices(rows, index):
+        for part, owner in self.passes.slices(rows, index):
             with torch.enable_grad():
                 # the model gets a copy of it, as part of the graph
                 leaf = part.detach().requires_grad_(True)
-                padded = self._pad(leaf, owner)
+                padded = self.passes.pad(leaf, owner)
                 if self._averages_losses:
                     output, lose = self._ensemble_answer(padded, owner, loss)
-                else:
-                    answer = self._model_call(padded, fresh=len(padded) > len(owner))
-                    output = self._read(answer, padded, owner)
-                    lose = loss
+                else:  # no further frame between an attack and its model
+                    answer = call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self.passes.read(answer, padded, owner), loss
                 # before the loss: a caller may learn the labels, which the loss needs, from the
                 # clean outputs
                 chosen = None if judge is None else judge(output.detach(), owner)

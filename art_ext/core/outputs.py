@@ -95,8 +95,10 @@ def predicted_classes(outputs: Tensor, kind: str) -> Tensor:
             and the remedy.
     """
     if kind != "labels":
-        # a row of NaN has no label: it must never pass for a changed prediction
-        return outputs.argmax(dim=1).masked_fill(outputs.isnan().any(dim=1), NO_LABEL)
+        # a row of NaN has no label: it must never pass for a changed prediction. NaN is the maximum
+        # of its row, so that one reduction serves for both
+        best, classes = outputs.max(dim=1)
+        return classes.masked_fill_(best.isnan(), NO_LABEL)
     if outputs.dtype in (torch.bool, torch.uint8):
         return outputs.to(torch.int64)
     classes = outputs.to(torch.int64)

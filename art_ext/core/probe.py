@@ -145,8 +145,8 @@ class _AnsweringOracle(LabelOracle):
 
     def answers(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return (R, classes) scores or (R,) labels of rows (R, *S), for one query each."""
-        self._charge(index, False)
-        return self._forward(rows, index).clone()  # a model may return the same memory again
+        self.ledger.charge(index)
+        return self.passes.forward(rows, index).clone()  # a model may return the same memory again
 
 
 def _changes(oracle: LabelOracle, first: Tensor, again: Tensor) -> tuple[Tensor, float]:

@@ -121,8 +121,9 @@ class Rays:
         has the same bits whenever it is built again. A radius at which the box is left everywhere
         takes a step that surely leaves it.
         """
-        step = torch.where(radius >= state.reach, 2 * self.width, radius / state.root).unsqueeze(1)
-        return torch.addcmul(state.x, direction, step).clamp_(self.problem.low, self.problem.high)  # type: ignore[arg-type]
+        step = (radius / state.root).masked_fill_(radius >= state.reach, 2 * self.width)
+        points = torch.addcmul(state.x, direction, step.unsqueeze(1))
+        return points.clamp_(self.problem.low, self.problem.high)  # type: ignore[arg-type]
 
 
 class Rounds:
@@ -155,7 +156,7 @@ class Rounds:
         state.low = torch.where(success, state.low, middle)
         # tested after the step: one is always made
         ended = state.bisecting & (state.high - state.low <= self.tol)
-        self._accept(state, success & ~state.bisecting)
+        self._accept(state, success)
         state.flip += ~state.bisecting
         return ended
 
@@ -169,7 +170,7 @@ class Rounds:
         Returns:
             (B,) bool, True where a bisection ended.
         """
-        remaining = self.oracle.remaining(state.sample)
+        remaining = self.oracle.ledger.remaining(state.sample)
         levels = (width + 1).bit_length() - 1
         tree = bisection_tree(state.low, state.high, levels)
         row, number = self._useful(state, width, tree.shape[1], remaining).nonzero(as_tuple=True)
@@ -185,8 +186,8 @@ class Rounds:
         steps, ended = self._descend(state, success, tree, levels, remaining)
         used = torch.where(state.bisecting, steps, failures + found)
         state.flip += torch.where(state.bisecting, 0, failures)
-        self._accept(state, found & ~state.bisecting)
-        self.oracle.claim(state.sample, used)
+        self._accept(state, found)
+        self.oracle.ledger.claim(state.sample, used)
         return ended
 
     def _succeed(
@@ -199,14 +200,15 @@ class Rounds:
         )
         return reaches_goal(labels, state.goal, self.targeted)
 
-    def _accept(self, state: RayState, accepted: Tensor) -> None:
+    def _accept(self, state: RayState, success: Tensor) -> None:
         """Enter the bisection behind a successful fast check: between 0 and the best radius.
 
         Before the first success that is the radius at which the ray has left the box in every
         coordinate.
         """
-        state.low.masked_fill_(accepted, 0.0)
-        state.bisecting = state.bisecting | accepted
+        bisecting = state.bisecting | success
+        state.low.masked_fill_(bisecting ^ state.bisecting, 0.0)
+        state.bisecting = bisecting
 
     def _useful(self, state: RayState, width: int, nodes: int, remaining: Tensor) -> Tensor:
         """(B, W) bool, the queries that a sequential search could come to within its budget

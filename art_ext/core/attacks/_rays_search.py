@@ -87,7 +87,7 @@ class Search:
 
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with stop_on_success, a success."""
-        over = (self.oracle.remaining(index) <= 0) | self.idle[index]
+        over = (self.oracle.ledger.remaining(index) <= 0) | self.idle[index]
         return over | (self.found.first[index] >= 0) if self.stop_on_success else over
 
     def _unfinished(self) -> Tensor:
@@ -99,7 +99,7 @@ class Search:
         self.affordable -= width
         if self.affordable > 0:
             return None
-        remaining = self.oracle.remaining(sample)
+        remaining = self.oracle.ledger.remaining(sample)
         self.affordable = int(remaining.min())
         return remaining <= 0
 
@@ -112,7 +112,7 @@ class Search:
         """
         done = keep(state, rows)
         better = done.bisecting & (done.high < done.radius)
-        direction = self.rays.directions(done, torch.where(better, done.flip, 0))
+        direction = self.rays.directions(done, done.flip * better)
         points = self.rays.points(done, direction, done.high)
         self.found.enter(done.sample, done.x, points, better)
         radius = torch.where(better, done.high, done.radius)

@@ -210,7 +210,7 @@ class MinimumNorm(Driver):
 
     def short_of(self, cost: Tensor | int) -> Tensor:
         """(R,) bool, rows whose budget does not hold so many more queries."""
-        return self.problem.oracle.remaining(self.problem.index) < cost
+        return self.problem.oracle.ledger.remaining(self.problem.index) < cost
 
     def drop(self, leaving: Tensor) -> Tensor | None:
         """Tell the callback, and let the rows (R,) go that are done.

@@ -50,15 +50,14 @@ class NearestAdversarials:
         """
         whole = self.whole
         distance = distances(rows, x, whole.norm)
-        if verified is not None:
-            distance = torch.where(verified, distance, torch.inf)
         before = self.distance.index_select(0, index)
-        nearer = distance < before
+        nearer = distance < before if verified is None else (distance < before) & verified
         kept = torch.where(nearer.unsqueeze(1), rows, self.nearest.index_select(0, index))
         self.nearest.index_copy_(0, index, kept)
-        self.distance.index_copy_(0, index, torch.minimum(distance, before))
+        self.distance.index_copy_(0, index, torch.where(nearer, distance, before))
         since = self.first.index_select(0, index)
-        new = within_ball(distance, whole.eps) & (since < 0)
+        # the first one inside eps is nearer than those outside
+        new = nearer & within_ball(distance, whole.eps) & (since < 0)
         queries = whole.oracle.queries.index_select(0, index)
         self.first.index_copy_(0, index, torch.where(new, queries, since))
         return nearer
