@@ -28,6 +28,7 @@ class Ledger:
             self.queries = torch.zeros(num_samples, dtype=torch.int64, device=device)
             self.gradients = torch.zeros_like(self.queries)
             self.wasted_rows = torch.zeros_like(self.queries)
+        self._ones = self.queries[:0]  # one for each row of the latest call
         # a lower bound of the queries left to every sample. While it holds, no charge needs to
         # look at the device
         self._affordable = max_queries or 0
@@ -44,8 +45,11 @@ class Ledger:
         Raises:
             RuntimeError: if a sample has more than ``max_queries`` then.
         """
-        self.queries.index_add_(0, index, torch.ones_like(index))
-        self._affordable -= len(index)
+        rows = len(index)
+        if rows != len(self._ones):
+            self._ones = torch.ones_like(index)
+        self.queries.index_add_(0, index, self._ones)
+        self._affordable -= rows
         if self._affordable < 0:
             self._check_budget()
 

@@ -30,8 +30,6 @@ class RayState:
         goal: (B,) class to leave or to reach.
         x: (B, D) clean input.
         signs: (B, D) the best direction s so far, 0 on masked coordinates.
-        root: (B,) ``||s||_2``, the square root of the number of free coordinates.
-        reach: (B,) radius at which a ray has left the box in every free coordinate.
         flip: (B,) number of the block being tried.
         radius: (B,) r of the best direction, as an L2 length, inf before the first success.
         bisecting: (B,) bool, the candidate passed its fast check.
@@ -43,8 +41,6 @@ class RayState:
     goal: Tensor
     x: Tensor
     signs: Tensor
-    root: Tensor
-    reach: Tensor
     flip: Tensor
     radius: Tensor
     bisecting: Tensor
@@ -65,6 +61,11 @@ class Rays:
         start: (N, D) points to start from, or None.
         free: (N or 1, D) bool, the coordinates that may change. None if all may.
         blocks: the order of the flips.
+
+    Attributes:
+        root: (U,) ``||s||_2``, the square root of the number of free coordinates. U = 1 if all
+            samples share them, else N.
+        reach: (U,) radius at which a ray has left the box in every free coordinate.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Rays:
         # the mask binds the starting point too
         self.start = start if start is None or free is None else torch.where(free, start, problem.x)
         self.width = problem.box.width
+        self.root = blocks.count.to(problem.x.dtype).sqrt()
+        self.reach = self.root * self.width
 
     def begin(self, index: Tensor) -> RayState:
         """Return the state of the samples (B,) at the beginning of their search."""
@@ -91,38 +94,36 @@ class Rays:
             # where x_init agrees with x the sign points out of the box if it can, so that the
             # coordinate does not change
             signs = torch.where(signs == 0, torch.where(x <= self.problem.low, -1.0, 1.0), signs)
-        shared = torch.zeros_like(index) if self.blocks.shared else index
         if self.free is not None:
-            signs = signs * self.free[shared]
-        root = self.blocks.count[shared].to(x.dtype).sqrt()
-        reach = root * self.width
+            signs = signs * (self.free if self.blocks.shared else self.free[index])
+        reach = (self.reach if self.blocks.shared else self.reach[index]).expand(len(index))
         return RayState(
             sample=index,
             goal=self.problem.goal[index],
             x=x,
             signs=signs,
-            root=root,
-            reach=reach,
             flip=flip,
-            radius=torch.full_like(reach, math.inf),
+            radius=reach.new_full(reach.shape, math.inf),
             bisecting=torch.zeros_like(index, dtype=torch.bool),
             low=reach.clone(),
             high=reach.clone(),
         )
 
-    def directions(self, state: RayState, flip: Tensor) -> Tensor:
-        """(B, D) the best directions with the block of some flip (B,) turned."""
-        return self.blocks.factors(state.sample, flip).mul_(state.signs)
+    def directions(self, sample: Tensor, signs: Tensor, flip: Tensor) -> Tensor:
+        """(B, D) the best directions of some samples (B,) with the block of a flip (B,) turned."""
+        return self.blocks.factors(sample, flip).mul_(signs)
 
-    def points(self, state: RayState, direction: Tensor, radius: Tensor) -> Tensor:
-        """(B, D) the points ``clip(x + radius direction/||direction||_2)``.
+    def points(self, x: Tensor, sample: Tensor, direction: Tensor, radius: Tensor) -> Tensor:
+        """(B, D) the points ``clip(x + radius direction/||direction||_2)`` of some samples (B,).
 
         The step is one number per row and the signs are +-1, so the product is exact and the row
         has the same bits whenever it is built again. A radius at which the box is left everywhere
         takes a step that surely leaves it.
         """
-        step = (radius / state.root).masked_fill_(radius >= state.reach, 2 * self.width)
-        points = torch.addcmul(state.x, direction, step.unsqueeze(1))
+        root = self.root if self.blocks.shared else self.root[sample]
+        reach = self.reach if self.blocks.shared else self.reach[sample]
+        step = (radius / root).masked_fill_(radius >= reach, 2 * self.width)
+        points = torch.addcmul(x, direction, step.unsqueeze(1))
         return points.clamp_(self.problem.low, self.problem.high)  # type: ignore[arg-type]
 
 
@@ -194,7 +195,8 @@ class Rounds:
         self, state: RayState, flip: Tensor, radius: Tensor, *, speculative: bool = False
     ) -> Tensor:
         """(B,) bool, True where the point at some radius along some flip reaches the goal."""
-        points = self.rays.points(state, self.rays.directions(state, flip), radius)
+        direction = self.rays.directions(state.sample, state.signs, flip)
+        points = self.rays.points(state.x, state.sample, direction, radius)
         labels = self.oracle.labels(
             self.rays.problem.shaped(points), state.sample, speculative=speculative, fresh=True
         )

@@ -64,8 +64,8 @@ class Search:
         waiting = self._unfinished()
         capacity = self.oracle.batch_size
         state, waiting = self.rays.begin(waiting[:capacity]), waiting[capacity:]
-        while len(state.sample):
-            width = max(1, capacity // len(state.sample)) if speculate else 1
+        while active := len(state.sample):
+            width = max(1, capacity // active) if speculate else 1
             self.last_flip += width
             self.blocks.prepare(self.last_flip)
             ended = self.query.query(state) if width == 1 else self.query.query_ahead(state, width)
@@ -73,9 +73,9 @@ class Search:
             spent = self._spent(state.sample, width)
             # here, and in the oracle's check of the budget, a round waits for the device
             rows = (ended if spent is None else ended | spent).nonzero().flatten()
-            finished = self._end_directions(state, rows, spent) if len(rows) else rows
+            finished = self._end_directions(state, rows, spent) if len(rows) else None
             self._report(state.sample)
-            if len(finished):
+            if finished is not None and len(finished):
                 state, waiting = self._refill(state, finished, waiting)
 
     def _check_start(self, start: Tensor) -> None:
@@ -103,31 +103,38 @@ class Search:
         self.affordable = int(remaining.min())
         return remaining <= 0
 
-    def _end_directions(self, state: RayState, rows: Tensor, spent: Tensor | None) -> Tensor:
+    def _end_directions(self, state: RayState, rows: Tensor, spent: Tensor | None) -> Tensor | None:
         """Accept the directions whose bisection ended, or was cut by the budget, at a smaller
         radius than the best.
 
         Returns:
-            Positions of the finished rows: budget spent or, with stop_on_success, a success.
+            Positions of the finished rows: budget spent or, with stop_on_success, a success. None
+            if there are none.
         """
-        done = keep(state, rows)
-        better = done.bisecting & (done.high < done.radius)
-        direction = self.rays.directions(done, done.flip * better)
-        points = self.rays.points(done, direction, done.high)
-        self.found.enter(done.sample, done.x, points, better)
-        radius = torch.where(better, done.high, done.radius)
-        checked = torch.minimum(radius, done.reach)
+        sample = state.sample.index_select(0, rows)
+        x = state.x.index_select(0, rows)
+        flip = state.flip.index_select(0, rows)
+        high = state.high.index_select(0, rows)
+        radius = state.radius.index_select(0, rows)
+        better = state.bisecting.index_select(0, rows) & (high < radius)
+        signs = state.signs.index_select(0, rows)
+        # flip 0 turns nothing
+        direction = self.rays.directions(sample, signs, flip * better)
+        radius = torch.where(better, high, radius)
+        points = self.rays.points(x, sample, direction, radius)
+        self.found.enter(sample, x, points, better)
+        # rows in a fast check have no budget left, so that their next place does not matter
         state.signs.index_copy_(0, rows, direction)
         state.radius.index_copy_(0, rows, radius)
-        state.low.index_copy_(0, rows, checked)
-        state.high.index_copy_(0, rows, checked)
-        state.flip.index_copy_(0, rows, done.flip + done.bisecting)
+        state.low.index_copy_(0, rows, radius)
+        state.high.index_copy_(0, rows, radius)
+        state.flip.index_copy_(0, rows, flip + 1)
         state.bisecting.index_fill_(0, rows, False)
         over = None if spent is None else spent.index_select(0, rows)
         if self.stop_on_success:
-            success = self.found.first.index_select(0, done.sample) >= 0
+            success = self.found.first.index_select(0, sample) >= 0
             over = success if over is None else over | success
-        return rows[:0] if over is None else rows[over]
+        return None if over is None else rows[over]
 
     def _refill(
         self, state: RayState, finished: Tensor, waiting: Tensor
