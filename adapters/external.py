@@ -144,7 +144,7 @@ class Verdict:
         if not len(index):
             return torch.zeros_like(index, dtype=torch.bool)
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
-        reached = self.problem.reaches(self.oracle.labels(moved, index), index)
+        reached = self.problem.goal.reached(self.oracle.labels(moved, index), index)
         length = distances(moved, x, self.problem.norm)
         legal = self.problem.box.contains(moved)
         if not bool(legal.all()):

@@ -335,7 +335,7 @@ class _Plan:
                     success = self._after(name, verdict, index)
                 else:
                     moved, complaints = self._attack(
-                        adversary, name, verdict.x[index], problem.goal[index]
+                        adversary, name, verdict.x[index], problem.goal.labels[index]
                     )
                     heard = complaints | heard
                     network.eval()  # an attack may leave the model in the mode of training
@@ -418,7 +418,7 @@ class _Plan:
 
     def _after(self, name: str, verdict: Verdict, index: Tensor) -> Tensor:
         """Run one of our attacks on the samples that stand. Its own count of rows is taken."""
-        goal = verdict.problem.goal[index]
+        goal = verdict.problem.goal.labels[index]
         result = self._follow(name, self.then[name], verdict.x[index], goal)
         for column in ("queries", "gradients", "wasted_rows"):
             getattr(verdict.oracle, column)[index] += getattr(result, column)

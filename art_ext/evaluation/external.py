@@ -276,7 +276,7 @@ class _Run:
         x = problem.shaped(problem.x[index])
         limit = self.attack.row_limit(self.settings)
         network = Limited(self.model, self.settings.outputs, limit, len(x)).eval()
-        batch = Batch(network, x, problem.goal[index], classes, self.radius, self.settings)
+        batch = Batch(network, x, problem.goal.labels[index], classes, self.radius, self.settings)
         try:
             with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.attack.craft(batch).detach()

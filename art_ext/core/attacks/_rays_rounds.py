@@ -99,7 +99,7 @@ class Rays:
         reach = (self.reach if self.blocks.shared else self.reach[index]).expand(len(index))
         return RayState(
             sample=index,
-            goal=self.problem.goal[index],
+            goal=self.problem.goal.labels[index],
             x=x,
             signs=signs,
             flip=flip,

@@ -44,7 +44,7 @@ class Search:
         flips = int(self.oracle.max_queries or 0) + 2
         self.blocks = Blocks(x.shape[1], free, hierarchical, flips, x.device)
         self.rays = Rays(problem, start, free, self.blocks)
-        self.query = Rounds(self.oracle, self.rays, problem.targeted, tol)
+        self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol)
         self.found = NearestAdversarials(problem)
         self.already = problem.check_clean()
         # already adversarial, or no coordinate to change
@@ -83,7 +83,9 @@ class Search:
         index = self._unfinished()
         rows = start[index]
         labels = self.oracle.labels(self.problem.shaped(rows), index)
-        self.found.enter(index, self.problem.x[index], rows, self.problem.reaches(labels, index))
+        self.found.enter(
+            index, self.problem.x[index], rows, self.problem.goal.reached(labels, index)
+        )
 
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with stop_on_success, a success."""

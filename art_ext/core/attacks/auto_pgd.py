@@ -99,12 +99,12 @@ class AutoPgd(Method[AutoPgdState]):
         """Rank the other classes."""
         if not self.num_targets:
             return
-        goal = problem.goal.index_select(0, owner).unsqueeze(1)
+        goal = problem.goal.labels.index_select(0, owner).unsqueeze(1)
         others = outputs.scatter(1, goal, -torch.inf)
         count = min(self.num_targets, others.shape[1] - 1)
         ranks = others.argsort(dim=1, descending=True, stable=True)[:, :count]
         if self.rivals is None:
-            self.rivals = ranks.new_zeros(len(problem.goal), count)
+            self.rivals = ranks.new_zeros(len(problem.goal.labels), count)
         self.rivals[owner] = ranks
 
     def num_trajectories(self, num_restarts: int) -> int:
@@ -117,7 +117,7 @@ class AutoPgd(Method[AutoPgdState]):
         if self.rivals is None or restart:
             return None
         kind = problem.oracle.outputs
-        pairs = torch.stack([problem.goal, self.rivals[:, phase]], dim=1)
+        pairs = torch.stack([problem.goal.labels, self.rivals[:, phase]], dim=1)
 
         def gain(outputs: Tensor, index: Tensor) -> Tensor:
             chosen = logits_of(outputs, kind).gather(1, pairs.index_select(0, index))

@@ -236,7 +236,7 @@ def i_fgm(
         **options,
     )
     whole = driver.whole
-    gain = make_gain("ce", whole.goal, targeted=whole.targeted, outputs=driver.outputs)
+    gain = make_gain("ce", whole.goal.labels, targeted=whole.goal.targeted, outputs=driver.outputs)
     largest = max_radius or LARGEST[norm] * whole.box.width
     width = resolution or largest / RADII
     if width > largest:

@@ -49,14 +49,14 @@ class Driver:
             model, x, y, eps=eps, norm=norm, options=options, oracle=oracle
         )
         self.home = x.device
-        self.already = torch.zeros_like(self.whole.goal, dtype=torch.bool)
+        self.already = torch.zeros_like(self.whole.index, dtype=torch.bool)
         self.rounds = 0
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs (r, K) reach the goal of their samples. A row of NaN never
         does.
         """
-        return self.whole.reaches(self.whole.oracle.predict(outputs), owner)
+        return self.whole.goal.reached(self.whole.oracle.predict(outputs), owner)
 
     def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where clean inputs are not adversarial.
@@ -68,10 +68,10 @@ class Driver:
         """
         whole = self.whole
         whole.oracle.check_known(outputs, owner)
-        if whole.unlabelled:
-            whole.label(whole.oracle.predict(outputs), owner)
+        if whole.goal.unlabelled:
+            whole.goal.fill(whole.oracle.predict(outputs), owner)
         if self.goals_are_classes:
-            whole.check_goal(owner)
+            whole.goal.check(whole.oracle, owner)
         success = self.judge(outputs, owner)
         self.already[owner] = success
         return ~success
@@ -83,7 +83,7 @@ class Driver:
             ValueError: if they are no scores.
         """
         self.whole.oracle.check_clean(outputs)
-        if self.whole.targeted and self.goals_are_classes:
+        if self.whole.goal.targeted and self.goals_are_classes:
             warn_if_reached(self.already)
 
     def open_trace(self, steps: int, *names: str) -> None:

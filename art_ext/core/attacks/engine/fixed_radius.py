@@ -59,8 +59,8 @@ class FixedRadius(Driver):
         self.goals_are_classes = self.options.criterion is None
         gain = make_gain(
             self.options.loss,
-            self.whole.goal,
-            targeted=self.whole.targeted,
+            self.whole.goal.labels,
+            targeted=self.whole.goal.targeted,
             outputs=self.options.outputs,
         )
         self.problem = self.whole = replace(self.whole, gain=gain)

@@ -129,9 +129,9 @@ class MinimumNorm(Driver):
 
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """(r,) margins of outputs (r, K) beyond the decision boundary, negative before it."""
-        goal = self.whole.goal.index_select(0, owner)
+        goal = self.whole.goal.labels.index_select(0, owner)
         gain = margin(logits_of(outputs, self.outputs, dtype), goal)
-        return -gain if self.whole.targeted else gain
+        return -gain if self.whole.goal.targeted else gain
 
     def hinge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) ``max(kappa - margin, 0)``: the loss f of (9) plus kappa."""

@@ -25,7 +25,7 @@ class NearestAdversarials:
         self.distance = torch.full(
             (len(whole.x),), torch.inf, dtype=exact_dtype(device), device=device
         )
-        self.first = torch.full_like(whole.goal, -1)
+        self.first = torch.full_like(whole.index, -1)
 
     def enter_clean(self, already: Tensor) -> None:
         """Enter the samples (N,) bool whose clean input is adversarial."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.goal import Goal
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.state import SHARED
 from art_ext.core.geometry import (
@@ -22,15 +23,7 @@ from art_ext.core.geometry import (
 )
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, LabelOracle, Model, ScoreOracle
-from art_ext.core.samples import (
-    admit,
-    check_classes,
-    check_ids,
-    check_samples,
-    check_width,
-    reaches_goal,
-    warn_if_reached,
-)
+from art_ext.core.samples import admit, check_ids, check_samples, warn_if_reached
 from art_ext.core.streams import fingerprint, resolve_seed
 
 START_BLOCK = 1 << 40  # of the samples' streams; the other draws of a chain lie far below
@@ -47,10 +40,7 @@ class Problem:
         ids: (R,) int64, identities for the random streams.
         mask: (R, D) float, 0 at coordinates that must not change. None if all may.
         oracle: counts the queries of all N samples. Its type is the threat model.
-        goal: (N,) int64, the class to leave or, if ``targeted``, to reach.
-        goal_name: the argument that holds it, ``"y"`` or ``"targets"``.
-        unlabelled: True if the clean check must fill the goals, with the model's predictions.
-        targeted: True if the goals are to be reached.
+        goal: the classes that all N samples are to leave or to reach.
         box: the legal inputs. ``low`` and ``high`` are its bounds, numbers or (D,).
         shape: (N, *S) of the caller's batch.
         norm, eps: the ball, or how distances are measured.
@@ -65,10 +55,7 @@ class Problem:
     ids: Tensor
     mask: Tensor | None
     oracle: LabelOracle
-    goal: Tensor = field(metadata=SHARED)
-    goal_name: str
-    unlabelled: bool
-    targeted: bool
+    goal: Goal = field(metadata=SHARED)
     box: Box = field(metadata=SHARED)
     low: float | Tensor = field(metadata=SHARED)
     high: float | Tensor = field(metadata=SHARED)
@@ -111,32 +98,20 @@ class Problem:
         )
         samples, box = admit(ledger, x)
         check_ball(norm, eps, box)
-        check_classes("y", y, count)
-        check_classes("targets", options.targets, count)
         check_ids(options.sample_ids, count)
-        if options.targeted and options.targets is None and y is None:
-            raise ValueError(
-                "a targeted attack needs the classes to reach: pass them as y or as targets"
-            )
+        ids = fingerprint(samples) if options.sample_ids is None else options.sample_ids
         rows = samples.reshape(count, math.prod(x.shape[1:]))
         low, high = box.flat_bounds(x.shape[1:])
-        mask = None
-        if options.mask is not None:
-            mask = free_coordinates(options.mask, samples).to(torch.float32).expand_as(rows)
-        ids = options.sample_ids
-        goal = y if options.targets is None else options.targets
-        index = torch.arange(count, device=ledger.device)
+        mask = options.mask
+        if mask is not None:
+            mask = free_coordinates(mask, samples).to(torch.float32).expand_as(rows)
         return Problem(
             x=rows,
-            index=index,
-            ids=fingerprint(samples) if ids is None else ids.to(ledger.device),
+            index=torch.arange(count, device=ledger.device),
+            ids=ids.to(ledger.device),
             mask=mask,
             oracle=ledger,
-            # a copy, because the goals of unlabelled samples are written into it
-            goal=torch.zeros_like(index) if goal is None else goal.to(index, copy=True),
-            goal_name="y" if options.targets is None else "targets",
-            unlabelled=goal is None,
-            targeted=options.targeted or options.targets is not None,
+            goal=Goal.of(y, options, count, ledger.device),
             box=box,
             low=low,
             high=high,
@@ -163,23 +138,6 @@ class Problem:
             raise RuntimeError("the problem has no radius")
         return self.eps
 
-    def reaches(self, labels: Tensor, index: Tensor) -> Tensor:
-        """(r,) bool, True where predicted classes (r,) reach the goals of the samples in index
-        (r,).
-
-        A row of NaN never does.
-        """
-        return reaches_goal(labels, self.goal.index_select(0, index), self.targeted)
-
-    def label(self, labels: Tensor, index: Tensor) -> None:
-        """Fill the goals of unlabelled samples (r,) with the predicted classes of their inputs."""
-        if self.unlabelled:
-            self.goal[index] = labels
-
-    def check_goal(self, index: Tensor) -> None:
-        """Raise ValueError unless the model has a class for the goal of each sample in index."""
-        check_width(self.goal_name, self.goal[index], self.oracle)
-
     def check_clean(self) -> Tensor:
         """Make the clean check of an attack on labels, for one query each.
 
@@ -190,10 +148,10 @@ class Problem:
             ValueError: if the model returns NaN for an input, or has no class for a goal.
         """
         labels = self.oracle.clean_labels(self.shaped(self.x))
-        self.label(labels, self.index)
-        self.check_goal(self.index)
-        reached = self.reaches(labels, self.index)
-        if self.targeted:
+        self.goal.fill(labels, self.index)
+        self.goal.check(self.oracle, self.index)
+        reached = self.goal.reached(labels, self.index)
+        if self.goal.targeted:
             warn_if_reached(reached)
         return reached
 
@@ -238,13 +196,12 @@ class Problem:
             differentiate: True computes the gradient.
             positions: of the samples among the active rows. None: they are all of these.
         """
-        oracle = self.oracle
         shaped = self.shaped(rows)
         if not differentiate:
             return *self.scores.evaluate(shaped, index, loss, judge), None
-        if not isinstance(oracle, GradientOracle):
+        if not isinstance(self.oracle, GradientOracle):
             raise RuntimeError("a black-box attack needs no gradient, but called for one")
-        outputs, losses, gradient = oracle.gradient(shaped, index, loss, judge)
+        outputs, losses, gradient = self.oracle.gradient(shaped, index, loss, judge)
         gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
         return outputs, losses, self.masked(gradient, positions)
 

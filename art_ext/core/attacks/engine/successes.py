@@ -113,7 +113,7 @@ class Successes:
     def __init__(self, whole: Problem, fallback: str) -> None:
         self.fallback = fallback
         self.x_adv = whole.x.clone()
-        self.first = torch.full_like(whole.goal, -1)
+        self.first = torch.full_like(whole.index, -1)
         self.held = Held(
             x=whole.x,
             success=self.first >= 0,
