@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from art_ext.core.attack_space import Coordinates, ScaledImage
+from art_ext.core.attacks.engine.attack_space import Coordinates, ScaledImage
 
 SHAPES = [
     ((1, 8, 8), 4),

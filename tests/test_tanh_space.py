@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from art_ext.core.tanh_space import TanhSpace
+from art_ext.core.attacks.engine.tanh_space import TanhSpace
 
 LOW, HIGH = torch.tensor([-1.0, 0.0, 0.25, -3.0]), torch.tensor([1.0, 1.0, 0.5, 0.0])
 BOXES = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (LOW, HIGH)]

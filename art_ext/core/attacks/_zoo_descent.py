@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from art_ext.core import geometry
-from art_ext.core.adam import BETA1, BETA2, adam_step
-from art_ext.core.attack_space import Coordinates
 from art_ext.core.attacks._zoo_spaces import DescentState, Schedule, Spaces
+from art_ext.core.attacks.engine.adam import BETA1, BETA2, adam_step
+from art_ext.core.attacks.engine.attack_space import Coordinates
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
+from art_ext.core.attacks.engine.tanh_space import TanhSpace
 from art_ext.core.streams import uniform
-from art_ext.core.tanh_space import TanhSpace
 
 SOLVERS = ("adam", "newton", "adam-newton")
 LEAST_CURVATURE = 0.1  # Newton divides by no less

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_ext.core.attack_space import Coordinates, ScaledImage
+from art_ext.core.attacks.engine.attack_space import Coordinates, ScaledImage
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.tanh_space import TanhSpace
 from art_ext.core.checks import check_count
-from art_ext.core.tanh_space import TanhSpace
 
 
 @dataclass(frozen=True)

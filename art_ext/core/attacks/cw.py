@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.core.adam import BETA1, BETA2, adam_step
+from art_ext.core.attacks.engine.adam import BETA1, BETA2, adam_step
+from art_ext.core.attacks.engine.cases import with_cases
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm, Optimiser
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
+from art_ext.core.attacks.engine.tanh_space import TanhSpace
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_not_negative, check_positive
 from art_ext.core.geometry import row_norms
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
-from art_ext.core.tanh_space import TanhSpace
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from art_ext.core.attacks.engine.cases import with_cases
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm, Optimiser
@@ -17,7 +18,6 @@ from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_not_negative, check_positive
 from art_ext.core.geometry import row_norms
 from art_ext.core.keywords import public

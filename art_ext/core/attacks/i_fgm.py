@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.cases import with_cases
 from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm, Optimiser, Search
 from art_ext.core.attacks.engine.options import MinimumNormOptions
@@ -15,7 +16,6 @@ from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State, keep
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.geometry import row_norms, unit
 from art_ext.core.keywords import public

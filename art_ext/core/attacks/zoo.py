@@ -10,12 +10,12 @@ from torch import Tensor
 
 from art_ext.core.attacks._zoo_descent import SOLVERS, Descent
 from art_ext.core.attacks._zoo_spaces import Schedule
+from art_ext.core.attacks.engine.cases import with_cases
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.cases import with_cases
 from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model, ScoreOracle

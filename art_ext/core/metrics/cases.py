@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_ext.core.cases import drawn_class
+from art_ext.core.attacks.engine.cases import drawn_class
 from art_ext.core.checks import check_choice
 from art_ext.core.geometry import DISTORTIONS, distortions
 from art_ext.core.result import AttackResult
