@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from art_ext.benchmarks.common import print_versions, right
 from art_ext.data import load_data
-from art_ext.evaluation import Settings
+from art_ext.evaluation import AttackRequest, Settings
 from art_ext.evaluation.panels import PANELS
 
 # name of the checkpoint -> data set, eps
@@ -87,9 +87,8 @@ def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor
     stages = []
     for attack in PANELS["standard"].attacks():
         rows = (~success).nonzero().squeeze(1)
-        success[rows] = attack.run(
-            model, x[rows], y[rows], eps, settings, lambda progress: None
-        ).success
+        request = AttackRequest(model, x[rows], y[rows], eps, settings)
+        success[rows] = attack.run(request).success
         stages.append(Stage(attack.name, float((~success).double().mean()), *clock.read()))
         print(stages[-1].row(), flush=True)
     return success, stages

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from art_ext.adapters.external import Counted
 from art_ext.core.result import AttackResult, Progress
 from art_ext.evaluation import Settings, toolkits
-from art_ext.evaluation.panel import find_attack
+from art_ext.evaluation.panel import AttackRequest, find_attack
 
 EPS = 0.05
 SETTINGS = Settings((EPS,), 60, "linf", False, "logits", (0.0, 1.0), 16, None, 0)
@@ -43,7 +43,7 @@ def attack(
     name: str, model: Any, x: Tensor, goal: Tensor, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
     return find_attack(name, arguments).run(
-        model, x, goal, settings.eps[-1], settings, lambda progress: None
+        AttackRequest(model, x, goal, settings.eps[-1], settings)
     )
 
 
@@ -236,7 +236,7 @@ class TestHygiene:
     ) -> None:
         heard: list[Progress] = []
         find_attack("torchattacks:FGSM").run(
-            linear_net, digits[0], labels, EPS, SETTINGS, heard.append
+            AttackRequest(linear_net, digits[0], labels, EPS, SETTINGS, heard.append)
         )
         assert [len(progress.index) for progress in heard] == [40, 16, 16, 5]
         done = torch.cat([progress.index[progress.finished] for progress in heard])

@@ -20,7 +20,7 @@ from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import Settings, evaluate, plots
 from art_ext.evaluation.external import external_attack
-from art_ext.evaluation.panel import find_attack
+from art_ext.evaluation.panel import AttackRequest, find_attack
 
 SETTINGS = Settings((0.06,), 60, "linf", False, "logits", (0.0, 1.0), 16, None, 0)
 RADII = {"linf": 0.08, "l2": 0.5, "l1": 2.0}
@@ -49,7 +49,7 @@ def attack(
     name: str, model: Any, x: Tensor, goal: Tensor, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
     return external_attack(name, arguments).run(
-        model, x, goal, settings.eps[-1], settings, lambda progress: None
+        AttackRequest(model, x, goal, settings.eps[-1], settings)
     )
 
 

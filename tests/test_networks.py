@@ -259,7 +259,7 @@ def test_an_ensemble_of_three_dtypes(digits, as_dtype):
 
 def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as_dtype):
     from art_ext.evaluation.external import external_attack
-    from art_ext.evaluation.panel import Settings
+    from art_ext.evaluation.panel import AttackRequest, Settings
 
     x, y = digits[0][:6], digits[1][:6]
     settings = Settings(
@@ -277,7 +277,7 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
         network = as_dtype(dtype)
         for name in ("torchattacks:PGD", "art:ProjectedGradientDescent"):
             attack = external_attack(name, {})
-            result = attack.run(network, x, y, 0.2, settings, lambda progress: None)
+            result = attack.run(AttackRequest(network, x, y, 0.2, settings))
             confirm(network, dtype, result, y)
             assert bool(result.success.any())
         assert metrics.perturbation_stability(network, x, result.x_adv) < 1

@@ -19,7 +19,7 @@ from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, Settings, Watcher, evaluate, plots, read_run
-from art_ext.evaluation.panel import find_attack, member_of
+from art_ext.evaluation.panel import AttackRequest, find_attack, member_of
 from art_ext.evaluation.table import to_text
 from art_ext.evaluation.targets import choose_targets
 
@@ -55,7 +55,7 @@ def attack(
     name: str, model: Any, data: Dataset, settings: Settings = SETTINGS, **arguments: Any
 ) -> AttackResult:
     return find_attack(name, arguments).run(
-        model, data.x, data.y, settings.eps[-1], settings, lambda progress: None
+        AttackRequest(model, data.x, data.y, settings.eps[-1], settings)
     )
 
 
@@ -81,7 +81,7 @@ class TestAttacks:
         spy.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         spied = replace(registry.get(name), function=spy)
         member = member_of(spied, {"pad_rows": 0, **MINIMISING.get(name, {})})
-        member.run(linear_net, data.x[:4], data.y[:4], EPS, SETTINGS, lambda progress: None)
+        member.run(AttackRequest(linear_net, data.x[:4], data.y[:4], EPS, SETTINGS))
         shared = {
             "eps": EPS,
             "norm": "linf",

@@ -24,7 +24,7 @@ from art_ext.core.attacks import rays
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
-from art_ext.evaluation import Attack, evaluate, pictures, plots, records, report
+from art_ext.evaluation import Attack, AttackRequest, evaluate, pictures, plots, records, report
 from art_ext.evaluation.canvas import STYLE, Canvas
 from art_ext.evaluation.examples import Examples, Found, choose
 from art_ext.evaluation.table import broken, radius, summarise, to_text, verdicts
@@ -88,17 +88,15 @@ def test_names_from_outside_are_escaped(
 
 @pytest.mark.usefixtures("without_plots")
 def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
-    def every_other(
-        model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any
-    ) -> AttackResult:
+    def every_other(request: AttackRequest) -> AttackResult:
         """An invented attack: breaks every other sample, and says nothing on its way."""
-        broken = torch.arange(len(x)) % 2 == 0
+        broken = torch.arange(len(request.x)) % 2 == 0
         return replace(
-            rays(model, x, y, eps=eps, max_queries=1),
+            rays(request.model, request.x, request.goal, eps=request.eps, max_queries=1),
             success=broken,
             x_nearest=None,
             stop_on_success=False,
-            distance=torch.where(broken, eps, torch.inf),
+            distance=torch.where(broken, request.eps, torch.inf),
             queries_to_success=torch.where(broken, 1, -1),
         )
 

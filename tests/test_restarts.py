@@ -33,7 +33,7 @@ from art_ext.core.attacks import (
 from art_ext.core.metrics import all_or_nothing_success, diversity, transfer_success
 from art_ext.core.result import AttackResult, Progress
 from art_ext.data import load_data
-from art_ext.evaluation.panel import Settings, find_attack
+from art_ext.evaluation.panel import AttackRequest, Settings, find_attack
 from art_ext.models import mnist_small_cnn
 from tests.toys import Recorder, inputs, never, small_net, waves
 
@@ -496,7 +496,7 @@ def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
     assert costs[1] == 3 * costs[0]
     x, y = inputs(small_net)
     attack = find_attack("pgd", {"num_steps": 10, "num_restarts": 3})
-    found = attack.run(small_net, x, y, EPS, settings, lambda progress: None)
+    found = attack.run(AttackRequest(small_net, x, y, EPS, settings))
     assert same(found, pgd(small_net, x, y, eps=EPS, num_steps=10, num_restarts=3, seed=0))
     with pytest.raises(ValueError, match="pgd: num_restarts must be an integer >= 1, got 0"):
         find_attack("pgd", {"num_restarts": 0}).check(small_net, x, y, settings)

@@ -24,6 +24,7 @@ from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import (
     Attack,
+    AttackRequest,
     Watcher,
     evaluate,
     load_images,
@@ -576,10 +577,8 @@ def test_flags_of_an_attack_become_warnings(tmp_path: Path, run: Any) -> None:
     class Flagged(AttackResult):
         flags: tuple[Flag, ...] = ()
 
-    def attack(
-        model: Any, x: Tensor, y: Tensor, eps: float, settings: Any, callback: Any
-    ) -> AttackResult:
-        found = core_attacks.fgsm(model, x, y, eps=eps)
+    def attack(request: AttackRequest) -> AttackResult:
+        found = core_attacks.fgsm(request.model, request.x, request.goal, eps=request.eps)
         flags = (Flag("dynamic", True, "seen"), Flag("classes", False, ""))
         return Flagged(**{one.name: getattr(found, one.name) for one in fields(found)}, flags=flags)
 

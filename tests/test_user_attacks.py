@@ -356,11 +356,13 @@ class TestPickling:
         )
         code = (
             "import pickle, sys, torch\n"
-            "from art_ext.evaluation import Settings\n"
+            "from art_ext.evaluation.panel import AttackRequest, Settings\n"
             "member = pickle.load(open(sys.argv[1], 'rb'))\n"
             "settings = Settings((.1,), 9, 'linf', True, 'logits', (0., 1.), 16, None, 0)\n"
             "x = torch.rand(3, 1, 2, 2)\n"
-            "found = member.run(lambda x: x.flatten(1), x, x.flatten(1).argmax(1), .1, settings, lambda progress: None)\n"
+            "classes = x.flatten(1).argmax(1)\n"
+            "request = AttackRequest(lambda x: x.flatten(1), x, classes, .1, settings)\n"
+            "found = member.run(request)\n"
             "print(member.name, member.arguments, found.queries.max().item())\n"
         )
         done = subprocess.run(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from art_ext.evaluation.finish import Outcome
 from art_ext.evaluation.merge import merge
-from art_ext.evaluation.panel import Attack, Settings
+from art_ext.evaluation.panel import Attack, AttackRequest, Settings
 from art_ext.evaluation.panels import PANELS, Member, Panel, find_panel
 from art_ext.evaluation.records import load_images, load_run, read_records, read_run
 from art_ext.evaluation.runner import evaluate
@@ -26,6 +26,7 @@ from art_ext.evaluation.watching import Watcher
 __all__ = [
     "PANELS",
     "Attack",
+    "AttackRequest",
     "Member",
     "Outcome",
     "Panel",

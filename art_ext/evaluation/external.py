@@ -26,8 +26,8 @@ from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
-from art_ext.core.result import AttackResult, Callback
-from art_ext.evaluation.panel import Attack, Settings, check_arguments
+from art_ext.core.result import AttackResult
+from art_ext.evaluation.panel import MODEL_SETTINGS, Attack, AttackRequest, check_arguments
 from art_ext.evaluation.toolkits import OFFERED, TOOLKITS, Batch, External, Function
 
 COUNTED = (
@@ -125,31 +125,18 @@ class AutoAttackRun:
 
     arguments: Mapping[str, Any]
 
-    def __call__(
-        self,
-        model: Model,
-        x: Tensor,
-        goal: Tensor,
-        eps: float,
-        settings: Settings,
-        callback: Callback,
-    ) -> AttackResult:
-        """Attack the samples x (N, *S) and return the result."""
+    def __call__(self, request: AttackRequest) -> AttackResult:
+        """Attack the samples of the request and return the result."""
         from art_ext.adapters.autoattack import run_autoattack
 
         return run_autoattack(
-            model,
-            x,
-            goal,
-            eps=eps,
-            norm=settings.norm,
-            outputs=settings.outputs,
-            clip_values=settings.clip_values,
-            batch_size=settings.batch_size,
-            chunk_size=max(1, len(x)),
-            seed=settings.seed,
-            device=settings.device,
-            callback=callback,
+            request.model,
+            request.x,
+            request.goal,
+            eps=request.eps,
+            chunk_size=max(1, len(request.x)),
+            callback=request.callback,
+            **request.settings.keywords("norm", "seed", *MODEL_SETTINGS),
             **self.arguments,
         )
 
@@ -194,17 +181,9 @@ class ExternalRun:
 
     attack: External
 
-    def __call__(
-        self,
-        model: Model,
-        x: Tensor,
-        goal: Tensor,
-        eps: float,
-        settings: Settings,
-        callback: Callback,
-    ) -> AttackResult:
-        """Attack the samples x (N, *S) and return the result."""
-        return _Run(self.attack, model, x, eps, settings, callback).result(goal)
+    def __call__(self, request: AttackRequest) -> AttackResult:
+        """Attack the samples of the request and return the result."""
+        return _Run(self.attack, request).result()
 
 
 @dataclass(frozen=True)
@@ -212,47 +191,41 @@ class _Run:
     """One external attack on one chunk of samples."""
 
     attack: External
-    model: Model
-    x: Tensor
-    eps: float
-    settings: Settings
-    callback: Callback
+    request: AttackRequest
 
     @property
     def radius(self) -> float:
         """The radius at which rounding to float32 stays within our check of eps."""
-        shape = self.x.shape[1:]
-        box = Box.of(self.settings.clip_values, shape, torch.device("cpu"))
-        return attainable_radius(self.settings.norm, self.eps, box, math.prod(shape))
+        settings = self.request.settings
+        shape = self.request.x.shape[1:]
+        box = Box.of(settings.clip_values, shape, torch.device("cpu"))
+        return attainable_radius(settings.norm, self.request.eps, box, math.prod(shape))
 
-    def result(self, goal: Tensor) -> AttackResult:
+    def result(self) -> AttackResult:
         """Run the attack on the samples without success, and check its outcome."""
-        settings = self.settings
+        request = self.request
+        settings = request.settings
         self._check_norm()
         problem = Problem.of(
-            self.model,
-            self.x,
-            goal,
-            eps=self.eps,
+            request.model,
+            request.x,
+            request.goal,
+            eps=request.eps,
             norm=settings.norm,
             options=AttackOptions(
-                targets=None if settings.targeted is None else goal,
-                outputs=settings.outputs,
-                batch_size=settings.batch_size,
-                clip_values=settings.clip_values,
-                device=settings.device,
-                seed=settings.seed,
+                targets=None if settings.targeted is None else request.goal,
+                **settings.keywords("seed", *MODEL_SETTINGS),
             ),
             oracle=ScoreOracle,
         )
         with problem.oracle:
-            if not len(self.x):
+            if not len(request.x):
                 # the class checks its arguments
                 self._craft(problem, problem.index, classes=2)
             return self._attack(problem)
 
     def _check_norm(self) -> None:
-        norm = self.settings.norm
+        norm = self.request.settings.norm
         own = self.attack.norm(norm)
         if norm != own:
             raise ValueError(
@@ -260,25 +233,27 @@ class _Run:
             )
 
     def _attack(self, problem: Problem) -> AttackResult:
-        verdict = Verdict(self.attack.name, problem, self.callback)
-        limit = self.attack.row_limit(self.settings)
+        settings = self.request.settings
+        verdict = Verdict(self.attack.name, problem, self.request.callback)
+        limit = self.attack.row_limit(settings)
         index = verdict.alive() if limit != 0 else verdict.alive()[:0]
-        for step, part in enumerate(index.split(self.settings.batch_size), start=1):
+        for step, part in enumerate(index.split(settings.batch_size), start=1):
             if not len(part):
                 break
             moved = self._craft(problem, part, int(problem.oracle.num_classes or 0))
             success = verdict.check(moved, part)
             verdict.tell(step, part, finished=torch.ones_like(success))
-        return verdict.result(self.x.device, self.settings.seed)
+        return verdict.result(self.request.x.device, settings.seed)
 
     def _craft(self, problem: Problem, index: Tensor, classes: int) -> Tensor:
         """Return the attack's tensors (M, *S) for the samples in index (M,), which are charged."""
+        settings = self.request.settings
         x = problem.shaped(problem.x[index])
-        limit = self.attack.row_limit(self.settings)
-        network = Limited(self.model, self.settings.outputs, limit, len(x)).eval()
-        batch = Batch(network, x, problem.goal.labels[index], classes, self.radius, self.settings)
+        limit = self.attack.row_limit(settings)
+        network = Limited(self.request.model, settings.outputs, limit, len(x)).eval()
+        batch = Batch(network, x, problem.goal.labels[index], classes, self.radius, settings)
         try:
-            with fenced(self.settings.seed), redirect_stdout(io.StringIO()):
+            with fenced(settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.attack.craft(batch).detach()
         except Exception as error:
             # an external attack may fail in any way on samples, a model or arguments

@@ -16,9 +16,12 @@ from art_ext.core.checks import check_choice, check_count, nearest
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
-from art_ext.core.result import AttackResult, Callback
+from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.evaluation.targets import check_rule
 from art_ext.evaluation.user_attacks import is_file, load_attack
+
+# the settings that every function takes that calls the model
+MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_name(self.norm))
 
+    def keywords(self, *names: str) -> dict[str, Any]:
+        """Return the settings of these names, for a function whose keywords have the same names."""
+        return {name: getattr(self, name) for name in names}
+
     def check(self, sample_shape: torch.Size) -> None:
         """Raise ValueError unless the settings are valid, before anything is computed.
 
@@ -78,7 +85,32 @@ class Settings:
             ) from error
 
 
-AttackFunction = Callable[[Model, Tensor, Tensor, float, Settings, Callback], AttackResult]
+def _no_callback(progress: Progress) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttackRequest:
+    """The samples that a member of the panel is to attack, and the settings of the attack.
+
+    Attributes:
+        model: the model to attack.
+        x: (N, *S) the samples. Without samples, a member only checks its settings.
+        goal: (N,) the classes to leave or, if ``settings.targeted`` is given, to reach.
+        eps: radius of the ball, in the units of x.
+        settings: of the evaluation.
+        callback: is called after each step of the attack.
+    """
+
+    model: Model
+    x: Tensor
+    goal: Tensor
+    eps: float
+    settings: Settings
+    callback: Callback = _no_callback
+
+
+AttackFunction = Callable[[AttackRequest], AttackResult]
 
 
 @dataclass(frozen=True)
@@ -87,8 +119,7 @@ class Attack:
 
     Attributes:
         name: name in records, tables and on the command line.
-        run: function of (model, x, goal, eps, settings, callback) that returns the result. goal
-            (N,) are the classes to leave or, if ``settings.targeted`` is given, to reach.
+        run: function of an AttackRequest that returns the result.
         nearest: True if it finds the nearest adversarial. One run that does not stop early then
             serves every eps. False if it runs once for each eps, inside the ball.
         about: description in a sentence of the protocol.
@@ -182,7 +213,7 @@ class Attack:
             return
         for eps in settings.eps:
             try:
-                self.run(model, x[:0], y[:0], eps, settings, lambda progress: None)
+                self.run(AttackRequest(model, x[:0], y[:0], eps, settings))
             except (TypeError, ValueError) as error:
                 if isinstance(error, TypeError) and not self.arguments:
                     raise  # a text among numbers is the user's, anything else a defect
@@ -288,22 +319,15 @@ class CoreRun:
     spec: AttackSpec
     arguments: Mapping[str, Any]
 
-    def __call__(
-        self,
-        model: Model,
-        x: Tensor,
-        goal: Tensor,
-        eps: float,
-        settings: Settings,
-        callback: Callback,
-    ) -> AttackResult:
-        """Attack the samples x (N, *S) and return the result."""
+    def __call__(self, request: AttackRequest) -> AttackResult:
+        """Attack the samples of the request and return the result."""
         parameters = self.spec.parameters
-        offered = self._settings(settings) | {"eps": eps}
+        offered = self._settings(request.settings) | {"eps": request.eps}
         if "targets" not in self.arguments:  # it would be called for each class, not each sample
-            offered["callback"] = callback
+            offered["callback"] = request.callback
         taken = {key: value for key, value in offered.items() if key in parameters}
-        result = self.spec.function(model, x, goal, **{**taken, **self.arguments})
+        keywords = {**taken, **self.arguments}
+        result = self.spec.function(request.model, request.x, request.goal, **keywords)
         if not isinstance(result, AttackResult):
             raise ValueError(
                 f"{self.spec.name} must return an AttackResult, got {type(result).__name__}"
@@ -316,15 +340,8 @@ class CoreRun:
                 f"{self.spec.name} supports the norms {', '.join(self.spec.norms)}, got"
                 f" {settings.norm!r}"
             )
-        offered: dict[str, Any] = {
-            "norm": settings.norm,
-            "clip_values": settings.clip_values,
-            "outputs": settings.outputs,
-            "batch_size": settings.batch_size,
-            "device": settings.device,
-            "seed": settings.seed,
-            "targeted": settings.targeted is not None,
-        }
+        offered = settings.keywords("norm", "seed", *MODEL_SETTINGS)
+        offered["targeted"] = settings.targeted is not None
         if self.spec.family == "minimum-norm":
             offered["stop_on_success"] = settings.stop_on_success
         if is_bounded(self.spec):

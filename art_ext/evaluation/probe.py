@@ -14,7 +14,7 @@ from art_ext.core.outputs import sums_differ
 from art_ext.core.probe import probe_model
 from art_ext.core.samples import admit
 from art_ext.errors import UserCodeError, describe, is_plain
-from art_ext.evaluation.panel import Settings
+from art_ext.evaluation.panel import MODEL_SETTINGS, Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
 
@@ -97,12 +97,9 @@ def probe(
         again = probe_model(
             model,
             part,
-            outputs=settings.outputs,
-            clip_values=settings.clip_values,
-            batch_size=settings.batch_size,
-            device=settings.device,
             samples=len(part),
             first=answers[: len(part)],
+            **settings.keywords(*MODEL_SETTINGS),
         )
     except ValueError as error:  # its sample numbers count from the first one here
         if not is_plain(error):
@@ -140,14 +137,7 @@ def probe(
 
 def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
     """Oracle of the given kind for ``count`` samples, with the settings of an evaluation."""
-    return kind(
-        model,
-        count,
-        outputs=settings.outputs,
-        batch_size=settings.batch_size,
-        clip_values=settings.clip_values,
-        device=settings.device,
-    )
+    return kind(model, count, **settings.keywords(*MODEL_SETTINGS))
 
 
 def _doubtful_rows(oracle: LabelOracle, answers: Tensor) -> dict[str, int]:

@@ -25,8 +25,9 @@ from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel import Settings
 
 OWN_QUERIES = 2  # the clean check and the check of the outcome
+_SETTINGS = ("norm", "seed", "clip_values", "batch_size", "device")
 # keywords that a function of a user is given if it takes them
-OFFERED = ("eps", "norm", "targeted", "seed", "clip_values", "batch_size", "device", "verbose")
+OFFERED = ("eps", "targeted", "verbose", *_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -343,15 +344,7 @@ class Function(External):
         settings = batch.settings
         if not len(batch.x):
             return batch.x
-        options = self.options(
-            batch,
-            norm=settings.norm,
-            targeted=batch.targeted,
-            seed=settings.seed,
-            clip_values=settings.clip_values,
-            batch_size=settings.batch_size,
-            device=settings.device,
-        )
+        options = self.options(batch, targeted=batch.targeted, **settings.keywords(*_SETTINGS))
         if self.spec.budget:
             options[self.spec.budget] = self.row_limit(settings)
         found = self.spec.function(batch.network, batch.x, batch.goal, **options)

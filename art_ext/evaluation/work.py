@@ -27,7 +27,7 @@ from art_ext.evaluation.examples import choose, keep_images
 from art_ext.evaluation.finish import Outcome, finish
 from art_ext.evaluation.folder import RunFolder, Unit, plan, unit_name
 from art_ext.evaluation.identity import identity_of_data, identity_of_model
-from art_ext.evaluation.panel import Attack, Settings
+from art_ext.evaluation.panel import Attack, AttackRequest, Settings
 from art_ext.evaluation.probe import make_oracle, probe
 from art_ext.evaluation.protocol import protocol
 from art_ext.evaluation.targets import choose_targets
@@ -281,11 +281,8 @@ class Work:
         tally.begin(chunk, index)
         begun = time.perf_counter()
         try:
-            found = (
-                [attack.run(model, x[index], goal[index], eps, self.settings, tally)]
-                if len(index)
-                else []
-            )
+            request = AttackRequest(model, x[index], goal[index], eps, self.settings, tally)
+            found = [attack.run(request)] if len(index) else []
         except Exception as error:
             # the model is the user's, and an external attack may fail in any way
             raise _failure(attack.name, name, error) from error
