@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import io
-import math
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
-from art_ext.core.geometry import Box, attainable_radius
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel import MODEL_SETTINGS, Attack, AttackRequest, check_arguments
@@ -193,14 +191,6 @@ class _Run:
     attack: External
     request: AttackRequest
 
-    @property
-    def radius(self) -> float:
-        """The radius at which rounding to float32 stays within our check of eps."""
-        settings = self.request.settings
-        shape = self.request.x.shape[1:]
-        box = Box.of(settings.clip_values, shape, torch.device("cpu"))
-        return attainable_radius(settings.norm, self.request.eps, box, math.prod(shape))
-
     def result(self) -> AttackResult:
         """Run the attack on the samples without success, and check its outcome."""
         request = self.request
@@ -251,7 +241,7 @@ class _Run:
         x = problem.shaped(problem.x[index])
         limit = self.attack.row_limit(settings)
         network = Limited(self.request.model, settings.outputs, limit, len(x)).eval()
-        batch = Batch(network, x, problem.goal.labels[index], classes, self.radius, settings)
+        batch = Batch(network, x, problem.goal.labels[index], classes, problem.radius, settings)
         try:
             with fenced(settings.seed), redirect_stdout(io.StringIO()):
                 moved = self.attack.craft(batch).detach()
