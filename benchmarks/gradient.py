@@ -19,7 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import Meter, bare, network_and_images, print_versions, seconds
+from art_ext.benchmarks.common import (
+    Meter,
+    bare,
+    network_and_images,
+    operations,
+    print_versions,
+    seconds,
+)
 from art_ext.core.attacks import (
     ai_fgsm,
     frank_wolfe,
@@ -58,8 +65,8 @@ def ours(steps: int, directions: int) -> dict[str, Run]:
 def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int) -> None:
     """Print the time of each attack over the bare forwards and backwards of the same shapes."""
     print(
-        "| attack | wall time / bare | own ms per call | calls | of these differentiated"
-        " |\n|---|---|---|---|---|"
+        "| attack | wall time / bare | own ms per call | operations per call | calls | of these"
+        " differentiated |\n|---|---|---|---|---|---|"
     )
     for name, attack in ours(steps, 25).items():
         rows = slice(0, 8 if name in ("frank_wolfe_black_box", "nes") else len(x))
@@ -76,7 +83,8 @@ def print_costs(model: nn.Module, x: Tensor, y: Tensor, steps: int, repeats: int
             ratios.append(wall / plain)
             own.append(1e3 * (wall - plain) / len(meter.calls))
         backwards = sum(differentiated for _, differentiated in meter.calls)
-        middle = f"{statistics.median(ratios):.3f} | {statistics.median(own):.2f}"
+        count = operations(attack, x[rows])
+        middle = f"{statistics.median(ratios):.3f} | {statistics.median(own):.2f} | {count:.1f}"
         print(f"| {name} | {middle} | {len(meter.calls)} | {backwards} |", flush=True)
 
 

@@ -9,6 +9,7 @@ it affects the number of calls, and the table states it.
 from __future__ import annotations
 
 import argparse
+import functools
 import resource
 import statistics
 import time
@@ -21,9 +22,11 @@ from art_ext.benchmarks.common import (
     classified_right,
     network,
     network_and_images,
+    operations,
     print_versions,
 )
 from art_ext.core.attacks import rays
+from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
 
@@ -32,9 +35,16 @@ HARD = 1e-6  # a radius without successes: all rows stay active
 RADII = {"mnist_conv2_fast_pgd": 0.3, "mnist_smallcnn_standard": 0.3, "cifar_resnet20_nat": 8 / 255}
 
 
-def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float, float, int]:
-    """Wall time over the bare forwards of the same shapes, own milliseconds per call, number of
-    calls.
+def attack(model: nn.Module, x: Tensor, y: Tensor | None = None, *, queries: int) -> AttackResult:
+    """Run RayS with all rows active to the end."""
+    return rays(
+        model, x, y, eps=HARD, max_queries=queries, batch_size=len(x), stop_on_success=False
+    )
+
+
+def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> str:
+    """Wall time over the bare forwards of the same shapes, own milliseconds per call, operations
+    per call, and number of calls, as cells of the table.
     """
     ratios = []
     own = []
@@ -43,7 +53,7 @@ def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float
     for _ in range(repeats):
         meter = Meter(model)
         start = time.perf_counter()
-        rays(meter, x, eps=HARD, max_queries=queries, batch_size=len(x), stop_on_success=False)
+        attack(meter, x, queries=queries)
         total = time.perf_counter() - start
         start = time.perf_counter()
         with torch.no_grad():
@@ -51,28 +61,27 @@ def cost(model: nn.Module, x: Tensor, queries: int, repeats: int) -> tuple[float
                 model(x[:size])
         ratios.append(total / (time.perf_counter() - start))
         own.append(1e3 * (total - meter.seconds) / len(meter.sizes))
-    return statistics.median(ratios), statistics.median(own), len(meter.sizes)
+    count = operations(functools.partial(attack, queries=queries), x)
+    return (
+        f"{statistics.median(ratios):.3f} | {statistics.median(own):.3f} | {count:.1f} |"
+        f" {len(meter.sizes)}"
+    )
 
 
 def print_costs(repeats: int) -> None:
     """Print the table of overheads."""
-    print("| model | active rows | wall time / bare forwards | own ms per call | calls |")
-    print("|---|---|---|---|---|")
+    print(
+        "| model | active rows | wall time / bare forwards | own ms per call | operations per call"
+        " | calls |\n|---|---|---|---|---|---|"
+    )
     for name in RADII:
         for rows in (64, 256):
             model, x, _, weights = network_and_images(name, rows)
-            ratio, own, calls = cost(model, x, 40 if name.startswith("cifar") else 150, repeats)
-            print(
-                f"| {name} ({weights}) | {rows} | {ratio:.3f} | {own:.3f} | {calls} |", flush=True
-            )
+            cells = cost(model, x, 40 if name.startswith("cifar") else 150, repeats)
+            print(f"| {name} ({weights}) | {rows} | {cells} |", flush=True)
     for rows in (8, 64, 256):
-        ratio, own, calls = cost(
-            digits_cnn().eval(), load_data("digits").first(rows).x, 400, repeats
-        )
-        print(
-            f"| digits_cnn (random weights) | {rows} | {ratio:.3f} | {own:.3f} | {calls} |",
-            flush=True,
-        )
+        cells = cost(digits_cnn().eval(), load_data("digits").first(rows).x, 400, repeats)
+        print(f"| digits_cnn (random weights) | {rows} | {cells} |", flush=True)
 
 
 def print_speculation(queries: int) -> None:
