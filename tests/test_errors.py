@@ -292,7 +292,18 @@ class TestModelsWithoutGradients:
         ("options", "members"),
         [
             (("--panel", "quick"), "pgd, frank_wolfe need"),
-            (("--attack", "rays,fgsm"), "fgsm need"),
+            (("--attack", "rays,fgsm"), "fgsm needs"),
+            (("--attack", "rays,torchattacks:PGD"), "torchattacks:PGD needs"),
+            (("--attack", "rays,torchattacks:AutoAttack"), "torchattacks:AutoAttack needs"),
+            (
+                ("--attack", "rays,art:ProjectedGradientDescent"),
+                "art:ProjectedGradientDescent needs",
+            ),
+            (("--attack", "rays,foolbox:LinfPGD"), "foolbox:LinfPGD needs"),
+            (
+                ("--attack", "foolbox:LInfFMNAttack,autoattack"),
+                "foolbox:LInfFMNAttack, autoattack need",
+            ),
             (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe need"),
         ],
     )
@@ -316,11 +327,24 @@ class TestModelsWithoutGradients:
 
         models: dict[str, Any] = {"good": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
         models["bad"] = resolve_factory(f"{file}:detached")
-        with pytest.raises(ValueError, match="fgsm need gradients, and the model 'bad' gives none"):
+        with pytest.raises(
+            ValueError, match="fgsm needs gradients, and the model 'bad' gives none"
+        ):
             evaluate(
                 models, DATA, tmp_path / "two", attacks=["rays", "fgsm"], eps=0.1, watcher=Heard()
             )
         assert started == []
+
+    @pytest.mark.parametrize(
+        ("attack", "arguments"),
+        [
+            ("art:SquareAttack", "art:SquareAttack.max_iter=5"),
+            ("torchattacks:Square", "torchattacks:Square.n_queries=5"),
+        ],
+    )
+    def test_external_attacks_on_scores_run(self, file: Path, attack: str, arguments: str) -> None:
+        result = evaluated(file, "arrays", "--attack", attack, "--attack-args", arguments)
+        assert result.exit_code == 0, result.stderr
 
     @pytest.mark.parametrize("factory", ["detached", "arrays"])
     def test_the_remedy_runs(self, file: Path, factory: str) -> None:

@@ -4,7 +4,11 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import inspect
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
@@ -17,7 +21,7 @@ from torch import Tensor, nn
 
 from art_ext.adapters.external import Counted
 from art_ext.core.result import AttackResult, Progress
-from art_ext.evaluation import Settings, toolkits
+from art_ext.evaluation import Attack, Settings, toolkits
 from art_ext.evaluation.panel import AttackRequest, find_attack
 
 EPS = 0.05
@@ -286,7 +290,13 @@ class TestRefusals:
                 {"clip_values": (0.0, 2.0)},
                 r"knows no box but clip_values=\(0, 1\)",
             ),
-            ("torchattacks:PGD", {}, {"outputs": "labels"}, "needs scores"),
+            ("torchattacks:PGD", {}, {"outputs": "labels"}, "PGD needs gradients.*: run rays"),
+            (
+                "art:SquareAttack",
+                {},
+                {"outputs": "labels"},
+                "SquareAttack needs scores.*: run rays",
+            ),
             (
                 "art:BasicIterativeMethod",
                 {"eps_step": -1},
@@ -340,3 +350,81 @@ class TestRefusals:
             ImportError, match=r"cannot be imported \(`art-ext doctor` says more\): operator"
         ):
             find_attack("torchattacks:PGD")
+
+
+def runnable(toolkit: str) -> list[Attack]:
+    """Return the classes of a toolkit that can be members of a panel."""
+    pytest.importorskip(toolkit, reason=f"{toolkit} is not installed")
+    kind = toolkits.TOOLKITS[toolkit]
+    members = []
+    for name, value in vars(importlib.import_module(kind.module)).items():
+        if inspect.isclass(value):
+            with contextlib.suppress(ValueError):  # a class without eps, or no attack
+                members.append(find_attack(f"{toolkit}:{name}"))
+    return members
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "least", "unknown"),
+    [
+        ("torchattacks", 20, r"SPSA|Square"),
+        (
+            "art",
+            12,
+            r"(Targeted)?UniversalPerturbation|VirtualAdversarialMethod|SquareAttack|SNAL"
+            r"|OverloadPyTorch|ImperceptibleASRPyTorch",
+        ),
+        (
+            "foolbox",
+            30,
+            r".*(Noise|ContrastReduction|Inversion|GaussianBlur|Dataset|Boundary|HopSkipJump|Gen"
+            r"|Pointwise|BinarizationRefinement)Attack",
+        ),
+    ],
+)
+def test_the_access_of_a_class_is_that_of_its_source(
+    toolkit: str, least: int, unknown: str
+) -> None:
+    members = runnable(toolkit)
+    needing = {member.name for member in members if member.access == "gradients"}
+    assert len(needing) >= least
+    others = {member.name.partition(":")[2] for member in members if member.name not in needing}
+    assert others
+    assert all(re.fullmatch(unknown, name) for name in others), others
+    assert not any(re.fullmatch(unknown, name.partition(":")[2]) for name in needing), needing
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("torchattacks:FGSM", {}),
+        ("torchattacks:Square", {"n_queries": 5}),
+        ("torchattacks:SPSA", {"nb_iter": 1}),
+        ("art:FastGradientMethod", {}),
+        ("art:SquareAttack", {"max_iter": 5}),
+        ("foolbox:LinfPGD", {"steps": 2}),
+        ("foolbox:L2CarliniWagnerAttack", {"steps": 2, "binary_search_steps": 1}),
+        ("foolbox:L2RepeatedAdditiveUniformNoiseAttack", {"repeats": 3}),
+    ],
+)
+def test_the_access_of_a_class_is_what_it_asks_for(
+    name: str,
+    arguments: dict[str, Any],
+    linear_net: nn.Module,
+    digits: tuple[Tensor, Tensor],
+    labels: Tensor,
+) -> None:
+    toolkit = name.partition(":")[0]
+    pytest.importorskip(toolkit, reason=f"{toolkit} is not installed")
+    settings = replace(SETTINGS, norm="l2") if ":L2" in name else SETTINGS
+    member = find_attack(name, arguments)
+    found = attack(name, linear_net, digits[0][:8], labels[:8], settings, **arguments)
+    assert (member.access == "gradients") == bool(found.gradients.any())
+
+
+def test_the_access_of_autoattack_is_that_of_its_parts() -> None:
+    pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
+    for parts, access in (("square", "scores"), ("square,apgd-ce", "gradients")):
+        member = find_attack("autoattack", {"version": "custom", "attacks": parts})
+        assert member.access == access
+    assert find_attack("autoattack").access == "gradients"

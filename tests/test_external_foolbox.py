@@ -293,7 +293,11 @@ class TestAutoAttack:
                 {"clip_values": (0.0, 2.0)},
                 r"autoattack: AutoAttack knows no box but clip_values=\(0, 1\)",
             ),
-            ({}, {"outputs": "labels"}, "autoattack: this attack needs scores"),
+            (
+                {},
+                {"outputs": "labels"},
+                "autoattack needs gradients, and a model with outputs='labels'",
+            ),
             ({}, {"targeted": "random"}, "autoattack cannot be targeted"),
         ],
     )

@@ -479,7 +479,10 @@ class TestEvaluation:
                 {"attacks": ("pgd",), "attack_args": {"pgd": {"num_steps": "many"}}},
                 "num_steps must be",
             ),
-            ({"attacks": ("pgd",), "outputs": "labels"}, "pgd: this attack needs"),
+            (
+                {"attacks": ("pgd",), "outputs": "labels"},
+                "pgd needs gradients, and a model with outputs",
+            ),
             (
                 {"attacks": ("ead",), "attack_args": {"ead": {"beta": -1}}},
                 "ead: beta must be .* got -1",
@@ -496,7 +499,10 @@ class TestEvaluation:
                 {"attacks": ("i_fgm",), "attack_args": {"i_fgm": {"search": "random"}}},
                 "i_fgm: search must be one of",
             ),
-            ({"attacks": ("zoo",), "outputs": "labels"}, "zoo: this attack needs"),
+            (
+                {"attacks": ("zoo",), "outputs": "labels"},
+                "zoo needs scores, and a model with outputs",
+            ),
             (
                 {"attacks": ("cw",), "attack_args": {"cw": {"targets": "best"}}, "targeted": 3},
                 "cw cannot be targeted: its argument targets chooses the classes",

@@ -25,7 +25,14 @@ from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
-from art_ext.evaluation.panel import MODEL_SETTINGS, Attack, AttackRequest, check_arguments
+from art_ext.evaluation.panel import (
+    MODEL_SETTINGS,
+    Attack,
+    AttackRequest,
+    check_arguments,
+    check_outputs,
+)
+from art_ext.evaluation.successes import SCORE_PARTS
 from art_ext.evaluation.toolkits import OFFERED, TOOLKITS, Batch, External, Function
 
 COUNTED = (
@@ -68,6 +75,7 @@ def external_attack(name: str, arguments: Mapping[str, Any]) -> Attack:
         minimises=found.minimises,
         arguments=arguments,
         checks_first=True,
+        access=found.access,
         about=(
             f"{found.name} is the attack of that toolkit, on the correctly classified samples in"
             f" calls of one batch.{COUNTED}"
@@ -157,6 +165,7 @@ def _autoattack(arguments: Mapping[str, Any]) -> Attack:
         nearest=False,
         arguments=arguments,
         checks_first=True,
+        access="scores" if set(runs) <= set(SCORE_PARTS) else "gradients",
         check_classes=functools.partial(check_classes_for, runs),
         about=(
             "AutoAttack runs its attacks in turn on the samples of a chunk without success, and"
@@ -195,6 +204,7 @@ class _Run:
         """Run the attack on the samples without success, and check its outcome."""
         request = self.request
         settings = request.settings
+        check_outputs(self.attack.name, "scores", settings)
         self._check_norm()
         problem = Problem.of(
             request.model,

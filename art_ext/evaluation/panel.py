@@ -209,6 +209,8 @@ class Attack:
         """
         if settings.targeted is not None and self.no_targets:
             raise ValueError(f"{self.name} cannot be targeted: {self.no_targets}")
+        if self.access in ("scores", "gradients"):
+            check_outputs(self.name, self.access, settings)
         if not self.checks_first:
             return
         for eps in settings.eps:
@@ -221,6 +223,22 @@ class Attack:
                 raise ValueError(
                     message if self.name in message else f"{self.name}: {message}"
                 ) from error
+
+
+def check_outputs(name: str, access: str, settings: Settings) -> None:
+    """Raise ValueError if an attack needs more than the class indices that a model returns.
+
+    Args:
+        name: of the attack.
+        access: the answers that it needs, ``"scores"`` or ``"gradients"``.
+        settings: of the evaluation.
+    """
+    if settings.outputs == "labels":
+        raise ValueError(
+            f"{name} needs {access}, and a model with outputs='labels' returns class indices only:"
+            f" run {' or '.join(registry.names(access='labels'))}, or hand over a model that"
+            " returns logits or probabilities"
+        )
 
 
 # parameters that options of the evaluation set, and parameters that text cannot express

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
@@ -79,6 +80,11 @@ class External(ABC):
         return ""
 
     @property
+    def access(self) -> str:
+        """``"gradients"`` if it is known to need gradients, else ``"unknown"``."""
+        return "unknown"
+
+    @property
     def minimises(self) -> bool:
         """True for a minimum-norm attack."""
         return False
@@ -114,12 +120,14 @@ class ToolkitAttack(External):
         module: module of the toolkit's attacks.
         base: module and name of the base class of all attacks.
         install: argument of pip that installs the toolkit.
+        differentiates: pattern of the calls by which classes of the toolkit compute gradients.
     """
 
-    kind: Callable[..., Any]
+    kind: type[Any]
     module: ClassVar[str]
     base: ClassVar[tuple[str, str]]
     install: ClassVar[str]
+    differentiates: ClassVar[str]
 
     @classmethod
     def find(cls, prefix: str, kind_name: str, arguments: Mapping[str, Any]) -> ToolkitAttack:
@@ -169,6 +177,22 @@ class ToolkitAttack(External):
         """The defaults of its class by keyword."""
         return parameters_of(self.kind)
 
+    @property
+    def access(self) -> str:
+        """``"gradients"`` if it is known to need gradients, else ``"unknown"``."""
+        # a composite, whose default attacks need them
+        composite = self.kind.__name__ == "AutoAttack" and "attacks" not in self.arguments
+        return "gradients" if composite or self._needs_gradients() else "unknown"
+
+    def _needs_gradients(self) -> bool:
+        """Return True if the source of the class, or of a base class, computes gradients."""
+        package = self.module.partition(".")[0]
+        own = [one for one in self.kind.__mro__ if one.__module__.partition(".")[0] == package]
+        try:
+            return any(re.search(self.differentiates, inspect.getsource(one)) for one in own)
+        except OSError:  # installed without its source
+            return False
+
     def _takes_eps(self) -> bool:
         return "eps" in self.parameters
 
@@ -185,6 +209,7 @@ class Torchattacks(ToolkitAttack):
     module = "torchattacks"
     base = ("torchattacks.attack", "Attack")
     install = "'art-ext[torchattacks]'"
+    differentiates = r"\bautograd\.|\.backward\("
 
     def craft(self, batch: Batch) -> Tensor:
         """Return the class's tensors for a batch in [0, 1]."""
@@ -210,6 +235,7 @@ class Art(ToolkitAttack):
     module = "art.attacks.evasion"
     base = ("art.attacks.attack", "EvasionAttack")
     install = "adversarial-robustness-toolbox"
+    differentiates = r"\b(Loss|Class)GradientsMixin\b"  # in the requirements of a class
 
     @property
     def no_targets(self) -> str:
@@ -249,6 +275,7 @@ class Foolbox(ToolkitAttack):
     module = "foolbox.attacks"
     base = ("foolbox.attacks.base", "Attack")
     install = "'foolbox>=3.3.3,<4'"
+    differentiates = r"value_(aux_)?and_grad"
 
     @property
     def minimises(self) -> bool:

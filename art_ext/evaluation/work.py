@@ -148,10 +148,11 @@ class Work:
             (part["not_differentiable"] for part in facts if part.get("not_differentiable")), None
         )
         if reason is not None:
-            members = listed(attack.name for attack in self.panel if attack.access == "gradients")
+            members = [attack.name for attack in self.panel if attack.access == "gradients"]
             raise ValueError(
-                f"{members} need gradients, and the model {name!r} gives none ({reason}). Attacks"
-                " that need no gradients: --panel black-box, or --attack rays"
+                f"{listed(members)} {'needs' if len(members) == 1 else 'need'} gradients, and the"
+                f" model {name!r} gives none ({reason}). Attacks that need no gradients: --panel"
+                " black-box, or --attack rays"
             )
         for attack in self.panel:
             if attack.check_classes is not None and classes:
