@@ -101,9 +101,14 @@ class TestNorms:
         short = {"num_steps": 2, "max_queries": 30, "search_steps": 1, "num_transitions": 1}
         takes = inspect.signature(attack).parameters
         options |= {key: value for key, value in short.items() if key in takes}
-        for spellings in (("l2", "L2", 2), ("linf", "Linf", np.inf), ("l1", "1", 1)):
+        for norm, *others in (("l2", "L2", 2), ("linf", "Linf", np.inf), ("l1", "1", 1)):
+            spellings = (norm, *others)
+            if norm not in registry.get(name).norms:
+                with pytest.raises(ValueError, match=rf"norm must be one of .*, got '{norm}'"):
+                    attack(Linear(), X, norm=others[0], **options)
+                continue
             results = [attack(Linear(), X, norm=spelling, **options) for spelling in spellings]
-            assert [result.norm for result in results] == [spellings[0]] * 3
+            assert [result.norm for result in results] == [norm] * 3
             for result in results[1:]:
                 assert torch.equal(result.x_adv, results[0].x_adv)
 

@@ -26,7 +26,7 @@ from art_ext.evaluation.targets import choose_targets
 EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)
 NAMES = tuple(registry.names())
-BLACK_BOX = ("rays", "frank_wolfe_black_box", "nes", "zoo")
+BLACK_BOX = tuple(name for name in NAMES if registry.get(name).access in ("labels", "scores"))
 MINIMISING: dict[str, dict[str, Any]] = {
     "ead": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5},
     "cw": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},

@@ -38,6 +38,7 @@ HOST = Host(
     },
     norms={"linf": math.inf, "l2": 2, "l1": 1},
     norm_type="int | float | str",
+    spellings={"linf": ("np.inf", '"inf"'), "l1": ("1",), "l2": ("2",)},
     defaults={"eps": 0.3, "batch_size": 32, "on_failure": "last"},
     hidden=frozenset(
         {
@@ -78,15 +79,9 @@ HOST = Host(
             ),
             "on_failure": _LAST,
         },
-        "fixed-radius": {
-            "norm": 'np.inf, "inf", 1 or 2.',
-            "eps": "radius of the ball in the units of x.",
-        },
+        "fixed-radius": {"norm": "{norms}.", "eps": "radius of the ball in the units of x."},
         "minimum-norm": {
-            "norm": (
-                'np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are'
-                " measured."
-            ),
+            "norm": "{norms}: how ``eps`` and the distances of ``last_result`` are measured.",
             "eps": (
                 "radius within which an adversarial counts as success, in the units of x. None"
                 " counts any."

@@ -9,7 +9,7 @@ from typing import Any
 
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, specs
-from art_ext.shells.text import argument_texts, renamed, spelled, without_default
+from art_ext.shells.text import alternatives, argument_texts, renamed, spelled, without_default
 
 EMPTY = inspect.Parameter.empty
 
@@ -43,11 +43,13 @@ class Host:
         names: by family of attacks, the host's name of the function's keywords.
         norms: the host's value of each norm.
         norm_type: annotation of ``norm``.
+        spellings: the source texts of each norm, in the order in which descriptions list them.
         defaults: by host keyword. ``eps`` holds where the function requires one.
         hidden: keywords of the function that the host does not pass on.
         own: keywords of the shells themselves.
         tail: host keywords that come last, where the function or the host has them.
-        texts: by family of attacks, and ``""`` for all, descriptions by host keyword.
+        texts: by family of attacks, and ``""`` for all, descriptions by host keyword. They hold
+            ``{norms}`` in the place of the attack's norms.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Host:
     names: Mapping[str, Mapping[str, str]]
     norms: Mapping[str, Any]
     norm_type: str
+    spellings: Mapping[str, tuple[str, ...]]
     defaults: Mapping[str, Any]
     hidden: frozenset[str]
     own: Mapping[str, Keyword]
@@ -200,6 +203,9 @@ def _keyword(
         if default != parameter.default:
             text = without_default(text)
         text = renamed(text, host.names.get(spec.family, {}))
+    if name == "norm":
+        known = [host.spellings[norm] for norm in host.spellings if norm in spec.norms]
+        text = text.replace("{norms}", alternatives(sum(known, ())))
     annotation = host.norm_type if name == "norm" else spelled(parameter.annotation)
     return Keyword(name, parameter.name, default, annotation, text)
 

@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from art_ext.core.geometry import ClipValues
@@ -74,6 +74,11 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
         return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), code[0])
 
     return re.sub(r"``[^`]*``|\b\w+_\w+\b", rename, text)
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """Return the words as ``a, b or c``."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def paragraph(text: str, indent: int, hanging: int | None = None) -> str:

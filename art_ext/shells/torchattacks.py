@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from art_ext.shells.plan import Host, Keyword, Plan
-from art_ext.shells.text import docstring, paragraph, valued, without_default
+from art_ext.shells.text import alternatives, docstring, paragraph, valued, without_default
 
 _PROBE = (
     "in the first call on a model, test with at most 24 rows if its answers depend on chance or on"
@@ -35,6 +35,7 @@ HOST = Host(
     },
     norms={"linf": "Linf", "l2": "L2", "l1": "L1"},
     norm_type="str",
+    spellings={"linf": ("'Linf'",), "l2": ("'L2'",), "l1": ("'L1'",)},
     defaults={"eps": 8 / 255, "on_failure": "last"},
     hidden=frozenset(
         {
@@ -55,14 +56,9 @@ HOST = Host(
     tail=("loss", "stop_on_success", "on_failure", "max_queries", "batch_size", "seed", "probe"),
     texts={
         "": {"on_failure": _LAST},
-        "fixed-radius": {
-            "norm": "'Linf', 'L2' or 'L1'.",
-            "eps": "radius of the ball, in [0, 1] image units.",
-        },
+        "fixed-radius": {"norm": "{norms}.", "eps": "radius of the ball, in [0, 1] image units."},
         "minimum-norm": {
-            "norm": (
-                "'Linf', 'L2' or 'L1': how eps and the distances of ``last_result`` are measured."
-            ),
+            "norm": "{norms}: how eps and the distances of ``last_result`` are measured.",
             "eps": "radius within which an adversarial counts as success. None counts any.",
         },
     },
@@ -72,7 +68,7 @@ HOST = Host(
 def class_lines(plan: Plan) -> list[str]:
     """Return the lines of the class docstring, for an indent of four."""
     spec, shell = plan.spec, plan.shell
-    measure = shell.measure or _joined([HOST.norms[norm] for norm in spec.norms])
+    measure = shell.measure or alternatives([HOST.norms[norm] for norm in spec.norms])
     model, annotation, text = plan.model
     where = "art_ext.core.attacks" if _is_ours(spec) else spec.function.__module__
     about = (
@@ -88,7 +84,7 @@ def class_lines(plan: Plan) -> list[str]:
         kind = re.sub(r" \| None$", "", one.annotation)
         kind = re.sub(r"\bLoss\b", "function", kind)
         kind = re.sub(r"\b(Sequence|Mapping)\[[^]]*\]", lambda found: found[1].lower(), kind)
-        kind = _joined(kind.split(" | "))
+        kind = alternatives(kind.split(" | "))
         default = valued(one.default).replace('"', "'").replace(" / ", "/").replace("_", "")
         default = f"'{one.default}'" if isinstance(one.default, str) else default
         text = without_default(one.text).replace("``", "").replace('"', "'")
@@ -115,10 +111,6 @@ def _is_ours(spec: object) -> bool:
 
 def _keeps_input(plan: Plan) -> bool:
     return all(one.name != "on_failure" for one in plan.keywords)
-
-
-def _joined(words: list[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def attributes(plan: Plan) -> dict[str, object]:
