@@ -4,10 +4,11 @@ outcome is checked.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,6 @@ from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
-
-logger = logging.getLogger("art_ext")
 
 
 class Counted(nn.Module):
@@ -96,6 +95,64 @@ def fenced(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+@dataclass(frozen=True, eq=False)
+class Outside:
+    """Outputs of an external attack outside the ball or the box. They count as failures.
+
+    Attributes:
+        rows: (N,) bool, the samples with such an output.
+        samples: number of samples with an output.
+        ball: largest distance beyond eps, in the norm of the problem.
+        box: largest distance of a value beyond the box.
+        invalid: number of samples with NaN or infinity in an output.
+    """
+
+    rows: Tensor
+    samples: int
+    ball: float
+    box: float
+    invalid: int
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All but the rows, for JSON."""
+        return {
+            "samples": self.samples,
+            "ball": self.ball,
+            "box": self.box,
+            "invalid": self.invalid,
+        }
+
+
+def describe_outside(count: int, samples: int, ball: float, box: float, invalid: int) -> str:
+    """Describe outputs outside the ball or the box.
+
+    Args:
+        count: number of samples with such an output.
+        samples, ball, box, invalid: as in ``Outside``.
+    """
+    reasons = [
+        *([f"by up to {ball:.2g} beyond eps"] if ball else []),
+        *([f"by up to {box:.2g} beyond the box"] if box else []),
+        *([f"{invalid} with NaN or infinity"] if invalid else []),
+    ]
+    return (
+        f"{count} of {samples} outputs lie outside the ball or the box ({', '.join(reasons)}) and"
+        " count as failures"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalResult(AttackResult):
+    """An ``AttackResult`` of an external attack.
+
+    Attributes:
+        outside: its outputs outside the ball or the box. None if there are none.
+    """
+
+    outside: Outside | None = None
+
+
 class Verdict:
     """Successes so far, each checked here and not by the toolkit.
 
@@ -119,6 +176,10 @@ class Verdict:
         self.success = self.already.clone()
         self._x_adv = self.x.clone()
         self._distance = torch.where(self.already, 0.0, torch.inf)
+        self._invalid = torch.zeros_like(self.success)
+        # how far the outputs of a sample lay outside, at most
+        self._beyond_ball = torch.zeros_like(self._distance)
+        self._beyond_box = torch.zeros_like(self._distance)
         self.tell(0, problem.index, finished=self.already)
 
     def alive(self) -> Tensor:
@@ -146,19 +207,36 @@ class Verdict:
         moved = moved.detach().to(x)  # as float32 it is kept, so as float32 it is judged
         reached = self.problem.goal.reached(self.oracle.labels(moved, index), index)
         length = distances(moved, x, self.problem.norm)
+        inside = within_ball(length, self.problem.eps)
         legal = self.problem.box.contains(moved)
-        if not bool(legal.all()):
-            logger.warning(
-                "%s: %d of %d outputs are NaN or lie outside the box. They count as failures.",
-                self.name,
-                int((~legal).sum()),
-                len(legal),
-            )
-        success = reached & legal & within_ball(length, self.problem.eps)
+        self._measure(moved, index, torch.where(inside, 0.0, length - (self.problem.eps or 0.0)))
+        success = reached & legal & inside
         self.success[index[success]] = True
         self._distance[index[success]] = length[success].to(self._distance.dtype)
         self._x_adv[index[success]] = moved[success]
         return success
+
+    def _measure(self, moved: Tensor, index: Tensor, beyond_ball: Tensor) -> None:
+        """Keep how far the rows of moved (M, *S) lie outside the ball (M,) and the box."""
+        box = self.problem.box
+        finite = moved.isfinite().flatten(1).all(dim=1)
+        beyond_box = torch.maximum(box.lower - moved, moved - box.upper).flatten(1).amax(dim=1)
+        self._invalid[index] |= ~finite
+        for kept, beyond in ((self._beyond_ball, beyond_ball), (self._beyond_box, beyond_box)):
+            kept[index] = kept[index].maximum(torch.where(finite, beyond, 0.0).to(kept.dtype))
+
+    def outside(self) -> Outside | None:
+        """Return the outputs outside the ball or the box, None if there are none."""
+        rows = self._invalid | (self._beyond_ball > 0) | (self._beyond_box > 0)
+        if not bool(rows.any()):
+            return None
+        return Outside(
+            rows=rows.cpu(),
+            samples=int((~self.already).sum()),
+            ball=float(self._beyond_ball.max()),
+            box=float(self._beyond_box.max()),
+            invalid=int(self._invalid.sum()),
+        )
 
     def tell(self, step: int, index: Tensor, finished: Tensor) -> None:
         """Let the callback know of the samples in index (M,), and which of them are finished
@@ -169,9 +247,9 @@ class Verdict:
             Progress(step, index, self._distance[index], queries, finished, self.success[index])
         )
 
-    def result(self, home: torch.device, seed: int) -> AttackResult:
+    def result(self, home: torch.device, seed: int) -> ExternalResult:
         """Build the outcome, with its tensors on the caller's device."""
-        return build_result(
+        result = build_result(
             self.oracle,
             self.x,
             self._x_adv,
@@ -183,3 +261,5 @@ class Verdict:
             seed=seed,
             home=home,
         )
+        own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
+        return ExternalResult(**own, outside=self.outside())

@@ -243,20 +243,56 @@ class TestMistakes:
             run(linear_net, data, tmp_path / "run", f"{file}:shake", targeted=3)
 
 
-@pytest.mark.parametrize("outputs", ["x * float('nan')", "x - eps"])
-def test_outputs_that_are_no_inputs_are_failures_with_a_warning(
+@pytest.mark.parametrize(
+    ("outputs", "reasons"),
+    [
+        ("x * float('nan')", "{count} with NaN or infinity"),
+        ("x - eps", "by up to 0.1 beyond the box"),
+        ("(x - 3 * eps).clamp(0, 1)", "by up to 0.2 beyond eps"),
+        ("x - 2 * eps", "by up to 0.1 beyond eps, by up to 0.2 beyond the box"),
+    ],
+)
+@pytest.mark.parametrize("chunk_size", [None, 7])
+def test_outputs_outside_ball_or_box_are_failures_with_a_warning(
     tmp_path: Path,
     linear_net: nn.Module,
     data: Dataset,
     outputs: str,
-    caplog: pytest.LogCaptureFixture,
+    reasons: str,
+    chunk_size: int | None,
 ) -> None:
     file = written(tmp_path, f"def lost(model, x, y, *, eps):\n    return {outputs}\n")
-    finished = run(linear_net, data, tmp_path / "out", f"{file}:lost")
+    finished = run(
+        linear_net, data, tmp_path / "out", f"{file}:lost", chunk_size=chunk_size, batch_size=5
+    )
     attacked = finished.records[~finished.records["already_adversarial"]]
     assert not attacked["success"].any()
-    number = len(attacked)
-    assert f"lost: {number} of {number} outputs are NaN or lie outside the box" in caplog.text
+    (found,) = (one for one in finished.warnings if one.kind == "outside")
+    count = len(attacked)
+    assert f"lost at eps 0.1: {count} of {count} outputs lie outside the ball" in found.message
+    assert f"({reasons.format(count=count)})" in found.message
+    assert (found.model, found.attack, found.eps) == ("model", "lost", 0.1)
+    assert (found.count, found.samples, found.level) == (count, count, "warning")
+    assert list(found.indices) == sorted(attacked["index"])
+    assert "lost at eps 0.1" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_only_the_outputs_outside_are_counted(
+    tmp_path: Path, linear_net: nn.Module, data: Dataset
+) -> None:
+    code = (
+        "def lost(model, x, y, *, eps):\n"
+        "    moved = x.clone()\n"
+        "    moved[y == 3] += 1\n"
+        "    return moved\n"
+    )
+    finished = run(linear_net, data, tmp_path / "out", f"{written(tmp_path, code)}:lost")
+    threes = finished.records.query("label == 3 and not already_adversarial")["index"]
+    (found,) = (one for one in finished.warnings if one.kind == "outside")
+    assert list(found.indices) == sorted(threes)
+    inside = code.replace("+= 1", "+= 0")
+    finished = run(linear_net, data, tmp_path / "in", f"{written(tmp_path, inside)}:lost")
+    assert not any(one.kind == "outside" for one in finished.warnings)
 
 
 def plain(model: Any, x: Tensor, y: Tensor, *, eps: float, norm: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from art_ext.adapters.autoattack.package import check_classes_for, fit_targets, heard_in, listening
 from art_ext.adapters.autoattack.plan import Plan
 from art_ext.adapters.autoattack.state import Chunk
-from art_ext.adapters.external import Counted, Verdict, fenced
+from art_ext.adapters.external import Counted, Verdict, describe_outside, fenced
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.result import AttackResult, Callback
+
+logger = logging.getLogger("art_ext")
 
 _PARTS = ("apgd", "apgd_targeted", "fab", "square")
 
@@ -150,6 +153,9 @@ def run_chunk(plan: Plan, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
             broken_by[index[success]] = number
             verdict.tell(number, index, finished=success | (number == len(names)))
     result = verdict.result(x.device, plan.seed)
+    if result.outside is not None:
+        count = int(result.outside.rows.sum())
+        logger.warning("AutoAttack: %s", describe_outside(count, **result.outside.numbers))
     return Chunk(result, broken_by.to(x.device), names, heard, deviations)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from art_ext.adapters.external import describe_outside
 from art_ext.core.metrics import chance_warning, wilson
 from art_ext.evaluation.successes import Successes, parts_of, successes_within
 from art_ext.evaluation.table import counted, radius
@@ -37,8 +38,8 @@ class Finding:
     Attributes:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
-            ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"`` or
-            ``"autoattack:<flag>"``.
+            ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
+            ``"outside"`` or ``"autoattack:<flag>"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.
@@ -123,7 +124,8 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
         facts: by model, the facts of each :class:`~art_ext.evaluation.probe.Probe`, and those of
             AutoAttack on each chunk: the raised flags as ``{"autoattack": [{"name", "detail"},
             ...]}``, and the successes of each part, in order, as ``{"attack", "eps", "parts":
-            [[name, positions], ...]}``.
+            [[name, positions], ...]}``. Those of an external attack are ``{"attack", "eps",
+            "outside"}``: the numbers of :class:`~art_ext.adapters.external.Outside` and its rows.
     """
     ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
     found = [
@@ -135,6 +137,7 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
+        found += _outside(model, parts, ids)
     probed = [part for parts in facts.values() for part in parts if "samples" in part]
     found = [
         *found,
@@ -370,6 +373,30 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
         found.append(
             Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details), level=level)
         )
+    return found
+
+
+def _outside(
+    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
+) -> list[Finding]:
+    """Return findings on external attacks whose outputs leave the ball or the box."""
+    by_attack: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for part in parts:
+        if "outside" in part:
+            by_attack.setdefault((part["attack"], part["eps"]), []).append(part["outside"])
+    found = []
+    for (attack, eps), chunks in by_attack.items():
+        rows = [row for chunk in chunks for row in chunk["rows"]]
+        samples = sum(chunk["samples"] for chunk in chunks)
+        ball, box = (max(chunk[name] for chunk in chunks) for name in ("ball", "box"))
+        invalid = sum(chunk["invalid"] for chunk in chunks)
+        message = (
+            f"{attack} at eps {radius(eps)}:"
+            f" {describe_outside(len(rows), samples, ball, box, invalid)}, so the robust accuracy"
+            " may be too high: project the outputs onto the ball and clip them to the box"
+        )
+        where = {"attack": attack, "eps": eps, **_placed(rows, ids)}
+        found.append(_counted("outside", model, message, len(rows), samples, **where))
     return found
 
 

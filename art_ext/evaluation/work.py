@@ -448,16 +448,18 @@ class Work:
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
-    """Facts of AutoAttack on the samples at these positions (M,) of the data. None for other
-    attacks.
+    """Facts of an external attack on the samples at these positions (M,) of the data. None if there
+    are none.
 
     Returns:
-        ``attack`` and ``eps``, ``autoattack``: the raised flags, and ``parts``: for each part its
-        name and the positions of its successes.
+        ``attack`` and ``eps``. ``autoattack``: the raised flags. ``parts``: for each part of
+        AutoAttack its name and the positions of its successes. ``outside``: the numbers of
+        ``Outside`` and the positions of its rows.
     """
     raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
     part_of_success = getattr(result, "broken_by", None)
-    if not raised and part_of_success is None:
+    outside = getattr(result, "outside", None)
+    if not raised and part_of_success is None and outside is None:
         return None
     facts: dict[str, Any] = {
         "attack": attack,
@@ -466,6 +468,8 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
             {"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised
         ],
     }
+    if outside is not None:
+        facts["outside"] = {**outside.numbers, "rows": index[outside.rows].tolist()}
     if part_of_success is not None:
         names = list(getattr(result, "accuracies", {}))[1:]  # the first is the clean check
         facts["parts"] = [
