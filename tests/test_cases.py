@@ -116,7 +116,7 @@ def test_best_and_worst_are_those_of_all_classes_attacked_by_themselves(name, ca
 
 
 @pytest.mark.parametrize("case", ["best", "worst"])
-@pytest.mark.parametrize("share", [0.15, 0.6])
+@pytest.mark.parametrize("share", [pytest.param(0.15, marks=pytest.mark.slow), 0.6])
 def test_within_a_ball_the_best_case_needs_one_class_and_the_worst_all(case, share, few, model):
     x, y, others = few
     free = stack(each("i_fgm", model, x, others), "nearest_distance")
@@ -279,6 +279,7 @@ def test_case_distortions_of_the_average_case_are_those_of_targets_average(few, 
     )
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_thesis_on_mnist(art_ext_data):
     """Each metric from an example of its own; one class by the nearest distance would give 9.439
     / 1.818 / .780.

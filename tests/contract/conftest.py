@@ -305,6 +305,27 @@ def named(shelled: Shelled) -> str:
     return f"{shelled.kind.name}{shelled.kind.variant}-{shelled.shell}"
 
 
+def representatives() -> set[str]:
+    """The first attack of each access and family in each shell.
+
+    Shells are generated, and these run every path of the generator's templates. The fast tests run
+    the shells of these attacks, the slow ones those of all.
+    """
+    first: dict[tuple[str, str, str], str] = {}
+    for one in EVERY:
+        spec = one.kind.spec
+        first.setdefault((one.shell, spec.access, spec.family), named(one))
+    return set(first.values())
+
+
+FAST = representatives()
+
+
+def parameter(one: Shelled) -> Any:
+    fast = one.shell == "core" or named(one) in FAST or not registry.is_built_in(one.kind.spec)
+    return pytest.param(one, marks=() if fast else pytest.mark.slow)
+
+
 def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
     """A fixture that is every attack in every shell for which this holds."""
 
@@ -312,7 +333,8 @@ def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
         found: Shelled = request.param
         return found
 
-    return pytest.fixture(params=[one for one in EVERY if chosen(one)], ids=named)(shelled)
+    found = [one for one in EVERY if chosen(one)]
+    return pytest.fixture(params=map(parameter, found), ids=map(named, found))(shelled)
 
 
 attack = fixture_of(lambda shelled: True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.attacks.engine.problem import Problem
-from art_ext.core.geometry import distances, exact_dtype, within_ball
+from art_ext.core.geometry import distances, within_ball
 
 
 class NearestAdversarials:
@@ -23,7 +24,7 @@ class NearestAdversarials:
         self.whole = whole
         self.nearest = whole.x.clone()
         self.distance = torch.full(
-            (len(whole.x),), torch.inf, dtype=exact_dtype(device), device=device
+            (len(whole.x),), torch.inf, dtype=geometry.exact_dtype(device), device=device
         )
         self.first = torch.full_like(whole.index, -1)
 
