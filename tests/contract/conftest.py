@@ -334,7 +334,7 @@ def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
         return found
 
     found = [one for one in EVERY if chosen(one)]
-    return pytest.fixture(params=map(parameter, found), ids=map(named, found))(shelled)
+    return pytest.fixture(params=[*map(parameter, found)], ids=[*map(named, found)])(shelled)
 
 
 attack = fixture_of(lambda shelled: True)

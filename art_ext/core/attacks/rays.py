@@ -47,16 +47,15 @@ def rays(
     alone.
 
     Solves ``min_{s in {-1,+1}^D} r(s)`` with ``r(s) = min {r >= 0 : label(clip(x + r s/||s||_2)) !=
-    y}`` (3.3.4). Blocks of signs are flipped, halving the blocks stage by stage (Algorithm 6), a
-    flip is first tried at the best radius so far (the fast check of Algorithm 5) and only then
-    bisected. No random number is drawn.
+    y}`` (3.3.4). The signs of a block of coordinates are flipped, and the blocks are halved stage
+    by stage (Algorithm 6). A flip is first tried at the best radius so far (the fast check of
+    Algorithm 5). If it succeeds there, its radius is found by bisection. No random number is drawn.
 
-    Differences from the paper: Algorithm 5 compares at the midpoint and keeps the adversarial end
-    (its two branches are printed the wrong way round), the last block of a stage is tried too, and
-    below single coordinates the sweep starts over until the budget is spent, as the authors'
-    program does.
-    Unlike that program a bisection never overruns the budget, and a sample that never changes its
-    label has ``nearest_distance`` inf.
+    Differences from the paper: The two branches of Algorithm 5 are printed the wrong way round.
+    This function compares at the midpoint and keeps the adversarial end. The last block of a stage
+    is tried too. After the stage of single coordinates, the sweep over them repeats until the
+    budget is spent, as in the authors' program. Unlike in that program, a bisection never exceeds
+    the budget, and a sample that never changes its label has ``nearest_distance`` inf.
 
     Args:
         model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).

@@ -49,22 +49,22 @@ def zoo(
     max_queries: int | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Minimise the objective of C&W without gradients: difference quotients along a few coordinates
-    at a time.
+    """Minimise the objective of C&W from scores alone, by difference quotients.
 
-    Solves ``min_y ||D(y)||_2^2 + c f(x + D(y)) s.t. x + D(y) in the box`` (14) with the f of (10)
-    and (11), ``max(max_{i != t} log F_i - log F_t, -kappa)``, or ``max(log F_y - max_{i != y} log
-    F_i, -kappa)`` untargeted. In each iteration every sample draws coordinates of its own, without
-    replacement, estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12) and takes a step of
-    Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by side. c is
-    searched per sample, each time from x itself.
+    Solves ``min_y ||D(y)||_2^2 + c f(x + D(y)) s.t. x + D(y) in the box`` (14). f is that of (10)
+    and (11): ``max(max_{i != t} log F_i - log F_t, -kappa)`` for a target t, and ``max(log F_y -
+    max_{i != y} log F_i, -kappa)`` untargeted. In each iteration, every sample draws coordinates of
+    its own without replacement. It estimates ``g_i = (f(y + h e_i) - f(y - h e_i)) / 2h`` (12), and
+    takes a step of Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by
+    side. c is searched per sample, each time from x itself.
 
-    Differences from the authors' program: kappa is part of f and of the success test in logarithms,
-    as printed. The distortion, which is known, is differentiated in closed form, and f subtracted
-    in float64. The iterate that ends an optimisation is not probed. Differences from the paper:
-    Newton's second derivative is at least .1 where it is positive (as in that program). Where it is
-    not, the step is that of the gradient, as printed. Adam's small constant stands outside the
-    root, as in that program.
+    Differences from the authors' program: kappa is part of f, and of the success test in
+    logarithms, as printed. The distortion is known, so it is differentiated in closed form. f is
+    subtracted in float64. The iterate that ends an optimisation is not probed.
+
+    Differences from the paper, all as in that program: Newton's second derivative is at least .1
+    where it is positive. Adam's small constant stands outside the root. Where the second derivative
+    is not positive, the step is that of the gradient, as printed.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K). Normalisation lives
