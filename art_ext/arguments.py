@@ -92,13 +92,16 @@ def parse_arguments(
 def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
     """Parse ``name.key=value,name.key=value`` into a dict of values by attack name and key.
 
+    A key without a name gets the empty name, which no attack has: ``assign_arguments`` knows the
+    attacks, and says what may be meant.
+
     Raises:
         ValueError: if the text does not have that form, or if a key occurs twice.
     """
     found: dict[str, dict[str, object]] = {}
     for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
         name, _, own = key.rpartition(".")
-        if not name or not own:
+        if not own:
             raise ValueError(
                 f"attack-args must be name.key=value,name.key=value, got {key}={value}"
             )

@@ -152,11 +152,9 @@ class TestParsing:
             "art:AutoAttack": {"attacks": ("a", "b")},
         }
         assert parse_attack_arguments(" ") == {}
+        assert parse_attack_arguments("pgd.a=3,b=1") == {"pgd": {"a": 3}, "": {"b": 1}}
 
-    @pytest.mark.parametrize(
-        "text",
-        ["pgd", "num_steps=3", "pgd.num_steps=3,step_size=1", ".a=1", "pgd.=1", "a.b=1,a.b=2"],
-    )
+    @pytest.mark.parametrize("text", ["pgd", ".a=1", "pgd.=1", "a.b=1,a.b=2"])
     def test_arguments_of_attacks_that_are_none(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"attack-args must be name\.key=value"):
             parse_attack_arguments(text)
@@ -447,6 +445,26 @@ class TestEvaluate:
             ),
             (["--attack", "zoo", "--attack-args", "zoo.max_queries=0"], "max_queries must be"),
             (["--attack-args", "depth=3"], "attack-args must be name.key=value"),
+            (
+                ["--attack", "fgsm,pgd", "--attack-args", "pgd.step_size=1,num_steps=3"],
+                "got 'num_steps' without a name: did you mean pgd.num_steps?",
+            ),
+            (
+                ["--attack", "pgd", "--attack-args", "steps=3"],
+                "got 'steps' (did you mean 'num_steps'?)",
+            ),
+            (
+                ["--attack", "pgd", "--attack-args", "pgd.steps=3"],
+                "got 'steps' (did you mean 'num_steps'?)",
+            ),
+            (
+                ["--attack", "art:SquareAttack", "--attack-args", "steps=3"],
+                "got 'steps' without a name: art:SquareAttack takes adv_criterion, ",
+            ),
+            (
+                ["--panel", "standard", "--attack-args", "num_targets=3"],
+                "did you mean auto_pgd_ce.num_targets",
+            ),
             (["--targeted", "random"], "rays cannot be targeted"),
             (
                 ["--attack", "fgsm", "--targeted", "-1"],

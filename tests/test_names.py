@@ -351,10 +351,9 @@ class TestNames:
         assert [one.name for one in find_panel(file).attacks()] == ["pgd", "Mine"]
 
     def test_arguments_go_to_their_attack_in_any_case(self) -> None:
-        assert assign_arguments({"PGD": {"a": 1}, "pgd": {"b": 2}}, ["Pgd", "rays"]) == {
-            "Pgd": {"a": 1, "b": 2},
-            "rays": {},
-        }
+        assert assign_arguments(
+            {"PGD": {"a": 1}, "pgd": {"b": 2}}, {"Pgd": "pgd", "rays": "rays"}
+        ) == {"Pgd": {"a": 1, "b": 2}, "rays": {}}
         (attack,) = Panel("x", "cascade", (Member("pgd"),)).attacks({"PGD": {"num_steps": 3}})
         assert dict(attack.arguments) == {"num_steps": 3}
         with pytest.raises(

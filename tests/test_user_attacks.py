@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import re
@@ -137,8 +138,51 @@ class TestOneFile:
             attacked = outcome.records.query("not already_adversarial")
             assert set(attacked["queries"]) == {budget if budget > 2 else 1}
         written(tmp_path, greedy.replace("range(max_queries)", "range(max_queries + 1)"))
-        with pytest.raises(ValueError, match=r"shake fails: .*the budget of this call is \d+ rows"):
+        with pytest.raises(
+            ValueError, match=r"shake fails: .*budget is 7 rows per sample, and it sends 8 "
+        ):
             run(linear_net, data, tmp_path / "over", f"{file}:shake", max_queries=9)
+
+    @pytest.mark.parametrize(
+        "made",
+        [
+            "lambda model, x, y, *, eps: x",
+            "functools.partial(inner, steps=2)",
+            "Shaker()",
+            "Shaker().shake",
+            "inner",
+        ],
+    )
+    def test_is_called_what_it_is_called_in_the_file(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset, made: str
+    ) -> None:
+        code = (
+            "import functools\n" + SHAKE.replace("def shake", "def inner") + "\n\nclass Shaker:\n"
+            "    def __call__(self, model, x, y, *, eps):\n        return x\n"
+            "    def shake(self, model, x, y, *, eps):\n        return x\n\n\n"
+            f"mine = {made}\n"
+        )
+        outcome = run(linear_net, data, tmp_path / "run", f"{written(tmp_path, code)}:mine")
+        assert {row.attack for row in outcome.rows} == {"mine"}
+        assert set(outcome.records["attack"]) == {"mine"}
+
+    def test_without_a_name_of_its_own(self) -> None:
+        with pytest.raises(ValueError, match="a lambda has no name of its own: give the attack"):
+            registry.spec_of(lambda model, x, y, *, eps: x)
+        assert registry.spec_of(lambda model, x, y, *, eps: x, "still").name == "still"
+
+    def test_takes_tensors_and_may_return_arrays(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        code = SHAKE.replace(
+            "    found = x", "    assert isinstance(x, torch.Tensor)\n    found = x"
+        )
+        tensors = run(linear_net, data, tmp_path / "one", f"{written(tmp_path, code)}:shake")
+        code = code.replace("return found", "return found.double().numpy()")
+        arrays = run(linear_net, data, tmp_path / "two", f"{written(tmp_path, code)}:shake")
+        columns = [column for column in tensors.records if column != "seconds"]
+        assert tensors.records[columns].equals(arrays.records[columns])
+        assert tensors.records["success"].any()
 
     def test_may_register_itself(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
@@ -185,12 +229,45 @@ class TestMistakes:
             (
                 SHAKE.replace("return found", "return found.tolist()"),
                 "shake",
-                "must return x_adv as a tensor, or an AttackResult, got list",
+                "must return x_adv as a tensor or a NumPy array, or an AttackResult, got list",
             ),
             (
                 SHAKE.replace("return found", "return found[:, 0]"),
                 "shake",
                 "shake must return the shape",
+            ),
+            (
+                SHAKE.replace("def shake", "async def shake"),
+                "shake",
+                "shake must be a plain function .*, got an async function",
+            ),
+            (
+                SHAKE.replace("return found", "yield found"),
+                "shake",
+                "shake must be a plain function .*, got a generator function",
+            ),
+            (
+                SHAKE.replace("def shake", "async def shake").replace("return found", "yield 1"),
+                "shake",
+                "shake must be a plain function .*, got an async generator function",
+            ),
+            (
+                f"{SHAKE}\n\nclass Shaker:\n    async def __call__(self, model, x, y, *, eps):\n"
+                "        return x\n\n\nmine = Shaker()\n",
+                "mine",
+                "mine must be a plain function .*, got an async function",
+            ),
+            (
+                SHAKE.replace("def shake", "async def inner")
+                + "\n\nimport functools\n\nmine = functools.partial(inner, steps=2)\n",
+                "mine",
+                "mine must be a plain function .*, got an async function",
+            ),
+            (
+                SHAKE.replace("def shake", "async def inner")
+                + "\n\nmine = lambda model, x, y, *, eps: inner(model, x, y, eps=eps, norm='linf')\n",
+                "mine",
+                "mine fails: .*must return x_adv as a tensor or a NumPy array, .*got coroutine",
             ),
             (
                 SHAKE.replace("norm, ", "").replace("steps=3", "steps=3, depth"),
@@ -200,7 +277,12 @@ class TestMistakes:
         ],
     )
     def test_are_one_line(
-        self, tmp_path: Path, code: str | None, name: str, message: str, linear_net: nn.Module
+        self,
+        tmp_path: Path,
+        code: str | None,
+        name: str,
+        message: str,
+        recwarn: pytest.WarningsRecorder,
     ) -> None:
         if code is not None:
             written(tmp_path, code)
@@ -218,6 +300,8 @@ class TestMistakes:
                 *("--attack", f"{tmp_path / 'mine.py'}:{name}", "--out", str(tmp_path / "run")),
             ],
         )
+        gc.collect()  # a coroutine that nothing awaits warns when it is collected
+        assert not recwarn.list
         assert done.exit_code == 2
         *_, line = done.output.strip().splitlines()
         assert line.startswith("error: ")

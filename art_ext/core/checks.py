@@ -66,10 +66,16 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint at the most similar known name, for a message about an unknown one.
 
-    Case is ignored. Without a similar name the hint is empty.
+    Names that consist of the same words and more come first: ``num_steps`` for ``steps``. Case is
+    ignored. Without a similar name the hint is empty.
     """
     by_case = {one.casefold(): one for one in known}
-    close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
+    given = name.casefold()
+    longer = [one for one in by_case if set(given.split("_")) < set(one.split("_"))]
+    close = [
+        *difflib.get_close_matches(given, longer, n=1, cutoff=0.5),
+        *difflib.get_close_matches(given, by_case, n=1, cutoff=0.5),
+    ]
     return f" (did you mean {by_case[close[0]]!r}?)" if close else ""
 
 

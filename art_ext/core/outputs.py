@@ -58,7 +58,8 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
     if not outputs.is_floating_point():
         raise ValueError(
             f"one column of {kind} must be floating-point numbers, got {outputs.dtype}: pass"
-            " outputs='labels' if the model returns class indices"
+            " outputs='labels' if the model returns class indices, which hard-label attacks such as"
+            " rays need"
         )
     column = outputs.reshape(rows, 1)
     if kind == "logits":

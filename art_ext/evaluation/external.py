@@ -278,13 +278,16 @@ class Limited(Counted):
 
     def __init__(self, model: Model, outputs: str, limit: int | None, samples: int) -> None:
         super().__init__(model, outputs)
-        self.most = None if limit is None else limit * samples
+        self.limit = limit
+        self.samples = samples
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the logits (R, K) of rows (R, *S)."""
-        if self.most is not None and self.forwards + len(rows) > self.most:
+        sent = self.forwards + len(rows)
+        if self.limit is not None and sent > self.limit * self.samples:
             raise ValueError(
-                f"the budget of this call is {self.most} rows, and it sends"
-                f" {self.forwards + len(rows)}"
+                f"its budget is {self.limit} rows per sample, and it sends"
+                f" {sent / self.samples:.4g} per sample ({sent} rows for the {self.samples} samples"
+                " of this call)"
             )
         return super().forward(rows)

@@ -83,7 +83,9 @@ class Panel:
                 not take.
             ImportError: if the toolkit of an external attack is missing.
         """
-        more = assign_arguments(arguments or {}, [member.label for member in self.members])
+        more = assign_arguments(
+            arguments or {}, {member.label: member.attack for member in self.members}
+        )
         return [
             find_attack(
                 member.attack, {**member.arguments, **more[member.label]}, member.name or None
@@ -102,16 +104,23 @@ def check_member_names(names: Collection[str]) -> None:
 
 
 def assign_arguments(
-    arguments: Mapping[str, Mapping[str, Any]], names: Collection[str]
+    arguments: Mapping[str, Mapping[str, Any]], attacks: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Return the arguments of each of these attacks. Names ignore case.
 
+    Args:
+        arguments: by the name of an attack in records.
+        attacks: by that name, the attack as ``find_attack`` takes it.
+
     Raises:
-        ValueError: for arguments of an attack that is not among them. The message names the most
-            similar one.
+        ValueError: for arguments of an attack that is not among them, or of none. The message names
+            the most similar one.
     """
+    names = list(attacks)
     assigned: dict[str, dict[str, Any]] = {name: {} for name in names}
     for name, given in arguments.items():
+        if not name:
+            raise ValueError(_without_a_name(given, attacks))
         own = same_name(name, names)
         if own is None:
             raise ValueError(
@@ -120,6 +129,24 @@ def assign_arguments(
             )
         assigned[own] |= given
     return assigned
+
+
+def _without_a_name(given: Mapping[str, Any], attacks: Mapping[str, str]) -> str:
+    """Return the message about arguments without the name of an attack.
+
+    It says which attack takes the first of them, or the arguments of the first attack.
+    """
+    key = next(iter(given))
+    wrong = f"attack-args must be name.key=value, got {key!r} without a name"
+    reasons = []
+    for name, attack in attacks.items():
+        try:
+            find_attack(attack, {key: given[key]})
+        except (ValueError, ImportError) as error:
+            reasons.append(str(error))
+        else:
+            return f"{wrong}: did you mean {name}.{key}?"
+    return ": ".join([wrong, *reasons[:1]])
 
 
 PANELS = {

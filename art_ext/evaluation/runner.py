@@ -167,8 +167,9 @@ def _panel(
         found = panel if isinstance(panel, Panel) else find_panel(panel)
         return found.name, found.attacks(arguments), mode or found.mode
     attacks = ("rays",) if attacks is None else attacks
-    names = [name_of(attack) for attack in attacks if isinstance(attack, str)]
-    named = assign_arguments(arguments, names)
+    named = assign_arguments(
+        arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}
+    )
     members = [
         one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
     ]

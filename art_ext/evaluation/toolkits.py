@@ -376,8 +376,13 @@ class Function(External):
             options[self.spec.budget] = self.row_limit(settings)
         found = self.spec.function(batch.network, batch.x, batch.goal, **options)
         crafted = found.x_adv if isinstance(found, AttackResult) else found
+        if isinstance(crafted, np.ndarray):
+            crafted = torch.from_numpy(np.array(crafted, np.float32)).to(batch.x.device)
+        if inspect.iscoroutine(crafted):
+            crafted.close()  # else Python warns that nothing awaits it
         if not isinstance(crafted, Tensor):
             raise ValueError(
-                f"it must return x_adv as a tensor, or an AttackResult, got {type(found).__name__}"
+                "it must return x_adv as a tensor or a NumPy array, or an AttackResult, got"
+                f" {type(found).__name__}"
             )
         return crafted

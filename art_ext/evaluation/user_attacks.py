@@ -47,19 +47,20 @@ def load_attack(source: str) -> FileAttack:
 
     Args:
         source: ``FILE.py:FUNCTION``. The file may register the function with its own AttackSpec.
-            Otherwise its queries are counted from outside, see ``registry.spec_of``.
+            Otherwise FUNCTION is its name, and its queries are counted from outside, see
+            ``registry.spec_of``.
 
     Raises:
         ValueError: if the file is missing or fails, or holds no such attack, or if an attack of
             art-ext has the same name.
     """
+    location, _, name = source.rpartition(":")
     with resolve_object(source, "attack", "FUNCTION") as function:
         if not callable(function):
             raise ValueError(
                 f"{source!r} must name a function, got an instance of {type(function).__name__}"
             )
-        spec = _declared(function) or registry.spec_of(function)
-    location, _, name = source.rpartition(":")
+        spec = _declared(function) or registry.spec_of(function, name)
     own = {one.name: getattr(spec, one.name) for one in fields(AttackSpec)}
     found = FileAttack(**own, source=f"{Path(location).resolve()}:{name}")
     registry.register(found)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class AttackSpec:
         check_choice("family", self.family, FAMILIES)
         for norm in self.norms:
             check_choice("norms", norm, NORMS)
+        _check_plain(self.name, self.function)
         object.__setattr__(self, "title", self.title or self.name)
         parameters = self.parameters
         if "eps" not in parameters:
@@ -94,6 +96,30 @@ class AttackSpec:
         return parameters_of(self.function)
 
 
+def _check_plain(name: str, function: Callable[..., Any]) -> None:
+    """Raise ValueError if a call returns a coroutine or a generator instead of a result."""
+    called = _unwrapped(function)
+    if not inspect.isroutine(called):
+        called = type(called).__call__
+    kinds = {
+        "an async function": inspect.iscoroutinefunction,
+        "a generator function": inspect.isgeneratorfunction,
+        "an async generator function": inspect.isasyncgenfunction,
+    }
+    for kind, is_kind in kinds.items():
+        if is_kind(called):
+            raise ValueError(
+                f"{name} must be a plain function that returns x_adv or an AttackResult, got {kind}"
+            )
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function inside ``functools.partial``, and any other callable unchanged."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the defaults of a function or class by keyword, ``Parameter.empty`` where required."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -108,12 +134,17 @@ def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
         function: called as ``function(model, x, y, eps=..., ...)`` with those of the keywords norm,
             targeted, max_queries, seed, clip_values, batch_size and device that it has. It returns
             x_adv (N, *S) or an AttackResult. The evaluation counts its queries from outside.
-        name: key of the attack. Default: the name of the function.
+        name: key of the attack. Default: the name of the function, or the class of a callable
+            object.
 
     Raises:
-        ValueError: unless the function takes a model, samples, labels and eps.
+        ValueError: unless the function takes a model, samples, labels and eps, returns a result,
+            and has a name.
     """
-    name = name or getattr(function, "__name__", type(function).__name__)
+    own = _unwrapped(function)
+    name = name or getattr(own, "__name__", type(own).__name__)
+    if name == "<lambda>":
+        raise ValueError("a lambda has no name of its own: give the attack one, as name")
     try:
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
@@ -129,7 +160,7 @@ def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
         function,
         "unknown",
         "fixed-radius",
-        (inspect.getdoc(function) or "An attack without a description.").partition("\n")[0],
+        (inspect.getdoc(own) or "An attack without a description.").partition("\n")[0],
         norms=NORMS if "norm" in known else NORMS[:1],
         no_targets="" if "targeted" in known else "it has no parameter 'targeted'",
         budget="max_queries" if "max_queries" in known else "",
