@@ -66,17 +66,20 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint at the most similar known name, for a message about an unknown one.
 
-    Names that consist of the same words and more come first: ``num_steps`` for ``steps``. Case is
-    ignored. Without a similar name the hint is empty.
+    Of equally similar names, one that holds the same words comes first: ``num_steps`` for
+    ``steps``. Case is ignored. Without a similar name the hint is empty.
     """
     by_case = {one.casefold(): one for one in known}
     given = name.casefold()
-    longer = [one for one in by_case if set(given.split("_")) < set(one.split("_"))]
-    close = [
-        *difflib.get_close_matches(given, longer, n=1, cutoff=0.5),
-        *difflib.get_close_matches(given, by_case, n=1, cutoff=0.5),
-    ]
-    return f" (did you mean {by_case[close[0]]!r}?)" if close else ""
+    close = difflib.get_close_matches(given, by_case, cutoff=0.5)
+    if not close:
+        return ""
+
+    def similarity(one: str) -> tuple[float, bool]:
+        same_words = set(given.split("_")) <= set(one.split("_"))
+        return difflib.SequenceMatcher(None, one, given).ratio(), same_words
+
+    return f" (did you mean {by_case[max(close, key=similarity)]!r}?)"
 
 
 def same_name(name: str, known: Iterable[str]) -> str | None:
