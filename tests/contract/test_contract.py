@@ -112,14 +112,17 @@ def test_already_adversarial_rows_cost_one_query(attack, digits, digits_net):
 def test_queries_to_success_are_those_of_the_round_of_the_success(core_attack, digits, digits_net):
     x, y = digits
     seen = torch.full_like(y, -1)
+    steps = []
 
     def note(progress):
+        steps.append(progress.step)
         new = progress.success & (seen[progress.index] < 0)
         seen[progress.index[new]] = progress.queries[new]
 
     result = core_attack.run(digits_net, x, y, callback=note)
     assert bool((result.success & ~result.already_adversarial).any())
     assert torch.equal(result.queries_to_success, torch.where(result.success, seen, -1))
+    assert steps == list(range(len(steps)))
     if result.stop_on_success:
         assert torch.equal(
             result.queries_to_success[result.success], result.queries[result.success]
