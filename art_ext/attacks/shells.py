@@ -33,6 +33,7 @@ __all__ = [
     "FrankWolfeBlackBox",
     "RayS",
     "SignGradient",
+    "Square",
     "ZooPyTorch",
 ]
 
@@ -1964,6 +1965,99 @@ class SignGradient(FunctionAttack):
             grad_scale=grad_scale,
             nb_random_init=nb_random_init,
             keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class Square(FunctionAttack):
+    """Square. Changes random square windows, and keeps what raises the loss.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.square`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1912.00049
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "p_init",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.square)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        p_init: float | None = None,
+        targeted: bool = False,
+        loss: str | Loss | None = None,
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf, "inf" or 2.
+            eps: radius of the ball in the units of x.
+            p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
+                paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
+            targeted: reach y instead of leaving it.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
+                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers. A
+                callable is ascended as it is, targeted or not. Default: None, the paper's: the
+                margin, and the cross-entropy of a target.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: True stops a sample at its first success. Otherwise the point of
+                highest loss is reported if it is a success, and else the last candidate that was
+                one. Default: True.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: N, most forward rows per sample. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            p_init=p_init,
             targeted=targeted,
             loss=loss,
             outputs=outputs,

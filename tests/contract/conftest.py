@@ -130,6 +130,7 @@ BUILT_IN = [
         rounds=(13,) * ENDLESS,
         units={"step_size": 1, "delta": 1},
     ),
+    Kind("square", rounds=(1,) * ENDLESS, wanders=True),
     Kind("hmcam", settings={"num_transitions": 2, "num_steps": 4}, rounds=(1,) * 8),
     Kind("ai_fgsm", settings={"num_steps": 8}, rounds=(1,) * 8),
     Kind("fgsm", rounds=(1,)),

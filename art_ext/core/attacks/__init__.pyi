@@ -1655,6 +1655,110 @@ def sign_gradient(
         form).
     """
 
+def square(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    p_init: float | None = None,
+    loss: str | Loss | None = None,
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Square score-based attack: random search over square windows of the image.
+
+    Solves ``max_x L(x) s.t. ||x - x_ori||_p <= eps`` by Algorithm 1: a candidate differs from the
+    best point so far in a window of random place, and replaces it if L is higher. The window holds
+    the share p of the pixels. p is halved at the candidates 10, 50, 200, 500, 1000, 2000, 4000,
+    6000 and 8000 of 10,000, and proportionally for another ``max_queries``. All samples run side by
+    side, each with windows of its own.
+
+    L-inf (Algorithm 2): the first candidate is ``x_ori + eps s`` with one sign s for each channel
+    and column. Each further one sets a window to ``x_ori + eps s``, with one sign for each
+    channel. All is clipped to the box.
+
+    L2 (Algorithm 3): ``eta`` is a pyramid in one half of a window and minus a pyramid in the other,
+    of length 1. The first candidate has ``+-eta`` in each of 5 x 5 tiles. Each further one clears a
+    second window W2 of the perturbation v. In W1 each channel becomes ``+-eta + v_W1 / ||v_W1||``,
+    scaled to the length a with ``a^2 = ||v_{W1 u W2}||^2 + (eps^2 - ||v||^2) / C``. Thus ``||v|| =
+    eps`` until the box cuts it.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``. The last two axes of S are height and
+            width, all before them channels, as in (C, H, W). A vector (D,) is one row of D pixels.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
+        p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
+            paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers. A callable is
+            ascended as it is, targeted or not. Default: None, the paper's: the margin, and the
+            cross-entropy of a target.
+        max_queries: N, most forward rows per sample. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Otherwise the point of highest
+            loss is reported if it is a success, and else the last candidate that was one. Default:
+            True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            point of highest loss. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. ``queries`` counts the clean check, and one for each candidate.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        In L-inf a window that would change nothing gets the opposite signs, so that no query is
+        lost on it. The L2 tiles divide the plane evenly, so that none of it is left out, and may
+        be a pixel longer along one axis. The clean check is charged. On planes that are not square,
+        a square that is longer than the shorter axis becomes a rectangle. It fills this axis and
+        the share p of the other.
+
+    References:
+        Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box
+        adversarial attack via random search", ECCV 2020.
+    """
+
 def zoo(
     model: Model,
     x: Tensor,

@@ -1,0 +1,486 @@
+"""The Square attack: random search over square patches, from scores alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Answers, Method
+from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.state import State
+from art_ext.core.attacks.hosts import Shell
+from art_ext.core.attacks.registry import AttackSpec, register
+from art_ext.core.checks import check_choice, check_count, check_number
+from art_ext.core.geometry import unit
+from art_ext.core.keywords import public
+from art_ext.core.losses import Loss
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.result import AttackResult
+from art_ext.core.streams import uniform
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, at these candidates
+SCHEDULED = 10_000  # queries for which HALVINGS hold
+TILES = 5  # of the first L2 candidate, along each axis
+P_INIT = {"linf": 0.05, "l2": 0.1}
+DRAWN = 32  # candidates whose random numbers are drawn at once
+SLACK = 1 - 2**-20  # of the L2 radius, for the rounding of sums
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Inputs (*S) as ``channels`` planes of height x width pixels.
+
+    The last two axes are the plane, as in (C, H, W). All axes before them are channels. A vector
+    (D,) is one row of D pixels.
+    """
+
+    channels: int
+    height: int
+    width: int
+
+    @staticmethod
+    def of(shape: torch.Size) -> Layout:
+        """Return the layout of inputs of this shape (*S)."""
+        height, width = (1, 1, *shape)[-2:]
+        return Layout(math.prod(shape[:-2]), height, width)
+
+    def window(self, share: float, *, odd: bool = False) -> tuple[int, int]:
+        """Return height and width of the window that holds this share of the pixels of a plane.
+
+        It is the square of the nearest side. A square that is longer than the shorter axis becomes
+        a rectangle that fills this axis and the share of the other.
+
+        Args:
+            share: p, in (0, 1].
+            odd: the sides are odd and at least 3, as far as the axes allow.
+        """
+        side = math.sqrt(share * self.height * self.width)
+        if side > min(self.height, self.width):
+            filled = self.height <= self.width
+            height = self.height if filled else max(round(share * self.height), 1)
+            width = max(round(share * self.width), 1) if filled else self.width
+        else:
+            height = width = max(round(side), 1)
+        if odd:
+            height, width = max(height, 3) | 1, max(width, 3) | 1
+        return min(height, self.height), min(width, self.width)
+
+    def cells(self, window: tuple[int, int], places: Tensor) -> Tensor:
+        """(R, C h w) int64, the coordinates of a window in each row, channel by channel.
+
+        Args:
+            window: h, w.
+            places: (R, 2) in [0, 1), which choose its place among all.
+        """
+        height, width = window
+        top = (places[:, 0] * (self.height - height + 1)).to(torch.int64)
+        left = (places[:, 1] * (self.width - width + 1)).to(torch.int64)
+        first = top * self.width + left
+        return first.unsqueeze(1) + _offsets(self, window, places.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _offsets(layout: Layout, window: tuple[int, int], device: torch.device) -> Tensor:
+    """(C h w,) int64, the coordinates of the window in the first corner."""
+    channels, height, width = (
+        torch.arange(count, device=device) for count in (layout.channels, *window)
+    )
+    plane = height.unsqueeze(1) * layout.width + width
+    planes = channels * (layout.height * layout.width)
+    return (planes[:, None, None] + plane).flatten()
+
+
+def _pyramid(height: int, width: int) -> Tensor:
+    """(h, w) ``sum_{k=0}^{M(r,s)} 1 / (n + 1 - k)^2``: squares around the centre, added up.
+
+    n is half of the longer side. ``n - M(r, s)`` is the distance of a pixel from the centre, along
+    the axis where it is farther.
+    """
+    n = max(height, width) // 2
+    levels = [sum(1 / (1 + j) ** 2 for j in range(distance, n + 1)) for distance in range(n + 1)]
+    rows, columns = (
+        (torch.arange(side, device="cpu") - side // 2).abs() for side in (height, width)
+    )
+    distance = torch.maximum(rows.unsqueeze(1), columns)
+    return torch.tensor(levels, dtype=torch.float32, device="cpu")[distance]
+
+
+@functools.lru_cache(maxsize=64)
+def bumps(window: tuple[int, int], device: torch.device) -> Tensor:
+    """(2, h w) the pattern eta of L2 windows, of length 1: one half positive, the other negative.
+
+    The first is split into an upper and a lower half, the second into a left and a right one.
+    """
+    height, width = window
+    upper, left = height // 2, width // 2
+    split = torch.stack(
+        [
+            torch.cat([_pyramid(upper, width), -_pyramid(height - upper, width)]),
+            torch.cat([_pyramid(height, left), -_pyramid(height, width - left)], dim=1),
+        ]
+    )
+    return unit(split.flatten(1), "l2").to(device)
+
+
+@functools.lru_cache(maxsize=16)
+def _tiling(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(2, H W) eta in each of the tiles that cover a plane, and (H W,) the number of the tile."""
+    rows, columns = (
+        [side * part // TILES for part in range(TILES + 1)]
+        for side in (layout.height, layout.width)
+    )
+    numbers = torch.zeros(layout.height, layout.width, dtype=torch.int64, device="cpu")
+    patterns = torch.zeros(2, *numbers.shape, dtype=torch.float32, device="cpu")
+    for i in range(TILES):
+        for j in range(TILES):
+            height, width = rows[i + 1] - rows[i], columns[j + 1] - columns[j]
+            across, along = slice(rows[i], rows[i + 1]), slice(columns[j], columns[j + 1])
+            if height and width:
+                eta = bumps((height, width), numbers.device)
+                patterns[:, across, along] = eta.view(2, height, width)
+                numbers[across, along] = i * TILES + j
+    return patterns.flatten(1).to(device), numbers.flatten().to(device)
+
+
+def _signs(draws: Tensor) -> Tensor:
+    """Signs of numbers in [0, 1): -1 below 1/2, else 1."""
+    return 2 * (draws >= 0.5).to(draws.dtype) - 1
+
+
+@dataclass(eq=False)
+class SquareState(State):
+    """The candidates, which are the best points once they have been compared with these.
+
+    Attributes:
+        x: (R, D), changed in place.
+        losses: (R,) the highest loss so far.
+        success: (R,) bool, True where the best point is a success.
+        cells: (R, k) int64, the coordinates in which a candidate differs from the best point.
+        before: (R, k) the best point there.
+        draws: (R, DRAWN, n) random numbers of the next candidates.
+    """
+
+    losses: Tensor
+    success: Tensor
+    cells: Tensor
+    before: Tensor
+    draws: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Method[SquareState]):
+    """Random search: a candidate differs from the best point in a window, and replaces it if its
+    loss is higher (Algorithm 1).
+
+    Attributes:
+        layout: of the inputs.
+        p_init: p, the share of the pixels in the first window, in (0, 1].
+        max_queries: N, for which the schedule of p is rescaled.
+        num_draws: random numbers of a candidate.
+    """
+
+    layout: Layout
+    p_init: float
+    max_queries: int
+    starts_at_input = False
+    needs_gradient = False
+
+    def __post_init__(self) -> None:
+        check_number("p_init", self.p_init)
+        if not 0 < self.p_init <= 1:
+            raise ValueError(f"p_init must lie in (0, 1], of the pixels, got {self.p_init!r}")
+
+    @property
+    def num_steps(self) -> int:  # type: ignore[override]  # read only here
+        """Candidates besides the first, which the clean check leaves a query for."""
+        return max(self.max_queries - 2, 0)
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers of a candidate."""
+        raise NotImplementedError
+
+    def share(self, number: int) -> float:
+        """Return p for a candidate, numbered from 1 after the first one."""
+        passed = sum(number * SCHEDULED >= one * self.max_queries for one in HALVINGS)
+        return self.p_init / 2**passed
+
+    def init(self, problem: Problem, trajectory: int) -> SquareState:
+        """Return the first candidates, which replace the inputs whatever their loss."""
+        start = problem.feasible(problem.x + problem.masked(self.first(problem)))
+        return SquareState(
+            x=start,
+            losses=start.new_full((len(start),), -torch.inf),
+            success=torch.zeros_like(problem.index, dtype=torch.bool),
+            cells=problem.index.new_empty((len(start), 0)),
+            before=start[:, :0],
+            draws=start[:, :0],
+        )
+
+    def step(self, problem: Problem, state: SquareState, answers: Answers, t: int) -> SquareState:
+        """Return the next candidates."""
+        if t % DRAWN == 0:  # many at once, because the operations of a draw are small
+            steps = torch.arange(t + 1, t + 1 + DRAWN, device=problem.ids.device)
+            ids = problem.ids.repeat_interleave(DRAWN)
+            blocks = uniform(problem.seed, ids, steps.repeat(len(problem.ids)), (self.num_draws,))
+            state.draws = blocks.view(len(problem.ids), DRAWN, self.num_draws)
+        self.move(problem, state, self.share(t + 1), state.draws[:, t % DRAWN])
+        return state
+
+    def observe(
+        self, problem: Problem, state: SquareState, answers: Answers, t: int
+    ) -> SquareState:
+        """Take back the candidates that do not raise the loss."""
+        better = answers.losses > state.losses
+        after = state.x.gather(1, state.cells)
+        state.x.scatter_(1, state.cells, torch.where(better.unsqueeze(1), after, state.before))
+        state.losses = torch.where(better, answers.losses, state.losses)
+        state.success = torch.where(better, answers.success, state.success)
+        return state
+
+    def end(self, state: SquareState, answers: Answers) -> tuple[Tensor, Tensor]:
+        """Return the best points and their losses."""
+        return state.x, state.losses
+
+    def preferred(self, state: SquareState) -> tuple[Tensor, Tensor]:
+        """Prefer the best point where it is a success."""
+        return state.x, state.success
+
+    def first(self, problem: Problem) -> Tensor:
+        """(R, D) perturbations of the first candidates."""
+        raise NotImplementedError
+
+    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+        """Turn the best points into candidates of ball and box, which differ in one or two windows.
+
+        Args:
+            problem: the active rows.
+            state: of these rows. Its ``x``, ``cells`` and ``before`` are written.
+            share: p.
+            draws: (R, num_draws) in [0, 1).
+        """
+        raise NotImplementedError
+
+
+class SquareLinf(Square):
+    """Windows that move to a corner of the ball, with one sign for each channel (Algorithm 2)."""
+
+    @property
+    def num_draws(self) -> int:
+        """The place of the window and the signs."""
+        return 2 + self.layout.channels
+
+    def first(self, problem: Problem) -> Tensor:
+        """(R, D) vertical stripes: one sign for each channel and column."""
+        layout = self.layout
+        shape = (layout.channels, 1, layout.width)
+        signs = _signs(uniform(problem.seed, problem.ids, 0, shape))
+        stripes = signs.expand(-1, -1, layout.height, -1)
+        return problem.radius * stripes.flatten(1)
+
+    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+        """Move one window. One that changes nothing gets the opposite signs."""
+        window = self.layout.window(share)
+        cells = self.layout.cells(window, draws[:, :2])
+        before = state.x.gather(1, cells)
+        delta = problem.radius * _signs(draws[:, 2:]).repeat_interleave(math.prod(window), dim=1)
+        if problem.mask is not None:
+            delta = delta * problem.mask.gather(1, cells)
+        inputs = problem.x.gather(1, cells)
+        after = _clip(problem, inputs + delta, cells)
+        same = (after == before).all(dim=1, keepdim=True)
+        after = torch.where(same, _clip(problem, inputs - delta, cells), after)
+        state.x.scatter_(1, cells, after)
+        state.cells, state.before = cells, before
+
+
+class SquareL2(Square):
+    """Windows that receive a bump, and the length of a second window that is cleared
+    (Algorithm 3).
+    """
+
+    @property
+    def num_draws(self) -> int:
+        """The places of both windows, the bump and the signs."""
+        return 5 + self.layout.channels
+
+    def first(self, problem: Problem) -> Tensor:
+        """(R, D) a bump in each tile, with a sign of its own for each channel."""
+        layout = self.layout
+        patterns, tile = _tiling(layout, problem.x.device)
+        draws = uniform(problem.seed, problem.ids, 0, (1 + layout.channels, TILES * TILES))
+        draws = draws.index_select(2, tile)  # of each pixel
+        bump = torch.where(draws[:, :1] < 0.5, patterns[0], patterns[1])
+        delta = problem.masked((bump * _signs(draws[:, 1:])).flatten(1))
+        return problem.radius * unit(delta, "l2")
+
+    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+        """Fill the first window with the lengths of both, and with what the ball leaves."""
+        layout = self.layout
+        window = layout.window(share, odd=True)
+        parts = (len(draws), layout.channels, math.prod(window))
+        filled = layout.cells(window, draws[:, :2])
+        cleared = layout.cells(window, draws[:, 2:4])
+        state.cells = torch.cat([filled, cleared], dim=1)
+        state.before = state.x.gather(1, state.cells)
+        inputs, empty = problem.x.gather(1, state.cells).chunk(2, dim=1)
+        unused = (problem.radius * SLACK) ** 2 - (state.x - problem.x).square().sum(dim=1)
+        old = (state.x.gather(1, filled) - inputs).view(parts)
+        state.x.scatter_(1, filled, inputs)  # before the second, as pixels of both count once
+        others = (state.x.gather(1, cleared) - empty).view(parts)
+        state.x.scatter_(1, cleared, empty)
+        energy = old.square().sum(dim=2) + others.square().sum(dim=2)
+        energy = energy + unused.clamp(min=0).unsqueeze(1) / layout.channels
+        bump = bumps(window, state.x.device)[(draws[:, 4] >= 0.5).to(torch.int64)]
+        signs = _signs(draws[:, 5:]).unsqueeze(2)
+        new = signs * bump.unsqueeze(1) + _directions(old)
+        if problem.mask is not None:
+            new = new * problem.mask.gather(1, filled).view(parts)
+        new = _directions(new) * energy.sqrt().unsqueeze(2)
+        after = _clip(problem, inputs + new.flatten(1), filled)
+        state.x.scatter_(1, filled, after)
+
+
+def _clip(problem: Problem, values: Tensor, cells: Tensor) -> Tensor:
+    """Values (R, k) at the coordinates in cells (R, k), clipped to the box."""
+    low, high = (
+        bound[cells] if isinstance(bound, Tensor) else bound
+        for bound in (problem.low, problem.high)
+    )
+    return torch.clamp(values, low, high)  # type: ignore[arg-type]  # both are numbers, or both tensors
+
+
+def _directions(parts: Tensor) -> Tensor:
+    """Parts (R, C, k) at length 1 in each channel. Zeros stay zeros."""
+    length = torch.linalg.vector_norm(parts, dim=2, keepdim=True)
+    return parts / length.clamp(min=TINY)
+
+
+METHODS = {"linf": SquareLinf, "l2": SquareL2}
+
+
+@public(FixedRadiusOptions, FixedRadius)
+def square(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    p_init: float | None = None,
+    loss: str | Loss | None = None,
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    **options: Any,
+) -> AttackResult:
+    """Square score-based attack: random search over square windows of the image.
+
+    Solves ``max_x L(x) s.t. ||x - x_ori||_p <= eps`` by Algorithm 1: a candidate differs from the
+    best point so far in a window of random place, and replaces it if L is higher. The window holds
+    the share p of the pixels. p is halved at the candidates 10, 50, 200, 500, 1000, 2000, 4000,
+    6000 and 8000 of 10,000, and proportionally for another ``max_queries``. All samples run side by
+    side, each with windows of its own.
+
+    L-inf (Algorithm 2): the first candidate is ``x_ori + eps s`` with one sign s for each channel
+    and column. Each further one sets a window to ``x_ori + eps s``, with one sign for each
+    channel. All is clipped to the box.
+
+    L2 (Algorithm 3): ``eta`` is a pyramid in one half of a window and minus a pyramid in the other,
+    of length 1. The first candidate has ``+-eta`` in each of 5 x 5 tiles. Each further one clears a
+    second window W2 of the perturbation v. In W1 each channel becomes ``+-eta + v_W1 / ||v_W1||``,
+    scaled to the length a with ``a^2 = ||v_{W1 u W2}||^2 + (eps^2 - ||v||^2) / C``. Thus ``||v|| =
+    eps`` until the box cuts it.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``. The last two axes of S are height and
+            width, all before them channels, as in (C, H, W). A vector (D,) is one row of D pixels.
+        norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
+        p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
+            paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
+            (r, K) and the positions (r,) of their samples in x to (r,) numbers. A callable is
+            ascended as it is, targeted or not. Default: None, the paper's: the margin, and the
+            cross-entropy of a target.
+        max_queries: N, most forward rows per sample. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Otherwise the point of highest
+            loss is reported if it is a success, and else the last candidate that was one. Default:
+            True.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            point of highest loss. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. ``queries`` counts the clean check, and one for each candidate.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        In L-inf a window that would change nothing gets the opposite signs, so that no query is
+        lost on it. The L2 tiles divide the plane evenly, so that none of it is left out, and may
+        be a pixel longer along one axis. The clean check is charged. On planes that are not square,
+        a square that is longer than the shorter axis becomes a rectangle. It fills this axis and
+        the share p of the other.
+
+    References:
+        Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box
+        adversarial attack via random search", ECCV 2020.
+    """
+    check_count("max_queries", max_queries)  # None would be a search without an end
+    check_choice("norm", norm, tuple(METHODS))
+    if loss is None:
+        targeted = options.get("targeted", False) or options.get("targets") is not None
+        loss = "ce" if targeted else "margin"
+    driver = FixedRadius(
+        model,
+        x,
+        y,
+        eps=eps,
+        norm=norm,
+        oracle=ScoreOracle,
+        loss=loss,
+        stop_on_success=stop_on_success,
+        max_queries=max_queries,
+        **options,
+    )
+    method = METHODS[norm](
+        layout=Layout.of(x.shape[1:]),
+        p_init=P_INIT[norm] if p_init is None else p_init,
+        max_queries=max_queries,
+    )
+    return driver.run(method)
+
+
+register(
+    AttackSpec(
+        "square",
+        square,
+        title="Square",
+        access="scores",
+        family="fixed-radius",
+        summary="Changes random square windows, and keeps what raises the loss.",
+        paper=(
+            "Andriushchenko, Croce, Flammarion, Hein. Square Attack: a query-efficient black-box "
+            "adversarial attack via random search. ECCV 2020."
+        ),
+        url="https://arxiv.org/abs/1912.00049",
+        page="square.md",
+        norms=tuple(METHODS),
+        random=True,
+        hosts={
+            "art": Shell(name="Square"),
+            "torchattacks": Shell(reason="torchattacks has Square itself"),
+        },
+    )
+)
