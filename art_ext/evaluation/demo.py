@@ -138,18 +138,8 @@ def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Mod
         ImportError: without the extra ``train``.
     """
     recipe = BackwardSmoothing(eps=eps) if eps else Natural()
-    settings = DEFAULTS["digits"]
+    names = ("optimizer", "learning_rate", "weight_decay", "schedule", "batch_size")
+    updates = {name: getattr(DEFAULTS["digits"], name) for name in names}
     model = make_network("digits-cnn", {}, seed)
-    train(
-        model,
-        (data.x, data.y),
-        recipe,
-        epochs=epochs,
-        optimizer=settings.optimizer,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        batch_size=settings.batch_size,
-        seed=seed,
-    )
+    train(model, (data.x, data.y), recipe, epochs=epochs, seed=seed, **updates)
     return model.eval()

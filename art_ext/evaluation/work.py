@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(eq=False)
 class Work:
     """State of one run.
 
@@ -44,36 +45,28 @@ class Work:
         models, data, panel, settings, mode, save_images, watcher: as in ``evaluate``, checked.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, Model],
-        data: Dataset,
-        panel: Sequence[Attack],
-        settings: Settings,
-        mode: str,
-        save_images: bool,
-        watcher: Watcher,
-    ) -> None:
-        self.models = models
-        self.data = data
-        self.panel = panel
-        self.settings = settings
-        self.mode = mode
-        self.save_images = save_images
-        self.watcher = watcher
-        self.ids = fingerprint(data.x)
+    models: Mapping[str, Model]
+    data: Dataset
+    panel: Sequence[Attack]
+    settings: Settings
+    mode: str
+    save_images: bool
+    watcher: Watcher
+
+    def __post_init__(self) -> None:
+        self.ids = fingerprint(self.data.x)
         self.attack_runs = [
             (name, attack, radii)
-            for name in models
-            for attack in panel
-            for radii in attack.radii_by_run(settings)
+            for name in self.models
+            for attack in self.panel
+            for radii in attack.radii_by_run(self.settings)
         ]
-        count = len(data)
-        self.clean = {name: torch.full((count,), -1) for name in models}
-        self.targets = {name: data.y.to(torch.int64).clone() for name in models}
+        count = len(self.data)
+        self.clean = {name: torch.full((count,), -1) for name in self.models}
+        self.targets = {name: self.data.y.to(torch.int64).clone() for name in self.models}
         self.successes = {
-            name: {eps: torch.zeros(count, dtype=torch.bool) for eps in settings.eps}
-            for name in models
+            name: {eps: torch.zeros(count, dtype=torch.bool) for eps in self.settings.eps}
+            for name in self.models
         }
         self.shown: dict[int, Tensor] = {}
 
