@@ -307,6 +307,38 @@ class TestL1:
         wanted[0, 16:] += 0.1 * weight[16:].sign()
         torch.testing.assert_close(after, project(wanted, "l1", 0.4), rtol=0, atol=1e-5)
 
+    def test_the_step_shrinks_by_a_third_down_to_a_tenth_of_eps(self):
+        """The loss falls all the time, so that every second step divides eta by 1.5. The slopes
+        change sign at every step, so that one of two steps in a row leads into the ball.
+        """
+        steps, eps, calls = 50, 0.4, 0
+        weight = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
+
+        def loss(outputs, index):
+            nonlocal calls
+            calls += 1
+            rise = outputs[:, 1] - outputs[:, 1].detach()
+            return (-1) ** calls * rise - calls
+
+        spy = Recorder(linear(weight))
+        auto_pgd(
+            spy,
+            torch.full((8, 5), 0.5),
+            torch.zeros(8, dtype=torch.int64),
+            eps=eps,
+            norm="l1",
+            num_steps=steps,
+            loss=loss,
+            criterion=never,
+            sample_ids=torch.arange(8),
+            seed=0,
+        )
+        moves = torch.stack(spy.rows[1:]).diff(dim=0).abs().sum(2)
+        found = moves.view(steps // 2, 2, 8).amax(1)
+        for number in range(3, steps // 2):
+            wanted = torch.full((8,), max(eps / 1.5**number, eps / 10))
+            torch.testing.assert_close(found[number], wanted, rtol=0, atol=1e-5)
+
     def test_the_sparsity_follows_the_best_point(self):
         x, y = inputs(WAVES, 40)
         result = auto_pgd(WAVES, x, y, eps=0.2, norm="l1", num_steps=75, on_failure="last", seed=0)
