@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from art.estimators.classification import BlackBoxClassifier
 
 import art_ext.attacks
 import art_ext.torchattacks
 from art_ext.adapters.torchattacks import make as make_torchattacks
+from art_ext.attacks import make as make_art
 from art_ext.attacks.generate import written
+from art_ext.core.attacks import rays
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, get, specs
+from art_ext.core.result import AttackResult
 from art_ext.shells import art, plan, plans, torchattacks
 from art_ext.shells.text import renamed, without_default
 
@@ -59,7 +66,7 @@ def test_every_argument_is_documented(found, module) -> None:
 @pytest.mark.parametrize(("found", "module"), CLASSES, ids=named)
 def test_a_class_made_at_run_time_is_the_written_one(found, module) -> None:
     written_class = getattr(module, found.name)
-    make = art_ext.attacks.make if found.host.name == "art" else make_torchattacks
+    make = make_art if found.host.name == "art" else make_torchattacks
     made = make(found.spec)
     assert inspect.signature(made) == inspect.signature(written_class)
     assert inspect.getdoc(made) == inspect.getdoc(written_class)
@@ -99,6 +106,23 @@ def test_a_misspelt_part_of_a_spec_is_an_error() -> None:
         )
         with pytest.raises(ValueError, match="the shell of mine for art has no keyword 'epsilon'"):
             plan(spec, art.HOST)
+
+
+@pytest.mark.parametrize(("given", "reaches"), [("auto", False), (True, True), (False, False)])
+def test_a_value_may_reach_the_core_as_another(given: object, reaches: bool) -> None:
+    """RayS behind an estimator speculates on request only: a prediction may cost time or money."""
+    seen = []
+
+    @functools.wraps(rays)
+    def spy(*arguments: Any, **options: Any) -> AttackResult:
+        seen.append(options["speculate"])
+        return rays(*arguments, **options)
+
+    shell = make_art(replace(get("rays"), function=spy))
+    estimator = BlackBoxClassifier(lambda x: np.eye(2)[[0] * len(x)], (3,), 2, clip_values=(0, 1))
+    x = np.full((2, 3), 0.5, np.float32)
+    shell(estimator, speculate=given, max_queries=5, verbose=False).generate(x, np.eye(2)[[0, 0]])
+    assert set(seen) == {reaches}
 
 
 def test_no_shell_without_counted_queries_or_with_a_reason() -> None:

@@ -166,6 +166,16 @@ class TestOneFile:
         assert {row.attack for row in outcome.rows} == {"mine"}
         assert set(outcome.records["attack"]) == {"mine"}
 
+    def test_gets_the_targets(self, tmp_path: Path, linear_net: nn.Module, data: Dataset) -> None:
+        code = SHAKE.replace("steps=3", "targeted=False, steps=9").replace(
+            "!= y\n", "== y\n        assert targeted and bool((y == 3).all())\n"
+        )
+        file = f"{written(tmp_path, code)}:shake"
+        outcome = evaluate(linear_net, data, tmp_path / "run", eps=0.4, attacks=[file], targeted=3)
+        assert outcome.records["success"].any()
+        with pytest.raises(ValueError, match="shake fails: AssertionError"):
+            run(linear_net, data, tmp_path / "untargeted", file)
+
     def test_without_a_name_of_its_own(self) -> None:
         with pytest.raises(ValueError, match="a lambda has no name of its own: give the attack"):
             registry.spec_of(lambda model, x, y, *, eps: x)
