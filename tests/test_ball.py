@@ -23,13 +23,42 @@ from art_ext.core.attacks import (
     pgd,
     sign_gradient,
 )
+from art_ext.core.attacks.engine.fixed_radius import FixedRadius
+from art_ext.core.attacks.engine.method import Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.state import State
 from art_ext.core.geometry import linear_minimiser, row_norms, unit
 from art_ext.core.result import AttackResult
 
 NEAREST = ("rays", "ead", "cw", "i_fgm", "zoo")
 BALL = [name for name in attacks.__all__ if name not in NEAREST]
 BLACK_BOX = {"nes": nes, "frank_wolfe_black_box": frank_wolfe_black_box}
+
+
+class Leaps(Method[State]):
+    """A faulty method: one step of three times eps."""
+
+    num_steps = 1
+
+    def init(self, problem, trajectory):
+        return State(problem.x)
+
+    def step(self, problem, state, answers, t):
+        return State(state.x + 3 * problem.limit)
+
+
+def test_a_candidate_outside_the_ball_is_no_success():
+    x = torch.full((3, 4), 0.5)
+    y = torch.zeros(3, dtype=torch.int64)
+
+    def model(rows):
+        mean = rows.mean(1)
+        return torch.stack([0.7 - mean, mean - 0.7], dim=1)
+
+    found = FixedRadius(model, x, y, eps=0.1, norm="linf").run(Leaps())
+    assert not bool(found.success.any())
+    assert torch.equal(found.x_adv, x)
+    assert found.queries_to_success.tolist() == [-1] * 3
 
 
 @pytest.mark.parametrize("name", BALL)

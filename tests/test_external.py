@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.adapters.external import Counted
+from art_ext.core.attacks.registry import spec_of
 from art_ext.core.result import AttackResult, Progress
 from art_ext.evaluation import Attack, Settings, toolkits
+from art_ext.evaluation.external import function_member
 from art_ext.evaluation.panel import AttackRequest, find_attack
 
 EPS = 0.05
@@ -428,3 +430,24 @@ def test_the_access_of_autoattack_is_that_of_its_parts() -> None:
         member = find_attack("autoattack", {"version": "custom", "attacks": parts})
         assert member.access == access
     assert find_attack("autoattack").access == "gradients"
+
+
+def test_an_attack_that_leaves_the_mode_of_training_is_checked_in_eval_mode(
+    linear_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    modes = []
+
+    class Noting(Linear):
+        def forward(self, rows: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().forward(rows)
+
+    def careless(model: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
+        model.train()
+        return x
+
+    x, y = digits[0][:4], digits[1][:4]
+    member = function_member(spec_of(careless), {})
+    member.run(AttackRequest(Noting(linear_net), x, y, EPS, SETTINGS))
+    assert len(modes) >= 2, "the clean check and the check of the outcome"
+    assert not any(modes)
