@@ -26,7 +26,7 @@ import torch
 from art_ext.benchmarks.common import network_and_images
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate, load_run, read_records
-from art_ext.evaluation.report import write_report
+from art_ext.evaluation.report.page import write_report
 
 MODEL = "mnist_conv2_fast_pgd"
 EPS = 0.3

@@ -34,9 +34,9 @@ from torch import nn
 from art_ext.benchmarks.common import print_versions
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import clean_accuracy, robust_accuracy
-from art_ext.core.training import RECIPES, Recipe, TrainingResult, make_recipe, train
 from art_ext.data import Dataset, load_data
 from art_ext.models import mnist_two_conv, preact_resnet18
+from art_ext.training import RECIPES, Recipe, TrainingResult, make_recipe, train
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from art_ext.benchmarks.common import print_versions, right
 from art_ext.data import load_data
 from art_ext.evaluation import AttackRequest, Settings
-from art_ext.evaluation.panels import PANELS
+from art_ext.evaluation.panel.panels import PANELS
 
 # name of the checkpoint -> data set, eps
 NETWORKS = {

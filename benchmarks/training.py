@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from art_ext.benchmarks.common import print_versions, seconds
 from art_ext.core.networks import frozen_eval
-from art_ext.core.training import Recipe, make_recipe, train
 from art_ext.models import mnist_two_conv, preact_resnet18
+from art_ext.training import Recipe, make_recipe, train
 
 EPS = 0.1
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from art_ext.arguments import parse_arguments, read_value
 from art_ext.benchmarks.common import print_versions
+from art_ext.configuration.parsing import parse_arguments, read_value
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import (
     clean_accuracy,
@@ -27,10 +27,10 @@ from art_ext.core.metrics import (
     perturbation_stability,
     robust_accuracy,
 )
-from art_ext.core.training import War, measure_zeta, train
-from art_ext.core.training.callbacks import never
 from art_ext.data import Dataset, load_data
 from art_ext.models import mnist_two_conv
+from art_ext.training import War, measure_zeta, train
+from art_ext.training.callbacks import never
 
 LAMBDA = 6.0
 

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.data import load_data
-from art_ext.evaluation import evaluate, report, watching
-from art_ext.evaluation.panels import Member, Panel
+from art_ext.evaluation import evaluate
+from art_ext.evaluation.execution import watching
+from art_ext.evaluation.panel.panels import Member, Panel
+from art_ext.evaluation.report import page as report
 
 PLACES = ("attack", "torn file", "before the rename", "after the rename", "clock")
 PANEL = Panel(

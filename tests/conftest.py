@@ -191,8 +191,8 @@ def _loaded_run(
     """Half of eps is the distance of what was broken; 7 queries until then of 10 in all."""
     import pandas as pd
 
-    from art_ext.evaluation.records import LoadedRun
-    from art_ext.evaluation.table import summarise
+    from art_ext.evaluation.analysis.records import LoadedRun
+    from art_ext.evaluation.analysis.table import summarise
 
     index = np.arange(samples)
     label = np.zeros(samples, dtype=int) if labels is None else np.array(labels)

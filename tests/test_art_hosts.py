@@ -22,7 +22,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from art_ext import doctor
 from art_ext.attacks import (
     AIFGSM,
     HMCAM,
@@ -32,6 +31,7 @@ from art_ext.attacks import (
     RayS,
     ZooPyTorch,
 )
+from art_ext.cli import doctor
 from art_ext.core.attacks import pgd, rays
 from art_ext.evaluation.adbd import ADBD
 from art_ext.trainers import AdversarialTrainerWARPyTorch

@@ -26,8 +26,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext import trainers
-from art_ext.core.training import Atcd, BackwardSmoothing, Cat, War, train
-from art_ext.core.training.batches import TensorBatches
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
 from art_ext.trainers import (
@@ -35,6 +33,8 @@ from art_ext.trainers import (
     AdversarialTrainerWARPyTorch,
 )
 from art_ext.trainers.classifier import ClassifierNetwork
+from art_ext.training import Atcd, BackwardSmoothing, Cat, War, train
+from art_ext.training.batches import TensorBatches
 
 EPS = 0.1
 TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {

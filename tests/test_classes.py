@@ -255,7 +255,7 @@ def test_the_command_line_explains_a_bad_mapping(tmp_path):
 
 def test_training_reads_class_folders(tmp_path):
     """Numbered folders are trained in numeric order: the configuration keeps order and mapping."""
-    from art_ext.training import resolve, run_training
+    from art_ext.training.runs import resolve, run_training
 
     pytest.importorskip("accelerate")
     names = [str(number) for number in range(11)]

@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from art_ext import __version__, cli, doctor
-from art_ext.arguments import (
+from art_ext import __version__, cli
+from art_ext.cli import app, doctor
+from art_ext.cli.doctor import Finding
+from art_ext.cli.shared import shard_and_device
+from art_ext.configuration.parsing import (
     parse_arguments,
     parse_attack_arguments,
     parse_number,
@@ -23,10 +26,9 @@ from art_ext.arguments import (
     parse_target,
     parse_value,
 )
-from art_ext.cli import app
-from art_ext.cli_shared import shard_and_device
-from art_ext.doctor import Finding
-from art_ext.evaluation import plots, read_records, read_run, report
+from art_ext.evaluation import read_records, read_run
+from art_ext.evaluation.report import page as report
+from art_ext.evaluation.report import plots
 
 MODEL = """
 import torch
@@ -226,8 +228,8 @@ class TestEvaluate:
     def test_quiet_keeps_warnings_and_leaves_out_infos(
         self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from art_ext.evaluation import finish
-        from art_ext.evaluation.findings import Finding
+        from art_ext.evaluation.analysis.findings import Finding
+        from art_ext.evaluation.execution import finish
 
         found = [
             Finding("range", "", None, None, "odd data"),
@@ -272,7 +274,7 @@ class TestEvaluate:
     def test_ctrl_c_says_how_to_go_on(
         self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from art_ext.evaluation.watching import Tally
+        from art_ext.evaluation.execution.watching import Tally
 
         def interrupted(*arguments: object) -> None:
             raise KeyboardInterrupt
@@ -520,7 +522,7 @@ class TestEvaluate:
     def test_a_missing_extra_is_named_before_anything_runs(
         self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from art_ext.evaluation import records
+        from art_ext.evaluation.analysis import records
 
         monkeypatch.setattr(records, "find_spec", lambda name: None)
         command[2] = f"{tmp_path / 'fails.py'}:net"
@@ -673,8 +675,18 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
             "run the same command again: the demo begins anew",
         ),
         ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
-        ("art_ext.evaluation.records", "load_run", "report x", "run the same command again"),
-        ("art_ext.evaluation.records", "load_run", "compare x y", "run the same command again"),
+        (
+            "art_ext.evaluation.analysis.records",
+            "load_run",
+            "report x",
+            "run the same command again",
+        ),
+        (
+            "art_ext.evaluation.analysis.records",
+            "load_run",
+            "compare x y",
+            "run the same command again",
+        ),
         (
             "art_ext.adapters.robustbench",
             "check_submission",
@@ -682,7 +694,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
             "run the same command again",
         ),
         (
-            "art_ext.training",
+            "art_ext.training.runs",
             "run_training",
             "train --recipe pgd --data digits --out x",
             "run the same command with --resume: checkpoints lie in x",

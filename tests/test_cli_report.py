@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
 from art_ext.data import load_data
-from art_ext.evaluation import evaluate, plots
+from art_ext.evaluation import evaluate
+from art_ext.evaluation.report import plots
 
 
 @pytest.fixture(scope="module")

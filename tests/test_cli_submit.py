@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
 from art_ext.data import load_data
-from art_ext.evaluation import evaluate, load_images, plots
+from art_ext.evaluation import evaluate, load_images
+from art_ext.evaluation.report import plots
 from art_ext.models import save_weights
 
 # digits enlarged to the size of CIFAR-10's images

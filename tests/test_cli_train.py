@@ -21,16 +21,17 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from art_ext import cli_train, models
+from art_ext import models
 from art_ext.cli import app
+from art_ext.cli import train as cli_train
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.metrics import adbd, query_statistics, robust_accuracy
-from art_ext.core.training import RECIPES, TrainingOptions, loop
-from art_ext.core.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.data import load_data
 from art_ext.models import digits_cnn, load_weights
-from art_ext.training import NETWORKS, Configuration, make_network, requirements, resolve, run
-from art_ext.training.defaults import DEFAULTS
+from art_ext.training import RECIPES, TrainingOptions, loop
+from art_ext.training.checkpoints import checkpoints, load_checkpoint
+from art_ext.training.runs import NETWORKS, Configuration, make_network, requirements, resolve, run
+from art_ext.training.runs.defaults import DEFAULTS
 
 Given = dict[str, Any]
 FILES = {

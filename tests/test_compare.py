@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from art_ext.evaluation.compare import compare, mcnemar, to_csv, to_json, to_text
+from art_ext.evaluation.analysis.compare import compare, mcnemar, to_csv, to_json, to_text
 
 
 def kinds(found: Any) -> list[tuple[Any, ...]]:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.core.training import Recipe, TrainingResult, train
 from art_ext.data import load_data
-from art_ext.evaluation import demo, read_run, toolkits
+from art_ext.evaluation import demo, read_run
 from art_ext.evaluation.demo import run_demo, train_digits
-from art_ext.evaluation.folder import FORMAT
-from art_ext.training import requirements
+from art_ext.evaluation.panel import toolkits
+from art_ext.storage.evaluation import FORMAT
+from art_ext.training import Recipe, TrainingResult, train
+from art_ext.training.runs import requirements
 
 
 def test_training_depends_on_the_seed_and_on_nothing_else() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from art_ext import doctor
-from art_ext.doctor import Finding, diagnose
+from art_ext.cli import doctor
+from art_ext.cli.doctor import Finding, diagnose
 
 ROOT = Path(__file__).parent.parent
 REPAIR = "pip install --no-deps --force-reinstall robustbench==1.1.1"
@@ -99,7 +99,7 @@ def test_this_installation_has_no_problem() -> None:
 
 def test_toolkits_are_not_imported() -> None:
     code = (
-        "import sys; from art_ext.doctor import diagnose; diagnose(); "
+        "import sys; from art_ext.cli.doctor import diagnose; diagnose(); "
         "print([name for name in ('art', 'torchattacks', 'robustbench', 'pandas') if name in sys.modules])"
     )
     output = subprocess.run(

@@ -22,9 +22,11 @@ from art_ext.core.attacks import rays
 from art_ext.core.metrics import wilson
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import Watcher, evaluate, plots, read_records, read_run, records
-from art_ext.evaluation.panel import find_attack
-from art_ext.evaluation.table import radius
+from art_ext.evaluation import Watcher, evaluate, read_records, read_run
+from art_ext.evaluation.analysis import records
+from art_ext.evaluation.analysis.table import radius
+from art_ext.evaluation.panel.attack import find_attack
+from art_ext.evaluation.report import plots
 
 N, EPS = 20, 0.03
 

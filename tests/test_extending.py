@@ -22,8 +22,9 @@ from art_ext.adapters.torchattacks import make as make_torchattacks
 from art_ext.attacks import make as make_art
 from art_ext.core.attacks import registry
 from art_ext.data import Dataset
-from art_ext.evaluation import evaluate, plots
-from art_ext.evaluation.user_attacks import load_attack
+from art_ext.evaluation import evaluate
+from art_ext.evaluation.panel.user_attacks import load_attack
+from art_ext.evaluation.report import plots
 
 ROOT = Path(__file__).parents[1]
 EPS = 0.3

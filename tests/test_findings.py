@@ -23,10 +23,11 @@ from art_ext.core.metrics import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset, load_data
-from art_ext.evaluation import evaluate, plots
-from art_ext.evaluation.findings import Finding, findings, to_json
-from art_ext.evaluation.panel import Settings
-from art_ext.evaluation.probe import probe
+from art_ext.evaluation import evaluate
+from art_ext.evaluation.analysis.findings import Finding, findings, to_json
+from art_ext.evaluation.execution.probe import probe
+from art_ext.evaluation.panel.attack import Settings
+from art_ext.evaluation.report import plots
 
 N, EPS = 40, 0.1
 

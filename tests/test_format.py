@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from art_ext.cli import app
 from art_ext.data import load_data
-from art_ext.evaluation import evaluate, load_images, load_run, plots, read_records
-from art_ext.evaluation.merge import merge
+from art_ext.evaluation import evaluate, load_images, load_run, read_records
+from art_ext.evaluation.execution.merge import merge
+from art_ext.evaluation.report import plots
 
 EPS = (0.02, 0.05)
 NEWER = ["nearest_distance", "l0", "l1", "l2", "linf"]

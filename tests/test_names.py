@@ -32,14 +32,14 @@ from art_ext.core.metrics import (
     perturbation_stability,
     transfer_success,
 )
-from art_ext.core.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.adbd import ADBD
-from art_ext.evaluation.panel import Settings, find_attack
-from art_ext.evaluation.panels import Member, Panel, assign_arguments, find_panel
+from art_ext.evaluation.panel.attack import Settings, find_attack
+from art_ext.evaluation.panel.panels import Member, Panel, assign_arguments, find_panel
 from art_ext.models import resolve_factory
-from art_ext.training import resolve
+from art_ext.training import RECIPES, TrainingOptions, measure_zeta, train
+from art_ext.training.runs import resolve
 
 SPELLINGS: dict[str, list[Any]] = {
     "linf": [

@@ -101,7 +101,7 @@ def test_the_shells_are_refused_in_another_thread(make, digits, digits_net):
 
 def test_torchattacks_and_training_are_refused_in_another_thread(digits, digits_net):
     import art_ext.torchattacks
-    from art_ext.core.training import train
+    from art_ext.training import train
 
     x, y = digits[0][:4], digits[1][:4]
     network = copy.deepcopy(digits_net)
@@ -258,8 +258,8 @@ def test_an_ensemble_of_three_dtypes(digits, as_dtype):
 
 
 def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as_dtype):
-    from art_ext.evaluation.external import external_attack
-    from art_ext.evaluation.panel import AttackRequest, Settings
+    from art_ext.evaluation.panel.attack import AttackRequest, Settings
+    from art_ext.evaluation.panel.external import external_attack
 
     x, y = digits[0][:6], digits[1][:6]
     settings = Settings(
@@ -289,7 +289,7 @@ def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as
     "recipe", ["natural", "pgd", "trades", "free", "atcd", "cat", "backward-smoothing", "war"]
 )
 def test_a_double_network_trains_as_a_float32_one(recipe, digits):
-    from art_ext.core.training import RECIPES, make_recipe, train
+    from art_ext.training import RECIPES, make_recipe, train
 
     assert recipe in RECIPES
     x, y = digits

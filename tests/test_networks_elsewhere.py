@@ -13,9 +13,9 @@ from torch import nn
 from art_ext.core import metrics
 from art_ext.core.attacks import pgd
 from art_ext.core.ensemble import Ensemble
-from art_ext.core.training import make_recipe, train
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, read_records, read_run
+from art_ext.training import make_recipe, train
 
 RECIPES = (
     "natural",

@@ -29,8 +29,8 @@ from art_ext.core.metrics import (
 )
 from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.core.outputs import NO_LABEL, OutputReader, predicted_classes, read_outputs
-from art_ext.core.training import train
 from art_ext.data import load_data
+from art_ext.training import train
 from tests.toys import warned
 
 ATTACKS: dict[str, dict[str, Any]] = {

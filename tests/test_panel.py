@@ -18,10 +18,11 @@ from art_ext.core.attacks import registry
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation import Attack, Settings, Watcher, evaluate, plots, read_run
-from art_ext.evaluation.panel import AttackRequest, find_attack, member_of
-from art_ext.evaluation.table import to_text
-from art_ext.evaluation.targets import choose_targets
+from art_ext.evaluation import Attack, Settings, Watcher, evaluate, read_run
+from art_ext.evaluation.analysis.table import to_text
+from art_ext.evaluation.panel.attack import AttackRequest, find_attack, member_of
+from art_ext.evaluation.panel.targets import choose_targets
+from art_ext.evaluation.report import plots
 
 EPS = 0.1
 SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from art_ext.core import attacks as core_attacks
 from art_ext.data import Dataset
-from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run, report
+from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run
+from art_ext.evaluation.report import page as report
 
 EPS = 0.08
 SMALL = Panel(

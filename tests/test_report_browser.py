@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate
-from art_ext.evaluation.records import load_run
-from art_ext.evaluation.report import write_report
+from art_ext.evaluation.analysis.records import load_run
+from art_ext.evaluation.report.page import write_report
 
 pytestmark = pytest.mark.slow
 

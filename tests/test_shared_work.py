@@ -34,8 +34,8 @@ from art_ext.evaluation import (
     read_run,
     report,
 )
-from art_ext.evaluation.differences import differences
-from art_ext.evaluation.folder import CHUNKS, open_run
+from art_ext.evaluation.analysis.differences import differences
+from art_ext.storage.evaluation import CHUNKS, open_run
 
 EPS = (0.05, 0.1)
 KILLER = Path(__file__).with_name("_killing_evaluation.py")

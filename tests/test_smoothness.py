@@ -17,7 +17,7 @@ from art_ext.core.metrics import (
     robust_accuracy,
 )
 from art_ext.core.streams import fingerprint
-from art_ext.core.training import EpochEnd, TrackLipschitz, TrackStability
+from art_ext.training import EpochEnd, TrackLipschitz, TrackStability
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from art_ext import cli
 from art_ext.core.attacks import registry
 from art_ext.data import Dataset
-from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, plots, read_records, read_run
-from art_ext.evaluation.panel import find_attack
+from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, read_records, read_run
+from art_ext.evaluation.panel.attack import find_attack
+from art_ext.evaluation.report import plots
 
 SHAKE = '''
 import torch
@@ -486,7 +487,7 @@ class TestPickling:
         )
         code = (
             "import pickle, sys, torch\n"
-            "from art_ext.evaluation.panel import AttackRequest, Settings\n"
+            "from art_ext.evaluation.panel.attack import AttackRequest, Settings\n"
             "member = pickle.load(open(sys.argv[1], 'rb'))\n"
             "settings = Settings((.1,), 9, 'linf', True, 'logits', (0., 1.), 16, None, 0)\n"
             "x = torch.rand(3, 1, 2, 2)\n"

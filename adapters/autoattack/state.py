@@ -15,7 +15,7 @@ from art_ext.core.geometry import distortions
 from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult, measured
-from art_ext.files import check_configuration, write_atomically
+from art_ext.storage.files import check_configuration, write_atomically
 
 RUN = "autoattack.json"
 _TENSORS = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count, check_positive
-from art_ext.files import write_atomically
+from art_ext.storage.files import write_atomically
 
 # images in each leaderboard's test set
 FULL = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}

@@ -23,7 +23,7 @@ from art_ext.adapters.robustbench.evidence import Evidence
 from art_ext.adapters.robustbench.info import FULL, check_identifier, write_model_info
 from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of, log_of
 from art_ext.core.checks import check_choice, check_count
-from art_ext.files import plain_tensors, write_atomically, write_state_dict
+from art_ext.storage.files import plain_tensors, write_atomically, write_state_dict
 
 FORMAT = 1
 SUBMISSION, EVIDENCE, LOG, ISSUE = "submission.json", "evidence.safetensors", "log.txt", "issue.md"

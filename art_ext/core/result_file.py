@@ -22,7 +22,7 @@ def write_result(result: AttackResult, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    from art_ext.files import write_state_dict
+    from art_ext.storage.files import write_state_dict
 
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}

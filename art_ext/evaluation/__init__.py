@@ -14,14 +14,14 @@ measure for ART users; it alone imports ART.
 
 from __future__ import annotations
 
-from art_ext.evaluation.finish import Outcome
-from art_ext.evaluation.merge import merge
-from art_ext.evaluation.panel import Attack, AttackRequest, Settings
-from art_ext.evaluation.panels import PANELS, Member, Panel, find_panel
-from art_ext.evaluation.records import load_images, load_run, read_records, read_run
-from art_ext.evaluation.runner import evaluate
-from art_ext.evaluation.table import Row, summarise
-from art_ext.evaluation.watching import Watcher
+from art_ext.evaluation.analysis.records import load_images, load_run, read_records, read_run
+from art_ext.evaluation.analysis.table import Row, summarise
+from art_ext.evaluation.execution.finish import Outcome
+from art_ext.evaluation.execution.merge import merge
+from art_ext.evaluation.execution.runner import evaluate
+from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
+from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
 
 __all__ = [
     "PANELS",

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from art_ext.core.oracle import Model
-from art_ext.core.training import BackwardSmoothing, Natural, train
 from art_ext.data import Dataset, load_data
-from art_ext.evaluation.finish import Outcome
-from art_ext.evaluation.panel import Attack, find_attack
-from art_ext.evaluation.records import RunFolder, read_run, require_report
-from art_ext.evaluation.runner import evaluate
-from art_ext.evaluation.watching import Watcher
-from art_ext.training import make_network, require_training
-from art_ext.training.defaults import DEFAULTS
+from art_ext.evaluation.analysis.records import RunFolder, read_run, require_report
+from art_ext.evaluation.execution.finish import Outcome
+from art_ext.evaluation.execution.runner import evaluate
+from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.panel.attack import Attack, find_attack
+from art_ext.training import BackwardSmoothing, Natural, train
+from art_ext.training.runs import make_network, require_training
+from art_ext.training.runs.defaults import DEFAULTS
 
 logger = logging.getLogger("art_ext")
 

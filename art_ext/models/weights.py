@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import listed
-from art_ext.files import write_state_dict
 from art_ext.models.pickled_types import unsupported_types
+from art_ext.storage.files import write_state_dict
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.")  # of DataParallel and AveragedModel, and of Lightning modules

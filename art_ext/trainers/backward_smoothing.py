@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext.core.training import BackwardSmoothing
 from art_ext.trainers.shell import CoreTrainer
+from art_ext.training import BackwardSmoothing
 
 
 class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
     """Backward Smoothing: TRADES in two steps, the first of which approaches a random output.
 
-    ``art_ext.core.training.BackwardSmoothing`` documents the method.
+    ``art_ext.training.BackwardSmoothing`` documents the method.
 
     | Paper link: https://arxiv.org/abs/2010.01278
     """

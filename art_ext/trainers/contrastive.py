@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext.core.training import Atcd, Cat
 from art_ext.trainers.shell import CoreTrainer
+from art_ext.training import Atcd, Cat
 
 
 class AdversarialTrainerCATPyTorch(CoreTrainer):
     """Contrastive adversarial training: a Hamiltonian chain over several weight updates.
 
-    ``art_ext.core.training.Cat`` documents the method and its differences from the paper. One pass
+    ``art_ext.training.Cat`` documents the method and its differences from the paper. One pass
     over the data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://arxiv.org/abs/2010.07849
@@ -72,7 +72,7 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
 class AdversarialTrainerATCDPyTorch(CoreTrainer):
     """Adversarial training by contrastive divergence: CAT with a Metropolis-Hastings test.
 
-    ``art_ext.core.training.Atcd`` documents the method and its differences from the paper. One pass
+    ``art_ext.training.Atcd`` documents the method and its differences from the paper. One pass
     over the data is ``nb_replays * max_iter`` epochs as the paper counts them.
 
     | Paper link: https://openreview.net/forum?id=Fn5wiAq2SR

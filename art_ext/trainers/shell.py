@@ -14,10 +14,10 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_ext.core.checks import check_count, check_flag, nearest
 from art_ext.core.keywords import CheckedKeywords
-from art_ext.core.training import Recipe, TrainingResult, train
-from art_ext.core.training.options import Callback
 from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
 from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
+from art_ext.training import Recipe, TrainingResult, train
+from art_ext.training.options import Callback
 
 _CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
 _MORE = (
@@ -114,7 +114,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
             resume: continue from the newest checkpoint in that folder.
             callbacks: functions of an ``EpochEnd``. Their results are entered into the history.
             passes: rows forward plus rows backward per training sample, instead of ``nb_epochs``.
-            **kwargs: more keywords of ``art_ext.core.training.TrainingOptions``, such as
+            **kwargs: more keywords of ``art_ext.training.TrainingOptions``, such as
                 ``label_smoothing``, ``ema``, ``augmentation``, ``precision``, ``validation_steps``,
                 ``drop_last``, ``schedule_metric`` or ``schedule_every="update"``.
 

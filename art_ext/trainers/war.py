@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext.core.training import War
 from art_ext.trainers.shell import CoreTrainer
+from art_ext.training import War
 
 
 class AdversarialTrainerWARPyTorch(CoreTrainer):
     """Width adjusted regularisation: TRADES with a weight lambda adapted minibatch by minibatch.
 
-    ``art_ext.core.training.War`` documents the method and its differences from the paper.
+    ``art_ext.training.War`` documents the method and its differences from the paper.
     ``history`` holds lambda.
 
     | Paper link: https://arxiv.org/abs/2010.01279

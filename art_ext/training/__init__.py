@@ -1,25 +1,53 @@
-"""Training runs of ``art-ext train``: configuration, network, run folder, figures.
+"""Robust training: one loop, and a recipe per method. Needs the extra ``train`` (Accelerate).
 
-    from art_ext.training import resolve, run_training
+from art_ext.training import BackwardSmoothing, train
 
-    run = run_training(resolve({"recipe": "atcd", "data": "digits"}), "runs/atcd")
-    run["final"]["pgd20"]
-
-The loop and the recipes are in ``art_ext.core.training``, which uses no file name and no data set.
+recipe = BackwardSmoothing(eps=8 / 255)
+result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validation=0.02)
 """
 
-from __future__ import annotations
-
-from art_ext.training.configuration import Configuration, resolve
-from art_ext.training.networks import NETWORKS, make_network
-from art_ext.training.requirements import require_training
-from art_ext.training.run import run_training
+from art_ext.training.callbacks import TrackLipschitz, TrackStability
+from art_ext.training.history import EpochEnd
+from art_ext.training.loop import TrainingResult, train
+from art_ext.training.options import TrainingOptions
+from art_ext.training.recipes import (
+    RECIPES,
+    Atcd,
+    BackwardSmoothing,
+    Cat,
+    Cost,
+    Fast,
+    FastTrades,
+    Free,
+    Natural,
+    Pgd,
+    Recipe,
+    Trades,
+    War,
+    make_recipe,
+)
+from art_ext.training.zeta import measure_zeta
 
 __all__ = [
-    "NETWORKS",
-    "Configuration",
-    "make_network",
-    "require_training",
-    "resolve",
-    "run_training",
+    "RECIPES",
+    "Atcd",
+    "BackwardSmoothing",
+    "Cat",
+    "Cost",
+    "EpochEnd",
+    "Fast",
+    "FastTrades",
+    "Free",
+    "Natural",
+    "Pgd",
+    "Recipe",
+    "TrackLipschitz",
+    "TrackStability",
+    "Trades",
+    "TrainingOptions",
+    "TrainingResult",
+    "War",
+    "make_recipe",
+    "measure_zeta",
+    "train",
 ]

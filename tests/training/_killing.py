@@ -25,9 +25,9 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from art_ext.core.training import loop, make_recipe, train
 from art_ext.data import load_data
-from art_ext.files import write_atomically
+from art_ext.storage.files import write_atomically
+from art_ext.training import loop, make_recipe, train
 
 PLACES = (
     "update",

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from art_ext.core.training import EpochEnd, TrainingResult, make_recipe, train
+from art_ext.training import EpochEnd, TrainingResult, make_recipe, train
 
 # of TRADES: nearer to x, the divergence is so flat that rounding decides signs of its gradient
 START = 0.05

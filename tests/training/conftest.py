@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Box
-from art_ext.core.training.engine import Engine, Step
+from art_ext.training.engine import Engine, Step
 
 CLASSES = 3
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from art_ext.core.training import Atcd, Cat, Free, Natural, train
+from art_ext.training import Atcd, Cat, Free, Natural, train
 
 EPS = 0.125
 ORDERS = ("free", "printed", "fresh")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from art_ext.core.training import BackwardSmoothing, Natural, Pgd, Trades, train
 from art_ext.data import load_data
 from art_ext.models import mnist_two_conv
+from art_ext.training import BackwardSmoothing, Natural, Pgd, Trades, train
 
 EPS = 0.125
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from art_ext.core.training import (
+from art_ext.training import (
     RECIPES,
     BackwardSmoothing,
     Fast,

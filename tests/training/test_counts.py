@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_ext.core.training import (
+from art_ext.training import (
     RECIPES,
     Atcd,
     BackwardSmoothing,

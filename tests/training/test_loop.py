@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_ext.core.training import EpochEnd, Free, Pgd, TrainingOptions, train
-from art_ext.core.training.engine import Step
-from art_ext.core.training.recipes import BallRecipe, Cost
+from art_ext.training import EpochEnd, Free, Pgd, TrainingOptions, train
+from art_ext.training.engine import Step
+from art_ext.training.recipes import BallRecipe, Cost
 
 Samples = tuple[Tensor, Tensor]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.training import RECIPES, Atcd, Pgd, make_recipe, train
+from art_ext.training import RECIPES, Atcd, Pgd, make_recipe, train
 
 EPS = 0.1
 X = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -378,7 +378,7 @@ def test_the_trial_leaves_no_trace(copies: bool) -> None:
 
 
 def test_statistics_are_those_of_a_run_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    from art_ext.core.training import loop
+    from art_ext.training import loop
 
     def go() -> dict[str, Tensor]:
         torch.manual_seed(3)

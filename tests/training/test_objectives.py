@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from art_ext.core.training import Natural, Pgd, train
-from art_ext.core.training.augmentation import crop_flip
-from art_ext.core.training.objectives import (
+from art_ext.training import Natural, Pgd, train
+from art_ext.training.augmentation import crop_flip
+from art_ext.training.objectives import (
     divergence,
     one_hot,
     smoothed_cross_entropy,
     soft_cross_entropy,
 )
-from art_ext.core.training.schedules import SCHEDULES, make_schedule, warm_up
+from art_ext.training.schedules import SCHEDULES, make_schedule, warm_up
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from art_ext.core.training.checkpoints import checkpoints, load_checkpoint
+from art_ext.training.checkpoints import checkpoints, load_checkpoint
 
 WORKER = Path(__file__).with_name("_sharing.py")
 
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_ends_both_processes(tmp_path: Path) -> None:
     script.write_text(
         "import torch\n"
         "from torch import nn\n"
-        "from art_ext.core.training import train\n"
+        "from art_ext.training import train\n"
         "model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))\n"
         "train(model, (torch.rand(64, 4), torch.arange(64) % 2), 'natural', epochs=50, batch_size=32,\n"
         "      learning_rate=1e30)\n"

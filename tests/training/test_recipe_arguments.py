@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from art_ext.core.training import RECIPES, Atcd, Cat, make_recipe, train
+from art_ext.training import RECIPES, Atcd, Cat, make_recipe, train
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.core.training import Atcd, Free, Pgd, TrainingResult, War, loop, train
-from art_ext.core.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
+from art_ext.training import Atcd, Free, Pgd, TrainingResult, War, loop, train
+from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 WORKER = Path(__file__).with_name("_killing.py")
 SIX_SAVES = {"epochs": 6}  # of five minibatches each
@@ -379,7 +379,7 @@ def test_an_error_inside_a_save_leaves_the_checkpoint_before(
             raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("art_ext.core.training.checkpoints._to_disk", fail)
+        patch.setattr("art_ext.training.checkpoints._to_disk", fail)
         with pytest.raises(OSError, match="no space left"):
             go(checkpoint_dir=tmp_path)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update-000000006"]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from art_ext.core.training import EpochEnd, Pgd, TrainingResult, loop, train
-from art_ext.core.training.checkpoints import save_checkpoint
+from art_ext.training import EpochEnd, Pgd, TrainingResult, loop, train
+from art_ext.training.checkpoints import save_checkpoint
 
 X = torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from art_ext.core.training import Pgd, TrainingOptions, train
-from art_ext.core.training.checkpoints import checkpoints, load_checkpoint
-from art_ext.core.training.recipes import Natural
+from art_ext.training import Pgd, TrainingOptions, train
+from art_ext.training.checkpoints import checkpoints, load_checkpoint
+from art_ext.training.recipes import Natural
 
 X = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(20) % 3
@@ -335,7 +335,7 @@ def test_every_option_is_a_keyword() -> None:
 
 @pytest.mark.parametrize("recipe", ["pgd", "trades", "free", "atcd", "backward-smoothing", "war"])
 def test_a_radius_of_8_where_8_of_255_is_meant(recipe: str, refused: Callable[..., None]) -> None:
-    from art_ext.core.training import make_recipe
+    from art_ext.training import make_recipe
 
     refused("eps must not exceed the box width 1 .*got 8", recipe=make_recipe(recipe, eps=8))
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import robust_accuracy
-from art_ext.core.training import Natural, Pgd, Trades, War, measure_zeta, train
 from art_ext.data import load_data
 from art_ext.models import mnist_two_conv
+from art_ext.training import Natural, Pgd, Trades, War, measure_zeta, train
 
 EPS = 0.125
 FAST = {"eps": EPS, "num_steps": 2}

@@ -1,0 +1,56 @@
+"""The command line: ``art-ext evaluate`` and its siblings.
+
+Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2
+bad arguments or input, 130 interrupted by Ctrl-C. 1 means that a check failed: ``--fail-under``,
+``submit``, or a problem that ``doctor`` found.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from art_ext import __version__
+from art_ext.cli import attacks, compare, demo, doctor, evaluate, merge, report, submit, train
+
+app = typer.Typer(
+    help=(
+        "How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and"
+        " RobustBench."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    # an evaluation shows its warnings itself: without a handler, Python would print those of each
+    # attack as well
+    logging.getLogger("art_ext").addHandler(logging.NullHandler())
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"art-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for _module in (demo, evaluate, merge, attacks, train, report, compare, submit, doctor):
+    app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))

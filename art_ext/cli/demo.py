@@ -1,0 +1,27 @@
+"""The command ``art-ext demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from art_ext.cli.shared import Quiet, Seed, explained
+from art_ext.cli.showing import show, watching
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder of the report; replaces an earlier demo.")
+    ] = Path("runs/demo"),
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Train a natural and a robust network on real digits, attack both, and write a report."""
+    with explained("run the same command again: the demo begins anew"):
+        from art_ext.evaluation.demo import run_demo
+
+        with watching(quiet) as watcher:
+            outcome = run_demo(out, seed=seed, watcher=watcher)
+        show(outcome, quiet)

@@ -1,0 +1,91 @@
+"""Progress and result of an evaluation on the screen."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from art_ext.cli.shared import judge
+
+if TYPE_CHECKING:
+    from art_ext.evaluation import Outcome, Watcher
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Watcher]:
+    """Yield the progress observer, silent or with a bar. Warnings are shown either way."""
+    from art_ext.evaluation import Watcher
+    from art_ext.evaluation.analysis.table import counted, radius
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if quiet:
+        yield Watcher()
+        return
+    from tqdm import tqdm
+
+    class Bar(Watcher):
+        """A line per clean accuracy, and a bar per attack."""
+
+        bar: tqdm[Any] | None = None
+
+        def training(self, model: str, samples: int) -> None:
+            typer.echo(f"{model}: training on {counted(samples, 'sample')}", err=True)
+
+        def clean(self, model: str, accuracy: float) -> None:
+            typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
+
+        def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+            self.close()
+            # a log file gets a line now and then, a terminal a bar that moves
+            pause = 0.2 if sys.stderr.isatty() else 10
+            title = f"{model}, {attack}, eps {radius(eps)}"
+            self.bar = tqdm(total=samples, desc=title, bar_format=BAR, mininterval=pause)
+
+        def progress(self, done: float, robust: float) -> None:
+            if self.bar is not None:
+                self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
+                self.bar.update(done - self.bar.n)
+
+        def close(self) -> None:
+            if self.bar is not None:
+                self.bar.close()
+
+    bar = Bar()
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
+    """Print the result of an evaluation. Exit with 1 if it is below ``--fail-under``."""
+    from art_ext.evaluation.analysis.table import counted, to_text
+    from art_ext.evaluation.analysis.verdict import lines
+
+    if outcome.missing:
+        verb = "is" if outcome.missing == 1 else "are"
+        typer.echo(
+            f"{outcome.folder}: {counted(outcome.missing, 'unit')} of the work {verb} missing, so"
+            " there is no report yet. A unit is one attack on one model over one chunk of the"
+            " samples"
+        )
+        if least is not None:
+            typer.echo("fail-under: not judged while parts of the work are missing", err=True)
+        return
+    typer.echo(to_text(outcome.rows))
+    for sentence in lines(outcome.verdicts):
+        typer.echo(sentence)
+    for finding in outcome.warnings:
+        if finding.level == "warning" or not quiet:
+            subject = f"{finding.model}: " if finding.model else ""
+            typer.echo(f"{finding.level}: {subject}{finding.message}", err=True)
+    if not quiet:
+        typer.echo(f"report: {outcome.folder / 'index.html'}")
+    judge(outcome.verdicts, least)

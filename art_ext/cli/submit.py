@@ -1,0 +1,306 @@
+"""The command ``art-ext submit``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_ext.cli.shared import ClassFile, ClassOrder, explained
+from art_ext.configuration.parsing import parse_arguments, parse_number, read_toml
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from art_ext.adapters.robustbench import Check, Evidence, Metadata, Source
+    from art_ext.evaluation.analysis.records import LoadedRun
+
+RUN = "Folder of a complete run, evaluated with --save-images."
+MODEL = (
+    "FILE.py:FACTORY, as it was evaluated; the file is handed in. An external evaluation may leave"
+    " it out."
+)
+NAME = "Model id: <Name><Year><FirstWordOfTitle>, or for --external that in the model zoo."
+METADATA = "TOML file with the options of this group by their names; the command line wins over it."
+DATA = "Where the samples are, as for evaluate; by default where the run had them."
+_said = partial(typer.Option, rich_help_panel="What the records cannot know")
+_TYPES: dict[str, type] = {"str": str, "bool": bool, "bool | None": bool, "int": int}
+
+
+def submit(
+    context: typer.Context,
+    run: Annotated[Path | None, typer.Argument(help=RUN)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the submission: new or empty.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Check a submission instead.")
+    ] = None,
+    external: Annotated[
+        bool, typer.Option("--external", help="An evaluation of a model in the zoo.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    model_args: Annotated[
+        str, typer.Option(help="Arguments of the factory: key=value,key=value.")
+    ] = "",
+    weights: Annotated[Path | None, typer.Option(help="Its checkpoint.")] = None,
+    run_model: Annotated[
+        str | None, typer.Option(help="Which model of the run, if it has several.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option(help="Which radius of the run, if it has several: 8/255.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=DATA)] = None,
+    class_order: ClassOrder = None,
+    classes: ClassFile = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Accept a part of the test set.")
+    ] = False,
+    sample: Annotated[int, typer.Option(help="Samples to hand in for the check.")] = 200,
+    model_dir: Annotated[Path, typer.Option(help="The zoo's checkpoints, for --external.")] = Path(
+        "models"
+    ),
+    device: Annotated[
+        str | None, typer.Option(help="Where the check runs the model, such as cuda.")
+    ] = None,
+    metadata: Annotated[Path | None, _said(metavar="FILE.toml", help=METADATA)] = None,
+    name: Annotated[str | None, _said(help=NAME)] = None,
+    dataset: Annotated[str | None, _said(help="cifar10 (default), cifar100 or imagenet.")] = None,
+    authors: Annotated[
+        str | None, _said(help="Of the paper, or of the external evaluation.")
+    ] = None,
+    paper_title: Annotated[str | None, _said()] = None,
+    paper_link: Annotated[str | None, _said()] = None,
+    venue: Annotated[str | None, _said(help="Such as ICLR 2026.")] = None,
+    architecture: Annotated[str | None, _said(help="Such as WideResNet-28-10.")] = None,
+    additional_data: Annotated[bool | None, _said("--additional-data/--no-additional-data")] = None,
+    forward_passes: Annotated[int | None, _said(help="Of one prediction (default 1).")] = None,
+    footnote: Annotated[str | None, _said()] = None,
+    method: Annotated[str | None, _said(help="How it was evaluated: a link or a sentence.")] = None,
+    url: Annotated[
+        str | None, _said(help="Of checkpoint and code, or of the adversarial images.")
+    ] = None,
+    model_zoo: Annotated[
+        bool | None, _said("--model-zoo/--no-model-zoo", help="Ask for a place in the zoo.")
+    ] = None,
+    new_architecture: Annotated[
+        bool | None, _said("--new-architecture/--known-architecture")
+    ] = None,
+    license: Annotated[str | None, _said(help="MIT, or the URL of another one.")] = None,
+) -> None:
+    """Make a folder to submit to RobustBench from a run, and check it. Exit with 1 if a check
+    fails.
+    """
+    with explained():
+        from art_ext.adapters.robustbench import check_submission, submission
+
+        if (run is None) == (check is None):
+            raise ValueError("submit takes either a RUN and --out, or --check FOLDER")
+        if run is not None:
+            if out is None:
+                raise ValueError("out must be given: --out FOLDER")
+            said = _metadata(context.params, metadata)
+            if external and model is None and weights is not None:
+                raise ValueError("weights need a model: --model FILE.py:FACTORY")
+            source = None if model is None else _source(model, model_args, weights)
+            radius = None if eps is None else parse_number("eps", eps)
+            places = {"path": data, "class_order": class_order, "classes": classes}
+            evidence = _evidence(run, run_model, radius, places, source)
+            check = submission(
+                out,
+                said,
+                evidence,
+                source,
+                external=external,
+                allow_partial=allow_partial,
+                sample=sample,
+            )
+            typer.echo(f"submission: {check}, open an issue with the text of issue.md")
+        _show(check_submission(Path(check or ""), model_dir=model_dir, device=device))
+
+
+def _show(checks: list[Check]) -> None:
+    words = {True: "ok", False: "FAILED", None: "not checked"}
+    width = max(len(one.name) for one in checks)
+    for one in checks:
+        typer.echo(f"{words[one.ok]:11}  {one.name:{width}}  {one.detail}")
+    if any(one.ok is False for one in checks):
+        raise typer.Exit(1)
+
+
+def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
+    """Metadata from the command line, then from the TOML file.
+
+    Raises:
+        ValueError: for unknown names, values of another type, or a missing name.
+    """
+    from art_ext.adapters.robustbench import Metadata
+    from art_ext.core.checks import nearest
+
+    kinds = {one.name: _TYPES[str(one.type)] for one in fields(Metadata)}
+    behind = (
+        {}
+        if file is None
+        else {key.replace("-", "_"): value for key, value in read_toml(file).items()}
+    )
+    for key, value in behind.items():
+        if key not in kinds:
+            raise ValueError(
+                f"{file}: unknown option {key!r}{nearest(key, kinds)}; known are {', '.join(kinds)}"
+            )
+        if type(value) is not kinds[key]:
+            raise ValueError(f"{file}: {key} must be of type {kinds[key].__name__}, got {value!r}")
+    values = behind | {key: given[key] for key in kinds if given.get(key) is not None}
+    if "name" not in values:
+        raise ValueError("name must be given, by --name or in the file that --metadata names")
+    return Metadata(**values)
+
+
+def _source(spec: str, arguments: str, weights: Path | None) -> Source:
+    """Return the user's model with its weights."""
+    from torch import nn
+
+    from art_ext.adapters.robustbench import Source
+    from art_ext.models import load_weights, resolve_factory
+
+    file, _, factory = spec.rpartition(":")
+    if not file.endswith(".py"):
+        raise ValueError(
+            f"model must be FILE.py:FACTORY, since the file is part of the submission, got"
+            f" {spec!r}. For a module, write a file with one line: from MODULE import FACTORY"
+        )
+    known = parse_arguments(arguments)
+    model = resolve_factory(spec, known)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{spec!r} must make an nn.Module, got {type(model).__name__}")
+    return Source(
+        model if weights is None else load_weights(model, weights), Path(file), factory, known
+    )
+
+
+def _evidence(
+    run: Path,
+    name: str | None,
+    eps: float | None,
+    data: Mapping[str, str | None],
+    source: Source | None,
+) -> Evidence:
+    """Results of one model of a run at one radius.
+
+    Args:
+        run: folder of the run.
+        name, eps: of the model and the radius, if the run has several.
+        data: ``path``, ``class_order`` and ``classes`` of the data. None stands for the run's own
+            argument.
+        source: the model, if it is part of the submission.
+
+    Raises:
+        ValueError: if the run does not contain this model or radius, or if data or model differ.
+    """
+    from art_ext.adapters.robustbench import Evidence
+    from art_ext.core.streams import fingerprint
+    from art_ext.data import load_data
+    from art_ext.evaluation.analysis.records import load_images, load_run
+    from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
+
+    loaded = load_run(run)
+    facts = loaded.run
+    settings = facts["settings"]
+    name = _one_of("run-model", "models", name, list(facts["clean_accuracy"]))
+    eps = _one_of("eps", "radii", eps, settings["eps"])
+    _check_settings(run, settings)
+    given = {key: value or facts["arguments"].get(key) for key, value in data.items()}
+    path = given["path"]
+    if not path:
+        raise ValueError(f"{run} does not say where its data are: give --data")
+    order: dict[str, Any] = {
+        "class_order": given["class_order"] or "numeric",
+        "classes": given["classes"],
+    }
+    samples = load_data(path, **order).first(facts["data"]["samples"])
+    if identity_of_data(fingerprint(samples.x), samples.y) != facts["identity"]["data"]:
+        raise ValueError(f"data must be those of the run, but {path} holds others")
+    if source is not None:
+        evaluated = facts["identity"]["models"][name]["state"]
+        if evaluated != identity_of_model(source.model)["state"]:
+            raise ValueError(
+                "model and weights must be those of the run, but their parameters differ from"
+                f" {name}'s"
+            )
+    wrong, successes, attacked = _verdicts(loaded, name, eps)
+    kept = bool(facts["arguments"].get("save_images"))
+    told = (
+        "protocol",
+        "attacks",
+        "panel",
+        "settings",
+        "versions",
+        "warnings",
+        "started",
+        "seconds",
+    )
+    details = {"data": str(path), **order, "run_model": name, "seed": settings["seed"]}
+    details["run_arguments"] = facts["arguments"]
+    return Evidence(
+        x=samples.x,
+        y=samples.y,
+        wrong=wrong,
+        broken=successes,
+        attacked=attacked,
+        norm=settings["norm"],
+        eps=eps,
+        images=load_images(run, name, eps) if kept else None,
+        details=details | {key: facts[key] for key in told if key in facts},
+    )
+
+
+def _verdicts(
+    loaded: LoadedRun, model: str, eps: float
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """(N,) bool: misclassified samples, then by attack the successes up to eps and the attacked
+    ones.
+    """
+    import torch
+
+    def by_sample(rows: pd.DataFrame, column: str) -> Tensor:
+        # in the order of the index
+        return torch.from_numpy(rows.groupby("index")[column].any().to_numpy(copy=True))
+
+    own = loaded.records[loaded.records["model"] == model]
+    inside = {
+        name: own[(own["attack"] == name) & (own["eps"] <= eps)] for name in loaded.run["attacks"]
+    }
+    successes = {name: by_sample(rows, "success") for name, rows in inside.items()}
+    attacked = {name: by_sample(rows, "attacked") for name, rows in inside.items()}
+    return by_sample(own, "already_adversarial"), successes, attacked
+
+
+def _check_settings(run: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the settings of a run are those of a leaderboard."""
+    wanted = {"targeted": (None,), "outputs": ("logits",), "norm": ("linf", "l2")}
+    for key, allowed in wanted.items():
+        if settings[key] not in allowed:
+            raise ValueError(
+                f"{run} has {key}={settings[key]!r}, leaderboards require"
+                f" {' or '.join(map(str, allowed))}"
+            )
+    if list(settings["clip_values"]) != [0, 1]:
+        raise ValueError(
+            f"{run} has clip_values={settings['clip_values']}, leaderboards require [0, 1]"
+        )
+
+
+def _one_of(option: str, kind: str, given: Any, known: list[Any]) -> Any:
+    """Return the given value, or the only known one if none was given."""
+    if given is None and len(known) == 1:
+        return known[0]
+    if given not in known:
+        raise ValueError(
+            f"{option} must be one of the run's {kind}, {', '.join(map(str, known))}, got {given}"
+        )
+    return given

@@ -1,0 +1,1 @@
+"""Values of options, as text of the command line and as TOML."""

@@ -1,0 +1,1 @@
+"""Analysis of records: tables, verdicts, warnings and comparisons."""

@@ -1,0 +1,394 @@
+"""Comparison of two runs on the same samples, sample by sample, with a significance test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from art_ext.evaluation.analysis.table import (
+    NORMS,
+    aligned,
+    broken,
+    counted,
+    csv_rows,
+    percent,
+    radius,
+)
+from art_ext.evaluation.analysis.together import models_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from art_ext.evaluation.analysis.records import LoadedRun
+
+KINDS = ("clean", "only A", "only B")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model in both runs at one eps. All numbers are over the samples that both runs contain.
+
+    Attributes:
+        model: its name, or both names if they differ between the runs.
+        eps: radius.
+        samples: number of samples in both runs.
+        clean_a, clean_b: clean accuracies.
+        robust_a, robust_b: robust accuracies, over all attacks of each run's panel.
+        both, neither: samples with a success in both runs, and in neither. A misclassified sample
+            counts as a success.
+        only_a, only_b: samples with a success in one run only.
+        p_value: two-sided p-value of McNemar's exact test, see :func:`mcnemar`.
+    """
+
+    model: str
+    eps: float
+    samples: int
+    clean_a: float
+    clean_b: float
+    robust_a: float
+    robust_b: float
+    both: int
+    neither: int
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One sample on which the runs disagree.
+
+    Attributes:
+        model: as in ``Pair``.
+        eps: radius, or None for clean predictions.
+        kind: ``"clean"`` (the clean predictions differ), ``"only A"`` or ``"only B"`` (success in
+            one run only).
+        index_a, index_b: its positions in the data of the runs.
+        id: its fingerprint.
+        label: its class.
+        prediction_a, prediction_b: predictions of the models on the clean sample.
+        attacks: the successful attacks, separated by commas, or "misclassified" if no attack was
+            needed.
+    """
+
+    model: str
+    eps: float | None
+    kind: str
+    index_a: int
+    index_b: int
+    id: int
+    label: int
+    prediction_a: int
+    prediction_b: int
+    attacks: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Agreements and disagreements of two runs.
+
+    Attributes:
+        pairs: for each model and eps that both runs contain.
+        disagreements: sample by sample, in the same order.
+        notes: parts of the runs that are not compared.
+    """
+
+    pairs: list[Pair]
+    disagreements: list[Disagreement]
+    notes: list[str]
+
+
+def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
+    """Compare two runs over the samples that both contain. Samples are matched by id.
+
+    Models are matched by name. If each run has a single model, names are ignored.
+
+    Raises:
+        ValueError: if the runs have no sample, model or eps in common, or differ in their labels,
+            norm or targets.
+    """
+    joined = _join(a, b)
+    radii, notes = _common_radii(a, b)
+    alone = {
+        which: one.records["index"].nunique() - len(joined) for which, one in (("A", a), ("B", b))
+    }
+    notes += [
+        f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} in {which} only"
+        for which, count in alone.items()
+        if count
+    ]
+    pairs = []
+    disagreements = []
+    for name, ours, theirs in _matched_models(a, b, notes):
+        records = [
+            one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))
+        ]
+        joined = _with_predictions(joined, *records)
+        differs = joined[joined["clean_prediction_a"] != joined["clean_prediction_b"]]
+        disagreements += _listed(differs, name, None, KINDS[0], {})
+        for eps in radii:
+            pair, found = _at(joined, records, name, eps)
+            pairs.append(pair)
+            disagreements += found
+    return Comparison(pairs, disagreements, notes)
+
+
+def _common_radii(a: LoadedRun, b: LoadedRun) -> tuple[list[float], list[str]]:
+    """Return the radii that both runs contain, and notes on the others."""
+    for key, name in (("norm", "norm"), ("targeted", "targets")):
+        given, other = (one.run["settings"][key] for one in (a, b))
+        if given != other:
+            raise ValueError(
+                f"runs must agree in their {name}, got {_said(given)} in {a.folder}, {_said(other)}"
+                f" in {b.folder}"
+            )
+    radii = [eps for eps in a.run["settings"]["eps"] if eps in b.run["settings"]["eps"]]
+    if not radii:
+        listed = " and ".join(", ".join(map(radius, one.run["settings"]["eps"])) for one in (a, b))
+        raise ValueError(f"runs must have an eps in common, got {listed}")
+    return radii, _left_out(
+        "eps", *({radius(eps) for eps in one.run["settings"]["eps"]} for one in (a, b))
+    )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else NORMS.get(str(value), str(value))
+
+
+def _left_out(what: str, ours: set[str], theirs: set[str]) -> list[str]:
+    """Sentences on parts that only one of the runs contains."""
+    alone = ((ours - theirs, "A"), (theirs - ours, "B"))
+    return [
+        f"{what} {', '.join(sorted(names))} is in {which} only" for names, which in alone if names
+    ]
+
+
+def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[str, str, str]]:
+    """Name of each compared model, and its names in the two runs."""
+    ours = models_of(a)
+    theirs = models_of(b)
+    if len(ours) == len(theirs) == 1:
+        name = ours[0] if ours == theirs else f"{ours[0]} / {theirs[0]}"
+        return [(name, ours[0], theirs[0])]
+    common = [model for model in ours if model in theirs]
+    if not common:
+        raise ValueError(
+            f"runs must have a model in common, got {', '.join(ours)} and {', '.join(theirs)}"
+        )
+    notes += _left_out("model", set(ours), set(theirs))
+    return [(model, model, model) for model in common]
+
+
+def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
+    """One row for each sample in both runs. Repeated images are matched in their order."""
+    samples = []
+    for one in (a, b):
+        own = one.records.drop_duplicates("index").sort_values("index")[["index", "id", "label"]]
+        samples.append(own.assign(occurrence=own.groupby("id").cumcount()))
+    joined = samples[0].merge(samples[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
+    names = [f"{one.run['data']['name']} in {one.folder}" for one in (a, b)]
+    if not len(joined):
+        raise ValueError(
+            f"runs must share samples, but no image of {names[0]} is one of {names[1]}"
+        )
+    other = int((joined["label_a"] != joined["label_b"]).sum())
+    if other:
+        raise ValueError(
+            f"runs must agree in their labels, but {other} of {names[0]} are others in {names[1]}"
+        )
+    return joined.sort_values("index_a", ignore_index=True)
+
+
+def _with_predictions(
+    joined: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the clean predictions of one model to the joined samples."""
+    for records, which in ((ours, "a"), (theirs, "b")):
+        own = records.drop_duplicates("index").set_index("index").loc[joined[f"index_{which}"]]
+        joined = joined.assign(
+            **{
+                f"{name}_{which}": own[name].to_numpy()
+                for name in ("clean_prediction", "already_adversarial")
+            }
+        )
+    return joined
+
+
+def _at(
+    joined: pd.DataFrame, records: list[pd.DataFrame], name: str, eps: float
+) -> tuple[Pair, list[Disagreement]]:
+    """Pair and disagreements at one radius."""
+    success_a, success_b = (
+        broken(own, eps).loc[joined[index]].to_numpy()
+        for own, index in zip(records, ("index_a", "index_b"), strict=True)
+    )
+    only_a = success_a & ~success_b
+    only_b = success_b & ~success_a
+    pair = Pair(
+        model=name,
+        eps=eps,
+        samples=len(joined),
+        clean_a=float((~joined["already_adversarial_a"]).mean()),
+        clean_b=float((~joined["already_adversarial_b"]).mean()),
+        robust_a=float((~success_a).mean()),
+        robust_b=float((~success_b).mean()),
+        both=int((success_a & success_b).sum()),
+        neither=int((~success_a & ~success_b).sum()),
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
+    )
+    found = []
+    for kind, only, own, index in zip(
+        KINDS[1:], (only_a, only_b), records, ("index_a", "index_b"), strict=True
+    ):
+        rows = joined[only]
+        found += _listed(
+            rows,
+            name,
+            eps,
+            kind,
+            _successful_attacks(own[own["index"].isin(rows[index])], eps),
+            index,
+        )
+    return pair, found
+
+
+def _successful_attacks(records: pd.DataFrame, eps: float) -> Mapping[int, str]:
+    """By position, the attacks that succeeded on the sample within eps."""
+    successes = records[
+        records["success"] & ~records["already_adversarial"] & (records["eps"] <= eps)
+    ]
+    names = successes.groupby("index")["attack"].agg(
+        lambda attacks: ", ".join(dict.fromkeys(attacks))
+    )
+    return dict(zip(names.index.tolist(), names.tolist(), strict=True))
+
+
+def _listed(
+    rows: pd.DataFrame,
+    name: str,
+    eps: float | None,
+    kind: str,
+    attacks: Mapping[int, str],
+    index: str = "",
+) -> list[Disagreement]:
+    """Disagreements of these samples. ``attacks`` is by the position in the column ``index``."""
+    return [
+        Disagreement(
+            model=name,
+            eps=eps,
+            kind=kind,
+            index_a=row["index_a"],
+            index_b=row["index_b"],
+            id=row["id"],
+            label=row["label_a"],
+            prediction_a=row["clean_prediction_a"],
+            prediction_b=row["clean_prediction_b"],
+            attacks=attacks.get(row[index], "misclassified") if index else "",
+        )
+        for row in rows.to_dict("records")
+    ]
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p-value of McNemar's exact test.
+
+    With n = only_a + only_b and k the smaller one it is min(1, 2 P(X <= k)), X binomial with n
+    trials and probability 1/2.
+
+    References:
+        Quinn McNemar, "Note on the sampling error of the difference between correlated proportions
+        or percentages", 1947.
+    """
+    n = only_a + only_b
+    term = 1
+    below = 0
+    for chosen in range(min(only_a, only_b) + 1):
+        below += term
+        term = term * (n - chosen) // (chosen + 1)
+    return min(1.0, 2 * below / 2**n)
+
+
+def to_text(comparison: Comparison, most: int) -> str:
+    """Return the comparison as text: a table of all pairs, then at most ``most`` disagreements."""
+    heads = [
+        "model",
+        "eps",
+        "samples",
+        "clean A",
+        "clean B",
+        "robust A",
+        "robust B",
+        "success in both",
+        "in neither",
+        "in A only",
+        "in B only",
+        "p",
+    ]
+    cells = [
+        [
+            pair.model,
+            radius(pair.eps),
+            f"{pair.samples:,}",
+            percent(pair.clean_a),
+            percent(pair.clean_b),
+            percent(pair.robust_a),
+            percent(pair.robust_b),
+            str(pair.both),
+            str(pair.neither),
+            str(pair.only_a),
+            str(pair.only_b),
+            f"{pair.p_value:.3g}",
+        ]
+        for pair in comparison.pairs
+    ]
+    parts = [aligned(heads, cells, words=(0,)), *comparison.notes]
+    found = comparison.disagreements
+    if found[:most]:
+        heads = [
+            "model",
+            "kind",
+            "eps",
+            "index A",
+            "index B",
+            "id",
+            "label",
+            "clean A",
+            "clean B",
+            "attacks",
+        ]
+        cells = [
+            [
+                one.model,
+                one.kind,
+                "" if one.eps is None else radius(one.eps),
+                str(one.index_a),
+                str(one.index_b),
+                str(one.id),
+                str(one.label),
+                str(one.prediction_a),
+                str(one.prediction_b),
+                one.attacks,
+            ]
+            for one in found[:most]
+        ]
+        parts += ["", aligned(heads, cells, words=(0, 1, 9))]
+    if len(found) > most:
+        parts.append(f"{counted(len(found) - most, 'more disagreement')}: --out FILE.csv keeps all")
+    return "\n".join(parts)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return the disagreements as CSV with a header."""
+    return csv_rows(
+        [field.name for field in fields(Disagreement)], map(asdict, comparison.disagreements)
+    )
+
+
+def to_json(comparison: Comparison) -> str:
+    """Return the comparison as a JSON object with the keys pairs, disagreements and notes."""
+    plain: dict[str, Any] = asdict(comparison)
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,226 @@
+"""Reading of run folders: records, examples, images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_ext.evaluation.analysis.table import Row, counted, summarise
+from art_ext.evaluation.execution.examples import Examples, gather
+from art_ext.storage.evaluation import (
+    CHUNKS,
+    COLUMNS,
+    OWN,
+    PLOTS,
+    RECORDS,
+    REPORT,
+    RUN,
+    TABLES,
+    WARNINGS,
+    RunFolder,
+    chunk_name,
+    open_run,
+    read_parquet,
+    read_run,
+    upgraded,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+__all__ = [
+    "CHUNKS",
+    "COLUMNS",
+    "OWN",
+    "PLOTS",
+    "RECORDS",
+    "REPORT",
+    "RUN",
+    "TABLES",
+    "WARNINGS",
+    "LoadedRun",
+    "RunFolder",
+    "load_images",
+    "load_run",
+    "open_run",
+    "read_records",
+    "read_run",
+    "require_report",
+]
+
+
+def require_report() -> None:
+    """Raise ImportError unless the packages that write the report are installed.
+
+    Raises:
+        ImportError: the message names the missing packages and the extra that contains them.
+    """
+    missing = [
+        name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None
+    ]
+    if missing:
+        raise ImportError(f"the report needs {', '.join(missing)}: pip install 'art-ext[report]'")
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:  # pip does not see that a pyarrow was built for another numpy
+        raise ImportError(
+            f"the installed pyarrow fails ({error}): with numpy 1.26 take 'pyarrow<22'"
+        ) from error
+
+
+def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return the records of a run folder: one row per sample, model, attack and eps.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        FileNotFoundError: if no chunk has ended yet.
+        ValueError: if a file is damaged. The message names it.
+    """
+    require_report()
+    joined = Path(folder) / RECORDS
+    if joined.exists():
+        run = read_run(folder)
+        return read_parquet(joined) if run is None else upgraded(read_parquet(joined), run)
+    existing = open_run(folder)
+    units = [unit for unit in existing.units() if existing.holds(unit)]
+    if not units:
+        raise FileNotFoundError(f"{folder} holds no records yet: no chunk has ended")
+    return existing.join(units)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """A complete run, read from its folder.
+
+    Attributes:
+        folder: path of the run folder.
+        run: the content of ``run.json``.
+        records: one row per sample, model, attack and eps.
+        rows: the table.
+        examples: the samples to show, with the adversarials that each attack found for them, or
+            None if the folder holds none.
+    """
+
+    folder: Path
+    run: dict[str, Any]
+    records: pd.DataFrame
+    rows: list[Row]
+    examples: Examples | None
+
+
+def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
+    """Load a complete run folder.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if it is not a run folder, if its run is not complete, or if a file is damaged.
+    """
+    existing = _complete(folder)
+    records = existing.records()
+    return LoadedRun(
+        existing.path,
+        existing.run,
+        records,
+        summarise(records, existing.run),
+        load_examples(existing),
+    )
+
+
+def _complete(folder: str | os.PathLike[str]) -> RunFolder:
+    require_report()
+    existing = open_run(folder)
+    if existing.run.get("state") != "complete":
+        missing = sum(not existing.holds(unit) for unit in existing.units())
+        raise ValueError(
+            f"the run in {folder} is not complete: {missing} of"
+            f" {counted(len(existing.units()), 'unit')} of the work"
+            f" {'is' if missing == 1 else 'are'} missing, each one attack on one model over one"
+            " chunk of the samples. Run the same command again, or unite its shards with art-ext"
+            " merge"
+        )
+    return existing
+
+
+def load_examples(folder: RunFolder) -> Examples | None:
+    """Examples of a run whose units have all ended."""
+    names = [chunk_name(number) for number in range(len(folder.chunks))]
+    if not all(folder.file(name, "safetensors").exists() for name in names):
+        return None
+    chunks = [_images(folder.file(name, "safetensors")) for name in names]
+    units = [
+        (unit.model, unit.attack, _images(folder.file(unit.name, "safetensors")))
+        for unit in folder.units()
+    ]
+    return gather(chunks, units)
+
+
+def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tensor:
+    """(N, *S) images of a complete run that kept all: an adversarial within eps, or the original.
+
+    The original is returned if no attack succeeded within eps, or if the model misclassifies it
+    without an attack. Rows are in the order of the data.
+
+    Args:
+        folder: of the run, evaluated with ``save_images=True``.
+        model: one of its models.
+        eps: one of its radii.
+
+    Raises:
+        ValueError: if the run kept no images, or has no such model or radius.
+    """
+    import torch
+
+    existing = _complete(folder)
+    run = existing.run
+    if not run["arguments"].get("save_images"):
+        raise ValueError(f"{folder} keeps no images: evaluate in a new folder with --save-images")
+    if model not in run["clean_accuracy"] or eps not in run["settings"]["eps"]:
+        known = ", ".join(run["clean_accuracy"])
+        raise ValueError(
+            f"{folder} has the models {known} and the radii {run['settings']['eps']}, got {model!r}"
+            f" and {eps}"
+        )
+    names = [chunk_name(number) for number in range(len(existing.chunks))]
+    images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
+    records = existing.records()
+    # in reverse, so that the first successful attack on a sample is written last
+    for unit in reversed(existing.units()):
+        if unit.model != model or unit.radii[0] > eps:
+            continue
+        kept = _images(existing.file(unit.name, "safetensors"))
+        if not kept:
+            continue
+        radius = max(radius for radius in unit.radii if radius <= eps)
+        first, end = unit.samples
+        rows = records[
+            (records["model"] == model)
+            & (records["attack"] == unit.attack)
+            & (records["eps"] == radius)
+        ]
+        rows = rows[rows["index"].between(first, end - 1)].sort_values("index")
+        success = torch.from_numpy(
+            (rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True)
+        )
+        inside = success[kept["index"] - first]
+        images[kept["index"][inside]] = kept["x_adv"][inside]
+    return images
+
+
+def _images(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Empty if there is no such file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return {}
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of"
+            " the same name, and run the same command again, which computes their content anew"
+        ) from error

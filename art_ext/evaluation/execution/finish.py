@@ -1,0 +1,108 @@
+"""Completion of a run from its folder alone: joined records, warnings, table, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_ext.evaluation.analysis.findings import Finding, findings
+from art_ext.evaluation.analysis.records import LoadedRun, load_examples
+from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
+from art_ext.storage.evaluation import RECORDS, RunFolder, chunk_name, parquet_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Result of an evaluation.
+
+    Attributes:
+        folder: folder of the report.
+        rows: the table.
+        records: one row per sample, model, attack and eps.
+        warnings: the findings, warnings before infos.
+        missing: number of units that other processes have not finished. If there are any, there is
+            no report yet, and rows and records cover the finished units.
+        verdicts: the worst case of each model. Empty while units are missing.
+    """
+
+    folder: Path
+    rows: list[Row]
+    records: pd.DataFrame
+    warnings: Sequence[Finding] = ()
+    missing: int = 0
+    verdicts: Sequence[Verdict] = ()
+
+
+def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
+    """Write joined records, table and report of a run if all its units have ended.
+
+    Args:
+        folder: of the run, begun.
+        seconds: wall time of this process, recorded if the run was not complete before.
+
+    Raises:
+        ValueError: if a file is damaged or holds records of another run. The message names it.
+    """
+    units = folder.units()
+    there = [unit for unit in units if folder.holds(unit)]
+    records = folder.join(there)
+    if len(there) < len(units):
+        return Outcome(
+            folder.path, summarise(records, folder.run), records, missing=len(units) - len(there)
+        )
+    from art_ext.evaluation.report.page import write_report
+
+    folder.write(RECORDS, parquet_of(records))
+    known = (
+        {}
+        if "seconds" in folder.run
+        else {"seconds": None if seconds is None else round(seconds, 3)}
+    )
+    run = {
+        **folder.run,
+        **known,
+        "records": len(records),
+        "clean_accuracy": _clean_accuracy(records),
+    }
+    warnings = findings(records, run, _facts(folder))
+    run["warnings"] = [asdict(finding) for finding in warnings]
+    rows = summarise(records, run)
+    found = verdicts(records, run)
+    run["verdict"] = [asdict(verdict) for verdict in found]
+    write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
+    folder.finish(
+        **{
+            name: run[name]
+            for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")
+        }
+    )
+    return Outcome(folder.path, rows, records, warnings, verdicts=found)
+
+
+def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
+    right = records["clean_prediction"] == records["label"]
+    return {
+        str(model): float(accuracy)
+        for model, accuracy in right.groupby(records["model"], sort=False).mean().items()
+    }
+
+
+def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
+    """By model, the facts of each chunk, and those of attacks that reported any on a chunk."""
+    facts: dict[str, list[dict[str, Any]]] = {}
+    for number in range(len(folder.chunks)):
+        for model, found in json.loads(
+            folder.file(chunk_name(number), "json").read_text(encoding="utf-8")
+        ).items():
+            facts.setdefault(model, []).append(found)
+    for unit in folder.units():
+        if folder.file(unit.name, "json").exists():
+            found = json.loads(folder.file(unit.name, "json").read_text(encoding="utf-8"))
+            facts[unit.model].append(found)
+    return facts

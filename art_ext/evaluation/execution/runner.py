@@ -1,0 +1,221 @@
+"""Running of a panel of attacks over a data set, unit by unit, into a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from art_ext.core.checks import check_choice, check_count
+from art_ext.core.keywords import public
+from art_ext.core.oracle import Model
+from art_ext.core.samples import check_classes
+from art_ext.core.streams import resolve_seed
+from art_ext.data import Dataset
+from art_ext.evaluation.analysis.records import require_report
+from art_ext.evaluation.execution.finish import Outcome
+from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.execution.work import Work
+from art_ext.evaluation.panel.attack import Attack, Settings, find_attack
+from art_ext.evaluation.panel.panels import (
+    MODES,
+    Panel,
+    assign_arguments,
+    check_member_names,
+    find_panel,
+)
+from art_ext.evaluation.panel.user_attacks import name_of
+from art_ext.storage.evaluation import RunFolder, read_run
+
+
+@public()
+def evaluate(
+    models: Model | Mapping[str, Model],
+    data: Dataset,
+    out: str | os.PathLike[str],
+    *,
+    eps: float | Sequence[float] = 8 / 255,
+    attacks: Sequence[str | Attack] | None = None,
+    panel: str | os.PathLike[str] | Panel | None = None,
+    mode: str | None = None,
+    attack_args: Mapping[str, Mapping[str, Any]] | None = None,
+    targeted: str | int | None = None,
+    max_queries: int = 10_000,
+    norm: str = "linf",
+    stop_on_success: bool | None = None,
+    outputs: str = "logits",
+    clip_values: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 256,
+    chunk_size: int | None = None,
+    device: str | None = None,
+    seed: int | None = 0,
+    shard: tuple[int, int] | None = None,
+    save_images: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Attack every model with every attack, and write records, table, plots and report into a
+    folder.
+
+    A run consists of units of work: one attack on one model over one chunk of samples. Each unit is
+    written atomically when it ends. A run that was killed, called again with the same arguments,
+    runs its missing units and ends with the same records. So do several processes, in one folder or
+    in folders that ``merge`` unites. The process that finds all units finished writes the report.
+
+    Args:
+        models: one model, or several by the names that the report uses.
+        data: N samples in the box, with their labels.
+        out: the run folder: new, empty, or that of the same run, which is then completed.
+        eps: radius or radii in the units of x.
+        attacks: names of ``art-ext attacks``, ``FILE.py:FUNCTION`` for an attack of your own,
+            external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
+            panel takes RayS. Names of attacks and panels ignore case.
+        panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
+            ``"paper"``), a TOML file, or a ``Panel``.
+        mode: ``"cascade"``: each attack is given only the correctly classified samples without a
+            success of an earlier attack within eps. ``"independent"``: each is given all. None
+            takes the panel's own mode, and ``"independent"`` for attacks.
+        attack_args: by the attack's name, arguments that it takes besides the ones below.
+        targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the classes
+            other than its label), ``"least-likely"`` (lowest clean score), or one class for all.
+            Samples that are misclassified or whose label is the target are not attacked then.
+        max_queries: most forward rows per sample, for our attacks with labels or scores that have
+            no ``max_queries`` in ``attack_args``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
+        stop_on_success: True: RayS stops on a sample at its first success. None: True for a single
+            eps, False for several, which one run of the attack then serves together.
+        outputs: type of the models' outputs: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        clip_values: the box (lower, upper).
+        batch_size: most rows in one model call.
+        chunk_size: most samples in a unit. None takes twice the batch size, or less for shards, or
+            the value of the run in the folder.
+        device: device of the inputs for models without parameters. Models are never moved.
+        seed: key of every random number. None draws one and records it, or takes that of the run in
+            the folder.
+        shard: (i, n), 0 <= i < n: run every n-th chunk only, from the i-th on.
+        save_images: keep every adversarial, for ``load_images`` and submissions, not only those
+            that the report shows.
+        arguments: values to record as the run's arguments besides the ones above.
+        overwrite: begin anew, also in a folder with other files in it. Files with our names are
+            replaced.
+        watcher: observer of clean accuracies and progress.
+
+    Raises:
+        ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
+            a model that fails on the samples, a folder with other files in it, a folder of another
+            run (the message lists the differences), or a damaged file (the message names it).
+        ImportError: without the extra ``report``.
+        OSError: if the folder cannot be written. Finished units are kept.
+    """
+    require_report()
+    named = dict(models) if isinstance(models, Mapping) else {"model": models}
+    chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
+    radii = tuple(
+        sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
+    )
+    # values that were drawn or chosen by default then must be the same now
+    earlier = None if overwrite else read_run(out)
+    settings = Settings(
+        eps=radii,
+        max_queries=max_queries,
+        norm=norm,
+        stop_on_success=len(radii) == 1 if stop_on_success is None else stop_on_success,
+        outputs=outputs,
+        clip_values=clip_values,
+        batch_size=batch_size,
+        device=device,
+        seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed),
+        targeted=targeted,
+    )
+    _check(named, data, members, settings)
+    _check_shard(shard, seed, overwrite)
+    size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
+    if size is None:  # shards get several chunks each, since samples differ in what they cost
+        size = min(2 * batch_size, -(-len(data) // (4 * shard[1])) if shard else len(data))
+    check_count("chunk_size", size)
+    recorded = {
+        "models": list(named),
+        "data": data.name,
+        "samples": len(data),
+        "panel": chosen,
+        "mode": mode,
+        "attacks": [attack.name for attack in members],
+        "attack_args": {
+            attack.name: dict(attack.arguments) for attack in members if attack.arguments
+        },
+        **asdict(settings),
+        "seed": seed,
+        "save_images": save_images,
+        **(arguments or {}),
+    }
+    del recorded["device"]  # numbers do not depend on it but for rounding
+    work = Work(named, data, members, settings, mode, save_images, watcher or Watcher())
+    folder = RunFolder(out, work.describe(recorded, chosen, size))
+    return work.run(folder, shard or (0, 1), overwrite)
+
+
+def _panel(
+    attacks: Sequence[str | Attack] | None,
+    panel: str | os.PathLike[str] | Panel | None,
+    mode: str | None,
+    arguments: Mapping[str, Mapping[str, Any]],
+) -> tuple[str, list[Attack], str]:
+    """Name of the panel, its attacks, and its mode."""
+    if mode is not None:
+        check_choice("mode", mode, MODES)
+    if panel is not None:
+        if attacks is not None:
+            raise ValueError(
+                "attacks and panel exclude each other: a TOML file can declare any panel"
+            )
+        found = panel if isinstance(panel, Panel) else find_panel(panel)
+        return found.name, found.attacks(arguments), mode or found.mode
+    attacks = ("rays",) if attacks is None else attacks
+    named = assign_arguments(
+        arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}
+    )
+    members = [
+        one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
+    ]
+    return "custom", members, mode or "independent"
+
+
+def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | None:
+    """Value of a setting of the run in a folder, or None without a run."""
+    value = ((run or {}).get(part) or {}).get(name)
+    return value if isinstance(value, int) else None
+
+
+def _check(
+    models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings
+) -> None:
+    if not models or not panel or not len(data):
+        raise ValueError(
+            f"wanted at least one model, attack and sample, got {len(models)} models, {len(panel)}"
+            f" attacks and {len(data)} samples"
+        )
+    names = [attack.name for attack in panel]
+    if len(set(names)) < len(names):
+        raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
+    check_member_names(names)
+    check_classes("y", data.y, len(data))
+    settings.check(data.x.shape[1:])
+    for attack in panel:
+        attack.check(next(iter(models.values())), data.x, data.y, settings)
+
+
+def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: bool) -> None:
+    if shard is None:
+        return
+    part, count = shard
+    if not 0 <= part < count:
+        raise ValueError(
+            f"shard must be i/n with i from 0 to n - 1, such as 0/4, got {part}/{count}"
+        )
+    if seed is None or overwrite:
+        raise ValueError(
+            "shards need one common seed, and must not overwrite: another shard may be using the"
+            " folder"
+        )

@@ -1,0 +1,1 @@
+"""Panels: the attacks of an evaluation, their arguments and their targets."""

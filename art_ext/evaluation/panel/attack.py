@@ -1,0 +1,472 @@
+"""The attacks of an evaluation, by name, and their common settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core.attacks import registry
+from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.checks import check_choice, check_count, nearest
+from art_ext.core.geometry import Box, check_ball, norm_name
+from art_ext.core.oracle import Model
+from art_ext.core.outputs import OUTPUTS
+from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.evaluation.panel.targets import check_rule
+from art_ext.evaluation.panel.user_attacks import is_file, load_attack
+
+# the settings that every function takes that calls the model
+MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of all attacks of a panel.
+
+    Attributes:
+        eps: radii, ascending, in the units of x.
+        max_queries: most forward rows per sample, for the attacks that it limits.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``. Every spelling that ``norm_name`` reads becomes one
+            of these.
+        stop_on_success: True to stop at a sample's first success, in attacks that have this option
+            and search for the nearest adversarial.
+        outputs: type of the model's outputs: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        clip_values: the box.
+        batch_size: most rows in one model call.
+        device: device of the inputs for models without parameters.
+        seed: key of every random number.
+        targeted: None, or the rule for each sample's target: ``"random"``, ``"least-likely"``, or a
+            class index.
+    """
+
+    eps: tuple[float, ...]
+    max_queries: int
+    norm: str
+    stop_on_success: bool
+    outputs: str
+    clip_values: tuple[float, float]
+    batch_size: int
+    device: str | None
+    seed: int
+    targeted: str | int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", norm_name(self.norm))
+
+    def keywords(self, *names: str) -> dict[str, Any]:
+        """Return the settings of these names, for a function whose keywords have the same names."""
+        return {name: getattr(self, name) for name in names}
+
+    def check(self, sample_shape: torch.Size) -> None:
+        """Raise ValueError unless the settings are valid, before anything is computed.
+
+        Raises:
+            ValueError: naming the argument, the given value and the valid ones.
+        """
+        if not self.eps or not all(math.isfinite(eps) for eps in self.eps):
+            raise ValueError(f"eps must hold at least one finite radius, got {self.eps}")
+        box = Box.of(self.clip_values, sample_shape, torch.device("cpu"))
+        for eps in self.eps:
+            check_ball(self.norm, eps, box)
+        check_count("max_queries", self.max_queries)
+        check_count("batch_size", self.batch_size)
+        check_choice("outputs", self.outputs, OUTPUTS)
+        check_rule(self.targeted, self.outputs)
+        try:
+            torch.device(self.device or "cpu")
+        except RuntimeError as error:
+            raise ValueError(
+                f"device must be a name that torch knows, such as cuda, got {self.device!r}"
+            ) from error
+
+
+def _no_callback(progress: Progress) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttackRequest:
+    """The samples that a member of the panel is to attack, and the settings of the attack.
+
+    Attributes:
+        model: the model to attack.
+        x: (N, *S) the samples. Without samples, a member only checks its settings.
+        goal: (N,) the classes to leave or, if ``settings.targeted`` is given, to reach.
+        eps: radius of the ball, in the units of x.
+        settings: of the evaluation.
+        callback: is called after each step of the attack.
+    """
+
+    model: Model
+    x: Tensor
+    goal: Tensor
+    eps: float
+    settings: Settings
+    callback: Callback = _no_callback
+
+
+AttackFunction = Callable[[AttackRequest], AttackResult]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A member of the panel.
+
+    Attributes:
+        name: name in records, tables and on the command line.
+        run: function of an AttackRequest that returns the result.
+        nearest: True if it finds the nearest adversarial. One run that does not stop early then
+            serves every eps. False if it runs once for each eps, inside the ball.
+        about: description in a sentence of the protocol.
+        stops_early: True if it works on the nearest adversarial until its budget is spent or, with
+            ``settings.stop_on_success``, until the first success. A nearest attack without it
+            minimises a distortion, and ends by its own schedule.
+        minimises: True for a minimum-norm attack that minimises a distortion of its own. The table
+            shows the distances of its x_adv.
+        bounded: True if ``settings.max_queries`` limits it.
+        no_targets: reason why it cannot be targeted. Empty if it can.
+        arguments: arguments besides the settings, recorded and shown in the protocol.
+        checks_first: True if a run on no samples makes all its checks and never calls the model.
+        access: the answers of the model that it needs: ``"labels"``, ``"scores"``, ``"gradients"``,
+            or ``"unknown"``.
+        check_classes: raises ValueError if the attack does not exist for a model of so many
+            classes. None if it exists for any.
+        tanh_steps: most iterations of each of its optimisations, if it moves in a space in which
+            the edge of the box lies at infinity. None for all other attacks.
+        tanh_cost: queries of such an iteration.
+        rounds: approximate queries of a sample without success, if ``max_queries`` does not limit
+            it.
+        digest: of the file that holds the attack, if it is a user's own.
+    """
+
+    name: str
+    run: AttackFunction
+    nearest: bool
+    about: str
+    stops_early: bool = False
+    minimises: bool = False
+    bounded: bool = False
+    no_targets: str = "it does not say that it can"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    checks_first: bool = False
+    access: str = "unknown"
+    tanh_steps: int | None = None
+    tanh_cost: int = 1
+    rounds: int = 1
+    check_classes: Callable[[int], None] | None = None
+    digest: str = ""
+
+    def cost(self, settings: Settings) -> int:
+        """Return the approximate number of queries of a sample without success."""
+        given = self.arguments.get("max_queries")
+        return int(given or (settings.max_queries if self.bounded else self.rounds))
+
+    def tanh_iterations(self, settings: Settings) -> int | None:
+        """Return the most iterations of an optimisation in tanh space, by its length and its
+        budget.
+
+        None for other attacks.
+        """
+        if self.tanh_steps is None:
+            return None
+        budget = self.arguments.get("max_queries") or (
+            settings.max_queries if self.bounded else None
+        )
+        return (
+            self.tanh_steps
+            if budget is None
+            else min(self.tanh_steps, int(budget) // self.tanh_cost)
+        )
+
+    def radii_by_run(self, settings: Settings) -> list[tuple[float, ...]]:
+        """Return the radii that each run of the attack serves, ascending. A run is given the last
+        one.
+        """
+        stopped = self.stops_early and settings.stop_on_success
+        # with several classes of a sample, the first success within each radius is not known
+        if self.nearest and not stopped and "targets" not in self.arguments:
+            return [settings.eps]
+        return [(eps,) for eps in settings.eps]
+
+    def check(self, model: Model, x: Tensor, y: Tensor, settings: Settings) -> None:
+        """Raise ValueError unless the attack can work with settings and arguments.
+
+        Nothing is computed.
+
+        Args:
+            model: the model to attack.
+            x: (N, *S) the samples. Only their shape is read.
+            y: (N,) their labels.
+            settings: the settings of the evaluation.
+
+        Raises:
+            ValueError: naming the attack and the reason.
+        """
+        if settings.targeted is not None and self.no_targets:
+            raise ValueError(f"{self.name} cannot be targeted: {self.no_targets}")
+        if self.access in ("scores", "gradients"):
+            check_outputs(self.name, self.access, settings)
+        if not self.checks_first:
+            return
+        for eps in settings.eps:
+            try:
+                self.run(AttackRequest(model, x[:0], y[:0], eps, settings))
+            except (TypeError, ValueError) as error:
+                if isinstance(error, TypeError) and not self.arguments:
+                    raise  # a text among numbers is the user's, anything else a defect
+                message = str(error)
+                raise ValueError(
+                    message if self.name in message else f"{self.name}: {message}"
+                ) from error
+
+
+def check_outputs(name: str, access: str, settings: Settings) -> None:
+    """Raise ValueError if an attack needs more than the class indices that a model returns.
+
+    Args:
+        name: of the attack.
+        access: the answers that it needs, ``"scores"`` or ``"gradients"``.
+        settings: of the evaluation.
+    """
+    if settings.outputs == "labels":
+        raise ValueError(
+            f"{name} needs {access}, and a model with outputs='labels' returns class indices only:"
+            f" run {' or '.join(registry.names(access='labels'))}, or hand over a model that"
+            " returns logits or probabilities"
+        )
+
+
+# parameters that options of the evaluation set, and parameters that text cannot express
+_OPTIONS = {
+    "eps": "--eps",
+    "norm": "--norm",
+    "seed": "--seed",
+    "clip_values": "--clip-values",
+    "outputs": "--outputs",
+    "device": "--device",
+    "batch_size": "--batch-size",
+    "stop_on_success": "--stop-on-success",
+    "targeted": "--targeted",
+    "targets": "--targeted",
+}
+_INTERNAL = (
+    "model",
+    "x",
+    "y",
+    "x_init",
+    "mask",
+    "sample_ids",
+    "criterion",
+    "continue_from",
+    "callback",
+    "estimator",
+    "classifier",
+    "n_classes",
+    "verbose",
+    "summary_writer",
+    "trainloader",
+)
+
+
+def check_arguments(
+    name: str,
+    arguments: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    own: Collection[str] = (),
+) -> None:
+    """Raise ValueError unless an attack takes the arguments, and no option of the evaluation sets
+    them.
+
+    Args:
+        name: of the attack.
+        arguments: the given arguments.
+        parameters: parameters of its function, with defaults.
+        own: keys that are the attack's own, although options of the evaluation have the same names.
+
+    Raises:
+        ValueError: naming the key, and the known keys or the option to use.
+    """
+    known = [
+        key for key in parameters if key in own or (key not in _OPTIONS and key not in _INTERNAL)
+    ]
+    for key in arguments:
+        if key in known:
+            continue
+        if key in _OPTIONS:
+            raise ValueError(
+                f"{name}.{key} cannot be given to the attack alone: use {_OPTIONS[key]}"
+            )
+        if key in parameters:
+            raise ValueError(f"{name}.{key} is set by the evaluation itself")
+        raise ValueError(
+            f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{nearest(key, known)}"
+        )
+
+
+def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for values that the functions of the core would misread.
+
+    Raises:
+        ValueError: naming the key, the given value and the valid ones.
+    """
+    for key, value in arguments.items():
+        if isinstance(parameters[key], bool) and isinstance(value, str):  # every text is true
+            raise ValueError(f"{name}.{key} must be true or false, got {value!r}")
+    # of the others not every success is a misclassification
+    if arguments.get("targets", "best") != "best":
+        raise ValueError(
+            f"{name}.targets must be 'best', the nearest of all wrong classes, got"
+            f" {arguments['targets']!r}: a random or a given class is for --targeted"
+        )
+
+
+@dataclass(frozen=True)
+class CoreRun:
+    """Callable that runs a registered attack with the settings that its function takes.
+
+    Attributes:
+        spec: the attack.
+        arguments: its arguments besides the settings.
+    """
+
+    spec: AttackSpec
+    arguments: Mapping[str, Any]
+
+    def __call__(self, request: AttackRequest) -> AttackResult:
+        """Attack the samples of the request and return the result."""
+        parameters = self.spec.parameters
+        offered = self._settings(request.settings) | {"eps": request.eps}
+        if "targets" not in self.arguments:  # it would be called for each class, not each sample
+            offered["callback"] = request.callback
+        taken = {key: value for key, value in offered.items() if key in parameters}
+        keywords = {**taken, **self.arguments}
+        result = self.spec.function(request.model, request.x, request.goal, **keywords)
+        if not isinstance(result, AttackResult):
+            raise ValueError(
+                f"{self.spec.name} must return an AttackResult, got {type(result).__name__}"
+            )
+        return result
+
+    def _settings(self, settings: Settings) -> dict[str, Any]:
+        if settings.norm not in self.spec.norms:
+            raise ValueError(
+                f"{self.spec.name} supports the norms {', '.join(self.spec.norms)}, got"
+                f" {settings.norm!r}"
+            )
+        offered = settings.keywords("norm", "seed", *MODEL_SETTINGS)
+        offered["targeted"] = settings.targeted is not None
+        if self.spec.family == "minimum-norm":
+            offered["stop_on_success"] = settings.stop_on_success
+        if is_bounded(self.spec):
+            offered[self.spec.budget] = settings.max_queries
+        return offered
+
+
+def is_bounded(spec: AttackSpec) -> bool:
+    """Return True if ``Settings.max_queries`` is the budget of an attack.
+
+    Attacks with gradients end by a number of steps.
+    """
+    return bool(spec.budget) and spec.access != "gradients"
+
+
+def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
+    """Return a registered attack as a member of a panel.
+
+    Args:
+        spec: the attack.
+        arguments: its arguments besides the settings.
+
+    Raises:
+        ValueError: for unknown arguments, or values of the wrong type.
+    """
+    if spec.access == "unknown":
+        from art_ext.evaluation.panel.external import function_member
+
+        return function_member(spec, arguments)
+    parameters = spec.parameters
+    nearest = spec.family == "minimum-norm"
+    own = {
+        spec.budget: bool(spec.budget),
+        "targets": parameters["eps"] is None,
+        "stop_on_success": not nearest,
+    }
+    check_arguments(spec.name, arguments, parameters, [key for key, free in own.items() if free])
+    _check_values(spec.name, arguments, parameters)
+    values = {**parameters, **arguments}
+    chosen = "its argument targets chooses the classes" if "targets" in arguments else ""
+    return Attack(
+        spec.name,
+        CoreRun(spec, arguments),
+        about=f"{spec.name}: {spec.summary}",
+        bounded=is_bounded(spec),
+        stops_early=nearest and "stop_on_success" in parameters,
+        nearest=nearest,
+        minimises=nearest and "stop_on_success" not in parameters,
+        no_targets=chosen or spec.no_targets,
+        arguments=arguments,
+        checks_first=True,
+        access=spec.access,
+        rounds=_rounds(values[key] for key in spec.lengths),
+        **_tanh(spec, values),
+    )
+
+
+def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Attack`` on tanh space.
+
+    An invalid value is left to the attack's own check.
+    """
+    steps = values.get("num_steps")
+    coordinates = values.get("coordinates", 0)
+    if not (values[spec.tanh] if isinstance(spec.tanh, str) else spec.tanh):
+        return {}
+    if not isinstance(steps, int) or not isinstance(coordinates, int):
+        return {}
+    return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
+
+
+def _rounds(lengths: Iterable[object]) -> int:
+    """Return the product of the lengths of an attack's loops.
+
+    An invalid length is left to the attack's own check.
+    """
+    return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
+
+
+EXTERNAL = ("autoattack", "torchattacks:CLASS", "art:CLASS", "foolbox:CLASS", "FILE.py:FUNCTION")
+
+
+def find_attack(
+    name: str, arguments: Mapping[str, Any] | None = None, label: str | None = None
+) -> Attack:
+    """Return an attack as a member of a panel.
+
+    Args:
+        name: of a registered attack, in any case. ``FILE.py:FUNCTION`` for an attack of your own.
+            ``torchattacks:CLASS``, ``art:CLASS``, ``foolbox:CLASS`` or ``autoattack`` for an
+            external attack.
+        arguments: its arguments besides the settings, by the names of its own parameters.
+        label: name in records and tables. Default: the name of the attack.
+
+    Raises:
+        ValueError: for an unknown name or argument, with the known ones and the most similar, or
+            for a file that cannot be read.
+        ImportError: if the toolkit of an external attack is not installed or cannot be imported.
+    """
+    arguments = dict(arguments or {})
+    if is_file(name):
+        own = load_attack(name)
+        found = replace(member_of(own, arguments), digest=own.digest())
+    elif ":" in name or name.casefold() == "autoattack":
+        from art_ext.evaluation.panel.external import external_attack
+
+        found = external_attack(name, arguments)
+    else:
+        found = member_of(registry.get(name, EXTERNAL), arguments)
+    return found if label is None else replace(found, name=label)

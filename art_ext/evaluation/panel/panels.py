@@ -1,0 +1,250 @@
+"""Panels: declared lists of attacks with their arguments, run as a cascade or independently.
+
+::
+
+    mode = "cascade"            # or "independent"
+    [[attack]]
+    attack = "auto_pgd"         # or "FILE.py:FUNCTION", "torchattacks:PGD", "autoattack"
+    [[attack]]
+    name = "fw_margin"          # in records and tables. Default: the attack
+    attack = "frank_wolfe"
+    arguments = { loss = "margin", step_fraction = "1/2" }
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from art_ext.configuration.parsing import read_toml, read_value
+from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.evaluation.analysis.table import WORST_CASE
+from art_ext.evaluation.panel.attack import Attack, find_attack
+from art_ext.evaluation.panel.user_attacks import name_of
+
+MODES = ("cascade", "independent")
+
+
+@dataclass(frozen=True)
+class Member:
+    """An attack of a panel.
+
+    Attributes:
+        attack: its name, as ``find_attack`` knows it.
+        arguments: its arguments besides the settings.
+        name: name in records and tables. Empty takes the attack.
+    """
+
+    attack: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name in records and tables."""
+        return self.name or name_of(self.attack)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Attacks that are run together.
+
+    Attributes:
+        name: of the panel.
+        mode: ``"cascade"``: each attack is given only the samples without a success of an earlier
+            one, so the cheapest come first. ``"independent"``: each is given all.
+        members: in the order in which they run.
+    """
+
+    name: str
+    mode: str
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, MODES)
+        labels = [member.label for member in self.members]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(
+                f"a panel needs at least one attack, each with a name of its own, got {labels}"
+            )
+        check_member_names(labels)
+
+    def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
+        """Return the members for the evaluation.
+
+        Args:
+            arguments: by a member's name, arguments besides or instead of its own.
+
+        Raises:
+            ValueError: for a name without a member, an unknown attack, or arguments that it does
+                not take.
+            ImportError: if the toolkit of an external attack is missing.
+        """
+        more = assign_arguments(
+            arguments or {}, {member.label: member.attack for member in self.members}
+        )
+        return [
+            find_attack(
+                member.attack, {**member.arguments, **more[member.label]}, member.name or None
+            )
+            for member in self.members
+        ]
+
+
+def check_member_names(names: Collection[str]) -> None:
+    """Raise ValueError if a name is that of the rows that sum up a panel."""
+    if same_name(WORST_CASE, names) is not None:
+        raise ValueError(
+            f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the"
+            " panel in table.csv. Choose another name"
+        )
+
+
+def assign_arguments(
+    arguments: Mapping[str, Mapping[str, Any]], attacks: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each of these attacks. Names ignore case.
+
+    Args:
+        arguments: by the name of an attack in records.
+        attacks: by that name, the attack as ``find_attack`` takes it.
+
+    Raises:
+        ValueError: for arguments of an attack that is not among them, or of none. The message names
+            the most similar one.
+    """
+    names = list(attacks)
+    assigned: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for name, given in arguments.items():
+        if not name:
+            raise ValueError(_without_a_name(given, attacks))
+        own = same_name(name, names)
+        if own is None:
+            raise ValueError(
+                f"attack-args must name attacks of this run ({', '.join(names)}), got"
+                f" {name!r}{nearest(name, names)}"
+            )
+        assigned[own] |= given
+    return assigned
+
+
+def _without_a_name(given: Mapping[str, Any], attacks: Mapping[str, str]) -> str:
+    """Return the message about arguments without the name of an attack.
+
+    It says which attack takes the first of them, or the arguments of the first attack.
+    """
+    key = next(iter(given))
+    wrong = f"attack-args must be name.key=value, got {key!r} without a name"
+    reasons = []
+    for name, attack in attacks.items():
+        try:
+            find_attack(attack, {key: given[key]})
+        except (ValueError, ImportError) as error:
+            reasons.append(str(error))
+        else:
+            return f"{wrong}: did you mean {name}.{key}?"
+    return ": ".join([wrong, *reasons[:1]])
+
+
+PANELS = {
+    panel.name: panel
+    for panel in (
+        # a first impression: seconds for a small network
+        Panel(
+            "quick",
+            "cascade",
+            (
+                Member("pgd", {"num_steps": 20, "stop_on_success": True}),
+                Member("frank_wolfe", {"loss": "margin"}),
+                Member("rays", {"max_queries": 200}),
+            ),
+        ),
+        # comparable to AutoAttack: two ascents that need no tuning, an attack without projection,
+        # one without gradients
+        Panel(
+            "standard",
+            "cascade",
+            (
+                Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
+                Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
+                Member("frank_wolfe", {"loss": "margin"}),
+                Member("rays", {"max_queries": 1500}),
+            ),
+        ),
+        # for models whose gradients are not available, or not to be trusted
+        Panel(
+            "black-box", "cascade", (Member("frank_wolfe_black_box"), Member("nes"), Member("rays"))
+        ),
+        # the attacks of the papers with the papers' settings, each on all samples
+        Panel(
+            "paper",
+            "independent",
+            (
+                Member("fgsm"),
+                Member("pgd"),
+                Member("mi_fgsm"),
+                Member("frank_wolfe"),
+                Member("ai_fgsm"),
+                Member("hmcam"),
+                Member("ead"),
+                Member("frank_wolfe_black_box"),
+                Member("nes"),
+                Member("zoo"),
+                Member("rays"),
+            ),
+        ),
+    )
+}
+
+
+def find_panel(name: str | os.PathLike[str]) -> Panel:
+    """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
+
+    Raises:
+        ValueError: for an unknown name or file, or a file that declares no panel.
+    """
+    own = same_name(str(name), PANELS)
+    if own is not None:
+        return PANELS[own]
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise ValueError(
+            f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, "
+            f"got {str(name)!r}{nearest(str(name), PANELS)}"
+        )
+    return _declared(path)
+
+
+def _declared(path: Path) -> Panel:
+    declared = read_toml(path)
+    _known(path, declared, ("name", "mode", "attack"))
+    entries = declared.get("attack")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} must list its attacks as [[attack]] tables")
+    members = []
+    for entry in entries:
+        _known(path, entry, ("name", "attack", "arguments"))
+        if not isinstance(entry.get("attack"), str) or not isinstance(entry.get("name", ""), str):
+            raise ValueError(f'{path}: each [[attack]] needs attack = "NAME", got {entry!r}')
+        arguments = entry.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise ValueError(
+                f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}"
+            )
+        given = {key: read_value(one) for key, one in arguments.items()}
+        members.append(Member(entry["attack"], given, entry.get("name", "")))
+    return Panel(
+        str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members)
+    )
+
+
+def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    unknown = sorted(set(table) - set(keys))
+    if unknown:
+        raise ValueError(
+            f"{path} must hold {', '.join(keys)} only, got"
+            f" {', '.join(unknown)}{nearest(unknown[0], keys)}"
+        )

@@ -1,0 +1,378 @@
+"""Curves of a report, as PNG files in memory. matplotlib's global state is not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from art_ext.evaluation.analysis.records import PLOTS
+from art_ext.evaluation.analysis.table import (
+    NORMS,
+    Row,
+    Verdict,
+    in_cascade,
+    radius,
+    stopped_early,
+    verdicts,
+    with_given,
+)
+from art_ext.evaluation.analysis.together import comparable, describe, models_of
+from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from art_ext.evaluation.analysis.records import LoadedRun
+
+DODGE = 6.0  # points between marks of attacks at one radius
+INK = "#1c2128"
+STEPS = 400  # most steps of a curve: more are finer than the picture
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of the report.
+
+    Attributes:
+        file: its name in the folder.
+        title: its heading.
+        caption: explanation of the picture and of its limits.
+        png: the file's content.
+        wide: True if models have axes side by side.
+    """
+
+    file: str
+    title: str
+    caption: str
+    png: bytes
+    wide: bool
+
+
+def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
+    """Curves of runs whose models have different names. Runs that are not comparable have own
+    pictures.
+    """
+    from matplotlib import rc_context
+
+    plots = []
+    groups = comparable(loaded)
+    with rc_context(STYLE):
+        for number, group in enumerate(groups, start=1):
+            suffix = "" if number == 1 else f"-{number}"
+            where = f": {describe(group[0].run)}" if len(groups) > 1 else ""
+            for name, kind in zip(PLOTS, (_robust_accuracy, _success_queries), strict=False):
+                drawn = kind(group)
+                if drawn is None:
+                    continue
+                title, caption, figure = drawn
+                file = name.replace(".png", f"{suffix}.png")
+                wide = len(figure.axes) > 1
+                plots.append(Plot(file, title + where, caption, to_png(figure), wide))
+    return plots
+
+
+def _by_attack(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
+    """Each model under each attack: its run, the two names, and its records."""
+    for one in group:
+        for (model, attack), rows in one.records.groupby(["model", "attack"], sort=False):
+            yield one, str(model), str(attack), rows
+
+
+def _attacks(group: Sequence[LoadedRun]) -> list[str]:
+    return list(dict.fromkeys(name for one in group for name in one.run["attacks"]))
+
+
+# ---- robust accuracy
+
+
+def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
+    """Robust accuracy as a function of the radius."""
+    models = [model for one in group for model in models_of(one)]
+    attacks = _attacks(group)
+    canvas = Canvas.of(models, attacks)
+    right = max(_reach(one) for one in group)
+    marked = {name for one in group for name in one.run["attacks"] if not _curved(one.run, name)}
+    marks = _Marks(canvas, [name for name in attacks if name in marked])
+    for one, model, attack, records in _by_attack(group):
+        style = dict(canvas.styles[model, attack])
+        if _curved(one.run, attack):
+            del style["marker"]
+            stop_on_success = stopped_early(one.run, attack)
+            _steps(
+                canvas.axes[model],
+                records,
+                right,
+                stop_on_success,
+                canvas.label(model, attack),
+                style,
+            )
+        else:
+            marks.add(
+                model,
+                attack,
+                [row for row in one.rows if (row.model, row.attack) == (model, attack)],
+                style,
+            )
+    for one in group:
+        if len(one.run["attacks"]) > 1 and not in_cascade(one.run):
+            for verdict in verdicts(one.records, one.run):
+                own = canvas.styles[verdict.model, next(iter(one.run["attacks"]))]["color"]
+                marks.worst(verdict, own if canvas.shared else INK)
+    canvas.mark(
+        {f"eps = {radius(eps)}": eps for one in group for eps in one.run["settings"]["eps"]}, right
+    )
+    norm = NORMS[group[0].run["settings"]["norm"]]
+    canvas.set(
+        xlim=(0, right),
+        ylim=(0, 101),
+        ylabel="robust accuracy (%)",
+        xlabel=f"radius ({norm}, units of the input)",
+    )
+    canvas.legend()
+    return "Robust accuracy against eps", _robust_caption([one.run for one in group]), canvas.figure
+
+
+def _curved(run: Mapping[str, Any], attack: str) -> bool:
+    """Return True if the distances of an attack give a curve over all radii."""
+    return bool(run["attacks"][attack]["nearest"]) and not in_cascade(run)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Marks for results at single radii, side by side so that they do not hide each other."""
+
+    canvas: Canvas
+    attacks: Sequence[str]
+
+    def add(self, model: str, attack: str, rows: Sequence[Row], style: Mapping[str, Any]) -> None:
+        """Draw the robust accuracies of one attack, one mark for each eps."""
+        values = [(row.eps, row.robust_accuracy, row.robust_low, row.robust_high) for row in rows]
+        place = self.attacks.index(attack) - (len(self.attacks) - 1) / 2
+        self._draw(
+            model, values, place, self.canvas.label(model, attack), style["color"], style["marker"]
+        )
+
+    def worst(self, verdict: Verdict, colour: str) -> None:
+        """Draw the worst case over all attacks."""
+        values = [
+            (one.eps, one.robust_accuracy, one.robust_low, one.robust_high) for one in verdict.worst
+        ]
+        label = self.canvas.label(verdict.model, "worst case")
+        self._draw(verdict.model, values, (len(self.attacks) + 1) / 2, label, colour, "*")
+
+    def _draw(
+        self,
+        model: str,
+        values: Sequence[tuple[float, ...]],
+        place: float,
+        label: str,
+        colour: str,
+        marker: str,
+    ) -> None:
+        from matplotlib.transforms import ScaledTranslation
+
+        axes = self.canvas.axes[model]
+        moved = axes.transData + ScaledTranslation(
+            DODGE * place / 72, 0, self.canvas.figure.dpi_scale_trans
+        )
+        eps, rate, low, high = 100 * np.transpose(values)
+        axes.plot(
+            eps / 100,
+            rate,
+            marker=marker,
+            markersize=9.5 if marker == "*" else 7,
+            color=colour,
+            linestyle="none",
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            label=label,
+            zorder=4,
+            clip_on=False,
+            transform=moved,
+        )
+        axes.vlines(
+            eps / 100, low, high, color=colour, linewidth=1.1, alpha=0.7, transform=moved, zorder=3
+        )
+
+
+def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
+    caption = (
+        "Share of all samples that are classified correctly and for which no adversarial was found"
+        " within the radius. A stronger attack can only lower it."
+    )
+    curved = list(
+        dict.fromkeys(name for run in runs for name in run["attacks"] if _curved(run, name))
+    )
+    if curved:
+        caption += f" Curves ({', '.join(curved)}) begin at the clean accuracy."
+    stopped = list(dict.fromkeys(name for run in runs for name in curved if _known_late(run, name)))
+    if stopped:
+        caption += (
+            f" Samples stopped at their first success ({', '.join(stopped)}). Below the attacked"
+            " eps their distances are upper bounds, and the lighter part of a curve is an upper"
+            " bound on robust accuracy. Run with --no-stop-on-success to measure it."
+        )
+    minimising = list(
+        dict.fromkeys(name for run in runs for name in curved if _minimising(run, name))
+    )
+    if minimising:
+        caption += (
+            f" Attacks that minimise a distortion of their own ({', '.join(minimising)}) need not"
+            " find small distances in this norm."
+        )
+    if any(not _curved(run, name) for run in runs for name in run["attacks"]):
+        caption += (
+            " Marks belong to the eps of the dashed line, beside which they are drawn side by side,"
+            " with Wilson intervals at 95 %."
+        )
+    if any(in_cascade(run) for run in runs):
+        caption += (
+            " In a cascade each mark is the robust accuracy after this attack and all before it."
+            " The last is the worst case."
+        )
+    if any(len(run["attacks"]) > 1 and not in_cascade(run) for run in runs):
+        caption += " The star is the worst case over all attacks of the panel."
+    return caption
+
+
+def _known_late(run: Mapping[str, Any], attack: str) -> bool:
+    return attack in run["attacks"] and stopped_early(run, attack)
+
+
+def _minimising(run: Mapping[str, Any], attack: str) -> bool:
+    return attack in run["attacks"] and not run["attacks"][attack]["stops_early"]
+
+
+def _held(rows: pd.DataFrame) -> pd.Series:
+    return ~(rows["success"] | rows["already_adversarial"])
+
+
+def _reach(one: LoadedRun) -> float:
+    """Right end of the radius axis: past the largest eps, and past the last step of the curves."""
+    curved = [name for name in one.run["attacks"] if _curved(one.run, name)]
+    nearest = one.records.loc[one.records["attack"].isin(curved), "nearest_distance"]
+    found = nearest[np.isfinite(nearest)]
+    largest = max(one.run["settings"]["eps"])
+    return float(
+        min(max(1.25 * largest, found.quantile(0.995) * 1.05 if len(found) else 0), 4 * largest)
+    )
+
+
+def _steps(
+    axes: Axes,
+    group: pd.DataFrame,
+    right: float,
+    stop_on_success: bool,
+    label: str,
+    style: Mapping[str, Any],
+) -> None:
+    """Draw the empirical curve of one model under one attack, from the run with the smallest
+    radius.
+    """
+    eps = group["eps"].min()
+    rows = group[group["eps"] == eps]
+    distance = np.sort(np.where(rows["already_adversarial"], 0.0, rows["nearest_distance"]))
+    finite = distance[np.isfinite(distance) & (distance <= right)]
+    x = np.concatenate([[0.0], _thinned(finite), [right]])
+    held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
+    # from the attacked radius on, every sample that stopped early is a success, and the others
+    # spent their budget
+    if stop_on_success:
+        axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
+        known = x > eps
+        at_eps = 100 * _held(rows).mean()
+        x = np.concatenate([[eps], x[known]])
+        held = np.concatenate([[at_eps], held[known]])
+    axes.step(x, held, where="post", linewidth=1.8, label=label, **style)
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most ``STEPS`` of sorted values, evenly over their ranks."""
+    if len(values) <= STEPS:
+        return values
+    thinned: np.ndarray = values[np.linspace(0, len(values) - 1, STEPS).round().astype(int)]
+    return thinned
+
+
+# ---- success against queries
+
+
+def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | None:
+    """Success rate among the correctly classified samples, against the number of queries.
+
+    None if no attack was given a sample. A model without one has no axes.
+    """
+    by_attack = list(_attacked(group))
+    if not by_attack:
+        return None
+    canvas = Canvas.of(list(dict.fromkeys(model for _, model, _, _ in by_attack)), _attacks(group))
+    most = max(2, *(int(one.records["queries"].max()) for one in group))
+    highest = 0.0
+    for one, model, attack, records in by_attack:
+        radii = one.run["settings"]["eps"]
+        for eps, given in records.groupby("eps"):
+            queries = np.sort(given.loc[given["success"], "queries_to_success"])
+            x = np.concatenate([[1], _thinned(queries), [most]])
+            rate = 100 * np.searchsorted(queries, x, side="right") / len(given)
+            style = {
+                key: value for key, value in canvas.styles[model, attack].items() if key != "marker"
+            }
+            gradients = " (with gradients)" if bool((given["gradients"] > 0).any()) else ""
+            canvas.axes[model].step(
+                x,
+                rate,
+                where="post",
+                linewidth=1.8,
+                alpha=(1 + radii.index(eps)) / len(radii),
+                label=canvas.label(model, attack, gradients) if eps == radii[-1] else None,
+                **style,
+            )
+            highest = max(highest, rate[-1])
+    top = min(101, max(10, 1.15 * highest))
+    canvas.set(
+        xscale="log",
+        xlim=(1, most),
+        ylim=(-0.01 * top, top),
+        xlabel="queries per sample (clean check included)",
+        ylabel="success rate (%)",
+    )
+    for axes in canvas.every_axes():
+        label_plainly(axes.xaxis)
+    canvas.legend()
+    return "Success rate against queries", _queries_caption(group), canvas.figure
+
+
+def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
+    """As ``_by_attack``, with only the samples that count for the success rate at each eps."""
+    told = [replace(one, records=with_given(one.records, one.run)) for one in group]
+    for one, model, attack, records in _by_attack(told):
+        rows = records[
+            records["given"]
+            & ~records["already_adversarial"]
+            & (records["target"] != records["label"])
+        ]
+        if len(rows):
+            yield one, model, attack, rows
+
+
+def _queries_caption(group: Sequence[LoadedRun]) -> str:
+    caption = (
+        "Success rate within eps among the correctly classified samples given to the attack, as a"
+        " function of the queries charged to each sample. Every row through the model is a query,"
+        " and the first one is the clean check."
+    )
+    if any(len(one.run["settings"]["eps"]) > 1 for one in group):
+        caption += " Lighter curves belong to smaller eps."
+    if any(in_cascade(one.run) for one in group):
+        caption += " In a cascade later attacks are given the more robust samples."
+    if any(bool((one.records["gradients"] > 0).any()) for one in group):
+        caption += (
+            " Attacks with gradients use more than labels: their queries are not comparable to"
+            " those of RayS."
+        )
+    return caption

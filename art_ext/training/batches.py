@@ -1,0 +1,254 @@
+"""Minibatches whose order depends on the seed and the epoch only.
+
+The processes share each minibatch row by row. Accelerate's loaders would fill an uneven last batch
+with rows of the first one, and so change the loss with the number of processes. Here each process
+takes every P-th row of the same global batch. Data in memory are indexed, which costs less than a
+loader's collation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from art_ext.core.checks import check_count
+from art_ext.core.geometry import Box, ClipValues
+from art_ext.core.samples import check_classes
+from art_ext.core.streams import fingerprint
+from art_ext.training.environment import own_random_streams, seed_streams
+
+
+class Batch(NamedTuple):
+    """One process' rows of a minibatch.
+
+    Attributes:
+        x: (r, *S) float32.
+        y: (r,) int64 class indices.
+        ids: (r,) int64 identities of the samples.
+        rows: number of rows of the whole minibatch, over all processes.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    rows: int
+
+
+class TensorBatches:
+    """Minibatches of data in memory, in another order each epoch.
+
+    Args:
+        x: (N, *S) float32, on any device.
+        y: (N,) int64 class indices.
+        batch_size: rows of a global batch. The last one of an epoch may be shorter.
+        seed: seed of the order.
+        drop_last: omit a last batch with fewer rows.
+
+    Attributes:
+        largest_label: largest label of all samples.
+        example: (r, *S) one or two samples.
+
+    Raises:
+        ValueError: if there is no sample, or the labels do not fit.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, batch_size: int, seed: int, drop_last: bool = False
+    ) -> None:
+        check_count("batch_size", batch_size)
+        if not len(x):
+            raise ValueError("the training data must hold at least one sample, got none")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
+            )
+        check_classes("y", y, len(x))
+        self.x = x.to(torch.float32)
+        self.y = y.to(x.device, torch.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.largest_label = int(y.max())
+        self.example = self.x[:2]
+        self.drop_last = drop_last
+        check_drop_last(len(x), batch_size, drop_last)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.x), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def count(self, processes: int) -> int:
+        """Return the number of batches of an epoch.
+
+        A last batch with fewer rows than processes is omitted.
+
+        Raises:
+            ValueError: if the processes cannot share the batches.
+        """
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}"
+            )
+        if len(self.x) < processes:
+            raise ValueError(
+                f"each of the {processes} processes must have a sample, got {len(self.x)} samples"
+            )
+        last = len(self.x) - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
+        return len(self) - (last < processes)
+
+    def sizes(self, processes: int) -> list[int]:
+        """Return the rows of each batch of an epoch, over all processes."""
+        count = self.count(processes)
+        last = min(self.batch_size, len(self.x) - (count - 1) * self.batch_size)
+        return [self.batch_size] * (count - 1) + [last]
+
+    def samples(self) -> int:
+        """Return the number of samples."""
+        return len(self.x)
+
+    def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
+        """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
+        order = torch.randperm(
+            len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        )
+        for batch in order.split(self.batch_size)[skip : self.count(processes)]:
+            own = batch[process::processes]
+            rows = own.to(self.x.device)
+            yield Batch(self.x[rows], self.y[rows], own, len(batch))
+
+
+def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
+    """Raise ValueError if ``drop_last`` would omit every minibatch."""
+    if drop_last and samples < batch_size:
+        raise ValueError(
+            f"drop_last omits every minibatch: batch_size must be at most {samples}, the number of "
+            f"samples to train on, got {batch_size}"
+        )
+
+
+class LoaderBatches:
+    """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``.
+
+    The iterable is iterated anew in each epoch. Every process iterates over all of it and keeps its
+    own rows. torch's random stream is seeded before each batch. A loader that shuffles or augments
+    by that stream then gives the same batches on every process and after a resume. A loader with a
+    generator of its own, or one that draws from NumPy, does not. A sample's identity is a
+    fingerprint of its bits.
+
+    Args:
+        loader: the iterable, on any device.
+        clip_values: the box that must contain every minibatch.
+        seed: seed of torch's random stream.
+
+    Attributes:
+        shape: shape of a sample.
+        box: the box of ``clip_values``.
+        largest_label: largest label so far.
+        example: (r, *S) one or two samples.
+
+    Raises:
+        ValueError: if it has no length, is empty, or does not give pairs.
+    """
+
+    def __init__(self, loader: Iterable[Any], clip_values: ClipValues, seed: int) -> None:
+        try:
+            self.length = len(loader)  # type: ignore[arg-type]
+        except TypeError as error:  # also of a DataLoader over a stream
+            raise ValueError(
+                "a loader must have a length, the batches of an epoch: wrap it in a list or a"
+                f" DataLoader; got {type(loader).__name__}"
+            ) from error
+        if not self.length:
+            raise ValueError("the loader must hold at least one batch, got none")
+        self.loader = loader
+        self.seed = seed
+        self.largest_label = 0
+        self._sizes: list[int] = []
+        # a loader that shuffles draws as soon as its iterator is made
+        with own_random_streams(torch.device("cpu")):
+            first = next(iter(loader), None)
+        x, _ = self._pair(first, 0)
+        self.shape = x.shape[1:]
+        self.box = Box.of(clip_values, self.shape, x.device)
+        self.example = self._admit(first, 0)[0][:2].clone()  # before anything is written
+
+    @staticmethod
+    def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:
+        """Return x and y of a minibatch."""
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError(
+                f"a loader must give pairs (x, y), got {type(batch).__name__} in batch {place}"
+            )
+        x = batch[0]
+        y = batch[1]
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x of batch {place} must be a tensor of shape (r, *S), got {given}")
+        check_classes(f"y of batch {place}", y, len(x))
+        return x, y
+
+    def _admit(self, batch: object, place: int) -> tuple[Tensor, Tensor]:
+        """Return x, inside the box, and y of a minibatch."""
+        x, y = self._pair(batch, place)
+        x = self.box.admit(x, f"x of batch {place}")
+        self.largest_label = max(self.largest_label, int(y.max()) if len(y) else 0)
+        return x, y.to(torch.int64)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def count(self, processes: int) -> int:
+        """Return the number of batches of an epoch."""
+        return self.length
+
+    def sizes(self, processes: int) -> list[int]:
+        """Return the rows of each batch of an epoch, over all processes.
+
+        Without a batch sampler, this takes one pass over the loader.
+        """
+        if not self._sizes:
+            # with a DataLoader's sampler no sample has to be read
+            sampler = getattr(self.loader, "batch_sampler", None)
+            with own_random_streams(torch.device("cpu")):
+                self._seed(0, 0)
+                batches = self.epoch(0, 0, 0, 1) if sampler is None else sampler
+                self._sizes = [
+                    batch.rows if isinstance(batch, Batch) else len(batch) for batch in batches
+                ]
+        return self._sizes
+
+    def samples(self) -> int:
+        """Return the number of samples of an epoch."""
+        return sum(self.sizes(1))
+
+    def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
+        """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
+        self._seed(epoch, 0)
+        iterator = iter(self.loader)
+        for place in range(self.length):
+            if place:
+                self._seed(epoch, place)
+            batch = next(iterator, None)
+            if batch is None:
+                raise ValueError(
+                    f"the loader promised {self.length} batches and gave {place} in epoch {epoch}"
+                )
+            if place < skip:
+                continue
+            x, y = self._admit(batch, place)
+            if len(x) < processes:
+                raise ValueError(
+                    f"a batch must have a row for each of the {processes} processes, got {len(x)}"
+                    f" rows in batch {place}: drop it (drop_last=True)"
+                )
+            own = x[process::processes]
+            yield Batch(own, y[process::processes], fingerprint(own), len(x))
+
+    def _seed(self, epoch: int, place: int) -> None:
+        """Seed torch's stream for a batch. Its key is below 0, those of weight updates are not."""
+        seed_streams(self.seed, -1 - epoch * self.length - place, 0, torch.device("cpu"))
+
+
+Batches = TensorBatches | LoaderBatches

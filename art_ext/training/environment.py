@@ -1,0 +1,103 @@
+"""Environment of a run: Accelerate, the device, the random streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from art_ext.core.networks import model_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from art_ext.training.options import TrainingOptions
+
+
+@contextmanager
+def accelerated(
+    options: TrainingOptions, model: nn.Module
+) -> Iterator[tuple[Accelerator, torch.device]]:
+    """Yield Accelerate for this run, and the device to train on.
+
+    The device is the model's, the given one, or the process' own. Accelerate stores the first
+    precision and device of a process and rejects others. A run may differ from earlier runs, and
+    must not affect later ones. The stored state is therefore restored afterwards, except for a
+    group of processes that was created meanwhile.
+
+    Raises:
+        ImportError: without the extra ``train``, or without the package of a tracker.
+        ValueError: for a precision that the device does not support.
+    """
+    try:
+        from accelerate.state import AcceleratorState, GradientState, PartialState
+    except ImportError as error:
+        raise ImportError(
+            "training needs the extra `train`: pip install 'art-ext[train]'"
+        ) from error
+    memories = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(memory) for memory in memories]
+    try:
+        if before[0].get("num_processes", 1) == 1:
+            memories[0].clear()
+        memories[1].clear()
+        yield make_accelerator(options, model)
+    finally:
+        group = memories[0].get("num_processes", 1) > 1
+        for memory, content in zip(memories, before, strict=True):
+            if memory is not memories[0] or not group:
+                memory.clear()
+                memory.update(content)
+
+
+def make_accelerator(
+    options: TrainingOptions, model: nn.Module
+) -> tuple[Accelerator, torch.device]:
+    """Create the Accelerator and return it with the device.
+
+    It uses the state that Accelerate stores for this process, if any.
+    """
+    from accelerate import Accelerator
+
+    device = model_device(model, options.device, torch.device("cpu"))
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=options.precision,
+        device_placement=False,
+        log_with=list(options.trackers) or None,
+        project_dir=options.checkpoint_dir if options.trackers else None,
+    )
+    # Accelerate only warns of trackers that are not installed
+    if len(accelerator.log_with) < len(options.trackers):
+        raise ImportError(
+            f"the packages of the trackers {', '.join(options.trackers)} must be installed"
+        )
+    return accelerator, accelerator.device if accelerator.num_processes > 1 else device
+
+
+@contextmanager
+def own_random_streams(device: torch.device) -> Iterator[None]:
+    """Restore torch's global streams afterwards.
+
+    A model (dropout) or a loader (its order) may draw from them.
+    """
+    with torch.random.fork_rng(
+        devices=[device] if device.type == "cuda" else [], device_type="cuda"
+    ):
+        yield
+
+
+def seed_streams(seed: int, place: int, process: int, device: torch.device) -> None:
+    """Seed torch's global streams for one place of a run, so that no stream has to be saved.
+
+    Only the streams that ``own_random_streams`` restores are seeded. ``torch.manual_seed`` would
+    seed every device's.
+    """
+    key = ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key)

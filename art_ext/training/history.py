@@ -1,0 +1,44 @@
+"""The history of a run: a row per epoch, in memory and as JSON lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from art_ext.storage.files import write_atomically
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class EpochEnd:
+    """Argument of a callback at the end of an epoch.
+
+    Attributes:
+        model: the network in its current state: the averaged weights if there is an average.
+        epoch: epochs done so far.
+        row: the epoch's row of the history so far. Read-only.
+    """
+
+    model: nn.Module
+    epoch: int
+    row: Row
+
+
+def write_history(folder: Path, rows: Sequence[Row]) -> None:
+    """Write ``history.jsonl`` and ``history.csv`` atomically."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(
+        folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode()
+    )
+    write_atomically(folder / "history.csv", table.getvalue().encode())

@@ -1,0 +1,282 @@
+"""A training run: data, network, training, figures, and the folder that holds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from art_ext import __version__
+from art_ext.core.calling import ModelCall
+from art_ext.core.geometry import Box, check_ball
+from art_ext.core.metrics import chance_warning
+from art_ext.core.networks import frozen_eval
+from art_ext.core.outputs import read_outputs
+from art_ext.data import Dataset, load_data
+from art_ext.models import load_weights
+from art_ext.storage.files import write_atomically
+from art_ext.training import Recipe, TrainingResult, train
+from art_ext.training.batches import check_drop_last
+from art_ext.training.modes import frozen_modules
+from art_ext.training.options import updates_within
+from art_ext.training.runs.configuration import Configuration
+from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
+from art_ext.training.runs.folder import (
+    CONFIGURATION,
+    RUN,
+    TOOL,
+    check_folder,
+    drop_previous,
+    figure_settings,
+    put_aside,
+)
+from art_ext.training.runs.networks import make_network
+from art_ext.training.runs.requirements import require_training
+from art_ext.training.trial import check_one_row
+from art_ext.training.validation import hold_out
+
+Say = Callable[[str], None]
+
+
+def run_training(
+    configuration: Configuration,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    say: Say | None = None,
+) -> dict[str, Any] | None:
+    """Train, measure, and write everything to a folder.
+
+    ``config.toml`` is written at the start, history and checkpoints with the epochs,
+    ``model.safetensors`` and ``best.safetensors`` at the end of the training, and ``run.json``
+    last.
+
+    Args:
+        configuration: the run.
+        out: the run folder. It is new or empty or, with ``resume``, that of the same run or, with
+            ``overwrite``, that of any run of art-ext train.
+        resume: continue from the newest checkpoint. A finished run is not trained again. Its
+            figures are measured again only if other figures are wanted (``rays``, ``test_n``,
+            ``pgd_steps``, ``pgd_step_size``).
+        overwrite: start anew. An earlier run is kept in the hidden folder ``.previous-run`` until
+            this one is complete. Files of other origin stay.
+        progress: show a bar.
+        say: function that gets the progress messages, one line each.
+
+    Returns:
+        The content of ``run.json``. None on all but the main process.
+
+    Raises:
+        ValueError: before anything is written, for a folder with other files or of another run, and
+            for data, network and settings that do not fit each other. Later, if a loss is not
+            finite.
+        ImportError: without the extra ``train``.
+    """
+    folder = Path(out)
+    say = say or (lambda line: None)
+    # torchrun's rank, because Accelerate's is known only in the training
+    main = int(os.environ.get("RANK", "0")) == 0
+    finished = check_folder(folder, configuration, resume, overwrite)
+    if finished is not None:
+        return finished if main else None
+    require_training(configuration.tensorboard)
+    recipe = configuration.make_recipe()
+    order: dict[str, Any] = {
+        "class_order": configuration.class_order,
+        "classes": configuration.classes,
+    }
+    data = load_data(configuration.data, split="train", **order).first(configuration.n)
+    test = load_data(configuration.data, **order).first(configuration.test_n)
+    model = make_network(configuration.model, configuration.model_args, configuration.seed)
+    if configuration.weights is not None:
+        load_weights(model, configuration.weights)
+    device = _device(configuration)
+    classes = _check_fit(configuration, recipe, model, data, test)
+    # other processes wait for this one when Accelerate creates the group, so none writes before
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            put_aside(folder)
+        write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        say(
+            f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model},"
+            f" {weights:,} weights"
+        )
+    result = train(
+        model,
+        (data.x, data.y),
+        recipe,
+        **configuration.options(),
+        checkpoint_dir=folder,
+        resume=resume,
+        device=device,
+        progress=progress,
+        trackers=("tensorboard",) if configuration.tensorboard else (),
+    )
+    if not main:
+        return None
+    say(f"measuring on {len(test)} test samples")
+    run = _record(configuration, recipe, result, test, device)
+    run["warnings"] = _warnings(run, test, classes)
+    content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / RUN, content.encode())
+    drop_previous(folder)
+    return run
+
+
+# --- checks ---
+
+
+def _device(configuration: Configuration) -> torch.device:
+    """Return the device to train on.
+
+    Raises:
+        ValueError: for a device that this machine does not have, or a precision that the device
+            does not support.
+    """
+    name = configuration.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if "WORLD_SIZE" not in os.environ:  # each process of a group gets a device of its own later
+            torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
+        raise ValueError(
+            f"device must be one that this machine has, got {name!r}: {error}"
+        ) from error
+    if configuration.precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision fp16 needs a GPU, got the device cpu: pass bf16 or no")
+    return device
+
+
+def _check_fit(
+    configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset
+) -> int:
+    """Raise ValueError unless data, network and settings fit each other.
+
+    This is done before the folder is written.
+
+    Returns:
+        The number of classes of the network.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if configuration.batch_size % processes:
+        raise ValueError(
+            f"batch_size must be a multiple of the {processes} processes, got"
+            f" {configuration.batch_size}"
+        )
+    kept = data.y
+    if configuration.validation:
+        (kept, _), _ = hold_out(data.y, data.y, configuration.validation, configuration.seed)
+    check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
+    if configuration.passes is not None:
+        first = min(configuration.batch_size, len(kept))
+        updates_within(configuration.passes, recipe, [first], len(kept))
+    box = Box.of(configuration.clip_values, data.x.shape[1:], data.x.device)
+    check_ball(_norm(recipe), configuration.eps, box)
+    recipe.check(box)
+    for split, part in (("training", data), ("test", test)):
+        box.admit(part.x, f"x of the {split} data")
+    if test.x.shape[1:] != data.x.shape[1:]:
+        shapes = f"{tuple(data.x.shape[1:])} and {tuple(test.x.shape[1:])}"
+        raise ValueError(f"training and test samples must have one shape, got {shapes}")
+    rows = data.x[:2]
+    try:
+        with frozen_eval(model), torch.no_grad():
+            logits = ModelCall(model)(rows)
+    except Exception as error:  # layers may raise anything for inputs that do not fit
+        shape = tuple(rows.shape)
+        raise ValueError(
+            f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
+        ) from error
+    classes = read_outputs(logits, len(rows), "logits").shape[1]
+    largest = int(max(data.y.max(), test.y.max()))
+    if largest >= classes:
+        raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
+    check_one_row(
+        model,
+        data.x[:1],
+        samples=len(kept),
+        batch_size=configuration.batch_size,
+        drop_last=configuration.drop_last,
+        processes=processes,
+        frozen=frozen_modules(model) if configuration.freeze_eval_modules else (),
+    )
+    return classes
+
+
+def _norm(recipe: Recipe) -> str:
+    return str(getattr(recipe, "norm", "linf"))
+
+
+# --- figures ---
+
+
+def _record(
+    configuration: Configuration,
+    recipe: Recipe,
+    result: TrainingResult,
+    test: Dataset,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    settings: dict[str, Any] = {
+        "eps": configuration.eps,
+        "norm": _norm(recipe),
+        "clip_values": configuration.clip_values,
+        "queries": configuration.rays,
+        "pgd_steps": configuration.pgd_steps,
+        "pgd_step_size": configuration.pgd_step_size,
+    }
+    length = step_size(configuration.eps, configuration.pgd_steps, configuration.pgd_step_size)
+    final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
+    best = None
+    if result.best is not None and result.best_epoch is not None:
+        measured = measure_weights(result.model, result.best, test, **settings)
+        best = {**_effort(result, result.best_epoch), **measured}
+    return {
+        "tool": TOOL,
+        "version": __version__,
+        "torch": torch.__version__,
+        "device": str(device),
+        "recipe": recipe.settings(),
+        "data": configuration.data,
+        "model": configuration.model,
+        "seed": configuration.seed,
+        "updates": result.updates,
+        "seconds": result.seconds,
+        "forwards": result.forwards,
+        "backwards": result.backwards,
+        "test_samples": len(test),
+        "eps": configuration.eps,
+        "norm": _norm(recipe),
+        "pgd": {"steps": configuration.pgd_steps, "step_size": length, "starts": 1, "seed": SEED},
+        "figures": figure_settings(configuration),
+        "final": final,
+        "best": best,
+    }
+
+
+def _warnings(run: Mapping[str, Any], test: Dataset, classes: int) -> list[dict[str, str]]:
+    """Return reasons to doubt the figures, in the format of an evaluation."""
+    correct = round(run["final"]["clean"] * len(test))
+    message = chance_warning(correct, test.y.bincount().tolist(), classes)
+    return [] if message is None else [{"kind": "chance-level", "message": message}]
+
+
+def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:
+    """Return the cost up to the end of an epoch."""
+    row = result.history[epoch - 1]
+    return {
+        "epoch": epoch,
+        "forwards": int(row["forwards"]),
+        "backwards": int(row["backwards"]),
+        "seconds": row["seconds"],
+    }

@@ -1,0 +1,123 @@
+"""Trials of a copy of the network in train mode, before the first weight update."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.calling import ModelCall
+from art_ext.core.networks import model_device
+from art_ext.training.modes import set_training
+
+
+def check_one_row(
+    model: nn.Module,
+    row: Tensor,
+    *,
+    samples: int,
+    batch_size: int,
+    drop_last: bool,
+    processes: int,
+    frozen: Iterable[str],
+) -> None:
+    """Raise ValueError if a minibatch of one row would make the network fail.
+
+    BatchNorm fails on a single row of features in train mode. Nothing is tried if every process
+    gets two rows of each minibatch.
+
+    Args:
+        model: the network, which is not changed.
+        row: (1, *S) one of the samples.
+        samples: N, the number of samples to train on.
+        batch_size, drop_last: of the run.
+        processes: number of processes that share a minibatch.
+        frozen: names of the modules that stay in eval mode.
+    """
+    last = (samples - 1) % batch_size + 1
+    shared = f" shared by {processes} processes" if processes > 1 else ""
+    if min(batch_size, samples) // processes == 1:
+        check_failure_on_one_row(
+            model, row, frozen, f"pass a larger batch_size than {batch_size}{shared}"
+        )
+    elif last // processes == 1 and not drop_last:
+        check_failure_on_one_row(
+            model,
+            row,
+            frozen,
+            f"pass drop_last=True, which leaves out the last minibatch ({last} of {samples} "
+            f"samples{shared}), or another batch_size",
+        )
+
+
+def check_failure_on_one_row(
+    model: nn.Module, row: Tensor, frozen: Iterable[str], remedy: str
+) -> None:
+    """Raise ValueError with the remedy if the network fails on one row, but not on two."""
+    error = _failure(model, row, frozen)
+    if error is not None and _failure(model, torch.cat([row, row]), frozen) is None:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"in training mode the model fails on a minibatch of one row ({type(error).__name__}: "
+            f"{said}): {remedy}"
+        ) from error
+
+
+def _failure(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> Exception | None:
+    """Return the error of a training forward of rows (r, *S), or None."""
+    with trial_copy(model, frozen) as network, torch.no_grad():
+        try:
+            ModelCall(network)(_placed(rows, model))
+        except Exception as error:
+            return error
+    return None
+
+
+def _placed(rows: Tensor, model: nn.Module) -> Tensor:
+    return rows.to(model_device(model, None, rows.device))
+
+
+def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> list[str]:
+    """List the trainable parameters that get no gradient from the outputs in train mode.
+
+    The list is empty if the network fails on the rows (r, *S). The run itself reports that.
+    """
+    with trial_copy(model, frozen) as network, torch.enable_grad():
+        named = {
+            name: parameter
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
+        }
+        try:
+            outputs = ModelCall(network)(_placed(rows, model)).float().sum()
+            found = torch.autograd.grad(outputs, list(named.values()), allow_unused=True)
+        except Exception:
+            return []
+    return [name for name, gradient in zip(named, found, strict=True) if gradient is None]
+
+
+@contextmanager
+def trial_copy(model: nn.Module, frozen: Iterable[str]) -> Iterator[nn.Module]:
+    """Yield a copy of a network in train mode, whose statistics, hooks and attributes may change.
+
+    A network that cannot be copied is used itself. Its modes and buffers are restored.
+    """
+    try:
+        network = copy.deepcopy(model)
+    except Exception:  # a hook or an attribute that cannot be copied
+        network = model
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    known = dict(network.named_modules())
+    try:
+        set_training(network, [known[name] for name in frozen])
+        yield network
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
