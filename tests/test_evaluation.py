@@ -25,7 +25,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation import Watcher, evaluate, read_records, read_run
 from art_ext.evaluation.analysis import records
 from art_ext.evaluation.analysis.table import radius
-from art_ext.evaluation.panel.attack import find_attack
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.report import plots
 
 N, EPS = 20, 0.03
@@ -447,7 +447,7 @@ class TestWatcher:
             def progress(self, done: float, robust: float) -> None:
                 heard.append((done, robust))
 
-        (row,) = run(tmp_path / "run", watcher=Listener()).rows
+        (row,) = run(tmp_path / "run", watcher=Listener(), chunk_size=N).rows
         assert heard[:2] == [("clean", "linear", 17 / 20), ("start", "linear", "rays", EPS, N)]
         done, robust = zip(*heard[2:], strict=True)
         assert list(done) == sorted(done)
@@ -460,14 +460,16 @@ class TestWatcher:
     def test_the_last_number_of_a_bar_is_that_of_the_table(
         self, tmp_path: Path, mode: str, stop_on_success: bool
     ) -> None:
-        bars: dict[tuple[str, float], list[float]] = {}
+        # by attack, the numbers of each chunk
+        bars: dict[tuple[str, float], list[list[float]]] = {}
 
         class Listener(Watcher):
             def start(self, model: str, attack: str, eps: float, samples: int) -> None:
                 self.bar = bars.setdefault((attack, eps), [])
+                self.bar.append([])
 
             def progress(self, done: float, robust: float) -> None:
-                self.bar.append(robust)
+                self.bar[-1].append(robust)
 
         few = find_attack("rays", {"max_queries": 12}, "few")
         options: dict[str, Any] = {
@@ -480,10 +482,12 @@ class TestWatcher:
         ).rows
         table = {(row.attack, row.eps): row.robust_accuracy for row in rows}
         assert table["fgsm", 0.01] > table["fgsm", 0.03], "or it would show nothing"
-        assert {key: bar[-1] for key, bar in bars.items()} == pytest.approx(
+        assert {key: bar[-1][-1] for key, bar in bars.items()} == pytest.approx(
             {key: table[key] for key in bars}
         )
-        assert all(bar == sorted(bar, reverse=True) for bar in bars.values())
+        chunks = [chunk for bar in bars.values() for chunk in bar]
+        assert len(chunks) > len(bars)
+        assert all(chunk == sorted(chunk, reverse=True) for chunk in chunks)
 
 
 def test_importing_the_evaluation_does_not_import_art_or_pandas() -> None:

@@ -24,8 +24,9 @@ from art_ext.core.attacks.registry import spec_of
 from art_ext.core.result import AttackResult, Progress
 from art_ext.evaluation import Attack, Settings
 from art_ext.evaluation.panel import toolkits
-from art_ext.evaluation.panel.attack import AttackRequest, find_attack
+from art_ext.evaluation.panel.attack import AttackRequest
 from art_ext.evaluation.panel.external import function_member
+from art_ext.evaluation.panel.members import find_attack
 
 EPS = 0.05
 SETTINGS = Settings((EPS,), 60, "linf", False, "logits", (0.0, 1.0), 16, None, 0)

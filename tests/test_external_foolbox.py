@@ -19,8 +19,9 @@ from art_ext.core.geometry import distances
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import Settings, evaluate
-from art_ext.evaluation.panel.attack import AttackRequest, find_attack
+from art_ext.evaluation.panel.attack import AttackRequest
 from art_ext.evaluation.panel.external import external_attack
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.report import plots
 
 SETTINGS = Settings((0.06,), 60, "linf", False, "logits", (0.0, 1.0), 16, None, 0)

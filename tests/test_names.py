@@ -35,7 +35,8 @@ from art_ext.core.metrics import (
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.adbd import ADBD
-from art_ext.evaluation.panel.attack import Settings, find_attack
+from art_ext.evaluation.panel.attack import Settings
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import Member, Panel, assign_arguments, find_panel
 from art_ext.models import resolve_factory
 from art_ext.training import RECIPES, TrainingOptions, measure_zeta, train

@@ -296,7 +296,8 @@ def test_autoattack(one: nn.Module, two: nn.Module, sample: Any) -> None:
 def test_external_attacks(name: str, one: nn.Module, two: nn.Module, sample: Any) -> None:
     pytest.importorskip("torchattacks", reason="torchattacks is not installed")
     from art_ext.evaluation import Settings
-    from art_ext.evaluation.panel.attack import AttackRequest, find_attack
+    from art_ext.evaluation.panel.attack import AttackRequest
+    from art_ext.evaluation.panel.members import find_attack
 
     settings = Settings((0.1,), 60, "linf", False, "logits", (0.0, 1.0), 40, None, 0)
     arguments = {"max_iter": 20} if name.startswith("art:") else {"steps": 5}

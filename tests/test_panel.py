@@ -20,7 +20,8 @@ from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, Settings, Watcher, evaluate, read_run
 from art_ext.evaluation.analysis.table import to_text
-from art_ext.evaluation.panel.attack import AttackRequest, find_attack, member_of
+from art_ext.evaluation.panel.attack import AttackRequest
+from art_ext.evaluation.panel.members import find_attack, member_of
 from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.evaluation.report import plots
 

@@ -33,7 +33,8 @@ from art_ext.core.attacks import (
 from art_ext.core.metrics import all_or_nothing_success, diversity, transfer_success
 from art_ext.core.result import AttackResult, Progress
 from art_ext.data import load_data
-from art_ext.evaluation.panel.attack import AttackRequest, Settings, find_attack
+from art_ext.evaluation.panel.attack import AttackRequest, Settings
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.models import mnist_small_cnn
 from tests.toys import Recorder, inputs, never, small_net, waves
 

@@ -22,7 +22,7 @@ from art_ext import cli
 from art_ext.core.attacks import registry
 from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, read_records, read_run
-from art_ext.evaluation.panel.attack import find_attack
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.report import plots
 
 SHAKE = '''

@@ -16,7 +16,8 @@ from art_ext.core.attacks._zoo_spaces import Schedule
 from art_ext.core.attacks.engine.attack_space import ScaledImage
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
 from art_ext.core.oracle import ScoreOracle
-from art_ext.evaluation.panel.attack import Settings, find_attack
+from art_ext.evaluation.panel.attack import Settings
+from art_ext.evaluation.panel.members import find_attack
 
 WIDE = (-4.0, 4.0)  # a box that no attack of these tests reaches
 QUIET = {"abort_early": False, "seed": 0}

@@ -80,10 +80,7 @@ def diagnose() -> list[Finding]:
     Returns:
         Findings: required packages first, then optional ones.
     """
-    findings = [
-        *_own_requirements(),
-        *(_mapped_folder(name, PACKAGE) for name in MAPPED),
-    ]
+    findings = [*_own_requirements(), *(_mapped_folder(name, PACKAGE) for name in MAPPED)]
     findings += [_same_named_package(name) for name in MAPPED if find_spec(name) is not None]
     findings += [
         _extra("train"),
@@ -244,10 +241,7 @@ def _same_named_package(name: str) -> Finding:
     """
     spec = find_spec(name)
     origin = spec.origin if spec is not None else None
-    if (
-        origin is not None
-        and Path(origin).resolve().parent == (PACKAGE / name).resolve()
-    ):
+    if origin is not None and Path(origin).resolve().parent == (PACKAGE / name).resolve():
         detail = f"the root of the repository is on sys.path: a bare `import {name}` fails"
         return Finding(name, "info", detail, f"import art_ext.{name}, or start Python elsewhere")
     return Finding(

@@ -21,7 +21,8 @@ from art_ext.evaluation.analysis.records import RunFolder, read_run, require_rep
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.runner import evaluate
 from art_ext.evaluation.execution.watching import Watcher
-from art_ext.evaluation.panel.attack import Attack, find_attack
+from art_ext.evaluation.panel.attack import Attack
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.training import BackwardSmoothing, Natural, train
 from art_ext.training.runs import make_network, require_training
 from art_ext.training.runs.defaults import DEFAULTS

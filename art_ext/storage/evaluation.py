@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,7 +273,7 @@ class RunFolder:
 
     # ---- units
 
-    @property
+    @cached_property
     def chunks(self) -> list[tuple[int, int]]:
         """First and one past the last position of each chunk of samples."""
         samples = self.run["plan"]["samples"]
@@ -281,11 +282,29 @@ class RunFolder:
 
     def units(self) -> list[Unit]:
         """All units, in the order of the joined records."""
+        chunks = [self.units_of(number) for number in range(len(self.chunks))]
+        return [unit for units in zip(*chunks, strict=True) for unit in units]
+
+    def units_of(self, number: int) -> list[Unit]:
+        """Return the units of a chunk, in the order of the panel."""
         return [
-            Unit(unit_name(place, number), one["model"], one["attack"], tuple(one["radii"]), chunk)
+            Unit(
+                unit_name(place, number),
+                one["model"],
+                one["attack"],
+                tuple(one["radii"]),
+                self.chunks[number],
+            )
             for place, one in enumerate(self.run["plan"]["searches"])
-            for number, chunk in enumerate(self.chunks)
         ]
+
+    def missing(self) -> int:
+        """Return the number of units that have not ended."""
+        number = len(self.run["plan"]["searches"]) * len(self.chunks)
+        if not (self.path / CHUNKS).is_dir():
+            return number
+        written = {entry.name for entry in os.scandir(self.path / CHUNKS)}
+        return sum(f"{unit.name}.parquet" not in written for unit in self.units())
 
     def file(self, name: str, kind: str) -> Path:
         """Path of a file of a unit, or of the clean facts of a chunk."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ class Outcome:
         records: one row per sample, model, attack and eps.
         warnings: the findings, warnings before infos.
         missing: number of units that other processes have not finished. If there are any, there is
-            no report yet, and rows and records cover the finished units.
+            no report yet, and rows and records are empty.
         verdicts: the worst case of each model. Empty while units are missing.
     """
 
@@ -39,25 +39,24 @@ class Outcome:
     verdicts: Sequence[Verdict] = ()
 
 
-def finish(folder: RunFolder, seconds: float | None = None) -> Outcome:
+Writer = Callable[[Path, Sequence[LoadedRun]], None]
+
+
+def finish(folder: RunFolder, write_report: Writer, seconds: float | None = None) -> Outcome:
     """Write joined records, table and report of a run if all its units have ended.
 
     Args:
         folder: of the run, begun.
+        write_report: writes the report on runs into a folder.
         seconds: wall time of this process, recorded if the run was not complete before.
 
     Raises:
         ValueError: if a file is damaged or holds records of another run. The message names it.
     """
-    units = folder.units()
-    there = [unit for unit in units if folder.holds(unit)]
-    records = folder.join(there)
-    if len(there) < len(units):
-        return Outcome(
-            folder.path, summarise(records, folder.run), records, missing=len(units) - len(there)
-        )
-    from art_ext.evaluation.report.page import write_report
-
+    missing = folder.missing()
+    if missing:
+        return Outcome(folder.path, [], folder.join([]), missing=missing)
+    records = folder.join(folder.units())
     folder.write(RECORDS, parquet_of(records))
     known = (
         {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from art_ext.evaluation.analysis.differences import differences
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.finish import Outcome, finish
+from art_ext.evaluation.report import page
 from art_ext.storage.evaluation import CHUNKS, RunFolder, Unit, chunk_name, open_run
 from art_ext.storage.files import write_atomically
 
@@ -53,7 +54,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
                 source = part.file(name, kind)
                 if source.exists():
                     write_atomically(target.file(name, kind), source.read_bytes())
-    return finish(target)
+    return finish(target, page.write_report)
 
 
 def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:

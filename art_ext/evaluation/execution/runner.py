@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,10 +15,12 @@ from art_ext.core.samples import check_classes
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset
 from art_ext.evaluation.analysis.records import require_report
-from art_ext.evaluation.execution.finish import Outcome
+from art_ext.evaluation.execution.finish import Outcome, finish
+from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.execution.watching import Watcher
 from art_ext.evaluation.execution.work import Work
-from art_ext.evaluation.panel.attack import Attack, Settings, find_attack
+from art_ext.evaluation.panel.attack import Attack, Settings
+from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
     MODES,
     Panel,
@@ -26,6 +29,7 @@ from art_ext.evaluation.panel.panels import (
     find_panel,
 )
 from art_ext.evaluation.panel.user_attacks import name_of
+from art_ext.evaluation.report import page
 from art_ext.storage.evaluation import RunFolder, read_run
 
 
@@ -151,9 +155,17 @@ def evaluate(
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
-    work = Work(named, data, members, settings, mode, save_images, watcher or Watcher())
-    folder = RunFolder(out, work.describe(recorded, chosen, size))
-    return work.run(folder, shard or (0, 1), overwrite)
+    begun = time.perf_counter()
+    job = Job(named, data, members, settings, mode, save_images)
+    folder = RunFolder(out, job.describe(recorded, chosen, size))
+    first, step = shard or (0, 1)
+    numbers = list(range(len(folder.chunks)))[first::step]
+    samples = sum(end - start for start, end in folder.chunks[first::step])
+    work = Work(job, folder, watcher or Watcher(), samples)
+    work.begin(numbers, overwrite)
+    for number in numbers:
+        work.do(number)
+    return finish(folder, page.write_report, time.perf_counter() - begun)
 
 
 def _panel(

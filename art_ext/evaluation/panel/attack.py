@@ -1,24 +1,22 @@
-"""The attacks of an evaluation, by name, and their common settings."""
+"""Members of a panel, the requests that they serve, and the settings of all of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from art_ext.core.attacks import registry
-from art_ext.core.attacks.registry import AttackSpec
-from art_ext.core.checks import check_choice, check_count, nearest
+from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.evaluation.panel.targets import check_rule
-from art_ext.evaluation.panel.user_attacks import is_file, load_attack
 
 # the settings that every function takes that calls the model
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
@@ -239,234 +237,3 @@ def check_outputs(name: str, access: str, settings: Settings) -> None:
             f" run {' or '.join(registry.names(access='labels'))}, or hand over a model that"
             " returns logits or probabilities"
         )
-
-
-# parameters that options of the evaluation set, and parameters that text cannot express
-_OPTIONS = {
-    "eps": "--eps",
-    "norm": "--norm",
-    "seed": "--seed",
-    "clip_values": "--clip-values",
-    "outputs": "--outputs",
-    "device": "--device",
-    "batch_size": "--batch-size",
-    "stop_on_success": "--stop-on-success",
-    "targeted": "--targeted",
-    "targets": "--targeted",
-}
-_INTERNAL = (
-    "model",
-    "x",
-    "y",
-    "x_init",
-    "mask",
-    "sample_ids",
-    "criterion",
-    "continue_from",
-    "callback",
-    "estimator",
-    "classifier",
-    "n_classes",
-    "verbose",
-    "summary_writer",
-    "trainloader",
-)
-
-
-def check_arguments(
-    name: str,
-    arguments: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    own: Collection[str] = (),
-) -> None:
-    """Raise ValueError unless an attack takes the arguments, and no option of the evaluation sets
-    them.
-
-    Args:
-        name: of the attack.
-        arguments: the given arguments.
-        parameters: parameters of its function, with defaults.
-        own: keys that are the attack's own, although options of the evaluation have the same names.
-
-    Raises:
-        ValueError: naming the key, and the known keys or the option to use.
-    """
-    known = [
-        key for key in parameters if key in own or (key not in _OPTIONS and key not in _INTERNAL)
-    ]
-    for key in arguments:
-        if key in known:
-            continue
-        if key in _OPTIONS:
-            raise ValueError(
-                f"{name}.{key} cannot be given to the attack alone: use {_OPTIONS[key]}"
-            )
-        if key in parameters:
-            raise ValueError(f"{name}.{key} is set by the evaluation itself")
-        raise ValueError(
-            f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{nearest(key, known)}"
-        )
-
-
-def _check_values(name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError for values that the functions of the core would misread.
-
-    Raises:
-        ValueError: naming the key, the given value and the valid ones.
-    """
-    for key, value in arguments.items():
-        if isinstance(parameters[key], bool) and isinstance(value, str):  # every text is true
-            raise ValueError(f"{name}.{key} must be true or false, got {value!r}")
-    # of the others not every success is a misclassification
-    if arguments.get("targets", "best") != "best":
-        raise ValueError(
-            f"{name}.targets must be 'best', the nearest of all wrong classes, got"
-            f" {arguments['targets']!r}: a random or a given class is for --targeted"
-        )
-
-
-@dataclass(frozen=True)
-class CoreRun:
-    """Callable that runs a registered attack with the settings that its function takes.
-
-    Attributes:
-        spec: the attack.
-        arguments: its arguments besides the settings.
-    """
-
-    spec: AttackSpec
-    arguments: Mapping[str, Any]
-
-    def __call__(self, request: AttackRequest) -> AttackResult:
-        """Attack the samples of the request and return the result."""
-        parameters = self.spec.parameters
-        offered = self._settings(request.settings) | {"eps": request.eps}
-        if "targets" not in self.arguments:  # it would be called for each class, not each sample
-            offered["callback"] = request.callback
-        taken = {key: value for key, value in offered.items() if key in parameters}
-        keywords = {**taken, **self.arguments}
-        result = self.spec.function(request.model, request.x, request.goal, **keywords)
-        if not isinstance(result, AttackResult):
-            raise ValueError(
-                f"{self.spec.name} must return an AttackResult, got {type(result).__name__}"
-            )
-        return result
-
-    def _settings(self, settings: Settings) -> dict[str, Any]:
-        if settings.norm not in self.spec.norms:
-            raise ValueError(
-                f"{self.spec.name} supports the norms {', '.join(self.spec.norms)}, got"
-                f" {settings.norm!r}"
-            )
-        offered = settings.keywords("norm", "seed", *MODEL_SETTINGS)
-        offered["targeted"] = settings.targeted is not None
-        if self.spec.family == "minimum-norm":
-            offered["stop_on_success"] = settings.stop_on_success
-        if is_bounded(self.spec):
-            offered[self.spec.budget] = settings.max_queries
-        return offered
-
-
-def is_bounded(spec: AttackSpec) -> bool:
-    """Return True if ``Settings.max_queries`` is the budget of an attack.
-
-    Attacks with gradients end by a number of steps.
-    """
-    return bool(spec.budget) and spec.access != "gradients"
-
-
-def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
-    """Return a registered attack as a member of a panel.
-
-    Args:
-        spec: the attack.
-        arguments: its arguments besides the settings.
-
-    Raises:
-        ValueError: for unknown arguments, or values of the wrong type.
-    """
-    if spec.access == "unknown":
-        from art_ext.evaluation.panel.external import function_member
-
-        return function_member(spec, arguments)
-    parameters = spec.parameters
-    nearest = spec.family == "minimum-norm"
-    own = {
-        spec.budget: bool(spec.budget),
-        "targets": parameters["eps"] is None,
-        "stop_on_success": not nearest,
-    }
-    check_arguments(spec.name, arguments, parameters, [key for key, free in own.items() if free])
-    _check_values(spec.name, arguments, parameters)
-    values = {**parameters, **arguments}
-    chosen = "its argument targets chooses the classes" if "targets" in arguments else ""
-    return Attack(
-        spec.name,
-        CoreRun(spec, arguments),
-        about=f"{spec.name}: {spec.summary}",
-        bounded=is_bounded(spec),
-        stops_early=nearest and "stop_on_success" in parameters,
-        nearest=nearest,
-        minimises=nearest and "stop_on_success" not in parameters,
-        no_targets=chosen or spec.no_targets,
-        arguments=arguments,
-        checks_first=True,
-        access=spec.access,
-        rounds=_rounds(values[key] for key in spec.lengths),
-        **_tanh(spec, values),
-    )
-
-
-def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``Attack`` on tanh space.
-
-    An invalid value is left to the attack's own check.
-    """
-    steps = values.get("num_steps")
-    coordinates = values.get("coordinates", 0)
-    if not (values[spec.tanh] if isinstance(spec.tanh, str) else spec.tanh):
-        return {}
-    if not isinstance(steps, int) or not isinstance(coordinates, int):
-        return {}
-    return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
-
-
-def _rounds(lengths: Iterable[object]) -> int:
-    """Return the product of the lengths of an attack's loops.
-
-    An invalid length is left to the attack's own check.
-    """
-    return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
-
-
-EXTERNAL = ("autoattack", "torchattacks:CLASS", "art:CLASS", "foolbox:CLASS", "FILE.py:FUNCTION")
-
-
-def find_attack(
-    name: str, arguments: Mapping[str, Any] | None = None, label: str | None = None
-) -> Attack:
-    """Return an attack as a member of a panel.
-
-    Args:
-        name: of a registered attack, in any case. ``FILE.py:FUNCTION`` for an attack of your own.
-            ``torchattacks:CLASS``, ``art:CLASS``, ``foolbox:CLASS`` or ``autoattack`` for an
-            external attack.
-        arguments: its arguments besides the settings, by the names of its own parameters.
-        label: name in records and tables. Default: the name of the attack.
-
-    Raises:
-        ValueError: for an unknown name or argument, with the known ones and the most similar, or
-            for a file that cannot be read.
-        ImportError: if the toolkit of an external attack is not installed or cannot be imported.
-    """
-    arguments = dict(arguments or {})
-    if is_file(name):
-        own = load_attack(name)
-        found = replace(member_of(own, arguments), digest=own.digest())
-    elif ":" in name or name.casefold() == "autoattack":
-        from art_ext.evaluation.panel.external import external_attack
-
-        found = external_attack(name, arguments)
-    else:
-        found = member_of(registry.get(name, EXTERNAL), arguments)
-    return found if label is None else replace(found, name=label)

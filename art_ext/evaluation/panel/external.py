@@ -26,13 +26,8 @@ from art_ext.core.checks import nearest, same_name
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.analysis.successes import SCORE_PARTS
-from art_ext.evaluation.panel.attack import (
-    MODEL_SETTINGS,
-    Attack,
-    AttackRequest,
-    check_arguments,
-    check_outputs,
-)
+from art_ext.evaluation.panel.arguments import check_arguments
+from art_ext.evaluation.panel.attack import MODEL_SETTINGS, Attack, AttackRequest, check_outputs
 from art_ext.evaluation.panel.toolkits import OFFERED, TOOLKITS, Batch, External, Function
 
 COUNTED = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.result import AttackResult
-from art_ext.evaluation.panel.attack import Settings
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.panel.attack import Settings
 
 OWN_QUERIES = 2  # the clean check and the check of the outcome
 _SETTINGS = ("norm", "seed", "clip_values", "batch_size", "device")

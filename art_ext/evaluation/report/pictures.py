@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.evaluation.execution.examples import COLUMNS, Examples, Found
+from art_ext.evaluation.analysis.examples import COLUMNS, Examples, Found
 from art_ext.evaluation.report.canvas import STYLE, short, to_png
 
 if TYPE_CHECKING:

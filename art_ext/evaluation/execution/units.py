@@ -1,0 +1,219 @@
+"""Units of work: one attack on one model over one chunk, and the records that it leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from art_ext.core import geometry
+from art_ext.core.geometry import DISTORTIONS, within_ball
+from art_ext.core.result import AttackResult
+from art_ext.errors import UserCodeError, describe, is_plain
+from art_ext.evaluation.execution.chunks import Chunk, CleanPass
+from art_ext.evaluation.execution.images import keep_images
+from art_ext.evaluation.execution.job import Job
+from art_ext.evaluation.execution.watching import Tally
+from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
+from art_ext.storage.evaluation import RunFolder, Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# of a result, what is spread over a chunk of which only some samples were attacked
+_SPREAD = (
+    "x_adv",
+    "success",
+    "distance",
+    "lengths",
+    "queries",
+    "queries_to_success",
+    "gradients",
+    "wasted_rows",
+)
+
+
+def run_unit(
+    job: Job, folder: RunFolder, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally
+) -> pd.DataFrame:
+    """Run an attack on a chunk, with the largest radius of the unit, and write the unit.
+
+    Returns:
+        The records.
+
+    Raises:
+        ValueError: if the attack or the model fails.
+        OSError: if the folder cannot be written.
+    """
+    model = job.models[unit.model]
+    clean = chunk.clean[unit.model]
+    eps = unit.radii[-1]
+    wanted = clean.attackable
+    if job.mode == "cascade":
+        wanted = wanted & ~clean.wrong & ~clean.successes[unit.radii[0]]
+    index = wanted.nonzero().squeeze(1)
+    x = job.data.x[chunk.samples]
+    begun = time.perf_counter()
+    tally.begin(index, adversarial_before(job, clean, eps))
+    try:
+        request = AttackRequest(model, x[index], clean.goals[index], eps, job.settings, tally)
+        found = [attack.run(request)] if len(index) else []
+    except Exception as error:
+        # the model is the user's, and an external attack may fail in any way
+        raise _failure(attack.name, unit.model, error) from error
+    seconds = time.perf_counter() - begun
+    whole = len(index) == len(x)
+    result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
+    tally.end(result, wanted)
+    rows = _records(job, unit, chunk, wanted, result, tally, seconds)
+    start = chunk.samples.start
+    images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
+    facts = [_facts_of(attack.name, one, index + start) for one in found]
+    folder.write_unit(unit, rows, images, facts[0] if facts else None)
+    return rows
+
+
+def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
+    """(K,) bool, misclassified samples and, in a cascade, those with an earlier success at eps."""
+    return clean.wrong | clean.successes[eps] if job.mode == "cascade" else clean.wrong
+
+
+def _spread(
+    x: Tensor,
+    clean: CleanPass,
+    index: Tensor,
+    eps: float,
+    found: Sequence[AttackResult],
+    attack: Attack,
+    settings: Settings,
+) -> AttackResult:
+    """Return the result of a chunk of which some samples were not attacked, without queries.
+
+    Args:
+        x: (K, *S) the samples.
+        clean: their clean pass.
+        index: (M,) positions of the attacked samples.
+        eps: radius.
+        found: the result on these M samples, if there are any.
+        attack: the attack.
+        settings: of the run.
+    """
+    nothing = torch.zeros(len(x), dtype=torch.int64)
+    nowhere = torch.full((len(x),), torch.inf)
+    whole = AttackResult(
+        x_adv=x,
+        success=nothing.bool(),
+        already_adversarial=clean.wrong,
+        distance=nowhere,
+        x_nearest=x if attack.nearest else None,
+        nearest_distance=nowhere if attack.nearest else None,
+        lengths=nowhere.to(geometry.exact_dtype(x.device)).unsqueeze(1).repeat(1, len(DISTORTIONS)),
+        queries=nothing,
+        queries_to_success=nothing - 1,
+        gradients=nothing,
+        wasted_rows=nothing,
+        norm=settings.norm,
+        eps=eps,
+        seed=settings.seed,
+        stop_on_success=settings.stop_on_success,
+    )
+    names = [*_SPREAD, *(("x_nearest", "nearest_distance") if attack.nearest else ())]
+    for result in found:
+        spread = {
+            name: getattr(whole, name).index_copy(0, index, getattr(result, name)) for name in names
+        }
+        whole = replace(whole, **spread)
+    return whole
+
+
+def _records(
+    job: Job,
+    unit: Unit,
+    chunk: Chunk,
+    attacked: Tensor,
+    result: AttackResult,
+    tally: Tally,
+    seconds: float,
+) -> pd.DataFrame:
+    """Return the records of a unit, one block of rows per radius."""
+    import pandas as pd
+
+    clean = chunk.clean[unit.model]
+    unknown = torch.full_like(result.distance, torch.nan)
+    nearest = unknown if result.nearest_distance is None else result.nearest_distance
+    found = {"distance": result.distance}
+    if result.lengths is not None:
+        found |= dict(zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True))
+    cost = (result.queries + result.wasted_rows + result.gradients).cpu().double()
+    shared: Mapping[str, Tensor] = {
+        "index": torch.arange(*unit.samples),
+        "id": job.ids[chunk.samples],
+        "label": job.data.y[chunk.samples],
+        "target": clean.targets,
+        "clean_prediction": clean.predictions,
+        "attacked": attacked,
+        "already_adversarial": result.already_adversarial,
+        "nearest_distance": nearest,
+        "queries": result.queries,
+        "gradients": result.gradients,
+        "wasted_rows": result.wasted_rows,
+        "seconds": seconds * cost / cost.sum().clamp(min=1),
+    }
+    blocks = []
+    for radius in unit.radii:
+        given = radius == unit.radii[-1]
+        own = {
+            "success": result.success if given else within_ball(nearest, radius),
+            "queries_to_success": result.queries_to_success if given else tally.since[radius],
+            # x_adv belongs to the radius that the attack was given
+            **(found if given else dict.fromkeys(found, unknown)),
+        }
+        columns = {column: values.cpu().numpy() for column, values in ({**shared, **own}).items()}
+        blocks.append(
+            pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius})
+        )
+    return pd.concat(blocks, ignore_index=True)
+
+
+def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
+    """Facts of an external attack on the samples at these positions (M,) of the data. None if there
+    are none.
+
+    Returns:
+        ``attack`` and ``eps``. ``autoattack``: the raised flags. ``parts``: for each part of
+        AutoAttack its name and the positions of its successes. ``outside``: the numbers of
+        ``Outside`` and the positions of its rows.
+    """
+    raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
+    part_of_success = getattr(result, "broken_by", None)
+    outside = getattr(result, "outside", None)
+    if not raised and part_of_success is None and outside is None:
+        return None
+    facts: dict[str, Any] = {
+        "attack": attack,
+        "eps": result.eps,
+        "autoattack": [
+            {"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised
+        ],
+    }
+    if outside is not None:
+        facts["outside"] = {**outside.numbers, "rows": index[outside.rows].tolist()}
+    if part_of_success is not None:
+        names = list(getattr(result, "accuracies", {}))[1:]  # the first is the clean check
+        facts["parts"] = [
+            [name, index[part_of_success.cpu() == number].tolist()]
+            for number, name in enumerate(names, start=1)
+        ]
+    return facts
+
+
+def _failure(attack: str, model: str, error: Exception) -> ValueError:
+    """Error for an attack that ended with an exception."""
+    if is_plain(error):
+        message = describe(error)
+        return ValueError(message if attack in message else f"{attack}: {message}")
+    return UserCodeError(f"{attack} fails on the model {model!r}: {describe(error)}")

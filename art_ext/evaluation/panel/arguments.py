@@ -1,0 +1,74 @@
+"""Arguments of attacks: the parameters that a user may give to an attack of a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from art_ext.core.checks import nearest
+
+# parameters that options of the evaluation set, and parameters that text cannot express
+_OPTIONS = {
+    "eps": "--eps",
+    "norm": "--norm",
+    "seed": "--seed",
+    "clip_values": "--clip-values",
+    "outputs": "--outputs",
+    "device": "--device",
+    "batch_size": "--batch-size",
+    "stop_on_success": "--stop-on-success",
+    "targeted": "--targeted",
+    "targets": "--targeted",
+}
+_INTERNAL = (
+    "model",
+    "x",
+    "y",
+    "x_init",
+    "mask",
+    "sample_ids",
+    "criterion",
+    "continue_from",
+    "callback",
+    "estimator",
+    "classifier",
+    "n_classes",
+    "verbose",
+    "summary_writer",
+    "trainloader",
+)
+
+
+def check_arguments(
+    name: str,
+    arguments: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    own: Collection[str] = (),
+) -> None:
+    """Raise ValueError unless an attack takes the arguments, and no option of the evaluation sets
+    them.
+
+    Args:
+        name: of the attack.
+        arguments: the given arguments.
+        parameters: parameters of its function, with defaults.
+        own: keys that are the attack's own, although options of the evaluation have the same names.
+
+    Raises:
+        ValueError: naming the key, and the known keys or the option to use.
+    """
+    known = [
+        key for key in parameters if key in own or (key not in _OPTIONS and key not in _INTERNAL)
+    ]
+    for key in arguments:
+        if key in known:
+            continue
+        if key in _OPTIONS:
+            raise ValueError(
+                f"{name}.{key} cannot be given to the attack alone: use {_OPTIONS[key]}"
+            )
+        if key in parameters:
+            raise ValueError(f"{name}.{key} is set by the evaluation itself")
+        raise ValueError(
+            f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{nearest(key, known)}"
+        )
