@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from art_ext.evaluation.analysis.records import load_images, load_run, read_records, read_run
 from art_ext.evaluation.analysis.table import Row, summarise
+from art_ext.evaluation.execution.executor import Workers
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.merge import merge
 from art_ext.evaluation.execution.runner import evaluate
@@ -33,6 +34,7 @@ __all__ = [
     "Row",
     "Settings",
     "Watcher",
+    "Workers",
     "evaluate",
     "find_panel",
     "load_images",

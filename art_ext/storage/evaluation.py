@@ -314,6 +314,10 @@ class RunFolder:
         """Return True if the unit has ended. Its records are written last."""
         return self.file(unit.name, "parquet").exists()
 
+    def complete(self, number: int) -> bool:
+        """Return True if all units of a chunk have ended."""
+        return all(self.holds(unit) for unit in self.units_of(number))
+
     def write_unit(
         self,
         unit: Unit,

@@ -1,25 +1,22 @@
-"""The work of a run as data, and its description for ``run.json``."""
+"""Work of a run as data."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+import pickle
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from art_ext import __version__
 from art_ext.core.oracle import Model
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
-from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
-from art_ext.evaluation.execution.protocol import protocol
-from art_ext.evaluation.panel.attack import Attack, Settings
-from art_ext.storage.evaluation import plan
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.panel.attack import Attack, Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,63 +49,38 @@ class Job:
             for radii in attack.radii_by_run(self.settings)
         ]
 
-    def describe(self, arguments: Mapping[str, Any], panel: str, chunk_size: int) -> dict[str, Any]:
-        """Content of ``run.json`` before the run."""
-        attack_runs = [(name, attack.name, radii) for name, attack, radii in self.attack_runs]
-        return {
-            "arguments": dict(arguments),
-            "identity": {
-                "models": {name: identity_of_model(model) for name, model in self.models.items()},
-                "data": identity_of_data(self.ids, self.data.y),
-                **self._own_attacks(),
-                "art-ext": __version__,
-            },
-            "settings": asdict(self.settings),
-            "panel": {"name": panel, "mode": self.mode},
-            "data": {
-                "name": self.data.name,
-                "samples": len(self.data),
-                "shape": list(self.data.x.shape[1:]),
-                "class_names": self.data.class_names and list(self.data.class_names),
-            },
-            "attacks": {
-                attack.name: {
-                    "nearest": attack.nearest,
-                    "stops_early": attack.stops_early,
-                    "minimises": attack.minimises,
-                    "access": attack.access,
-                    "arguments": dict(attack.arguments),
-                    **_tanh_iterations(attack, self.settings),
-                }
-                for attack in self.panel
-            },
-            "protocol": protocol(self.data, self.panel, self.settings, self.mode),
-            "versions": _versions(),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "plan": plan(len(self.data), chunk_size, attack_runs),
-        }
 
-    def _own_attacks(self) -> dict[str, Any]:
-        """Return digests of the files of the user's own attacks, by their names, if there are."""
-        digests = {attack.name: attack.digest for attack in self.panel if attack.digest}
-        return {"attacks": digests} if digests else {}
+Rebuild = Callable[[], tuple[Mapping[str, Model], Dataset]]
 
 
-def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:
-    """Entry of ``run.json`` for an attack in tanh space. Empty for others."""
-    most = attack.tanh_iterations(settings)
-    return {} if most is None else {"tanh_iterations": most}
+@dataclass(frozen=True)
+class Blueprint:
+    """The names from which a worker builds the job of a run. It pickles without a model.
 
+    Attributes:
+        rebuild: function without arguments that returns models and data.
+        panel, settings, mode, save_images: as in ``Job``.
+        key: of the run, by which a worker keeps what it has built.
+    """
 
-def _versions() -> dict[str, str]:
-    """Versions of the software."""
-    versions = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-    for name in ("art-ext", "torch", "numpy"):
+    rebuild: Rebuild
+    panel: Sequence[Attack]
+    settings: Settings
+    mode: str
+    save_images: bool
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def job(self) -> Job:
+        """Return the job."""
+        models, data = self.rebuild()
+        return Job(models, data, self.panel, self.settings, self.mode, self.save_images)
+
+    def check(self) -> None:
+        """Raise ValueError unless other processes can load the blueprint."""
         try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a source tree that was never installed
-            versions[name] = "unknown"
-    return versions
+            pickle.dumps(self)
+        except Exception as error:  # pickle raises errors of many kinds
+            raise ValueError(
+                "workers build models and data by themselves: rebuild and the attacks must be"
+                f" functions of importable modules, but pickling them fails ({error})"
+            ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from art_ext.core.outputs import sums_differ
 from art_ext.core.probe import probe_model
 from art_ext.core.samples import admit
 from art_ext.errors import UserCodeError, describe, is_plain
-from art_ext.evaluation.panel.attack import MODEL_SETTINGS, Settings
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.panel.attack import Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
 
@@ -95,11 +97,7 @@ def probe(
         answers = oracle.answers
         part = admitted[: settings.batch_size if repeat else 0]
         again = probe_model(
-            model,
-            part,
-            samples=len(part),
-            first=answers[: len(part)],
-            **settings.keywords(*MODEL_SETTINGS),
+            model, part, samples=len(part), first=answers[: len(part)], **settings.model_keywords
         )
     except ValueError as error:  # its sample numbers count from the first one here
         if not is_plain(error):
@@ -137,7 +135,7 @@ def probe(
 
 def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
     """Oracle of the given kind for ``count`` samples, with the settings of an evaluation."""
-    return kind(model, count, **settings.keywords(*MODEL_SETTINGS))
+    return kind(model, count, **settings.model_keywords)
 
 
 def _doubtful_rows(oracle: LabelOracle, answers: Tensor) -> dict[str, int]:

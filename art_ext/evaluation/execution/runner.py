@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count
@@ -15,10 +16,12 @@ from art_ext.core.samples import check_classes
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset
 from art_ext.evaluation.analysis.records import require_report
+from art_ext.evaluation.execution.description import describe
+from art_ext.evaluation.execution.executor import Distribution, Workers
 from art_ext.evaluation.execution.finish import Outcome, finish
-from art_ext.evaluation.execution.job import Job
+from art_ext.evaluation.execution.job import Blueprint, Job
 from art_ext.evaluation.execution.watching import Watcher
-from art_ext.evaluation.execution.work import Work
+from art_ext.evaluation.execution.work import Work, do_chunk
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
@@ -59,6 +62,7 @@ def evaluate(
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     watcher: Watcher | None = None,
+    workers: Workers | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -105,6 +109,7 @@ def evaluate(
         overwrite: begin anew, also in a folder with other files in it. Files with our names are
             replaced.
         watcher: observer of clean accuracies and progress.
+        workers: workers that do the chunks, such as ``Workers(rebuild, 2)``. None: this process.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -136,8 +141,9 @@ def evaluate(
     _check(named, data, members, settings)
     _check_shard(shard, seed, overwrite)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
-    if size is None:  # shards get several chunks each, since samples differ in what they cost
-        size = min(2 * batch_size, -(-len(data) // (4 * shard[1])) if shard else len(data))
+    if size is None:  # each part gets several chunks, since samples differ in what they cost
+        parts = (shard[1] if shard else 1) * (workers.number if workers else 1)
+        size = min(2 * batch_size, -(-len(data) // (4 * parts)) if parts > 1 else len(data))
     check_count("chunk_size", size)
     recorded = {
         "models": list(named),
@@ -157,14 +163,26 @@ def evaluate(
     del recorded["device"]  # numbers do not depend on it but for rounding
     begun = time.perf_counter()
     job = Job(named, data, members, settings, mode, save_images)
-    folder = RunFolder(out, job.describe(recorded, chosen, size))
+    folder = RunFolder(out, describe(job, recorded, chosen, size))
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
     work = Work(job, folder, watcher or Watcher(), samples)
-    work.begin(numbers, overwrite)
-    for number in numbers:
-        work.do(number)
+    if workers is None:
+        work.begin(numbers, overwrite)
+        for number in numbers:
+            work.do(number)
+    else:
+        blueprint = Blueprint(workers.rebuild, members, settings, mode, save_images)
+        blueprint.check()
+        work.begin(numbers[:1], overwrite)
+        task = partial(do_chunk, blueprint, str(folder.path))
+        names = {
+            number: f"chunk {number} (samples {start} to {end - 1})"
+            for number, (start, end) in enumerate(folder.chunks)
+            if number in numbers and not folder.complete(number)
+        }
+        Distribution(workers, task, names, work.watcher).run()
     return finish(folder, page.write_report, time.perf_counter() - begun)
 
 

@@ -37,6 +37,9 @@ class Watcher:
                 after the earlier attacks, and falls.
         """
 
+    def chunks(self, done: int, total: int) -> None:
+        """Progress of workers: chunks that are finished, and chunks to do."""
+
 
 class Tally:
     """Callback of an attack that counts finished samples, and queries at each radius.

@@ -9,10 +9,10 @@ import torch
 
 from art_ext.core import geometry
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
-from art_ext.evaluation.execution.job import Job
+from art_ext.evaluation.execution.job import Blueprint, Job
 from art_ext.evaluation.execution.units import adversarial_before, run_unit
 from art_ext.evaluation.execution.watching import Tally, Watcher
-from art_ext.storage.evaluation import RunFolder, Unit
+from art_ext.storage.evaluation import RunFolder, Unit, open_run
 
 
 @dataclass(eq=False)
@@ -111,3 +111,20 @@ class Work:
                     f" {sample} was answered otherwise. Choose another folder, or replace that run"
                     " with --overwrite"
                 )
+
+
+_built: dict[str, Work] = {}  # of this worker: the work of the newest run, by its key
+
+
+def do_chunk(blueprint: Blueprint, folder: str, number: int) -> None:
+    """Run the missing units of a chunk, in a worker.
+
+    Args:
+        blueprint: of the run.
+        folder: path of the run folder, begun.
+        number: of the chunk.
+    """
+    if blueprint.key not in _built:
+        _built.clear()
+        _built[blueprint.key] = Work(blueprint.job(), open_run(folder), Watcher(), 0)
+    _built[blueprint.key].do(number)

@@ -16,10 +16,10 @@ from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback, Progress
-from art_ext.evaluation.panel.targets import check_rule
 
 # the settings that every function takes that calls the model
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
+TARGET_RULES = ("random", "least-likely")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Settings:
     def keywords(self, *names: str) -> dict[str, Any]:
         """Return the settings of these names, for a function whose keywords have the same names."""
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def model_keywords(self) -> dict[str, Any]:
+        """The settings that every function takes that calls the model."""
+        return self.keywords(*MODEL_SETTINGS)
 
     def check(self, sample_shape: torch.Size) -> None:
         """Raise ValueError unless the settings are valid, before anything is computed.
@@ -221,6 +226,23 @@ class Attack:
                 raise ValueError(
                     message if self.name in message else f"{self.name}: {message}"
                 ) from error
+
+
+def check_rule(rule: str | int | None, outputs: str) -> None:
+    """Raise ValueError unless the rule can choose targets.
+
+    Raises:
+        ValueError: for an unknown rule, and for ``"least-likely"`` with a model that returns labels
+            only.
+    """
+    if rule is None:
+        return
+    if isinstance(rule, str) and rule not in TARGET_RULES:
+        raise ValueError(f"targeted must be random, least-likely or a class index, got {rule!r}")
+    if not isinstance(rule, str):
+        check_count("targeted", rule, least=0)
+    if rule == "least-likely" and outputs == "labels":
+        raise ValueError("targeted='least-likely' needs scores, but outputs='labels' was given")
 
 
 def check_outputs(name: str, access: str, settings: Settings) -> None:

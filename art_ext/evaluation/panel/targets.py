@@ -5,30 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count
 from art_ext.core.geometry import exact_dtype
 from art_ext.core.streams import uniform
 
-RULES = ("random", "least-likely")
 NO_TARGET = -1
 _STEP = -(1 << 32)  # a block of each sample's stream that no attack draws from
-
-
-def check_rule(rule: str | int | None, outputs: str) -> None:
-    """Raise ValueError unless the rule can choose targets.
-
-    Raises:
-        ValueError: for an unknown rule, and for ``"least-likely"`` with a model that returns labels
-            only.
-    """
-    if rule is None:
-        return
-    if isinstance(rule, str) and rule not in RULES:
-        raise ValueError(f"targeted must be random, least-likely or a class index, got {rule!r}")
-    if not isinstance(rule, str):
-        check_count("targeted", rule, least=0)
-    if rule == "least-likely" and outputs == "labels":
-        raise ValueError("targeted='least-likely' needs scores, but outputs='labels' was given")
 
 
 def choose_targets(
