@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from art_ext.core.attacks import rays
 from art_ext.core.metrics import wilson
 from art_ext.core.streams import fingerprint
+from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Watcher, evaluate, read_records, read_run
 from art_ext.evaluation.analysis import records
-from art_ext.evaluation.analysis.table import radius
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.report import plots
 

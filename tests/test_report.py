@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from art_ext.core.attacks import rays
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
+from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, AttackRequest, evaluate
 from art_ext.evaluation.analysis import records
 from art_ext.evaluation.analysis.examples import Examples, Found, choose
-from art_ext.evaluation.analysis.table import broken, radius, summarise, to_text, verdicts
+from art_ext.evaluation.analysis.table import broken, summarise, to_text, verdicts
 from art_ext.evaluation.analysis.together import name_apart, notes
 from art_ext.evaluation.report import page as report
 from art_ext.evaluation.report import pictures, plots

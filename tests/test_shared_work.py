@@ -33,8 +33,8 @@ from art_ext.evaluation import (
     read_records,
     read_run,
 )
-from art_ext.evaluation.analysis.differences import differences
 from art_ext.evaluation.report import page as report
+from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import CHUNKS, open_run
 
 EPS = (0.05, 0.1)

@@ -181,7 +181,7 @@ class TestBadInput:
             local(tmp_path / "run", workers=Workers(_failing, 2))
 
     @pytest.mark.parametrize("options", [{"number": 0}, {"retries": -1}])
-    def test_numbers(self, options: dict[str, int]) -> None:
+    def test_numbers(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="must be"):
             Workers(rebuild, **options)
 

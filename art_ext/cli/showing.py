@@ -21,8 +21,8 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{
 @contextmanager
 def watching(quiet: bool) -> Iterator[Watcher]:
     """Yield the progress observer, silent or with a bar. Warnings are shown either way."""
+    from art_ext.core.wording import counted, radius
     from art_ext.evaluation import Watcher
-    from art_ext.evaluation.analysis.table import counted, radius
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if quiet:
@@ -66,7 +66,8 @@ def watching(quiet: bool) -> Iterator[Watcher]:
 
 def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
     """Print the result of an evaluation. Exit with 1 if it is below ``--fail-under``."""
-    from art_ext.evaluation.analysis.table import counted, to_text
+    from art_ext.core.wording import counted
+    from art_ext.evaluation.analysis.table import to_text
     from art_ext.evaluation.analysis.verdict import lines
 
     if outcome.missing:

@@ -170,7 +170,7 @@ def train(  # every parameter is read from the context: None where it was not gi
         if name not in own and value is not None
     }
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
-        from art_ext.evaluation.analysis.table import counted, radius
+        from art_ext.core.wording import counted, radius
         from art_ext.training.runs import resolve, run_training
         from art_ext.training.runs.figures import to_text
         from art_ext.training.runs.folder import CONFIGURATION

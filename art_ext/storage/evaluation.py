@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.geometry import DISTORTIONS
-from art_ext.evaluation.analysis.differences import differences
+from art_ext.storage.differences import differences
 from art_ext.storage.files import write_atomically
 
 if TYPE_CHECKING:

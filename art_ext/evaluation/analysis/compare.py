@@ -7,15 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.analysis.table import (
-    NORMS,
-    aligned,
-    broken,
-    counted,
-    csv_rows,
-    percent,
-    radius,
-)
+from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.table import NORMS, aligned, broken, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.adapters.external import describe_outside
 from art_ext.core.metrics import chance_warning, wilson
+from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.successes import Successes, parts_of, successes_within
-from art_ext.evaluation.analysis.table import counted, radius
 
 if TYPE_CHECKING:
     import pandas as pd

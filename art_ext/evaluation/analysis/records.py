@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.examples import Examples, gather
-from art_ext.evaluation.analysis.table import Row, counted, summarise
+from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.evaluation import (
     CHUNKS,
     COLUMNS,

@@ -15,6 +15,7 @@ from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
+from art_ext.core.wording import radius
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -369,20 +370,6 @@ def percent(fraction: float) -> str:
 def number(value: float, digits: int = 1) -> str:
     """Return a number with ``digits`` decimals and separated thousands, or a dash for NaN."""
     return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun, such as 1 sample and 1,000 samples."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def radius(eps: float) -> str:
-    """Return a radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
-    levels = round(eps * 255)
-    short = f"{eps:.3g}"
-    if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
-        return f"{levels}/255"
-    return short if float(short) == eps else f"{eps:.4g}"
 
 
 def silent(rows: Sequence[Row]) -> set[str]:

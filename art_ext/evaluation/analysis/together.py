@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.evaluation.analysis.table import NORMS, counted, in_cascade, radius
+from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.table import NORMS, in_cascade
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun

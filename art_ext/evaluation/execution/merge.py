@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from art_ext.evaluation.analysis.differences import differences
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.report import page
+from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import CHUNKS, RunFolder, Unit, chunk_name, open_run
 from art_ext.storage.files import write_atomically
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from art_ext.core.wording import counted, radius
 from art_ext.data import Dataset
-from art_ext.evaluation.analysis.table import NORMS, counted, radius
+from art_ext.evaluation.analysis.table import NORMS
 from art_ext.evaluation.panel.attack import Attack, Settings
 
 _TARGETED = (

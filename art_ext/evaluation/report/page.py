@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics.intervals import wilson
+from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis import findings, verdict
 from art_ext.evaluation.analysis.records import PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.evaluation.analysis.table import (
@@ -20,10 +21,8 @@ from art_ext.evaluation.analysis.table import (
     HEADS,
     Row,
     broken,
-    counted,
     number,
     percent,
-    radius,
     silent,
     verdicts,
 )

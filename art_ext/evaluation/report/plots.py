@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.records import PLOTS
 from art_ext.evaluation.analysis.table import (
     NORMS,
     Row,
     Verdict,
     in_cascade,
-    radius,
     stopped_early,
     verdicts,
     with_given,

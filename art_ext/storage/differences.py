@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from art_ext.evaluation.analysis.table import radius
+from art_ext.core.wording import radius
 
 # of run.json: what must agree for two runs to be the same
 PARTS = ("arguments", "identity", "plan")

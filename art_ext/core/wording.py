@@ -1,0 +1,19 @@
+"""Numbers in messages and tables."""
+
+from __future__ import annotations
+
+import math
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as 1 sample and 1,000 samples."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def radius(eps: float) -> str:
+    """Return a radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
+    levels = round(eps * 255)
+    short = f"{eps:.3g}"
+    if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
+        return f"{levels}/255"
+    return short if float(short) == eps else f"{eps:.4g}"
