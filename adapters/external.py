@@ -21,6 +21,8 @@ from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
 
+SCORE_PARTS = ("square",)  # of AutoAttack: its other parts use gradients
+
 
 class Counted(nn.Module):
     """A model as logits, that counts its rows forward and backward.

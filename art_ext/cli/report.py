@@ -48,7 +48,7 @@ def report(
         write_report(target, loaded)
         typer.echo(f"report: {target / REPORT}")
         judge(
-            [verdict for one in name_apart(loaded) for verdict in verdicts(one.records, one.run)],
+            [verdict for one in name_apart(loaded) for verdict in verdicts(one.blocks, one.run)],
             least,
         )
 

@@ -13,7 +13,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.geometry import DISTORTIONS
 from art_ext.storage.differences import differences
-from art_ext.storage.files import write_atomically
+from art_ext.storage.files import atomic, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,8 +154,15 @@ def read_parquet(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
+    with damage_named(path):
         return pd.read_parquet(path, engine="pyarrow")
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn errors of a damaged file into a ValueError that names it."""
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
@@ -360,9 +368,8 @@ class RunFolder:
         fits = (
             tuple(rows.columns) == COLUMNS
             and len(rows) == (end - first) * len(unit.radii)
-            and set(rows["model"]) == {unit.model}
-            and set(rows["attack"]) == {unit.attack}
-            and set(rows["eps"]) == set(unit.radii)
+            and bool((rows["model"] == unit.model).all() and (rows["attack"] == unit.attack).all())
+            and set(rows["eps"].unique()) == set(unit.radii)
             and rows["index"].tolist() == [*range(first, end)] * len(unit.radii)
         )
         if not fits:
@@ -380,6 +387,40 @@ class RunFolder:
             ValueError: if the file is damaged. The message names it.
         """
         return upgraded(read_parquet(self.path / RECORDS), self.run)
+
+    def record_parts(self) -> Iterator[pd.DataFrame]:
+        """Yield the joined records of a complete run, part after part.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``records``.
+        """
+        from pyarrow.parquet import ParquetFile
+
+        with damage_named(self.path / RECORDS), ParquetFile(self.path / RECORDS) as file:
+            for number in range(file.num_row_groups):
+                yield upgraded(file.read_row_group(number).to_pandas(), self.run)
+
+    def write_records(self) -> Iterator[pd.DataFrame]:
+        """Join the records of all units in one file, and yield those of each unit.
+
+        The file is there when the last part has been yielded.
+
+        Raises:
+            ValueError: as ``read_unit``.
+        """
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        with atomic(self.path / RECORDS) as target:
+            writer = None
+            for unit in self.units():
+                rows = self.read_unit(unit)
+                table = pa.Table.from_pandas(rows, preserve_index=False)
+                writer = writer or ParquetWriter(target, table.schema)
+                writer.write_table(table)
+                yield rows
+            if writer is not None:
+                writer.close()
 
     def join(self, units: Sequence[Unit]) -> pd.DataFrame:
         """Return the records of these units, one after the other."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write a file atomically: into a temporary file, then fsync, then rename.
+@contextmanager
+def atomic(target: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file that becomes the target: after fsync, by a rename.
 
     After a crash the old file is still there.
 
@@ -23,13 +25,22 @@ def write_atomically(target: Path, content: bytes) -> None:
     """
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        yield temporary
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write a file atomically, see ``atomic``.
+
+    Raises:
+        OSError: if the folder does not exist or cannot be written.
+    """
+    with atomic(target) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_state_dict(

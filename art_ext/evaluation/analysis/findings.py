@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_ext.adapters.external import describe_outside
 from art_ext.core.metrics import chance_warning, wilson
 from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.successes import Successes, parts_of, successes_within
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def to_json(found: Iterable[Finding]) -> str:
     )
 
 
-def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
+def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
     """Return findings of a run, warnings before infos.
 
     ``missed-by-gradients`` (info): samples on which an attack with labels or scores succeeded
@@ -127,13 +128,12 @@ def findings(records: pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> lis
             [[name, positions], ...]}``. Those of an external attack are ``{"attack", "eps",
             "outside"}``: the numbers of :class:`~art_ext.adapters.external.Outside` and its rows.
     """
-    ids = dict(zip(records["index"].tolist(), records["id"].tolist(), strict=True))
+    blocks = Blocks.of(records)
+    ids = blocks.ids()
     found = [
-        finding
-        for model, parts in facts.items()
-        for finding in _classes(model, parts, records, run)
+        finding for model, parts in facts.items() for finding in _classes(model, parts, blocks, run)
     ]
-    found += _by_access(records, run, ids, facts)
+    found += _by_access(blocks, run, ids, facts)
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
@@ -163,19 +163,19 @@ def _counted(
     )
 
 
-def _placed(positions: Collection[int], ids: Mapping[int, int]) -> dict[str, Any]:
+def _placed(positions: Iterable[int], ids: pd.Series) -> dict[str, Any]:
     """Positions and fingerprints of samples."""
-    indices = tuple(sorted(positions))
-    return {"indices": indices, "ids": tuple(ids[index] for index in indices)}
+    indices = sorted(int(position) for position in positions)
+    return {"indices": tuple(indices), "ids": tuple(ids.loc[indices].tolist())}
 
 
 def _classes(
-    model: str, parts: Sequence[Mapping[str, Any]], records: pd.DataFrame, run: Mapping[str, Any]
+    model: str, parts: Sequence[Mapping[str, Any]], blocks: Blocks, run: Mapping[str, Any]
 ) -> list[Finding]:
     """Signs that labels and model number the classes differently: chance accuracy or width."""
-    rows = records[records["model"] == model].drop_duplicates("index")
-    if rows.empty:
+    if model not in blocks.models:
         return []
+    rows = blocks.samples(model)
     names = run["data"].get("class_names")
     width = next((part["classes"] for part in parts if part.get("classes")), None)
     largest = int(rows["label"].max())
@@ -201,9 +201,9 @@ def _classes(
     return [*found, Finding("classes", model, None, None, message)]
 
 
-def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
+def _with_gradients(blocks: Blocks, run: Mapping[str, Any]) -> set[str]:
     """Attacks that use gradients. For external attacks of unknown access, the records decide."""
-    differentiated = set(records.loc[records["gradients"] > 0, "attack"])
+    differentiated = {key[1] for key in blocks if (blocks.column(key, "gradients") > 0).any()}
     access = {
         name: attack.get("access", attack.get("asks", "unknown"))
         for name, attack in run["attacks"].items()
@@ -215,37 +215,37 @@ def _with_gradients(records: pd.DataFrame, run: Mapping[str, Any]) -> set[str]:
 
 
 def _by_access(
-    records: pd.DataFrame, run: Mapping[str, Any], ids: Mapping[int, int], facts: Facts
+    blocks: Blocks, run: Mapping[str, Any], ids: pd.Series, facts: Facts
 ) -> list[Finding]:
     """Compare attacks with gradients with the others, for each model and radius."""
-    with_gradients = _with_gradients(records, run)
+    with_gradients = _with_gradients(blocks, run)
     found = []
-    for model, rows in records.groupby("model", sort=False):
-        parts = parts_of(facts.get(str(model), ()))
-        samples = rows["index"].nunique()
-        for eps in sorted(rows["eps"].unique()):
-            grave = _falsely_robust(
-                str(model), eps, successes_within(rows, eps, with_gradients, {}), samples, ids
-            )
+    for model in blocks.models:
+        parts = parts_of(facts.get(model, ()))
+        samples = len(blocks.samples(model))
+        for eps in sorted({key[2] for key in blocks.keys(model)}):
+            whole = successes_within(blocks, model, eps, with_gradients, {})
+            grave = _falsely_robust(model, eps, whole, samples, ids)
             found += grave
-            single = successes_within(rows, eps, with_gradients, parts)
-            if not single.missed <= {index for finding in grave for index in finding.indices}:
-                found.append(_missed_by_gradients(str(model), eps, single, samples, ids))
+            single = successes_within(blocks, model, eps, with_gradients, parts) if parts else whole
+            told = {index for finding in grave for index in finding.indices}
+            if not told.issuperset(single.missed.tolist()):
+                found.append(_missed_by_gradients(model, eps, single, samples, ids))
     return found
 
 
 def _falsely_robust(
-    model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
+    model: str, eps: float, successes: Successes, samples: int, ids: pd.Series
 ) -> list[Finding]:
     missed = successes.missed
     names = successes.finders
-    if len(missed) <= len(successes.gradients) and not (
-        missed and wilson(len(missed), samples)[0] > MISSED_FRACTION
+    if len(missed) <= int(successes.gradients.sum()) and not (
+        len(missed) and wilson(len(missed), samples)[0] > MISSED_FRACTION
     ):
         return []
     message = (
         f"at eps {radius(eps)} attacks with gradients succeeded on"
-        f" {counted(len(successes.gradients), 'sample')}, and {', '.join(names)} on"
+        f" {counted(int(successes.gradients.sum()), 'sample')}, and {', '.join(names)} on"
         f" {len(missed)} others: the gradients may be masked, so take the worst case over all"
         " attacks, and give attacks with labels or scores a larger budget"
     )
@@ -253,7 +253,7 @@ def _falsely_robust(
 
 
 def _missed_by_gradients(
-    model: str, eps: float, successes: Successes, samples: int, ids: Mapping[int, int]
+    model: str, eps: float, successes: Successes, samples: int, ids: pd.Series
 ) -> Finding:
     message = (
         f"at eps {radius(eps)} {', '.join(successes.finders)} succeeded on"
@@ -272,7 +272,7 @@ def _missed(
     message: str,
     successes: Successes,
     samples: int,
-    ids: Mapping[int, int],
+    ids: pd.Series,
     **more: Any,
 ) -> Finding:
     """Return a finding on the samples that attacks with gradients missed."""
@@ -298,9 +298,7 @@ _UNSTEADY = {
 }
 
 
-def _of_model(
-    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
-) -> list[Finding]:
+def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) -> list[Finding]:
     """Return findings of the probes of one model's chunks."""
     found = []
     repeated = sum(part["repeated"] for part in parts)
@@ -340,7 +338,7 @@ def _of_model(
 
 
 def _zero_gradients(
-    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
+    model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series
 ) -> list[Finding]:
     zero = [index for part in parts for index in part["zero_gradients"]]
     if not zero:
@@ -376,9 +374,7 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return found
 
 
-def _outside(
-    model: str, parts: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
-) -> list[Finding]:
+def _outside(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) -> list[Finding]:
     """Return findings on external attacks whose outputs leave the ball or the box."""
     by_attack: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for part in parts:

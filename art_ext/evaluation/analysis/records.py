@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
+from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.examples import Examples, gather
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.evaluation import (
@@ -100,7 +102,7 @@ class LoadedRun:
     Attributes:
         folder: path of the run folder.
         run: the content of ``run.json``.
-        records: one row per sample, model, attack and eps.
+        blocks: the records, by model, attack and eps.
         rows: the table.
         examples: the samples to show, with the adversarials that each attack found for them, or
             None if the folder holds none.
@@ -108,9 +110,14 @@ class LoadedRun:
 
     folder: Path
     run: dict[str, Any]
-    records: pd.DataFrame
+    blocks: Blocks
     rows: list[Row]
     examples: Examples | None
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """The records, one row per sample, model, attack and eps."""
+        return self.blocks.frame()
 
 
 def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
@@ -121,12 +128,12 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         ValueError: if it is not a run folder, if its run is not complete, or if a file is damaged.
     """
     existing = _complete(folder)
-    records = existing.records()
+    blocks = Blocks(existing.record_parts())
     return LoadedRun(
         existing.path,
         existing.run,
-        records,
-        summarise(records, existing.run),
+        blocks,
+        summarise(blocks, existing.run),
         load_examples(existing),
     )
 

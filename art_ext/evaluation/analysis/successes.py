@@ -4,76 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import numpy as np
 
-SCORE_PARTS = ("square",)  # of AutoAttack: its other parts use gradients
+from art_ext.adapters.external import SCORE_PARTS
+from art_ext.evaluation.analysis.blocks import Blocks
 
 Parts = Mapping[tuple[str, float], Sequence[tuple[str, set[int]]]]
 
 
 @dataclass(frozen=True)
 class Successes:
-    """Positions of successes on one model within one radius. Misclassified samples are not
-    included.
+    """Successes on one model within one radius, bool by position.
+
+    Misclassified samples are not included.
 
     Attributes:
-        given: positions that an attack with gradients was given at this radius.
-        gradients: positions of successes of attacks with gradients.
-        others: positions of successes of attacks with labels or scores, by attack.
+        given: samples that an attack with gradients was given at this radius.
+        gradients: successes of attacks with gradients.
+        others: successes of attacks with labels or scores, by attack.
     """
 
-    given: set[int]
-    gradients: set[int]
-    others: dict[str, set[int]]
+    given: np.ndarray
+    gradients: np.ndarray
+    others: dict[str, np.ndarray]
 
-    @property
-    def missed(self) -> set[int]:
-        """Positions where an attack with labels or scores succeeded, and all given gradients
-        failed.
+    @cached_property
+    def missed(self) -> np.ndarray:
+        """Positions, ascending, where an attack with labels or scores succeeded, and all given
+        gradients failed.
         """
-        return (set().union(*self.others.values()) & self.given) - self.gradients
+        any_other = np.logical_or.reduce([np.zeros_like(self.given), *self.others.values()])
+        return np.flatnonzero(any_other & self.given & ~self.gradients)
 
     @property
     def finders(self) -> list[str]:
         """Attacks with a success on a missed sample."""
-        missed = self.missed
-        return sorted(name for name, positions in self.others.items() if positions & missed)
+        return sorted(name for name, found in self.others.items() if found[self.missed].any())
 
 
 def successes_within(
-    rows: pd.DataFrame, eps: float, with_gradients: Collection[str], parts: Parts
+    blocks: Blocks, model: str, eps: float, with_gradients: Collection[str], parts: Parts
 ) -> Successes:
     """Sort the successes on one model within eps by the access of the attacks.
 
     Args:
-        rows: records of the model.
+        blocks: records of the run.
+        model: the model.
         eps: radius. A success within a smaller radius counts. A failure there does not.
         with_gradients: names of the attacks with gradients.
         parts: for attacks that run several, such as AutoAttack, by attack and radius: the parts in
             their order, each with the positions of its successes. Each part counts as an attack.
     """
-    found = Successes(set(), set(), {})
-    for (attack, own_eps), own in rows[rows["eps"] <= eps].groupby(["attack", "eps"], sort=False):
-        successes = set(own.loc[own["success"] & ~own["already_adversarial"], "index"].tolist())
+    nothing = blocks.successes(model, eps, ())
+    found = Successes(nothing.copy(), nothing.copy(), {})
+    for key in blocks.keys(model, eps=eps):
+        _, attack, own_eps = key
+        successes = blocks.spread(key, blocks.new_success(key))
         if attack not in with_gradients:
-            found.others.setdefault(attack, set()).update(successes)
+            _add(found.others, attack, successes)
             continue
-        given = set(own.loc[own["attacked"], "index"].tolist())
+        given = blocks.spread(key, blocks.column(key, "attacked"))
         gradients_ran = False
         for part, positions in parts.get((attack, own_eps), ()):
             if part not in SCORE_PARTS:
                 gradients_ran = True
                 continue
-            found.others.setdefault(f"{attack}:{part}", set()).update(positions & successes)
-            successes -= positions
-            given -= set() if gradients_ran else positions
-        found.gradients.update(successes)
+            own = nothing.copy()
+            own[list(positions)] = True
+            _add(found.others, f"{attack}:{part}", own & successes)
+            successes &= ~own
+            if not gradients_ran:
+                given &= ~own
+        found.gradients[successes] = True
         if own_eps == eps:
-            found.given.update(given)
+            found.given[given] = True
     return found
+
+
+def _add(others: dict[str, np.ndarray], name: str, successes: np.ndarray) -> None:
+    """Add the successes of an attack to those that it has."""
+    others[name] = others[name] | successes if name in others else successes
 
 
 def parts_of(facts: Sequence[Mapping[str, Any]]) -> Parts:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from art_ext.core.geometry import DISTORTIONS, exact_mean
@@ -16,6 +17,8 @@ from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.wording import radius
+from art_ext.evaluation.analysis.blocks import Blocks, Key
+from art_ext.evaluation.analysis.run_facts import in_cascade, minimises, stopped_early
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +26,6 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
 DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
-# stands for an attack in the rows that sum up a panel, so no attack may have this name
-WORST_CASE = "worst_case"
-NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ class Row:
 
 
 def result_of(
-    records: pd.DataFrame, *, norm: str, stop_on_success: bool, nearest: bool
+    blocks: Blocks, key: Key, *, norm: str, stop_on_success: bool, nearest: bool
 ) -> AttackResult:
     """Return the ``AttackResult`` of the records of one model, attack and eps, without images."""
 
     def column(name: str, dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor(records[name].to_numpy(copy=True), dtype=dtype)
+        return torch.tensor(blocks.column(key, name), dtype=dtype)
 
-    nothing = torch.empty(len(records), 0)
+    nothing = torch.empty(len(blocks.column(key, "index")), 0)
     return AttackResult(
         x_adv=nothing,
         success=column("success", torch.bool),
@@ -117,7 +117,7 @@ def result_of(
         gradients=column("gradients", torch.int64),
         wasted_rows=column("wasted_rows", torch.int64),
         norm=norm,
-        eps=float(records["eps"].iloc[0]),
+        eps=key[2],
         seed=None,
         stop_on_success=stop_on_success,
     )
@@ -148,12 +148,7 @@ def broken(records: pd.DataFrame, eps: float) -> pd.Series:
     return success.groupby(inside["index"]).any().rename("broken")
 
 
-def in_cascade(run: Mapping[str, Any]) -> bool:
-    """Return True if each attack was given only the samples without an earlier success."""
-    return bool(run["panel"]["mode"] == "cascade")
-
-
-def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
+def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
     Args:
@@ -162,82 +157,77 @@ def summarise(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
             the others.
         run: the content of ``run.json``.
     """
-    rows = []
+    blocks = Blocks.of(records)
     panel = list(run["attacks"])
-    records = with_given(records, run)
-    for model, own in records.groupby("model", sort=False):
-        for (attack, _), group in own.groupby(["attack", "eps"], sort=False):
-            if in_cascade(run):
-                earlier = own["attack"].isin(panel[: panel.index(str(attack)) + 1])
-                ended = own["index"].isin(group["index"])
-                failures = int(broken(own[earlier & ended], float(group["eps"].iloc[0])).sum())
-            else:
-                failures = int((group["success"] | group["already_adversarial"]).sum())
-            rows.append(_row(str(model), str(attack), group, failures, run))
+    rows = []
+    for key in blocks:
+        model, attack, eps = key
+        if in_cascade(run):
+            earlier = panel[: panel.index(attack) + 1]
+            index = blocks.column(key, "index")
+            failures = int(blocks.adversarial(model, eps, earlier)[index].sum())
+        else:
+            adversarial = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
+            failures = int(adversarial.sum())
+        rows.append(_row(blocks, key, failures, run))
     return rows
 
 
-def with_given(records: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the records with a bool column ``given``: the attack was given the sample at this eps.
+def given(blocks: Blocks, key: Key, run: Mapping[str, Any]) -> np.ndarray:
+    """Return bool by row of a block: the attack was given the sample at this eps.
 
     In a cascade, a unit with several eps is given the samples without a success at the smallest
     one. At a larger eps, samples with a success of an earlier attack do not count as given.
     """
+    attacked = blocks.column(key, "attacked")
     if not in_cascade(run):
-        return records.assign(given=records["attacked"])
-    place = records["attack"].map(list(run["attacks"]).index)
-    success = records["success"] & ~records["already_adversarial"]
-    earlier_success = success & False
-    for eps, rows in records.groupby("eps"):
-        within = records[success & (records["eps"] <= eps)]
-        first = place[within.index].groupby([within["model"], within["index"]]).min()
-        # NaN without a success
-        own = first.reindex(list(zip(rows["model"], rows["index"], strict=True)))
-        earlier_success[rows.index] = own.to_numpy() < place[rows.index].to_numpy()
-    return records.assign(given=records["attacked"] & ~earlier_success)
+        return attacked
+    model, attack, eps = key
+    panel = list(run["attacks"])
+    earlier = blocks.successes(model, eps, panel[: panel.index(attack)])
+    return attacked & ~earlier[blocks.column(key, "index")]
 
 
-def _row(
-    model: str, attack: str, records: pd.DataFrame, failures: int, run: Mapping[str, Any]
-) -> Row:
+def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row:
+    model, attack, eps = key
     nearest = run["attacks"][attack]["nearest"]
     stop_on_success = stopped_early(run, attack)
     result = result_of(
-        records, norm=run["settings"]["norm"], stop_on_success=stop_on_success, nearest=nearest
+        blocks, key, norm=run["settings"]["norm"], stop_on_success=stop_on_success, nearest=nearest
     )
-    given = torch.tensor(records["given"].to_numpy(copy=True))
+    told = torch.from_numpy(given(blocks, key, run))
+    every = torch.tensor(blocks.column(key, "attacked"))
     attackable = (
-        torch.tensor((records["target"] != records["label"]).to_numpy(copy=True))
+        torch.tensor(blocks.column(key, "target") != blocks.column(key, "label"))
         & ~result.already_adversarial
     )
-    attacked = torch.tensor(records["attacked"].to_numpy(copy=True)) & attackable
-    success = result.success & given & ~result.already_adversarial
+    attacked = every & attackable
+    success = result.success & told & ~result.already_adversarial
     statistics = query_statistics(replace(result, success=success))
     measured = nearest and not stop_on_success
     distance = torch.full_like(result.distance, torch.inf)
     if measured and result.nearest_distance is not None:
         distance = result.nearest_distance
     found = attacked & distance.isfinite()
-    largest = float(records["eps"].iloc[0]) == max(run["settings"]["eps"])
-    compact = largest and minimises(run, attack)
+    compact = eps == max(run["settings"]["eps"]) and minimises(run, attack)
     # of survivors it would be another mean
-    whole = bool((records["attacked"] | records["already_adversarial"]).all())
+    whole = bool((every | result.already_adversarial).all())
     count = len(result)
     low, high = wilson(count - failures, count)
     clean_low, clean_high = wilson(int((~result.already_adversarial).sum()), count)
     return Row(
         model=model,
         attack=attack,
-        eps=float(records["eps"].iloc[0]),
+        eps=eps,
         samples=count,
-        attacked=int(given.sum()),
+        attacked=int(told.sum()),
         clean_accuracy=clean_accuracy(result),
         clean_low=clean_low,
         clean_high=clean_high,
         robust_accuracy=(count - failures) / count,
         robust_low=low,
         robust_high=high,
-        success_rate=_mean(success, given & attackable),
+        success_rate=_mean(success, told & attackable),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
@@ -255,7 +245,7 @@ def _row(
         queries=int(result.queries.sum()),
         gradients=int(result.gradients.sum()),
         wasted_rows=int(result.wasted_rows.sum()),
-        seconds=float(records["seconds"].sum()),
+        seconds=float(blocks.column(key, "seconds").sum()),
     )
 
 
@@ -292,25 +282,27 @@ class Verdict:
     infos: int
 
 
-def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
+def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
     """For each model the worst case over all attacks, sample by sample, at each eps."""
+    blocks = Blocks.of(records)
     found = []
-    for model, own in records.groupby("model", sort=False):
-        wrong = own.groupby("index")["already_adversarial"].first()
-        count = len(wrong)
-        right = int((~wrong).sum())
+    for model in blocks.models:
+        samples = blocks.samples(model)
+        count = len(samples)
+        right = int((~samples["already_adversarial"]).sum())
+        positions = samples.index.to_numpy()
         worst = []
         for eps in run["settings"]["eps"]:
-            held = int((~broken(own, eps)).sum())
+            held = int((~blocks.adversarial(model, eps)[positions]).sum())
             worst.append(Worst(float(eps), held / count, *wilson(held, count)))
         levels = [
             one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)
         ]
         found.append(
             Verdict(
-                str(model),
+                model,
                 count,
-                own["attack"].nunique(),
+                len(blocks.attacks(model)),
                 right / count,
                 *wilson(right, count),
                 tuple(worst),
@@ -319,18 +311,6 @@ def verdicts(records: pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
             )
         )
     return found
-
-
-def stopped_early(run: Mapping[str, Any], attack: str) -> bool:
-    """Return True if the attack stopped on each sample at its first success."""
-    return bool(run["attacks"][attack]["stops_early"] and run["settings"]["stop_on_success"])
-
-
-def minimises(run: Mapping[str, Any], attack: str) -> bool:
-    """Return True for a minimum-norm attack that minimises a distortion of its own."""
-    entry = run["attacks"][attack]
-    # format 4 does not say it
-    return bool(entry.get("minimises", entry["nearest"] and not entry["stops_early"]))
 
 
 def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.table import NORMS, in_cascade
+from art_ext.evaluation.analysis.run_facts import NORMS, in_cascade
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
@@ -51,7 +51,7 @@ def models_of(one: LoadedRun) -> list[str]:
     return list(one.run["clean_accuracy"])
 
 
-def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
+def _renamed(one: LoadedRun, names: dict[str, str]) -> LoadedRun:
     if not names:
         return one
 
@@ -72,8 +72,8 @@ def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
         found={(new(model), attack): kept for (model, attack), kept in one.examples.found.items()},
     )
     rows = [replace(row, model=new(row.model)) for row in one.rows]
-    records = one.records.assign(model=one.records["model"].map(new))
-    return replace(one, run=run, records=records, rows=rows, examples=examples)
+    blocks = one.blocks.renamed(names)
+    return replace(one, run=run, blocks=blocks, rows=rows, examples=examples)
 
 
 def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
@@ -82,7 +82,7 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
         return [list(loaded)]
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
     for one in loaded:
-        ids = np.sort(one.records["id"].unique()).tobytes()
+        ids = np.unique(one.blocks.ids().to_numpy()).tobytes()
         groups.setdefault(
             (ids, one.run["settings"]["norm"], one.run["settings"]["targeted"]), []
         ).append(one)

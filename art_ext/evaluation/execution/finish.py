@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
-from art_ext.storage.evaluation import RECORDS, RunFolder, chunk_name, parquet_of
+from art_ext.storage.evaluation import RunFolder, chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,19 +26,24 @@ class Outcome:
     Attributes:
         folder: folder of the report.
         rows: the table.
-        records: one row per sample, model, attack and eps.
         warnings: the findings, warnings before infos.
         missing: number of units that other processes have not finished. If there are any, there is
-            no report yet, and rows and records are empty.
+            no report yet, and ``rows`` and ``records`` are empty.
         verdicts: the worst case of each model. Empty while units are missing.
+        blocks: the records, by model, attack and eps.
     """
 
     folder: Path
     rows: list[Row]
-    records: pd.DataFrame
     warnings: Sequence[Finding] = ()
     missing: int = 0
     verdicts: Sequence[Verdict] = ()
+    blocks: Blocks = field(default_factory=lambda: Blocks([]))
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """One row per sample, model, attack and eps."""
+        return self.blocks.frame()
 
 
 Writer = Callable[[Path, Sequence[LoadedRun]], None]
@@ -55,40 +62,34 @@ def finish(folder: RunFolder, write_report: Writer, seconds: float | None = None
     """
     missing = folder.missing()
     if missing:
-        return Outcome(folder.path, [], folder.join([]), missing=missing)
-    records = folder.join(folder.units())
-    folder.write(RECORDS, parquet_of(records))
+        return Outcome(folder.path, [], missing=missing)
+    blocks = Blocks(folder.write_records())
     known = (
         {}
         if "seconds" in folder.run
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
-    run = {
-        **folder.run,
-        **known,
-        "records": len(records),
-        "clean_accuracy": _clean_accuracy(records),
-    }
-    warnings = findings(records, run, _facts(folder))
+    run = {**folder.run, **known, "records": len(blocks), "clean_accuracy": _clean_accuracy(blocks)}
+    warnings = findings(blocks, run, _facts(folder))
     run["warnings"] = [asdict(finding) for finding in warnings]
-    rows = summarise(records, run)
-    found = verdicts(records, run)
+    rows = summarise(blocks, run)
+    found = verdicts(blocks, run)
     run["verdict"] = [asdict(verdict) for verdict in found]
-    write_report(folder.path, [LoadedRun(folder.path, run, records, rows, load_examples(folder))])
+    write_report(folder.path, [LoadedRun(folder.path, run, blocks, rows, load_examples(folder))])
     folder.finish(
         **{
             name: run[name]
             for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")
         }
     )
-    return Outcome(folder.path, rows, records, warnings, verdicts=found)
+    return Outcome(folder.path, rows, warnings, verdicts=found, blocks=blocks)
 
 
-def _clean_accuracy(records: pd.DataFrame) -> dict[str, float]:
-    right = records["clean_prediction"] == records["label"]
+def _clean_accuracy(blocks: Blocks) -> dict[str, float]:
+    samples = {model: blocks.samples(model) for model in blocks.models}
     return {
-        str(model): float(accuracy)
-        for model, accuracy in right.groupby(records["model"], sort=False).mean().items()
+        model: float((own["clean_prediction"] == own["label"]).mean())
+        for model, own in samples.items()
     }
 
 

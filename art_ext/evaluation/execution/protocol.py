@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from art_ext.core.wording import counted, radius
 from art_ext.data import Dataset
-from art_ext.evaluation.analysis.table import NORMS
+from art_ext.evaluation.analysis.run_facts import NORMS
 from art_ext.evaluation.panel.attack import Attack, Settings
 
 _TARGETED = (

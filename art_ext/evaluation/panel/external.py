@@ -18,14 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.adapters.external import Counted, Verdict, fenced
+from art_ext.adapters.external import SCORE_PARTS, Counted, Verdict, fenced
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
-from art_ext.evaluation.analysis.successes import SCORE_PARTS
 from art_ext.evaluation.panel.arguments import check_arguments
 from art_ext.evaluation.panel.attack import MODEL_SETTINGS, Attack, AttackRequest, check_outputs
 from art_ext.evaluation.panel.toolkits import OFFERED, TOOLKITS, Batch, External, Function

@@ -15,17 +15,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis import findings, verdict
-from art_ext.evaluation.analysis.records import PLOTS, REPORT, TABLES, WARNINGS
-from art_ext.evaluation.analysis.table import (
-    DIGITS,
-    HEADS,
-    Row,
-    broken,
-    number,
-    percent,
-    silent,
-    verdicts,
-)
+from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent, verdicts
 from art_ext.evaluation.analysis.together import (
     comparable,
     describe,
@@ -37,6 +27,7 @@ from art_ext.evaluation.analysis.together import (
 from art_ext.evaluation.report import plots
 from art_ext.evaluation.report.pictures import Sheet, class_name, encode, mosaic, sheets
 from art_ext.evaluation.report.plots import Plot
+from art_ext.storage.evaluation import PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -182,7 +173,7 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
     curves = plots.draw(loaded)
     pictures = _pictures(loaded)
     rows = [row for one in loaded for row in one.rows]
-    found = [own for one in loaded for own in verdicts(one.records, one.run)]
+    found = [own for one in loaded for own in verdicts(one.blocks, one.run)]
     files = {
         TABLES[0]: verdict.to_csv(rows, found).encode("utf-8"),
         TABLES[1]: verdict.to_json(rows, found).encode("utf-8"),
@@ -264,7 +255,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         notes=notes(loaded),
         meaning=meaning([one.run for one in loaded]),
         describe=describe,
-        cards=[(one, own) for one in loaded for own in verdicts(one.records, one.run)],
+        cards=[(one, own) for one in loaded for own in verdicts(one.blocks, one.run)],
         findings=_findings(loaded),
         samples_named=SAMPLES_NAMED,
         columns=columns,
@@ -310,9 +301,10 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     eps = max(one.run["settings"]["eps"])
     names = one.run["data"]["class_names"]
     tables = []
-    for model, records in one.records.groupby("model", sort=False):
-        first = records.drop_duplicates("index").set_index("index").sort_index()
-        samples = first[["label", "already_adversarial"]].assign(broken=broken(records, eps))
+    for model in one.blocks.models:
+        samples = one.blocks.samples(model)
+        worst = one.blocks.adversarial(model, eps)[samples.index.to_numpy()]
+        samples = samples.assign(broken=worst)
         rows = []
         for label, own in samples.groupby("label"):
             count = len(own)
@@ -323,7 +315,7 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
                     class_name(int(label), names), count, clean, held / count, *wilson(held, count)
                 )
             )
-        tables.append((str(model), eps, rows))
+        tables.append((model, eps, rows))
     return tables
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from art_ext.core.wording import radius
-from art_ext.evaluation.analysis.records import PLOTS
-from art_ext.evaluation.analysis.table import (
-    NORMS,
-    Row,
-    Verdict,
-    in_cascade,
-    stopped_early,
-    verdicts,
-    with_given,
-)
+from art_ext.evaluation.analysis.blocks import Blocks, Key
+from art_ext.evaluation.analysis.run_facts import NORMS, in_cascade, stopped_early
+from art_ext.evaluation.analysis.table import Row, Verdict, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
+from art_ext.storage.evaluation import PLOTS
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -76,11 +69,12 @@ def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
     return plots
 
 
-def _by_attack(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
-    """Each model under each attack: its run, the two names, and its records."""
+def _by_attack(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str]]:
+    """Each model under each attack: its run, and the two names."""
     for one in group:
-        for (model, attack), rows in one.records.groupby(["model", "attack"], sort=False):
-            yield one, str(model), str(attack), rows
+        for model in one.blocks.models:
+            for attack in one.blocks.attacks(model):
+                yield one, model, attack
 
 
 def _attacks(group: Sequence[LoadedRun]) -> list[str]:
@@ -98,14 +92,15 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
     right = max(_reach(one) for one in group)
     marked = {name for one in group for name in one.run["attacks"] if not _curved(one.run, name)}
     marks = _Marks(canvas, [name for name in attacks if name in marked])
-    for one, model, attack, records in _by_attack(group):
+    for one, model, attack in _by_attack(group):
         style = dict(canvas.styles[model, attack])
         if _curved(one.run, attack):
             del style["marker"]
             stop_on_success = stopped_early(one.run, attack)
             _steps(
                 canvas.axes[model],
-                records,
+                one.blocks,
+                one.blocks.keys(model, attack)[0],
                 right,
                 stop_on_success,
                 canvas.label(model, attack),
@@ -120,7 +115,7 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
             )
     for one in group:
         if len(one.run["attacks"]) > 1 and not in_cascade(one.run):
-            for verdict in verdicts(one.records, one.run):
+            for verdict in verdicts(one.blocks, one.run):
                 own = canvas.styles[verdict.model, next(iter(one.run["attacks"]))]["color"]
                 marks.worst(verdict, own if canvas.shared else INK)
     canvas.mark(
@@ -248,24 +243,26 @@ def _minimising(run: Mapping[str, Any], attack: str) -> bool:
     return attack in run["attacks"] and not run["attacks"][attack]["stops_early"]
 
 
-def _held(rows: pd.DataFrame) -> pd.Series:
-    return ~(rows["success"] | rows["already_adversarial"])
-
-
 def _reach(one: LoadedRun) -> float:
     """Right end of the radius axis: past the largest eps, and past the last step of the curves."""
-    curved = [name for name in one.run["attacks"] if _curved(one.run, name)]
-    nearest = one.records.loc[one.records["attack"].isin(curved), "nearest_distance"]
+    distances = [
+        one.blocks.column(key, "nearest_distance") for key in one.blocks if _curved(one.run, key[1])
+    ]
+    nearest = np.concatenate(distances) if distances else np.zeros(0)
     found = nearest[np.isfinite(nearest)]
     largest = max(one.run["settings"]["eps"])
     return float(
-        min(max(1.25 * largest, found.quantile(0.995) * 1.05 if len(found) else 0), 4 * largest)
+        min(
+            max(1.25 * largest, float(np.quantile(found, 0.995)) * 1.05 if len(found) else 0),
+            4 * largest,
+        )
     )
 
 
 def _steps(
     axes: Axes,
-    group: pd.DataFrame,
+    blocks: Blocks,
+    key: Key,
     right: float,
     stop_on_success: bool,
     label: str,
@@ -274,9 +271,10 @@ def _steps(
     """Draw the empirical curve of one model under one attack, from the run with the smallest
     radius.
     """
-    eps = group["eps"].min()
-    rows = group[group["eps"] == eps]
-    distance = np.sort(np.where(rows["already_adversarial"], 0.0, rows["nearest_distance"]))
+    eps = min(radius for _, _, radius in blocks.keys(*key[:2]))
+    key = (*key[:2], eps)
+    wrong = blocks.column(key, "already_adversarial")
+    distance = np.sort(np.where(wrong, 0.0, blocks.column(key, "nearest_distance")))
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
@@ -285,7 +283,7 @@ def _steps(
     if stop_on_success:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
         known = x > eps
-        at_eps = 100 * _held(rows).mean()
+        at_eps = 100 * (~(blocks.column(key, "success") | wrong)).mean()
         x = np.concatenate([[eps], x[known]])
         held = np.concatenate([[at_eps], held[known]])
     axes.step(x, held, where="post", linewidth=1.8, label=label, **style)
@@ -310,29 +308,33 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
     by_attack = list(_attacked(group))
     if not by_attack:
         return None
-    canvas = Canvas.of(list(dict.fromkeys(model for _, model, _, _ in by_attack)), _attacks(group))
-    most = max(2, *(int(one.records["queries"].max()) for one in group))
+    canvas = Canvas.of(list(dict.fromkeys(key[0] for _, key, _ in by_attack)), _attacks(group))
+    most = max(
+        2, *(int(one.blocks.column(key, "queries").max()) for one in group for key in one.blocks)
+    )
     highest = 0.0
-    for one, model, attack, records in by_attack:
+    for one, key, counts in by_attack:
+        model, attack, eps = key
         radii = one.run["settings"]["eps"]
-        for eps, given in records.groupby("eps"):
-            queries = np.sort(given.loc[given["success"], "queries_to_success"])
-            x = np.concatenate([[1], _thinned(queries), [most]])
-            rate = 100 * np.searchsorted(queries, x, side="right") / len(given)
-            style = {
-                key: value for key, value in canvas.styles[model, attack].items() if key != "marker"
-            }
-            gradients = " (with gradients)" if bool((given["gradients"] > 0).any()) else ""
-            canvas.axes[model].step(
-                x,
-                rate,
-                where="post",
-                linewidth=1.8,
-                alpha=(1 + radii.index(eps)) / len(radii),
-                label=canvas.label(model, attack, gradients) if eps == radii[-1] else None,
-                **style,
-            )
-            highest = max(highest, rate[-1])
+        success = one.blocks.column(key, "success")[counts]
+        queries = np.sort(one.blocks.column(key, "queries_to_success")[counts][success])
+        x = np.concatenate([[1], _thinned(queries), [most]])
+        rate = 100 * np.searchsorted(queries, x, side="right") / int(counts.sum())
+        style = {
+            name: value for name, value in canvas.styles[model, attack].items() if name != "marker"
+        }
+        uses = bool((one.blocks.column(key, "gradients")[counts] > 0).any())
+        gradients = " (with gradients)" if uses else ""
+        canvas.axes[model].step(
+            x,
+            rate,
+            where="post",
+            linewidth=1.8,
+            alpha=(1 + radii.index(eps)) / len(radii),
+            label=canvas.label(model, attack, gradients) if eps == radii[-1] else None,
+            **style,
+        )
+        highest = max(highest, rate[-1])
     top = min(101, max(10, 1.15 * highest))
     canvas.set(
         xscale="log",
@@ -347,17 +349,23 @@ def _success_queries(group: Sequence[LoadedRun]) -> tuple[str, str, Figure] | No
     return "Success rate against queries", _queries_caption(group), canvas.figure
 
 
-def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str, str, pd.DataFrame]]:
-    """As ``_by_attack``, with only the samples that count for the success rate at each eps."""
-    told = [replace(one, records=with_given(one.records, one.run)) for one in group]
-    for one, model, attack, records in _by_attack(told):
-        rows = records[
-            records["given"]
-            & ~records["already_adversarial"]
-            & (records["target"] != records["label"])
-        ]
-        if len(rows):
-            yield one, model, attack, rows
+def _attacked(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Key, np.ndarray]]:
+    """Each block with samples that count for the success rate, bool by row."""
+    for one in group:
+        for key in sorted(one.blocks, key=_radius_last(one.blocks)):
+            counts = (
+                given(one.blocks, key, one.run)
+                & ~one.blocks.column(key, "already_adversarial")
+                & (one.blocks.column(key, "target") != one.blocks.column(key, "label"))
+            )
+            if counts.any():
+                yield one, key, counts
+
+
+def _radius_last(blocks: Blocks) -> Callable[[Key], tuple[int, float]]:
+    """Return the sorting key by which the radii of an attack ascend."""
+    order = {pair: place for place, pair in enumerate(dict.fromkeys(key[:2] for key in blocks))}
+    return lambda key: (order[key[:2]], key[2])
 
 
 def _queries_caption(group: Sequence[LoadedRun]) -> str:
@@ -370,7 +378,7 @@ def _queries_caption(group: Sequence[LoadedRun]) -> str:
         caption += " Lighter curves belong to smaller eps."
     if any(in_cascade(one.run) for one in group):
         caption += " In a cascade later attacks are given the more robust samples."
-    if any(bool((one.records["gradients"] > 0).any()) for one in group):
+    if any((one.blocks.column(key, "gradients") > 0).any() for one in group for key in one.blocks):
         caption += (
             " Attacks with gradients use more than labels: their queries are not comparable to"
             " those of RayS."
