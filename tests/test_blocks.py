@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def records(make_run: Any) -> pd.DataFrame:
 def test_the_frame_comes_back_in_its_order_and_types(records: pd.DataFrame, parts: int) -> None:
     shuffled = records.sample(frac=1, random_state=0).reset_index(drop=True)
     cuts = np.linspace(0, len(shuffled), parts + 1).astype(int)
-    blocks = Blocks(shuffled[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    blocks = Blocks(shuffled[a:b] for a, b in itertools.pairwise(cuts))
     pd.testing.assert_frame_equal(blocks.frame(), shuffled)
     assert len(blocks) == len(records)
 
