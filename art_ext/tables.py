@@ -1,6 +1,7 @@
-"""Tables of attacks in the documentation, written from the registry by ``make tables``.
+"""Tables of attacks and options in the documentation, written by ``make tables``.
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+Attacks come from the registry, options from the configuration classes. A page holds a table
+between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 """
 
 from __future__ import annotations
@@ -9,15 +10,25 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, Field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from art_ext.configuration.options import Option, default_of, options_of
+from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-PAGES = ("README.md", "docs/index.md", "docs/command-line.md", "docs/hosts/*.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/command-line.md",
+    "docs/training.md",
+    "docs/hosts/*.md",
+)
 
 
 def main() -> None:
@@ -97,18 +108,51 @@ def _classes(host: str, specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table(("attack", "class", "needs"), rows)
 
 
+def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of the options of a configuration class."""
+    rows = []
+    for name, (one, about) in options_of(config).items():
+        hosts = [HOSTS[host] for host in about.hosts]
+        range_ = f" ({about.range})" if about.range else ""
+        rows.append(
+            (
+                f"`{name}`",
+                _default(one, about),
+                ", ".join(hosts),
+                about.help.replace("``", "`") + range_,
+            )
+        )
+    return _table(("option", "default", "where", "effect"), rows)
+
+
+def _default(one: Field[Any], about: Option) -> str:
+    """Return the default of an option as the table shows it."""
+    default = default_of(one)
+    if about.by_data:
+        # the loop has a default of its own
+        own = "" if "loop" not in about.hosts or default is None else f", `{default}` in Python"
+        return f"[by data](#defaults-of-the-command-line){own}"
+    if default is MISSING:
+        return "needed"
+    if default is None or default in ({}, ()):
+        return "none"
+    return f"`{about.shown or default}`"
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
     lines.insert(1, "|" + "---|" * len(header))
     return "\n".join(lines) + "\n"
 
 
+HOSTS = {"cli": "command", "toml": "file", "loop": "`train`", "art": "ART"}
 TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
     "functions": _functions,
     "pages": _pages,
     "art": partial(_classes, "art"),
     "torchattacks": partial(_classes, "torchattacks"),
+    "training": partial(_options, TrainingConfig),
 }
 
 if __name__ == "__main__":

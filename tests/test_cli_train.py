@@ -8,6 +8,7 @@ import csv
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -21,17 +22,22 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from art_ext import models
+from art_ext import configuration, models
 from art_ext.cli import app
 from art_ext.cli import train as cli_train
+from art_ext.configuration.options import options_of
+from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.metrics import adbd, query_statistics, robust_accuracy
 from art_ext.data import load_data
+from art_ext.data.classes import CLASS_ORDERS
 from art_ext.models import digits_cnn, load_weights
 from art_ext.training import RECIPES, TrainingOptions, loop
+from art_ext.training.augmentation import AUGMENTATIONS
 from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.runs import NETWORKS, Configuration, make_network, requirements, resolve, run
 from art_ext.training.runs.defaults import DEFAULTS
+from art_ext.training.schedules import SCHEDULES
 
 Given = dict[str, Any]
 FILES = {
@@ -44,6 +50,43 @@ FILES = {
     "run.json",
     "checkpoints",
 }
+
+
+EARLIER = """# art-ext train 0.1.0; to repeat: art-ext train --config THIS_FILE --out FOLDER
+recipe = "fast"
+data = "digits"
+model = "digits-cnn"
+eps = 0.15
+class_order = "numeric"
+n = 60
+augmentation = "none"
+epochs = 2
+batch_size = 64
+drop_last = false
+optimizer = "adam"
+learning_rate = 0.004
+momentum = 0.9
+nesterov = false
+weight_decay = 0.0
+schedule = "cyclic"
+warmup_epochs = 0.0
+eps_warmup_epochs = 0.0
+label_smoothing = 0.0
+validation = 10.0
+validation_steps = 10
+ema = 0.0
+freeze_eval_modules = true
+precision = "no"
+channels_last = false
+compile = false
+clip_values = [0.0, 1.0]
+seed = 0
+device = "cpu"
+tensorboard = false
+rays = 0
+test_n = 20
+pgd_steps = 20
+"""  # config.toml of version 0.1.0 before its writer was a library
 
 
 def call(*arguments: object) -> Result:
@@ -304,14 +347,8 @@ class TestConfiguration:
 
     def test_every_setting_has_an_option(self) -> None:
         options = set(inspect.signature(cli_train.train).parameters)
-        assert options - {one.name for one in fields(Configuration)} == {
-            "context",
-            "out",
-            "config",
-            "resume",
-            "overwrite",
-            "quiet",
-        }
+        own = {"context", "out", "config", "resume", "overwrite", "quiet"}
+        assert options - {one.name for one in fields(Configuration)} == own
         assert {one.name for one in fields(Configuration)} < options
         of_the_loop = {one.name for one in fields(TrainingOptions)}
         no_option = {
@@ -329,8 +366,48 @@ class TestConfiguration:
         )
 
     def test_the_help_names_all_recipes_and_networks(self) -> None:
-        assert all(name in cli_train.RECIPE for name in RECIPES)
-        assert all(name in cli_train.MODEL for name in NETWORKS)
+        facts = {name: about for name, (_, about) in options_of(TrainingConfig).items()}
+        assert all(name in facts["recipe"].help for name in RECIPES)
+        assert all(name in facts["model"].help for name in NETWORKS)
+
+    def test_the_choices_are_the_names_that_the_code_knows(self) -> None:
+        facts = {name: about for name, (_, about) in options_of(TrainingConfig).items()}
+        assert facts["augmentation"].choices == tuple(AUGMENTATIONS)
+        assert facts["class_order"].choices == CLASS_ORDERS
+        assert all(name in facts["schedule"].help for name in SCHEDULES)
+
+    def test_every_option_stands_in_one_place(self) -> None:
+        """The name of an option that no rule treats apart is written in one module only, beside
+        those that use its value.
+        """
+        root = Path(configuration.__file__).parents[1]
+        named = [
+            path.relative_to(root).as_posix()
+            for folder in ("cli", "configuration", "trainers", "training")
+            for path in (root / folder).rglob("*.py")
+            if re.search(r"^ *\"?label_smoothing\"?[:,=]", path.read_text("utf-8"), re.MULTILINE)
+        ]
+        assert named == ["configuration/training.py"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('data = "digits"\nseed = 1\nbatchsize = 3', "bad.toml, line 3: unknown option 'batch"),
+            ("# a line\n\nepochs = 2.0", "bad.toml, line 3: epochs must be an integer, got 2.0"),
+            ("seed = 1\n[recipe_arg]\nbeta = 1", "bad.toml, line 2: unknown option 'recipe_arg'"),
+            ("schedule_args.peak = 1\n[model-args]\nn = 1\n[c]\nn = 1", "bad.toml, line 4: "),
+        ],
+    )
+    def test_errors_in_a_file_name_the_line(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            resolve({"recipe": "pgd"}, tmp_path / "bad.toml")
+
+    def test_a_file_of_an_earlier_version(self, tmp_path: Path) -> None:
+        file = tmp_path / "config.toml"
+        file.write_text(EARLIER, encoding="utf-8")
+        given = {"recipe": "fast", "data": "digits", "n": 60, "epochs": 2, "test_n": 20}
+        assert resolve({}, file) == resolve({**given, "validation": 10, "device": "cpu"})
 
     def test_every_network_has_a_short_name(self) -> None:
         made = [name for name in models.__all__ if inspect.isfunction(getattr(models, name))]

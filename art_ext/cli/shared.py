@@ -1,46 +1,113 @@
-"""Options that several commands use, and errors in one line."""
+"""Options of the commands, derived from configuration classes, and errors in one line."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import MISSING, Field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from art_ext.configuration import shared
+from art_ext.configuration.options import Option, default_of, kind_of, options_of
 from art_ext.configuration.parsing import parse_share
 from art_ext.errors import describe, is_plain
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.table import Verdict
 
-CLASS_ORDER = (
-    "Order of class folders: numeric (whole numbers by value, the default) or text (as torchvision"
-    " sorts them)."
-)
-CLASSES = (
-    "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line."
-)
+Command = TypeVar("Command", bound=Callable[..., None])
+# of values that are written as they are; everything else is text that is parsed later
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "Path": Path}
 
-ClassOrder = Annotated[str | None, typer.Option(help=CLASS_ORDER)]
-ClassFile = Annotated[str | None, typer.Option(metavar="FILE", help=CLASSES)]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Print results and warnings only: no progress, no infos.")
-]
-FailUnder = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SHARE",
-        help=(
-            "Exit with 1 if the worst case at the largest eps is below this share (0.5) or"
-            " percentage (50%)."
-        ),
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+def shown(about: Option, **more: Any) -> Any:
+    """Return Typer's option for a shared one."""
+    return typer.Option(help=about.help, metavar=about.metavar, **more)
+
+
+ClassOrder = Annotated[str | None, shown(shared.CLASS_ORDER)]
+ClassFile = Annotated[str | None, shown(shared.CLASSES)]
+ModelArgs = Annotated[str, shown(shared.MODEL_ARGS)]
+Weights = Annotated[Path | None, shown(shared.WEIGHTS)]
+Device = Annotated[str | None, shown(shared.DEVICE)]
+Quiet = Annotated[bool, typer.Option("--quiet", help=shared.QUIET.help)]
+FailUnder = Annotated[str | None, shown(shared.FAIL_UNDER)]
+Seed = Annotated[int, shown(shared.SEED)]
+
+
+def with_options(config: type) -> Callable[[Command], Command]:
+    """Decorate a command so that it takes the options of a configuration class.
+
+    The command is a function of ``context: typer.Context`` and ``**options``.
+    """
+
+    def decorate(command: Command) -> Command:
+        context = inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        own = [
+            _parameter(name, one, about) for name, (one, about) in options_of(config, "cli").items()
+        ]
+        # Typer reads both
+        vars(command)["__signature__"] = inspect.Signature([context, *own])
+        command.__annotations__ = {one.name: one.annotation for one in (context, *own)}
+        return command
+
+    return decorate
+
+
+def given_values(context: typer.Context, config: type) -> dict[str, Any]:
+    """Return the values on the command line of the options that a file may hold too."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in context.params.items()
+        if name in options_of(config, "toml") and _is_given(context, name)
+    }
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _parameter(name: str, one: Field[Any], about: Option) -> inspect.Parameter:
+    """Return the parameter of a command for an option."""
+    kind = TYPES.get(kind_of(one), str)
+    if kind is float and about.unit:
+        kind = str  # a fraction such as 8/255
+    default = _default(one, about)
+    needed = default is MISSING and about.hosts == ("cli",)
+    flag = about.flag or f"--{name.replace('_', '-')}"
+    # a file may switch something on, which the command line must be able to switch off
+    both = kind is bool and "toml" in about.hosts
+    info = typer.Option(
+        ... if needed else None if default is MISSING else default,
+        f"{flag}/--no-{flag[2:]}" if both else flag,
+        help=about.help,
+        metavar=about.metavar,
+        rich_help_panel=about.panel,
+    )
+    annotation: Any = kind if needed or default not in (None, MISSING) else kind | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=annotation
+    )
+
+
+def _default(one: Field[Any], about: Option) -> Any:
+    """Return the default that the help shows."""
+    default = default_of(one)
+    if about.by_data or isinstance(default, Mapping):
+        return None
+    if default is not MISSING and about.shown:
+        return about.shown
+    return about.off if about.off is not None else default
 
 
 def parse_fail_under(text: str | None) -> float | None:

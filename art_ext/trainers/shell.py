@@ -12,36 +12,16 @@ from art.data_generators import DataGenerator
 from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 
+from art_ext.configuration.options import options_of
 from art_ext.core.checks import check_count, check_flag, nearest
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
 from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
 from art_ext.training import Recipe, TrainingResult, train
-from art_ext.training.options import Callback
+from art_ext.training.options import Callback, TrainingOptions
 
 _CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
-_MORE = (
-    "augmentation",
-    "batch_size",
-    "callbacks",
-    "channels_last",
-    "checkpoint_dir",
-    "checkpoint_every",
-    "compile",
-    "drop_last",
-    "ema",
-    "eps_warmup_epochs",
-    "freeze_eval_modules",
-    "label_smoothing",
-    "precision",
-    "resume",
-    "schedule_every",
-    "schedule_metric",
-    "trackers",
-    "validation",
-    "validation_eps",
-    "validation_steps",
-)
+_MORE = sorted(options_of(TrainingOptions, "art"))
 
 
 class CoreTrainer(CheckedKeywords, Trainer):

@@ -2,135 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.checks import (
-    check_choice,
-    check_count,
-    check_flag,
-    check_not_negative,
-    check_positive,
-    check_share,
-)
-from art_ext.core.geometry import ClipValues
+from art_ext.configuration.options import check_options, class_for, documented, options_of
+from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
+from art_ext.training.history import EpochEnd
 from art_ext.training.schedules import Schedule, make_schedule
 from art_ext.training.stepping import step_arguments, wants_metric
 
 if TYPE_CHECKING:
-    import os
-
-    from art_ext.training.history import EpochEnd
     from art_ext.training.recipes import Recipe
 
-LENGTHS = ("epochs", "updates", "equivalent_epochs", "passes")
-OPTIMIZERS = ("sgd", "adam", "adamw")
-PRECISIONS = ("no", "bf16", "fp16")
 ROUNDING = 1e-9  # a budget may be the quotient of two counts
-Callback = Callable[["EpochEnd"], Mapping[str, float]]
-ElementwiseSchedule = Any  # anything with .step()
+Callback = Callable[[EpochEnd], Mapping[str, float]]
+
+if TYPE_CHECKING:
+    _Keywords = TrainingConfig
+else:
+    _TYPES = {
+        "Augmentation": Augmentation,
+        "Callback": Callback,
+        "EpochEnd": EpochEnd,
+        "Iterable": Iterable,
+        "Schedule": Schedule,
+        "Tensor": Tensor,
+        "os": os,
+        "torch": torch,
+    }
+    _Keywords = class_for(TrainingConfig, "loop", _TYPES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingOptions:
-    """Keywords of ``train``.
-
-    Attributes:
-        epochs, updates, equivalent_epochs, passes: the length of the run, by one of the four.
-            ``epochs`` counts passes over the data, ``updates`` weight updates.
-            ``equivalent_epochs`` counts epochs as the papers do: one pass of Free is m epochs, one
-            of ATCD T K. They are not of equal cost. ``passes`` is a budget of rows forward plus
-            rows backward per training sample, as the result counts them. The run ends with the last
-            update inside the budget. Natural training spends 2 per epoch.
-        batch_size: rows of a minibatch, over all processes. Not used with a loader.
-        drop_last: omit the last minibatch of an epoch if it has fewer rows. A loader drops its
-            own.
-        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
-            parameters.
-        learning_rate, momentum, nesterov, weight_decay: of the named optimisers. The caller's own
-            optimiser keeps its settings.
-        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a
-            function of the fractional epoch and the number of epochs that returns a factor of the
-            rate. Or an object with ``.step()``, which is called without arguments if possible. If
-            it requires ``metrics`` it gets a metric, if it requires ``epoch`` the number of epochs
-            done.
-        schedule_args: arguments of a named schedule, such as ``{"milestones": (30, 36)}``.
-        schedule_every: time of the calls of ``.step()``: ``"epoch"`` or ``"update"``.
-        schedule_metric: column of the history for a schedule whose ``.step()`` takes a
-            metric, such as ``ReduceLROnPlateau``. ``"validation_loss"`` is ``"loss"`` in a run
-            without validation.
-        warmup_epochs, eps_warmup_epochs: epochs over which the rate, or the recipe's radius, grows
-            from 0.
-        label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
-        validation: fraction of the training data held out (below 1), or a number of samples. 0:
-            none.
-        validation_data: samples to validate on instead, (x, y).
-        validation_eps, validation_steps: of the PGD attack of the validation. None: the
-            recipe's radius. With radius 0 the best checkpoint is that of the best clean accuracy.
-        augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
-        ema: decay of an average of the weights. The average is validated, kept as best, and loaded
-            into the model at the end.
-        precision: precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.
-        freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training
-            begins. BatchNorm keeps its statistics and dropout is off. If the whole network is in
-            eval mode, only normalisation layers whose parameters all have ``requires_grad=False``
-            stay in it. False puts every module in train mode.
-        channels_last, compile: run with that memory layout, or under ``torch.compile``.
-        clip_values: the box (lower, upper).
-        seed: seed of the order, the noise, and the model's own draws (dropout).
-        checkpoint_dir: folder for checkpoints, history and weights. None writes nothing.
-        checkpoint_every: weight updates between checkpoints. None saves at the end of each epoch.
-        resume: continue from the newest checkpoint in the folder, if there is one.
-        callbacks: functions called at the end of each epoch. Their results are entered into the
-            history.
-        progress: show a bar.
-        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
-            ``checkpoint_dir``.
-        device: device to train on. None: the model's.
-    """
-
-    epochs: int | None = None
-    updates: int | None = None
-    equivalent_epochs: float | None = None
-    passes: float | None = None
-    batch_size: int = 128
-    drop_last: bool = False
-    optimizer: str | torch.optim.Optimizer = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    schedule: str | Schedule | ElementwiseSchedule = "constant"
-    schedule_args: Mapping[str, Any] = field(default_factory=dict)
-    schedule_every: str = "epoch"
-    schedule_metric: str = "validation_loss"
-    warmup_epochs: float = 0.0
-    eps_warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
-    validation: float = 0.0
-    validation_data: tuple[Tensor, Tensor] | None = None
-    validation_eps: float | None = None
-    validation_steps: int = 10
-    augmentation: str | Augmentation | None = None
-    ema: float | None = None
-    precision: str = "no"
-    freeze_eval_modules: bool = True
-    channels_last: bool = False
-    compile: bool = False
-    clip_values: ClipValues = (0.0, 1.0)
-    seed: int = 0
-    checkpoint_dir: str | os.PathLike[str] | None = None
-    checkpoint_every: int | None = None
-    resume: bool = False
-    callbacks: Iterable[Callback] = ()
-    progress: bool = False
-    trackers: tuple[str, ...] = ()
-    device: torch.device | str | None = None
+class TrainingOptions(_Keywords):
+    """Keywords of ``train``: the fields of ``TrainingConfig`` that the loop takes."""
 
     def __post_init__(self) -> None:
         # a generator would serve one epoch only
@@ -139,30 +50,7 @@ class TrainingOptions:
         given = {name: value for name, value in lengths.items() if value is not None}
         if len(given) != 1:
             raise ValueError(f"pass one of {', '.join(lengths)}, got {given or 'none'}")
-        for name in ("equivalent_epochs", "passes"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        for name in ("epochs", "updates", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        check_count("batch_size", self.batch_size)
-        check_count("seed", self.seed, least=0)
-        check_count("validation_steps", self.validation_steps)
-        check_positive("learning_rate", self.learning_rate)
-        for name in ("weight_decay", "warmup_epochs", "eps_warmup_epochs", "validation"):
-            check_not_negative(name, getattr(self, name))
-        for name in ("momentum", "label_smoothing"):
-            check_share(name, getattr(self, name))
-        if self.ema is not None:
-            check_share("ema", self.ema)
-        for name in ("drop_last", "freeze_eval_modules"):
-            check_flag(name, getattr(self, name))
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("schedule_every", self.schedule_every, ("epoch", "update"))
-        if isinstance(self.optimizer, str):
-            check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if isinstance(self.augmentation, str):
-            check_choice("augmentation", self.augmentation, tuple(AUGMENTATIONS))
+        check_options(self)
         if not isinstance(self.schedule, str) and self.schedule_args:
             raise ValueError(
                 f"schedule_args belong to a named schedule, got {self.schedule_args} beside an"
@@ -269,20 +157,14 @@ class TrainingOptions:
 
     def identity(self) -> dict[str, Any]:
         """Return the options that decide the final weights, as JSON values."""
-        free = {
-            "checkpoint_dir",
-            "checkpoint_every",
-            "resume",
-            "callbacks",
-            "progress",
-            "trackers",
-            "device",
-        }
         return {
-            one.name: _described(getattr(self, one.name))
-            for one in fields(self)
-            if one.name not in free
+            name: _described(getattr(self, name))
+            for name, (_, about) in options_of(type(self)).items()
+            if about.decides == "weights"
         }
+
+
+TrainingOptions.__doc__ = f"{TrainingOptions.__doc__}\n\n{documented(TrainingOptions)}\n"
 
 
 def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from art_ext.configuration.training import LENGTHS
 from art_ext.core.geometry import norm_name
 from art_ext.training import make_recipe
-from art_ext.training.options import LENGTHS
 
 # as the authors train it; text, as all arguments of a factory
 MODEL_ARGS = {"mnist-smallcnn": {"dropout": "0.5"}}

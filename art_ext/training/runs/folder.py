@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from art_ext.configuration.options import options_of
 from art_ext.training.checkpoints import checkpoints
 from art_ext.training.folder import CHECKPOINTS, OURS
 from art_ext.training.folder import CONFIGURATION as TRAINING
@@ -20,8 +20,6 @@ CONFIGURATION = "config.toml"
 RUN = "run.json"
 PREVIOUS = ".previous-run"
 LOGS = "art_ext"  # of TensorBoard
-FIGURES = ("rays", "test_n", "pgd_steps", "pgd_step_size")  # change the figures, not the weights
-AROUND = ("device", "tensorboard", "checkpoint_every")  # change neither
 
 
 def check_folder(
@@ -63,14 +61,11 @@ def check_folder(
         _check_origin(folder)
         return None
     ours = {
-        one.name: (getattr(found, one.name), getattr(wanted, one.name))
-        for one in fields(Configuration)
+        name: (getattr(found, name), getattr(wanted, name))
+        for name, (_, about) in options_of(Configuration).items()
+        if about.decides == "weights"
     }
-    differ = {
-        name: pair
-        for name, pair in ours.items()
-        if pair[0] != pair[1] and name not in (*FIGURES, *AROUND)
-    }
+    differ = {name: pair for name, pair in ours.items() if pair[0] != pair[1]}
     if differ:
         listed = "; ".join(
             f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items()
@@ -109,7 +104,11 @@ def _check_origin(folder: Path) -> None:
 
 def figure_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the settings of the figures, apart from the weights."""
-    found = {name: getattr(configuration, name) for name in FIGURES}
+    found = {
+        name: getattr(configuration, name)
+        for name, (_, about) in options_of(Configuration).items()
+        if about.decides == "figures"
+    }
     # runs of earlier versions do not record these
     usual = {"pgd_steps": PGD_STEPS, "pgd_step_size": None}
     return {

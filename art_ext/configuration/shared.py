@@ -1,0 +1,39 @@
+"""Options that several commands take, each with its text once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from art_ext.configuration.options import COMMAND, LOOP, Option
+
+DATA = Option("digits, mnist, cifar10, or a path (.npz, .npy, a folder).")
+MODEL = Option("FILE.py:FACTORY or MODULE:FACTORY. The factory is called.")
+MODEL_ARGS = Option("Arguments of the factory: key=value,key=value.")
+WEIGHTS = Option("Checkpoint: safetensors, or torch.save of tensors.")
+CLASS_ORDER = Option(
+    "Order of class folders: numeric (whole numbers by value) or text (as torchvision sorts them).",
+    choices=("numeric", "text"),
+)
+CLASSES = Option(
+    "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line.",
+    metavar="FILE",
+)
+DEVICE = Option("Device of the model, such as cpu or cuda.")
+SEED = Option("Seed of every random number.", hosts=LOOP, range=">= 0")
+CONFIG = Option(
+    "TOML file with these options by their names. The command line wins over it.",
+    hosts=COMMAND,
+    metavar="FILE.toml",
+)
+QUIET = Option("Print results and warnings only: no progress, no infos.", hosts=COMMAND)
+FAIL_UNDER = Option(
+    "Exit with 1 if the worst case at the largest eps is below this share (0.5) or percentage"
+    " (50%).",
+    hosts=COMMAND,
+    metavar="SHARE",
+)
+
+
+def with_more(shared: Option, sentence: str) -> Option:
+    """Return a shared option with one more sentence, on what is particular to a command."""
+    return replace(shared, help=f"{shared.help} {sentence}")

@@ -1,0 +1,402 @@
+"""The options of training: of ``art-ext train``, its file, ``train`` and the ART trainers.
+
+A new option is a field here, and the line of code that uses it. The groups are the headings of
+``art-ext train --help``. Values are checked where they are used, in ``art_ext.training.options``
+and ``art_ext.training.runs.configuration``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from art_ext.configuration import shared
+from art_ext.configuration.options import COMMAND, EVERY, LOOP, RUN, option
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    import torch
+    from torch import Tensor
+
+    from art_ext.training.augmentation import Augmentation
+    from art_ext.training.options import Callback
+    from art_ext.training.schedules import Schedule
+
+PYTHON = ("loop", "art")
+INPUT = "input"  # the unit of eps
+TABLE = "key=value,key=value"
+LENGTHS = ("epochs", "updates", "equivalent_epochs", "passes")
+_length = partial(option, panel="Length and batches")
+_update = partial(option, panel="Weight updates")
+_measure = partial(option, panel="Selection and figures")
+_machine = partial(option, panel="Machine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Method, data, network and folder."""
+
+    out: Path = option(
+        MISSING,
+        "Run folder: new or empty, or an earlier one with --resume or --overwrite.",
+        hosts=COMMAND,
+    )
+    recipe: str = option(
+        MISSING,
+        "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
+        " backward-smoothing or war. Needed, here or in the configuration file.",
+    )
+    data: str = option(MISSING, shared.with_more(shared.DATA, "It holds both splits."))
+    model: str = option(
+        MISSING,
+        "digits-cnn, mnist-conv2, mnist-smallcnn, mnist-lenet5, preactresnet18, resnet18,"
+        " wideresnet, cifar-resnet, cifar-resnet20; or FILE.py:FACTORY or MODULE:FACTORY. By"
+        " default the network that belongs to the data.",
+        by_data=True,
+    )
+    eps: float = option(
+        MISSING,
+        "Radius of crafting and of the figures, such as 8/255. By default that of the data.",
+        unit=INPUT,
+        by_data=True,
+    )
+    seed: int = option(
+        0,
+        replace(
+            shared.SEED, doc="seed of the order, the noise, and the model's own draws (dropout)."
+        ),
+    )
+    recipe_args: Mapping[str, Any] = option(
+        dict, "Arguments of the recipe.", metavar=TABLE, of=("recipe",)
+    )
+    model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
+    weights: str | None = option(
+        None, shared.with_more(shared.WEIGHTS, "By default weights are drawn by the seed.")
+    )
+    class_order: str = option("numeric", shared.CLASS_ORDER)
+    classes: str | None = option(None, shared.CLASSES)
+    config: Path | None = option(None, shared.CONFIG)
+    resume: bool = option(
+        False,
+        "Go on from the newest checkpoint, if there is one.",
+        doc="continue from the newest checkpoint in the folder, if there is one.",
+        hosts=("cli", "loop", "art"),
+        decides="",
+    )
+    overwrite: bool = option(False, "Begin anew in the folder of an earlier run.", hosts=COMMAND)
+    quiet: bool = option(False, shared.QUIET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Length:
+    """Length of the run, and its batches."""
+
+    epochs: int | None = _length(
+        None,
+        "Passes over the data.",
+        doc="""length of the run in passes over the data. The length is given by one of
+        ``epochs``, ``updates``, ``equivalent_epochs`` and ``passes``.""",
+        hosts=LOOP,
+        range=">= 1",
+    )
+    equivalent_epochs: float | None = _length(
+        None,
+        "In their place: epochs as the papers count them, no equal cost.",
+        doc="""length in epochs as the papers count: one pass of Free is m epochs, one of ATCD T K.
+        They are not of equal cost.""",
+        hosts=LOOP,
+        range="> 0",
+    )
+    passes: float | None = _length(
+        None,
+        "In their place: rows forward plus backward per training sample, as counted.",
+        doc="""length as a budget of rows forward plus rows backward per training sample, as the
+        result counts them. The run ends with the last update inside the budget. Natural training
+        spends 2 per epoch.""",
+        hosts=LOOP,
+        range="> 0",
+    )
+    updates: int | None = _length(
+        None,
+        "In their place: weight updates.",
+        doc="length in weight updates.",
+        hosts=LOOP,
+        range=">= 1",
+    )
+    batch_size: int = _length(
+        128,
+        "Rows of a minibatch, over all processes.",
+        doc="rows of a minibatch, over all processes. Not used with a loader.",
+        hosts=EVERY,
+        range=">= 1",
+        by_data=True,
+    )
+    drop_last: bool = _length(
+        False,
+        "Leave out a last minibatch with fewer rows.",
+        doc="""omit the last minibatch of an epoch if it has fewer rows. A loader drops its
+        own.""",
+        hosts=EVERY,
+    )
+    n: int | None = _length(None, "Take the first n training samples.", range=">= 1")
+    augmentation: str | Augmentation | None = _length(
+        None,
+        "Augmentation of the images: none or crop_flip.",
+        doc='``"crop_flip"``, or a function of (x, ids, seed, epoch).',
+        hosts=EVERY,
+        choices=("crop_flip",),
+        off="none",
+        by_data=True,
+    )
+    clip_values: tuple[float, float] = _length(
+        (0.0, 1.0),
+        "The box: lower,upper.",
+        doc="the box (lower, upper).",
+        hosts=LOOP,
+        unit=INPUT,
+        shown="0,1",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Updates:
+    """Optimiser, schedules and loss of the weight updates."""
+
+    optimizer: str | torch.optim.Optimizer = _update(
+        "sgd",
+        "Optimiser: sgd, adam or adamw.",
+        doc="""``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
+        parameters.""",
+        hosts=LOOP,
+        choices=("sgd", "adam", "adamw"),
+        by_data=True,
+    )
+    learning_rate: float = _update(
+        0.1,
+        "Learning rate, the largest of the schedule.",
+        doc="""learning rate of a named optimiser, the largest of the schedule. The caller's own
+        optimiser keeps its settings.""",
+        hosts=LOOP,
+        range="> 0",
+        by_data=True,
+    )
+    momentum: float = _update(
+        0.9, "Momentum of sgd.", doc='momentum of ``"sgd"``.', hosts=LOOP, range="[0, 1)"
+    )
+    nesterov: bool = _update(
+        False,
+        "Nesterov momentum, of sgd.",
+        doc='True: Nesterov momentum, of ``"sgd"``.',
+        hosts=LOOP,
+    )
+    weight_decay: float = _update(
+        5e-4,
+        "Weight decay of the optimiser.",
+        doc="weight decay of a named optimiser.",
+        hosts=LOOP,
+        range=">= 0",
+        by_data=True,
+    )
+    schedule: str | Schedule | Any = _update(
+        "constant",
+        "Schedule of the rate: constant, piecewise, cosine, cyclic, halving.",
+        doc="""``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a
+        function of the fractional epoch and the number of epochs that returns a factor of the
+        rate. Or an object with ``.step()``, which is called without arguments if possible. If it
+        requires ``metrics`` it gets a metric, if it requires ``epoch`` the number of epochs
+        done.""",
+        hosts=LOOP,
+        by_data=True,
+    )
+    schedule_args: Mapping[str, Any] = _update(
+        dict,
+        "Arguments of the schedule, such as milestones=(30,36).",
+        doc='arguments of a named schedule, such as ``{"milestones": (30, 36)}``.',
+        hosts=LOOP,
+        metavar=TABLE,
+        of=("schedule",),
+    )
+    warmup_epochs: float = _update(
+        0.0,
+        "Epochs over which the rate grows from 0.",
+        doc="epochs over which the rate grows from 0.",
+        hosts=LOOP,
+        range=">= 0",
+    )
+    eps_warmup_epochs: float = _update(
+        0.0,
+        "Epochs over which the radius grows from 0.",
+        doc="epochs over which the recipe's radius grows from 0.",
+        hosts=EVERY,
+        range=">= 0",
+        by_data=True,
+    )
+    label_smoothing: float = _update(
+        0.0,
+        "Share of the label given to the other classes.",
+        doc="s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.",
+        hosts=EVERY,
+        range="[0, 1)",
+    )
+    ema: float | None = _update(
+        None,
+        "Decay of an average of the weights. 0: none.",
+        doc="""decay of an average of the weights. The average is validated, kept as best, and
+        loaded into the model at the end.""",
+        hosts=EVERY,
+        range="[0, 1)",
+        off=0.0,
+    )
+    freeze_eval_modules: bool = _update(
+        True,
+        "Submodules that the factory leaves in eval mode stay there.",
+        doc="""keep submodules in eval mode that are in eval mode when the training begins.
+        BatchNorm keeps its statistics and dropout is off. If the whole network is in eval mode,
+        only normalisation layers whose parameters all have ``requires_grad=False`` stay in it.
+        False puts every module in train mode.""",
+        hosts=EVERY,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """Validation, and the figures of the trained network."""
+
+    validation: float = _measure(
+        0.0,
+        "Share (or number) of training samples held out to choose the best epoch. 0: none.",
+        doc="""fraction of the training data held out (below 1), or a number of samples. 0:
+        none.""",
+        hosts=EVERY,
+        range=">= 0",
+        by_data=True,
+    )
+    validation_eps: float | None = _measure(
+        None,
+        "Radius of the attack of the validation (default the recipe's).",
+        doc="""radius of the PGD attack of the validation. None: the recipe's. With 0 the best
+        checkpoint is that of the best clean accuracy.""",
+        hosts=EVERY,
+        unit=INPUT,
+    )
+    validation_steps: int = _measure(
+        10,
+        "Steps of PGD in the validation.",
+        doc="steps of the PGD attack of the validation.",
+        hosts=EVERY,
+        range=">= 1",
+    )
+    rays: int = _measure(
+        0,
+        "Measure RayS too, with so many queries a sample. 0: do not.",
+        range=">= 0",
+        metavar="QUERIES",
+        decides="figures",
+    )
+    test_n: int | None = _measure(
+        None, "Measure on the first so many test samples.", range=">= 1", decides="figures"
+    )
+    pgd_steps: int = _measure(20, "Steps of PGD for the figures.", range=">= 1", decides="figures")
+    pgd_step_size: float | None = _measure(
+        None,
+        "Their length, such as 2/255, the papers' (default 2.5 eps / steps).",
+        range="> 0",
+        unit=INPUT,
+        decides="figures",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    """Device, precision and checkpoints."""
+
+    device: str | torch.device | None = _machine(
+        None,
+        f"{shared.DEVICE.help} By default a GPU where there is one.",
+        doc="device to train on. None: the model's.",
+        hosts=LOOP,
+        decides="",
+    )
+    precision: str = _machine(
+        "no",
+        "Precision of autocast: no, bf16 or fp16.",
+        doc='precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.',
+        hosts=EVERY,
+        choices=("no", "bf16", "fp16"),
+    )
+    channels_last: bool = _machine(
+        False,
+        "Run in the channels-last memory layout.",
+        doc="run with that memory layout.",
+        hosts=EVERY,
+    )
+    compile: bool = _machine(
+        False, "Run under torch.compile.", doc="run under ``torch.compile``.", hosts=EVERY
+    )
+    tensorboard: bool = _machine(
+        False, "Log to TensorBoard too, in OUT/art_ext.", hosts=RUN, decides=""
+    )
+    checkpoint_every: int | None = _machine(
+        None,
+        "Weight updates between checkpoints (default an epoch's).",
+        doc="""weight updates between checkpoints. None saves at the end of each epoch.""",
+        hosts=EVERY,
+        range=">= 1",
+        decides="",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Python:
+    """Keywords that are objects of Python, and have no option."""
+
+    schedule_every: str = option(
+        "epoch",
+        'Time of the calls of ``.step()``: ``"epoch"`` or ``"update"``.',
+        hosts=PYTHON,
+        choices=("epoch", "update"),
+    )
+    schedule_metric: str = option(
+        "validation_loss",
+        "Column of the history for a schedule whose ``.step()`` takes a metric.",
+        doc="""column of the history for a schedule whose ``.step()`` takes a metric, such as
+        ``ReduceLROnPlateau``. ``"validation_loss"`` is ``"loss"`` in a run without
+        validation.""",
+        hosts=PYTHON,
+    )
+    validation_data: tuple[Tensor, Tensor] | None = option(
+        None, "Samples to validate on instead, (x, y).", hosts=("loop",)
+    )
+    checkpoint_dir: str | os.PathLike[str] | None = option(
+        None,
+        "Folder for checkpoints, history and weights. None writes nothing.",
+        hosts=PYTHON,
+        decides="",
+    )
+    callbacks: Iterable[Callback] = option(
+        (),
+        "Functions called at the end of each epoch. Their results are entered into the history.",
+        hosts=PYTHON,
+        decides="",
+    )
+    progress: bool = option(False, "Show a bar.", hosts=("loop",), decides="")
+    trackers: tuple[str, ...] = option(
+        (),
+        "Names of Accelerate's trackers. They write into ``checkpoint_dir``.",
+        doc="""names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
+        ``checkpoint_dir``.""",
+        hosts=PYTHON,
+        decides="",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(_Python, _Machine, _Figures, _Updates, _Length, _Run):
+    """All options of training, with the hosts that take each."""
+
+    # fields are collected from the last base to the first, which is the order of the help
