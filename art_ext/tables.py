@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
@@ -153,6 +154,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "art": partial(_classes, "art"),
     "torchattacks": partial(_classes, "torchattacks"),
     "training": partial(_options, TrainingConfig),
+    "evaluation": partial(_options, EvaluationConfig),
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,8 @@ from art_ext import __version__, cli
 from art_ext.cli import app, doctor
 from art_ext.cli.doctor import Finding
 from art_ext.cli.shared import shard_and_device
+from art_ext.configuration.evaluation import EvaluationConfig, resolve_evaluation
+from art_ext.configuration.options import options_of
 from art_ext.configuration.parsing import (
     parse_arguments,
     parse_attack_arguments,
@@ -25,6 +28,7 @@ from art_ext.configuration.parsing import (
     parse_share,
     parse_target,
     parse_value,
+    read_toml,
 )
 from art_ext.evaluation import read_records, read_run
 from art_ext.evaluation.report import page as report
@@ -45,6 +49,8 @@ def linear(scale: float = 1.0):
 def bright():
     return lambda x: (x.flatten(1).mean(dim=1) > 0.3).long()
 """
+
+OWN: dict[str, Any] = {"out": Path("nowhere")}  # what no file holds
 
 
 def call(*arguments: object) -> Result:
@@ -573,6 +579,147 @@ class TestEvaluate:
         assert 0.85 <= row["robust_accuracy"] <= row["clean_accuracy"]
 
 
+class TestConfiguration:
+    """``--config``, and the file that every run leaves."""
+
+    ATTACKS = (
+        "--attack",
+        "rays,i_fgsm,nes",
+        "--attack-args",
+        "i_fgsm.num_steps=3,nes.sensing=sphere,rays.tol=1/100",
+        "--eps",
+        "8/255,0.3",
+        "--model-args",
+        "scale=2",
+        "--no-stop-on-success",
+    )
+
+    @pytest.fixture(autouse=True)
+    def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(report, "write_report", lambda *arguments: None)
+
+    def test_a_run_leaves_a_file_that_repeats_its_records(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
+        first = call(*command, *self.ATTACKS, "--quiet")
+        assert first.exit_code == 0, first.output
+        file = tmp_path / "run" / "config.toml"
+        again = call("evaluate", "--config", file, "--out", tmp_path / "again", "--quiet")
+        assert again.exit_code == 0, again.output
+        assert (
+            read_records(tmp_path / "again")
+            .drop(columns="seconds")
+            .equals(read_records(tmp_path / "run").drop(columns="seconds"))
+        )
+        runs = [read_run(tmp_path / name) for name in ("run", "again")]
+        assert runs[0] is not None
+        assert runs[1] is not None
+        for part in ("arguments", "settings", "identity"):
+            assert runs[0][part] == runs[1][part]
+        assert (tmp_path / "again" / "config.toml").read_bytes() == file.read_bytes()
+        assert call("evaluate", "--config", file, "--out", tmp_path / "run").exit_code == 0
+
+    def test_the_file_is_complete(self, command: list[object], tmp_path: Path) -> None:
+        assert call(*command, *self.ATTACKS, "--quiet").exit_code == 0
+        found = read_toml(tmp_path / "run" / "config.toml")
+        unset = {"classes", "weights", "panel", "mode", "targeted", "chunk_size", "name", "device"}
+        assert set(options_of(EvaluationConfig, "toml")) - set(found) == unset
+        assert found["attacks"] == ["rays", "i_fgsm", "nes"]
+        assert found["attack_args"]["nes"] == {"sensing": "sphere"}
+        assert found["eps"] == [8 / 255, 0.3]
+        assert found["max_queries"] == 30
+
+    def test_the_command_line_wins_over_the_file(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            f'model = "{command[2]}"\ndata = "digits"\nn = 30\neps = "1/10"\nsave-images = true\n'
+            'panel = "quick"\nmode = "independent"\nseed = 3\ntargeted = 4\nclip_values = [0, 2]\n'
+            "[attack_args.pgd]\nnum_steps = 2\n[model_args]\nscale = 3\n"
+        )
+        found = resolve_evaluation({}, file, **OWN)
+        assert (found.eps, found.n, found.save_images, found.targeted) == ((0.1,), 30, True, 4)
+        assert (found.panel, found.mode, found.attacks) == ("quick", "independent", None)
+        assert found.attack_args == {"pgd": {"num_steps": 2}}
+        assert (found.model_args, found.clip_values) == ({"scale": "3"}, (0.0, 2.0))
+        other = resolve_evaluation({"attacks": "rays", "seed": 0, "eps": "2/255"}, file, **OWN)
+        assert (other.panel, other.mode, other.attacks) == (None, None, ("rays",))
+        assert (other.attack_args, other.seed, other.eps) == ({}, 0, (2 / 255,))
+        same = resolve_evaluation({"panel": "quick", "model": "m:f"}, file, **OWN)
+        assert (same.attack_args, same.model_args) == ({"pgd": {"num_steps": 2}}, {})
+        options = ["--attack", "fgsm", "--n", 9, "--no-save-images", "--out", tmp_path / "run"]
+        done = call("evaluate", "--config", file, *options)
+        assert done.exit_code == 0, done.output
+        run = read_run(tmp_path / "run")
+        assert run is not None
+        assert (run["settings"]["targeted"], run["arguments"]["save_images"]) == (4, False)
+        assert (len(read_records(tmp_path / "run")), list(run["attacks"])) == (9, ["fgsm"])
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("n = 3\nmax_query = 3", "bad.toml, line 2: unknown option 'max_query' (did you mean"),
+            ("[attacks_args.rays]\ntol = 1", "bad.toml, line 1: unknown option 'attacks_args'"),
+            ("\nn = 2.0", "bad.toml, line 2: n must be an integer, got 2.0"),
+            ('out = "x"', "unknown option 'out'"),
+            ("attacks = [1]", "attacks must be a list of texts, got [1]"),
+            ("targeted = 1.5", "targeted must be a text or an integer, got 1.5"),
+            ("eps = [true]", "eps must be a number"),
+            ("eps = 'much'", "eps must hold numbers or fractions"),
+            ("attack_args.rays = 3", "attack_args.rays must be a table of arguments, got 3"),
+            ("model_args = 3", "model_args must be a table"),
+            ('attacks = ["rays"]\npanel = "quick"', "attacks and panel exclude each other"),
+            ('data = ""', "data must be a text"),
+            ("n = ", "must be TOML"),
+        ],
+    )
+    def test_bad_files(
+        self, command: list[object], tmp_path: Path, text: str, message: str
+    ) -> None:
+        (tmp_path / "bad.toml").write_text(text)
+        done = call(*command, "--config", tmp_path / "bad.toml")
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert message in done.stderr
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("option", ["model", "data"])
+    def test_what_has_no_default_must_be_given(self, command: list[object], option: str) -> None:
+        place = command.index(f"--{option}")
+        done = call(*command[:place], *command[place + 2 :])
+        assert done.exit_code == 2
+        assert f"{option} must be given, by --{option} or in the file" in done.stderr
+
+    def test_a_killed_run_has_it_and_an_earlier_one_keeps_its_own(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from art_ext.evaluation.execution.watching import Tally
+
+        def interrupted(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        folder = tmp_path / "run"
+        assert call(*command).exit_code == 0
+        earlier = (folder / "config.toml").read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(Tally, "end", interrupted)
+            assert call(*command, "--seed", 7, "--overwrite", "--quiet").exit_code == 130
+        assert (folder / ".previous-run" / "config.toml").read_bytes() == earlier
+        assert read_toml(folder / "config.toml")["seed"] == 7
+        assert not list(folder.glob("*.tmp"))
+        done = call("evaluate", "--config", folder / "config.toml", "--out", folder)
+        assert done.exit_code == 0, done.output
+        assert not (folder / ".previous-run").exists()
+
+    def test_it_is_not_written_beside_other_files(
+        self, command: list[object], tmp_path: Path
+    ) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.toml").write_text("mine")
+        assert call(*command).exit_code == 2
+        assert (tmp_path / "run" / "config.toml").read_text() == "mine"
+
+
 class TestDemo:
     def test_quiet_prints_only_the_table(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -780,6 +927,9 @@ class TestSharedWork:
         )
         assert "fail-under: robust accuracy of linear at 8/255 is " in done.stderr
         assert len(read_records(tmp_path / "united")) == 12
+        united, first = (tmp_path / name / "config.toml" for name in ("united", "0"))
+        assert united.read_bytes() == first.read_bytes()
+        assert "shard" not in read_toml(united)
         again = call("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "other")
         assert again.exit_code == 2
         assert "overlap" in again.stderr

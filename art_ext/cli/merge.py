@@ -20,6 +20,12 @@ def merge(
     """Unite the folders of shards, and write the report if none is missing."""
     with explained():
         from art_ext.evaluation import merge as unite
+        from art_ext.storage.evaluation import CONFIGURATION
+        from art_ext.storage.files import write_atomically
 
         least = parse_fail_under(fail_under)
-        show(unite(folders, out), quiet, least)
+        outcome = unite(folders, out)
+        configuration = folders[0] / CONFIGURATION
+        if configuration.exists():  # that of the whole run: no file holds --shard
+            write_atomically(out / CONFIGURATION, configuration.read_bytes())
+        show(outcome, quiet, least)

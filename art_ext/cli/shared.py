@@ -66,10 +66,16 @@ def with_options(config: type) -> Callable[[Command], Command]:
 def given_values(context: typer.Context, config: type) -> dict[str, Any]:
     """Return the values on the command line of the options that a file may hold too."""
     return {
-        name: str(value) if isinstance(value, Path) else value
+        name: value
         for name, value in context.params.items()
         if name in options_of(config, "toml") and _is_given(context, name)
     }
+
+
+def command_values(options: Mapping[str, Any], config: type) -> dict[str, Any]:
+    """Return the values of the options that only the command line has."""
+    files = options_of(config, "toml")
+    return {name: options[name] for name in options_of(config, "cli") if name not in files}
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

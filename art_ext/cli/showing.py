@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +19,33 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{
 
 
 @contextmanager
-def watching(quiet: bool) -> Iterator[Watcher]:
-    """Yield the progress observer, silent or with a bar. Warnings are shown either way."""
+def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[Watcher]:
+    """Yield the progress observer, silent or with a bar. Warnings are shown either way.
+
+    Args:
+        quiet: no bar.
+        begun: function called before the first attack. The run folder exists then.
+    """
     from art_ext.core.wording import counted, radius
     from art_ext.evaluation import Watcher
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+    class Begun(Watcher):
+        """Calls ``begun`` once."""
+
+        waiting = [] if begun is None else [begun]
+
+        def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+            while self.waiting:
+                self.waiting.pop()()
+
     if quiet:
-        yield Watcher()
+        yield Begun()
         return
     from tqdm import tqdm
 
-    class Bar(Watcher):
+    class Bar(Begun):
         """A line per clean accuracy, and a bar per attack."""
 
         bar: tqdm[Any] | None = None
@@ -42,6 +57,7 @@ def watching(quiet: bool) -> Iterator[Watcher]:
             typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
 
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+            super().start(model, attack, eps, samples)
             self.close()
             # a log file gets a line now and then, a terminal a bar that moves
             pause = 0.2 if sys.stderr.isatty() else 10

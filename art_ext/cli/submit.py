@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from art_ext.cli.shared import ClassFile, ClassOrder, explained
+from art_ext.cli.shared import ClassFile, ClassOrder, Device, ModelArgs, Weights, explained
 from art_ext.configuration.parsing import parse_arguments, parse_number, read_toml
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 RUN = "Folder of a complete run, evaluated with --save-images."
 MODEL = (
-    "FILE.py:FACTORY, as it was evaluated; the file is handed in. An external evaluation may leave"
-    " it out."
+    "The model as it was evaluated, FILE.py:FACTORY. The file is handed in. An external evaluation"
+    " may leave it out."
 )
 NAME = "Model id: <Name><Year><FirstWordOfTitle>, or for --external that in the model zoo."
 METADATA = "TOML file with the options of this group by their names; the command line wins over it."
@@ -45,10 +45,8 @@ def submit(
         bool, typer.Option("--external", help="An evaluation of a model in the zoo.")
     ] = False,
     model: Annotated[str | None, typer.Option(help=MODEL)] = None,
-    model_args: Annotated[
-        str, typer.Option(help="Arguments of the factory: key=value,key=value.")
-    ] = "",
-    weights: Annotated[Path | None, typer.Option(help="Its checkpoint.")] = None,
+    model_args: ModelArgs = "",
+    weights: Weights = None,
     run_model: Annotated[
         str | None, typer.Option(help="Which model of the run, if it has several.")
     ] = None,
@@ -65,9 +63,7 @@ def submit(
     model_dir: Annotated[Path, typer.Option(help="The zoo's checkpoints, for --external.")] = Path(
         "models"
     ),
-    device: Annotated[
-        str | None, typer.Option(help="Where the check runs the model, such as cuda.")
-    ] = None,
+    device: Device = None,
     metadata: Annotated[Path | None, _said(metavar="FILE.toml", help=METADATA)] = None,
     name: Annotated[str | None, _said(help=NAME)] = None,
     dataset: Annotated[str | None, _said(help="cifar10 (default), cifar100 or imagenet.")] = None,

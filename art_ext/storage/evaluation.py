@@ -34,6 +34,7 @@ TOOL = "art-ext"
 FORMAT = 5
 READABLE = (4, 5)
 RUN = "run.json"
+CONFIGURATION = "config.toml"  # of the command, which repeats the run
 RECORDS = "records.parquet"
 REPORT = "index.html"
 WARNINGS = "warnings.json"
@@ -41,7 +42,7 @@ CHUNKS = "chunks"
 PREVIOUS = ".previous-run"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
-OWN = (RUN, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS)
+OWN = (RUN, CONFIGURATION, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS)
 COLUMNS = (
     "index",
     "id",

@@ -1,0 +1,132 @@
+"""The options of ``art-ext evaluate`` and of its configuration file.
+
+A new option is a field here, and the line of code that uses it. Values are checked by
+``art_ext.evaluation.evaluate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from art_ext import __version__
+from art_ext.configuration import shared
+from art_ext.configuration.files import complete, layered, require, to_toml
+from art_ext.configuration.options import COMMAND, option
+
+INPUT = "input"  # the unit of eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """All options of an evaluation from the command line."""
+
+    model: str = option(MISSING, shared.MODEL)
+    data: str = option(MISSING, shared.DATA)
+    out: Path = option(
+        MISSING, "Folder of the report: new, empty, or of an earlier run alike.", hosts=COMMAND
+    )
+    config: Path | None = option(None, shared.CONFIG)
+    class_order: str = option("numeric", shared.CLASS_ORDER)
+    classes: str | None = option(None, shared.CLASSES)
+    model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
+    weights: str | None = option(None, replace(shared.WEIGHTS, of=("model",)))
+    attacks: tuple[str, ...] | None = option(
+        None,
+        "Attacks, separated by commas: those of art-ext attacks; FILE.py:FUNCTION for one of yours;"
+        " or external ones: torchattacks:PGD, art:SquareAttack, foolbox:LinfPGD, autoattack."
+        " Without a panel, rays.",
+        flag="--attack",
+    )
+    panel: str | None = option(
+        None,
+        "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps,"
+        " Frank-Wolfe, RayS, comparable to AutoAttack), black-box, paper, or a TOML file.",
+    )
+    mode: str | None = option(
+        None,
+        "cascade: each attack is given only the samples without a success of an earlier one."
+        " independent: each is given all samples. By default the panel's own, and independent for"
+        " --attack.",
+        of=("attacks", "panel"),
+    )
+    attack_args: Mapping[str, Mapping[str, Any]] = option(
+        dict, "Arguments of the attacks: name.key=value,name.key=value.", of=("attacks", "panel")
+    )
+    targeted: str | int | None = option(None, "Targets: random, least-likely, or one class index.")
+    eps: tuple[float, ...] = option(
+        (8 / 255,),
+        "Radius or radii in the units of the input: 4/255,8/255.",
+        unit=INPUT,
+        shown="8/255",
+    )
+    max_queries: int = option(
+        10_000, "Most queries per sample, for attacks that need labels or scores."
+    )
+    n: int = option(1000, "Take the first n samples.")
+    norm: str = option("linf", "How eps and distances are measured: linf, l2 or l1.")
+    stop_on_success: bool | None = option(
+        None,
+        "For rays: stop on a sample at its first success, or go on to its nearest adversarial"
+        " (ADBD, the whole curve). By default a single eps stops early, and one run serves"
+        " several.",
+    )
+    outputs: str = option("logits", "What the model returns: logits, probabilities or labels.")
+    clip_values: tuple[float, float] = option(
+        (0.0, 1.0), "The box: lower,upper.", unit=INPUT, shown="0,1"
+    )
+    batch_size: int = option(256, "Most rows in one model call.")
+    chunk_size: int | None = option(
+        None,
+        "Most samples between two writes to the disk. By default twice the batch size, less for"
+        " shards.",
+    )
+    shard: str | None = option(
+        None,
+        "i/n, such as 0/4: work on every n-th chunk only, from the i-th on. art-ext merge unites"
+        " the folders.",
+        hosts=COMMAND,
+    )
+    save_images: bool = option(False, "Keep every adversarial image.")
+    name: str | None = option(
+        None,
+        "What to call the model in table and report. By default its checkpoint or its factory.",
+        of=("model",),
+    )
+    fail_under: str | None = option(None, shared.FAIL_UNDER)
+    device: str | None = option(None, shared.DEVICE)
+    seed: int = option(0, shared.SEED)
+    quiet: bool = option(False, shared.QUIET)
+    overwrite: bool = option(False, "Begin anew, also beside other files.", hosts=COMMAND)
+
+
+def resolve_evaluation(
+    given: Mapping[str, Any], file: Path | None = None, **own: Any
+) -> EvaluationConfig:
+    """Build a configuration from given values, a TOML file and the defaults, in this order.
+
+    Args:
+        given: values by the names of ``EvaluationConfig``, as on the command line or as Python
+            values.
+        file: TOML file of the same names. If ``given`` has another model, attacks or panel, the
+            file's arguments of the old one are ignored.
+        **own: values of the options that no file has, such as ``out``.
+
+    Raises:
+        ValueError: for unknown names (the nearest match is named), values of another kind, and
+            without a model or data.
+    """
+    values = layered(EvaluationConfig, given, file, [("attacks", "panel")])
+    require(values, ("model", "data"))
+    return EvaluationConfig(**complete(EvaluationConfig, values), **own)
+
+
+def evaluation_toml(config: EvaluationConfig) -> str:
+    """Return the TOML text that resolves to this configuration."""
+    comment = (
+        f"art-ext evaluate {__version__}; to repeat: art-ext evaluate --config THIS_FILE"
+        " --out FOLDER"
+    )
+    return to_toml(EvaluationConfig, config, comment)
