@@ -142,10 +142,28 @@ def test_optional_things_that_are_missing_are_never_problems(
         ("1.1.1", "==1.1.1", True),
         ("1.1.2", "==1.1.1", False),
         ("9.9", "", True),
+        ("2.6.0rc1", ">=2.6", True),
+        ("2.7.0.dev20250101+cpu", ">=2.6", True),
+        ("1.25", "~=1.26", False),
+        ("unknown", ">=1", False),
     ],
 )
-def test_version_comparison(version: str, specifier: str, fits: bool) -> None:
-    assert doctor._satisfies(version, specifier) is fits
+def test_version_comparison(
+    site: Path, monkeypatch: pytest.MonkeyPatch, version: str, specifier: str, fits: bool
+) -> None:
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: [f"some{specifier}"])
+    install(site, "some", version, {})
+    finding = by_name()["some"]
+    assert finding.status == ("ok" if fits else "problem")
+    assert finding.detail.startswith(f"{version} (")
+
+
+def test_a_requirement_of_another_system_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["tqdm>=4", "nothing>=1; sys_platform == 'amiga'", "nothing; extra == 'test'"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
+    found = by_name()
+    assert found["tqdm"].status == "ok"
+    assert "nothing" not in found
 
 
 def test_an_old_or_missing_base_package_is_a_problem(
@@ -169,18 +187,15 @@ def test_an_installed_extra_in_a_wrong_version_is_a_problem(site: Path) -> None:
     assert finding.remedy == 'pip install "jinja2>=3.1"'
 
 
-@pytest.mark.parametrize(
-    ("python", "asked"), [("3.10.14", True), ("3.11.0", False), ("3.13.1", False)]
-)
+@pytest.mark.parametrize(("python", "asked"), [("3.10", False), ("3.99", True)])
 def test_what_only_older_pythons_need(
     monkeypatch: pytest.MonkeyPatch, python: str, asked: bool
 ) -> None:
     lines = [
         'accelerate<2,>=1.2; extra == "train"',
-        'tomli>=2; python_version < "3.11" and extra == "train"',
+        f'tomli>=2; python_version < "{python}" and extra == "train"',
     ]
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
-    monkeypatch.setattr(doctor.platform, "python_version_tuple", lambda: tuple(python.split(".")))
     without(monkeypatch, "accelerate", "tomli")
     assert ("tomli" in by_name()["train"].detail) == asked
     assert "accelerate" in by_name()["train"].detail

@@ -10,9 +10,7 @@ import base64
 import csv
 import hashlib
 import importlib
-import operator
 import platform
-import re
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -20,6 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 import typer
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 __all__ = ["Finding", "Status", "diagnose", "doctor"]
 
@@ -27,21 +28,7 @@ Status = Literal["ok", "info", "problem"]
 DISTRIBUTION = "art-ext"
 MAPPED = ("adapters", "benchmarks")
 PACKAGE = Path(__file__).parents[1]
-REQUIREMENT = re.compile(  # name[extras] (comparisons); extra == "..."
-    r"""(?P<name>[\w.-]+)(\[.*?\])?(?P<specifier>[^;]*)(;.*extra\s*==\s*["'](?P<extra>[\w-]+))?"""
-)
-PYTHON_MARKER = re.compile(
-    r"""python_version\s*(?P<symbol>[<>=!]=?)\s*["'](?P<version>[\d.]+)["']"""
-)
 REPAIR_ROBUSTBENCH = "pip install --no-deps --force-reinstall robustbench==1.1.1"
-COMPARISONS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
 
 
 @dataclass(frozen=True)
@@ -60,18 +47,6 @@ class Finding:
     status: Status
     detail: str
     remedy: str = ""
-
-
-@dataclass(frozen=True)
-class _Requirement:
-    """One requirement of our own metadata: package, versions, and the extra that it belongs to."""
-
-    name: str
-    specifier: str
-    extra: str | None
-
-    def __str__(self) -> str:
-        return f"{self.name}{self.specifier}"
 
 
 def diagnose() -> list[Finding]:
@@ -105,56 +80,44 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """Release numbers of a version without trailing zeros: 2.13.0+cpu gives (2, 13)."""
-    leading = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(number) for number in leading.group().split(".")] if leading else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+def _satisfies(version: str | None, specifier: SpecifierSet) -> bool:
+    """Return True if a version is allowed. Pre-releases count as their release."""
+    try:
+        return version is not None and specifier.contains(Version(version).base_version)
+    except InvalidVersion:
+        return False
 
 
-def _satisfies(version: str, specifier: str) -> bool:
-    """Return True if a version satisfies comparisons such as ``>=1.20,<1.21``.
-
-    Pre-releases count as their release. The package `packaging` implements the full grammar, but
-    the base installation does not contain it, and our own metadata uses no more than this.
-    """
-    clauses = re.findall(r"(>=|<=|==|!=|>|<)\s*([\d.]+)", specifier)
-    return all(
-        COMPARISONS[symbol](_release(version), _release(wanted)) for symbol, wanted in clauses
-    )
-
-
-def _requirements() -> list[_Requirement]:
-    """Return the requirements of our own metadata for the running Python.
+def _requirements(extra: str = "") -> list[Requirement]:
+    """Return our own requirements on this machine: those of an extra, or of the base installation.
 
     Raises:
         PackageNotFoundError: if the source tree was never installed.
     """
-    lines = [line for line in metadata.requires(DISTRIBUTION) or [] if _concerns_this_python(line)]
-    parts = [match.groupdict() for match in map(REQUIREMENT.match, lines) if match is not None]
-    return [
-        _Requirement(part["name"], part["specifier"].strip(" ()"), part["extra"]) for part in parts
-    ]
+    declared = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
+
+    def holds(requirement: Requirement, extra: str) -> bool:
+        marker = requirement.marker
+        return marker is None or marker.evaluate({"extra": extra})
+
+    base = [one for one in declared if holds(one, "")]
+    return [one for one in declared if one not in base and holds(one, extra)] if extra else base
 
 
-def _concerns_this_python(line: str) -> bool:
-    """Return True if a requirement applies to the running Python. Some apply to older ones only."""
-    marker = PYTHON_MARKER.search(line)
-    python = ".".join(platform.python_version_tuple()[:2])
-    return marker is None or _satisfies(python, f"{marker['symbol']}{marker['version']}")
+def _plain(requirement: Requirement) -> str:
+    """Return a requirement as pip takes it, without its marker."""
+    return f"{requirement.name}{requirement.specifier}"
 
 
 def _own_requirements() -> list[Finding]:
     """Check Python and the packages of the base installation."""
     try:
-        needed = [requirement for requirement in _requirements() if requirement.extra is None]
+        needed = _requirements()
     except metadata.PackageNotFoundError:
         detail = "the source tree is used without being installed: versions cannot be checked"
         return [Finding(DISTRIBUTION, "problem", detail, "pip install -e .")]
     findings = [Finding(DISTRIBUTION, "ok", f"version {metadata.version(DISTRIBUTION)}")]
-    wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    wanted = SpecifierSet(metadata.metadata(DISTRIBUTION)["Requires-Python"])
     fits = _satisfies(platform.python_version(), wanted)
     remedy = "" if fits else f"use a Python {wanted}"
     findings.append(
@@ -164,9 +127,9 @@ def _own_requirements() -> list[Finding]:
     )
     for requirement in needed:
         version = _version(requirement.name)
-        fits = version is not None and _satisfies(version, requirement.specifier)
+        fits = _satisfies(version, requirement.specifier)
         detail = f"{version or 'not installed'} ({requirement.specifier})"
-        remedy = "" if fits else f'pip install "{requirement}"'
+        remedy = "" if fits else f'pip install "{_plain(requirement)}"'
         findings.append(Finding(requirement.name, "ok" if fits else "problem", detail, remedy))
     return findings
 
@@ -174,9 +137,7 @@ def _own_requirements() -> list[Finding]:
 def _extra(extra: str) -> Finding:
     """Check the packages of an extra: installed, and in versions that fit."""
     try:
-        requirements = [
-            requirement for requirement in _requirements() if requirement.extra == extra
-        ]
+        requirements = _requirements(extra)
     except metadata.PackageNotFoundError:
         return Finding(extra, "info", "not checked: art-ext is not installed")
     versions = {requirement: _version(requirement.name) for requirement in requirements}
@@ -188,13 +149,11 @@ def _extra(extra: str) -> Finding:
             extra, "info", f"optional, not installed: {missing}", f"pip install 'art-ext[{extra}]'"
         )
     unfit = [
-        wanted
-        for wanted, version in versions.items()
-        if not _satisfies(str(version), wanted.specifier)
+        wanted for wanted, version in versions.items() if not _satisfies(version, wanted.specifier)
     ]
     detail = ", ".join(f"{requirement.name} {version}" for requirement, version in versions.items())
     if unfit:
-        command = " ".join(f'"{requirement}"' for requirement in unfit)
+        command = " ".join(f'"{_plain(requirement)}"' for requirement in unfit)
         return Finding(
             extra, "problem", f"{detail}: does not fit {command}", f"pip install {command}"
         )
@@ -388,7 +347,7 @@ def _decision_based_baselines() -> Finding:
     """Check ART's HopSkipJump and BoundaryAttack, which pass float64 images under NumPy 2."""
     name = "ART's HopSkipJump and BoundaryAttack"
     version = _version("numpy")
-    if version is None or _release(version) < (2,):
+    if version is None or _satisfies(version, SpecifierSet("<2")):
         return Finding(name, "ok", f"run with numpy {version}")
     detail = (
         f"fail on PyTorch models with numpy {version} (double images for float weights); our"
@@ -409,7 +368,7 @@ def _numpy_defences() -> Finding:
     """
     name = "ART's numpy preprocessing defences"
     version = _version("numpy")
-    if version is None or _release(version) < (2,):
+    if version is None or _satisfies(version, SpecifierSet("<2")):
         return Finding(name, "ok", f"run with numpy {version}")
     detail = (
         f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a"
