@@ -18,6 +18,7 @@ from art_ext import __version__, cli
 from art_ext.cli import app, doctor
 from art_ext.cli.doctor import Finding
 from art_ext.cli.shared import shard_and_device
+from art_ext.cli.terminal import fitted_markdown
 from art_ext.configuration.evaluation import EvaluationConfig, resolve_evaluation
 from art_ext.configuration.options import options_of
 from art_ext.configuration.parsing import (
@@ -579,6 +580,89 @@ class TestEvaluate:
         assert 0.85 <= row["robust_accuracy"] <= row["clean_accuracy"]
 
 
+class TestNarrowTerminals:
+    """Columns from the right go first, and what does not fit then is a list."""
+
+    @pytest.mark.parametrize("columns", [60, 45, 20])
+    def test_evaluate(
+        self, command: list[object], monkeypatch: pytest.MonkeyPatch, columns: int
+    ) -> None:
+        wide = call(*command, "--attack", "rays,fgsm", "--quiet").stdout
+        monkeypatch.setenv("COLUMNS", str(columns))
+        done = call(*command, "--attack", "rays,fgsm", "--quiet")
+        shown = done.stdout[: done.stdout.index("robust accuracy ")].splitlines()
+        assert max(map(len, shown)) <= columns < max(map(len, wide.splitlines()))
+        text = " ".join(" ".join(shown).split())
+        assert all(word in text for word in ("linear", "rays", "fgsm", "8/255", "robust acc."))
+        assert text.startswith("| model") == (columns > 20)
+        assert ("seconds" in text) == (columns == 20), "a list leaves nothing out"
+
+    @pytest.mark.parametrize("columns", [60, 15])
+    def test_attacks(self, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+        wide = call("attacks").stdout
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = call("attacks").stdout
+        assert max(map(len, shown.splitlines())) <= columns < max(map(len, wide.splitlines()))
+        assert shown.split()[0] == ("name" if columns == 60 else "name:")
+        assert "paper" in wide
+        monkeypatch.setenv("COLUMNS", "400")
+        assert call("attacks").stdout == wide
+
+    def test_train(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        options = ["--recipe", "natural", "--data", "digits", "--n", 40, "--epochs", 1, "--quiet"]
+        run = ["train", *options, "--test-n", 10, "--out", tmp_path / "run"]
+        assert call(*run).exit_code == 0
+        for columns in (60, 25):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            shown = call(*run, "--resume").stdout
+            assert max(map(len, shown.splitlines())) <= columns
+            assert all(word in shown for word in ("final", "clean acc.", "PGD-20"))
+
+    def test_a_cell_with_the_separator(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "5")
+        table = "| a | b |\n|---|---|\n| x|y | 2 |"
+        assert fitted_markdown(table, ("a",)) == table
+
+
+def test_python_m_is_the_command() -> None:
+    for arguments, code in ((["--version"], 0), (["attacks", "--norm", "l9"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "art_ext", *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == code
+        assert (done.stdout == f"art-ext {__version__}\n") == (code == 0)
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "evaluate --config nowhere.toml --out x",
+        "train --config nowhere.toml --out x",
+        "train --recipe pgd --data nowhere --out x",
+        "merge nowhere --out x",
+        "report nowhere",
+        "compare nowhere nowhere",
+        "submit nowhere --out x --name A",
+        "submit --check nowhere",
+        "attacks --access nothing",
+        "attacks --attack nowhere.py:f",
+        "demo --out file",
+    ],
+)
+def test_user_errors_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    done = call(*arguments.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 class TestConfiguration:
     """``--config``, and the file that every run leaves."""
 
@@ -822,6 +906,14 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
             "run the same command again: the demo begins anew",
         ),
         ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
+        ("art_ext.cli.doctor", "diagnose", "doctor", "run the same command again"),
+        ("art_ext.core.attacks.registry", "load_declared", "attacks", "run the same command again"),
+        (
+            "art_ext.data",
+            "load_data",
+            "evaluate --model torch.nn:Flatten --data digits --out x",
+            "run the same command again: what is finished lies in x",
+        ),
         (
             "art_ext.evaluation.analysis.records",
             "load_run",

@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from art_ext.cli.shared import interruptible
+
 __all__ = ["Finding", "Status", "diagnose", "doctor"]
 
 Status = Literal["ok", "info", "problem"]
@@ -393,7 +395,8 @@ def _multiprocess() -> Finding:
 
 def doctor() -> None:
     """Check the installation and explain known problems. Exit with 1 if there is a problem."""
-    findings = diagnose()
+    with interruptible():
+        findings = diagnose()
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         typer.echo(f"{finding.status:7}  {finding.name:{width}}  {finding.detail}")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from art_ext.cli.terminal import fitted
 from art_ext.core.attacks.registry import AttackSpec
 
 COLUMNS = ("name", "access", "family", "norms", "targets", "hosts", "paper")
@@ -37,14 +38,13 @@ def hosts_of(spec: AttackSpec) -> dict[str, str]:
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as aligned text, one line each."""
+    """Return rows as aligned text, one line each, no wider than the terminal."""
     cells = [list(columns), *([_cell(row[column]) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells
+    ]
+    return fitted(padded, columns[:1], "  ".join)
 
 
 def _cell(value: Any) -> str:

@@ -27,9 +27,9 @@ Command = TypeVar("Command", bound=Callable[..., None])
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "Path": Path}
 
 
-def shown(about: Option, **more: Any) -> Any:
+def shown(about: Option) -> Any:
     """Return Typer's option for a shared one."""
-    return typer.Option(help=about.help, metavar=about.metavar, **more)
+    return typer.Option(help=about.help, metavar=about.metavar)
 
 
 ClassOrder = Annotated[str | None, shown(shared.CLASS_ORDER)]
@@ -137,6 +137,20 @@ def judge(found: Sequence[Verdict], least: float | None) -> None:
 
 
 @contextmanager
+def interruptible(go_on: str = "run the same command again") -> Iterator[None]:
+    """End a command with exit code 130 and one line on stderr after Ctrl-C.
+
+    Args:
+        go_on: instruction to continue.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"interrupted: to go on, {go_on}", err=True)
+        raise typer.Exit(130) from error
+
+
+@contextmanager
 def explained(go_on: str = "run the same command again") -> Iterator[None]:
     """Print an exception that ends a command as one line on stderr.
 
@@ -147,10 +161,8 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
         go_on: instruction to continue after Ctrl-C.
     """
     try:
-        yield
-    except KeyboardInterrupt as error:
-        typer.echo(f"interrupted: to go on, {go_on}", err=True)
-        raise typer.Exit(130) from error
+        with interruptible(go_on):
+            yield
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:

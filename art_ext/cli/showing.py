@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from art_ext.cli.shared import judge
+from art_ext.cli.terminal import fitted_markdown
 
 if TYPE_CHECKING:
     from art_ext.evaluation import Outcome, Watcher
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
+
+KEPT = ("model", "attack", "eps", "robust acc.")  # columns that a narrow terminal shows too
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
         if least is not None:
             typer.echo("fail-under: not judged while parts of the work are missing", err=True)
         return
-    typer.echo(to_text(outcome.rows))
+    typer.echo(fitted_markdown(to_text(outcome.rows), KEPT))
     for sentence in lines(outcome.verdicts):
         typer.echo(sentence)
     for finding in outcome.warnings:

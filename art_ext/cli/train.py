@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from art_ext.cli.shared import explained, given_values, with_options
+from art_ext.cli.terminal import fitted_markdown
 from art_ext.configuration.training import TrainingConfig
 
 
@@ -46,7 +47,9 @@ def train(context: typer.Context, **options: Any) -> None:
         _destroy_process_group()
         if run is None:  # not the main process
             return
-        typer.echo(to_text(run))
+        # every terminal shows the first and the accuracies
+        keep = ("weights", "clean acc.", f"PGD-{run['pgd']['steps']}")
+        typer.echo(fitted_markdown(to_text(run), keep))
         for warning in run.get("warnings", ()):
             typer.echo(f"warning: {warning['message']}", err=True)
         if tells:
