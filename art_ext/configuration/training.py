@@ -49,7 +49,8 @@ class _Run:
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
-        " backward-smoothing or war. Needed, here or in the configuration file.",
+        " backward-smoothing or war; or FILE.py:CLASS, one of your own (art-ext recipes lists all)."
+        " Needed, here or in the configuration file.",
     )
     data: str = option(MISSING, shared.with_more(shared.DATA, "It holds both splits."))
     model: str = option(
