@@ -1034,6 +1034,9 @@ class TestSharedWork:
             (["--panel", "quick", "--attack", "rays"], "attacks and panel exclude each other"),
             (["--panel", "hard"], "panel must be one of quick, standard"),
             (["--mode", "all"], "mode must be one of"),
+            (["--engine", "ray"], "engine must be one of 'local', 'processes', got 'ray'"),
+            (["--engine", "local", "--workers", 2], "workers belong to --engine processes"),
+            (["--workers", 0], "workers must be an integer >= 1, got 0"),
         ],
     )
     def test_bad_input(
@@ -1052,6 +1055,18 @@ class TestSharedWork:
         assert shard_and_device(None, "cpu") == ((3, 4), "cpu")
         with pytest.raises(ValueError, match="must not be given under torchrun"):
             shard_and_device("0/2", None)
+
+    def test_workers(self, command: list[object], tmp_path: Path) -> None:
+        options = ["--chunk-size", 6, "--panel", "quick", "--eps", "0.1", "--quiet"]
+        assert call(*command, *options).exit_code == 0
+        done = call(*command, *options, "--workers", 2, "--out", tmp_path / "two")
+        assert done.exit_code == 0, done.stderr
+        alone, shared = (
+            read_records(tmp_path / out).drop(columns="seconds") for out in ("run", "two")
+        )
+        pd.testing.assert_frame_equal(alone, shared)
+        one, two = (read_toml(tmp_path / out / "config.toml") for out in ("run", "two"))
+        assert one == two, "the number of processes changes nothing"
 
     @pytest.mark.slow
     def test_two_processes_of_torchrun(self, command: list[object], tmp_path: Path) -> None:

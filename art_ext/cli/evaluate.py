@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,8 @@ from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, 
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
-    from art_ext.evaluation import Outcome, Watcher
+    from art_ext.data import Dataset
+    from art_ext.evaluation import Outcome, Watcher, Workers
 
 
 @with_options(EvaluationConfig)
@@ -48,17 +51,51 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         show(outcome, config.quiet, least)
 
 
-def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
-    """Evaluate the model of a configuration."""
-    from art_ext.data import load_data
-    from art_ext.evaluation import evaluate as run
+def build(config: EvaluationConfig) -> tuple[dict[str, Model], Dataset]:
+    """Return the model, by its name in the report, and the samples of a configuration.
 
-    part, device = shard_and_device(config.shard, config.device)
+    A worker process calls it too.
+    """
+    from art_ext.data import load_data
+
+    _, device = shard_and_device(config.shard, config.device)
     places: dict[str, Any] = {"class_order": config.class_order, "classes": config.classes}
     samples = load_data(config.data, **places).first(config.n)
     model = _model(config.model, config.model_args, config.weights, device)
+    return {config.name or _name(config.model, config.weights): model}, samples
+
+
+def _workers(config: EvaluationConfig) -> Workers | None:
+    """Return the workers of a configuration. None: this process does the work.
+
+    Raises:
+        ValueError: for an unknown engine, or workers of the engine ``local``.
+    """
+    from art_ext.core.checks import check_choice
+    from art_ext.evaluation import Workers
+
+    engine = config.engine or ("local" if config.workers is None else "processes")
+    check_choice("engine", engine, ("local", "processes"))
+    if engine == "processes":
+        number = (os.cpu_count() or 1) if config.workers is None else config.workers
+        return Workers(partial(build, config), number)
+    if config.workers is not None:
+        raise ValueError(
+            f"workers belong to --engine processes, got --workers {config.workers} beside"
+            " --engine local"
+        )
+    return None
+
+
+def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
+    """Evaluate the model of a configuration."""
+    from art_ext.evaluation import evaluate as run
+
+    part, device = shard_and_device(config.shard, config.device)
+    workers = _workers(config)
+    models, samples = build(config)
     return run(
-        {config.name or _name(config.model, config.weights): model},
+        models,
         samples,
         config.out,
         eps=config.eps,
@@ -85,10 +122,12 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
             "weights": config.weights,
             "path": config.data,
             "n": config.n,
-            **places,
+            "class_order": config.class_order,
+            "classes": config.classes,
         },
         overwrite=config.overwrite,
         watcher=watcher,
+        workers=workers,
     )
 
 

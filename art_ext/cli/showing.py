@@ -27,7 +27,8 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
 
     Args:
         quiet: no bar.
-        begun: function called before the first attack. The run folder exists then.
+        begun: function called before the first attack, or after the first chunk of workers. The
+            run folder exists then.
     """
     from art_ext.core.wording import counted, radius
     from art_ext.evaluation import Watcher
@@ -40,6 +41,12 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
         waiting = [] if begun is None else [begun]
 
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+            self.begin()
+
+        def chunks(self, done: int, total: int) -> None:
+            self.begin()
+
+        def begin(self) -> None:
             while self.waiting:
                 self.waiting.pop()()
 
@@ -71,6 +78,12 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
             if self.bar is not None:
                 self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
                 self.bar.update(done - self.bar.n)
+
+        def chunks(self, done: int, total: int) -> None:
+            super().chunks(done, total)
+            if self.bar is None:
+                self.bar = tqdm(total=total, desc="chunks", bar_format=BAR)
+            self.bar.update(done - self.bar.n)
 
         def close(self) -> None:
             if self.bar is not None:

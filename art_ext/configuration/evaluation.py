@@ -89,6 +89,19 @@ class EvaluationConfig:
         " the folders.",
         hosts=COMMAND,
     )
+    engine: str | None = option(
+        None,
+        "local: this process does the work. processes: processes of this machine share it, as many"
+        " as --workers says. By default local, and processes with --workers.",
+        hosts=COMMAND,
+        choices=("local", "processes"),
+    )
+    workers: int | None = option(
+        None,
+        "Number of processes that share the work. By default one for each core.",
+        hosts=COMMAND,
+        range=">= 1",
+    )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: str | None = option(
         None,
