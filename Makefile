@@ -17,7 +17,7 @@ test: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
 
-# the tables of attacks in README and docs, from the registry
+# the tables of attacks and options in README and docs, from the registry and the configuration classes
 tables: $(STAMP)
 	$(BIN)/python -m art_ext.tables
 

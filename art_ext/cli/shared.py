@@ -96,7 +96,7 @@ def _parameter(name: str, one: Field[Any], about: Option) -> inspect.Parameter:
     info = typer.Option(
         ... if needed else None if default is MISSING else default,
         f"{flag}/--no-{flag[2:]}" if both else flag,
-        help=about.help,
+        help=f"{about.help} ({about.range})" if about.range else about.help,
         metavar=about.metavar,
         rich_help_panel=about.panel,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext.cli.shared import ClassFile, ClassOrder, Device, ModelArgs, Weights, explained
+from art_ext.configuration.files import place_of
 from art_ext.configuration.parsing import parse_arguments, parse_number, read_toml
 
 if TYPE_CHECKING:
@@ -136,25 +137,30 @@ def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
         ValueError: for unknown names, values of another type, or a missing name.
     """
     from art_ext.adapters.robustbench import Metadata
-    from art_ext.core.checks import nearest
 
     kinds = {one.name: _TYPES[str(one.type)] for one in fields(Metadata)}
-    behind = (
-        {}
-        if file is None
-        else {key.replace("-", "_"): value for key, value in read_toml(file).items()}
-    )
-    for key, value in behind.items():
-        if key not in kinds:
-            raise ValueError(
-                f"{file}: unknown option {key!r}{nearest(key, kinds)}; known are {', '.join(kinds)}"
-            )
-        if type(value) is not kinds[key]:
-            raise ValueError(f"{file}: {key} must be of type {kinds[key].__name__}, got {value!r}")
+    behind = {} if file is None else _of_file(file, kinds)
     values = behind | {key: given[key] for key in kinds if given.get(key) is not None}
     if "name" not in values:
         raise ValueError("name must be given, by --name or in the file that --metadata names")
     return Metadata(**values)
+
+
+def _of_file(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Return the content of a metadata file. Dashes in names count as underscores."""
+    from art_ext.core.checks import nearest
+
+    found = {key.replace("-", "_"): value for key, value in read_toml(file).items()}
+    for key, value in found.items():
+        place = place_of(file, key)
+        if key not in kinds:
+            raise ValueError(
+                f"{place}: unknown option {key!r}{nearest(key, kinds)}. Known options:"
+                f" {', '.join(kinds)}"
+            )
+        if type(value) is not kinds[key]:
+            raise ValueError(f"{place}: {key} must be of type {kinds[key].__name__}, got {value!r}")
+    return found
 
 
 def _source(spec: str, arguments: str, weights: Path | None) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,20 @@ def to_toml(config: type, values: object, comment: str) -> str:
     return f"# {comment}\n{tomli_w.dumps(plain)}"
 
 
-def line_of(text: str, name: str) -> int | None:
-    """Return the number of the line of a TOML text that sets a key of its top level, or None."""
+def place_of(file: Path, name: str) -> str:
+    """Return the file and the number of the line that sets a key of its top level."""
     key = re.escape(name).replace("_", "[-_]")
-    table = False
-    for number, line in enumerate(text.splitlines(), 1):
+    inside = False  # of a table
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         header = re.match(r"\s*\[\[?\s*[\"']?([\w-]+)[^\[\],=]*\]\]?\s*(#.*)?$", line)
         if header is not None:
-            table = True
-            if re.fullmatch(key, header[1]):
-                return number
-        elif not table and re.match(rf"\s*[\"']?{key}[\"']?\s*[.=]", line):
-            return number
-    return None
+            inside = True
+            found = re.fullmatch(key, header[1])
+        else:
+            found = None if inside else re.match(rf"\s*[\"']?{key}[\"']?\s*[.=]", line)
+        if found is not None:
+            return f"{file}, line {number}"
+    return f"{file}"
 
 
 def _of_file(config: type, file: Path) -> dict[str, Any]:
@@ -111,13 +113,7 @@ def _of_file(config: type, file: Path) -> dict[str, Any]:
             f"config must name a TOML file, got {file}, which does not exist or is a folder"
         )
     content = {name.replace("-", "_"): one for name, one in read_toml(file).items()}
-    text = file.read_text(encoding="utf-8")
-
-    def place(name: str) -> str:
-        line = line_of(text, name)
-        return f"{file}" if line is None else f"{file}, line {line}"
-
-    return _read(config, content, place)
+    return _read(config, content, partial(place_of, file))
 
 
 def _read(config: type, values: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
