@@ -795,6 +795,15 @@ class TestConfiguration:
         assert done.exit_code == 0, done.output
         assert not (folder / ".previous-run").exists()
 
+    def test_the_package_that_writes_it_is_named_before_anything_runs(
+        self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tomli_w", None)
+        done = call(*command)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "pip install tomli-w" in done.stderr
+        assert not (tmp_path / "run").exists()
+
     def test_it_is_not_written_beside_other_files(
         self, command: list[object], tmp_path: Path
     ) -> None:

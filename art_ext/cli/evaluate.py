@@ -45,9 +45,10 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         from art_ext.evaluation.analysis.records import require_report
 
         require_report()  # before anything that takes time
-        with watching(config.quiet, lambda: _write_config(config)) as watcher:
+        write = partial(_write_config, config.out, evaluation_toml(config))
+        with watching(config.quiet, write) as watcher:
             outcome = _run(config, watcher)
-        _write_config(config)
+        write()  # also where nothing was left to do
         show(outcome, config.quiet, least)
 
 
@@ -131,12 +132,12 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     )
 
 
-def _write_config(config: EvaluationConfig) -> None:
-    """Write the configuration into the run folder, atomically."""
+def _write_config(folder: Path, text: str) -> None:
+    """Write the configuration into a run folder, atomically."""
     from art_ext.storage.evaluation import CONFIGURATION
     from art_ext.storage.files import write_atomically
 
-    write_atomically(config.out / CONFIGURATION, evaluation_toml(config).encode())
+    write_atomically(folder / CONFIGURATION, text.encode())
 
 
 def _model(

@@ -82,8 +82,17 @@ def to_toml(config: type, values: object, comment: str) -> str:
         config: its class.
         values: an instance. None is left out.
         comment: the first line.
+
+    Raises:
+        ImportError: without the extras ``train`` and ``report``.
     """
-    import tomli_w
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise ImportError(
+            "config.toml is written by tomli-w: pip install tomli-w, which the extras train and"
+            " report hold"
+        ) from error
 
     held = {name: getattr(values, name) for name in options_of(config, "toml")}
     plain = {name: _plain(one) for name, one in held.items() if one is not None and one != {}}

@@ -14,7 +14,7 @@ def require_training(tensorboard: bool = False) -> None:
     Raises:
         ImportError: naming the missing package and its installation command.
     """
-    if find_spec("accelerate") is None:
+    if find_spec("accelerate") is None or find_spec("tomli_w") is None:
         raise ImportError("training needs the extra `train`: pip install 'art-ext[train]'")
     if tensorboard and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
         raise ImportError("--tensorboard needs tensorboard: pip install tensorboard")
