@@ -48,7 +48,7 @@ class Work:
         """
         self.folder.check(overwrite)
         for number in numbers:
-            self._clean[number] = self._look(number)
+            self._clean[number] = self._clean_pass(number)
         for name in self.job.models if self._clean else ():
             right = torch.cat([~chunk.clean[name].wrong for chunk in self._clean.values()])
             self.watcher.clean(name, geometry.exact_mean(right))
@@ -65,7 +65,7 @@ class Work:
         """
         chunk = self._clean.pop(number, None)
         if chunk is None:
-            chunk = self._look(number)
+            chunk = self._clean_pass(number)
             self._check_answers(chunk)
         self.folder.write_chunk(number, chunk.facts, images_of(self.job, chunk))
         for place, unit in enumerate(self.folder.units_of(number)):
@@ -86,7 +86,7 @@ class Work:
             rows = run_unit(self.job, self.folder, chunk, unit, attack, tally)
         clean.count(rows, chunk.samples.start)
 
-    def _look(self, number: int) -> Chunk:
+    def _clean_pass(self, number: int) -> Chunk:
         return clean_pass(self.job, number, slice(*self.folder.chunks[number]))
 
     def _check_answers(self, chunk: Chunk) -> None:
