@@ -191,7 +191,7 @@ def _loaded_run(
     """Half of eps is the distance of what was broken; 7 queries until then of 10 in all."""
     import pandas as pd
 
-    from art_ext.evaluation.analysis.blocks import Blocks
+    from art_ext.evaluation.analysis.blocks import blocks_of
     from art_ext.evaluation.analysis.records import LoadedRun
     from art_ext.evaluation.analysis.table import summarise
 
@@ -260,5 +260,5 @@ def _loaded_run(
         "seconds": 1.5,
         "warnings": list(warnings),
     }
-    whole = Blocks.of(records)
+    whole = blocks_of(records)
     return LoadedRun(Path(name), run, whole, summarise(whole, run), examples)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import adversarial, blocks_of, collect
 from art_ext.evaluation.analysis.table import broken
 
 BROKEN = {
@@ -27,7 +27,7 @@ def records(make_run: Any) -> pd.DataFrame:
 def test_the_frame_comes_back_in_its_order_and_types(records: pd.DataFrame, parts: int) -> None:
     shuffled = records.sample(frac=1, random_state=0).reset_index(drop=True)
     cuts = np.linspace(0, len(shuffled), parts + 1).astype(int)
-    blocks = Blocks(shuffled[a:b] for a, b in itertools.pairwise(cuts))
+    blocks = collect(shuffled[a:b] for a, b in itertools.pairwise(cuts))
     pd.testing.assert_frame_equal(blocks.frame(), shuffled)
     assert len(blocks) == len(records)
 
@@ -38,14 +38,14 @@ def test_adversarial_samples_are_those_of_the_frame(
     records: pd.DataFrame, model: str, eps: float
 ) -> None:
     own = broken(records[records["model"] == model], eps)
-    blocks = Blocks.of(records)
-    assert blocks.adversarial(model, eps)[own.index].tolist() == own.tolist()
+    blocks = blocks_of(records)
+    assert adversarial(blocks, model, eps)[own.index].tolist() == own.tolist()
     x = broken(records[(records["model"] == model) & (records["attack"] == "x")], eps)
-    assert blocks.adversarial(model, eps, ["x"])[x.index].tolist() == x.tolist()
+    assert adversarial(blocks, model, eps, ["x"])[x.index].tolist() == x.tolist()
 
 
 def test_what_a_model_has_once_is_kept_once(records: pd.DataFrame) -> None:
-    blocks = Blocks.of(records)
+    blocks = blocks_of(records)
     first, *others = blocks.keys("m")
     for name in ("index", "id", "label", "already_adversarial"):
         assert all(blocks.column(key, name) is blocks.column(first, name) for key in others)
@@ -53,11 +53,11 @@ def test_what_a_model_has_once_is_kept_once(records: pd.DataFrame) -> None:
 
 def test_counts_beyond_32_bits_stay_exact(records: pd.DataFrame) -> None:
     large = records.assign(queries=2**40 + records["index"])
-    assert Blocks.of(large).frame()["queries"].tolist() == large["queries"].tolist()
+    assert blocks_of(large).frame()["queries"].tolist() == large["queries"].tolist()
 
 
 def test_samples_are_complete_if_attacks_ended_with_different_ones(records: pd.DataFrame) -> None:
     part = records[~((records["attack"] == "x") & (records["index"] > 4))]
-    samples = Blocks.of(part).samples("m")
+    samples = blocks_of(part).samples("m")
     assert samples.index.tolist() == list(range(10))
     assert samples["already_adversarial"].tolist() == [True] + [False] * 9

@@ -27,7 +27,7 @@ from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, AttackRequest, evaluate
 from art_ext.evaluation.analysis import records
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.examples import Examples, Found, choose
 from art_ext.evaluation.analysis.table import broken, summarise, to_text, verdicts
 from art_ext.evaluation.analysis.together import name_apart, notes
@@ -262,7 +262,7 @@ def test_logarithmic_axes_have_numbers_and_no_source_code(
     records = one.records
     records["queries"] = most
     records.loc[records["success"], "queries_to_success"] = most
-    one = replace(one, blocks=Blocks.of(records))
+    one = replace(one, blocks=blocks_of(records))
     with rc_context(STYLE):
         plots.draw([one])
     (axes,) = drawn[1].axes
@@ -442,7 +442,7 @@ def search_in_a_cascade(make_run: Any) -> Any:
     )
     records.loc[own & records["success"], "queries_to_success"] = 7
     records.loc[own & index.isin([3, 4]), "queries_to_success"] = 99
-    return replace(one, blocks=Blocks.of(records), rows=summarise(records, one.run))
+    return replace(one, blocks=blocks_of(records), rows=summarise(records, one.run))
 
 
 def test_a_search_for_several_eps_counts_what_was_left_at_each(make_run: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,38 +33,18 @@ class Blocks:
     Columns that are equal in the blocks of a model, such as the labels, are kept once.
 
     Args:
-        parts: parts of the records, one after the other.
+        columns: columns of each block, in the order of the blocks, with ``ROW``.
+        types: type of each column of the records.
     """
 
-    def __init__(self, parts: Iterable[pd.DataFrame]) -> None:
-        collected: dict[Key, list[Columns]] = {}
-        self._types: dict[str, Any] = {}
-        start = 0
-        for rows in parts:
-            self._types = self._types or dict(rows.dtypes)
-            groups: Any = rows.groupby(list(NAMES), sort=False).indices
-            for (model, attack, eps), positions in groups.items():
-                columns = {
-                    name: _compact(name, rows[name].to_numpy()[positions])
-                    for name in rows.columns
-                    if name not in NAMES
-                }
-                columns[ROW] = (positions + start).astype(np.int32)
-                collected.setdefault((str(model), str(attack), float(eps)), []).append(columns)
-            start += len(rows)
-        self._columns: dict[Key, Columns] = {}
-        for key in sorted(collected, key=self._order(collected)):
-            self._columns[key] = self._shared(key[0], _joined(collected.pop(key)))
+    def __init__(self, columns: dict[Key, Columns], types: Mapping[str, Any]) -> None:
+        self._columns = columns
+        self._types = dict(types)
         # by model, one past the last position of its samples
         self._ends: dict[str, int] = {}
         for key in self:
             end = int(self.column(key, "index").max()) + 1
             self._ends[key[0]] = max(end, self._ends.get(key[0], 0))
-
-    @classmethod
-    def of(cls, records: Blocks | pd.DataFrame) -> Blocks:
-        """Return records as blocks."""
-        return records if isinstance(records, Blocks) else cls([records])
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._columns)
@@ -102,7 +82,7 @@ class Blocks:
 
         names = ("index", "id", "label", "target", "clean_prediction", "already_adversarial")
         found: dict[str, list[np.ndarray]] = {name: [] for name in names if name in self._types}
-        seen = np.zeros(self._ends[model], dtype=bool)
+        seen = self.nothing(model)
         for key in self.keys(model):
             index = self.column(key, "index")
             new = ~seen[index]
@@ -114,62 +94,23 @@ class Blocks:
         joined = {name: np.concatenate(values) for name, values in found.items()}
         return pd.DataFrame(joined).set_index("index").sort_index()
 
-    def ids(self) -> pd.Series:
-        """Return the fingerprints of all samples by position."""
-        import pandas as pd
-
-        ids = pd.concat([self.samples(model)["id"] for model in self.models])
-        return ids[~ids.index.duplicated()]
-
-    def new_success(self, key: Key) -> np.ndarray:
-        """Return bool by row of a block: a success on a sample that was classified correctly."""
-        return self.column(key, "success") & ~self.column(key, "already_adversarial")
+    def nothing(self, model: str) -> np.ndarray:
+        """Return False for each position up to the last one of a model's samples."""
+        return np.zeros(self._ends[model], dtype=bool)
 
     def spread(self, key: Key, values: np.ndarray) -> np.ndarray:
         """Return bool by position of bool by row of a block."""
-        found = np.zeros(self._ends[key[0]], dtype=bool)
+        found = self.nothing(key[0])
         found[self.column(key, "index")] = values
         return found
 
-    def successes(
-        self, model: str, eps: float, attacks: Collection[str] | None = None
-    ) -> np.ndarray:
-        """Return bool by position: a success of an attack within eps.
-
-        Args:
-            model: one of the models.
-            eps: radius. A success within a smaller radius counts.
-            attacks: names of the attacks that count. None: all.
-        """
-        found = np.zeros(self._ends[model], dtype=bool)
-        for key in self.keys(model, eps=eps):
-            if attacks is None or key[1] in attacks:
-                found |= self.spread(key, self.new_success(key))
-        return found
-
-    def adversarial(
-        self, model: str, eps: float, attacks: Collection[str] | None = None
-    ) -> np.ndarray:
-        """Return bool by position: misclassified, or a success of an attack within eps.
-
-        Args:
-            model, eps, attacks: as in ``successes``.
-        """
-        found = self.successes(model, eps, attacks)
-        for key in self.keys(model):
-            found |= self.spread(key, self.column(key, "already_adversarial"))
-        return found
-
-    def renamed(self, names: dict[str, str]) -> Blocks:
+    def renamed(self, names: Mapping[str, str]) -> Blocks:
         """Return the blocks with other names of models."""
-        other = Blocks([])
-        other._types = self._types
-        other._columns = {
+        columns = {
             (names.get(model, model), attack, eps): columns
             for (model, attack, eps), columns in self._columns.items()
         }
-        other._ends = {names.get(model, model): end for model, end in self._ends.items()}
-        return other
+        return Blocks(columns, self._types)
 
     def frame(self) -> pd.DataFrame:
         """Return all records as they were given."""
@@ -185,27 +126,95 @@ class Blocks:
         whole_frame = pd.concat(parts, ignore_index=True).astype(self._types)
         return whole_frame.iloc[np.argsort(rows)].reset_index(drop=True)
 
-    def _shared(self, model: str, columns: Columns) -> Columns:
-        """Return columns of which those that an earlier block of the model has are the same."""
-        earlier = next((own for key, own in self._columns.items() if key[0] == model), None)
-        if earlier is None:
-            return columns
-        return {
+
+def blocks_of(records: Blocks | pd.DataFrame) -> Blocks:
+    """Return records as blocks."""
+    return records if isinstance(records, Blocks) else collect([records])
+
+
+def collect(parts: Iterable[pd.DataFrame]) -> Blocks:
+    """Return the blocks of parts of the records, which come one after the other."""
+    collected: dict[Key, list[Columns]] = {}
+    types: dict[str, Any] = {}
+    start = 0
+    for rows in parts:
+        types = types or dict(rows.dtypes)
+        groups: Any = rows.groupby(list(NAMES), sort=False).indices
+        for (model, attack, eps), positions in groups.items():
+            columns = {
+                name: _compact(name, rows[name].to_numpy()[positions])
+                for name in rows.columns
+                if name not in NAMES
+            }
+            columns[ROW] = (positions + start).astype(np.int32)
+            collected.setdefault((str(model), str(attack), float(eps)), []).append(columns)
+        start += len(rows)
+    shared: dict[Key, Columns] = {}
+    first: dict[str, Columns] = {}
+    for key in _ordered(collected):
+        columns = _joined(collected.pop(key))
+        earlier = first.setdefault(key[0], columns)
+        shared[key] = {
             name: earlier[name] if np.array_equal(earlier[name], values) else values
             for name, values in columns.items()
         }
+    return Blocks(shared, types)
 
-    @staticmethod
-    def _order(keys: Iterable[Key]) -> Any:
-        """Return the sorting key that puts models, and then attacks, together as they came."""
-        models: dict[str, int] = {}
-        attacks: dict[tuple[str, str], int] = {}
-        radii: dict[Key, int] = {}
-        for key in keys:
-            models.setdefault(key[0], len(models))
-            attacks.setdefault(key[:2], len(attacks))
-            radii.setdefault(key, len(radii))
-        return lambda key: (models[key[0]], attacks[key[:2]], radii[key])
+
+def new_success(blocks: Blocks, key: Key) -> np.ndarray:
+    """Return bool by row of a block: a success on a sample that was classified correctly."""
+    return blocks.column(key, "success") & ~blocks.column(key, "already_adversarial")
+
+
+def successes(
+    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
+) -> np.ndarray:
+    """Return bool by position: a success of an attack within eps.
+
+    Args:
+        blocks: the records.
+        model: one of the models.
+        eps: radius. A success within a smaller radius counts.
+        attacks: names of the attacks that count. None: all.
+    """
+    found = blocks.nothing(model)
+    for key in blocks.keys(model, eps=eps):
+        if attacks is None or key[1] in attacks:
+            found |= blocks.spread(key, new_success(blocks, key))
+    return found
+
+
+def adversarial(
+    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
+) -> np.ndarray:
+    """Return bool by position: misclassified, or a success of an attack within eps.
+
+    Args:
+        blocks, model, eps, attacks: as in ``successes``.
+    """
+    found = successes(blocks, model, eps, attacks)
+    for key in blocks.keys(model):
+        found |= blocks.spread(key, blocks.column(key, "already_adversarial"))
+    return found
+
+
+def fingerprints(blocks: Blocks) -> pd.Series:
+    """Return the fingerprints of all samples by position."""
+    import pandas as pd
+
+    ids = pd.concat([blocks.samples(model)["id"] for model in blocks.models])
+    return ids[~ids.index.duplicated()]
+
+
+def _ordered(keys: Iterable[Key]) -> list[Key]:
+    """Return the keys with models, and then attacks, together as they came."""
+    models: dict[str, int] = {}
+    attacks: dict[tuple[str, str], int] = {}
+    every = list(keys)
+    for key in every:
+        models.setdefault(key[0], len(models))
+        attacks.setdefault(key[:2], len(attacks))
+    return sorted(every, key=lambda key: (models[key[0]], attacks[key[:2]]))
 
 
 def _compact(name: str, values: np.ndarray) -> np.ndarray:

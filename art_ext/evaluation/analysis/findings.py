@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.adapters.external import describe_outside
 from art_ext.core.metrics import chance_warning, wilson
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import Blocks, blocks_of, fingerprints
 from art_ext.evaluation.analysis.successes import Successes, parts_of, successes_within
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Fact
             [[name, positions], ...]}``. Those of an external attack are ``{"attack", "eps",
             "outside"}``: the numbers of :class:`~art_ext.adapters.external.Outside` and its rows.
     """
-    blocks = Blocks.of(records)
-    ids = blocks.ids()
+    blocks = blocks_of(records)
+    ids = fingerprints(blocks)
     found = [
         finding for model, parts in facts.items() for finding in _classes(model, parts, blocks, run)
     ]

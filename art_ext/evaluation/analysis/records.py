@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.examples import Examples, gather
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.evaluation import (
@@ -128,7 +128,7 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         ValueError: if it is not a run folder, if its run is not complete, or if a file is damaged.
     """
     existing = _complete(folder)
-    blocks = Blocks(existing.record_parts())
+    blocks = collect(existing.record_parts())
     return LoadedRun(
         existing.path,
         existing.run,

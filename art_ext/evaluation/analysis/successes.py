@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from art_ext.adapters.external import SCORE_PARTS
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import Blocks, new_success
 
 Parts = Mapping[tuple[str, float], Sequence[tuple[str, set[int]]]]
 
@@ -58,11 +58,11 @@ def successes_within(
         parts: for attacks that run several, such as AutoAttack, by attack and radius: the parts in
             their order, each with the positions of its successes. Each part counts as an attack.
     """
-    nothing = blocks.successes(model, eps, ())
+    nothing = blocks.nothing(model)
     found = Successes(nothing.copy(), nothing.copy(), {})
     for key in blocks.keys(model, eps=eps):
         _, attack, own_eps = key
-        successes = blocks.spread(key, blocks.new_success(key))
+        successes = blocks.spread(key, new_success(blocks, key))
         if attack not in with_gradients:
             _add(found.others, attack, successes)
             continue

@@ -17,7 +17,7 @@ from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.wording import radius
-from art_ext.evaluation.analysis.blocks import Blocks, Key
+from art_ext.evaluation.analysis.blocks import Blocks, Key, adversarial, blocks_of, successes
 from art_ext.evaluation.analysis.run_facts import in_cascade, minimises, stopped_early
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
             the others.
         run: the content of ``run.json``.
     """
-    blocks = Blocks.of(records)
+    blocks = blocks_of(records)
     panel = list(run["attacks"])
     rows = []
     for key in blocks:
@@ -165,10 +165,10 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
         if in_cascade(run):
             earlier = panel[: panel.index(attack) + 1]
             index = blocks.column(key, "index")
-            failures = int(blocks.adversarial(model, eps, earlier)[index].sum())
+            failures = int(adversarial(blocks, model, eps, earlier)[index].sum())
         else:
-            adversarial = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
-            failures = int(adversarial.sum())
+            broken = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
+            failures = int(broken.sum())
         rows.append(_row(blocks, key, failures, run))
     return rows
 
@@ -184,7 +184,7 @@ def given(blocks: Blocks, key: Key, run: Mapping[str, Any]) -> np.ndarray:
         return attacked
     model, attack, eps = key
     panel = list(run["attacks"])
-    earlier = blocks.successes(model, eps, panel[: panel.index(attack)])
+    earlier = successes(blocks, model, eps, panel[: panel.index(attack)])
     return attacked & ~earlier[blocks.column(key, "index")]
 
 
@@ -284,7 +284,7 @@ class Verdict:
 
 def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
     """For each model the worst case over all attacks, sample by sample, at each eps."""
-    blocks = Blocks.of(records)
+    blocks = blocks_of(records)
     found = []
     for model in blocks.models:
         samples = blocks.samples(model)
@@ -293,7 +293,7 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
         positions = samples.index.to_numpy()
         worst = []
         for eps in run["settings"]["eps"]:
-            held = int((~blocks.adversarial(model, eps)[positions]).sum())
+            held = int((~adversarial(blocks, model, eps)[positions]).sum())
             worst.append(Worst(float(eps), held / count, *wilson(held, count)))
         levels = [
             one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.blocks import fingerprints
 from art_ext.evaluation.analysis.run_facts import NORMS, in_cascade
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def models_of(one: LoadedRun) -> list[str]:
     return list(one.run["clean_accuracy"])
 
 
-def _renamed(one: LoadedRun, names: dict[str, str]) -> LoadedRun:
+def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
     if not names:
         return one
 
@@ -82,7 +83,7 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
         return [list(loaded)]
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
     for one in loaded:
-        ids = np.unique(one.blocks.ids().to_numpy()).tobytes()
+        ids = np.unique(fingerprints(one.blocks).to_numpy()).tobytes()
         groups.setdefault(
             (ids, one.run["settings"]["norm"], one.run["settings"]["targeted"]), []
         ).append(one)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.analysis.blocks import Blocks
+from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
@@ -38,7 +38,7 @@ class Outcome:
     warnings: Sequence[Finding] = ()
     missing: int = 0
     verdicts: Sequence[Verdict] = ()
-    blocks: Blocks = field(default_factory=lambda: Blocks([]))
+    blocks: Blocks = field(default_factory=lambda: Blocks({}, {}))
 
     @cached_property
     def records(self) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def finish(folder: RunFolder, write_report: Writer, seconds: float | None = None
     missing = folder.missing()
     if missing:
         return Outcome(folder.path, [], missing=missing)
-    blocks = Blocks(folder.write_records())
+    blocks = collect(folder.write_records())
     known = (
         {}
         if "seconds" in folder.run

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis import findings, verdict
+from art_ext.evaluation.analysis.blocks import adversarial
 from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent, verdicts
 from art_ext.evaluation.analysis.together import (
     comparable,
@@ -303,7 +304,7 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     tables = []
     for model in one.blocks.models:
         samples = one.blocks.samples(model)
-        worst = one.blocks.adversarial(model, eps)[samples.index.to_numpy()]
+        worst = adversarial(one.blocks, model, eps)[samples.index.to_numpy()]
         samples = samples.assign(broken=worst)
         rows = []
         for label, own in samples.groupby("label"):
