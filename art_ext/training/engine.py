@@ -15,7 +15,7 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import OutputReader
 from art_ext.core.streams import normal, uniform_pairs
 from art_ext.training.modes import crafting_mode, settled_norms
-from art_ext.training.objectives import smoothed_cross_entropy
+from art_ext.training.objectives.losses import smoothed_cross_entropy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -291,33 +291,6 @@ class Step:
     def ball(self, norm: str) -> Ball:
         """Return the allowed perturbations around this minibatch."""
         return Ball(self.x, self.eps, norm, self._engine.box)
-
-    def ascend(
-        self,
-        rows: Tensor,
-        gain: Gain,
-        ball: Ball,
-        num_steps: int,
-        length: float,
-        mode: str,
-        tolerance: int | None = None,
-    ) -> Tensor:
-        """Iterate ``x_{t+1} = P(x_t + length steepest(grad gain))`` num_steps times.
-
-        Each step costs one forward and one backward. A row that was found misclassified before more
-        than ``tolerance`` steps is not moved again. With None, all rows are moved.
-        """
-        allowed = None if tolerance is None else torch.full_like(self.y, tolerance)
-        for _ in range(num_steps):
-            gradient, logits = self.input_gradient(rows, gain, mode)
-            moved = ball.step(rows, gradient, length)
-            if allowed is not None:
-                allowed = allowed - (logits.argmax(dim=1) != self.y).to(allowed.dtype)
-                moved = torch.where(
-                    (allowed >= 0).view((-1,) + (1,) * (rows.dim() - 1)), moved, rows
-                )
-            rows = moved
-        return rows.detach()
 
     # --- noise ---
 

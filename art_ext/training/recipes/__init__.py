@@ -1,18 +1,23 @@
-"""Training recipes, one module per method."""
+"""Training recipes: compositions of craft and objective, and methods whose passes are shared."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from art_ext.core.keywords import checked_keywords
+from art_ext.training.cost import Cost
 from art_ext.training.naming import construct
 from art_ext.training.recipes.atcd import Atcd, Cat
-from art_ext.training.recipes.backward_smoothing import BackwardSmoothing
-from art_ext.training.recipes.base import BallRecipe, Cost, Recipe
+from art_ext.training.recipes.base import BallRecipe, Composition, CraftingRecipe, Recipe
+from art_ext.training.recipes.catalogue import (
+    BackwardSmoothing,
+    Fast,
+    FastTrades,
+    Natural,
+    Pgd,
+    Trades,
+)
 from art_ext.training.recipes.free import Free
-from art_ext.training.recipes.natural import Natural
-from art_ext.training.recipes.pgd import Fast, Pgd
-from art_ext.training.recipes.trades import FastTrades, Trades
 from art_ext.training.recipes.war import War
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -45,7 +50,9 @@ __all__ = [
     "BackwardSmoothing",
     "BallRecipe",
     "Cat",
+    "Composition",
     "Cost",
+    "CraftingRecipe",
     "Fast",
     "FastTrades",
     "Free",

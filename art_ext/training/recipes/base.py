@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from art_ext.core.checks import (
-    check_choice,
-    check_count,
-    check_flag,
-    check_not_negative,
-    check_positive,
-)
+from art_ext.core.checks import check_choice, check_not_negative
 from art_ext.core.geometry import Box, check_ball, norm_name
+from art_ext.training.cost import Cost
+from art_ext.training.craft.base import Craft
 from art_ext.training.engine import Step
 from art_ext.training.modes import BN_MODES
-
-Tolerance = int | Mapping[int, int | None] | None
-
-
-class Cost(NamedTuple):
-    """Rows that one weight update sends through the network, per sample of its minibatch.
-
-    Attributes:
-        forwards: rows forward.
-        backwards: rows backward. A row counts once for each differentiation of its forward.
-    """
-
-    forwards: int
-    backwards: int
-
-
-def check_tolerance(tolerance: Tolerance) -> None:
-    """Raise ValueError unless the tolerance is None, an integer >= 0, or a schedule of these.
-
-    A schedule must begin at epoch 0.
-    """
-    schedule = tolerance if isinstance(tolerance, Mapping) else {0: tolerance}
-    whole = [*schedule, *(value for value in schedule.values() if value is not None)]
-    if 0 in schedule and all(
-        isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in whole
-    ):
-        return
-    raise ValueError(
-        "tolerance must be an integer >= 0, None, or a schedule {epoch: tolerance} of such that"
-        f" begins at epoch 0, got {tolerance!r}"
-    )
-
-
-def tolerance_at(tolerance: Tolerance, epoch: int) -> int | None:
-    """Return the tolerance of an epoch, which is a schedule's newest entry."""
-    if not isinstance(tolerance, Mapping):
-        return tolerance
-    return tolerance[max(start for start in tolerance if start <= epoch)]
+from art_ext.training.objectives.base import Objective
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,9 +25,24 @@ class Recipe(ABC):
     schedule, and uses no file. Its dataclass fields are its whole configuration, and it never
     changes. ``step.memory`` holds what the replays of one minibatch share. ``step.carried`` holds
     what passes from minibatch to minibatch, and the loop saves it.
+
+    Attributes:
+        name: key of the recipe in listings and records. Default: the name of the class.
+        needs: the data and arguments that the method needs, for listings.
+        paper: the publication, as ``"Authors. Title. Venue year."``
     """
 
     name: ClassVar[str]
+    needs: ClassVar[str] = "labels"
+    paper: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
+
+    def __post_init__(self) -> None:  # noqa: B027  # most check something
+        """Check the arguments."""
 
     @property
     def replays(self) -> int:
@@ -122,25 +95,16 @@ class BallRecipe(Recipe):
     Attributes:
         eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling.
-        bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and does
-            not change them. ``"train"`` uses the batch's statistics and updates the running ones.
-            ``"batch"`` uses the batch's statistics and updates nothing.
     """
 
-    least_steps: ClassVar[int] = 1  # the smallest num_steps that makes sense
+    needs: ClassVar[str] = "labels, eps"
     eps: float = 8 / 255
     norm: str = "linf"
-    bn_mode: str = "eval"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_not_negative("eps", self.eps)
         object.__setattr__(self, "norm", norm_name(self.norm))
-        check_choice("bn_mode", self.bn_mode, BN_MODES)
-        check_flag("boxed_start", getattr(self, "boxed_start", True))
-        if getattr(self, "step_size", None) is not None:
-            check_positive("step_size", self.step_size)  # type: ignore[attr-defined]
-        if hasattr(self, "num_steps"):
-            check_count("num_steps", self.num_steps, least=self.least_steps)
 
     @property
     def radius(self) -> float:
@@ -151,3 +115,54 @@ class BallRecipe(Recipe):
         """Raise ValueError for a radius that covers the box, such as 8 instead of 8/255."""
         if self.eps:
             check_ball(self.norm, self.eps, box)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CraftingRecipe(BallRecipe):
+    """Recipe that crafts by passes of its own.
+
+    Attributes:
+        bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and does
+            not change them. ``"train"`` uses the batch's statistics and updates the running ones.
+            ``"batch"`` uses the batch's statistics and updates nothing.
+    """
+
+    bn_mode: str = "eval"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("bn_mode", self.bn_mode, BN_MODES)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Composition(Recipe):
+    """Recipe that crafts examples, and minimises the mean of an objective at them.
+
+    A subclass names its craft and its objective, which check the arguments that they are given.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.cost()  # makes both parts, which check their arguments
+
+    @property
+    @abstractmethod
+    def crafting(self) -> Craft:
+        """Way to craft the examples."""
+
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """Loss of a row."""
+
+    def cost(self) -> Cost:
+        """Return the rows of the craft and of the objective."""
+        return self.crafting.cost().plus(self.objective.cost())
+
+    def craft(self, step: Step) -> Tensor:
+        """Return (r, *S) examples."""
+        return self.crafting(step)
+
+    def loss(self, step: Step) -> Tensor:
+        """Return the mean of the objective over the minibatch."""
+        return step.mean(self.objective(step, self.craft(step)))

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_count, check_positive
+from art_ext.training.cost import Cost
 from art_ext.training.engine import Step
-from art_ext.training.recipes.base import BallRecipe, Cost
+from art_ext.training.recipes.base import BallRecipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +24,7 @@ class Free(BallRecipe):
     Both gradients are taken at the old delta and the old weights. delta persists over replays and
     over minibatches: row i of a minibatch starts from the final delta of row i of the previous one.
     The last, shorter minibatch takes the first rows. delta starts at 0. x + delta is clipped to the
-    box.
+    box. The training pass is the only one, so BatchNorm is in train mode.
 
     An update costs 1 forward and 1 backward per sample, and a minibatch m of each. The authors
     count m epochs for one pass over the data (``equivalent_epochs``).
@@ -42,13 +43,18 @@ class Free(BallRecipe):
     """
 
     name: ClassVar[str] = "free"
-    bn_mode: ClassVar[str] = "train"  # type: ignore[misc]  # the training pass is the only one, so there is no choice
+    paper: ClassVar[str] = (
+        "Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein. Adversarial"
+        " training for free! NeurIPS 2019."
+    )
     num_replays: int = 8
     step_size: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("num_replays", self.num_replays)
+        if self.step_size is not None:
+            check_positive("step_size", self.step_size)
 
     @property
     def replays(self) -> int:

@@ -17,10 +17,11 @@ from art_ext.core.checks import (
     check_positive,
     check_share,
 )
+from art_ext.training.craft import CrossEntropyAscent, DivergenceAscent, NormalStart, UniformStart
+from art_ext.training.craft.tolerance import Tolerance
 from art_ext.training.engine import Step
-from art_ext.training.recipes.base import Cost
-from art_ext.training.recipes.pgd import Pgd
-from art_ext.training.recipes.trades import Trades, regularised
+from art_ext.training.objectives import Regularised, divergence_terms, generalised_terms
+from art_ext.training.recipes.base import Composition, CraftingRecipe
 
 REGULARISERS = ("trades", "at")
 SMALLEST = 1e-8  # smallest robust term in the ratio
@@ -32,7 +33,7 @@ RULES: Mapping[str, Mapping[str, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class War(Trades):
+class War(Composition, CraftingRecipe):
     """Width adjusted regularisation: ``min_w l_nat + lambda_t l_rob`` with an adapted lambda_t.
 
     l_nat is the mean cross-entropy of the minibatch. l_rob is the mean of the robust term *without*
@@ -68,6 +69,7 @@ class War(Trades):
             adversarial training.
         num_steps, step_size, start: of crafting, as in TRADES or, with "at", as in PGD, where
             ``start`` is unused.
+        tolerance: as of ``Pgd``.
 
     Differences from the paper:
         The authors published no program for Algorithm 8. The printed parentheses do not balance,
@@ -88,7 +90,15 @@ class War(Trades):
     """
 
     name: ClassVar[str] = "war"
-    beta: ClassVar[float] = 1.0  # type: ignore[misc]  # lambda stands in its place: not an argument here
+    needs: ClassVar[str] = "labels, eps, zeta"
+    paper: ClassVar[str] = (
+        "Wu, Chen, Cai, He, Gu. Do wider neural networks really help adversarial robustness?"
+        " NeurIPS 2021."
+    )
+    num_steps: int = 10
+    step_size: float | None = None
+    start: float = 1e-3
+    tolerance: Tolerance = None
     regulariser: str = "trades"
     zeta: float = 30.0
     rule: str = "log"
@@ -145,33 +155,29 @@ class War(Trades):
         if self.cap != math.inf:
             check_positive("cap", self.cap)
 
-    def cost(self) -> Cost:
-        """Return K + 3 or K + 2 forwards, by regulariser, and K + 2 backwards."""
-        return Cost(self.num_steps + (3 if self.regulariser == "trades" else 2), self.num_steps + 2)
-
-    def craft(self, step: Step) -> Tensor:
-        """Return (r, *S) examples of the regularised method."""
+    @property
+    def crafting(self) -> CrossEntropyAscent | DivergenceAscent:
+        """The ascent of TRADES or, with generalised adversarial training, of PGD training."""
+        shared: dict[str, Any] = {
+            "norm": self.norm,
+            "bn_mode": self.bn_mode,
+            "num_steps": self.num_steps,
+            "step_size": self.step_size,
+            "tolerance": self.tolerance,
+        }
         if self.regulariser == "trades":
-            return super().craft(step)
-        inner = Pgd(
-            eps=self.eps,
-            norm=self.norm,
-            bn_mode=self.bn_mode,
-            num_steps=self.num_steps,
-            step_size=self.step_size,
-            tolerance=self.tolerance,
-        )
-        return inner.craft(step)
+            return DivergenceAscent(start=NormalStart(self.start), **shared)
+        return CrossEntropyAscent(start=UniformStart(), **shared)
 
-    def loss(self, step: Step) -> Tensor:
-        """Return ``l_nat + lambda l_rob`` with the lambda of this minibatch."""
-        x_adv = self.craft(step)
-        if self.regulariser == "trades":
-            natural, robust = regularised(step, x_adv)
-        else:
-            natural, robust = generalised(step, x_adv)
-        weight = self._adjust(step, step.total_mean(natural), step.total_mean(robust))
-        return step.mean(natural + weight * robust)
+    @property
+    def objective(self) -> Regularised:
+        """``l_nat + lambda l_rob`` with the lambda of the minibatch."""
+        trades = self.regulariser == "trades"
+        return Regularised(divergence_terms if trades else generalised_terms, self._weight)
+
+    def _weight(self, step: Step, natural: Tensor, robust: Tensor) -> Tensor:
+        """Return lambda_t () from both terms (r,) of this minibatch."""
+        return self._adjust(step, step.total_mean(natural), step.total_mean(robust))
 
     def _adjust(self, step: Step, natural: Tensor, robust: Tensor) -> Tensor:
         """Return lambda_t (), detached, from the batch means () of this minibatch."""
@@ -203,14 +209,3 @@ class War(Trades):
         average = step.carried.get("ratio", ratio) * ema + ratio * (1 - ema)
         step.carried["ratio"] = average
         return (before + self._own("alpha") * (self.zeta - average)).clamp(min=0)
-
-
-def generalised(step: Step, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (r,) cross-entropies of x, and (r,) ``max(CE(x_adv), CE(x)) - CE(x)``.
-
-    They cost two training forwards.
-    """
-    step.count_backward(step.x)
-    step.count_backward(x_adv)
-    natural = step.cross_entropy(step.forward(step.x))
-    return natural, torch.maximum(step.cross_entropy(step.forward(x_adv)), natural) - natural
