@@ -7,6 +7,8 @@ result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validati
 """
 
 from art_ext.training.callbacks import TrackLipschitz, TrackStability
+from art_ext.training.cost import Cost
+from art_ext.training.heads import Head, IdentityHead
 from art_ext.training.history import EpochEnd
 from art_ext.training.loop import TrainingResult, train
 from art_ext.training.options import TrainingOptions
@@ -15,7 +17,6 @@ from art_ext.training.recipes import (
     Atcd,
     BackwardSmoothing,
     Cat,
-    Cost,
     Fast,
     FastTrades,
     Free,
@@ -38,6 +39,8 @@ __all__ = [
     "Fast",
     "FastTrades",
     "Free",
+    "Head",
+    "IdentityHead",
     "Natural",
     "Pgd",
     "Recipe",

@@ -21,7 +21,8 @@ class EpochEnd:
     """Argument of a callback at the end of an epoch.
 
     Attributes:
-        model: the network in its current state: the averaged weights if there is an average.
+        model: the network in its current state, with the recipe's head: the averaged weights if
+            there is an average.
         epoch: epochs done so far.
         row: the epoch's row of the history so far. Read-only.
     """

@@ -25,14 +25,16 @@ from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
 from art_ext.training.batches import Batch, Batches, LoaderBatches, TensorBatches
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
-from art_ext.training.engine import Engine, Step
+from art_ext.training.engine import Engine
 from art_ext.training.environment import accelerated, own_random_streams, seed_streams
 from art_ext.training.folder import RunFolder
+from art_ext.training.heads import Head
 from art_ext.training.history import EpochEnd, Row, write_history
 from art_ext.training.modes import frozen_modules, log_frozen, set_training
 from art_ext.training.options import ROUNDING, TrainingOptions
 from art_ext.training.recipes import Recipe, make_recipe
 from art_ext.training.schedules import warm_up
+from art_ext.training.step import Step
 from art_ext.training.stepping import call_step, check_metric, metric_of, wants_metric
 from art_ext.training.trial import check_failure_on_one_row, check_one_row, unused_parameters
 from art_ext.training.validation import Validation, hold_out, make_validation
@@ -52,7 +54,8 @@ class TrainingResult:
     """Result of a run.
 
     Attributes:
-        model: the network that was passed, trained. Its mode is unchanged.
+        model: the network that was passed, trained. Its mode is unchanged. If the recipe has a head
+            of its own, a module around the network that returns class scores.
         history: a row per epoch: loss, rate, radius, the recipe's values, validation, rows forward
             and backward.
         losses: (updates,) the loss of each weight update's whole minibatch.
@@ -85,8 +88,8 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     rows.
 
     Args:
-        model: an ``nn.Module`` from (r, *S) to logits (r, C), normalisation included. It is
-            trained in place.
+        model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
+            class scores of, normalisation included. It is trained in place.
         data: (x, y), tensors (N, *S) in the box and (N,) class indices, or an iterable of such
             minibatches with a length, such as a ``DataLoader``.
         recipe: a recipe, or the name of one, which then has its defaults.
@@ -102,6 +105,10 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     method = make_recipe(recipe) if isinstance(recipe, str) else recipe
     if not isinstance(method, Recipe):
         raise ValueError(f"recipe must be a Recipe or the name of one, got {recipe!r}")
+    if not isinstance(method.head, Head):
+        raise ValueError(
+            f"the head of the recipe {method.name} must be a Head, got {method.head!r}"
+        )
     wanted = TrainingOptions(**options)
     check_no_inference_tensor(model)
     with (
@@ -258,6 +265,7 @@ class _Run:
             device,
             options.channels_last,
             self.frozen.values(),
+            self.recipe.head,
         )
 
     def _handle_unused_parameters(self) -> None:
@@ -270,7 +278,7 @@ class _Run:
             return
         from accelerate import DistributedDataParallelKwargs
 
-        unused = unused_parameters(self.model, self.batches.example, self.frozen)
+        unused = unused_parameters(self.model, self.batches.example, self.frozen, self.recipe.head)
         count = torch.tensor([len(unused)], device=self.accelerator.device)
         if int(self.accelerator.reduce(count, reduction="sum")):
             logger.info(
@@ -460,7 +468,9 @@ class _Run:
             row.update({f"validation_{name}": value for name, value in measured.items()})
             self._keep_best(row)
         for callback in self.options.callbacks:
-            found = callback(EpochEnd(self._current, self.epoch, dict(row)))
+            found = callback(
+                EpochEnd(self.recipe.head.export(self._current), self.epoch, dict(row))
+            )
             taken = row.keys() & found.keys()
             if taken:
                 raise ValueError(
@@ -670,7 +680,7 @@ class _Run:
             write_history(self.folder.path, self.history)
             self.folder.write_weights(self.model, self.best)
         return TrainingResult(
-            model=self.model,
+            model=self.recipe.head.export(self.model),
             history=self.history,
             losses=torch.stack(self.losses).cpu(),
             best=None if self.best is None else self.best["weights"],

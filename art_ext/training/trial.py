@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from art_ext.core.calling import ModelCall
 from art_ext.core.networks import model_device
+from art_ext.training.heads import Head
 from art_ext.training.modes import set_training
 
 
@@ -80,8 +81,10 @@ def _placed(rows: Tensor, model: nn.Module) -> Tensor:
     return rows.to(model_device(model, None, rows.device))
 
 
-def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> list[str]:
-    """List the trainable parameters that get no gradient from the outputs in train mode.
+def unused_parameters(
+    model: nn.Module, rows: Tensor, frozen: Iterable[str], head: Head
+) -> list[str]:
+    """List the trainable parameters that get no gradient from the class scores in train mode.
 
     The list is empty if the network fails on the rows (r, *S). The run itself reports that.
     """
@@ -92,7 +95,7 @@ def unused_parameters(model: nn.Module, rows: Tensor, frozen: Iterable[str]) -> 
             if parameter.requires_grad
         }
         try:
-            outputs = ModelCall(network)(_placed(rows, model)).float().sum()
+            outputs = ModelCall(head.export(network))(_placed(rows, model)).float().sum()
             found = torch.autograd.grad(outputs, list(named.values()), allow_unused=True)
         except Exception:
             return []

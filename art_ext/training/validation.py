@@ -17,7 +17,7 @@ from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import Box, ClipValues, check_ball
 from art_ext.core.networks import frozen_eval
-from art_ext.core.outputs import predicted_classes, read_outputs
+from art_ext.core.outputs import read_outputs
 from art_ext.core.result import AttackResult
 from art_ext.core.samples import check_classes, check_samples
 from art_ext.training.engine import Engine
@@ -50,8 +50,9 @@ class Validation:
 
         Returns:
             ``clean`` and, with a radius, ``robust``: fractions of the samples that are classified
-            correctly. ``loss``: mean cross-entropy of the clean samples.
+            correctly. ``loss``: mean cross-entropy of the class scores of the clean samples.
         """
+        scorer = engine.head.export(model)
         process = engine.accelerator.process_index
         processes = engine.processes
         x = self.x[process::processes]
@@ -60,11 +61,11 @@ class Validation:
         for rows, labels in zip(x.split(256), y.split(256), strict=True):
             rows = engine.place(rows)
             labels = labels.to(engine.device)
-            attacked = self._attack(model, rows, labels) if self.eps else None
-            with frozen_eval(model), torch.no_grad():
-                logits = read_outputs(ModelCall(model)(rows), len(rows), "logits").float()
+            attacked = self._attack(scorer, rows, labels) if self.eps else None
+            with frozen_eval(scorer), torch.no_grad():
+                logits = read_outputs(ModelCall(scorer)(rows), len(rows), "logits").float()
             if attacked is None:
-                right = robust = predicted_classes(logits, "logits") == labels
+                right = robust = engine.head.decision(logits) == labels
             else:
                 right = ~attacked.already_adversarial
                 robust = right & ~attacked.success

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Box
-from art_ext.training.engine import Engine, Step
+from art_ext.training.engine import Engine
+from art_ext.training.step import Step
 
 CLASSES = 3
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from art_ext.training import Fast, Natural, Pgd, Trades, train
 from art_ext.training.craft import Clean, CrossEntropyAscent, UniformStart
-from art_ext.training.engine import Step
 from art_ext.training.objectives import CrossEntropy, Regularised, generalised_terms
 from art_ext.training.recipes import Composition, CraftingRecipe
+from art_ext.training.step import Step
 
 EPS = 0.1
 Samples = tuple[Tensor, Tensor]

@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext.training import EpochEnd, Free, Pgd, TrainingOptions, train
-from art_ext.training.engine import Step
 from art_ext.training.recipes import BallRecipe, Cost
+from art_ext.training.step import Step
 
 Samples = tuple[Tensor, Tensor]
 

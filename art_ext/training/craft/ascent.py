@@ -16,8 +16,9 @@ from art_ext.core.geometry import Ball
 from art_ext.training.cost import Cost
 from art_ext.training.craft.base import Craft
 from art_ext.training.craft.tolerance import Tolerance, check_tolerance, tolerance_at
-from art_ext.training.engine import Gain, Step
 from art_ext.training.objectives.losses import soft_cross_entropy
+from art_ext.training.passes import Gain
+from art_ext.training.step import Step
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from art_ext.core.checks import (
 from art_ext.training.cost import Cost
 from art_ext.training.craft.ascent import ascend
 from art_ext.training.craft.base import Craft
-from art_ext.training.engine import Gain, Step
 from art_ext.training.objectives.losses import soft_cross_entropy
+from art_ext.training.passes import Gain
+from art_ext.training.step import Step
 
 VARIANTS = ("trades", "pgd")
 STARTS = ("backward", "odi")

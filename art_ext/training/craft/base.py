@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from art_ext.training.cost import Cost
-from art_ext.training.engine import Step
+from art_ext.training.step import Step
 
 
 class Craft(ABC):

@@ -15,7 +15,7 @@ from art_ext.training.cost import Cost
 from art_ext.training.objectives.losses import divergence
 
 if TYPE_CHECKING:
-    from art_ext.training.engine import Step
+    from art_ext.training.step import Step
 
 Terms = Callable[["Step", Tensor], tuple[Tensor, Tensor]]
 Weight = Callable[["Step", Tensor, Tensor], Tensor]

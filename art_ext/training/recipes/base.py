@@ -12,9 +12,10 @@ from art_ext.core.checks import check_choice, check_not_negative
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.training.cost import Cost
 from art_ext.training.craft.base import Craft
-from art_ext.training.engine import Step
+from art_ext.training.heads import Head, IdentityHead
 from art_ext.training.modes import BN_MODES
 from art_ext.training.objectives.base import Objective
+from art_ext.training.step import Step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,11 +31,13 @@ class Recipe(ABC):
         name: key of the recipe in listings and records. Default: the name of the class.
         needs: the data and arguments that the method needs, for listings.
         paper: the publication, as ``"Authors. Title. Venue year."``
+        head: makes class scores of the network's raw output. Default: the output itself.
     """
 
     name: ClassVar[str]
     needs: ClassVar[str] = "labels"
     paper: ClassVar[str] = ""
+    head: ClassVar[Head] = IdentityHead()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -81,10 +84,12 @@ class Recipe(ABC):
         """Raise ValueError for a configuration that does not fit inputs in this box."""
 
     def settings(self) -> dict[str, Any]:
-        """Return name and fields for the record of a run."""
+        """Return name, fields and a head of its own for the record of a run."""
+        own = {} if isinstance(self.head, IdentityHead) else {"head": repr(self.head)}
         return {
             "name": self.name,
             **{field.name: getattr(self, field.name) for field in fields(self)},
+            **own,
         }
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softmax
 
 from art_ext.core.geometry import Ball
-from art_ext.training.engine import Gain, Step
 from art_ext.training.objectives.losses import one_hot, soft_cross_entropy
+from art_ext.training.passes import Gain
+from art_ext.training.step import Step
 
 State = tuple[Tensor, Tensor]  # theta and v
 

@@ -16,9 +16,9 @@ from art_ext.core.checks import (
     check_positive,
 )
 from art_ext.training.cost import Cost
-from art_ext.training.engine import Step
 from art_ext.training.recipes.base import CraftingRecipe
 from art_ext.training.recipes.chain import Chain, State, Trained, chosen, contrast, keep, speed
+from art_ext.training.step import Step
 
 ORDERS = ("free", "printed", "fresh")
 

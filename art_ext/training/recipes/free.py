@@ -10,8 +10,8 @@ from torch import Tensor
 
 from art_ext.core.checks import check_count, check_positive
 from art_ext.training.cost import Cost
-from art_ext.training.engine import Step
 from art_ext.training.recipes.base import BallRecipe
+from art_ext.training.step import Step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,9 +19,9 @@ from art_ext.core.checks import (
 )
 from art_ext.training.craft import CrossEntropyAscent, DivergenceAscent, NormalStart, UniformStart
 from art_ext.training.craft.tolerance import Tolerance
-from art_ext.training.engine import Step
 from art_ext.training.objectives import Regularised, divergence_terms, generalised_terms
 from art_ext.training.recipes.base import Composition, CraftingRecipe
+from art_ext.training.step import Step
 
 REGULARISERS = ("trades", "at")
 SMALLEST = 1e-8  # smallest robust term in the ratio

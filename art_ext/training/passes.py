@@ -1,0 +1,114 @@
+"""Passes of a recipe through the network: training forwards, crafting, and input gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.core.calling import finite_or_zero, widened
+from art_ext.training.engine import Engine
+from art_ext.training.modes import crafting_mode, settled_norms
+
+Gain = Callable[[Tensor], Tensor]
+
+
+class Passes:
+    """Passes of one weight update. Every row forward and backward is counted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._armed = False
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return (r, C) class scores of a training forward, with the graph of the parameters."""
+        return self._engine.call(self._network(), rows)
+
+    def forward_raw(self, rows: Tensor) -> Any:
+        """Return the raw output of a training forward, for objectives of it.
+
+        A tensor is at least float32.
+        """
+        raw = self._engine.raw(self._network(), rows)
+        if self._engine.classes is None:  # labels are checked once their number is known
+            with torch.no_grad():
+                self._engine.scores(raw, len(rows))
+        return widened(raw) if isinstance(raw, Tensor) else raw
+
+    def scores(self, raw: Any, rows: Tensor) -> Tensor:
+        """Return (r, C) class scores that the recipe's head makes of the raw output for rows."""
+        return self._engine.scores(raw, len(rows))
+
+    def _network(self) -> nn.Module:
+        """Return the network of the next training forward.
+
+        Gradients are averaged over the processes once, by the first forward's hooks.
+        """
+        network = self._engine.plain if self._armed else self._engine.wrapped
+        self._armed = True
+        return network
+
+    def forward_again(self, rows: Tensor) -> Tensor:
+        """Return (r, C) class scores of a second training forward, of a few rows of the minibatch.
+
+        BatchNorm uses its running statistics and does not change them. The statistics of a few rows
+        would be useless, and one row has none.
+        """
+        with settled_norms(self._engine.plain):
+            return self.forward(rows)
+
+    def _crafting(self, mode: str) -> AbstractContextManager[None]:
+        return crafting_mode(self._engine.plain, mode, self._engine.frozen)
+
+    def crafting_logits(self, rows: Tensor, mode: str) -> Tensor:
+        """Return (r, C) class scores of a forward without any graph, in a mode of crafting."""
+        with self._crafting(mode), torch.no_grad():
+            return self._engine.call(self._engine.plain, rows)
+
+    def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
+        """Return the gradient (r, *S) of each row's own gain, and the class scores (r, C).
+
+        Each row costs one forward and one backward.
+
+        Args:
+            rows: (r, *S) inputs.
+            gain: from class scores (r, C) to (r,) values, which are summed, never averaged.
+            mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
+        """
+        with self._crafting(mode):
+            leaf = rows.detach().requires_grad_(True)
+            logits = self._engine.call(self._engine.plain, leaf)
+            gradient = self.gradient_of(gain(logits), leaf)
+        return gradient, logits.detach()
+
+    def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
+        """Return the gradient (r, *S) of summed gains with respect to the input of a forward.
+
+        Each row costs one backward.
+        """
+        return self.gradients_of(gains, (leaf,), keep_graph)[0]
+
+    def gradients_of(
+        self, gains: Tensor, inputs: Sequence[Tensor], keep_graph: bool = False
+    ) -> list[Tensor]:
+        """Return the gradients of summed gains with respect to the inputs of several forwards.
+
+        Each row costs one backward.
+        """
+        self._engine.backwards += sum(len(rows) for rows in inputs)
+        scale = self._engine.scale
+        gradients = torch.autograd.grad(scale * gains.sum(), inputs, retain_graph=keep_graph)
+        return [finite_or_zero(one) / scale if scale != 1 else one for one in gradients]
+
+    def weights_input_gradient(self, leaf: Tensor) -> Tensor:
+        """Return the gradient (r, *S) of the weights' backward at the input of its forward."""
+        if leaf.grad is None:
+            raise ValueError("the model's output must depend on its input through autograd")
+        return finite_or_zero(leaf.grad) if self._engine.scale != 1 else leaf.grad
+
+    def count_backward(self, rows: Tensor) -> None:
+        """Count rows whose forward is part of the loss that this update differentiates."""
+        self._engine.backwards += len(rows)

@@ -1,0 +1,114 @@
+"""One weight update as a recipe sees it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from art_ext.core.geometry import Ball
+from art_ext.core.streams import normal, uniform_pairs
+from art_ext.training.engine import Engine
+from art_ext.training.objectives.losses import smoothed_cross_entropy
+from art_ext.training.passes import Passes
+
+DRAWS = 1 << 10  # blocks of a sample's random stream that one weight update may use
+
+
+class Step(Passes):
+    """One weight update of a recipe.
+
+    Attributes:
+        x: (r, *S) this process' rows of the minibatch.
+        y: (r,) their classes.
+        ids: (r,) int64 keys of their random streams.
+        rows: number of rows of the minibatch, over all processes.
+        update: index of the weight update in the run.
+        replay: index of the update among those of this minibatch, from 0.
+        eps: the radius after warm-up.
+        epoch: number of completed passes over the data.
+        time: the same as a fraction, within a pass too.
+        spare: True if the budget of the run has room for rows that are sent again.
+        memory: values that the recipe keeps from one replay of the minibatch to the next.
+        carried: values that it keeps over the whole run: tensors whose rows are those of the
+            process' minibatch, or of no row.
+        log: values for the history, without rows. Their means over an epoch are entered.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        x: Tensor,
+        y: Tensor,
+        ids: Tensor,
+        *,
+        rows: int,
+        update: int,
+        replay: int,
+        eps: float,
+        seed: int,
+        smoothing: float,
+        memory: dict[str, Tensor],
+        carried: dict[str, Tensor],
+        epoch: int = 0,
+        time: float = 0.0,
+        spare: bool = True,
+    ) -> None:
+        super().__init__(engine)
+        self._seed = seed
+        self._smoothing = smoothing
+        self.x = x
+        self.y = y
+        self.ids = ids
+        self.rows = rows
+        self.update = update
+        self.replay = replay
+        self.eps = eps
+        self.epoch = epoch
+        self.time = time
+        self.spare = spare
+        self.memory = memory
+        self.carried = carried
+        self.log = dict[str, Tensor]()
+        self._draws = 0
+
+    def ball(self, norm: str) -> Ball:
+        """Return the allowed perturbations around this minibatch."""
+        return Ball(self.x, self.eps, norm, self._engine.box)
+
+    def _block(self) -> int:
+        """Return the next block of the samples' streams. Each draw of each update has its own."""
+        block = self.update * DRAWS + self._draws
+        self._draws += 2  # a draw in a ball of L2 or L1 takes two
+        return block
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Draw (r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
+        return uniform_pairs(self._seed, self.ids, self._block(), shape)
+
+    def normal_like_x(self) -> Tensor:
+        """Draw (r, *S) standard normal numbers, keyed by the sample and the update."""
+        return normal(self._seed, self.ids, self._block(), tuple(self.x.shape[1:]))
+
+    def uniform_start(self, ball: Ball, boxed: bool = True) -> Tensor:
+        """Draw (r, *S) a point uniformly from each sample's ball, clamped to the box if wanted."""
+        drawn = ball.draw(self._seed, self.ids, self._block())
+        return ball.into(drawn) if boxed else drawn
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return (r,) the outer loss: cross-entropy with the run's label smoothing."""
+        return smoothed_cross_entropy(logits, self.y, self._smoothing)
+
+    def hard_cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return (r,) cross-entropy of the labels themselves, which crafting ascends."""
+        return smoothed_cross_entropy(logits, self.y)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return this process' part of the mean over the whole minibatch.
+
+        Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own
+        sum.
+        """
+        return values.sum() * (self._engine.processes / self.rows)
+
+    def total_mean(self, values: Tensor) -> Tensor:
+        """Return the mean over the whole minibatch, the same on every process, detached."""
+        return self._engine.total(values.sum()) / self.rows
