@@ -1,7 +1,8 @@
-"""The guide's example attack: one file, found everywhere, held to the contract."""
+"""The guide's examples: an attack and a recipe, one file each, found everywhere."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,10 +22,12 @@ from art_ext import cli
 from art_ext.adapters.torchattacks import make as make_torchattacks
 from art_ext.attacks import make as make_art
 from art_ext.core.attacks import registry
-from art_ext.data import Dataset
+from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.panel.user_attacks import load_attack
 from art_ext.evaluation.report import plots
+from art_ext.models import load_weights, resolve_factory
+from art_ext.training import RECIPES
 
 ROOT = Path(__file__).parents[1]
 EPS = 0.3
@@ -112,3 +115,39 @@ def test_passes_the_contract(folder: Path) -> None:
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
     assert int(passed[1]) >= 60, "in the core, in ART and in torchattacks"
+
+
+class TestRecipe:
+    SOURCE = "reverse.py:ReverseTraining"
+
+    @pytest.fixture(autouse=True)
+    def _forgotten(self) -> Iterator[None]:
+        yield
+        RECIPES.pop(self.SOURCE, None)
+
+    def test_it_is_about_30_lines(self, folder: Path) -> None:
+        code = re.sub(r'""".*?"""', "", (folder / "reverse.py").read_text(), flags=re.DOTALL)
+        lines = [line for line in code.splitlines() if line.strip() and "import" not in line]
+        assert len(lines) <= 30
+
+    def test_in_the_listing(self, folder: Path) -> None:
+        done = CliRunner().invoke(cli.app, ["recipes", "--recipe", self.SOURCE])
+        (line,) = [line for line in done.output.splitlines() if line.startswith("reverse ")]
+        assert line.split()[1:5] == ["1", "+", "1", "labels"]
+
+    def test_trained_by_name_and_evaluated_with_its_head(self, folder: Path) -> None:
+        command = ["train", "--recipe", self.SOURCE, "--data", "digits", "--out", "run"]
+        done = CliRunner().invoke(cli.app, [*command, "--quiet"])
+        assert done.exit_code == 0, done.output
+        rows = [json.loads(line) for line in (folder / "run" / "history.jsonl").open()]
+        assert rows[-1]["validation_clean"] > 0.9
+        run = json.loads((folder / "run" / "run.json").read_text())
+        assert run["recipe"] == {"name": "reverse", "head": "NegatedHead()"}
+        assert run["final"]["clean"] > 0.9
+        model: Any = resolve_factory("reverse.py:build")
+        load_weights(model, folder / "run" / "model.safetensors")
+        test = load_data("digits")
+        right = model(test.x).argmax(dim=1) == test.y
+        assert float(right.double().mean()) == pytest.approx(run["final"]["clean"])
+        again = CliRunner().invoke(cli.app, [*command, "--resume"])
+        assert again.exit_code == 0, again.output

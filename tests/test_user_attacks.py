@@ -403,7 +403,7 @@ class TestEntryPoints:
             EntryPoint("lost", "no_such_module:attack", registry.GROUP),
         ]
         monkeypatch.setitem(sys.modules, __name__, sys.modules[plain.__module__])
-        monkeypatch.setattr(registry, "entry_points", lambda group: points)
+        monkeypatch.setattr("art_ext.core.entry_points.entry_points", lambda group: points)
 
     def test_an_attack_of_another_package(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset

@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from art_ext import __version__
-from art_ext.cli import attacks, compare, demo, doctor, evaluate, merge, report, submit, train
+from art_ext.cli import (
+    attacks,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    merge,
+    recipes,
+    report,
+    submit,
+    train,
+)
 
 app = typer.Typer(
     help=(
@@ -52,5 +63,5 @@ def _options(
     pass
 
 
-for _module in (demo, evaluate, merge, attacks, train, report, compare, submit, doctor):
+for _module in (demo, evaluate, merge, attacks, recipes, train, report, compare, submit, doctor):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))

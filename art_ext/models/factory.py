@@ -57,7 +57,9 @@ def resolve_factory(
 
 
 @contextmanager
-def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
+def resolve_object(
+    spec: str, kind: str, noun: str, wanted: Callable[[object], bool] = callable
+) -> Iterator[Any]:
     """Import the object that ``FILE.py:NAME`` or ``MODULE:NAME`` names.
 
     Inside the context, the folder is on the import path.
@@ -66,6 +68,7 @@ def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
         spec: the file or module, and the name of the object in it.
         kind: kind of the object, for messages, such as ``"model"``.
         noun: word for the name in messages, such as ``"FACTORY"``.
+        wanted: tells the objects that a message about a missing one lists.
 
     Raises:
         ValueError: if the spec cannot be parsed, the file or module is missing or fails, or the
@@ -81,7 +84,7 @@ def resolve_object(spec: str, kind: str, noun: str) -> Iterator[Any]:
     folder = Path(location).resolve().parent if is_file else Path.cwd()
     with _importable(folder):
         module = _import_file(Path(location), kind) if is_file else _import_module(location, kind)
-        yield _find(module, name, spec)
+        yield _find(module, name, spec, wanted)
 
 
 def _literal(text: str) -> object:
@@ -150,16 +153,15 @@ def _type_and_message(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _find(module: ModuleType, name: str, spec: str) -> Any:
+def _find(
+    module: ModuleType, name: str, spec: str, wanted: Callable[[object], bool] = callable
+) -> Any:
     """Return the object of that name, or raise ValueError with the reason why there is none."""
     if hasattr(module, name):
         return getattr(module, name)
-    public = [known for known, value in vars(module).items() if callable(value) and known[0] != "_"]
-    has = (
-        nearest(name, public)
-        or f"; it has {', '.join(sorted(public)[:10]) or 'nothing that can be called'}"
-    )
-    raise ValueError(f"there is no {name!r} for {spec!r}{has}")
+    public = [known for known, value in vars(module).items() if wanted(value) and known[0] != "_"]
+    listed = ", ".join(sorted(public)[:10]) or f"nothing that can be {name!r}"
+    raise ValueError(f"there is no {name!r} for {spec!r}{nearest(name, public)}; it has {listed}")
 
 
 def _call(

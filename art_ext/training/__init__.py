@@ -25,6 +25,8 @@ from art_ext.training.recipes import (
     Recipe,
     Trades,
     War,
+    find_recipe,
+    load_recipe,
     make_recipe,
 )
 from art_ext.training.zeta import measure_zeta
@@ -50,6 +52,8 @@ __all__ = [
     "TrainingOptions",
     "TrainingResult",
     "War",
+    "find_recipe",
+    "load_recipe",
     "make_recipe",
     "measure_zeta",
     "train",

@@ -17,6 +17,7 @@ from art_ext.training.batches import Batches, LoaderBatches
 from art_ext.training.checkpoints import checkpoints
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
+from art_ext.training.recipes.registry import file_digest
 
 CONFIGURATION = "training.json"
 CHECKPOINTS = "checkpoints"
@@ -118,9 +119,11 @@ def configuration(
         data = f"a loader of {len(batches)} batches"
     else:
         data = describe_samples(batches.x, batches.y)
+    digest = file_digest(recipe)
     return {
         "tool": "art-ext train",
         "recipe": recipe.settings(),
+        **({"recipe_file": digest} if digest else {}),
         "options": options.identity(),
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
         "data": data,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from art_ext.core.checks import nearest
@@ -16,10 +16,7 @@ def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mappin
         ValueError: for an unknown name or argument. The message lists the known ones and the
             nearest match.
     """
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(
-            f"{kind} must be one of {', '.join(known)}, got {name!r}{nearest(str(name), known)}"
-        )
+    check_known(kind, known, name)
     wanted = inspect.signature(known[name]).parameters
     for argument in arguments:
         if argument not in wanted:
@@ -28,3 +25,12 @@ def construct(kind: str, known: Mapping[str, type], name: str, arguments: Mappin
                 f"got {argument!r}{nearest(argument, wanted)}"
             )
     return known[name](**arguments)
+
+
+def check_known(kind: str, known: Iterable[str], name: str) -> None:
+    """Raise ValueError unless a name is known. The message lists the known ones."""
+    names = list(known)
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(
+            f"{kind} must be one of {', '.join(names)}, got {name!r}{nearest(str(name), names)}"
+        )

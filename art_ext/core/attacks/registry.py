@@ -11,11 +11,12 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.core.entry_points import declared, imported, problems
 from art_ext.core.geometry import NORMS, norm_name
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
@@ -214,11 +215,11 @@ def get(name: str, others: Iterable[str] = ()) -> AttackSpec:
     known = same_name(name, _SPECS)
     if known is not None:
         return _SPECS[known]
-    declared = {point.name: point for point in declared_attacks()}
-    own = same_name(name, declared)
+    points = {point.name: point for point in declared_attacks()}
+    own = same_name(name, points)
     if own is not None:
-        return load(declared[own])
-    known_names = [*names(), *declared, *others]
+        return load(points[own])
+    known_names = [*names(), *points, *others]
     raise ValueError(
         f"attack must be one of {', '.join(known_names)}, got {name!r}{nearest(name, known_names)}"
     )
@@ -226,18 +227,12 @@ def get(name: str, others: Iterable[str] = ()) -> AttackSpec:
 
 def declared_attacks() -> list[EntryPoint]:
     """Return the entry points of other packages, which are not imported yet."""
-    return list(entry_points(group=GROUP))
+    return declared(GROUP)
 
 
 def load_declared() -> list[str]:
     """Import the attacks of other packages, and return a message for each that fails."""
-    problems = []
-    for point in declared_attacks():
-        try:
-            load(point)
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
+    return problems(declared_attacks(), load)
 
 
 def load(point: EntryPoint) -> AttackSpec:
@@ -249,13 +244,7 @@ def load(point: EntryPoint) -> AttackSpec:
     Raises:
         ValueError: if the import fails, or finds no attack.
     """
-    try:
-        found = point.load()
-    except Exception as error:  # the code of another package may fail in any way
-        raise ValueError(
-            f"the attack {point.name!r} ({point.value}) cannot be imported:"
-            f" {type(error).__name__}: {error}"
-        ) from error
+    found = imported(point, "attack")
     if not callable(found) and not isinstance(found, AttackSpec):
         raise ValueError(
             f"the attack {point.name!r} ({point.value}) must be a function or an AttackSpec, got"

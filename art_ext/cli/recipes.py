@@ -1,0 +1,76 @@
+"""``art-ext recipes``: the training methods that ``art-ext train`` knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_ext.cli.shared import explained
+
+if TYPE_CHECKING:
+    from art_ext.training import Recipe
+
+COLUMNS = ("name", "rows", "needs", "paper")
+FILES = "A recipe of your own, FILE.py:CLASS, to list with the others. May be repeated."
+
+
+def recipes(
+    recipe: Annotated[list[str] | None, typer.Option(help=FILES)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with the arguments of each recipe.")
+    ] = False,
+) -> None:
+    """List the training methods: their cost, what they need, and their papers.
+
+    Rows are those forward + backward of a weight update, per sample and by the default arguments.
+    """
+    with explained():
+        from art_ext.cli.listing import text_table
+        from art_ext.training import RECIPES, load_recipe
+        from art_ext.training.recipes import registry
+
+        own = [load_recipe(source) for source in recipe or ()]
+        for problem in registry.load_declared():
+            typer.echo(f"warning: {problem}", err=True)
+        known = [kind for name, kind in RECIPES.items() if ":" not in name]
+        rows = [described(kind) for kind in (*known, *own)]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        else:
+            typer.echo(text_table(COLUMNS, rows))
+
+
+def described(kind: type[Recipe]) -> dict[str, Any]:
+    """Return the facts of a recipe for a listing, in the types of JSON.
+
+    Cost and counts are those of the default arguments. They are None if an argument has no default.
+    """
+    fields = {one.name: one for one in dataclasses.fields(kind)}
+    defaults = {
+        name: None if one.default is dataclasses.MISSING else one.default
+        for name, one in fields.items()
+    }
+    required = [
+        name
+        for name, one in fields.items()
+        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+    ]
+    counts = dict.fromkeys(("forwards", "backwards", "updates", "epochs"))
+    rows = ""
+    if not required:
+        usual = kind()
+        rows = " + ".join(map(str, usual.cost()))
+        counts |= {**usual.cost()._asdict(), "updates": usual.replays, "epochs": usual.worth}
+    return {
+        "name": kind.name,
+        "rows": rows,
+        **counts,
+        "needs": kind.needs,
+        "paper": kind.paper,
+        "summary": (inspect.getdoc(kind) or "").partition("\n")[0],
+        "arguments": defaults,
+    }

@@ -1,0 +1,134 @@
+"""Recipes by name: those of art-ext, of other packages, and of the user's own files."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from art_ext.core import entry_points
+from art_ext.core.checks import same_name
+from art_ext.core.keywords import checked_keywords
+from art_ext.models.factory import resolve_object
+from art_ext.training.naming import check_known, construct
+from art_ext.training.recipes.atcd import Atcd, Cat
+from art_ext.training.recipes.base import Recipe
+from art_ext.training.recipes.catalogue import (
+    BackwardSmoothing,
+    Fast,
+    FastTrades,
+    Natural,
+    Pgd,
+    Trades,
+)
+from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.war import War
+
+GROUP = "art_ext.recipes"  # entry points of other packages
+BUILT_IN = (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in BUILT_IN}
+_DIGESTS: dict[type[Recipe], str] = {}
+
+# dataclass writes __init__ after the class body, so no base class can do this
+for _recipe in BUILT_IN:
+    setattr(_recipe, "__init__", checked_keywords(_recipe.__init__, _recipe.__name__))  # noqa: B010  # for mypy
+
+
+def make_recipe(name: str, **arguments: Any) -> Recipe:
+    """Create a recipe by name.
+
+    Args:
+        name: natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing or war.
+            Or the name of a recipe that another package declares as an entry point of the group
+            ``art_ext.recipes``. Or ``FILE.py:CLASS`` or ``MODULE:CLASS``, a recipe of your own.
+        **arguments: of the recipe.
+
+    Raises:
+        ValueError: for an unknown name or argument (the nearest match is named), a value out of
+            range, or a file or package that fails or holds no such recipe.
+    """
+    recipe: Recipe = construct("recipe", {name: find_recipe(name)}, name, arguments)
+    return recipe
+
+
+def find_recipe(name: str) -> type[Recipe]:
+    """Return the recipe class of a name, as ``make_recipe`` takes it.
+
+    Raises:
+        ValueError: as ``make_recipe`` does.
+    """
+    if isinstance(name, str) and ":" in name:
+        return load_recipe(name)
+    points = {point.name: point for point in entry_points.declared(GROUP)}
+    known = dict.fromkeys([*(one for one in RECIPES if ":" not in one), *points])
+    check_known("recipe", known, name)
+    return RECIPES[name] if name in RECIPES else load(points[name])
+
+
+def load_recipe(source: str) -> type[Recipe]:
+    """Run a Python file or import a module, and register the recipe class that it holds.
+
+    Args:
+        source: ``FILE.py:CLASS`` or ``MODULE:CLASS``.
+
+    Raises:
+        ValueError: if the file or module is missing or fails, holds no such recipe, or if the
+            recipe has the name of one of art-ext.
+    """
+    with resolve_object(source, "recipe", "CLASS", _is_own_recipe) as found:
+        kind = _checked(found, source)
+    location = source.rpartition(":")[0]
+    if location.endswith(".py"):
+        _DIGESTS[kind] = hashlib.sha256(Path(location).read_bytes()).hexdigest()
+    RECIPES[source] = kind
+    return kind
+
+
+def load(point: EntryPoint) -> type[Recipe]:
+    """Import the recipe that an entry point names, and register it.
+
+    Raises:
+        ValueError: if the import fails, or finds no recipe class.
+    """
+    kind = _checked(entry_points.imported(point, "recipe"), f"{point.name} = {point.value}")
+    RECIPES[point.name] = kind
+    return kind
+
+
+def load_declared() -> list[str]:
+    """Import the recipes of other packages, and return a message for each that fails."""
+    return entry_points.problems(entry_points.declared(GROUP), load)
+
+
+def file_digest(recipe: Recipe) -> str | None:
+    """Return a digest of the file of a recipe that was loaded from one, or None."""
+    return _DIGESTS.get(type(recipe))
+
+
+def _checked(found: Any, source: str) -> type[Recipe]:
+    """Return the recipe class of a source, or raise ValueError."""
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise ValueError(f"{source!r} must name a subclass of Recipe, got {_described(found)}")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ValueError(f"the recipe {source!r} must implement {missing}")
+    taken = same_name(found.name, [recipe.name for recipe in BUILT_IN])
+    if taken is not None and found not in BUILT_IN:
+        raise ValueError(f"art-ext has a recipe {taken!r}: give {source!r} a name of its own")
+    return found
+
+
+def _described(found: object) -> str:
+    kind = "the class" if isinstance(found, type) else "an instance of"
+    return f"{kind} {(found if isinstance(found, type) else type(found)).__name__}"
+
+
+def _is_own_recipe(value: object) -> bool:
+    """Return True for a recipe class that a user's file can be asked for."""
+    return (
+        isinstance(value, type)
+        and issubclass(value, Recipe)
+        and not value.__module__.startswith("art_ext.")
+    )

@@ -1,0 +1,182 @@
+"""Recipes of the user's own files and of other packages, by their names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from art_ext import cli
+from art_ext.training import RECIPES, Natural, find_recipe, load_recipe, make_recipe, train
+from art_ext.training.recipes import registry
+
+FILE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from art_ext.training import Natural, Pgd
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Longer(Pgd):
+    '''PGD training with more steps.'''
+    name: ClassVar[str] = "longer"
+    paper: ClassVar[str] = "Nobody. Nothing. 2026."
+    num_steps: int = 20
+
+class Plain(Natural):
+    pass
+
+class Unfinished(registry_base):
+    pass
+""".replace("registry_base", "__import__('art_ext.training').training.Recipe")
+Samples = tuple[Tensor, Tensor]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    known = dict(RECIPES)
+    path = tmp_path / "own.py"
+    path.write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    yield path
+    RECIPES.clear()
+    RECIPES.update(known)
+
+
+def test_a_recipe_of_a_file_takes_its_arguments(file: Path) -> None:
+    recipe = make_recipe("own.py:Longer", eps=0.2, norm="L2")
+    assert recipe.settings()["name"] == "longer"
+    assert recipe.settings()["norm"] == "l2"
+    assert recipe.cost() == (21, 21)
+    assert find_recipe("own.py:Longer").name == "longer"
+    with pytest.raises(
+        ValueError, match=r"recipe own.py:Longer takes .*'epss' .did you mean 'eps'"
+    ):
+        make_recipe("own.py:Longer", epss=0.1)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "own.py:Long",
+            r"there is no 'Long' .*did you mean 'Longer'.*; it has Longer, Plain, Unfin",
+        ),
+        ("own.py:zzz", r"there is no 'zzz' for 'own.py:zzz'; it has Longer, Plain, Unfinished$"),
+        (
+            "own.py:dataclass",
+            "'own.py:dataclass' must name a subclass of Recipe, got an instance of",
+        ),
+        ("own.py:Plain", "art-ext has a recipe 'natural': give 'own.py:Plain' a name of its own"),
+        ("own.py:Unfinished", "the recipe 'own.py:Unfinished' must implement cost, loss"),
+        ("gone.py:Longer", "the recipe's file must exist, got gone.py"),
+        ("no_such_module:Longer", "the recipe's module must be installed"),
+        ("own.py:", "a recipe must be given as FILE.py:CLASS or MODULE:CLASS, got 'own.py:'"),
+    ],
+)
+def test_files_without_that_recipe(file: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_recipe(source)
+    assert "\n" not in str(caught.value)
+    done = CliRunner().invoke(
+        cli.app, ["train", "--recipe", source, "--data", "digits", "--out", "run"]
+    )
+    assert done.exit_code == 2
+    assert done.output.startswith("error: ")
+    assert done.output.count("\n") == 1
+    assert not (file.parent / "run").exists()
+
+
+def test_trained_from_the_command_line_with_the_radius_of_the_data(file: Path) -> None:
+    done = CliRunner().invoke(
+        cli.app,
+        [
+            *("train", "--recipe", "own.py:Longer", "--data", "digits", "--out", "run"),
+            *("--updates", "2", "--recipe-args", "num_steps=1", "--test-n", "20", "--n", "100"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    recipe = json.loads((file.parent / "run" / "run.json").read_text())["recipe"]
+    assert (recipe["name"], recipe["eps"], recipe["num_steps"]) == ("longer", 0.15, 1)
+
+
+def test_a_changed_file_is_another_run(
+    file: Path, network: Callable[..., nn.Module], data: Samples
+) -> None:
+    settings = {"updates": 1, "checkpoint_dir": "run"}
+    train(network(), data, "own.py:Longer", **settings)
+    train(network(), data, "own.py:Longer", resume=True, **settings)
+    file.write_text(FILE + "# changed\n")
+    with pytest.raises(ValueError, match="recipe_file"):
+        train(network(), data, "own.py:Longer", resume=True, **settings)
+
+
+class TestListing:
+    def test_every_recipe_in_a_line(self) -> None:
+        lines = CliRunner().invoke(cli.app, ["recipes"]).output.splitlines()
+        assert lines[0].split() == ["name", "rows", "needs", "paper"]
+        assert [line.split()[0] for line in lines[1:]] == list(RECIPES)
+        (trades,) = (line for line in lines if line.startswith("trades "))
+        assert trades.split()[1:4] == ["13", "+", "12"]
+
+    def test_json_with_arguments_and_ones_own(self, file: Path) -> None:
+        done = CliRunner().invoke(cli.app, ["recipes", "--json", "--recipe", "own.py:Longer"])
+        rows = {row["name"]: row for row in json.loads(done.output)}
+        assert rows["longer"]["summary"] == "PGD training with more steps."
+        assert rows["longer"]["arguments"]["num_steps"] == 20
+        for name, kind in RECIPES.items():
+            if ":" not in name:
+                row = rows[name]
+                assert (row["forwards"], row["backwards"]) == kind().cost()
+                assert (row["updates"], row["epochs"]) == (kind().replays, kind().worth)
+
+    def test_one_that_is_missing(self, file: Path) -> None:
+        done = CliRunner().invoke(cli.app, ["recipes", "--recipe", "own.py:Nothing"])
+        assert done.exit_code == 2
+        assert "it has Longer, Plain, Unfinished" in done.output
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Declared(Natural):
+    """Natural training of another package."""
+
+    name: ClassVar[str] = "declared"
+
+
+class TestEntryPoints:
+    @pytest.fixture(autouse=True)
+    def _points(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        points = [
+            EntryPoint("declared", f"{__name__}:Declared", registry.GROUP),
+            EntryPoint("lost", "no_such_module:Recipe", registry.GROUP),
+            EntryPoint("odd", "json:dumps", registry.GROUP),
+        ]
+        monkeypatch.setitem(sys.modules, __name__, sys.modules[Declared.__module__])
+        monkeypatch.setattr("art_ext.core.entry_points.entry_points", lambda group: points)
+
+    def test_a_recipe_of_another_package(
+        self, network: Callable[..., nn.Module], data: Samples
+    ) -> None:
+        assert train(network(), data, "declared", updates=1).updates == 1
+        with pytest.raises(ValueError, match=r"one of natural, .*, declared, .*'declard' .did you"):
+            make_recipe("declard")
+
+    def test_those_that_fail(self) -> None:
+        assert make_recipe("pgd").name == "pgd"
+        with pytest.raises(ValueError, match=r"the recipe 'lost' .* cannot be imported: ModuleNot"):
+            make_recipe("lost")
+        with pytest.raises(ValueError, match="'odd = json:dumps' must name a subclass of Recipe"):
+            make_recipe("odd")
+
+    def test_the_listing_warns_and_goes_on(self) -> None:
+        done = CliRunner().invoke(cli.app, ["recipes"])
+        assert done.exit_code == 0
+        assert "declared" in done.output
+        assert "warning: the recipe 'lost'" in done.output
