@@ -32,7 +32,7 @@ from art_ext.core.metrics import adbd, query_statistics, robust_accuracy
 from art_ext.data import load_data
 from art_ext.data.classes import CLASS_ORDERS
 from art_ext.models import digits_cnn, load_weights
-from art_ext.training import RECIPES, TrainingOptions, loop
+from art_ext.training import RECIPES, TrainingOptions, saving
 from art_ext.training.augmentation import AUGMENTATIONS
 from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.runs import NETWORKS, Configuration, make_network, requirements, resolve, run
@@ -685,7 +685,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     asked = [*command, "--recipe", recipe, "--recipe-args", "num_replays=2", "--batch-size", 16]
     whole = call(*asked, "--out", tmp_path / "whole")
     assert whole.exit_code == 0, whole.output
-    save, count = loop.save_checkpoint, iter(range(9))
+    save, count = saving.save_checkpoint, iter(range(9))
 
     def killed(*arguments: Any) -> Path:
         if next(count) == 3:
@@ -693,7 +693,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         return save(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", killed)
+        patch.setattr(saving, "save_checkpoint", killed)
         assert call(*asked, "--checkpoint-every", 2).exit_code != 0
     folder = tmp_path / "run"
     assert checkpoints(folder / "checkpoints")[-1].name == "update-000000006"

@@ -155,6 +155,13 @@ class Engine:
         number = torch.tensor(value, dtype=exact_dtype(self.device), device=self.device)
         return float(broadcast(number, from_process=0))
 
+    def ledger(self) -> list[int]:
+        """Return the rows forward and backward of all processes."""
+        if self.processes == 1:
+            return [self.forwards, self.backwards]
+        rows = torch.tensor([self.forwards, self.backwards], device=self.device)
+        return [int(count) for count in self.total(rows)]
+
     def total(self, value: Tensor) -> Tensor:
         """Return the sum over all processes, detached."""
         value = value.detach()

@@ -37,9 +37,11 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        configuration: everything that decides the weights, as JSON values.
     """
 
     path: Path
+    configuration: Mapping[str, Any]
 
     @property
     def checkpoints(self) -> Path:
@@ -89,7 +91,7 @@ class RunFolder:
                 )
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(wanted, indent=1).encode())
-        return RunFolder(path)
+        return RunFolder(path, wanted)
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
         """Write the final weights and, if there are any, those of the best validation.

@@ -1,50 +1,47 @@
-"""Training loop of every recipe.
+"""Training loop of every recipe: epochs, minibatches and weight updates.
 
-It owns epochs, rates, precision, processes, checkpoints, validation and history.
+The parts of a run have modules of their own: ``sources`` (data), ``length``, ``network``,
+``rates``, ``averaging``, ``state``, ``saving`` (checkpoints), ``validation``, ``reporting``.
 """
 
 from __future__ import annotations
 
-import copy
-import logging
-import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from art_ext.core.calling import ordinary
-from art_ext.core.checks import listed
-from art_ext.core.geometry import Box
 from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
-from art_ext.training.batches import Batch, Batches, LoaderBatches, TensorBatches
-from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
+from art_ext.training.averaging import WeightAverage
+from art_ext.training.batches import Batch, TensorBatches
 from art_ext.training.engine import Engine
 from art_ext.training.environment import accelerated, own_random_streams, seed_streams
 from art_ext.training.folder import RunFolder
 from art_ext.training.heads import Head
 from art_ext.training.history import EpochEnd, Row, write_history
-from art_ext.training.modes import frozen_modules, log_frozen, set_training
-from art_ext.training.options import ROUNDING, TrainingOptions
+from art_ext.training.length import Length
+from art_ext.training.modes import Frozen, frozen_modules, log_frozen, set_training
+from art_ext.training.network import prepared
+from art_ext.training.options import TrainingOptions
+from art_ext.training.rates import Rate, check_schedule
 from art_ext.training.recipes import Recipe, make_recipe
+from art_ext.training.reporting import Reporter
+from art_ext.training.saving import Checkpointing
 from art_ext.training.schedules import warm_up
+from art_ext.training.sources import Data, Sources, make_sources
+from art_ext.training.state import TrainState
 from art_ext.training.step import Step
-from art_ext.training.stepping import call_step, check_metric, metric_of, wants_metric
-from art_ext.training.trial import check_failure_on_one_row, check_one_row, unused_parameters
-from art_ext.training.validation import Validation, hold_out, make_validation
+from art_ext.training.trial import check_failure_on_one_row, check_one_row
+from art_ext.training.validation import better
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-logger = logging.getLogger("art_ext")
-
-Data = tuple[Tensor, Tensor] | Iterable[Any]
 # updates between checks of the losses on an accelerator, because each check waits for it
 CHECK_EVERY = 20
 
@@ -92,7 +89,8 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
             class scores of, normalisation included. It is trained in place.
         data: (x, y), tensors (N, *S) in the box and (N,) class indices, or an iterable of such
             minibatches with a length, such as a ``DataLoader``.
-        recipe: a recipe, or the name of one, which then has its defaults.
+        recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
+            defaults.
         **options: the keywords of ``TrainingOptions``.
 
     Raises:
@@ -117,576 +115,305 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
         own_random_streams(device),
         restored_modes(model),
     ):
-        run = _Run(model, data, method, wanted, accelerator, device)
-        try:
-            run.resume()
-            run.train()
-        finally:
-            run.close()
-        return run.result()
+        with _started(model, data, method, wanted, accelerator, device) as run:
+            run.state = run.checkpointing.resume()
+            with run.reporter.bar(run.length.total, run.state.update):
+                while run.state.update < run.length.total:
+                    _train_epoch(run)
+        return _result(run)
 
 
+@dataclass(eq=False)
 class _Run:
-    """One run: its constants, and the state that a checkpoint holds."""
+    """The parts of a run."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Data,
-        recipe: Recipe,
-        options: TrainingOptions,
-        accelerator: Accelerator,
-        device: torch.device,
-    ) -> None:
-        self.model = model
-        self.recipe = recipe
-        self.options = options
-        self.accelerator = accelerator
-        self.batches, self.validation, box = self._data(data)
-        recipe.check(box)
-        processes = int(accelerator.num_processes)
-        self.per_epoch = self.batches.count(processes) * recipe.replays
-        self.budget: float | None = None  # rows forward and backward that all processes may send
-        sizes = [1] * self.batches.count(processes)
-        samples = 1
-        if options.passes is not None:
-            sizes = self.batches.sizes(processes)
-            samples = self.batches.samples()
-            self.budget = options.passes * samples * (1 + ROUNDING)
-        self.total = options.total(recipe, sizes, samples)
-        self.rate = options.rate()
-        self.augment = options.augment()
-        if getattr(options.schedule, "optimizer", options.optimizer) is not options.optimizer:
+    model: nn.Module
+    recipe: Recipe
+    options: TrainingOptions
+    sources: Sources
+    length: Length
+    optimizer: torch.optim.Optimizer
+    stepper: Any
+    engine: Engine
+    frozen: Frozen
+    rate: Rate
+    average: WeightAverage
+    checkpointing: Checkpointing
+    reporter: Reporter
+    state: TrainState
+
+
+# --- begin and end ---
+
+
+@contextmanager
+def _started(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    options: TrainingOptions,
+    accelerator: Accelerator,
+    device: torch.device,
+) -> Iterator[_Run]:
+    """Check everything, open the folder, and yield the parts of a run.
+
+    Errors of arguments and data are raised before anything is written.
+    """
+    sources = make_sources(data, options, recipe)
+    recipe.check(sources.box)
+    processes = int(accelerator.num_processes)
+    length = Length.of(options, recipe, sources.batches, processes)
+    check_schedule(options, sources.validation)
+    optimizer = options.make_optimizer(model)
+    frozen = frozen_modules(model) if options.freeze_eval_modules else {}
+    _check_one_row(model, sources, options, processes, frozen)
+    folder = RunFolder.open(options, recipe, model, sources.batches, frozen)
+    log_frozen(frozen)
+    tracked = folder.configuration if folder is not None and options.trackers else None
+    reporter = Reporter(accelerator, recipe.name, options.progress, tracked)
+    with prepared(
+        model,
+        optimizer,
+        options,
+        accelerator,
+        device,
+        sources.box,
+        frozen=frozen,
+        head=recipe.head,
+        example=sources.batches.example,
+    ) as (engine, average, stepper):
+        rate = Rate(options, optimizer)
+        try:
+            yield _Run(
+                model=model,
+                recipe=recipe,
+                options=options,
+                sources=sources,
+                length=length,
+                optimizer=optimizer,
+                stepper=stepper,
+                engine=engine,
+                frozen=frozen,
+                rate=rate,
+                average=average,
+                checkpointing=Checkpointing(folder, model, optimizer, rate, average, engine),
+                reporter=reporter,
+                state=TrainState(),
+            )
+        finally:
+            reporter.close()
+
+
+def _check_one_row(
+    model: nn.Module, sources: Sources, options: TrainingOptions, processes: int, frozen: Frozen
+) -> None:
+    """Raise ValueError if a minibatch of tensors has one row, on which the network fails."""
+    batches = sources.batches
+    if isinstance(batches, TensorBatches):
+        check_one_row(
+            model,
+            batches.example[:1],
+            samples=batches.samples(),
+            batch_size=options.batch_size,
+            drop_last=options.drop_last,
+            processes=processes,
+            frozen=frozen,
+        )
+
+
+def _result(run: _Run) -> TrainingResult:
+    """Return the result, and load averaged weights, if any, into the model."""
+    state = run.state
+    run.average.load_into_model()
+    last = state.history[-1]
+    folder = run.checkpointing.folder
+    if folder is not None and run.engine.accelerator.is_main_process:
+        # a killed run may not have written these
+        write_history(folder.path, state.history)
+        folder.write_weights(run.model, state.best)
+    return TrainingResult(
+        model=run.recipe.head.export(run.model),
+        history=state.history,
+        losses=state.losses.stacked().cpu(),
+        best=None if state.best is None else state.best["weights"],
+        best_epoch=None if state.best is None else state.best["epoch"],
+        updates=state.update,
+        forwards=int(last["forwards"]),
+        backwards=int(last["backwards"]),
+        seconds=state.seconds,
+    )
+
+
+# --- train ---
+
+
+def _train_epoch(run: _Run) -> None:
+    """Train on the rest of an epoch's minibatches."""
+    state = run.state
+    engine = run.engine
+    set_training(run.model, engine.frozen)
+    process = engine.accelerator.process_index
+    for batch in run.sources.batches.epoch(state.epoch, state.batch, process, engine.processes):
+        _train_batch(run, batch)
+        state.batch += 1
+        run.reporter.advance(state.update)
+        if state.update >= run.length.total:
+            break
+        due = run.options.checkpoint_every
+        if due and state.update // due > (state.update - run.recipe.replays) // due:
+            _check_numbers(run)
+            run.checkpointing.save(state)
+    if state.epoch_updates:
+        _end_epoch(run)
+    else:  # the budget did not reach into this epoch
+        run.checkpointing.save(state)
+
+
+def _train_batch(run: _Run, batch: Batch) -> None:
+    """Run all replays of one minibatch."""
+    engine = run.engine
+    options = run.options
+    state = run.state
+    length = run.length
+    engine.expect(run.sources.batches.largest_label)  # a loader's labels are known batch by batch
+    x = engine.place(batch.x)
+    y = ordinary(batch.y.to(engine.device))
+    ids = batch.ids.to(engine.device)
+    augment = options.augment()
+    if augment is not None:
+        x = engine.place(augment(x, ids, options.seed, state.epoch))
+    memory: dict[str, Tensor] = {}
+    for replay in range(run.recipe.replays):
+        # a budget is counted over all processes, which wait for each other
+        spent = 0 if length.budget is None else sum(engine.ledger())
+        fits, spare = length.room(batch.rows, spent)
+        if not fits:
+            length.total = state.update
+        if state.update >= length.total:
+            return
+        seed_streams(options.seed, state.update, engine.accelerator.process_index, engine.device)
+        time = length.time(state.update)
+        run.rate.set(time, length.epochs)
+        step = Step(
+            engine,
+            x,
+            y,
+            ids,
+            rows=batch.rows,
+            update=state.update,
+            replay=replay,
+            eps=_radius(run, state.update),
+            seed=options.seed,
+            smoothing=options.label_smoothing,
+            memory=memory,
+            carried=state.carried,
+            epoch=state.epoch,
+            time=time,
+            spare=spare,
+        )
+        try:
+            _update(run, step)
+        except Exception:
+            if len(x) == 1:  # tensors were tried before, a loader's batches were not
+                place = f"batch {state.batch} of epoch {state.epoch}, counted from 0"
+                remedy = f"leave out {place} (drop_last=True)"
+                check_failure_on_one_row(run.model, x, run.frozen, remedy)
+            raise
+
+
+def _update(run: _Run, step: Step) -> None:
+    """Make one weight update."""
+    state = run.state
+    run.optimizer.zero_grad(set_to_none=True)
+    loss = run.recipe.loss(step)
+    state.losses.append(loss.detach())
+    state.losses.check(CHECK_EVERY if run.engine.device.type != "cpu" else 1, run.length)
+    run.engine.accelerator.backward(loss)
+    run.recipe.after_backward(step)
+    run.stepper.step()
+    run.rate.end_update()
+    run.average.update()
+    state.log(step.log)
+    state.update += 1
+
+
+def _radius(run: _Run, update: int) -> float:
+    """Return the radius of a weight update, after warm-up."""
+    return run.recipe.radius * warm_up(run.length.time(update), run.options.eps_warmup_epochs)
+
+
+def _check_numbers(run: _Run) -> None:
+    """Raise ValueError if a loss or a weight is not finite.
+
+    A checkpoint of such weights would be useless.
+    """
+    run.state.losses.check(1, run.length)
+    weights = [weight for group in run.optimizer.param_groups for weight in group["params"]]
+    if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
+        raise ValueError(
+            f"the weights are not finite after weight update {run.state.update - 1}: lower the"
+            " learning rate; earlier checkpoints are kept"
+        )
+
+
+# --- end of an epoch ---
+
+
+def _end_epoch(run: _Run) -> None:
+    """Measure the network, enter a row into the history, and save."""
+    _check_numbers(run)
+    state = run.state
+    engine = run.engine
+    done = state.epoch_updates
+    state.epoch += 1
+    state.batch = 0
+    row = _row(run, done)
+    validation = run.sources.validation
+    current = run.average.current
+    if validation is not None:
+        measured = validation.measure(engine, current)
+        row.update({f"validation_{name}": value for name, value in measured.items()})
+        state.best = better(state.best, row, state.epoch, current)
+    _call_back(run.options, run.recipe.head.export(current), state.epoch, row)
+    run.rate.end_epoch(row, state.epoch, engine)
+    state.history.append(row)
+    state.logged = {}
+    run.reporter.end_epoch(row, state.update)
+    if run.options.checkpoint_every is None or state.update >= run.length.total:
+        run.checkpointing.save(state)
+
+
+def _row(run: _Run, done: int) -> Row:
+    """Return the epoch's row of the history, without validation and callbacks.
+
+    Args:
+        run: the run, at the end of an epoch.
+        done: weight updates of the epoch.
+    """
+    state = run.state
+    state.losses.average(run.engine)
+    forwards, backwards = run.engine.ledger()
+    return {
+        "epoch": state.epoch,
+        "updates": state.update,
+        "epoch_updates": done,
+        "loss": state.losses.mean(done),
+        "learning_rate": run.rate.current,
+        "eps": _radius(run, state.update - 1),
+        **{name: float(value) / done for name, value in state.logged.items()},
+        "forwards": forwards,
+        "backwards": backwards,
+        "seconds": state.seconds,
+    }
+
+
+def _call_back(options: TrainingOptions, model: nn.Module, epoch: int, row: Row) -> None:
+    """Enter the values of the callbacks into the row."""
+    for callback in options.callbacks:
+        found = callback(EpochEnd(model, epoch, dict(row)))
+        taken = row.keys() & found.keys()
+        if taken:
             raise ValueError(
-                "a schedule must be one of the optimiser that trains: pass its own as optimizer"
+                f"a callback must name values of its own, got {', '.join(sorted(taken))}"
             )
-        if self.rate is None and wants_metric(options.schedule):
-            held = self.validation
-            check_metric(
-                options.schedule_metric, held is not None, held is not None and held.eps > 0
-            )
-        # its errors are raised before anything is written
-        self.optimizer = options.make_optimizer(model)
-        self.frozen = frozen_modules(model) if options.freeze_eval_modules else {}
-        if isinstance(self.batches, TensorBatches):
-            check_one_row(
-                model,
-                self.batches.example[:1],
-                samples=self.batches.samples(),
-                batch_size=options.batch_size,
-                drop_last=options.drop_last,
-                processes=processes,
-                frozen=self.frozen,
-            )
-        self.folder = RunFolder.open(options, recipe, model, self.batches, self.frozen)
-        log_frozen(self.frozen)
-        self._network(box, device)
-        self.update = self.epoch = self.batch = 0
-        self.carried: dict[str, Tensor] = {}
-        self.history: list[Row] = []
-        self.losses: list[Tensor] = []
-        self.logged: dict[str, Tensor] = {}
-        self.best: dict[str, Any] | None = None
-        # numbers of losses that are known to be finite, and that are those of whole minibatches
-        self.checked = self.averaged = 0
-        self.earlier = 0.0
-        self.started = time.perf_counter()
-
-    # --- set-up ---
-
-    def _data(self, data: Data) -> tuple[Batches, Validation | None, Box]:
-        """Return the minibatches, the held-out samples, and their box."""
-        options = self.options
-        held = self.options.validation_data
-        if not (
-            isinstance(data, (tuple, list))
-            and len(data) == 2
-            and all(isinstance(part, Tensor) for part in data)
-        ):
-            if options.validation:
-                raise ValueError(
-                    "a loader cannot be split: pass validation_data instead of validation"
-                )
-            if options.drop_last:
-                raise ValueError(
-                    "drop_last is for data in tensors; a loader drops its own last batch: "
-                    "DataLoader(..., drop_last=True)"
-                )
-            loader = LoaderBatches(data, options.clip_values, options.seed)
-            batches: Batches = loader
-            shape = loader.shape
-            box = loader.box
-        else:
-            x, y = data
-            if x.dim() < 2 or not len(x):
-                raise ValueError(
-                    f"x must have shape (N, *S) with at least one sample, got {tuple(x.shape)}"
-                )
-            shape = x.shape[1:]
-            box = Box.of(options.clip_values, shape, x.device)
-            x = box.admit(x)
-            y = y.to(x.device)
-            # check the labels before they are split
-            TensorBatches(x, y, options.batch_size, options.seed)
-            if options.validation and held is None:
-                (x, y), held = hold_out(x, y, options.validation, options.seed)
-            batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last)
-        if held is None:
-            return batches, None, box
-        validation = make_validation(held, options, self.recipe, shape, box)
-        batches.largest_label = max(batches.largest_label, int(validation.y.max()))
-        return batches, validation, box
-
-    def _network(self, box: Box, device: torch.device) -> None:
-        """Prepare the network, its optimiser and the average of its weights for the device."""
-        options = self.options
-        model = self.model
-        self.own_names = dict(model.__dict__)
-        if options.trackers:
-            self.accelerator.init_trackers("art_ext")
-        model.to(device)
-        if options.channels_last:
-            model.to(memory_format=torch.channels_last)
-        average = get_ema_multi_avg_fn(options.ema) if options.ema is not None else None
-        self.average = average and AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-        plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
-        self._handle_unused_parameters()
-        wrapped = self.accelerator.prepare_model(plain, device_placement=False)
-        self.stepper = self.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
-        if self.rate is not None:
-            for group in self.optimizer.param_groups:
-                group.setdefault("initial_lr", group["lr"])
-        own = Box(box.lower.to(device), box.upper.to(device))
-        self.engine = Engine(
-            self.accelerator,
-            plain,
-            wrapped,
-            own,
-            device,
-            options.channels_last,
-            self.frozen.values(),
-            self.recipe.head,
-        )
-
-    def _handle_unused_parameters(self) -> None:
-        """Let several processes wait for no gradient of parameters that no output depends on.
-
-        Finding such parameters in every update takes time, so it is done only for networks that
-        have some.
-        """
-        if self.accelerator.num_processes == 1:
-            return
-        from accelerate import DistributedDataParallelKwargs
-
-        unused = unused_parameters(self.model, self.batches.example, self.frozen, self.recipe.head)
-        count = torch.tensor([len(unused)], device=self.accelerator.device)
-        if int(self.accelerator.reduce(count, reduction="sum")):
-            logger.info(
-                "no output depends on these parameters, which stay as they are: %s", listed(unused)
-            )
-            self.accelerator.ddp_handler = DistributedDataParallelKwargs(
-                find_unused_parameters=True
-            )
-
-    # --- train ---
-
-    def train(self) -> None:
-        """Train epoch after epoch until the updates are done."""
-        # seconds between refreshes: a terminal shows a moving bar, a log file few lines
-        pause = 0.2 if sys.stderr.isatty() else 10
-        shown: dict[str, Any] = {
-            "disable": not self._shows,
-            "desc": self.recipe.name,
-            "mininterval": pause,
-        }
-        with tqdm(total=self.total, initial=self.update, **shown) as bar:
-            while self.update < self.total:
-                self._train_epoch(bar)
-
-    def _train_epoch(self, bar: tqdm[Any]) -> None:
-        set_training(self.model, self.engine.frozen)
-        process = self.accelerator.process_index
-        processes = self.engine.processes
-        for batch in self.batches.epoch(self.epoch, self.batch, process, processes):
-            self._train_batch(batch)
-            self.batch += 1
-            bar.update(self.update - bar.n)
-            if self.update >= self.total:
-                break
-            due = self.options.checkpoint_every
-            if due and self.update // due > (self.update - self.recipe.replays) // due:
-                self._check_all()
-                self._save()
-        if self.update > self._before_epoch():
-            self._end_epoch(bar)
-        else:  # the budget did not reach into this epoch
-            self._save()
-
-    def _before_epoch(self) -> int:
-        """Return the weight updates of the completed epochs."""
-        return sum(int(row["epoch_updates"]) for row in self.history)
-
-    def _room(self, rows: int) -> tuple[bool, bool]:
-        """Return two flags: the budget has room for an update, and for a repeat of it.
-
-        Args:
-            rows: rows of the minibatch.
-        """
-        if self.budget is None:
-            return True, True
-        remaining = self.budget - sum(self._ledger())
-        fits = remaining >= rows * sum(self.recipe.cost())
-        spare = remaining >= rows * sum(self.recipe.largest_cost())
-        return fits, spare
-
-    def _train_batch(self, batch: Batch) -> None:
-        """Run all replays of one minibatch."""
-        engine = self.engine
-        options = self.options
-        engine.expect(self.batches.largest_label)  # a loader's labels are known batch by batch
-        x = engine.place(batch.x)
-        y = ordinary(batch.y.to(engine.device))
-        ids = batch.ids.to(engine.device)
-        if self.augment is not None:
-            x = engine.place(self.augment(x, ids, options.seed, self.epoch))
-        memory: dict[str, Tensor] = {}
-        for replay in range(self.recipe.replays):
-            fits, spare = self._room(batch.rows)
-            if not fits:
-                self.total = self.update
-            if self.update >= self.total:
-                return
-            seed_streams(options.seed, self.update, self.accelerator.process_index, engine.device)
-            self._set_rate()
-            step = Step(
-                engine,
-                x,
-                y,
-                ids,
-                rows=batch.rows,
-                update=self.update,
-                replay=replay,
-                eps=self._eps(),
-                seed=options.seed,
-                smoothing=options.label_smoothing,
-                memory=memory,
-                carried=self.carried,
-                epoch=self.epoch,
-                time=self._time,
-                spare=spare,
-            )
-            try:
-                self._update(step)
-            except Exception:
-                if len(x) == 1:  # tensors were tried before, a loader's batches were not
-                    place = f"batch {self.batch} of epoch {self.epoch}, counted from 0"
-                    check_failure_on_one_row(
-                        self.model, x, self.frozen, f"leave out {place} (drop_last=True)"
-                    )
-                raise
-
-    def _update(self, step: Step) -> None:
-        """Make one weight update."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.recipe.loss(step)
-        self.losses.append(loss.detach())
-        self._check_losses(CHECK_EVERY if self.engine.device.type != "cpu" else 1)
-        self.accelerator.backward(loss)
-        self.recipe.after_backward(step)
-        self.stepper.step()
-        if self.rate is None and self.options.schedule_every == "update":
-            self.options.schedule.step()  # type: ignore[union-attr]
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        for name, value in step.log.items():
-            self.logged[name] = self.logged.get(name, 0) + value
-        self.update += 1
-
-    @property
-    def _time(self) -> float:
-        """The fractional epoch."""
-        return self.update / self.per_epoch
-
-    def _eps(self) -> float:
-        return self.recipe.radius * warm_up(self._time, self.options.eps_warmup_epochs)
-
-    def _set_rate(self) -> None:
-        """Write the schedule's rate into the optimiser, unless the caller's own schedule does."""
-        if self.rate is None:
-            return
-        factor = self.rate(self._time, self.total / self.per_epoch) * warm_up(
-            self._time, self.options.warmup_epochs
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-
-    def _check_losses(self, every: int) -> None:
-        """Raise ValueError if a loss is not finite.
-
-        Only every so many updates are checked, because a check waits for an accelerator.
-        """
-        if len(self.losses) - self.checked < every:
-            return
-        finite = torch.stack(self.losses[self.checked :]).isfinite()
-        if not bool(finite.all()):
-            update = self.checked + int((~finite).nonzero()[0])
-            epoch, batch = divmod(
-                update // self.recipe.replays, self.per_epoch // self.recipe.replays
-            )
-            raise ValueError(
-                f"the loss is {float(self.losses[update])} in batch {batch} of epoch {epoch},"
-                f" counted from 0 (weight update {update}): lower the learning rate, or look at"
-                " that batch; earlier checkpoints are kept"
-            )
-        self.checked = len(self.losses)
-
-    def _check_all(self) -> None:
-        """Raise ValueError if a loss or a weight is not finite.
-
-        A checkpoint of such weights would be useless.
-        """
-        self._check_losses(1)
-        weights = [
-            parameter for group in self.optimizer.param_groups for parameter in group["params"]
-        ]
-        if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
-            raise ValueError(
-                f"the weights are not finite after weight update {self.update - 1}: lower the"
-                " learning rate; earlier checkpoints are kept"
-            )
-
-    # --- end of an epoch ---
-
-    def _end_epoch(self, bar: tqdm[Any]) -> None:
-        self._check_all()
-        done = self.update - self._before_epoch()
-        self.epoch += 1
-        self.batch = 0
-        row = self._row(done)
-        if self.validation is not None:
-            measured = self.validation.measure(self.engine, self._current)
-            row.update({f"validation_{name}": value for name, value in measured.items()})
-            self._keep_best(row)
-        for callback in self.options.callbacks:
-            found = callback(
-                EpochEnd(self.recipe.head.export(self._current), self.epoch, dict(row))
-            )
-            taken = row.keys() & found.keys()
-            if taken:
-                raise ValueError(
-                    f"a callback must name values of its own, got {', '.join(sorted(taken))}"
-                )
-            row.update({name: float(value) for name, value in found.items()})
-        if self.rate is None and self.options.schedule_every == "epoch":
-            self._step_schedule(row)
-            row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self.history.append(row)
-        self.logged = {}
-        if self.options.trackers:
-            self.accelerator.log(row, step=self.update)
-        shown = {
-            name: f"{value:.4g}"
-            for name, value in row.items()
-            if name == "loss" or "validation" in name
-        }
-        bar.set_postfix(shown, refresh=False)
-        if self.options.checkpoint_every is None or self.update >= self.total:
-            self._save()
-
-    def _row(self, done: int) -> Row:
-        """Return the epoch's row of the history, without validation and callbacks."""
-        self._average_losses()
-        forwards, backwards = self._ledger()
-        loss = float(torch.stack(self.losses[-done:]).mean())
-        return {
-            "epoch": self.epoch,
-            "updates": self.update,
-            "epoch_updates": done,
-            "loss": loss,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "eps": self._last_eps(),
-            **{name: float(value) / done for name, value in self.logged.items()},
-            "forwards": forwards,
-            "backwards": backwards,
-            "seconds": self._seconds(),
-        }
-
-    def _step_schedule(self, row: Row) -> None:
-        """Step the caller's schedule at the end of an epoch."""
-        schedule = self.options.schedule
-        metric = None
-        if wants_metric(schedule):
-            # a callback's column may differ between processes, and the rate must not
-            metric = self.engine.agreed(metric_of(row, self.options.schedule_metric))
-        call_step(schedule, self.epoch, metric)
-
-    def _average_losses(self) -> None:
-        """Replace this process' parts of the losses by the losses of whole minibatches.
-
-        The loss of a minibatch is the mean of the processes' parts.
-        """
-        mine = self.losses[self.averaged :]
-        if mine:
-            self.losses[self.averaged :] = (
-                self.engine.total(torch.stack(mine)) / self.engine.processes
-            ).unbind()
-        self.averaged = len(self.losses)
-
-    def _ledger(self) -> list[int]:
-        """Return the rows forward and backward of all processes."""
-        if self.engine.processes == 1:
-            return [self.engine.forwards, self.engine.backwards]
-        rows = torch.tensor(
-            [self.engine.forwards, self.engine.backwards], device=self.engine.device
-        )
-        return [int(count) for count in self.engine.total(rows)]
-
-    def _last_eps(self) -> float:
-        return self.recipe.radius * warm_up(
-            (self.update - 1) / self.per_epoch, self.options.eps_warmup_epochs
-        )
-
-    def _seconds(self) -> float:
-        return self.earlier + time.perf_counter() - self.started
-
-    @property
-    def _current(self) -> nn.Module:
-        """The network in its current state, averaged if there is an average."""
-        return self.model if self.average is None else self.average.module
-
-    def _keep_best(self, row: Row) -> None:
-        """Copy the weights if this epoch's validation is better than all earlier ones."""
-        score = [row.get("validation_robust", row["validation_clean"]), row["validation_clean"]]
-        if self.best is None or score > self.best["score"]:
-            weights = {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in self._current.state_dict().items()
-            }
-            self.best = {"score": score, "epoch": self.epoch, "weights": weights}
-
-    # --- checkpoints ---
-
-    def _save(self) -> None:
-        """Write a checkpoint and the history, if a folder was given."""
-        if self.folder is None:
-            return
-        self._average_losses()
-        forwards, backwards = self._ledger()
-        carried = {name: self._gathered(value) for name, value in self.carried.items()}
-        if self.accelerator.is_main_process:
-            schedule = self.options.schedule
-            scaler = self.accelerator.scaler
-            save_checkpoint(
-                self.folder.checkpoints,
-                self.update,
-                {
-                    "update": self.update,
-                    "epoch": self.epoch,
-                    "batch": self.batch,
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "carried": carried,
-                    "history": self.history,
-                    "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                    "average": self.average.state_dict() if self.average is not None else None,
-                    "losses": torch.stack(self.losses),
-                    "logged": self.logged,
-                    "best": self.best,
-                    "forwards": forwards,
-                    "backwards": backwards,
-                    "seconds": self._seconds(),
-                },
-            )
-            write_history(self.folder.path, self.history)
-        self.accelerator.wait_for_everyone()
-
-    def _gathered(self, value: Tensor) -> Tensor:
-        """Gather a carried tensor over the processes. Row i belongs to process i modulo P."""
-        if self.engine.processes == 1 or not value.dim():
-            return value
-        counts = self.accelerator.gather(torch.tensor([len(value)], device=value.device))
-        # the last ones may have a row less
-        missing = value.new_zeros(int(counts.max()) - len(value), *value.shape[1:])
-        parts = self.accelerator.gather(torch.cat([value, missing]).unsqueeze(0))
-        return parts.transpose(0, 1).reshape(-1, *value.shape[1:])[: int(counts.sum())]
-
-    def resume(self) -> None:
-        """Continue from the newest checkpoint of the folder, if there is one to resume."""
-        if self.folder is None:
-            return
-        found = checkpoints(self.folder.checkpoints)
-        if not found:
-            return
-        state = load_checkpoint(found[-1])
-        self.update = state["update"]
-        self.epoch = state["epoch"]
-        self.batch = state["batch"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.rate is None and state["schedule"] is None:
-            raise ValueError(
-                "a schedule must have state_dict() and load_state_dict() to be resumed"
-            )
-        if state["schedule"] is not None:
-            self.options.schedule.load_state_dict(state["schedule"])  # type: ignore[union-attr]
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        place = self.engine.device
-        process = self.accelerator.process_index
-        self.carried = {
-            name: (value[process :: self.engine.processes] if value.dim() else value).to(place)
-            for name, value in state["carried"].items()
-        }
-        self.history = state["history"]
-        self.best = state["best"]
-        self.losses = list(state["losses"].to(place).unbind())
-        self.checked = self.averaged = len(self.losses)
-        self.logged = {name: value.to(place) for name, value in state["logged"].items()}
-        if self.accelerator.is_main_process:  # those of all processes
-            self.engine.forwards = state["forwards"]
-            self.engine.backwards = state["backwards"]
-        self.earlier = state["seconds"]
-        self.started = time.perf_counter()
-        logger.info("resumed from %s after %d weight updates", found[-1].name, self.update)
-
-    # --- end ---
-
-    @property
-    def _shows(self) -> bool:
-        return self.options.progress and bool(self.accelerator.is_main_process)
-
-    def close(self) -> None:
-        """Remove Accelerate's wrapping and the gradients from the model."""
-        self.accelerator.unwrap_model(self.engine.wrapped, keep_fp32_wrapper=False)
-        # attributes that preparing adds
-        for name in ("forward", "_is_accelerate_prepared", "_is_torch_compile"):
-            self.model.__dict__.pop(name, None)
-            if name in self.own_names:
-                self.model.__dict__[name] = self.own_names[name]
-        self.model.zero_grad(set_to_none=True)
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-
-    def result(self) -> TrainingResult:
-        """Return the result, and load averaged weights, if any, into the model."""
-        if self.average is not None:
-            self.model.load_state_dict(copy.deepcopy(self.average.module.state_dict()))
-        last = self.history[-1]
-        if self.folder is not None and self.accelerator.is_main_process:
-            # a killed run may not have written these
-            write_history(self.folder.path, self.history)
-            self.folder.write_weights(self.model, self.best)
-        return TrainingResult(
-            model=self.recipe.head.export(self.model),
-            history=self.history,
-            losses=torch.stack(self.losses).cpu(),
-            best=None if self.best is None else self.best["weights"],
-            best_epoch=None if self.best is None else self.best["epoch"],
-            updates=self.update,
-            forwards=int(last["forwards"]),
-            backwards=int(last["backwards"]),
-            seconds=self._seconds(),
-        )
+        row.update({name: float(value) for name, value in found.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -60,13 +59,11 @@ class Passes:
         with settled_norms(self._engine.plain):
             return self.forward(rows)
 
-    def _crafting(self, mode: str) -> AbstractContextManager[None]:
-        return crafting_mode(self._engine.plain, mode, self._engine.frozen)
-
     def crafting_logits(self, rows: Tensor, mode: str) -> Tensor:
         """Return (r, C) class scores of a forward without any graph, in a mode of crafting."""
-        with self._crafting(mode), torch.no_grad():
-            return self._engine.call(self._engine.plain, rows)
+        engine = self._engine
+        with crafting_mode(engine.plain, mode, engine.frozen), torch.no_grad():
+            return engine.call(engine.plain, rows)
 
     def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
         """Return the gradient (r, *S) of each row's own gain, and the class scores (r, C).
@@ -78,9 +75,10 @@ class Passes:
             gain: from class scores (r, C) to (r,) values, which are summed, never averaged.
             mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
         """
-        with self._crafting(mode):
+        engine = self._engine
+        with crafting_mode(engine.plain, mode, engine.frozen):
             leaf = rows.detach().requires_grad_(True)
-            logits = self._engine.call(self._engine.plain, leaf)
+            logits = engine.call(engine.plain, leaf)
             gradient = self.gradient_of(gain(logits), leaf)
         return gradient, logits.detach()
 

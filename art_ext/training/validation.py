@@ -7,6 +7,7 @@ numbers by .3 to 1 point.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from art_ext.core.outputs import read_outputs
 from art_ext.core.result import AttackResult
 from art_ext.core.samples import check_classes, check_samples
 from art_ext.training.engine import Engine
+from art_ext.training.history import Row
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
 
@@ -148,3 +150,19 @@ def hold_out(
     kept = order[count:].sort().values
     held = order[:count].sort().values
     return (x[kept], y[kept]), (x[held], y[held])
+
+
+def better(best: dict[str, Any] | None, row: Row, epoch: int, model: nn.Module) -> dict[str, Any]:
+    """Return the better of the best epoch so far and this one, with its weights on the CPU.
+
+    Args:
+        best: score, epoch and weights of the best epoch so far, or None.
+        row: of this epoch, with its validation. Robust accuracy counts first, then clean accuracy.
+        epoch: epochs done.
+        model: the network in its current state.
+    """
+    score = [row.get("validation_robust", row["validation_clean"]), row["validation_clean"]]
+    if best is not None and not score > best["score"]:
+        return best
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return {"score": score, "epoch": epoch, "weights": weights}

@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from art_ext.core.keywords import public
-from art_ext.training.loop import Data, train
+from art_ext.training.loop import train
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import War
+from art_ext.training.sources import Data
 
 
 @public(TrainingOptions)

@@ -24,10 +24,11 @@ import safetensors.torch
 import torch
 import torch._dynamo
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from art_ext.data import load_data
 from art_ext.storage.files import write_atomically
-from art_ext.training import loop, make_recipe, train
+from art_ext.training import make_recipe, train
 
 PLACES = (
     "update",
@@ -107,15 +108,9 @@ def arm(place: str, count: int) -> None:
         left[0] -= 1
         return left[0] == 0
 
-    update, replace, rmtree, save = (
-        loop._Run._update,
-        os.replace,
-        shutil.rmtree,
-        safetensors.torch.save_file,
-    )
+    replace, rmtree, save = (os.replace, shutil.rmtree, safetensors.torch.save_file)
 
-    def dying_update(self: Any, step: Any) -> None:
-        update(self, step)
+    def dying_update(*step: Any) -> None:
         if place == "update" and here():
             die()
 
@@ -146,7 +141,7 @@ def arm(place: str, count: int) -> None:
             die()
         rmtree(path, **options)
 
-    loop._Run._update = dying_update  # type: ignore[method-assign]
+    register_optimizer_step_post_hook(dying_update)
     safetensors.torch.save_file = dying_save  # type: ignore[assignment]
     os.replace = dying_replace  # type: ignore[assignment]
     shutil.rmtree = dying_rmtree  # type: ignore[assignment]

@@ -566,7 +566,7 @@ def test_tensorboard_is_written_when_asked(samples: Samples, tmp_path: Path) -> 
         checkpoint_dir=tmp_path,
         trackers=("tensorboard",),
     )
-    (written,) = tmp_path.rglob("events.out.tfevents.*")
+    (written,) = (tmp_path / "art_ext").glob("events.out.tfevents.*")
     reader = events.EventAccumulator(str(written.parent))
     reader.Reload()
     points = reader.Scalars("loss")
@@ -574,6 +574,10 @@ def test_tensorboard_is_written_when_asked(samples: Samples, tmp_path: Path) -> 
     assert [point.value for point in points] == pytest.approx(
         [row["loss"] for row in result.history]
     )
+    (settings,) = (tmp_path / "art_ext").rglob("hparams.yml")
+    recorded = settings.read_text().splitlines()
+    for line in ("recipe.name: natural", "options.epochs: 3", "options.batch_size: 16"):
+        assert line in recorded
 
 
 # --- what a run leaves behind ---

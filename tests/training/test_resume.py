@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import Atcd, Free, Pgd, TrainingResult, War, loop, train
+from art_ext.training import Atcd, Free, Pgd, TrainingResult, War, saving, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 WORKER = Path(__file__).with_name("_killing.py")
@@ -150,7 +150,7 @@ def stop_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise Stopped
         return target
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(saving, "save_checkpoint", save)
 
 
 def check_stopped_and_resumed(

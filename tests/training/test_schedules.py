@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from art_ext.training import EpochEnd, Pgd, TrainingResult, loop, train
+from art_ext.training import EpochEnd, Pgd, TrainingResult, saving, train
 from art_ext.training.checkpoints import save_checkpoint
 
 X = torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -291,7 +291,7 @@ def test_a_resumed_run_goes_on_with_the_schedule(
         return target
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(saving, "save_checkpoint", save)
         with pytest.raises(Stopped):
             go("parts")
     parts = go("parts", resume=True)
