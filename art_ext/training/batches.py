@@ -8,7 +8,7 @@ loader's collation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, ClipValues
+from art_ext.core.identity import describe_samples
 from art_ext.core.samples import check_classes
 from art_ext.core.streams import fingerprint
 from art_ext.training.environment import own_random_streams, seed_streams
@@ -37,46 +38,30 @@ class Batch(NamedTuple):
     rows: int
 
 
-class TensorBatches:
-    """Minibatches of data in memory, in another order each epoch.
+class OrderedBatches:
+    """Minibatches of N samples that can be read by their positions, in another order each epoch.
 
     Args:
-        x: (N, *S) float32, on any device.
-        y: (N,) int64 class indices.
+        samples: N.
         batch_size: rows of a global batch. The last one of an epoch may be shorter.
         seed: seed of the order.
         drop_last: omit a last batch with fewer rows.
 
-    Attributes:
-        largest_label: largest label of all samples.
-        example: (r, *S) one or two samples.
-
     Raises:
-        ValueError: if there is no sample, or the labels do not fit.
+        ValueError: if there is no sample, or every minibatch is omitted.
     """
 
-    def __init__(
-        self, x: Tensor, y: Tensor, batch_size: int, seed: int, drop_last: bool = False
-    ) -> None:
+    def __init__(self, samples: int, batch_size: int, seed: int, drop_last: bool = False) -> None:
         check_count("batch_size", batch_size)
-        if not len(x):
+        if not samples:
             raise ValueError("the training data must hold at least one sample, got none")
-        if not x.is_floating_point():
-            raise TypeError(
-                f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
-            )
-        check_classes("y", y, len(x))
-        self.x = x.to(torch.float32)
-        self.y = y.to(x.device, torch.int64)
+        self._samples = samples
         self.batch_size = batch_size
         self.seed = seed
-        self.largest_label = int(y.max())
-        self.example = self.x[:2]
         self.drop_last = drop_last
-        check_drop_last(len(x), batch_size, drop_last)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.x), self.batch_size)
+        whole, rest = divmod(self._samples, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def count(self, processes: int) -> int:
@@ -91,29 +76,69 @@ class TensorBatches:
             raise ValueError(
                 f"batch_size must be a multiple of the {processes} processes, got {self.batch_size}"
             )
-        if len(self.x) < processes:
+        if self._samples < processes:
             raise ValueError(
-                f"each of the {processes} processes must have a sample, got {len(self.x)} samples"
+                f"each of the {processes} processes must have a sample, got {self._samples} samples"
             )
-        last = len(self.x) - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
+        last = self._samples - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
         return len(self) - (last < processes)
 
     def sizes(self, processes: int) -> list[int]:
         """Return the rows of each batch of an epoch, over all processes."""
         count = self.count(processes)
-        last = min(self.batch_size, len(self.x) - (count - 1) * self.batch_size)
+        last = min(self.batch_size, self._samples - (count - 1) * self.batch_size)
         return [self.batch_size] * (count - 1) + [last]
 
     def samples(self) -> int:
         """Return the number of samples."""
-        return len(self.x)
+        return self._samples
+
+    def order(self, epoch: int, skip: int, processes: int) -> Sequence[Tensor]:
+        """Return the positions of the samples of an epoch's batches, from batch ``skip`` on."""
+        order = torch.randperm(
+            self._samples, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        )
+        return order.split(self.batch_size)[skip : self.count(processes)]
+
+
+class TensorBatches(OrderedBatches):
+    """Minibatches of data in memory, in another order each epoch.
+
+    Args:
+        x: (N, *S) float32, on any device.
+        y: (N,) int64 class indices.
+        batch_size, seed, drop_last: as in ``OrderedBatches``.
+
+    Attributes:
+        largest_label: largest label of all samples.
+        example: (r, *S) one or two samples.
+
+    Raises:
+        ValueError: if there is no sample, or the labels do not fit.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, batch_size: int, seed: int, drop_last: bool = False
+    ) -> None:
+        super().__init__(len(x), batch_size, seed, drop_last)
+        if not x.is_floating_point():
+            raise TypeError(
+                f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
+            )
+        check_classes("y", y, len(x))
+        self.x = x.to(torch.float32)
+        self.y = y.to(x.device, torch.int64)
+        self.largest_label = int(y.max())
+        self.example = self.x[:2]
+        check_drop_last(len(x), batch_size, drop_last)
+
+    def describe(self) -> str:
+        """Return the identity of the data for the record of a run."""
+        return describe_samples(self.x, self.y)
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
-        order = torch.randperm(
-            len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        )
-        for batch in order.split(self.batch_size)[skip : self.count(processes)]:
+        for batch in self.order(epoch, skip, processes):
             own = batch[process::processes]
             rows = own.to(self.x.device)
             yield Batch(self.x[rows], self.y[rows], own, len(batch))
@@ -196,6 +221,10 @@ class LoaderBatches:
         self.largest_label = max(self.largest_label, int(y.max()) if len(y) else 0)
         return x, y.to(torch.int64)
 
+    def describe(self) -> str:
+        """Return a description of the data for the record of a run."""
+        return f"a loader of {self.length} batches"
+
     def __len__(self) -> int:
         return self.length
 
@@ -249,6 +278,3 @@ class LoaderBatches:
     def _seed(self, epoch: int, place: int) -> None:
         """Seed torch's stream for a batch. Its key is below 0, those of weight updates are not."""
         seed_streams(self.seed, -1 - epoch * self.length - place, 0, torch.device("cpu"))
-
-
-Batches = TensorBatches | LoaderBatches

@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from art_ext.core.identity import describe_samples
 from art_ext.storage.files import check_configuration, write_atomically, write_state_dict
-from art_ext.training.batches import Batches, LoaderBatches
 from art_ext.training.checkpoints import checkpoints
+from art_ext.training.datasets import Batches
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
 from art_ext.training.recipes.registry import file_digest
@@ -117,10 +116,6 @@ def configuration(
         frozen: names of the modules that stay in eval mode.
     """
     shapes = repr([(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()])
-    if isinstance(batches, LoaderBatches):
-        data = f"a loader of {len(batches)} batches"
-    else:
-        data = describe_samples(batches.x, batches.y)
     digest = file_digest(recipe)
     return {
         "tool": "art-ext train",
@@ -128,7 +123,7 @@ def configuration(
         **({"recipe_file": digest} if digest else {}),
         "options": options.identity(),
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
-        "data": data,
+        "data": batches.describe(),
         **({"frozen": list(frozen)} if frozen else {}),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from art_ext.training.batches import Batches
+from art_ext.training.datasets import Batches
 from art_ext.training.options import ROUNDING, TrainingOptions
 from art_ext.training.recipes import Recipe
 

@@ -18,7 +18,7 @@ from art_ext.core.calling import ordinary
 from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
 from art_ext.training.averaging import WeightAverage
-from art_ext.training.batches import Batch, TensorBatches
+from art_ext.training.batches import Batch, LoaderBatches
 from art_ext.training.engine import Engine
 from art_ext.training.environment import accelerated, own_random_streams, seed_streams
 from art_ext.training.folder import RunFolder
@@ -87,8 +87,10 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     Args:
         model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
             class scores of, normalisation included. It is trained in place.
-        data: (x, y), tensors (N, *S) in the box and (N,) class indices, or an iterable of such
-            minibatches with a length, such as a ``DataLoader``.
+        data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
+            minibatches with a length, such as a ``DataLoader``. Or a map-style ``Dataset`` of
+            samples, or ``MapDataset(dataset, workers=4)``, of which each process reads its own rows
+            only.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         **options: the keywords of ``TrainingOptions``.
@@ -207,9 +209,9 @@ def _started(
 def _check_one_row(
     model: nn.Module, sources: Sources, options: TrainingOptions, processes: int, frozen: Frozen
 ) -> None:
-    """Raise ValueError if a minibatch of tensors has one row, on which the network fails."""
+    """Raise ValueError if a minibatch has one row, on which the network fails."""
     batches = sources.batches
-    if isinstance(batches, TensorBatches):
+    if not isinstance(batches, LoaderBatches):  # whose minibatches are known one by one
         check_one_row(
             model,
             batches.example[:1],

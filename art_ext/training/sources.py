@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeGuard
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from art_ext.core.geometry import Box
-from art_ext.training.batches import Batches, LoaderBatches, TensorBatches
+from art_ext.training.batches import LoaderBatches, TensorBatches
+from art_ext.training.datasets import Batches, DatasetBatches, MapDataset
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
 from art_ext.training.validation import Validation, hold_out, make_validation
 
-Data = tuple[Tensor, Tensor] | Iterable[Any]
+Data = tuple[Tensor, Tensor] | Iterable[Any] | Dataset[Any] | MapDataset
 
 
 class Sources(NamedTuple):
@@ -38,7 +41,12 @@ def make_sources(data: Data, options: TrainingOptions, recipe: Recipe) -> Source
     """
     held = options.validation_data
     batches: Batches
-    if _are_tensors(data):
+    dataset = MapDataset.of(data)
+    if dataset is not None:
+        batches, split = _of_dataset(dataset, options)
+        held = split if held is None else held
+        box = batches.box
+    elif _are_tensors(data):
         batches, split, box = _of_tensors(*data, options)
         held = split if held is None else held
     else:
@@ -80,7 +88,22 @@ def _of_tensors(
     return batches, held, box
 
 
-def _of_loader(data: Iterable[Any], options: TrainingOptions) -> LoaderBatches:
+def _of_dataset(
+    source: MapDataset, options: TrainingOptions
+) -> tuple[DatasetBatches, tuple[Tensor, Tensor] | None]:
+    """Return the minibatches of a map-style dataset, and the samples held out of them."""
+    indices = torch.arange(len(source.dataset))
+    held = None
+    if options.validation and options.validation_data is None:
+        (indices, _), (rest, _) = hold_out(indices, indices, options.validation, options.seed)
+        held = source.read(rest, options.seed)
+    batches = DatasetBatches(
+        source, indices, options.clip_values, options.batch_size, options.seed, options.drop_last
+    )
+    return batches, held
+
+
+def _of_loader(data: Any, options: TrainingOptions) -> LoaderBatches:
     """Return the minibatches of the caller's own loader."""
     if options.validation:
         raise ValueError("a loader cannot be split: pass validation_data instead of validation")
