@@ -1,4 +1,4 @@
-"""The composed recipes: each names its craft and its objective."""
+"""The catalogue of recipes. Each composed recipe is a class that names its craft and objective."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from art_ext.training.craft import (
 )
 from art_ext.training.craft.tolerance import Tolerance
 from art_ext.training.objectives import CrossEntropy, Objective, Regularised, divergence_terms
-from art_ext.training.recipes.base import Composition, CraftingRecipe
+from art_ext.training.recipes.atcd import Atcd, Cat
+from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
+from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.war import War
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -316,3 +319,18 @@ class BackwardSmoothing(Composition, CraftingRecipe):
         """The loss of TRADES, or of adversarial training."""
         regularised = Regularised(divergence_terms, self.beta)
         return regularised if self.variant == "trades" else CrossEntropy()
+
+
+# the recipes of art-ext, in the order of listings
+CATALOGUE: tuple[type[Recipe], ...] = (
+    Natural,
+    Pgd,
+    Trades,
+    Fast,
+    FastTrades,
+    Free,
+    Cat,
+    Atcd,
+    BackwardSmoothing,
+    War,
+)

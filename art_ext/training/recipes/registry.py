@@ -13,26 +13,15 @@ from art_ext.core.checks import same_name
 from art_ext.core.keywords import checked_keywords
 from art_ext.models.factory import resolve_object
 from art_ext.training.naming import check_known, construct
-from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Recipe
-from art_ext.training.recipes.catalogue import (
-    BackwardSmoothing,
-    Fast,
-    FastTrades,
-    Natural,
-    Pgd,
-    Trades,
-)
-from art_ext.training.recipes.free import Free
-from art_ext.training.recipes.war import War
+from art_ext.training.recipes.catalogue import CATALOGUE
 
 GROUP = "art_ext.recipes"  # entry points of other packages
-BUILT_IN = (Natural, Pgd, Trades, Fast, FastTrades, Free, Cat, Atcd, BackwardSmoothing, War)
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in BUILT_IN}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in CATALOGUE}
 _DIGESTS: dict[type[Recipe], str] = {}
 
 # dataclass writes __init__ after the class body, so no base class can do this
-for _recipe in BUILT_IN:
+for _recipe in CATALOGUE:
     setattr(_recipe, "__init__", checked_keywords(_recipe.__init__, _recipe.__name__))  # noqa: B010  # for mypy
 
 
@@ -40,9 +29,9 @@ def make_recipe(name: str, **arguments: Any) -> Recipe:
     """Create a recipe by name.
 
     Args:
-        name: natural, pgd, trades, fast, fast-trades, free, cat, atcd, backward-smoothing or war.
-            Or the name of a recipe that another package declares as an entry point of the group
-            ``art_ext.recipes``. Or ``FILE.py:CLASS`` or ``MODULE:CLASS``, a recipe of your own.
+        name: a name that ``art-ext recipes`` lists, such as ``"trades"``: a recipe of art-ext, or
+            one that another package declares as an entry point of the group ``art_ext.recipes``.
+            Or ``FILE.py:CLASS`` or ``MODULE:CLASS``, a recipe of your own.
         **arguments: of the recipe.
 
     Raises:
@@ -114,8 +103,8 @@ def _checked(found: Any, source: str) -> type[Recipe]:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise ValueError(f"the recipe {source!r} must implement {missing}")
-    taken = same_name(found.name, [recipe.name for recipe in BUILT_IN])
-    if taken is not None and found not in BUILT_IN:
+    taken = same_name(found.name, [recipe.name for recipe in CATALOGUE])
+    if taken is not None and found not in CATALOGUE:
         raise ValueError(f"art-ext has a recipe {taken!r}: give {source!r} a name of its own")
     return found
 
