@@ -118,6 +118,46 @@ def test_a_changed_file_is_another_run(
         train(network(), data, "own.py:Longer", resume=True, **settings)
 
 
+SEVERAL = """
+from dataclasses import dataclass
+from typing import ClassVar
+from torch import nn
+from art_ext.training import Natural
+from art_ext.training.heads import Head
+
+class Mean(Head):
+    def scores(self, raw):
+        return raw.mean(dim=1)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Together(Natural):
+    name: ClassVar[str] = "together"
+    head: ClassVar[Head] = Mean()
+
+class Three(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 30)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)).view(-1, 3, 10)
+"""
+
+
+def test_a_network_of_three_outputs_from_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "several.py"
+    file.write_text(SEVERAL)
+    arguments = ["--data", "digits", "--epochs", "3", "--test-n", "100", "--batch-size", "32"]
+    done = CliRunner().invoke(
+        cli.app,
+        ["train", "--recipe", f"{file}:Together", "--model", f"{file}:Three", *arguments]
+        + ["--out", str(tmp_path / "run")],
+    )
+    assert done.exit_code == 0, done.output
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["final"]["clean"] > 0.8
+
+
 class TestListing:
     def test_every_recipe_in_a_line(self) -> None:
         lines = CliRunner().invoke(cli.app, ["recipes"]).output.splitlines()

@@ -12,7 +12,8 @@ from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import check_options, class_for, options_of
 from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.data.loading import data_name
-from art_ext.training import RECIPES, Recipe, TrainingOptions, make_recipe
+from art_ext.training import Recipe, TrainingOptions, make_recipe
+from art_ext.training.recipes import find_recipe
 from art_ext.training.runs.defaults import filled
 from art_ext.training.runs.networks import check_network
 
@@ -39,12 +40,8 @@ class Configuration(_Fields):
         """Create the recipe. Natural training, which perturbs nothing, has no eps."""
         if "eps" in self.recipe_args:
             raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
-        known = RECIPES.get(self.recipe)
-        radius = (
-            {"eps": self.eps}
-            if known is not None and any(one.name == "eps" for one in fields(known))
-            else {}
-        )
+        takes_eps = any(one.name == "eps" for one in fields(find_recipe(self.recipe)))
+        radius = {"eps": self.eps} if takes_eps else {}
         return make_recipe(self.recipe, **radius, **self.recipe_args)
 
     def options(self) -> dict[str, Any]:
@@ -80,7 +77,6 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
     """
     values = layered(TrainingConfig, given, file, [LENGTHS])
     require(values, ("recipe", "data"))
-    if values["recipe"] not in RECIPES:
-        make_recipe(values["recipe"])  # raises an error that lists the recipes
+    find_recipe(values["recipe"])  # raises an error that lists the recipes
     values["data"] = data_name(values["data"]) or values["data"]
     return Configuration(**complete(TrainingConfig, filled(values)))

@@ -190,13 +190,13 @@ def _check_fit(
     rows = data.x[:2]
     try:
         with frozen_eval(model), torch.no_grad():
-            logits = ModelCall(model)(rows)
+            scores = ModelCall(recipe.head.export(model))(rows)
     except Exception as error:  # layers may raise anything for inputs that do not fit
         shape = tuple(rows.shape)
         raise ValueError(
             f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
         ) from error
-    classes = read_outputs(logits, len(rows), "logits").shape[1]
+    classes = read_outputs(scores, len(rows), "logits").shape[1]
     largest = int(max(data.y.max(), test.y.max()))
     if largest >= classes:
         raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
