@@ -144,14 +144,15 @@ class Three(nn.Module):
 """
 
 
-def test_a_network_of_three_outputs_from_the_command_line(tmp_path: Path) -> None:
-    file = tmp_path / "several.py"
-    file.write_text(SEVERAL)
-    arguments = ["--data", "digits", "--epochs", "3", "--test-n", "100", "--batch-size", "32"]
+def test_a_network_of_three_outputs_from_the_command_line(file: Path, tmp_path: Path) -> None:
+    (file.parent / "several.py").write_text(SEVERAL)
     done = CliRunner().invoke(
         cli.app,
-        ["train", "--recipe", f"{file}:Together", "--model", f"{file}:Three", *arguments]
-        + ["--out", str(tmp_path / "run")],
+        [
+            *("train", "--recipe", "several.py:Together", "--model", "several.py:Three"),
+            *("--data", "digits", "--epochs", "3", "--batch-size", "32", "--test-n", "100"),
+            *("--out", str(tmp_path / "run")),
+        ],
     )
     assert done.exit_code == 0, done.output
     run = json.loads((tmp_path / "run" / "run.json").read_text())
