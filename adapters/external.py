@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_ext.adapters.network_state import describe_changes, preserved
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import distances, within_ball
@@ -78,20 +79,35 @@ def _shares(total: int, index: Tensor) -> Tensor:
 
 
 @contextmanager
-def fenced(seed: int) -> Iterator[None]:
-    """Seed the global random streams, which toolkits draw from, and put them back as they were.
+def fenced(seed: int, model: Model, name: str) -> Iterator[list[str]]:
+    """Seed the global random streams, which toolkits draw from, and restore them and the network.
 
-    Every call of a toolkit begins with the same seed: what it does to a batch does not depend on
-    the batches before.
+    Every call of a toolkit begins with the same seed and the same network: what it does to a batch
+    does not depend on the batches before.
+
+    Args:
+        seed: of the streams.
+        model: what is attacked.
+        name: of the attack, for messages.
+
+    Yields:
+        A list that holds the names of what the attack changed in the network, once the block has
+        ended.
+
+    Raises:
+        ValueError: if the network cannot be restored.
     """
     seed = (seed ^ seed >> 32) % (1 << 32)  # these generators read no more than 32 bits
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the toolkits' stream, not ours
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with (
+        preserved(model, name) as changed,
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+    ):
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             torch.manual_seed(seed)
-            yield
+            yield changed
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
@@ -144,15 +160,39 @@ def describe_outside(count: int, samples: int, ball: float, box: float, invalid:
     )
 
 
+MODEL_CHANGED = "model-changed"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A sign that the numbers of an external attack cannot be trusted.
+
+    Attributes:
+        name: ``"model-changed"`` (the attack changed the network), or one of AutoAttack's own
+            checks: ``"randomised"``, ``"probabilities"`` (instead of logits),
+            ``"zero-gradients"``, ``"square-better"`` (than the attacks that follow gradients),
+            ``"dynamic"`` (the model differentiates while it predicts) or ``"classes"`` (too few for
+            the attacks).
+        raised: True if the numbers are doubtful.
+        detail: the first message, or why the check did not run.
+    """
+
+    name: str
+    raised: bool
+    detail: str
+
+
 @dataclass(frozen=True, eq=False)
 class ExternalResult(AttackResult):
     """An ``AttackResult`` of an external attack.
 
     Attributes:
         outside: its outputs outside the ball or the box. None if there are none.
+        flags: signs that its numbers cannot be trusted.
     """
 
     outside: Outside | None = None
+    flags: tuple[Flag, ...] = ()
 
 
 class Verdict:
@@ -165,6 +205,7 @@ class Verdict:
 
     Attributes:
         x: (N, *S) the samples.
+        changed: names of what the attack changed in the network, as keys.
         already, success: (N,) bool, the samples already adversarial, and the successes by now.
     """
 
@@ -173,6 +214,7 @@ class Verdict:
         self.problem = problem
         self.oracle = problem.oracle
         self.callback = callback
+        self.changed: dict[str, None] = {}
         self.x = problem.shaped(problem.x)
         self.already = problem.check_clean()
         self.success = self.already.clone()
@@ -264,4 +306,9 @@ class Verdict:
             home=home,
         )
         own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
-        return ExternalResult(**own, outside=self.outside())
+        flags = (
+            (Flag(MODEL_CHANGED, True, describe_changes(self.name, list(self.changed))),)
+            if self.changed
+            else ()
+        )
+        return ExternalResult(**own, outside=self.outside(), flags=flags)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from art_ext.adapters.autoattack.package import check_classes_for, fit_targets, heard_in, listening
 from art_ext.adapters.autoattack.plan import Plan
 from art_ext.adapters.autoattack.state import Chunk
-from art_ext.adapters.external import Counted, Verdict, describe_outside, fenced
+from art_ext.adapters.external import MODEL_CHANGED, Counted, Verdict, describe_outside, fenced
+from art_ext.adapters.network_state import describe_changes, preserved
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.result import AttackResult, Callback
 
@@ -96,7 +97,7 @@ class Adversary:
             y: (M,) their labels.
 
         Returns:
-            The outputs (M, C, H, W), and the package's complaints by the name of their flag.
+            The outputs (M, C, H, W), and the complaints by the name of their flag.
         """
         package = self._plan.package
         self._own.attacks_to_run = [name]
@@ -104,7 +105,10 @@ class Adversary:
         counters = package.checks.funcs
         counters.update(dict.fromkeys(counters, 0))
         try:
-            with fenced(self._plan.seed), listening() as lines:
+            with (
+                fenced(self._plan.seed, self._plan.model, f"AutoAttack's {name}") as changed,
+                listening() as lines,
+            ):
                 moved = self._own.run_standard_evaluation(
                     x.clone(), y.clone(), bs=self._plan.batch_size
                 )
@@ -114,7 +118,10 @@ class Adversary:
                 f"{package.name} fails in {name}: {type(error).__name__}: {error}"
                 + (f" (it had warned: {warned})" if warned else "")
             ) from error
-        return moved, heard_in(lines)
+        complaints = heard_in(lines)
+        if changed:
+            complaints[MODEL_CHANGED] = describe_changes(f"AutoAttack's {name}", changed)
+        return moved, complaints
 
 
 def check_plan(plan: Plan, x: Tensor, y: Tensor) -> None:
@@ -122,7 +129,8 @@ def check_plan(plan: Plan, x: Tensor, y: Tensor) -> None:
     plan.check(x, y)
     Adversary(plan, Counted(plan.model, plan.outputs), plan.problem(x, y))
     for name in plan.then:
-        _follow(plan, name, x[:0], y[:0])
+        with preserved(plan.model, name):
+            _follow(plan, name, x[:0], y[:0])
 
 
 def run_chunk(plan: Plan, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
@@ -142,14 +150,14 @@ def run_chunk(plan: Plan, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
             if not len(index):
                 break
             if name in plan.then:
-                success = _after(plan, name, verdict, index)
+                success, complaints = _after(plan, name, verdict, index)
             else:
                 goal = problem.goal.labels[index]
                 moved, complaints = adversary.attack(name, verdict.x[index], goal)
-                heard = complaints | heard
                 network.eval()  # an attack may leave the model in the mode of training
                 network.charge(oracle, index)
                 success = verdict.check(moved, index)
+            heard = complaints | heard
             broken_by[index[success]] = number
             verdict.tell(number, index, finished=success | (number == len(names)))
     result = verdict.result(x.device, plan.seed)
@@ -159,15 +167,21 @@ def run_chunk(plan: Plan, x: Tensor, y: Tensor, callback: Callback) -> Chunk:
     return Chunk(result, broken_by.to(x.device), names, heard, deviations)
 
 
-def _after(plan: Plan, name: str, verdict: Verdict, index: Tensor) -> Tensor:
-    """Run one of our attacks on the samples without success. Its own count of rows is taken."""
+def _after(plan: Plan, name: str, verdict: Verdict, index: Tensor) -> tuple[Tensor, dict[str, str]]:
+    """Run one of our attacks on the samples without success. Its own count of rows is taken.
+
+    Returns:
+        (M,) bool successes, and the complaints by the name of their flag.
+    """
     goal = verdict.problem.goal.labels[index]
-    result = _follow(plan, name, verdict.x[index], goal)
+    with preserved(plan.model, name) as changed:
+        result = _follow(plan, name, verdict.x[index], goal)
     for column in ("queries", "gradients", "wasted_rows"):
         getattr(verdict.oracle, column)[index] += getattr(result, column)
     success = result.success.clone()
     success[result.success] = verdict.check(result.x_adv[result.success], index[result.success])
-    return success
+    complaints = {MODEL_CHANGED: describe_changes(name, changed)} if changed else {}
+    return success, complaints
 
 
 def _follow(plan: Plan, name: str, x: Tensor, y: Tensor) -> AttackResult:

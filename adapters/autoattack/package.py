@@ -20,23 +20,6 @@ from art_ext.core.checks import check_choice
 BACKENDS = ("auto", "autoattack", "pyautoattack")
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One of AutoAttack's own checks of whether its numbers can be trusted.
-
-    Attributes:
-        name: ``"randomised"``, ``"probabilities"`` (instead of logits), ``"zero-gradients"``,
-            ``"square-better"`` (than the attacks that follow gradients), ``"dynamic"`` (the model
-            differentiates while it predicts) or ``"classes"`` (too few for the attacks).
-        raised: whether the package complained.
-        detail: what it said first, or why it did not run.
-    """
-
-    name: str
-    raised: bool
-    detail: str
-
-
 # by what is to be found in the messages of either package
 SIGNS = {
     "randomised": "randomized defense",

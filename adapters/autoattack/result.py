@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from art_ext.adapters.autoattack.package import SIGNS, Flag, heard_in, listening
+from art_ext.adapters.autoattack.package import SIGNS, heard_in, listening
 from art_ext.adapters.autoattack.plan import Plan
 from art_ext.adapters.autoattack.state import Chunk
+from art_ext.adapters.external import MODEL_CHANGED, Flag
 from art_ext.core.geometry import exact_mean
 from art_ext.core.result import AttackResult
 from art_ext.core.result_file import read_fields
@@ -22,7 +23,8 @@ class AutoAttackResult(AttackResult):
     """An ``AttackResult``, and what AutoAttack says of it.
 
     Attributes:
-        flags: all six, raised or not.
+        flags: AutoAttack's own six, raised or not, and ``"model-changed"`` if one of its attacks
+            changed the network.
         accuracies: share of samples that stand, by the name of the attack: after it and all before
             it. ``"clean"`` is the first. Attacks of ``then`` come last.
         broken_by: (N,) int64, the position in accuracies of the attack that succeeded on the
@@ -67,7 +69,7 @@ def join(plan: Plan, chunks: Sequence[Chunk]) -> AutoAttackResult:
 def _flags(
     plan: Plan, chunks: Sequence[Chunk], accuracies: dict[str, float], attacked: bool
 ) -> tuple[Flag, ...]:
-    """Return all flags, raised or not.
+    """Return AutoAttack's flags, raised or not, and those that are raised by our own checks.
 
     Args:
         plan: settings of the run.
@@ -78,14 +80,15 @@ def _flags(
     heard: dict[str, str] = {}
     for chunk in chunks:
         heard = chunk.heard | heard
-    names = list(accuracies)
+    attacks = list(accuracies)
     with listening() as lines:
         plan.package.checks.check_square_sr(
-            {name: accuracies[name] for name in names[: -len(plan.then) or None]}
+            {name: accuracies[name] for name in attacks[: -len(plan.then) or None]}
         )
     heard |= heard_in(lines)
     details = {} if attacked else dict.fromkeys(SIGNS, "not checked: no sample to attack")
     if plan.version == "rand":
         details["randomised"] = "not checked by version='rand'"
     details |= heard
-    return tuple(Flag(name, name in heard, details.get(name, "")) for name in SIGNS)
+    names = [*SIGNS, *([MODEL_CHANGED] if MODEL_CHANGED in heard else [])]
+    return tuple(Flag(name, name in heard, details.get(name, "")) for name in names)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_ext.adapters.external import describe_outside
+from art_ext.adapters.external import MODEL_CHANGED, describe_outside
 from art_ext.core.metrics import chance_warning, wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import Blocks, blocks_of, fingerprints
@@ -27,7 +27,7 @@ EDGE_FRACTION = 0.01
 # that such an attack needs: on MNIST C&W succeeds on 12, 25, 100 % after 50, 100, 400
 TANH_ITERATIONS = 400
 LEVELS = ("warning", "info")
-INFO_FLAGS = ("square-better",)  # of AutoAttack: raised for sound models too
+INFO_FLAGS = ("autoattack:square-better",)  # of AutoAttack: raised for sound models too
 
 Facts = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -40,7 +40,7 @@ class Finding:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
-            ``"outside"`` or ``"autoattack:<flag>"``.
+            ``"outside"``, ``"model-changed"`` or ``"autoattack:<flag>"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.
@@ -358,19 +358,20 @@ def _zero_gradients(
 
 
 def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """AutoAttack's own flags, each once for every radius."""
-    raised: dict[tuple[str, float | None], list[str]] = {}
+    """Return findings on raised flags of external attacks, each once for every radius."""
+    raised: dict[tuple[str, str, float | None], list[str]] = {}
     for part in parts:
         for flag in part.get("autoattack", ()):
-            details = raised.setdefault((flag["name"], flag.get("eps")), [])
+            own = flag["name"] != MODEL_CHANGED
+            attack = "autoattack" if own else part["attack"]
+            kind = f"autoattack:{flag['name']}" if own else MODEL_CHANGED
+            details = raised.setdefault((kind, attack, flag.get("eps")), [])
             if flag["detail"] not in details:
                 details.append(flag["detail"])
     found = []
-    for (name, eps), details in raised.items():
-        level = "info" if name in INFO_FLAGS else "warning"
-        found.append(
-            Finding(f"autoattack:{name}", model, "autoattack", eps, "; ".join(details), level=level)
-        )
+    for (kind, attack, eps), details in raised.items():
+        level = "info" if kind in INFO_FLAGS else "warning"
+        found.append(Finding(kind, model, attack, eps, "; ".join(details), level=level))
     return found
 
 

@@ -234,31 +234,38 @@ class _Run:
         for step, part in enumerate(index.split(settings.batch_size), start=1):
             if not len(part):
                 break
-            moved = self._craft(problem, part, int(problem.oracle.num_classes or 0))
+            moved, changed = self._craft(problem, part, int(problem.oracle.num_classes or 0))
+            verdict.changed |= dict.fromkeys(changed)
             success = verdict.check(moved, part)
             verdict.tell(step, part, finished=torch.ones_like(success))
         return verdict.result(self.request.x.device, settings.seed)
 
-    def _craft(self, problem: Problem, index: Tensor, classes: int) -> Tensor:
-        """Return the attack's tensors (M, *S) for the samples in index (M,), which are charged."""
+    def _craft(self, problem: Problem, index: Tensor, classes: int) -> tuple[Tensor, list[str]]:
+        """Attack the samples in index (M,), which are charged.
+
+        Returns:
+            The attack's tensors (M, *S), and the names of what it changed in the network.
+        """
         settings = self.request.settings
+        model = self.request.model
         x = problem.shaped(problem.x[index])
         limit = self.attack.row_limit(settings)
-        network = Limited(self.request.model, settings.outputs, limit, len(x)).eval()
+        network = Limited(model, settings.outputs, limit, len(x)).eval()
         batch = Batch(network, x, problem.goal.labels[index], classes, problem.radius, settings)
         try:
-            with fenced(settings.seed), redirect_stdout(io.StringIO()):
+            with (
+                fenced(settings.seed, model, self.attack.name) as changed,
+                redirect_stdout(io.StringIO()),
+            ):
                 moved = self.attack.craft(batch).detach()
         except Exception as error:
             # an external attack may fail in any way on samples, a model or arguments
             raise ValueError(
                 f"{self.attack.name} fails: {type(error).__name__}: {error}"
             ) from error
-        # it may leave the model in the mode of training, and the checks are still to come
-        network.eval()
         if len(index):
             network.charge(problem.oracle, index)
-        return moved
+        return moved, changed
 
 
 class Limited(Counted):

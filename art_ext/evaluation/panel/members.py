@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from art_ext.adapters.network_state import preserved
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.checks import listed
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel.arguments import check_arguments
 from art_ext.evaluation.panel.attack import MODEL_SETTINGS, Attack, AttackRequest, Settings
@@ -53,6 +55,18 @@ class CoreRun:
             offered["callback"] = request.callback
         taken = {key: value for key, value in offered.items() if key in parameters}
         keywords = {**taken, **self.arguments}
+        if registry.is_built_in(self.spec):
+            return self._called(request, keywords)
+        with preserved(request.model, self.spec.name) as changed:
+            result = self._called(request, keywords)
+        if changed:
+            raise ValueError(
+                f"{self.spec.name} changed the network ({listed(changed)}), by which it judged its"
+                " own successes: let it work on a copy.deepcopy of the network"
+            )
+        return result
+
+    def _called(self, request: AttackRequest, keywords: Mapping[str, Any]) -> AttackResult:
         result = self.spec.function(request.model, request.x, request.goal, **keywords)
         if not isinstance(result, AttackResult):
             raise ValueError(
