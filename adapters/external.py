@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import distances, within_ball
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import read_outputs
+from art_ext.core.outside import Outside
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
 
 SCORE_PARTS = ("square",)  # of AutoAttack: its other parts use gradients
@@ -113,53 +113,6 @@ def fenced(seed: int, model: Model, name: str) -> Iterator[list[str]]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-@dataclass(frozen=True, eq=False)
-class Outside:
-    """Outputs of an external attack outside the ball or the box. They count as failures.
-
-    Attributes:
-        rows: (N,) bool, the samples with such an output.
-        samples: number of samples with an output.
-        ball: largest distance beyond eps, in the norm of the problem.
-        box: largest distance of a value beyond the box.
-        invalid: number of samples with NaN or infinity in an output.
-    """
-
-    rows: Tensor
-    samples: int
-    ball: float
-    box: float
-    invalid: int
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """All but the rows, for JSON."""
-        return {
-            "samples": self.samples,
-            "ball": self.ball,
-            "box": self.box,
-            "invalid": self.invalid,
-        }
-
-
-def describe_outside(count: int, samples: int, ball: float, box: float, invalid: int) -> str:
-    """Describe outputs outside the ball or the box.
-
-    Args:
-        count: number of samples with such an output.
-        samples, ball, box, invalid: as in ``Outside``.
-    """
-    reasons = [
-        *([f"by up to {ball:.2g} beyond eps"] if ball else []),
-        *([f"by up to {box:.2g} beyond the box"] if box else []),
-        *([f"{invalid} with NaN or infinity"] if invalid else []),
-    ]
-    return (
-        f"{count} of {samples} outputs lie outside the ball or the box ({', '.join(reasons)}) and"
-        " count as failures"
-    )
-
-
 MODEL_CHANGED = "model-changed"
 
 
@@ -187,11 +140,9 @@ class ExternalResult(AttackResult):
     """An ``AttackResult`` of an external attack.
 
     Attributes:
-        outside: its outputs outside the ball or the box. None if there are none.
         flags: signs that its numbers cannot be trusted.
     """
 
-    outside: Outside | None = None
     flags: tuple[Flag, ...] = ()
 
 
@@ -220,10 +171,7 @@ class Verdict:
         self.success = self.already.clone()
         self._x_adv = self.x.clone()
         self._distance = torch.where(self.already, 0.0, torch.inf)
-        self._invalid = torch.zeros_like(self.success)
-        # how far the outputs of a sample lay outside, at most
-        self._beyond_ball = torch.zeros_like(self._distance)
-        self._beyond_box = torch.zeros_like(self._distance)
+        self._outside = Outside.none(len(self.x), self.x.device)
         self.tell(0, problem.index, finished=self.already)
 
     def alive(self) -> Tensor:
@@ -253,34 +201,17 @@ class Verdict:
         length = distances(moved, x, self.problem.norm)
         inside = within_ball(length, self.problem.eps)
         legal = self.problem.box.contains(moved)
-        self._measure(moved, index, torch.where(inside, 0.0, length - (self.problem.eps or 0.0)))
+        problem = self.problem
+        self._outside.enter(moved, x, index, box=problem.box, norm=problem.norm, eps=problem.eps)
         success = reached & legal & inside
         self.success[index[success]] = True
         self._distance[index[success]] = length[success].to(self._distance.dtype)
         self._x_adv[index[success]] = moved[success]
         return success
 
-    def _measure(self, moved: Tensor, index: Tensor, beyond_ball: Tensor) -> None:
-        """Keep how far the rows of moved (M, *S) lie outside the ball (M,) and the box."""
-        box = self.problem.box
-        finite = moved.isfinite().flatten(1).all(dim=1)
-        beyond_box = torch.maximum(box.lower - moved, moved - box.upper).flatten(1).amax(dim=1)
-        self._invalid[index] |= ~finite
-        for kept, beyond in ((self._beyond_ball, beyond_ball), (self._beyond_box, beyond_box)):
-            kept[index] = kept[index].maximum(torch.where(finite, beyond, 0.0).to(kept.dtype))
-
     def outside(self) -> Outside | None:
         """Return the outputs outside the ball or the box, None if there are none."""
-        rows = self._invalid | (self._beyond_ball > 0) | (self._beyond_box > 0)
-        if not bool(rows.any()):
-            return None
-        return Outside(
-            rows=rows.cpu(),
-            samples=int((~self.already).sum()),
-            ball=float(self._beyond_ball.max()),
-            box=float(self._beyond_box.max()),
-            invalid=int(self._invalid.sum()),
-        )
+        return self._outside if bool(self._outside.rows.any()) else None
 
     def tell(self, step: int, index: Tensor, finished: Tensor) -> None:
         """Let the callback know of the samples in index (M,), and which of them are finished
@@ -304,6 +235,7 @@ class Verdict:
             eps=self.problem.eps,
             seed=seed,
             home=home,
+            outside=self.outside(),
         )
         own = {part.name: getattr(result, part.name) for part in fields(AttackResult)}
         flags = (
@@ -311,4 +243,4 @@ class Verdict:
             if self.changed
             else ()
         )
-        return ExternalResult(**own, outside=self.outside(), flags=flags)
+        return ExternalResult(**own, flags=flags)

@@ -54,10 +54,10 @@ class NetworkState:
             RuntimeError: if a tensor cannot be written.
         """
         changed: dict[str, None] = {}
-        for name, attribute, table, before in self._tables:
-            changed |= dict.fromkeys(_changed_entries(name, attribute, table, before))
+        for name, attribute, table, entries in self._tables:
+            changed |= dict.fromkeys(_changed_entries(name, attribute, table, entries))
             table.clear()
-            table.update(before)
+            table.update(entries)
         for name, tensor, before in self._tensors:
             if not _same(tensor.detach(), before):
                 changed[name] = None

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from art_ext.adapters.autoattack.package import check_classes_for, fit_targets, heard_in, listening
 from art_ext.adapters.autoattack.plan import Plan
 from art_ext.adapters.autoattack.state import Chunk
-from art_ext.adapters.external import MODEL_CHANGED, Counted, Verdict, describe_outside, fenced
+from art_ext.adapters.external import MODEL_CHANGED, Counted, Verdict, fenced
 from art_ext.adapters.network_state import describe_changes, preserved
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.outside import describe_outside
 from art_ext.core.result import AttackResult, Callback
 
 logger = logging.getLogger("art_ext")

@@ -15,7 +15,6 @@ from art_ext.adapters.autoattack.state import Chunk
 from art_ext.adapters.external import MODEL_CHANGED, Flag
 from art_ext.core.geometry import exact_mean
 from art_ext.core.result import AttackResult
-from art_ext.core.result_file import read_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +40,10 @@ class AutoAttackResult(AttackResult):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AutoAttackResult:
         """Read a result that ``save`` wrote, as ``AttackResult.load`` does."""
-        found = read_fields(path, cls)
-        flags = tuple(Flag(**flag) for flag in found.pop("flags"))
-        deviations = tuple(found.pop("deviations"))  # JSON holds lists
-        return cls(**found, flags=flags, deviations=deviations)
+        found = vars(super().load(path))
+        found["flags"] = tuple(Flag(**flag) for flag in found["flags"])
+        found["deviations"] = tuple(found["deviations"])  # JSON holds lists
+        return cls(**found)
 
 
 def join(plan: Plan, chunks: Sequence[Chunk]) -> AutoAttackResult:

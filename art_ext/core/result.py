@@ -13,6 +13,7 @@ from torch import Tensor
 from art_ext.core import geometry
 from art_ext.core.geometry import DISTORTIONS
 from art_ext.core.oracle import LabelOracle
+from art_ext.core.outside import Outside
 from art_ext.core.result_file import read_fields, write_result
 
 Self = TypeVar("Self", bound="AttackResult")
@@ -55,6 +56,8 @@ class AttackResult:
         value: (N,) float32, value of x_adv by the rule of a minimum-norm attack: the elastic net of
             EAD, the squared L2 of C&W, the radius of I-FGM. It is inf without success, and None for
             other attacks.
+        outside: candidates of a faulty method, or outputs of an external attack, outside the ball
+            or the box. They count as failures. None if there are none.
     """
 
     x_adv: Tensor
@@ -75,6 +78,7 @@ class AttackResult:
     nearest_distance: Tensor | None = None
     lengths: Tensor | None = None
     value: Tensor | None = None
+    outside: Outside | None = None
 
     def __len__(self) -> int:
         return len(self.success)
@@ -113,7 +117,10 @@ class AttackResult:
             FileNotFoundError: if there is no such file.
             ValueError: if ``save`` did not write it.
         """
-        return cls(**read_fields(path, cls))
+        found = read_fields(path, cls)
+        if found["outside"] is not None:
+            found["outside"] = Outside(**found["outside"])
+        return cls(**found)
 
     @staticmethod
     def cat(results: Sequence[AttackResult]) -> AttackResult:
@@ -132,6 +139,8 @@ class AttackResult:
                 joined[name] = {
                     key: torch.cat([value[key] for value in values], dim=1) for key in values[0]
                 }
+            elif name == "outside":
+                joined[name] = Outside.cat(values, [len(result) for result in results])
             elif all(isinstance(value, Tensor) for value in values):
                 joined[name] = torch.cat(values, dim=1 if name == "samples" else 0)
             elif all(value == values[0] for value in values[1:]):
@@ -183,6 +192,7 @@ def build_result(
     samples: Tensor | None = None,
     trace: dict[str, Tensor] | None = None,
     value: Tensor | None = None,
+    outside: Outside | None = None,
 ) -> AttackResult:
     """Build the result of an attack in the shape of its inputs, on the caller's device.
 
@@ -197,6 +207,7 @@ def build_result(
         lengths: (N, 4) of x_adv, by ``geometry.distortions``. None measures them.
         nearest_distance: (N,) of x_nearest.
         value: (N,) of x_adv by the attack's own rule.
+        outside: outputs outside the ball or the box, if there are any.
     """
     lengths = geometry.distortions(x_adv.view_as(x), x) if lengths is None else lengths
     numbers = torch.float32
@@ -217,6 +228,7 @@ def build_result(
         samples=None if samples is None else samples.view(len(samples), *x.shape).to(home),
         trace={name: values.to(home) for name, values in (trace or {}).items()} or None,
         value=None if value is None else value.to(home, numbers),
+        outside=None if outside is None else outside.to(home),
         **measured(lengths, success, norm, home),
     )
 

@@ -29,6 +29,8 @@ def write_result(result: AttackResult, path: str | os.PathLike[str]) -> None:
     named: dict[str, list[str]] = {}
     for name in (field.name for field in fields(result)):
         value = getattr(result, name)
+        if name == "outside" and value is not None:
+            value = vars(value)
         if isinstance(value, Tensor):
             tensors[name] = value
         elif (

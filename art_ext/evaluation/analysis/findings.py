@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from art_ext.adapters.external import MODEL_CHANGED, describe_outside
+from art_ext.adapters.external import MODEL_CHANGED
 from art_ext.core.metrics import chance_warning, wilson
+from art_ext.core.outside import describe_outside
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import Blocks, blocks_of, fingerprints
 from art_ext.evaluation.analysis.successes import Successes, parts_of, successes_within
@@ -126,7 +127,7 @@ def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Fact
             AutoAttack on each chunk: the raised flags as ``{"autoattack": [{"name", "detail"},
             ...]}``, and the successes of each part, in order, as ``{"attack", "eps", "parts":
             [[name, positions], ...]}``. Those of an external attack are ``{"attack", "eps",
-            "outside"}``: the numbers of :class:`~art_ext.adapters.external.Outside` and its rows.
+            "outside"}``: the numbers of :class:`~art_ext.core.outside.Outside` and its rows.
     """
     blocks = blocks_of(records)
     ids = fingerprints(blocks)
@@ -376,7 +377,7 @@ def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _outside(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) -> list[Finding]:
-    """Return findings on external attacks whose outputs leave the ball or the box."""
+    """Return findings on attacks whose outputs leave the ball or the box."""
     by_attack: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for part in parts:
         if "outside" in part:

@@ -225,6 +225,7 @@ def _fold(
         gradients=total(result.gradients, oracle.gradients),
         wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
         trace=trace,
+        outside=None if result.outside is None else result.outside.of_samples(rows.owner, count),
     )
     return _with_all(folded, result, rows) if case == "all" else folded
 

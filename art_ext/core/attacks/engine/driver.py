@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +12,11 @@ from torch import Tensor
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
+from art_ext.core.outside import Outside, describe_outside
 from art_ext.core.result import AttackResult, Progress, build_result
 from art_ext.core.samples import warn_if_reached
+
+logger = logging.getLogger("art_ext")
 
 
 class Driver:
@@ -28,9 +33,11 @@ class Driver:
         whole: the problem with all N samples.
         already: (N,) bool, samples whose clean input is adversarial.
         rounds: rounds of model calls so far.
+        name: of the method, for messages.
     """
 
     goals_are_classes = True
+    name = "the attack"
 
     def __init__(
         self,
@@ -85,6 +92,31 @@ class Driver:
         self.whole.oracle.check_clean(outputs)
         if self.whole.goal.targeted and self.goals_are_classes:
             warn_if_reached(self.already)
+
+    def protect_inputs(self) -> None:
+        """Give the method inputs of its own, which it may overwrite. ``whole`` keeps the others."""
+        self.problem = replace(self.problem, x=self.problem.x.clone())
+
+    def outside_of(self, rows: Tensor, suspect: Tensor, eps: float | None) -> Outside | None:
+        """Measure outputs (N, D) where suspect (N,) holds, and warn of them. None if there are
+        none.
+
+        Args:
+            rows: the outputs.
+            suspect: (N,) bool, those that lie outside the ball or the box.
+            eps: radius of the ball. None for no ball.
+        """
+        if not bool(suspect.any()):
+            return None
+        whole = self.whole
+        index = suspect.nonzero().squeeze(1)
+        found = Outside.none(len(suspect), rows.device)
+        x = whole.shaped(whole.x[index])
+        found.enter(whole.shaped(rows[index]), x, index, box=whole.box, norm=whole.norm, eps=eps)
+        found.attacked.copy_(~self.already)
+        message = describe_outside(len(index), **found.numbers)
+        logger.warning("%s: %s", self.name, message)
+        return found
 
     def open_trace(self, steps: int, *names: str) -> None:
         """Open these rows of the trace, (steps, N) each."""

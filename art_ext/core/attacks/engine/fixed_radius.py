@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks.engine.driver import Driver
-from art_ext.core.attacks.engine.method import Answers, Method, S
+from art_ext.core.attacks.engine.method import Answers, Method, S, check_needs, check_state
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
@@ -89,9 +89,12 @@ class FixedRadius(Driver):
         """
         check_restarts(num_restarts, "input" if method.starts_at_input else "uniform")
         check_flag("keep_samples", keep_ends)
+        check_needs(method, method.needs_gradient, self.whole)
         self.method: Method[Any] = method
+        self.name = type(method).__name__
         with self.whole.oracle:
             answers = self._open()
+            self.protect_inputs()
             self.trajectories = method.num_trajectories(num_restarts)
             if self.trajectories > 1 or keep_ends:
                 self.successes.outcomes = Outcomes(self.whole.x, self.trajectories, keep_ends)
@@ -100,7 +103,10 @@ class FixedRadius(Driver):
                 if gain is not None:
                     self.problem = replace(self.problem, gain=gain)
                 self.successes.begin(number, self.problem, another_loss=gain is not None)
-                state = method.init(self.problem, number)
+                # a copy of its own, because a state may begin with x and be changed in place
+                problem = replace(self.problem, x=self.problem.x.clone())
+                state = method.init(problem, number)
+                check_state(method, "init", state, self.problem)
                 if not method.starts_at_input and len(self.problem.index):
                     state, answers = self._visit(state, 0)
                 for t in range(method.num_steps):
@@ -109,6 +115,7 @@ class FixedRadius(Driver):
                     if t == 0:
                         self.moved[self.problem.index] = True
                     state = method.step(self.problem, state, answers, t)
+                    check_state(method, "step", state, self.problem)
                     self.spent += method.queries_per_step
                     state, answers = self._visit(state, t + 1)
                 if not len(self.problem.index):
@@ -175,6 +182,7 @@ class FixedRadius(Driver):
         answers = Answers(losses, success, gradient)
         self.successes.hold(state.x, success, losses, self.spent)
         state = method.observe(problem, state, answers, t)
+        check_state(method, "observe", state, problem)
         return self._drop(state, answers, last)
 
     def _drop(self, state: Any, answers: Answers, last: bool) -> tuple[Any, Answers]:
@@ -193,7 +201,7 @@ class FixedRadius(Driver):
             return state, answers
         ended = torch.ones_like(leaving) if last else leaving
         end, losses = self.method.end(state, answers)
-        self.successes.settle(self.problem, ended.nonzero().squeeze(1), end, losses)
+        self.successes.settle(self.problem, ended.nonzero().squeeze(1), state.x, end, losses)
         return self._keep((~leaving).nonzero().squeeze(1), answers, state)
 
     def _keep(self, rows: Tensor, answers: Answers, state: Any = None) -> tuple[Any, Answers]:
@@ -205,12 +213,13 @@ class FixedRadius(Driver):
 
     def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
         if self.callback is not None:
-            length = distances(self.successes.held.x, self.problem.x, self.problem.norm)
+            x = self.whole.x[self.problem.index]
+            length = distances(self.successes.held.x, x, self.problem.norm)
             self.tell(finished, success, torch.where(success, length, torch.inf), chain)
         self.rounds += 1
 
     def _result(self) -> AttackResult:
-        x_adv, success, lengths = self.successes.verify(self.whole, self.already)
+        x_adv, success, lengths, suspect = self.successes.verify(self.already)
         outcomes = self.successes.outcomes
         drawn = self.method.chain(self.successes.x_adv, self.moved)
         return self.report(
@@ -218,6 +227,7 @@ class FixedRadius(Driver):
             success,
             self.successes.first,
             lengths=lengths,
+            outside=self.outside_of(self.successes.candidates, suspect, self.whole.eps),
             stop_on_success=self.options.stop_on_success,
             samples=drawn if outcomes is None else outcomes.ends,
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.losses import Loss
+from art_ext.core.oracle import GradientOracle
 
 S = TypeVar("S", bound=State)
 
@@ -33,7 +36,10 @@ class Answers:
     def gradient(self) -> Tensor:
         """(R, D) the gradient of the losses."""
         if self.slope is None:
-            raise RuntimeError("the gradient was not computed")
+            raise ValueError(
+                "answers.gradient was not computed: a method that reads it must set"
+                " needs_gradient = True, and its driver must be given oracle=GradientOracle"
+            )
         return self.slope
 
 
@@ -107,3 +113,49 @@ class Method(Generic[S]):
             moved: (N,) bool, samples for which a step was made.
         """
         return None
+
+
+def check_needs(method: object, needs_gradient: bool, problem: Problem) -> None:
+    """Raise ValueError if a method needs gradients, and its oracle gives none."""
+    if needs_gradient and not isinstance(problem.oracle, GradientOracle):
+        given = type(problem.oracle).__name__
+        raise ValueError(
+            f"{type(method).__name__} needs gradients, and its driver was given oracle={given}: set"
+            " needs_gradient = False, or give oracle=GradientOracle"
+        )
+
+
+def check_state(method: object, called: str, state: object, problem: Problem) -> None:
+    """Raise ValueError unless a method returned a State with one candidate for each active row.
+
+    Args:
+        method: whose method was called.
+        called: name of that method.
+        state: what it returned.
+        problem: the active rows.
+    """
+    x = getattr(state, "x", None)
+    wanted = problem.x
+    if (
+        isinstance(state, State)
+        and isinstance(x, Tensor)
+        and (x.shape, x.dtype, x.device) == (wanted.shape, torch.float32, wanted.device)
+    ):
+        return
+    if inspect.iscoroutine(state):
+        state.close()  # else Python warns that nothing awaits it
+    given = _described(state)
+    if isinstance(state, State):
+        given = f"x = {_described(x, wanted.device)}"
+    raise ValueError(
+        f"{type(method).__name__}.{called} must return a State whose x is {tuple(wanted.shape)}"
+        f" float32, one row for each active sample, got {given}"
+    )
+
+
+def _described(value: object, wanted: torch.device | None = None) -> str:
+    """Describe a value by its type, a tensor by shape, dtype and, if it is another, its device."""
+    if not isinstance(value, Tensor):
+        return "None" if value is None else f"a {type(value).__name__}"
+    place = "" if wanted in (None, value.device) else f" on {value.device}"
+    return f"a tensor {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}{place}"

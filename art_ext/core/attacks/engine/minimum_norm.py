@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks.engine.driver import Driver
-from art_ext.core.attacks.engine.method import Answers, S
+from art_ext.core.attacks.engine.method import Answers, S, check_needs, check_state
 from art_ext.core.attacks.engine.nearest import BestAdversarials
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.engine.problem import Problem
@@ -153,20 +153,28 @@ class MinimumNorm(Driver):
             gain: the loss whose gradient the method takes. None: the hinge.
         """
         self.problem = self.whole = replace(self.whole, gain=gain or self.hinge)
+        self.name = type(method).__name__
+        check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
         with self.whole.oracle:
             differentiate = method.needs_clean_gradient and self.options.max_queries != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
+            self.protect_inputs()
             search.open(self)
             zero = torch.zeros_like(self.problem.x)
-            state = method.init(self.problem, zero if slope is None else slope)
+            # a copy of its own, because a state may begin with x and be changed in place
+            own = replace(self.problem, x=self.problem.x.clone())
+            state = method.init(own, zero if slope is None else slope)
+            check_state(method, "init", state, self.problem)
             answers: Answers | None = None
             while len(self.problem.index):
                 state = method.step(self.problem, state, answers, search)
+                check_state(method, "step", state, self.problem)
                 answers = self.visit(state.x, self.problem.gain, method.needs_gradient)
                 distortion, value = method.measure(self.problem, state)
                 self.found.record(self.problem, state.x, answers.success, value)
                 finished = search.enter(answers, distortion)
-                rows = self.drop(finished | self.short_of(method.cost(search.begun)))
+                leaving = finished | self.short_of(method.cost(search.begun))
+                rows = self.drop(leaving, state.x)
                 if rows is not None:
                     search.keep(rows)
                     state = keep(state, rows)
@@ -212,8 +220,12 @@ class MinimumNorm(Driver):
         """(R,) bool, rows whose budget does not hold so many more queries."""
         return self.problem.oracle.ledger.remaining(self.problem.index) < cost
 
-    def drop(self, leaving: Tensor) -> Tensor | None:
+    def drop(self, leaving: Tensor, candidates: Tensor | None = None) -> Tensor | None:
         """Tell the callback, and let the rows (R,) go that are done.
+
+        Args:
+            leaving: (R,) bool.
+            candidates: (R, D) the last ones.
 
         Returns:
             (R',) the positions that remain, with which a method reduces its own state. None if all
@@ -225,6 +237,8 @@ class MinimumNorm(Driver):
         self.rounds += 1
         if not bool(leaving.any()):
             return None
+        if candidates is not None:
+            self.found.leave(self.problem.index, leaving, candidates)
         rows = (~leaving).nonzero().squeeze(1)
         self.problem = keep(self.problem, rows)
         return rows
@@ -237,6 +251,8 @@ class MinimumNorm(Driver):
             value: (N,) of ``x_adv``. None: by the rule.
         """
         whole, found = self.whole, self.found
+        suspect = found.verify()
+        outside = self.outside_of(found.candidates, suspect, None)
         success = within_ball(found.distance, whole.eps)
         chosen = within_ball(distances(found.best, whole.x, whole.norm), whole.eps)
         x_adv = torch.where((success & chosen).unsqueeze(1), found.best, found.nearest)
@@ -248,5 +264,6 @@ class MinimumNorm(Driver):
             found.first,
             x_nearest=found.nearest,
             nearest_distance=found.distance,
+            outside=outside,
             value=value.masked_fill(~success, torch.inf).masked_fill(self.already, 0.0),
         )

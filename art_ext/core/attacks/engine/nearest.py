@@ -70,11 +70,13 @@ class BestAdversarials(NearestAdversarials):
     Attributes:
         best: (N, D) the adversarials of smallest value.
         best_value, nearest_value: (N,) by the rule.
+        candidates: (N, D) the last candidate of each sample, or an adversarial outside the box.
     """
 
     def __init__(self, whole: Problem) -> None:
         super().__init__(whole)
         self.best = whole.x.clone()
+        self.candidates = whole.x.clone()
         self.best_value = torch.full_like(self.distance, torch.inf)
         self.nearest_value = torch.full_like(self.distance, torch.inf)
 
@@ -99,7 +101,7 @@ class BestAdversarials(NearestAdversarials):
             return
         index = problem.index[places]
         found = rows[places]
-        nearer = self.enter(index, problem.x[places], found)
+        nearer = self.enter(index, self.whole.x[index], found)
         by_rule = value[places].to(self.best_value.dtype)
         # the nearest stands in where the rule's choice lies outside the ball
         if problem.eps is not None:
@@ -108,3 +110,23 @@ class BestAdversarials(NearestAdversarials):
         better = (by_rule < self.best_value[index]).nonzero().squeeze(1)
         self.best[index[better]] = found[better]
         self.best_value[index[better]] = by_rule[better]
+
+    def leave(self, index: Tensor, leaving: Tensor, rows: Tensor) -> None:
+        """Note the last candidates (R, D) of the samples in index (R,) where leaving (R,) holds."""
+        kept = self.candidates.index_select(0, index)
+        self.candidates.index_copy_(0, index, torch.where(leaving.unsqueeze(1), rows, kept))
+
+    def verify(self) -> Tensor:
+        """Drop adversarials outside the box.
+
+        Returns:
+            (N,) bool, True where ``candidates`` lie outside the box.
+        """
+        whole = self.whole
+        for name, value in (("nearest", self.distance), ("best", self.best_value)):
+            rows = getattr(self, name)
+            legal = whole.box.contains(whole.shaped(rows)).unsqueeze(1)
+            self.candidates = torch.where(legal, self.candidates, rows)
+            setattr(self, name, torch.where(legal, rows, whole.x))
+            value.masked_fill_(~legal.squeeze(1), torch.inf)
+        return ~whole.box.contains(whole.shaped(self.candidates))

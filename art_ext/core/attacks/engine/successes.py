@@ -103,6 +103,8 @@ class Successes:
     Attributes:
         x_adv: (N, D) the outcomes of the trajectories that have ended.
         first: (N,) int64, queries at the first success, -1 without one.
+        candidates: (N, D) the last candidate of each sample, or a success that lies outside the
+            ball or the box.
         held: of the active rows.
         outcomes: the comparison of several trajectories. None for a single one.
     """
@@ -111,8 +113,10 @@ class Successes:
     number = 0
 
     def __init__(self, whole: Problem, fallback: str) -> None:
+        self.whole = whole
         self.fallback = fallback
         self.x_adv = whole.x.clone()
+        self.candidates = whole.x.clone()
         self.first = torch.full_like(whole.index, -1)
         self.held = Held(
             x=whole.x,
@@ -151,27 +155,31 @@ class Successes:
         """Report rows (R, D) where chosen (R,) holds, instead of the last success."""
         self.held = replace(self.held, x=torch.where(chosen.unsqueeze(1), rows, self.held.x))
 
-    def settle(self, problem: Problem, done: Tensor, end: Tensor, end_losses: Tensor) -> None:
+    def settle(
+        self, problem: Problem, done: Tensor, candidates: Tensor, end: Tensor, end_losses: Tensor
+    ) -> None:
         """Enter the outcomes of the rows at positions done (r,), whose trajectory has ended.
 
         Args:
             problem: the active rows.
             done: positions among them.
+            candidates: (R, D) the last ones.
             end: (R, D) where a trajectory without success has ended.
             end_losses: (R,) there.
         """
         held, index = self.held, problem.index[done]
         self.first[index] = held.first[done]
-        success = held.success.unsqueeze(1)
-        fallback = end if self.fallback == "last" else problem.x
-        outcome = torch.where(success, held.x, fallback)[done]
+        self.candidates[index] = candidates[done]
+        success = held.success.unsqueeze(1)[done]
+        fallback = end[done] if self.fallback == "last" else self.whole.x[index]
+        outcome = torch.where(success, held.x[done], fallback)
         if self.outcomes is not None:
             better = self.outcomes.enter(
                 self.number,
                 index,
-                torch.where(success, held.x, end)[done],
+                torch.where(success, held.x[done], end[done]),
                 held.success[done],
-                keep(problem, done).contains(held.x[done]),
+                keep(self.whole, index).contains(held.x[done]),
                 torch.where(held.success, held.losses, end_losses)[done],
             )
             outcome = torch.where(better.unsqueeze(1), outcome, self.x_adv[index])
@@ -181,21 +189,24 @@ class Successes:
         """Keep the active rows at these positions."""
         self.held = keep(self.held, rows)
 
-    def verify(self, whole: Problem, already: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def verify(self, already: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Check that the outcomes of all N samples lie in ball and box.
 
         Args:
-            whole: the problem with all samples.
             already: (N,) bool, adversarial from the start.
 
         Returns:
-            (N, D) outcomes, with the input in the place of a success outside, (N,) bool
-            successes, and (N, 4) distances of the outcomes.
+            (N, D) outcomes, with the input in the place of one outside, (N,) bool successes, (N, 4)
+            distances of the outcomes, and (N,) bool, True where ``candidates`` lie outside.
         """
+        whole = self.whole
         lengths = distortions(self.x_adv, whole.x)
         inside = within_ball(lengths[:, DISTORTIONS.index(whole.norm)], whole.eps)
         found = (self.first >= 0) & ~already
         success = found & whole.box.contains(whole.shaped(self.x_adv)) & inside
-        # a candidate that succeeded outside the ball can only come from rounding: a failure
-        lost = (found & ~success).unsqueeze(1)
-        return torch.where(lost, whole.x, self.x_adv), success | already, lengths
+        # of a sound method only rounding can make a success outside
+        lost = found & ~success
+        self.candidates = torch.where(lost.unsqueeze(1), self.x_adv, self.candidates)
+        suspect = ~whole.contains(self.candidates)
+        x_adv = torch.where((lost | suspect & ~found).unsqueeze(1), whole.x, self.x_adv)
+        return x_adv, success | already, lengths, suspect
