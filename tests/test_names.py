@@ -186,6 +186,52 @@ class TestArgumentNames:
         ):
             getattr(attacks, name)(Linear(), X, eps=0.1, num_restart=5)
 
+    @pytest.mark.parametrize(
+        ("name", "wrong", "meant"),
+        [
+            ("pgd", "max_iter", "num_steps"),
+            ("pgd", "steps", "num_steps"),
+            ("pgd", "alpha", "step_size"),
+            ("pgd", "nb_random_init", "num_restarts"),
+            ("frank_wolfe", "eps_step", "step_fraction"),
+            ("cw", "kappa", "confidence"),
+            ("cw", "lr", "step_size"),
+            ("zoo", "variable_h", "h"),
+            ("hmcam", "nb_samples", "num_transitions"),
+        ],
+    )
+    def test_a_keyword_of_a_host_stands_for_the_one_of_the_same_meaning(
+        self, name: str, wrong: str, meant: str
+    ) -> None:
+        with pytest.raises(TypeError, match=rf"'{wrong}' \(did you mean '{meant}'\?\)$"):
+            getattr(attacks, name)(Linear(), X, eps=0.1, **{wrong: 3})
+
+    @pytest.mark.parametrize("wrong", ["num_steps", "max_iter", "steps", "step_size", "kappa"])
+    def test_without_a_keyword_of_that_meaning_nothing_is_suggested(self, wrong: str) -> None:
+        with pytest.raises(TypeError, match=rf"'{wrong}': it takes model, x, y, eps,"):
+            attacks.rays(Linear(), X, eps=0.1, **{wrong: 3})  # type: ignore[arg-type]
+
+    def test_keywords_of_the_core_in_the_hosts(self, classifier: PyTorchClassifier) -> None:
+        with pytest.raises(TypeError, match=r"'num_steps' \(did you mean 'max_iter'\?\)$"):
+            art_shells.PGD(classifier, num_steps=10)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"'step_size' \(did you mean 'eps_step'\?\)$"):
+            art_shells.PGD(classifier, step_size=0.1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"'max_iter' \(did you mean 'steps'\?\)$"):
+            torch_shells.FW(Linear(), max_iter=10)
+        with pytest.raises(ValueError, match=r"got 'max_iter' \(did you mean 'num_steps'\?\)$"):
+            find_attack("pgd", {"max_iter": 3})
+
+    def test_keywords_of_generate(self, classifier: PyTorchClassifier) -> None:
+        attack = art_shells.PGD(classifier, eps=0.1, max_iter=1, verbose=False)
+        x = X.numpy()
+        for call in (attack.generate, attack.run):
+            with pytest.raises(
+                TypeError, match=r"^PGD\.generate\(\) got .*'masks' .did you mean 'mask'"
+            ):
+                call(x, None, masks=np.ones_like(x))
+        with pytest.raises(TypeError, match=r"'qqqq': it takes mask$"):
+            attack.generate(x, qqqq=3)
+
     def test_what_resembles_nothing_lists_everything(self) -> None:
         message = r"pgd\(\) got an unexpected keyword argument 'qqqqqq': it takes model, x, y, eps, norm, .*seed"
         with pytest.raises(TypeError, match=message):

@@ -511,3 +511,9 @@ def test_a_panel_finds_the_file_by_its_function(tmp_path: Path) -> None:
     panel.write_text(f"[[attack]]\nattack = '{file}:shake'\n")
     (member,) = find_panel(panel).attacks({"shake": {"steps": 7}})
     assert (member.name, member.arguments) == ("shake", {"steps": 7})
+
+
+def test_a_name_where_a_file_is_wanted_names_both() -> None:
+    done = CliRunner().invoke(cli.app, ["attacks", "--attack", "pgdd"])
+    assert done.exit_code == 2
+    assert "must be given as FILE.py:FUNCTION, got 'pgdd' (did you mean 'pgd'?)" in done.output

@@ -19,7 +19,7 @@ from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_flag
 from art_ext.core.geometry import free_coordinates, norm_name
-from art_ext.core.keywords import CheckedKeywords
+from art_ext.core.keywords import CheckedKeywords, check_keywords
 from art_ext.core.probe import ModelProbe, ProbeOnce
 from art_ext.core.result import AttackResult, Progress
 
@@ -89,6 +89,27 @@ def as_tensor(value: Any) -> Tensor:
     )
 
 
+# that ART's own attacks take in ``generate``, so that its tools may pass them
+ART_KEYWORDS = frozenset(
+    {
+        "cost_matrix",
+        "early_stop",
+        "foreground",
+        "mask",
+        "patch_points",
+        "reset_patch",
+        "resume",
+        "shuffle",
+        "sign",
+        "starting_points",
+        "x_adv_init",
+        "x_init",
+        "x_tar",
+        "y_init",
+    }
+)
+
+
 class CoreAttack(CheckedKeywords, EvasionAttack):
     """Base of the ART shells: a subclass names its parameters and says which core function to
     call.
@@ -123,7 +144,10 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
                 to reach. None takes the estimator's own predictions. An estimator of scikit-learn
                 whose ``classes_`` are not 0 to K - 1 takes one-hot rows only, in the order of
                 ``classes_``.
-            **kwargs: ``mask`` and what the attack adds. Others are ignored, as in ART's attacks.
+            **kwargs: ``mask`` and what the attack adds. Those of ART's own attacks are ignored.
+
+        Raises:
+            TypeError: for any other keyword, with the nearest one.
         """
         # last_result stays true whatever the caller does with it
         return self.run(x, y, **kwargs).x_adv.numpy().copy()
@@ -133,9 +157,12 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
         """Run the attack, and return the whole outcome: query counts, distances, verdicts (CPU
         tensors).
         """
-        unknown = sorted(set(kwargs) - set(self._generate_keywords))
-        if unknown:
-            logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(unknown))
+        ignored = sorted(set(kwargs) & ART_KEYWORDS - set(self._generate_keywords))
+        if ignored:
+            logger.debug("%s ignores the keywords %s", type(self).__name__, ", ".join(ignored))
+        unknown = [name for name in kwargs if name not in ignored]
+        called = f"{type(self).__name__}.generate"
+        check_keywords(called, unknown, self._generate_keywords)
         inputs = as_tensor(x)
         check_class_order(self.estimator, y)
         labels = class_indices(y, len(inputs), self.estimator.nb_classes)

@@ -63,15 +63,20 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
         )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str:
     """Return a hint at the most similar known name, for a message about an unknown one.
 
     Of equally similar names, one that holds the same words comes first: ``num_steps`` for
     ``steps``. Case is ignored. Without a similar name the hint is empty.
+
+    Args:
+        name: the unknown one.
+        known: the known ones.
+        least: similarity in [0, 1] that a name must have.
     """
     by_case = {one.casefold(): one for one in known}
     given = name.casefold()
-    close = difflib.get_close_matches(given, by_case, cutoff=0.5)
+    close = difflib.get_close_matches(given, by_case, cutoff=least)
     if not close:
         return ""
 

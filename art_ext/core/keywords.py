@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -18,7 +18,67 @@ from art_ext.core.geometry import norm_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ENTRY = re.compile(r"^ {4}(?=\S)(\*{0,2}\w+(?:, \w+)*):", re.MULTILINE)
+# by host and family of attacks, the host's name of the functions' keywords
+HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "art": {
+        "fixed-radius": {
+            "step_size": "eps_step",
+            "step_fraction": "eps_step",
+            "num_steps": "max_iter",
+            "num_restarts": "nb_random_init",
+            "num_transitions": "nb_samples",
+            "num_directions": "nb_directions",
+            "num_targets": "nb_targets",
+        },
+        "minimum-norm": {
+            "step_size": "learning_rate",
+            "num_steps": "max_iter",
+            "search_steps": "binary_search_steps",
+            "coordinates": "nb_parallel",
+            "h": "variable_h",
+        },
+    },
+    "torchattacks": {
+        "fixed-radius": {
+            "step_size": "alpha",
+            "step_fraction": "alpha",
+            "num_steps": "steps",
+            "num_restarts": "n_restarts",
+            "num_transitions": "n_samples",
+            "num_directions": "n_directions",
+            "num_targets": "n_targets",
+        },
+        "minimum-norm": {
+            "confidence": "kappa",
+            "step_size": "lr",
+            "num_steps": "max_iterations",
+            "search_steps": "binary_search_steps",
+            "coordinates": "n_coordinates",
+        },
+    },
+}
+LEAST_SIMILARITY = 0.6  # of a keyword that is suggested for a misspelt one
 SECTION = re.compile(r"^[A-Z][\w ]*:$", re.MULTILINE)
+
+
+def hint_at(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the keyword that is meant by an unknown one, for a message.
+
+    A keyword of another toolkit, or of the core, stands for the one of the same meaning. Without
+    one of that meaning the hint is empty, since a similar name means something else.
+    """
+    listed = list(known)
+    tables = [table for families in HOST_KEYWORDS.values() for table in families.values()]
+    meanings = {core for table in tables for core, host in table.items() if name in (core, host)}
+    spellings = [
+        spelling
+        for core in sorted(meanings)
+        for spelling in (core, *(table[core] for table in tables if core in table))
+    ]
+    same = next((one for one in spellings if one in listed), None)
+    if same is not None:
+        return f" (did you mean {same!r}?)"
+    return "" if meanings else nearest(name, listed, least=LEAST_SIMILARITY)
 
 
 def check_keywords(called: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -34,7 +94,7 @@ def check_keywords(called: str, given: Iterable[str], known: Collection[str]) ->
     """
     for name in given:
         if name not in known:
-            hint = nearest(name, known) or f": it takes {', '.join(known) or 'none'}"
+            hint = hint_at(name, known) or f": it takes {', '.join(known) or 'none'}"
             raise TypeError(f"{called}() got an unexpected keyword argument {name!r}{hint}")
 
 

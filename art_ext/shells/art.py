@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from art_ext.core.keywords import HOST_KEYWORDS
 from art_ext.shells.plan import Host, Keyword, Plan
 from art_ext.shells.text import docstring, paragraph, valued
 
@@ -18,24 +19,7 @@ _LAST = (
 HOST = Host(
     name="art",
     model=("estimator", "BaseEstimator", "a trained classifier with ``clip_values``"),
-    names={
-        "fixed-radius": {
-            "step_size": "eps_step",
-            "step_fraction": "eps_step",
-            "num_steps": "max_iter",
-            "num_restarts": "nb_random_init",
-            "num_transitions": "nb_samples",
-            "num_directions": "nb_directions",
-            "num_targets": "nb_targets",
-        },
-        "minimum-norm": {
-            "step_size": "learning_rate",
-            "num_steps": "max_iter",
-            "search_steps": "binary_search_steps",
-            "coordinates": "nb_parallel",
-            "h": "variable_h",
-        },
-    },
+    names=HOST_KEYWORDS["art"],
     norms={"linf": math.inf, "l2": 2, "l1": 1},
     norm_type="int | float | str",
     spellings={"linf": ("np.inf", '"inf"'), "l1": ("1",), "l2": ("2",)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from art_ext.core.keywords import HOST_KEYWORDS
 from art_ext.shells.plan import Host, Keyword, Plan
 from art_ext.shells.text import alternatives, docstring, paragraph, valued, without_default
 
@@ -15,24 +16,7 @@ _LAST = "what comes back without a success: the 'last' iterate, or the 'input'."
 HOST = Host(
     name="torchattacks",
     model=("model", "nn.Module", "model to attack."),
-    names={
-        "fixed-radius": {
-            "step_size": "alpha",
-            "step_fraction": "alpha",
-            "num_steps": "steps",
-            "num_restarts": "n_restarts",
-            "num_transitions": "n_samples",
-            "num_directions": "n_directions",
-            "num_targets": "n_targets",
-        },
-        "minimum-norm": {
-            "confidence": "kappa",
-            "step_size": "lr",
-            "num_steps": "max_iterations",
-            "search_steps": "binary_search_steps",
-            "coordinates": "n_coordinates",
-        },
-    },
+    names=HOST_KEYWORDS["torchattacks"],
     norms={"linf": "Linf", "l2": "L2", "l1": "L1"},
     norm_type="str",
     spellings={"linf": ("'Linf'",), "l2": ("'L2'",), "l1": ("'L1'",)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from art_ext.core.checks import nearest
+from art_ext.core.keywords import hint_at
 
 # parameters that options of the evaluation set, and parameters that text cannot express
 _OPTIONS = {
@@ -70,5 +70,5 @@ def check_arguments(
         if key in parameters:
             raise ValueError(f"{name}.{key} is set by the evaluation itself")
         raise ValueError(
-            f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{nearest(key, known)}"
+            f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{hint_at(key, known)}"
         )

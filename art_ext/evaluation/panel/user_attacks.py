@@ -10,6 +10,7 @@ from typing import Any
 
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.checks import nearest
 from art_ext.models.factory import resolve_object
 
 
@@ -54,6 +55,11 @@ def load_attack(source: str) -> FileAttack:
         ValueError: if the file is missing or fails, or holds no such attack, or if an attack of
             art-ext has the same name.
     """
+    if not is_file(source):
+        raise ValueError(
+            f"an attack of your own must be given as FILE.py:FUNCTION, got {source!r}"
+            f"{nearest(source, registry.names())}. A registered attack is found by its name alone"
+        )
     location, _, name = source.rpartition(":")
     with resolve_object(source, "attack", "FUNCTION") as function:
         if not callable(function):
