@@ -309,3 +309,61 @@ class TestEvaluate:
         assert found.attack == "random_search"
         assert list(found.indices) == sorted(attacked["index"])
         assert not attacked["success"].any()
+
+
+class TestBudgetsBelowOneIteration:
+    """Such a budget pays for the clean check only, which is a warning."""
+
+    @pytest.mark.parametrize(
+        ("name", "needed", "options"),
+        [
+            ("nes", 52, {}),
+            ("nes", 8, {"num_directions": 3}),
+            ("frank_wolfe_black_box", 52, {}),
+            ("zoo", 131, {}),
+            ("zoo", 13, {"coordinates": 5}),
+            ("square", 3, {}),
+        ],
+    )
+    def test_the_function_warns(
+        self,
+        linear_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
+        caplog: pytest.LogCaptureFixture,
+        name: str,
+        needed: int,
+        options: dict[str, Any],
+    ) -> None:
+        x = digits[0][:3]
+        y = linear_net(x).argmax(dim=1)
+        function = registry.get(name).function
+        found = function(linear_net, x, y, eps=EPS, max_queries=needed, seed=0, **options)
+        assert (found.queries > 1).all()
+        assert warned(caplog) == []
+        found = function(linear_net, x, y, eps=EPS, max_queries=needed - 1, seed=0, **options)
+        (message,) = warned(caplog)
+        assert f"needs {needed} queries per sample" in message
+        assert message.endswith(f"got max_queries={needed - 1}")
+
+    def test_the_evaluation_warns(
+        self,
+        tmp_path: Path,
+        linear_net: nn.Module,
+        digits: tuple[Tensor, Tensor],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+        outcome = evaluate(
+            linear_net,
+            Dataset("digits", *digits),
+            tmp_path / "out",
+            eps=(EPS / 2, EPS),
+            attacks=["zoo", "rays"],
+            max_queries=40,
+        )
+        (found,) = (one for one in outcome.warnings if one.kind == "not-attacked")
+        attacked = outcome.records.query("attack == 'zoo' and not already_adversarial")
+        assert found.attack == "zoo"
+        assert list(found.indices) == sorted(set(attacked["index"]))
+        assert found.count == found.samples == len(set(attacked["index"]))
+        assert set(attacked["queries"]) == {1}

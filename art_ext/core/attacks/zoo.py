@@ -169,9 +169,13 @@ def zoo(
         importance=importance,
         reset_adam=reset_adam,
     )
+    run.name = "zoo"
     with run.whole.oracle:
         # the check of the start, its probes, and the check of where they lead
-        run.open(run.hinge, differentiate=False, least=path.state.cost() + 2)
+        least = path.state.cost() + 2
+        if max_queries is not None and len(least):
+            run.warn_if_short(1 + int(least.min()), max_queries)
+        run.open(run.hinge, differentiate=False, least=least)
         path.keep(run.problem.index)
         search.open(run)
         while len(run.problem.index):

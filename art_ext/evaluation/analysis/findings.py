@@ -41,7 +41,7 @@ class Finding:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
-            ``"outside"``, ``"model-changed"`` or ``"autoattack:<flag>"``.
+            ``"outside"``, ``"model-changed"``, ``"not-attacked"`` or ``"autoattack:<flag>"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.
@@ -135,6 +135,7 @@ def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Fact
         finding for model, parts in facts.items() for finding in _classes(model, parts, blocks, run)
     ]
     found += _by_access(blocks, run, ids, facts)
+    found += _not_attacked(blocks, ids)
     for model, parts in facts.items():
         found += _of_model(model, [part for part in parts if "samples" in part], ids)
         found += _flags(model, parts)
@@ -232,6 +233,30 @@ def _by_access(
             told = {index for finding in grave for index in finding.indices}
             if not told.issuperset(single.missed.tolist()):
                 found.append(_missed_by_gradients(model, eps, single, samples, ids))
+    return found
+
+
+def _not_attacked(blocks: Blocks, ids: pd.Series) -> list[Finding]:
+    """Return findings on attacks that ended with the clean check of a sample.
+
+    The budget does not pay for their first iteration.
+    """
+    found = []
+    for model in blocks.models:
+        for attack in blocks.attacks(model):
+            key = max(blocks.keys(model, attack))  # of the largest eps
+            given = blocks.column(key, "attacked") & ~blocks.column(key, "already_adversarial")
+            ended = given & (blocks.column(key, "queries") == 1) & ~blocks.column(key, "success")
+            if not ended.any():
+                continue
+            count, samples = int(ended.sum()), int(given.sum())
+            message = (
+                f"{attack} made no step on {count} of {samples} samples, because max_queries does"
+                " not pay for its first iteration: they count as robust. Give it a larger budget"
+            )
+            place = _placed(blocks.column(key, "index")[ended].tolist(), ids)
+            where = {"attack": attack, **place}
+            found.append(_counted("not-attacked", model, message, count, samples, **where))
     return found
 
 

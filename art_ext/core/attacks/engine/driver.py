@@ -97,6 +97,22 @@ class Driver:
         """Give the method inputs of its own, which it may overwrite. ``whole`` keeps the others."""
         self.problem = replace(self.problem, x=self.problem.x.clone())
 
+    def warn_if_short(self, needed: int, max_queries: int | None) -> None:
+        """Warn if the budget does not pay for one iteration: no sample is attacked then.
+
+        Args:
+            needed: queries per sample of the clean check and one iteration.
+            max_queries: the budget. None for no limit.
+        """
+        if max_queries is not None and max_queries < needed and len(self.whole.x):
+            logger.warning(
+                "%s attacks no sample: one iteration needs %d queries per sample, the clean check"
+                " included, got max_queries=%d",
+                self.name,
+                needed,
+                max_queries,
+            )
+
     def outside_of(self, rows: Tensor, suspect: Tensor, eps: float | None) -> Outside | None:
         """Measure outputs (N, D) where suspect (N,) holds, and warn of them. None if there are
         none.

@@ -90,6 +90,9 @@ class FixedRadius(Driver):
         check_restarts(num_restarts, "input" if method.starts_at_input else "uniform")
         check_flag("keep_samples", keep_ends)
         check_needs(method, method.needs_gradient, self.whole)
+        # the clean check, the start unless it is the input, and the step with its candidate
+        needed = 2 + method.queries_per_step + (not method.starts_at_input)
+        self.warn_if_short(needed, self.options.max_queries)
         self.method: Method[Any] = method
         self.name = type(method).__name__
         with self.whole.oracle:

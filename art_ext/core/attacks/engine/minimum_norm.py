@@ -155,6 +155,7 @@ class MinimumNorm(Driver):
         self.problem = self.whole = replace(self.whole, gain=gain or self.hinge)
         self.name = type(method).__name__
         check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
+        self.warn_if_short(2, self.options.max_queries)
         with self.whole.oracle:
             differentiate = method.needs_clean_gradient and self.options.max_queries != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
