@@ -87,7 +87,7 @@ def test_candidates_outside_are_reported(
     assert loaded.outside.numbers == numbers
     sound = fgsm(linear_net, x[:3], labels[:3], eps=EPS)
     assert sound.outside is None
-    kept = {"stop_on_success": stop_on_success, "seed": 0}
+    kept: dict[str, Any] = {"stop_on_success": stop_on_success, "seed": 0}
     joined = AttackResult.cat([fgsm(linear_net, x, labels, eps=EPS, **kept), loaded])
     assert joined.outside is not None
     assert joined.outside.rows.tolist() == [False] * len(x) + attacked.tolist()

@@ -217,7 +217,7 @@ class TestArgumentNames:
         with pytest.raises(TypeError, match=r"'step_size' \(did you mean 'eps_step'\?\)$"):
             art_shells.PGD(classifier, step_size=0.1)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match=r"'max_iter' \(did you mean 'steps'\?\)$"):
-            torch_shells.FW(Linear(), max_iter=10)
+            torch_shells.FW(Linear(), max_iter=10)  # type: ignore[call-arg]
         with pytest.raises(ValueError, match=r"got 'max_iter' \(did you mean 'num_steps'\?\)$"):
             find_attack("pgd", {"max_iter": 3})
 

@@ -5,6 +5,7 @@ refused by name.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from torch.nn.functional import (
 )
 
 from art_ext.core import attacks as core
+from art_ext.core.attacks import registry
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.metrics import (
     local_lipschitz,
@@ -31,7 +33,7 @@ from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.core.outputs import NO_LABEL, OutputReader, predicted_classes, read_outputs
 from art_ext.data import load_data
 from art_ext.training import train
-from tests.toys import warned
+from tests.toys import samples, small_net, warned
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "rays": {"max_queries": 150},
@@ -545,3 +547,34 @@ def test_reader_remembers_the_classes() -> None:
     labels = OutputReader("labels")
     labels(torch.zeros(3), 3)
     assert (labels.num_classes, labels.single_column) == (None, False)
+
+
+GRADIENTS = registry.names(access="gradients")
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("start", ["input", "uniform"])
+def test_one_hot_scores_get_one_message_whatever_the_attack(name: str, start: str) -> None:
+    """An attack on scores would raise an error too, so that none is advised."""
+    function = registry.get(name).function
+    more = {"start": start} if "start" in inspect.signature(function).parameters else {}
+
+    def hard(rows: Tensor) -> Tensor:
+        classes = (rows.flatten(1).sum(dim=1) > 6).long()
+        return torch.nn.functional.one_hot(classes, 3).float()
+
+    with pytest.raises(
+        ValueError, match=r"one-hot rows, which carry no score: .* such as rays, or"
+    ):
+        function(hard, samples(4), eps=0.1, **more)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_model_without_gradients_is_sent_to_every_attack_that_needs_none(name: str) -> None:
+    with pytest.raises(ValueError, match="autograd") as caught:
+        registry.get(name).function(lambda rows: small_net(rows).detach(), samples(4), eps=0.1)
+    advice = str(caught.value).partition("use a black-box attack: ")[2]
+    built_in = [one for one in registry.specs() if registry.is_built_in(one)]
+    wanted = [one.name for one in built_in if one.access in ("labels", "scores")]
+    assert advice.replace(" or ", ", ").split(", ") == wanted
+    assert "square" in wanted

@@ -74,3 +74,21 @@ def test_an_attack_leaves_inference_mode() -> None:
     with torch.inference_mode():
         result = pgd(model, torch.rand(2, 4), eps=0.1, num_steps=1, seed=0)
     assert not result.x_adv.is_inference()
+
+
+@pytest.mark.parametrize("name", attacks.__all__)
+def test_every_attack_says_what_it_raises_and_its_defaults(name: str) -> None:
+    function = getattr(attacks, name)
+    text = inspect.getdoc(function)
+    assert text is not None
+    assert text.count("\nRaises:\n") == 1
+    assert "names what" not in text
+    order = [text.index(f"\n{section}:\n") for section in ("Args", "Returns", "Raises")]
+    assert order == sorted(order)
+    entries = described(text, "Args")
+    parameters = inspect.signature(function).parameters
+    for keyword in ("stop_on_success", "num_restarts"):
+        if keyword in parameters:
+            assert f"Default: {parameters[keyword].default}." in " ".join(entries[keyword].split())
+    if "num_restarts" in parameters and "start" not in parameters:
+        assert "``start" not in entries["num_restarts"]

@@ -65,7 +65,7 @@ class AIFGSM(FunctionAttack):
         probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
             on chance or on the batch, and log a warning if they do. False skips the test.
             (Default: True)
-        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs a random start.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)
@@ -611,7 +611,7 @@ class MPGD(FunctionAttack):
         decay (float): mu, >= 0. (Default: 1.0)
         normaliser (str): 'l1' as in the paper, 'mean' as in its authors' program, or 'none'.
             (Default: 'l1')
-        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs a random start.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)
@@ -879,7 +879,7 @@ class SignGradient(FunctionAttack):
         grad_scale (float): factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. (Default: 1.0)
-        n_restarts (int): R, trajectories from R random points. More than 1 needs start='uniform'.
+        n_restarts (int): R, trajectories from R random points. More than 1 needs a random start.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
             part in no further restart. (Default: 1)

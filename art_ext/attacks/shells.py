@@ -137,7 +137,7 @@ class AIFGSM(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -149,10 +149,10 @@ class AIFGSM(FunctionAttack):
             probe: test once for each estimator, by at most 24 predictions on the first eight
                 samples, if its answers depend on chance or on the batch, and log a warning if they
                 do. False skips the test.
-            nb_random_init: R, trajectories from R random points. More than 1 needs
-                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
-                of each sample is reported: a success before a failure, then the higher loss.
-                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
+                The first one is that of ``nb_random_init=1``. The best outcome of each sample is
+                reported: a success before a failure, then the higher loss. Samples that
+                ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
@@ -592,7 +592,7 @@ class FGSM(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1199,7 +1199,7 @@ class IFGSM(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1310,10 +1310,10 @@ class MPGD(FunctionAttack):
             decay: mu, >= 0. Default: 1.
             normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or
                 ``"none"``. Default: l1.
-            nb_random_init: R, trajectories from R random points. More than 1 needs
-                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
-                of each sample is reported: a success before a failure, then the higher loss.
-                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
+                The first one is that of ``nb_random_init=1``. The best outcome of each sample is
+                reported: a success before a failure, then the higher loss. Samples that
+                ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
@@ -1325,7 +1325,7 @@ class MPGD(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1430,7 +1430,7 @@ class MIFGSM(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1658,10 +1658,10 @@ class PGD(FunctionAttack):
             eps: radius of the ball in the units of x.
             max_iter: T, the number of steps. Default: 40.
             eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
-            nb_random_init: R, trajectories from R random points. More than 1 needs
-                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
-                of each sample is reported: a success before a failure, then the higher loss.
-                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
+                The first one is that of ``nb_random_init=1``. The best outcome of each sample is
+                reported: a success before a failure, then the higher loss. Samples that
+                ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
@@ -1673,7 +1673,7 @@ class PGD(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no
@@ -1772,7 +1772,7 @@ class RayS(FunctionAttack):
             batch_size: most rows in one model call. It never changes a decision.
             stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
                 spends the whole budget on the smallest radius, as the average decision boundary
-                distance (ADBD) asks.
+                distance (ADBD) asks. Default: True.
             verbose: show a progress bar.
             tol: width at which a bisection ends, as an L2 length along the unit direction. Its
                 L-inf width is tol/sqrt(D).
@@ -1919,10 +1919,10 @@ class SignGradient(FunctionAttack):
             grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
                 gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
                 samples gives. Default: 1.
-            nb_random_init: R, trajectories from R random points. More than 1 needs
-                ``start="uniform"``. The first one is that of ``nb_random_init=1``. The best outcome
-                of each sample is reported: a success before a failure, then the higher loss.
-                Samples that ``stop_on_success`` stops take part in no further restart. Default: 1.
+            nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
+                The first one is that of ``nb_random_init=1``. The best outcome of each sample is
+                reported: a success before a failure, then the higher loss. Samples that
+                ``stop_on_success`` stops take part in no further restart. Default: 1.
             keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
@@ -1934,7 +1934,7 @@ class SignGradient(FunctionAttack):
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
-                that succeeded is reported.
+                that succeeded is reported. Default: False.
             on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
                 attacks, or the ``"input"``.
             max_queries: most forward rows charged to a sample, the clean check included. None: no

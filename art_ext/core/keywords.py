@@ -58,6 +58,8 @@ HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     },
 }
 LEAST_SIMILARITY = 0.6  # of a keyword that is suggested for a misspelt one
+RAISES = re.compile(r"^Raises:\n.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+AFTER_RAISES = re.compile(r"^(Differences from the paper|References|Example\w*):$", re.MULTILINE)
 SECTION = re.compile(r"^[A-Z][\w ]*:$", re.MULTILINE)
 
 
@@ -104,7 +106,8 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
     A keyword that it does not take raises a TypeError that names the nearest one. ``norm`` takes
     every spelling. ``torch.inference_mode()`` is left for the call. Its signature shows the fields
     of ``options`` in the place of ``**options``, its annotations are types, and each parameter has
-    a line in the section ``Args`` of its docstring.
+    a line in the section ``Args`` of its docstring. A docstring without a section ``Raises`` gets
+    that of the first class which has one.
 
     Args:
         options: dataclass of the keywords that the function takes as ``**options``.
@@ -133,7 +136,8 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
         sources = [one for one in (*documents, options) if one is not None]
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = _hints(function, options)
-        call.__doc__ = _documented(function.__doc__, known, sources)
+        text = _documented(function.__doc__, known, sources)
+        call.__doc__ = _with_raises(text, sources)
         return cast(Function, call)
 
     return decorate
@@ -200,6 +204,17 @@ def _documented(text: str | None, names: list[str], sources: list[type]) -> str 
     place = SECTION.search(text)
     split = len(text) if place is None else place.start()
     return f"{text[:split].rstrip()}\n\nArgs:\n{body}\n\n{text[split:]}".rstrip()
+
+
+def _with_raises(text: str | None, sources: list[type]) -> str | None:
+    """Add the section ``Raises`` of the first source that has one, unless the docstring has it."""
+    found = (RAISES.search(inspect.cleandoc(one.__doc__ or "")) for one in sources)
+    section = next((one.group(0).rstrip() for one in found if one is not None), None)
+    if text is None or section is None or RAISES.search(text):
+        return text
+    place = AFTER_RAISES.search(text)
+    split = len(text) if place is None else place.start()
+    return f"{text[:split].rstrip()}\n\n{section}\n\n{text[split:]}".rstrip()
 
 
 def _descriptions(sources: list[type]) -> Iterator[dict[str, str]]:

@@ -194,8 +194,8 @@ class ScoreOracle(LabelOracle):
         super().__init__(model, num_samples, **options)  # type: ignore[arg-type]
         if self.outputs == "labels":
             raise ValueError(
-                "this attack needs scores: outputs='labels' serves hard-label attacks such as rays"
-                " only"
+                "this attack needs scores: outputs='labels' serves hard-label attacks such as"
+                f" {_advised('labels')} only"
             )
         self._averages_losses = isinstance(model, Ensemble) and model.average == "losses"
 
@@ -236,11 +236,7 @@ class ScoreOracle(LabelOracle):
     def check_clean(self, outputs: Tensor) -> None:
         """Raise ValueError for NaN or one-hot rows. Warn of logits that look like probabilities."""
         super().check_clean(outputs)
-        if len(outputs) and bool(self._hard(outputs).all()):
-            raise ValueError(
-                "the model returns one-hot rows, which carry no score: use a hard-label attack such"
-                " as rays, or return the logits"
-            )
+        self._check_soft(outputs)
         if self.outputs == "logits" and len(outputs) and bool((outputs >= 0).all()):
             total = outputs.sum(dim=1)
             if bool(((total - 1).abs() < 1e-4).all()):
@@ -248,6 +244,14 @@ class ScoreOracle(LabelOracle):
                     "the model's rows look like probabilities: if they are, pass"
                     " outputs='probabilities'"
                 )
+
+    def _check_soft(self, outputs: Tensor) -> None:
+        """Raise ValueError for one-hot rows (R, K)."""
+        if len(outputs) and bool(self._hard(outputs).all()):
+            raise ValueError(
+                "the model returns one-hot rows, which carry no score: use a hard-label attack such"
+                f" as {_advised('labels')}, or return the logits"
+            )
 
     def _hard(self, outputs: Tensor) -> Tensor:
         """Return (R,) bool: one-hot rows, or -1, 0 or 1 in a single column of logits."""
@@ -341,21 +345,36 @@ class GradientOracle(ScoreOracle):
         self.gradients.index_add_(0, index, slopes)
         losses = _one_per_row(loss(output, index), len(leaf))
         if not losses.requires_grad:
-            raise ValueError(_NO_GRADIENT if not output.requires_grad else _NO_GRADIENT_OF_LOSS)
+            raise self._no_gradient(output, of_loss=output.requires_grad)
         (gradient,) = torch.autograd.grad(
             losses, leaf, grad_outputs=slopes.to(losses.dtype), allow_unused=True
         )
         if gradient is None:
-            raise ValueError(_NO_GRADIENT)
+            raise self._no_gradient(output)
         return Differentiated(output.detach(), losses.detach(), gradient)
 
+    def _no_gradient(self, output: Tensor, *, of_loss: bool = False) -> ValueError:
+        """Return the error of a model, or a loss, without gradients, from outputs (r, K).
 
-_BLACK_BOX = "use a black-box attack: rays, nes, frank_wolfe_black_box or zoo"
-_NO_GRADIENT = (
-    "the model's output does not depend on the input through autograd, as with int8 layers, NumPy"
-    f" or torch.no_grad() inside: {_BLACK_BOX}"
-)
-_NO_GRADIENT_OF_LOSS = f"the loss does not depend on the input through autograd: {_BLACK_BOX}"
+        Raises:
+            ValueError: for one-hot rows, which serve no attack on scores either.
+        """
+        self._check_soft(output.detach())
+        black_box = f"use a black-box attack: {_advised('labels', 'scores')}"
+        if of_loss:
+            return ValueError(
+                f"the loss does not depend on the input through autograd: {black_box}"
+            )
+        return ValueError(
+            "the model's output does not depend on the input through autograd, as with int8 layers,"
+            f" NumPy or torch.no_grad() inside: {black_box}"
+        )
+
+
+def _advised(*access: str) -> str:
+    from art_ext.core.attacks import registry  # attacks import this module
+
+    return registry.advised(*access)
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:

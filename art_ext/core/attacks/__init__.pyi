@@ -55,7 +55,7 @@ def ai_fgsm(
 
     ``hmcam`` with ``num_transitions=1`` is the same to the bit. There is no Metropolis-Hastings
     test. ``step_rule="corrected"`` is what the authors run on ImageNet and faces, where the second
-    moment drops out. ``sign_gradient`` names what is raised.
+    moment drops out.
 
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
@@ -82,10 +82,10 @@ def ai_fgsm(
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
-            The first one is that of ``num_restarts=1``. The best outcome of each sample is
-            reported: a success before a failure, then the higher loss. Samples that
-            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
+            first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
+            take part in no further restart. Default: 1.
         keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. Default: False.
@@ -115,13 +115,18 @@ def ai_fgsm(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries from the input, or ``1 + R (T + 1)`` from
         random points, and R T gradients per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
@@ -484,8 +489,7 @@ def fgsm(
 ) -> AttackResult:
     """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
 
-    In L2 and L1 the step is ``eps g / ||g||_p``. ``sign_gradient`` names what is returned and
-    raised.
+    In L2 and L1 the step is ``eps g / ||g||_p``. A success is verified by the second query.
 
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
@@ -521,12 +525,17 @@ def fgsm(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after 2 queries and 1 gradient per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
@@ -1027,8 +1036,6 @@ def i_fgsm(
 ) -> AttackResult:
     """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
-    ``sign_gradient`` names what is raised.
-
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
             Normalisation lives inside.
@@ -1065,12 +1072,17 @@ def i_fgsm(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
@@ -1109,8 +1121,6 @@ def m_pgd(
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
 
-    ``sign_gradient`` names what is raised.
-
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
             Normalisation lives inside.
@@ -1124,10 +1134,10 @@ def m_pgd(
         decay: mu, >= 0. Default: 1.
         normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
             Default: l1.
-        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
-            The first one is that of ``num_restarts=1``. The best outcome of each sample is
-            reported: a success before a failure, then the higher loss. Samples that
-            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
+            first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
+            take part in no further restart. Default: 1.
         keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. Default: False.
@@ -1157,12 +1167,17 @@ def m_pgd(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
@@ -1198,7 +1213,7 @@ def mi_fgsm(
 ) -> AttackResult:
     """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
 
-    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``. ``sign_gradient`` names what is raised.
+    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``.
 
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
@@ -1237,12 +1252,17 @@ def mi_fgsm(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
@@ -1372,8 +1392,6 @@ def pgd(
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
-    ``sign_gradient`` names what is raised.
-
     Args:
         model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
             Normalisation lives inside.
@@ -1384,10 +1402,10 @@ def pgd(
         norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the number of steps. Default: 40.
         step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
-        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
-            The first one is that of ``num_restarts=1``. The best outcome of each sample is
-            reported: a success before a failure, then the higher loss. Samples that
-            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
+            first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
+            take part in no further restart. Default: 1.
         keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. Default: False.
@@ -1417,12 +1435,17 @@ def pgd(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
 
     References:
         Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
@@ -1481,7 +1504,7 @@ def rays(
             width is tol/sqrt(D).
         stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
             spends the whole budget on the smallest radius, as the average decision boundary
-            distance (ADBD) asks.
+            distance (ADBD) asks. Default: True.
         hierarchical: False flips single coordinates from the start (the naive search of Algorithm
             4).
         speculate: make the queries that a sequential search may come to next in the same model
@@ -1600,10 +1623,10 @@ def sign_gradient(
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
-            The first one is that of ``num_restarts=1``. The best outcome of each sample is
-            reported: a success before a failure, then the higher loss. Samples that
-            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
+            first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
+            take part in no further restart. Default: 1.
         keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. Default: False.
@@ -1633,7 +1656,7 @@ def sign_gradient(
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
 

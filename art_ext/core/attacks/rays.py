@@ -72,7 +72,7 @@ def rays(
             width is tol/sqrt(D).
         stop_on_success: a sample ends once a direction's bisection ends inside the ball. False
             spends the whole budget on the smallest radius, as the average decision boundary
-            distance (ADBD) asks.
+            distance (ADBD) asks. Default: True.
         hierarchical: False flips single coordinates from the start (the naive search of Algorithm
             4).
         speculate: make the queries that a sequential search may come to next in the same model

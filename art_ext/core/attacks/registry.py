@@ -282,6 +282,12 @@ def names(
     return [spec.name for spec in sorted(found, key=_order)]
 
 
+def advised(*access: str) -> str:
+    """Return the attacks of art-ext with one of these kinds of access, as a list in words."""
+    found = [spec.name for one in access for spec in specs(names(access=one)) if is_built_in(spec)]
+    return " or ".join(filter(None, (", ".join(found[:-1]), *found[-1:])))
+
+
 def _order(spec: AttackSpec) -> tuple[int, int, str]:
     return ACCESS.index(spec.access), FAMILIES.index(spec.family), spec.name
 

@@ -78,10 +78,10 @@ class SignGradient(Method[Moments]):
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
-        num_restarts: R, trajectories from R random points. More than 1 needs ``start="uniform"``.
-            The first one is that of ``num_restarts=1``. The best outcome of each sample is
-            reported: a success before a failure, then the higher loss. Samples that
-            ``stop_on_success`` stops take part in no further restart. Default: 1.
+        num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
+            first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
+            success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
+            take part in no further restart. Default: 1.
         keep_samples: True returns the end of each restart in ``samples`` (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. Default: False.
@@ -211,11 +211,6 @@ def sign_gradient(
         input, and ``1 + R (T + 1)`` from random points. ``gradients`` counts the steps, R T in all,
         0 for rows that are adversarial from the start.
 
-    Raises:
-        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
-            NaN, a label has no column in the outputs, or the model has no gradient.
-        TypeError: if x is not a floating point tensor.
-
     References:
         Goodfellow et al., 2015 (FGSM). Kurakin et al., 2017 (I-FGSM). Madry et al., 2018 (PGD).
         Dong et al., 2018 (MI-FGSM). Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for
@@ -252,8 +247,7 @@ def fgsm(
 ) -> AttackResult:
     """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
 
-    In L2 and L1 the step is ``eps g / ||g||_p``. ``sign_gradient`` names what is returned and
-    raised.
+    In L2 and L1 the step is ``eps g / ||g||_p``. A success is verified by the second query.
 
     Returns:
         An ``AttackResult``, after 2 queries and 1 gradient per sample.
@@ -279,8 +273,6 @@ def i_fgsm(
     **options: Any,
 ) -> AttackResult:
     """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
-
-    ``sign_gradient`` names what is raised.
 
     Args:
         num_steps: T, the number of steps. Default: 10.
@@ -315,8 +307,6 @@ def pgd(
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
-    ``sign_gradient`` names what is raised.
-
     Args:
         num_steps: T, the number of steps. Default: 40.
         step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
@@ -349,7 +339,7 @@ def mi_fgsm(
 ) -> AttackResult:
     """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
 
-    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``. ``sign_gradient`` names what is raised.
+    The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``.
 
     Args:
         num_steps: T, the number of steps. Default: 10.
@@ -389,8 +379,6 @@ def m_pgd(
     **options: Any,
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
-
-    ``sign_gradient`` names what is raised.
 
     Args:
         num_steps: T, the number of steps. Default: 40.
@@ -443,7 +431,7 @@ def ai_fgsm(
 
     ``hmcam`` with ``num_transitions=1`` is the same to the bit. There is no Metropolis-Hastings
     test. ``step_rule="corrected"`` is what the authors run on ImageNet and faces, where the second
-    moment drops out. ``sign_gradient`` names what is raised.
+    moment drops out.
 
     Args:
         num_steps: T, the number of steps. Default: 100.

@@ -36,6 +36,11 @@ class FixedRadius(Driver):
         oracle: its type is the threat model.
         **options: the fields of ``FixedRadiusOptions``.
 
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model has no gradient.
+        TypeError: if x is not a floating point tensor.
+
     Attributes:
         moved: (N,) bool, samples for which a step was made.
         spent: queries charged to each active row so far, the same for all of them.

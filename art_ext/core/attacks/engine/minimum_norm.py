@@ -239,7 +239,7 @@ class MinimumNorm(Driver):
         if not bool(leaving.any()):
             return None
         if candidates is not None:
-            self.found.leave(self.problem.index, leaving, candidates)
+            self.found.note_last(self.problem.index, leaving, candidates)
         rows = (~leaving).nonzero().squeeze(1)
         self.problem = keep(self.problem, rows)
         return rows

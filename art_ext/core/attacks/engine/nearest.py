@@ -111,7 +111,7 @@ class BestAdversarials(NearestAdversarials):
         self.best[index[better]] = found[better]
         self.best_value[index[better]] = by_rule[better]
 
-    def leave(self, index: Tensor, leaving: Tensor, rows: Tensor) -> None:
+    def note_last(self, index: Tensor, leaving: Tensor, rows: Tensor) -> None:
         """Note the last candidates (R, D) of the samples in index (R,) where leaving (R,) holds."""
         kept = self.candidates.index_select(0, index)
         self.candidates.index_copy_(0, index, torch.where(leaving.unsqueeze(1), rows, kept))

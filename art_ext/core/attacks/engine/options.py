@@ -65,7 +65,7 @@ class FixedRadiusOptions(AttackOptions):
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
         stop_on_success: True stops a sample at its first success. Otherwise its last iterate that
-            succeeded is reported.
+            succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
     """
