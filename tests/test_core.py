@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.core import GradientOracle, LabelOracle, ScoreOracle
+from art_ext.core import GradientOracle, LabelOracle, ScoreOracle, attacks
 from art_ext.core.geometry import Box, check_ball, distances, free_coordinates, within_ball
 from art_ext.core.result import AttackResult
 from art_ext.core.streams import fingerprint, resolve_seed, uniform
@@ -257,3 +257,10 @@ def test_results_join_and_disagreeing_ones_are_refused(digits, linear_net):
         AttackResult.cat([parts[0], rays(linear_net, x, y, eps=0.2, max_queries=30, seed=1)])
     with pytest.raises(ValueError, match="at least one"):
         AttackResult.cat([])
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    model = torch.nn.Flatten()
+    with pytest.raises(ValueError, match=rf"^device must be .*, got '{device}'"):
+        attacks.pgd(model, torch.rand(2, 3), eps=0.1, device=device)

@@ -9,6 +9,7 @@ import inspect
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchattacks
@@ -338,3 +339,9 @@ def test_repr_shows_settings_and_no_tensors(sample, digits_net):
     assert "tensor" not in text
     assert "normalization_used=True" in text
     assert f"eps={EPS}, max_queries={BUDGET}, stop_on_success=True" in text
+
+
+def test_images_that_are_no_tensor_are_named(digits_net: nn.Module) -> None:
+    attack = rays(digits_net)
+    with pytest.raises(TypeError, match=r"^images must be a torch tensor, got ndarray$"):
+        attack(np.zeros((2, 1, 8, 8), np.float32), torch.zeros(2, dtype=torch.int64))

@@ -23,6 +23,7 @@ from art_ext.core.attacks import registry
 from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, read_records, read_run
 from art_ext.evaluation.panel.members import find_attack
+from art_ext.evaluation.panel.user_attacks import load_attack
 from art_ext.evaluation.report import plots
 
 SHAKE = '''
@@ -517,3 +518,36 @@ def test_a_name_where_a_file_is_wanted_names_both() -> None:
     done = CliRunner().invoke(cli.app, ["attacks", "--attack", "pgdd"])
     assert done.exit_code == 2
     assert "must be given as FILE.py:FUNCTION, got 'pgdd' (did you mean 'pgd'?)" in done.output
+
+
+class TestPickledSpecs:
+    DECLARED = (
+        "from art_ext.core.attacks import fgsm\n"
+        "from art_ext.core.attacks.registry import AttackSpec, register\n\n"
+        "def own(model, x, y=None, *, eps, norm='linf'):\n    return fgsm(model, x, y, eps=eps)\n\n"
+        "register(AttackSpec('own', own, 'scores', 'fixed-radius', 'Mine.', budget=''))\n"
+    )
+
+    @pytest.mark.parametrize(("code", "name"), [(SHAKE, "shake"), (DECLARED, "own")])
+    def test_equals_the_spec_while_the_file_stays(
+        self, tmp_path: Path, code: str, name: str
+    ) -> None:
+        file = written(tmp_path, code)
+        spec = load_attack(f"{file}:{name}")
+        again = pickle.loads(pickle.dumps(spec))  # noqa: S301
+        assert again == spec
+        assert registry.get(name) == spec
+        member = find_attack(f"{file}:{name}")
+        assert pickle.loads(pickle.dumps(member)) == member  # noqa: S301
+        registry.unregister(name)
+        assert load_attack(f"{file}:{name}") == spec
+        assert registry.get(name) == spec
+
+    def test_a_changed_file_is_another_attack(self, tmp_path: Path) -> None:
+        file = written(tmp_path, SHAKE)
+        spec = load_attack(f"{file}:shake")
+        pickled = pickle.dumps(spec)
+        written(tmp_path, SHAKE.replace("steps=3", "steps=4"))
+        again = pickle.loads(pickled)  # noqa: S301
+        assert again != spec
+        assert again.parameters["steps"] == 4

@@ -138,7 +138,13 @@ class CoreAttack(CheckedKeywords, Attack):
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Attack a batch. ``set_normalization_used`` stays in force even if this raises an
         error.
+
+        Raises:
+            TypeError: if the images are no tensor.
         """
+        images = args[0] if args else None
+        if args and not isinstance(images, Tensor):
+            raise TypeError(f"images must be a torch tensor, got {type(images).__name__}")
         applied = self._normalization_applied
         try:
             adversarial: Tensor = super().__call__(*args, **kwargs)

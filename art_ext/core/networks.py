@@ -110,12 +110,35 @@ def check_no_inference_tensor(model: nn.Module) -> None:
         )
 
 
+def usable_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ValueError: if torch does not know the device, or this machine does not have it.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be a name that torch knows, such as cuda, got {device!r}"
+        ) from error
+    if found.type != "cpu":
+        try:
+            torch.empty(0, device=found)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"device must be one that this machine has, got {str(device)!r}: {reason}"
+            ) from error
+    return found
+
+
 def model_device(
     model: object, device: torch.device | str | None, default: torch.device
 ) -> torch.device:
     """Return ``device``, else that of the model's first parameter or buffer, else the default."""
     if device is not None:
-        return torch.device(device)
+        return usable_device(device)
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device

@@ -13,6 +13,7 @@ from torch import Tensor
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import Box, check_ball, norm_name
+from art_ext.core.networks import usable_device
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback, Progress
@@ -80,12 +81,8 @@ class Settings:
         check_count("batch_size", self.batch_size)
         check_choice("outputs", self.outputs, OUTPUTS)
         check_rule(self.targeted, self.outputs)
-        try:
-            torch.device(self.device or "cpu")
-        except RuntimeError as error:
-            raise ValueError(
-                f"device must be a name that torch knows, such as cuda, got {self.device!r}"
-            ) from error
+        if self.device is not None:
+            usable_device(self.device)
 
 
 def _no_callback(progress: Progress) -> None:

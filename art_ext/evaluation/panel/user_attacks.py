@@ -29,8 +29,15 @@ class FileAttack(AttackSpec):
 
     def digest(self) -> str:
         """Return a digest of the file, which identifies a version of the attack."""
-        content = Path(self.source.rpartition(":")[0]).read_bytes()
-        return hashlib.sha256(content).hexdigest()
+        return _digest(Path(self.source.rpartition(":")[0]))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# by source and digest of its file: a copy of an attack that was pickled equals the attack
+_LOADED: dict[tuple[str, str], FileAttack] = {}
 
 
 def is_file(name: str) -> bool:
@@ -45,6 +52,8 @@ def name_of(attack: str) -> str:
 
 def load_attack(source: str) -> FileAttack:
     """Run a Python file and register the attack that it holds.
+
+    A file that has not changed is not run again.
 
     Args:
         source: ``FILE.py:FUNCTION``. The file may register the function with its own AttackSpec.
@@ -61,16 +70,25 @@ def load_attack(source: str) -> FileAttack:
             f"{nearest(source, registry.names())}. A registered attack is found by its name alone"
         )
     location, _, name = source.rpartition(":")
+    file = Path(location).resolve()
+    key = (f"{file}:{name}", _digest(file) if file.is_file() else "")
+    if key not in _LOADED:
+        own = _run_file(source, name)
+        values = {one.name: getattr(own, one.name) for one in fields(AttackSpec)}
+        _LOADED[key] = FileAttack(**values, source=key[0])
+    found = _LOADED[key]
+    registry.register(found)
+    return found
+
+
+def _run_file(source: str, name: str) -> AttackSpec:
+    """Run a file, and return the spec of its function."""
     with resolve_object(source, "attack", "FUNCTION") as function:
         if not callable(function):
             raise ValueError(
                 f"{source!r} must name a function, got an instance of {type(function).__name__}"
             )
-        spec = _declared(function) or registry.spec_of(function, name)
-    own = {one.name: getattr(spec, one.name) for one in fields(AttackSpec)}
-    found = FileAttack(**own, source=f"{Path(location).resolve()}:{name}")
-    registry.register(found)
-    return found
+        return _declared(function) or registry.spec_of(function, name)
 
 
 def _declared(function: Callable[..., Any]) -> AttackSpec | None:
