@@ -20,6 +20,8 @@ from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
+from art_ext.shells import art, torchattacks
+from art_ext.shells.plan import Host, Plan, has_shell, plan
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -99,14 +101,31 @@ def _kind(specs: Sequence[AttackSpec]) -> str:
     return " and ".join(dict.fromkeys(f"{spec.family}, from {spec.access}" for spec in specs))
 
 
-def _classes(host: str, specs: Sequence[AttackSpec], prefix: str) -> str:
+def _classes(host: Host, specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of attacks with their class in a host, or the reason why there is none."""
     rows = []
     for spec in specs:
-        shell = spec.hosts.get(host)
+        shell = spec.hosts.get(host.name)
         shown = f"`{shell.name}`" if shell and shell.name else (shell.reason if shell else "-")
-        rows.append((f"[{spec.title}]({prefix}{spec.page})", shown, spec.access))
-    return _table(("attack", "class", "needs"), rows)
+        ends = failed = ""
+        if has_shell(spec, host):
+            ends, failed = _ends_by(spec, plan(spec, host)), _on_failure(plan(spec, host))
+        link = f"[{spec.title}]({prefix}{spec.page})"
+        rows.append((link, shown, spec.access, spec.family, ends, failed))
+    return _table(("attack", "class", "needs", "family", "ends by", "without success"), rows)
+
+
+def _ends_by(spec: AttackSpec, found: Plan) -> str:
+    """Return the keyword of a class that ends the attack, with its default."""
+    by_core = {one.core: one for one in found.keywords if one.default is not None}
+    own = by_core.get("num_steps", by_core.get(spec.budget))
+    return "one step" if own is None else f"`{own.name}={own.default}`"
+
+
+def _on_failure(found: Plan) -> str:
+    """Return what a class returns for a sample without success, by default."""
+    own = next((one for one in found.keywords if one.name == "on_failure"), None)
+    return "the last iterate" if own is not None and own.default == "last" else "the input"
 
 
 def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -151,9 +170,9 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
     "functions": _functions,
     "pages": _pages,
-    "art": partial(_classes, "art"),
-    "torchattacks": partial(_classes, "torchattacks"),
-    "training": partial(_options, TrainingConfig),
+    "art": partial(_classes, art.HOST),
+    "torchattacks": partial(_classes, torchattacks.HOST),
+"training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
 }
 

@@ -286,3 +286,22 @@ def test_a_panel_leaves_the_model_as_it_was(
         torch.equal(*pair) for pair in zip(before, digits_net.state_dict().values(), strict=True)
     )
     digits_net.eval()
+
+
+class TestMemberNames:
+    @pytest.mark.parametrize("name", ["rays", "RayS", "pgd"])
+    @pytest.mark.parametrize("attack", ["mine.py:shake", "fgsm", "torchattacks:FGSM"])
+    def test_a_member_cannot_take_the_name_of_another_attack(self, name: str, attack: str) -> None:
+        message = (
+            rf"'{name}' of a panel runs '{attack}', and art-ext has an attack '{name.lower()}'"
+        )
+        with pytest.raises(ValueError, match=message):
+            Panel("own", "cascade", (Member(attack, {}, name),))
+
+    def test_its_own_name_and_new_ones_are_free(self) -> None:
+        members = (Member("rays", {}, "rays"), Member("PGD", {}, "pgd"), Member("pgd", {}, "long"))
+        assert [one.label for one in Panel("own", "cascade", members).members] == [
+            "rays",
+            "pgd",
+            "long",
+        ]

@@ -551,3 +551,15 @@ class TestPickledSpecs:
         again = pickle.loads(pickled)  # noqa: S301
         assert again != spec
         assert again.parameters["steps"] == 4
+
+
+def test_a_plain_function_cannot_become_a_class_and_is_told_the_remedy(tmp_path: Path) -> None:
+    from art_ext.adapters.torchattacks import make as make_torchattacks
+    from art_ext.attacks import make as make_art
+
+    spec = load_attack(f"{written(tmp_path, SHAKE)}:shake")
+    for make in (make_art, make_torchattacks):
+        with pytest.raises(
+            ValueError, match=r"shake has access 'unknown': let it return an Attack"
+        ):
+            make(spec)

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.advice import advised
 from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
@@ -195,7 +196,7 @@ class ScoreOracle(LabelOracle):
         if self.outputs == "labels":
             raise ValueError(
                 "this attack needs scores: outputs='labels' serves hard-label attacks such as"
-                f" {_advised('labels')} only"
+                f" {advised('labels')} only"
             )
         self._averages_losses = isinstance(model, Ensemble) and model.average == "losses"
 
@@ -250,7 +251,7 @@ class ScoreOracle(LabelOracle):
         if len(outputs) and bool(self._hard(outputs).all()):
             raise ValueError(
                 "the model returns one-hot rows, which carry no score: use a hard-label attack such"
-                f" as {_advised('labels')}, or return the logits"
+                f" as {advised('labels')}, or return the logits"
             )
 
     def _hard(self, outputs: Tensor) -> Tensor:
@@ -360,7 +361,7 @@ class GradientOracle(ScoreOracle):
             ValueError: for one-hot rows, which serve no attack on scores either.
         """
         self._check_soft(output.detach())
-        black_box = f"use a black-box attack: {_advised('labels', 'scores')}"
+        black_box = f"use a black-box attack: {advised('labels', 'scores')}"
         if of_loss:
             return ValueError(
                 f"the loss does not depend on the input through autograd: {black_box}"
@@ -369,12 +370,6 @@ class GradientOracle(ScoreOracle):
             "the model's output does not depend on the input through autograd, as with int8 layers,"
             f" NumPy or torch.no_grad() inside: {black_box}"
         )
-
-
-def _advised(*access: str) -> str:
-    from art_ext.core.attacks import registry  # attacks import this module
-
-    return registry.advised(*access)
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:

@@ -122,7 +122,9 @@ def plan(spec: AttackSpec, host: Host) -> Plan:
         raise ValueError(f"there is no shell of {spec.name} for {host.name}: {shell.reason}")
     if spec.access == "unknown":
         raise ValueError(
-            f"a shell needs an attack that counts its queries, and {spec.name} has access 'unknown'"
+            f"a shell needs an attack that counts its queries, and {spec.name} has access"
+            " 'unknown': let it return an AttackResult of a driver, and register it with an"
+            " AttackSpec that states its access (docs/extending.md)"
         )
     if not shell.name:
         shell = replace(shell, name="".join(part.title() for part in spec.name.split("_")))

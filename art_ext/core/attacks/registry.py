@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from art_ext.core.advice import note_attack
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.core.entry_points import declared, imported, problems
@@ -187,6 +188,8 @@ def register(*attacks: AttackSpec) -> None:
         if known is not None:
             del _SPECS[known]
         _SPECS[spec.name] = spec
+        if is_built_in(spec):
+            note_attack(spec.name, spec.access)
 
 
 def unregister(name: str) -> None:
@@ -280,12 +283,6 @@ def names(
         and family in (None, spec.family)
     ]
     return [spec.name for spec in sorted(found, key=_order)]
-
-
-def advised(*access: str) -> str:
-    """Return the attacks of art-ext with one of these kinds of access, as a list in words."""
-    found = [spec.name for one in access for spec in specs(names(access=one)) if is_built_in(spec)]
-    return " or ".join(filter(None, (", ".join(found[:-1]), *found[-1:])))
 
 
 def _order(spec: AttackSpec) -> tuple[int, int, str]:

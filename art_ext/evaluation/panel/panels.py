@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.parsing import read_toml, read_value
+from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.evaluation.analysis.run_facts import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
@@ -72,6 +73,8 @@ class Panel:
                 f"a panel needs at least one attack, each with a name of its own, got {labels}"
             )
         check_member_names(labels)
+        for member in self.members:
+            _check_label(member)
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
         """Return the members for the evaluation.
@@ -101,6 +104,20 @@ def check_member_names(names: Collection[str]) -> None:
         raise ValueError(
             f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the"
             " panel in table.csv. Choose another name"
+        )
+
+
+def _check_label(member: Member) -> None:
+    """Raise ValueError if a member has the name of another attack of art-ext."""
+    known = same_name(member.label, registry.names())
+    if (
+        known is not None
+        and registry.is_built_in(registry.get(known))
+        and same_name(member.attack, [known]) is None
+    ):
+        raise ValueError(
+            f"the member {member.label!r} of a panel runs {member.attack!r}, and art-ext has an"
+            f" attack {known!r}: choose another name"
         )
 
 
