@@ -172,7 +172,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "pages": _pages,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),
-"training": partial(_options, TrainingConfig),
+    "training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
 }
 
