@@ -342,6 +342,7 @@ class TestBudgetsBelowOneIteration:
         assert warned(caplog) == []
         found = function(linear_net, x, y, eps=EPS, max_queries=needed - 1, seed=0, **options)
         (message,) = warned(caplog)
+        assert message.casefold().startswith(name.replace("_", ""))
         assert f"needs {needed} queries per sample" in message
         assert message.endswith(f"got max_queries={needed - 1}")
 

@@ -93,9 +93,9 @@ class Driver:
         if self.whole.goal.targeted and self.goals_are_classes:
             warn_if_reached(self.already)
 
-    def protect_inputs(self) -> None:
-        """Give the method inputs of its own, which it may overwrite. ``whole`` keeps the others."""
-        self.problem = replace(self.problem, x=self.problem.x.clone())
+    def own_problem(self) -> Problem:
+        """Return the problem with a copy of the inputs, which a method may overwrite."""
+        return replace(self.problem, x=self.problem.x.clone())
 
     def warn_if_short(self, needed: int, max_queries: int | None) -> None:
         """Warn if the budget does not pay for one iteration: no sample is attacked then.

@@ -19,8 +19,6 @@ from art_ext.core.losses import make_gain
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
 
-UNLIMITED = torch.iinfo(torch.int64).max
-
 
 class FixedRadius(Driver):
     """Runs a ``Method`` inside a ball. The forward of a gradient is the check of its candidate.
@@ -62,23 +60,15 @@ class FixedRadius(Driver):
         check_positive("eps", eps)
         check_choice("on_failure", self.options.on_failure, ("input", "last"))
         self.goals_are_classes = self.options.criterion is None
+        goal = self.whole.goal
         gain = make_gain(
-            self.options.loss,
-            self.whole.goal.labels,
-            targeted=self.whole.goal.targeted,
-            outputs=self.options.outputs,
+            self.options.loss, goal.labels, targeted=goal.targeted, outputs=self.outputs
         )
         self.problem = self.whole = replace(self.whole, gain=gain)
         self.successes = Successes(self.whole, self.options.on_failure)
         self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
         self.spent = 0
-
-    @property
-    def remaining(self) -> int:
-        """Queries left to each active row."""
-        limit = self.options.max_queries
-        return UNLIMITED if limit is None else limit - self.spent
 
     def run(
         self, method: Method[S], *, num_restarts: int = 1, keep_ends: bool = False
@@ -95,14 +85,12 @@ class FixedRadius(Driver):
         check_restarts(num_restarts, "input" if method.starts_at_input else "uniform")
         check_flag("keep_samples", keep_ends)
         check_needs(method, method.needs_gradient, self.whole)
-        # the clean check, the start unless it is the input, and the step with its candidate
-        needed = 2 + method.queries_per_step + (not method.starts_at_input)
-        self.warn_if_short(needed, self.options.max_queries)
         self.method: Method[Any] = method
         self.name = type(method).__name__
+        self.warn_if_short(method.least_queries, self.options.max_queries)
         with self.whole.oracle:
             answers = self._open()
-            self.protect_inputs()
+            self.problem = self.own_problem()
             self.trajectories = method.num_trajectories(num_restarts)
             if self.trajectories > 1 or keep_ends:
                 self.successes.outcomes = Outcomes(self.whole.x, self.trajectories, keep_ends)
@@ -111,17 +99,14 @@ class FixedRadius(Driver):
                 if gain is not None:
                     self.problem = replace(self.problem, gain=gain)
                 self.successes.begin(number, self.problem, another_loss=gain is not None)
-                # a copy of its own, because a state may begin with x and be changed in place
-                problem = replace(self.problem, x=self.problem.x.clone())
-                state = method.init(problem, number)
+                state = method.init(self.own_problem(), number)
                 check_state(method, "init", state, self.problem)
                 if not method.starts_at_input and len(self.problem.index):
                     state, answers = self._visit(state, 0)
+                self.moved[self.problem.index] = method.num_steps > 0
                 for t in range(method.num_steps):
                     if not len(self.problem.index):
                         break
-                    if t == 0:
-                        self.moved[self.problem.index] = True
                     state = method.step(self.problem, state, answers, t)
                     check_state(method, "step", state, self.problem)
                     self.spent += method.queries_per_step
@@ -134,11 +119,7 @@ class FixedRadius(Driver):
         """(r,) bool, True where outputs reach the goal, or satisfy the caller's criterion."""
         if self.options.criterion is None:
             return super().judge(outputs, owner)
-        success = self.options.criterion(outputs, owner)
-        if success.shape != (len(outputs),) or success.dtype != torch.bool:
-            given = f"{tuple(success.shape)} of {success.dtype}"
-            raise ValueError(f"criterion must return ({len(outputs)},) of torch.bool, got {given}")
-        return success
+        return _flags(self.options.criterion(outputs, owner), len(outputs))
 
     def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """As the base does, and show the outputs to the method."""
@@ -146,15 +127,12 @@ class FixedRadius(Driver):
         self.method.see_clean(self.whole, outputs, owner)
         return wanted
 
-    def _affords_step(self) -> bool:
-        return self.remaining > self.method.queries_per_step
-
     def _open(self) -> Answers:
         """Make the clean check. Samples that are done leave."""
         whole = self.whole
         method = self.method
         self.spent += 1
-        further = self._affords_step()
+        further = self.options.remaining(self.spent) > method.queries_per_step
         differentiate = further and method.starts_at_input and method.needs_gradient
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
@@ -182,7 +160,9 @@ class FixedRadius(Driver):
             return ~successes[-1] if stop else torch.ones_like(successes[-1])
 
         self.spent += 1
-        last = t == method.num_steps or not self._affords_step()
+        last = (
+            t == method.num_steps or self.options.remaining(self.spent) <= method.queries_per_step
+        )
         _, losses, gradient = problem.query(
             state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
         )
@@ -200,16 +180,17 @@ class FixedRadius(Driver):
         preferred = self.method.preferred(state) if last else None
         if preferred is not None:
             self.successes.prefer(*preferred)
-        goes_on = self.successes.number + 1 < self.trajectories and self.remaining > 0
+        further = self.options.remaining(self.spent) > 0
+        goes_on = further and self.successes.number + 1 < self.trajectories
         leaving = torch.full_like(answers.success, last and not goes_on)
         if self.options.stop_on_success:
             leaving = leaving | answers.success
         self._tell(leaving, self.successes.held.first >= 0, self.method.shown(state))
         if not last and not (self.options.stop_on_success and bool(leaving.any())):
             return state, answers
-        ended = torch.ones_like(leaving) if last else leaving
         end, losses = self.method.end(state, answers)
-        self.successes.settle(self.problem, ended.nonzero().squeeze(1), state.x, end, losses)
+        done = (leaving | last).nonzero().squeeze(1)
+        self.successes.settle(self.problem, done, state.x, end, losses)
         return self._keep((~leaving).nonzero().squeeze(1), answers, state)
 
     def _keep(self, rows: Tensor, answers: Answers, state: Any = None) -> tuple[Any, Answers]:
@@ -239,3 +220,11 @@ class FixedRadius(Driver):
             stop_on_success=self.options.stop_on_success,
             samples=drawn if outcomes is None else outcomes.ends,
         )
+
+
+def _flags(success: Tensor, count: int) -> Tensor:
+    """Return what a criterion returned, if it is one flag for each row."""
+    if success.shape != (count,) or success.dtype != torch.bool:
+        given = f"{tuple(success.shape)} of {success.dtype}"
+        raise ValueError(f"criterion must return ({count},) of torch.bool, got {given}")
+    return success

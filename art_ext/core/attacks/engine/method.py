@@ -63,6 +63,11 @@ class Method(Generic[S]):
     needs_gradient: bool = True
     queries_per_step: int = 0
 
+    @property
+    def least_queries(self) -> int:
+        """Queries of the clean check, the start unless it is the input, and one step."""
+        return 2 + self.queries_per_step + (not self.starts_at_input)
+
     def init(self, problem: Problem, trajectory: int) -> S:
         """Return the state before the first step of a trajectory, with its starting points."""
         raise NotImplementedError

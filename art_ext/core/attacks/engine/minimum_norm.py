@@ -159,12 +159,10 @@ class MinimumNorm(Driver):
         with self.whole.oracle:
             differentiate = method.needs_clean_gradient and self.options.max_queries != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
-            self.protect_inputs()
+            self.problem = self.own_problem()
             search.open(self)
             zero = torch.zeros_like(self.problem.x)
-            # a copy of its own, because a state may begin with x and be changed in place
-            own = replace(self.problem, x=self.problem.x.clone())
-            state = method.init(own, zero if slope is None else slope)
+            state = method.init(self.own_problem(), zero if slope is None else slope)
             check_state(method, "init", state, self.problem)
             answers: Answers | None = None
             while len(self.problem.index):

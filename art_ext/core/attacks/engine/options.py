@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,10 @@ class AttackOptions:
     callback: Callback | None = None
     seed: int | None = None
     pad_rows: int = 0
+
+    def remaining(self, spent: int) -> float:
+        """Return the queries left to a sample after so many. Without a limit, infinity."""
+        return math.inf if self.max_queries is None else self.max_queries - spent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
