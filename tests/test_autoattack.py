@@ -738,7 +738,8 @@ class TestFewClasses:
         return Wrapped(net, after=lambda scores: scores[:, :classes]), data[0][kept], data[1][kept]
 
     @pytest.mark.parametrize(
-        ("classes", "norm"), [(4, "linf"), (8, "linf"), (10, "linf"), (5, "l1")]
+        ("classes", "norm"),
+        [(4, "linf"), (8, "linf"), (10, "linf"), pytest.param(5, "l1", marks=pytest.mark.slow)],
     )
     def test_as_many_targets_as_there_are_wrong_classes(
         self, classes: int, norm: str, linear_net: nn.Module, digits: tuple[Tensor, Tensor]

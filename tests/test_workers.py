@@ -96,6 +96,7 @@ class TestProcesses:
         pd.testing.assert_frame_equal(comparable(shared.records), comparable(whole.records))
         assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
+    @pytest.mark.slow
     def test_a_killed_worker_is_replaced(self, tmp_path: Path) -> None:
         mark = tmp_path / "killed"
         workers = Workers(partial(rebuild, 13, mark), 2)
@@ -105,6 +106,7 @@ class TestProcesses:
             comparable(shared.records), comparable(local(tmp_path / "whole").records)
         )
 
+    @pytest.mark.slow
     def test_a_chunk_that_always_kills_is_named_and_the_others_are_kept(
         self, tmp_path: Path
     ) -> None:
