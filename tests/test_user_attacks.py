@@ -73,7 +73,7 @@ class TestOneFile:
     ) -> None:
         source = f"{written(tmp_path, SHAKE)}:shake"
         rows = []
-        linear_net.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+        hook = linear_net.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
         outcome = run(
             linear_net,
             data,
@@ -107,6 +107,7 @@ class TestOneFile:
         assert again.records.equals(outcome.records)
         probing = 140
         assert sum(rows) - before == probing, "the clean checks, and no attack"
+        hook.remove()
         assert before > probing + int(records["queries"].sum())
 
     def test_another_version_of_the_file_is_another_run(
