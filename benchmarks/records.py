@@ -22,7 +22,8 @@ import torch
 from art_ext.core.geometry import DISTORTIONS
 from art_ext.evaluation.execution.finish import finish
 from art_ext.evaluation.report.page import write_report
-from art_ext.storage.evaluation import RunFolder, Unit, plan
+from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.units import Unit, plan
 
 NAMES = ("pgd", "fgsm", "auto_pgd", "frank_wolfe", "mi_fgsm", "ai_fgsm", "m_pgd", "i_fgsm")
 BLACK_BOX = ("square", "rays")

@@ -15,7 +15,7 @@ from art_ext.data import load_data
 from art_ext.evaluation import demo, read_run
 from art_ext.evaluation.demo import run_demo, train_digits
 from art_ext.evaluation.panel import toolkits
-from art_ext.storage.evaluation import FORMAT
+from art_ext.storage.formats import EVALUATION
 from art_ext.training import Recipe, TrainingResult, train
 from art_ext.training.runs import requirements
 
@@ -108,7 +108,9 @@ def test_replaces_only_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.Monke
     mine = tmp_path / "mine" / "run.json"
     mine.parent.mkdir()
     mine.write_text(
-        json.dumps({"tool": "art-ext", "format": FORMAT, "arguments": {"command": "evaluate"}})
+        json.dumps(
+            {"tool": "art-ext", "format": EVALUATION.written, "arguments": {"command": "evaluate"}}
+        )
     )
     before = mine.read_bytes()
     with pytest.raises(ValueError, match="holds another run"):

@@ -35,7 +35,8 @@ from art_ext.evaluation import (
 )
 from art_ext.evaluation.report import page as report
 from art_ext.storage.differences import differences
-from art_ext.storage.evaluation import CHUNKS, open_run
+from art_ext.storage.evaluation import open_run
+from art_ext.storage.units import CHUNKS
 
 EPS = (0.05, 0.1)
 KILLER = Path(__file__).with_name("_killing_evaluation.py")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import Watcher, Workers, evaluate
 from art_ext.evaluation.execution.executor import Distribution
-from art_ext.storage.evaluation import CHUNKS
+from art_ext.storage.units import CHUNKS
 
 N = 24
 OPTIONS: dict[str, Any] = {

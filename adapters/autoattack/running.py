@@ -87,7 +87,7 @@ def run_autoattack(
             installed.
         state_dir: a folder for finished chunks, each written atomically. The same call with the
             same folder goes on where it was stopped, and returns what a call without a stop
-            returns.
+            returns. One process at a time may use it.
         callback: is told after each attack of each chunk.
 
     Returns:
@@ -97,8 +97,8 @@ def run_autoattack(
         ImportError: if the package is not installed.
         ValueError: naming what was given and what was wanted. A model of too few classes raises it
             before any attack, naming what runs there. A state_dir of another configuration raises
-            it, naming the differences, a damaged chunk, naming the file, and a package that fails,
-            with its warnings.
+            it, naming the differences, one that another process uses, naming the process, a damaged
+            chunk, naming the file, and a package that fails, with its warnings.
 
     References:
         Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -130,9 +130,16 @@ def _chunks(
     plan: Plan, x: Tensor, y: Tensor, chunk_size: int, state_dir: str | Path | None, tell: Callback
 ) -> Iterator[Chunk]:
     """Yield the chunks of a run, those in state_dir as they are there."""
-    folder = (
-        None if state_dir is None else StateFolder(Path(state_dir), plan.identity(x, y, chunk_size))
-    )
+    if state_dir is None:
+        yield from _chunks_of(plan, x, y, chunk_size, None, tell)
+        return
+    with StateFolder.opened(Path(state_dir), plan.identity(x, y, chunk_size)) as folder:
+        yield from _chunks_of(plan, x, y, chunk_size, folder, tell)
+
+
+def _chunks_of(
+    plan: Plan, x: Tensor, y: Tensor, chunk_size: int, folder: StateFolder | None, tell: Callback
+) -> Iterator[Chunk]:
     for number, start in enumerate(range(0, max(len(x), 1), chunk_size)):
         part = slice(start, start + chunk_size)
         chunk = folder.read(number, x[part], plan.norm, plan.eps, plan.seed) if folder else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ from art_ext.core.geometry import distortions
 from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult, measured
-from art_ext.storage.files import check_configuration, write_atomically
+from art_ext.storage import formats
+from art_ext.storage.differences import check_configuration, flat
+from art_ext.storage.locking import locked
+from art_ext.storage.ownership import check_place, read_json, sweep, write_json
+from art_ext.storage.store import LocalStore
 
 RUN = "autoattack.json"
+CHUNK = "chunk-"
 _TENSORS = (
     "x_adv",
     "success",
@@ -64,26 +70,36 @@ class StateFolder:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(identity))
-        self.folder = folder
         self._digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"state_dir must be a folder, got {folder}, which is a file")
-        file = folder / RUN
-        if file.is_file():
-            check_configuration(file, wanted, "say what its chunks are of")
-        elif any(folder.glob("chunk-*.safetensors")):
+        self.store = LocalStore(folder)
+        if self.store.exists(RUN):
+            found = read_json(self.store, RUN, "say what its chunks are of")
+            formats.AUTOATTACK.check(folder, found)
+            facts = {name: value for name, value in found.items() if name != "format"}
+            check_configuration(folder, flat(wanted), flat(facts))
+        elif any(name.startswith(CHUNK) for name in self.store.names()):
             raise ValueError(
                 f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir"
             )
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(wanted, indent=1).encode())
-        for left in folder.glob(".chunk-*.tmp"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+            write_json(self.store, RUN, {"format": formats.AUTOATTACK.written, **wanted})
+        sweep(self.store, [CHUNK])  # of a process that was killed while it wrote
 
-    def file(self, number: int) -> Path:
-        """Return the path of a chunk's outcome."""
-        return self.folder / f"chunk-{number:05d}.safetensors"
+    @staticmethod
+    @contextmanager
+    def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[StateFolder]:
+        """Yield the folder of a run, locked against other processes.
+
+        Raises:
+            ValueError: also if another process holds it, or if it is a file.
+        """
+        check_place(folder, "state_dir must be a folder")
+        with locked(folder):
+            yield StateFolder(folder, identity)
+
+    def file(self, number: int) -> str:
+        """Return the name of the file of a chunk's outcome."""
+        return f"{CHUNK}{number:05d}.safetensors"
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Keep the outcome of a chunk: the tensors, and in the same file's header all that is none.
@@ -105,7 +121,7 @@ class StateFolder:
         content = save(
             {name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts
         )
-        write_atomically(self.file(number), content)
+        self.store.write(self.file(number), content)
 
     def read(self, number: int, x: Tensor, norm: str, eps: float, seed: int) -> Chunk | None:
         """Read the outcome of the chunk with the samples x (n, *S) on their device. An unfinished
@@ -116,9 +132,9 @@ class StateFolder:
         """
         from safetensors import safe_open
 
-        file = self.file(number)
-        if not file.exists():
+        if not self.store.exists(self.file(number)):
             return None
+        file = self.store.path / self.file(number)
         try:
             with safe_open(str(file), framework="pt") as content:
                 facts = content.metadata() or {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from art_ext.adapters.robustbench.info import NORMS, format_percent, problems_of
 from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of
-from art_ext.adapters.robustbench.writing import EVIDENCE, FORMAT, ISSUE, KINDS, SUBMISSION
+from art_ext.adapters.robustbench.writing import EVIDENCE, ISSUE, KINDS, SUBMISSION
 from art_ext.adapters.robustbench.zoo import load_zoo_model
 from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, distances, exact_mean, within_ball
@@ -24,6 +24,7 @@ from art_ext.core.losses import in_simplex, margin
 from art_ext.core.networks import frozen_eval
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 from art_ext.models import resolve_factory
+from art_ext.storage import formats
 
 # share of verdicts that other kernels' rounding may change; adversarials lie close to the boundary
 FLIPS = 0.02
@@ -132,11 +133,7 @@ def _open(path: Path, device: torch.device | str | None, batch_size: int) -> _Fo
         raise ValueError(
             f"{path / SUBMISSION} must be written by art-ext submit, got something else"
         )
-    if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is a submission of format {facts.get('format')}, wanted {FORMAT}: make it"
-            " again"
-        )
+    formats.SUBMISSION.check(path, facts)
     return _Folder(path, facts, evidence, device, batch_size)
 
 

@@ -8,9 +8,7 @@ import io
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,10 @@ from art_ext.adapters.robustbench.evidence import Evidence
 from art_ext.adapters.robustbench.info import FULL, check_identifier, write_model_info
 from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of, log_of
 from art_ext.core.checks import check_choice, check_count
+from art_ext.storage import formats
 from art_ext.storage.files import plain_tensors, write_atomically, write_state_dict
+from art_ext.storage.ownership import appearing
 
-FORMAT = 1
 SUBMISSION, EVIDENCE, LOG, ISSUE = "submission.json", "evidence.safetensors", "log.txt", "issue.md"
 KINDS = ("model", "external")
 
@@ -163,7 +162,7 @@ def submission(
         raise ValueError(
             f"the model must come from a Python file, which is handed in, got {source.file}"
         )
-    with _appearing(target) as folder:
+    with appearing(target) as folder:
         _write(
             folder,
             _describe(metadata, evidence, source, external),
@@ -182,7 +181,7 @@ def _describe(
     return {
         "tool": "art-ext",
         "version": __version__,
-        "format": FORMAT,
+        "format": formats.SUBMISSION.written,
         "kind": KINDS[external],
         "metadata": asdict(metadata),
         "threat_model": evidence.norm.capitalize(),
@@ -261,27 +260,3 @@ def _write_tensors(file: Path, content: Tensor | Mapping[str, Tensor] | None) ->
     stream = io.BytesIO()
     torch.save(content, stream)
     write_atomically(file, stream.getvalue())
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Make a folder beside the target that takes its place at the end, or goes after an error.
-
-    Raises:
-        ValueError: if the target is there and not an empty folder.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
-            f"out must be a new or empty folder, got {target}: nothing in it is overwritten"
-        )
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            target.rmdir()  # empty, or it says so
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -22,9 +22,9 @@ def train(context: typer.Context, **options: Any) -> None:
     given = given_values(context, TrainingConfig)
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
         from art_ext.core.wording import counted, radius
+        from art_ext.storage.training import CONFIGURATION
         from art_ext.training.runs import resolve, run_training
         from art_ext.training.runs.figures import to_text
-        from art_ext.training.runs.folder import CONFIGURATION
 
         if (
             resume

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from art_ext.core.wording import radius
@@ -12,6 +13,49 @@ from art_ext.core.wording import radius
 PARTS = ("arguments", "identity", "plan")
 PLACES = ("weights", "path")  # where model and data lie: the identity tells what they hold
 LONGEST = 60  # letters of a value that a message shows
+
+
+Written = Callable[[str, Any], str]
+
+
+def quoted(name: str, value: Any) -> str:
+    """Return a value as Python writes it."""
+    return repr(value)
+
+
+def value_differences(
+    given: Mapping[str, Any], found: Mapping[str, Any], written: Written = quoted
+) -> list[str]:
+    """Return one phrase for each name whose values differ. A missing value is None.
+
+    Args:
+        given: values here, by the names of the options.
+        found: values there.
+        written: function from name and value to the text of the value.
+    """
+    return [
+        phrase
+        for name in dict.fromkeys([*given, *found])
+        for phrase in _phrase(name, given.get(name), found.get(name), written)
+    ]
+
+
+def check_configuration(
+    place: Path, given: Mapping[str, Any], found: Mapping[str, Any], advice: str = ""
+) -> None:
+    """Raise ValueError unless the run of a folder has the configuration given here.
+
+    Args:
+        place: the folder.
+        given: values here, in the types of JSON.
+        found: values there.
+        advice: end of the message.
+    """
+    phrases = value_differences(given, found)
+    if phrases:
+        raise ValueError(
+            f"{place} holds a run of another configuration ({'; '.join(phrases)}){advice}"
+        )
 
 
 def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -87,37 +131,43 @@ def _of_attacks(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
             yield f"attack {name}: its file has changed"
 
 
-def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Differences in options. The options that name samples and models are compared elsewhere."""
-    here, there = (_flat(_compared(run, "arguments")) for run in (given, found))
-    for name in dict.fromkeys([*here, *there]):
-        if name not in ("models", "samples", "n"):
-            yield from _phrase(name, here.get(name), there.get(name))
+    here, there = (
+        {
+            name: value
+            for name, value in flat(_compared(run, "arguments")).items()
+            if name not in ("models", "samples", "n")
+        }
+        for run in (given, found)
+    )
+    return value_differences(here, there, _plain)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dicts under dotted names."""
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts under dotted names."""
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            values |= _flat(value, f"{prefix}{key}.")
+            values |= flat(value, f"{prefix}{key}.")
         elif value != {}:
             values[f"{prefix}{key}"] = value
     return values
 
 
-def _phrase(name: str, here: Any, there: Any) -> Iterator[str]:
+def _phrase(name: str, here: Any, there: Any, written: Written | None = None) -> Iterator[str]:
     """One phrase if the values differ."""
     if here == there:
         return
-    texts = [_written(name, value) for value in (there, here)]
+    texts = [(written or _plain)(name, value) for value in (there, here)]
     if max(map(len, texts)) > LONGEST:
         yield f"{name}: another value there"
     else:
         yield f"{name}: {texts[0]} there, {texts[1]} here"
 
 
-def _written(name: str, value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
+    """Return a value as it is given on the command line."""
     if value is None or value == []:
         return "none"
     if name == "eps" and isinstance(value, list):

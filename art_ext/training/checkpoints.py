@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from art_ext.storage.formats import CHECKPOINT
+
 KEPT = 2
-FORMAT = 1
 
 
 def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
@@ -39,7 +40,7 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(tensors, temporary / "tensors.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "state": tree}))
+    (temporary / "state.json").write_text(json.dumps({"format": CHECKPOINT.written, "state": tree}))
     for file in temporary.iterdir():
         _to_disk(file)
     _to_disk(temporary)
@@ -71,9 +72,10 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
             f"{folder} must be a complete checkpoint of art-ext, but reading it fails: {error}. "
             "Delete it to resume from the one before it"
         ) from error
-    if version != FORMAT:
+    if not CHECKPOINT.reads(version):
         raise ValueError(
-            f"{folder} is a checkpoint of format {version}, this version reads {FORMAT}"
+            f"{folder} is a checkpoint of format {version}, this version reads {CHECKPOINT.wanted}:"
+            f" {CHECKPOINT.advice}"
         )
     found: dict[str, Any] = state
     return found

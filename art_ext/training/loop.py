@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from art_ext.core.calling import ordinary
 from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
+from art_ext.storage.training import locked_training
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import Batch, LoaderBatches
 from art_ext.training.engine import Engine
@@ -114,6 +115,7 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     with (
         in_use(model),
         accelerated(wanted, model) as (accelerator, device),
+        locked_training(wanted.checkpoint_dir),
         own_random_streams(device),
         restored_modes(model),
     ):

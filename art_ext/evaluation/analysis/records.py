@@ -14,22 +14,21 @@ from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.examples import Examples, gather
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.evaluation import (
-    CHUNKS,
-    COLUMNS,
     OWN,
     PLOTS,
-    RECORDS,
     REPORT,
     RUN,
     TABLES,
     WARNINGS,
     RunFolder,
-    chunk_name,
     open_run,
-    read_parquet,
     read_run,
-    upgraded,
 )
+from art_ext.storage.formats import EVALUATION
+from art_ext.storage.joined import join, joined_records, record_parts
+from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, upgraded
+from art_ext.storage.store import LocalStore
+from art_ext.storage.units import CHUNKS, chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,18 +80,21 @@ def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         ImportError: without the extra ``report``.
         FileNotFoundError: if no chunk has ended yet.
-        ValueError: if a file is damaged. The message names it.
+        ValueError: if a file is damaged, which the message names, or for a run of another format.
     """
     require_report()
-    joined = Path(folder) / RECORDS
-    if joined.exists():
+    store = LocalStore(folder)
+    if store.exists(RECORDS):
         run = read_run(folder)
-        return read_parquet(joined) if run is None else upgraded(read_parquet(joined), run)
+        if run is None:
+            return read_parquet(store, RECORDS)
+        EVALUATION.check(store.path, run)
+        return upgraded(read_parquet(store, RECORDS), run)
     existing = open_run(folder)
     units = [unit for unit in existing.units() if existing.holds(unit)]
     if not units:
         raise FileNotFoundError(f"{folder} holds no records yet: no chunk has ended")
-    return existing.join(units)
+    return join(existing, units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +130,7 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
         ValueError: if it is not a run folder, if its run is not complete, or if a file is damaged.
     """
     existing = _complete(folder)
-    blocks = collect(existing.record_parts())
+    blocks = collect(record_parts(existing))
     return LoadedRun(
         existing.path,
         existing.run,
@@ -156,13 +158,10 @@ def _complete(folder: str | os.PathLike[str]) -> RunFolder:
 def load_examples(folder: RunFolder) -> Examples | None:
     """Examples of a run whose units have all ended."""
     names = [chunk_name(number) for number in range(len(folder.chunks))]
-    if not all(folder.file(name, "safetensors").exists() for name in names):
+    if not all(folder.files.has(name, "safetensors") for name in names):
         return None
-    chunks = [_images(folder.file(name, "safetensors")) for name in names]
-    units = [
-        (unit.model, unit.attack, _images(folder.file(unit.name, "safetensors")))
-        for unit in folder.units()
-    ]
+    chunks = [folder.files.images(name) for name in names]
+    units = [(unit.model, unit.attack, folder.files.images(unit.name)) for unit in folder.units()]
     return gather(chunks, units)
 
 
@@ -193,13 +192,13 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
             f" and {eps}"
         )
     names = [chunk_name(number) for number in range(len(existing.chunks))]
-    images = torch.cat([_images(existing.file(name, "safetensors"))["x"] for name in names])
-    records = existing.records()
+    images = torch.cat([existing.files.images(name)["x"] for name in names])
+    records = joined_records(existing)
     # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units()):
         if unit.model != model or unit.radii[0] > eps:
             continue
-        kept = _images(existing.file(unit.name, "safetensors"))
+        kept = existing.files.images(unit.name)
         if not kept:
             continue
         radius = max(radius for radius in unit.radii if radius <= eps)
@@ -216,19 +215,3 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
         inside = success[kept["index"] - first]
         images[kept["index"][inside]] = kept["x_adv"][inside]
     return images
-
-
-def _images(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Empty if there is no such file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.exists():
-        return {}
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}). Nothing else is lost: remove it and the .parquet file of"
-            " the same name, and run the same command again, which computes their content anew"
-        ) from error

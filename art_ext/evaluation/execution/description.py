@@ -14,7 +14,7 @@ from art_ext.evaluation.execution.identity import identity_of_data, identity_of_
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.execution.protocol import protocol
 from art_ext.evaluation.panel.attack import Attack, Settings
-from art_ext.storage.evaluation import plan
+from art_ext.storage.units import plan
 
 
 def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int) -> dict[str, Any]:

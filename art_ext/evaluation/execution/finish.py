@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -13,7 +12,9 @@ from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
-from art_ext.storage.evaluation import RunFolder, chunk_name
+from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.joined import write_records
+from art_ext.storage.units import chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,13 @@ def finish(folder: RunFolder, write_report: Writer, seconds: float | None = None
     missing = folder.missing()
     if missing:
         return Outcome(folder.path, [], missing=missing)
-    blocks = collect(folder.write_records())
+    with folder.locked():  # other processes of this run may find it complete at the same moment
+        return _complete(folder, write_report, seconds)
+
+
+def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) -> Outcome:
+    """Write joined records, table and report of a run whose units have all ended."""
+    blocks = collect(write_records(folder))
     known = (
         {}
         if "seconds" in folder.run
@@ -97,12 +104,9 @@ def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
     """By model, the facts of each chunk, and those of attacks that reported any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
     for number in range(len(folder.chunks)):
-        for model, found in json.loads(
-            folder.file(chunk_name(number), "json").read_text(encoding="utf-8")
-        ).items():
+        for model, found in folder.files.facts(chunk_name(number)).items():
             facts.setdefault(model, []).append(found)
     for unit in folder.units():
-        if folder.file(unit.name, "json").exists():
-            found = json.loads(folder.file(unit.name, "json").read_text(encoding="utf-8"))
-            facts[unit.model].append(found)
+        if folder.files.has(unit.name, "json"):
+            facts[unit.model].append(folder.files.facts(unit.name))
     return facts

@@ -10,8 +10,8 @@ from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.report import page
 from art_ext.storage.differences import differences
-from art_ext.storage.evaluation import CHUNKS, RunFolder, Unit, chunk_name, open_run
-from art_ext.storage.files import write_atomically
+from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.storage.units import CHUNKS, Unit, chunk_name
 
 
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Outcome:
@@ -49,11 +49,7 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     target.begin()
     for unit, part in owners.items():
         for name in (chunk_name(target.chunks.index(unit.samples)), unit.name):
-            # records last: they say that the unit is there
-            for kind in ("safetensors", "json", "parquet"):
-                source = part.file(name, kind)
-                if source.exists():
-                    write_atomically(target.file(name, kind), source.read_bytes())
+            target.files.copy(part.files, name)
     return finish(target, page.write_report)
 
 

@@ -19,7 +19,8 @@ from art_ext.evaluation.execution.images import keep_images
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.execution.watching import Tally
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
-from art_ext.storage.evaluation import RunFolder, Unit
+from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
     import pandas as pd

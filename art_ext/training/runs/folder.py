@@ -1,25 +1,18 @@
-"""Run folder of ``art-ext train``: ownership checks, and what happens to an earlier run."""
+"""Checks of the run folder of ``art-ext train``."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.options import options_of
-from art_ext.training.checkpoints import checkpoints
-from art_ext.training.folder import CHECKPOINTS, OURS
-from art_ext.training.folder import CONFIGURATION as TRAINING
+from art_ext.storage.differences import check_configuration
+from art_ext.storage.locking import check_unlocked, is_main_process
+from art_ext.storage.ownership import check_place, is_free
+from art_ext.storage.store import LocalStore
+from art_ext.storage.training import CONFIGURATION, check_origin, has_checkpoints, read_run
 from art_ext.training.runs.configuration import Configuration, resolve
 from art_ext.training.runs.figures import PGD_STEPS
-
-TOOL = "art-ext train"
-CONFIGURATION = "config.toml"
-RUN = "run.json"
-PREVIOUS = ".previous-run"
-LOGS = "art_ext"  # of TensorBoard
 
 
 def check_folder(
@@ -33,22 +26,18 @@ def check_folder(
     Raises:
         ValueError: if the folder is a file or holds other files. Without ``overwrite``, also for a
             run of another configuration (the differences are named). Without ``resume``, also for
-            this very run, if it has begun.
+            this very run, if it has begun. Always for a folder that another process writes into.
     """
     if resume and overwrite:
         raise ValueError(
             "pass --resume to continue the run of the folder, or --overwrite to start anew, not"
             " both"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must name a folder, got the file {folder}")
-    held = [path.name for path in folder.iterdir()] if folder.exists() else []
-    leftovers = [
-        name
-        for name in held
-        if name == PREVIOUS or (name.startswith(".") and name.endswith(".tmp"))
-    ]
-    if leftovers == held:  # of a start that was killed
+    check_place(folder, "out must name a folder")
+    store = LocalStore(folder)
+    if is_main_process():
+        check_unlocked(folder)
+    if is_free(store):
         return None
     try:
         found = resolve({}, folder / CONFIGURATION)
@@ -58,24 +47,20 @@ def check_folder(
             " holds other files: choose another folder"
         ) from error
     if overwrite:
-        _check_origin(folder)
+        check_origin(store)
         return None
-    ours = {
-        name: (getattr(found, name), getattr(wanted, name))
-        for name, (_, about) in options_of(Configuration).items()
-        if about.decides == "weights"
-    }
-    differ = {name: pair for name, pair in ours.items() if pair[0] != pair[1]}
-    if differ:
-        listed = "; ".join(
-            f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differ.items()
-        )
-        raise ValueError(
-            f"{folder} holds a run of another configuration ({listed}): choose another folder, or"
-            " replace that run with --overwrite"
-        )
-    finished = read_run(folder)
-    if not resume and (finished is not None or checkpoints(folder / CHECKPOINTS)):
+    here, there = (
+        {
+            name: getattr(one, name)
+            for name, (_, about) in options_of(Configuration).items()
+            if about.decides == "weights"
+        }
+        for one in (wanted, found)
+    )
+    advice = ": choose another folder, or replace that run with --overwrite"
+    check_configuration(folder, here, there, advice)
+    finished = read_run(store)
+    if not resume and (finished is not None or has_checkpoints(store)):
         raise ValueError(
             f"{folder} holds this very run: pass --resume to continue it or to show its figures, "
             "or --overwrite to start anew"
@@ -86,20 +71,6 @@ def check_folder(
         if finished is not None and finished.get("figures") == figure_settings(wanted)
         else None
     )
-
-
-def _check_origin(folder: Path) -> None:
-    """Raise ValueError if files have our names, but no record of a training of ours is there."""
-    strange = [name for name in OURS if (folder / name).exists()]
-    try:
-        tool = json.loads((folder / TRAINING).read_text(encoding="utf-8")).get("tool")
-    except (OSError, ValueError, AttributeError):
-        tool = None
-    if strange and tool != TOOL:
-        raise ValueError(
-            f"{folder} holds {', '.join(strange)}, but not of a run of art-ext train: choose"
-            " another folder"
-        )
 
 
 def figure_settings(configuration: Configuration) -> dict[str, Any]:
@@ -114,38 +85,3 @@ def figure_settings(configuration: Configuration) -> dict[str, Any]:
     return {
         name: value for name, value in found.items() if name not in usual or value != usual[name]
     }
-
-
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """Return the content of the ``run.json`` of a finished training, or None."""
-    try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return run if isinstance(run, dict) and run.get("tool") == TOOL else None
-
-
-def put_aside(folder: Path) -> None:
-    """Move the run of a folder into the hidden folder ``.previous-run``. Other files stay.
-
-    Of two earlier runs, the complete one is kept.
-    """
-    # the last two show other processes that the folder is ours
-    names = [*(name for name in OURS if name != TRAINING), LOGS, RUN, TRAINING, CONFIGURATION]
-    if read_run(folder) is not None:
-        drop_previous(folder)
-        (folder / PREVIOUS).mkdir()
-        for name in names:
-            if (folder / name).exists():
-                os.replace(folder / name, folder / PREVIOUS / name)
-        return
-    for name in names:
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-
-
-def drop_previous(folder: Path) -> None:
-    """Remove the run that ``put_aside`` kept."""
-    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)

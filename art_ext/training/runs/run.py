@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,22 +18,18 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, load_data
 from art_ext.models import load_weights
-from art_ext.storage.files import write_atomically
+from art_ext.storage import formats
+from art_ext.storage.locking import is_main_process
+from art_ext.storage.ownership import drop_previous, write_json
+from art_ext.storage.store import LocalStore
+from art_ext.storage.training import CONFIGURATION, RUN, TOOL, locked_training, put_training_aside
 from art_ext.training import Recipe, TrainingResult, train
 from art_ext.training.batches import check_drop_last
 from art_ext.training.modes import frozen_modules
 from art_ext.training.options import updates_within
 from art_ext.training.runs.configuration import Configuration
 from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
-from art_ext.training.runs.folder import (
-    CONFIGURATION,
-    RUN,
-    TOOL,
-    check_folder,
-    drop_previous,
-    figure_settings,
-    put_aside,
-)
+from art_ext.training.runs.folder import check_folder, figure_settings
 from art_ext.training.runs.networks import make_network
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.trial import check_one_row
@@ -82,7 +77,7 @@ def run_training(
     folder = Path(out)
     say = say or (lambda line: None)
     # torchrun's rank, because Accelerate's is known only in the training
-    main = int(os.environ.get("RANK", "0")) == 0
+    main = is_main_process()
     finished = check_folder(folder, configuration, resume, overwrite)
     if finished is not None:
         return finished if main else None
@@ -100,36 +95,48 @@ def run_training(
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
     # other processes wait for this one when Accelerate creates the group, so none writes before
-    if main:
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            put_aside(folder)
-        write_atomically(folder / CONFIGURATION, configuration.to_toml().encode())
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        say(
-            f"{configuration.recipe} on {len(data)} samples of {data.name}: {configuration.model},"
-            f" {weights:,} weights"
+    with locked_training(folder):
+        if main:
+            check_folder(folder, configuration, resume, overwrite)  # it may have changed meanwhile
+            _begin(folder, configuration, overwrite)
+            weights = sum(parameter.numel() for parameter in model.parameters())
+            say(
+                f"{configuration.recipe} on {len(data)} samples of {data.name}:"
+                f" {configuration.model}, {weights:,} weights"
+            )
+        result = train(
+            model,
+            (data.x, data.y),
+            recipe,
+            **configuration.options(),
+            checkpoint_dir=folder,
+            resume=resume,
+            device=device,
+            progress=progress,
+            trackers=("tensorboard",) if configuration.tensorboard else (),
         )
-    result = train(
-        model,
-        (data.x, data.y),
-        recipe,
-        **configuration.options(),
-        checkpoint_dir=folder,
-        resume=resume,
-        device=device,
-        progress=progress,
-        trackers=("tensorboard",) if configuration.tensorboard else (),
-    )
-    if not main:
-        return None
-    say(f"measuring on {len(test)} test samples")
-    run = _record(configuration, recipe, result, test, device)
-    run["warnings"] = _warnings(run, test, classes)
-    content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / RUN, content.encode())
-    drop_previous(folder)
+        if not main:
+            return None
+        say(f"measuring on {len(test)} test samples")
+        run = _record(configuration, recipe, result, test, device)
+        run["warnings"] = _warnings(run, test, classes)
+        _finish(folder, run)
     return run
+
+
+def _begin(folder: Path, configuration: Configuration, overwrite: bool) -> None:
+    """Put an earlier run aside and write ``config.toml``, which says whose the folder is."""
+    store = LocalStore(folder)
+    if overwrite:
+        put_training_aside(store)
+    store.write(CONFIGURATION, configuration.to_toml().encode())
+
+
+def _finish(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write ``run.json``, which says that the run is complete."""
+    store = LocalStore(folder)
+    write_json(store, RUN, run)
+    drop_previous(store)
 
 
 # --- checks ---
@@ -243,6 +250,7 @@ def _record(
         best = {**_effort(result, result.best_epoch), **measured}
     return {
         "tool": TOOL,
+        "format": formats.TRAINING.written,
         "version": __version__,
         "torch": torch.__version__,
         "device": str(device),

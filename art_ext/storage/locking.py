@@ -1,0 +1,86 @@
+"""Lock of a run folder, so that two processes do not write into it at the same time.
+
+The operating system holds the lock and drops it when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".art-ext.lock"
+HOLDER = ".art-ext.holder.json"
+OWN_FILES = (LOCK, HOLDER)
+AT_ONCE = 1.0  # seconds, in which a run that is ending lets go
+PATIENCE = 600.0  # for processes that share a folder, of which one may be writing the report
+
+
+def is_main_process() -> bool:
+    """Return True unless this is one of the other processes that torchrun started.
+
+    Accelerate sets the same variable, once its state is there.
+    """
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def locked(folder: Path, patience: float = AT_ONCE) -> Iterator[None]:
+    """Hold the lock of a folder. A thread that holds it may take it again.
+
+    The folder is made if there is none, and removed again if nothing was written into it.
+
+    Args:
+        folder: of the run.
+        patience: seconds to wait for another process.
+
+    Raises:
+        ValueError: if another process holds the lock. The message names that process.
+        OSError: if the folder cannot be written.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.02)
+    except Timeout as error:
+        raise ValueError(
+            f"{folder} is in use by {_holder(folder)}: wait until that run ends, or choose another"
+            " folder"
+        ) from error
+    outermost = lock.lock_counter == 1
+    try:
+        if outermost:
+            holder = {"pid": os.getpid(), "host": socket.gethostname()}
+            (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+        yield
+    finally:
+        if outermost:
+            with suppress(OSError):  # some systems do not remove an open file
+                (folder / HOLDER).unlink(missing_ok=True)
+                (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # not empty
+            for place in missing if outermost else ():
+                place.rmdir()
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raise ValueError if another process holds the lock of a folder."""
+    if (folder / LOCK).exists():
+        with locked(folder):
+            pass
+
+
+def _holder(folder: Path) -> str:
+    """Describe the process that holds the lock, as far as it is known."""
+    try:
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {int(holder['pid'])} on host {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,140 @@
+"""The folder of a training: layout and ownership.
+
+``training.json`` states everything that decides the weights. ``art-ext train`` adds its own files:
+``config.toml``, written first, and ``run.json``, written last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from art_ext.storage import formats
+from art_ext.storage.differences import check_configuration, flat
+from art_ext.storage.locking import is_main_process, locked
+from art_ext.storage.ownership import (
+    check_place,
+    put_aside,
+    read_json,
+    read_manifest,
+    sweep,
+    write_json,
+)
+from art_ext.storage.store import LocalStore, Store
+
+TOOL = "art-ext train"
+TRAINING = "training.json"
+CHECKPOINTS = "checkpoints"
+HISTORY = "history.jsonl"
+HISTORY_TABLE = "history.csv"
+WEIGHTS = "model.safetensors"
+BEST = "best.safetensors"
+RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, WEIGHTS, BEST)
+CONFIGURATION = "config.toml"
+RUN = "run.json"
+LOGS = "art_ext"  # of TensorBoard
+
+
+def has_checkpoints(store: Store) -> bool:
+    """Return True if the folder of a training holds a complete checkpoint."""
+    return any(name.startswith("update-") for name in store.names(CHECKPOINTS))
+
+
+@contextmanager
+def locked_training(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Hold the lock of the folder of a training, if there is one.
+
+    Of the processes of one training, the main one holds it.
+
+    Raises:
+        ValueError: if another training holds it, or if the path is not that of a folder.
+    """
+    if path is None or not is_main_process():
+        yield
+        return
+    _check_place(Path(path))
+    with locked(Path(path)):
+        yield
+
+
+def _check_place(path: Path) -> None:
+    check_place(path, "checkpoint_dir must be a folder")
+
+
+def begin_training(path: Path, configuration: Mapping[str, Any], resume: bool) -> None:
+    """Write ``training.json`` into the folder of a training, or check that it is the same.
+
+    Only the main process of the training writes.
+
+    Args:
+        path: the folder.
+        configuration: everything that decides the weights, in the types of JSON.
+        resume: whether an earlier process of this training may have been here.
+
+    Raises:
+        ValueError: if the folder holds an earlier run that is not to be resumed, a run of another
+            configuration (the differences are named) or format, or other files with our names.
+            Nothing is written then.
+    """
+    _check_place(path)
+    store = LocalStore(path)
+    results = [name for name in RESULTS if store.exists(name)]
+    if not store.exists(TRAINING):
+        _check_strange(store, results, "art-ext")
+        if is_main_process():
+            content = {"tool": TOOL, "format": formats.TRAINING.written, **configuration}
+            write_json(store, TRAINING, content, allow_nan=True)
+        return
+    found = read_json(store, TRAINING, "hold the configuration of a run")
+    if found.get("tool") != TOOL:
+        _check_strange(store, [TRAINING], "art-ext")
+    formats.TRAINING.check(path, found)
+    facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
+    check_configuration(path, flat(configuration), flat(facts))
+    if resume:
+        # another process of this run may be writing training.json
+        if is_main_process():
+            sweep(store, RESULTS)
+    # training.json alone does not count: another process of this run may just have written it
+    elif has_checkpoints(store) or results not in ([], [CHECKPOINTS]):
+        raise ValueError(
+            f"{path} holds checkpoints of an earlier run: resume it, or choose another folder"
+        )
+
+
+def check_origin(store: Store) -> None:
+    """Raise ValueError if files have our names, but no record of a training of ours is there."""
+    if read_manifest(store, TRAINING, TOOL) is None:
+        strange = [name for name in (TRAINING, *RESULTS) if store.exists(name)]
+        _check_strange(store, strange, "art-ext train")
+
+
+def _check_strange(store: Store, names: list[str], command: str) -> None:
+    """Raise ValueError if there are files with our names that are not ours."""
+    if names:
+        raise ValueError(
+            f"{store.path} holds {', '.join(names)}, but not of a run of {command}: choose another"
+            " folder"
+        )
+
+
+def read_run(store: Store) -> dict[str, Any] | None:
+    """Return the content of the ``run.json`` of a finished ``art-ext train``, or None.
+
+    Raises:
+        ValueError: if it, or the training, is of another format.
+    """
+    run = read_manifest(store, RUN, TOOL)
+    for manifest in (read_manifest(store, TRAINING, TOOL), run):
+        if manifest is not None:
+            formats.TRAINING.check(store.path, manifest)
+    return run
+
+
+def put_training_aside(store: Store) -> None:
+    """Move the training of a folder into ``.previous-run``. Of two, the complete one is kept."""
+    names = [*RESULTS, LOGS, RUN, TRAINING, CONFIGURATION]
+    put_aside(store, names, complete=read_manifest(store, RUN, TOOL) is not None)
