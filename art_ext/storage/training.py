@@ -28,6 +28,7 @@ from art_ext.storage.store import LocalStore, Store
 TOOL = "art-ext train"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_NAME = "update-"  # and the number of weight updates
 HISTORY = "history.jsonl"
 HISTORY_TABLE = "history.csv"
 WEIGHTS = "model.safetensors"
@@ -40,7 +41,7 @@ LOGS = "art_ext"  # of TensorBoard
 
 def has_checkpoints(store: Store) -> bool:
     """Return True if the folder of a training holds a complete checkpoint."""
-    return any(name.startswith("update-") for name in store.names(CHECKPOINTS))
+    return any(name.startswith(CHECKPOINT_NAME) for name in store.names(CHECKPOINTS))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from art_ext.storage.formats import CHECKPOINT
+from art_ext.storage.training import CHECKPOINT_NAME
 
 KEPT = 2
 
@@ -35,8 +36,8 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
 
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, "", tensors)
-    temporary = root / f".update-{update:09d}.partial"
-    target = root / f"update-{update:09d}"
+    temporary = root / f".{CHECKPOINT_NAME}{update:09d}.partial"
+    target = root / f"{CHECKPOINT_NAME}{update:09d}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(tensors, temporary / "tensors.safetensors")
@@ -83,7 +84,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 def checkpoints(root: Path) -> list[Path]:
     """List the complete checkpoints in a folder, oldest first."""
-    return sorted(path for path in root.glob("update-*") if path.is_dir())
+    return sorted(path for path in root.glob(f"{CHECKPOINT_NAME}*") if path.is_dir())
 
 
 def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

@@ -1,0 +1,462 @@
+"""Run folders: atomic files, ownership, formats, differences, locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from art_ext.adapters.autoattack.state import StateFolder
+from art_ext.cli import app
+from art_ext.evaluation.analysis.records import read_records
+from art_ext.storage import evaluation, formats
+from art_ext.storage.differences import check_configuration, flat, value_differences
+from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.storage.locking import OWN_FILES, check_unlocked, locked
+from art_ext.storage.ownership import PREVIOUS, is_free, put_aside, read_manifest, sweep
+from art_ext.storage.store import LocalStore
+from art_ext.storage.training import locked_training
+from art_ext.storage.units import file_name, plan
+from art_ext.training import train
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from art_ext.storage.locking import locked
+with locked(Path(sys.argv[1])):
+    {more}
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+# a child of the holder, such as a worker that loads data, which outlives it
+FORK = "import os; os.fork() or time.sleep(5)"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@contextmanager
+def held_elsewhere(folder: Path, more: str = "pass") -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock of a folder until its input is closed."""
+    program = [sys.executable, "-c", HOLD.format(more=more), str(folder)]
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class TestStore:
+    def test_files_and_folders(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path / "new")
+        assert store.names() == []
+        store.write("deep/in/file", b"content")
+        assert store.read("deep/in/file") == b"content"
+        assert store.exists("deep/in")
+        store.rename("deep/in/file", "other/file")
+        assert (store.names("deep/in"), store.names("other")) == ([], ["file"])
+        store.remove("deep")
+        store.remove("never there")
+        assert store.names() == ["other"]
+        with store.writing("stream") as stream:
+            stream.write(b"1")
+            assert not store.exists("stream"), "until it is whole"
+            stream.write(b"2")
+        with store.reading("stream") as found:
+            assert found.read() == b"12"
+        with pytest.raises(FileNotFoundError):
+            store.read("never there")
+
+    def test_a_write_that_fails_leaves_the_old_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = LocalStore(tmp_path)
+        store.write("file", b"old")
+
+        def full(*arguments: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                store.write("file", b"new")
+        assert content(tmp_path) == {"file": b"old"}
+
+    def test_a_folder_is_removed_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is killed while it removes a folder leaves a temporary name only."""
+        store = LocalStore(tmp_path)
+        store.write("folder/file", b"")
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.rmtree", lambda *arguments, **options: None)
+            store.remove("folder")
+        assert not store.exists("folder")
+        assert is_free(store)
+        sweep(store)
+        assert store.names() == []
+
+
+class TestOwnership:
+    @pytest.mark.parametrize(
+        "names", [(), (".run.json.0123.tmp",), OWN_FILES, (f"{PREVIOUS}/run.json",)]
+    )
+    def test_folders_that_are_free(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        store = LocalStore(tmp_path)
+        assert is_free(LocalStore(tmp_path / "new"))
+        for name in names:
+            store.write(name, b"")
+        assert is_free(store)
+        store.write("thesis.tex", b"")
+        assert not is_free(store)
+
+    def test_whose_a_folder_is(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        assert read_manifest(store, "run.json", "art-ext") is None
+        for text, ours in (
+            ('{"tool": "art-ext"}', True),
+            ('{"tool": "other"}', False),
+            ("[]", False),
+            ("{", False),
+            ("\xff", False),
+        ):
+            store.write("run.json", text.encode("latin-1"))
+            assert (read_manifest(store, "run.json", "art-ext") is not None) == ours
+
+    def test_temporary_files_of_some_names(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        for name in (".a.json.1.tmp", ".b.json.1.tmp", "a.json", "mine.tmp"):
+            store.write(name, b"")
+        sweep(store, ["a.json"])
+        assert store.names() == [".b.json.1.tmp", "a.json", "mine.tmp"]
+        sweep(store)
+        assert store.names() == ["a.json", "mine.tmp"]
+
+    def test_an_incomplete_run_does_not_replace_the_complete_one(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        for number, complete in enumerate((True, False, True)):
+            store.write("manifest", f"{number}".encode())
+            put_aside(store, ["data", "manifest"], complete)
+            assert store.names() == [PREVIOUS]
+            assert store.read(f"{PREVIOUS}/manifest") == (b"0", b"0", b"2")[number]
+
+    @pytest.mark.parametrize("moves", range(4))
+    def test_moving_aside_goes_on_after_a_kill(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+    ) -> None:
+        store = LocalStore(tmp_path)
+        names = ["a", "b", "manifest"]
+        for kept in ("old", "new"):  # the old run was put aside before
+            for name in names:
+                store.write(name, kept.encode())
+            if kept == "old":
+                put_aside(store, names, complete=True)
+        real = LocalStore.rename
+        count = iter(range(9))
+
+        def rename(self: LocalStore, name: str, target: str) -> None:
+            if next(count) == moves:
+                raise KeyboardInterrupt
+            real(self, name, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "rename", rename)
+            if moves < len(names):
+                with pytest.raises(KeyboardInterrupt):
+                    put_aside(store, names, complete=True)
+                assert store.exists("manifest"), "still says whose the folder is"
+        put_aside(store, names, complete=True)
+        assert store.names() == [PREVIOUS]
+        found = {name: store.read(f"{PREVIOUS}/{name}") for name in store.names(PREVIOUS)}
+        assert found == dict.fromkeys(names, b"new")
+
+    def test_units_of_another_run_do_not_survive_an_overwrite(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        unit = file_name("000-00000", "parquet")
+        store.write(unit, b"of a run without its run.json")
+        store.write("chunks/notes.txt", b"mine")
+        folder = RunFolder(tmp_path, {"plan": plan(2, 2, [("model", "pgd", (0.1,))])})
+        folder.begin(overwrite=True)
+        assert folder.missing() == 1
+        assert store.read("chunks/notes.txt") == b"mine"
+
+
+def old_evaluation(folder: Path, version: Any) -> None:
+    run = {"tool": "art-ext", "format": version, "plan": plan(2, 2, [])}
+    LocalStore(folder).write("run.json", json.dumps(run).encode())
+
+
+class TestFormats:
+    KINDS: ClassVar[list[formats.Format]] = [
+        formats.EVALUATION,
+        formats.TRAINING,
+        formats.CHECKPOINT,
+        formats.AUTOATTACK,
+        formats.SUBMISSION,
+    ]
+
+    @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+    def test_what_is_written_is_read_and_nothing_unknown(
+        self, kind: formats.Format, tmp_path: Path
+    ) -> None:
+        assert kind.reads(kind.written)
+        for known in kind.readable:
+            kind.check(tmp_path, {"format": known})
+        for version in (min(kind.readable) - 1, str(kind.written), True, 1.0, None):
+            with pytest.raises(ValueError, match=f"of format {version}, wanted") as error:
+                kind.check(tmp_path, {"format": version})
+            assert str(error.value).startswith(f"{tmp_path} holds a {kind.kind} of format")
+            assert str(error.value).endswith(f": {kind.advice}")
+        with pytest.raises(ValueError, match="a later version of art-ext wrote it, so install"):
+            kind.check(tmp_path, {"format": kind.written + 1})
+
+    def test_older_versions_stated_none(self, tmp_path: Path) -> None:
+        for kind in (formats.TRAINING, formats.AUTOATTACK):
+            kind.check(tmp_path, {})
+        for kind in (formats.EVALUATION, formats.SUBMISSION):
+            with pytest.raises(ValueError, match="of format None, wanted"):
+                kind.check(tmp_path, {})
+
+    @pytest.mark.parametrize("version", [3, 6, None])
+    def test_evaluations(self, tmp_path: Path, version: Any) -> None:
+        old_evaluation(tmp_path, version)
+        LocalStore(tmp_path).write("records.parquet", b"which must not be read")
+        before = content(tmp_path)
+        run = {"plan": plan(2, 2, [])}
+        message = f"holds a run of format {version}, wanted 4 or 5: .*evaluate it again in a new"
+        for read in (open_run, read_records, lambda folder: RunFolder(folder, run).begin()):
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path)
+        assert content(tmp_path) == before
+
+    def test_evaluations_that_are_read_but_not_continued(self, tmp_path: Path) -> None:
+        old_evaluation(tmp_path, 4)
+        before = content(tmp_path)
+        assert open_run(tmp_path).run["format"] == 4
+        message = (
+            "holds a run of an earlier version of art-ext: choose another folder, or replace that"
+            " run with --overwrite. Only its report can still be made: art-ext report"
+        )
+        with pytest.raises(ValueError, match=message):
+            RunFolder(tmp_path, {"plan": plan(2, 2, [])}).begin()
+        assert content(tmp_path) == before
+
+    def test_trainings(self, tmp_path: Path) -> None:
+        short_training(tmp_path)
+        file = tmp_path / "training.json"
+        manifest = json.loads(file.read_text())
+        assert (manifest["tool"], manifest.pop("format")) == ("art-ext train", 1)
+        file.write_text(json.dumps(manifest))  # as earlier versions wrote it
+        short_training(tmp_path, resume=True)
+        for version in (0, 2):
+            file.write_text(json.dumps({**manifest, "format": version}))
+            before = content(tmp_path)
+            with pytest.raises(
+                ValueError, match=f"holds a training of format {version}, wanted 1: .*train again"
+            ):
+                short_training(tmp_path, resume=True)
+            assert content(tmp_path) == before
+        file.write_text(json.dumps({**manifest, "tool": "other"}))
+        with pytest.raises(ValueError, match=r"holds training\.json, but not of a run of art-ext"):
+            short_training(tmp_path, resume=True)
+
+    def test_trainings_of_the_command(self, tmp_path: Path) -> None:
+        command = command_of(tmp_path / "run")
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        file = tmp_path / "run" / "run.json"
+        run = json.loads(file.read_text())
+        assert run.pop("format") == 1
+        file.write_text(json.dumps(run))  # as earlier versions wrote it
+        again = CliRunner().invoke(app, [*command, "--resume"])
+        assert (again.exit_code, again.stdout) == (0, done.stdout)
+        file.write_text(json.dumps({**run, "format": 2}))
+        before = content(tmp_path)
+        refused = CliRunner().invoke(app, [*command, "--resume"])
+        assert refused.exit_code == 2
+        assert "holds a training of format 2, wanted 1" in refused.stderr
+        assert content(tmp_path) == before
+
+    def test_states_of_autoattack(self, tmp_path: Path) -> None:
+        file = tmp_path / "autoattack.json"
+        file.write_text(json.dumps({"tool": "art-ext autoattack", "eps": 0.1}))
+        identity = {"tool": "art-ext autoattack", "eps": 0.1}
+        with StateFolder.opened(tmp_path, identity):
+            pass
+        file.write_text(json.dumps({**identity, "format": 2}))
+        with (
+            pytest.raises(ValueError, match=r"holds a run of AutoAttack of format 2, wanted 1: "),
+            StateFolder.opened(tmp_path, identity),
+        ):
+            pass
+        with StateFolder.opened(tmp_path / "new", identity):
+            pass
+        assert json.loads((tmp_path / "new" / "autoattack.json").read_text())["format"] == 1
+
+
+class TestDifferences:
+    def test_one_phrase_for_each_option(self) -> None:
+        here = flat({"eps": 0.1, "attack_args": {"pgd": {"num_steps": 5}}, "same": 1, "empty": {}})
+        there = flat({"eps": 0.2, "attack_args": {}, "same": 1, "seed": 3})
+        assert value_differences(here, there) == [
+            "eps: 0.2 there, 0.1 here",
+            "attack_args.pgd.num_steps: None there, 5 here",
+            "seed: 3 there, None here",
+        ]
+        assert value_differences(here, here) == []
+
+    def test_long_values_are_not_shown(self) -> None:
+        assert value_differences({"then": "a" * 99}, {"then": "b"}) == ["then: another value there"]
+
+    def test_the_error_names_folder_and_differences(self, tmp_path: Path) -> None:
+        check_configuration(tmp_path, {"eps": 0.1}, {"eps": 0.1})
+        message = (
+            f"{tmp_path} holds a run of another configuration (eps: 0.2 there, 0.1 here): choose"
+            " another folder"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            check_configuration(tmp_path, {"eps": 0.1}, {"eps": 0.2}, ": choose another folder")
+
+
+def short_training(folder: Path, **options: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    data = (torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 2)
+    train(
+        model, data, "natural", **{"epochs": 1, "batch_size": 4, "checkpoint_dir": folder} | options
+    )
+
+
+def command_of(folder: Path) -> list[str]:
+    options = "--recipe natural --data digits --n 40 --test-n 20 --epochs 1 --validation 0 --quiet"
+    return ["train", *options.split(), "--device", "cpu", "--out", str(folder)]
+
+
+class TestLocks:
+    def test_the_error_names_folder_process_and_host(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        with held_elsewhere(folder) as other:
+            message = (
+                f"{folder} is in use by process {other.pid} on host {socket.gethostname()}: wait"
+                " until that run ends, or choose another folder"
+            )
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                check_unlocked(folder)
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"), locked(folder):
+                pass
+
+    @pytest.mark.parametrize("more", ["pass", FORK])
+    def test_a_dead_process_holds_no_lock(self, tmp_path: Path, more: str) -> None:
+        with held_elsewhere(tmp_path, more) as other:
+            other.send_signal(signal.SIGKILL)
+            other.wait()
+            assert set(os.listdir(tmp_path)) == set(OWN_FILES)
+            with locked(tmp_path):
+                assert is_free(LocalStore(tmp_path))
+        assert os.listdir(tmp_path) == []
+
+    def test_it_may_be_taken_again_but_not_by_another_thread(self, tmp_path: Path) -> None:
+        errors: list[Exception] = []
+
+        def other() -> None:
+            try:
+                with locked(tmp_path, patience=0.05):
+                    pass
+            except ValueError as error:
+                errors.append(error)
+
+        with locked(tmp_path):
+            with locked(tmp_path):
+                pass
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            assert set(os.listdir(tmp_path)) == set(OWN_FILES), "still held"
+        assert f"in use by process {os.getpid()} on host" in str(errors[0])
+        assert os.listdir(tmp_path) == []
+
+    def test_a_folder_in_which_nothing_was_written_goes(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError), locked(tmp_path / "a" / "b"):
+            raise KeyError
+        assert os.listdir(tmp_path) == []
+        with locked(tmp_path / "a" / "b"):
+            (tmp_path / "a" / "b" / "file").write_text("")
+        assert os.listdir(tmp_path / "a" / "b") == ["file"]
+
+    def test_two_trainings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with held_elsewhere(tmp_path / "run") as other:
+            before = set(os.listdir(tmp_path / "run"))
+            named = f"run is in use by process {other.pid} on host .*: wait until that run ends"
+            with pytest.raises(ValueError, match=named):
+                short_training(tmp_path / "run")
+            for more in ([], ["--resume"], ["--overwrite"]):
+                done = CliRunner().invoke(app, [*command_of(tmp_path / "run"), *more])
+                assert done.exit_code == 2
+                assert f"is in use by process {other.pid} on host" in done.stderr
+            assert set(os.listdir(tmp_path / "run")) == before
+            monkeypatch.setenv("RANK", "1")  # whose main process holds the lock
+            with locked_training(tmp_path / "run"):
+                pass
+        monkeypatch.delenv("RANK")
+        short_training(tmp_path / "run")
+        assert not set(OWN_FILES) & set(os.listdir(tmp_path / "run"))
+
+    def test_a_training_holds_the_lock_to_its_end(self, tmp_path: Path) -> None:
+        seen: list[subprocess.CompletedProcess[str]] = []
+
+        def second(end: Any) -> dict[str, float]:
+            program = (
+                "import sys; from pathlib import Path; from art_ext.storage.locking import locked\n"
+                "locked(Path(sys.argv[1])).__enter__()"
+            )
+            command = [sys.executable, "-c", program, str(tmp_path)]
+            seen.append(subprocess.run(command, capture_output=True, text=True, check=False))
+            return {}
+
+        short_training(tmp_path, callbacks=[second])
+        assert f"is in use by process {os.getpid()} on host" in seen[0].stderr
+
+    def test_two_runs_of_autoattack(self, tmp_path: Path) -> None:
+        with (
+            held_elsewhere(tmp_path) as other,
+            pytest.raises(ValueError, match=f"in use by process {other.pid} on host"),
+            StateFolder.opened(tmp_path, {}),
+        ):
+            pass
+
+    def test_evaluations_wait_for_each_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = {"plan": plan(2, 2, [])}
+        with held_elsewhere(tmp_path) as other:
+            with monkeypatch.context() as patch:
+                patch.setattr(evaluation, "PATIENCE", 0.05)
+                with pytest.raises(ValueError, match=f"in use by process {other.pid} on host"):
+                    RunFolder(tmp_path, run).begin()
+            threading.Timer(0.3, other.kill).start()
+            RunFolder(tmp_path, run).begin()
+        RunFolder(tmp_path, run).begin()  # another process of this run
+        assert sorted(os.listdir(tmp_path)) == ["run.json"]
