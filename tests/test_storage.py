@@ -203,6 +203,18 @@ class TestOwnership:
         assert folder.missing() == 1
         assert store.read("chunks/notes.txt") == b"mine"
 
+    def test_what_killed_processes_left_goes_at_the_end(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        folder = RunFolder(tmp_path, {"plan": plan(2, 2, [])})
+        folder.begin()
+        for name in (".run.json.1.tmp", ".table.csv.1.tmp", "chunks/.000-00000.parquet.1.tmp"):
+            store.write(name, b"half a file")
+        store.write(".previous-run.1.tmp/run.json", b"half a folder")
+        store.write(".config.toml.1.tmp", b"another process is writing it")
+        folder.finish()
+        assert store.names() == [".config.toml.1.tmp", "chunks", "run.json"]
+        assert store.names("chunks") == []
+
 
 def old_evaluation(folder: Path, version: Any) -> None:
     run = {"tool": "art-ext", "format": version, "plan": plan(2, 2, [])}

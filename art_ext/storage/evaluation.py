@@ -158,10 +158,15 @@ class RunFolder(Units):
             self._write_run()
 
     def finish(self, **facts: Any) -> None:
-        """Mark the run as complete, add its final facts, and remove the run before it."""
+        """Mark the run as complete, add its final facts, and remove the run before it.
+
+        The lock of the folder is held meanwhile.
+        """
         self.run = {**self.run, "state": "complete", **facts}
         self._write_run()
-        sweep(self.store, folder=CHUNKS)  # of processes that were killed while they wrote
+        # of processes that were killed while they wrote; the command writes its file at any time
+        sweep(self.store, folder=CHUNKS)
+        sweep(self.store, [name for name in OWN if name != CONFIGURATION])
         drop_previous(self.store)
 
     def write(self, name: str, content: bytes | str) -> None:

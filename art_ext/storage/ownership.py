@@ -111,6 +111,7 @@ def put_aside(store: Store, names: Sequence[str], complete: bool) -> None:
 def drop_previous(store: Store) -> None:
     """Remove the run that ``put_aside`` kept, when the new one is complete."""
     store.remove(PREVIOUS)
+    sweep(store, [PREVIOUS.removeprefix(".")])  # of processes that were killed while they did so
 
 
 def sweep(store: Store, names: Sequence[str] = (), folder: str = "") -> None:

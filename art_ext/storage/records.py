@@ -58,8 +58,8 @@ def read_parquet(store: Store, name: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    with damage_named(store.path / name):
-        return pd.read_parquet(io.BytesIO(store.read(name)), engine="pyarrow")
+    with damage_named(store.path / name), store.reading(name) as stream:
+        return pd.read_parquet(stream, engine="pyarrow")
 
 
 @contextmanager

@@ -96,9 +96,8 @@ def begin_training(path: Path, configuration: Mapping[str, Any], resume: bool) -
     facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
     check_configuration(path, flat(configuration), flat(facts))
     if resume:
-        # another process of this run may be writing training.json
         if is_main_process():
-            sweep(store, RESULTS)
+            sweep(store, (TRAINING, *RESULTS))
     # training.json alone does not count: another process of this run may just have written it
     elif has_checkpoints(store) or results not in ([], [CHECKPOINTS]):
         raise ValueError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from art_ext.storage.files import write_atomically
+from art_ext.storage.store import LocalStore
 from art_ext.storage.training import HISTORY, HISTORY_TABLE
 
 Row = dict[str, float]
@@ -40,5 +40,6 @@ def write_history(folder: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(table, names, restval="")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    write_atomically(folder / HISTORY_TABLE, table.getvalue().encode())
+    store = LocalStore(folder)
+    store.write(HISTORY, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    store.write(HISTORY_TABLE, table.getvalue().encode())

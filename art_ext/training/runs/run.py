@@ -20,7 +20,7 @@ from art_ext.data import Dataset, load_data
 from art_ext.models import load_weights
 from art_ext.storage import formats
 from art_ext.storage.locking import is_main_process
-from art_ext.storage.ownership import drop_previous, write_json
+from art_ext.storage.ownership import drop_previous, sweep, write_json
 from art_ext.storage.store import LocalStore
 from art_ext.storage.training import CONFIGURATION, RUN, TOOL, locked_training, put_training_aside
 from art_ext.training import Recipe, TrainingResult, train
@@ -129,6 +129,7 @@ def _begin(folder: Path, configuration: Configuration, overwrite: bool) -> None:
     store = LocalStore(folder)
     if overwrite:
         put_training_aside(store)
+    sweep(store, (CONFIGURATION, RUN))
     store.write(CONFIGURATION, configuration.to_toml().encode())
 
 
