@@ -119,7 +119,8 @@ class Distribution:
         finished = 0
         try:
             while self._submit():
-                for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+                ended = wait(self._running, return_when=FIRST_COMPLETED).done
+                for future in sorted(ended, key=self._running.__getitem__):
                     if self._settle(future):
                         finished += 1
                         self.watcher.chunks(finished, len(self.names))
@@ -161,7 +162,7 @@ class Distribution:
         if len(lost) == 1:
             self._fail(number, error)
         else:
-            self._suspects.extend(lost)
+            self._suspects.extend(sorted(lost))
         return False
 
     def _fail(self, number: int, error: BaseException) -> None:
