@@ -47,7 +47,7 @@ def locked(folder: Path, patience: float = AT_ONCE) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     try:
-        lock.acquire(timeout=patience, poll_interval=0.02)
+        _acquire(lock, folder, patience)
     except Timeout as error:
         raise ValueError(
             f"{folder} is in use by {_holder(folder)}: wait until that run ends, or choose another"
@@ -77,10 +77,44 @@ def check_unlocked(folder: Path) -> None:
             pass
 
 
-def _holder(folder: Path) -> str:
-    """Describe the process that holds the lock, as far as it is known."""
+def _acquire(lock: FileLock, folder: Path, patience: float) -> None:
+    """Acquire a lock. That of a dead process is dropped, also if a child of it still holds it.
+
+    Raises:
+        Timeout: if another process holds the lock.
+    """
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.02)
+    except Timeout:
+        if not _is_dead(*_read_holder(folder)):
+            raise
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.acquire(timeout=AT_ONCE, poll_interval=0.02)
+
+
+def _is_dead(pid: int | None, host: str) -> bool:
+    """Return True if it is known that a process does not run any more."""
+    if pid is None or host != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _read_holder(folder: Path) -> tuple[int | None, str]:
+    """Return process id and host of the process that holds the lock, as far as it is known."""
     try:
         holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {int(holder['pid'])} on host {holder['host']}"
+        return int(holder["pid"]), str(holder["host"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return None, ""
+
+
+def _holder(folder: Path) -> str:
+    """Describe the process that holds the lock, as far as it is known."""
+    pid, host = _read_holder(folder)
+    return "another process" if pid is None else f"process {pid} on host {host}"
