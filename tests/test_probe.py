@@ -193,7 +193,7 @@ def test_known_answers_are_not_asked_again(digits_net: nn.Module, digits: Any) -
 ART: dict[str, dict[str, Any]] = {
     "RayS": {"max_queries": 20},
     "FrankWolfe": {"max_iter": 3},
-    "FrankWolfeBlackBox": {"max_queries": 30},
+    "FrankWolfeBlackBox": {"max_queries": 60},
     "HMCAM": {"max_iter": 3},
     "AIFGSM": {"max_iter": 3},
     "ElasticNetPyTorch": {"max_iter": 3, "binary_search_steps": 2},
@@ -202,7 +202,7 @@ ART: dict[str, dict[str, Any]] = {
 TORCH: dict[str, dict[str, Any]] = {
     "RayS": {"max_queries": 20},
     "FW": {"steps": 3},
-    "FWBlack": {"max_queries": 30},
+    "FWBlack": {"max_queries": 60},
     "HMCAM": {"steps": 3},
     "AIFGSM": {"steps": 3},
     "EAD": {"max_iterations": 3, "binary_search_steps": 2},
