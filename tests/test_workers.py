@@ -182,10 +182,56 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"^rebuild found no weights$"):
             local(tmp_path / "run", workers=Workers(_failing, 2))
 
+    @pytest.mark.parametrize(
+        ("build", "message"),
+        [
+            ("_other_weights", "workers build another model 'model' than the run has"),
+            ("_other_data", "workers build another data than the run has"),
+            ("_model_alone", "a mapping of names to models and a Dataset, got Centroids"),
+        ],
+    )
+    def test_workers_that_build_something_else(
+        self, tmp_path: Path, build: str, message: str
+    ) -> None:
+        class Here(Executor):
+            def submit(self, task: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
+                future: Future[Any] = Future()
+                try:
+                    future.set_result(task(*arguments))
+                except ValueError as error:
+                    future.set_exception(error)
+                return future
+
+        with pytest.raises(ValueError, match=message):
+            local(
+                tmp_path / "run",
+                workers=Workers(globals()[build], 1, make_executor=lambda _: Here()),
+            )
+        assert not list((tmp_path / "run" / CHUNKS).glob("[0-9]*"))
+
+    def test_a_number_of_workers(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"workers must be Workers\(build, 2\), .* got 2"):
+            local(tmp_path / "run", workers=2)
+
     @pytest.mark.parametrize("options", [{"number": 0}, {"retries": -1}])
     def test_numbers(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="must be"):
             Workers(rebuild, **options)
+
+
+def _other_weights() -> Any:
+    models, data = rebuild()
+    with torch.no_grad():
+        models["model"].bias += 1
+    return models, data
+
+
+def _other_data() -> Any:
+    return rebuild()[0], load_data("digits").first(N - 1)
+
+
+def _model_alone() -> Any:
+    return Centroids()
 
 
 def _failing() -> Any:

@@ -57,7 +57,8 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
     """
     run = read_run(folder)
     if run is None:
-        raise ValueError(f"{folder} is not a run folder: it holds no {RUN} of art-ext")
+        other = " evaluate, but a training" if (Path(folder) / "training.json").exists() else ""
+        raise ValueError(f"{folder} is not a run folder: it holds no {RUN} of art-ext{other}")
     EVALUATION.check(Path(folder), run)
     return RunFolder(folder, run)
 

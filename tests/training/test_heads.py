@@ -227,7 +227,7 @@ def test_the_identity_exports_the_network_itself(
             Failing(),
             r"the head Failing\(\) fails on the model's raw output, shape \(10, 3\): IndexError",
         ),
-        (None, "the head of the recipe natural must be a Head, got None"),
+        (None, "the head of the recipe Own must be a Head, got None"),
     ],
     ids=["classes", "shape", "failure", "kind"],
 )

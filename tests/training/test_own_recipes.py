@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Longer(Pgd):
     num_steps: int = 20
 
 class Plain(Natural):
-    pass
+    name: ClassVar[str] = "natural"
 
 class Unfinished(registry_base):
     pass
@@ -116,6 +117,51 @@ def test_a_changed_file_is_another_run(
     file.write_text(FILE + "# changed\n")
     with pytest.raises(ValueError, match="recipe_file"):
         train(network(), data, "own.py:Longer", resume=True, **settings)
+
+
+BAD = """
+from dataclasses import dataclass
+from art_ext.training import Natural
+from art_ext.training.heads import Head, IdentityHead
+from art_ext.training.objectives import CrossEntropy
+from art_ext.training.recipes.base import Composition
+from art_ext.training.craft import Clean
+
+class NotAHead: pass
+class Odd(Natural): head = NotAHead()
+class Forgotten(Natural): head = IdentityHead
+class Nothing(Natural): head = None
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bare(Composition):
+    crafting = Clean()
+    objective = CrossEntropy
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Needy(Natural):
+    strength: float
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Odd", "head of the recipe 'bad.py:Odd' must be an instance of Head, got an instance of"),
+        ("Forgotten", "must be an instance of Head, got the class IdentityHead"),
+        ("Nothing", "must be an instance of Head, got an instance of NoneType"),
+        ("Bare", "objective of the recipe 'bad.py:Bare' must be an instance, got the class"),
+        ("Needy", "the recipe bad.py:Needy needs strength, such as --recipe-args strength=VALUE"),
+    ],
+)
+def test_slips_of_a_recipe_are_named(file: Path, name: str, message: str) -> None:
+    (file.parent / "bad.py").write_text(BAD)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_recipe(f"bad.py:{name}")
+
+
+def test_a_recipe_without_a_name_has_that_of_its_class(file: Path) -> None:
+    (file.parent / "bad.py").write_text(BAD)
+    assert make_recipe("bad.py:Needy", strength=1.0).name == "Needy"
 
 
 SEVERAL = """

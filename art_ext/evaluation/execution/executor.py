@@ -8,6 +8,7 @@ finishes a run.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,9 +29,11 @@ from multiprocessing import connection
 import torch
 
 from art_ext.core.checks import check_count, listed
+from art_ext.errors import describe
 from art_ext.evaluation.execution.job import Rebuild
 from art_ext.evaluation.execution.watching import Watcher
 
+logger = logging.getLogger("art_ext")
 # errors of arguments, of the user's code and of the disk: another attempt would end with them too
 _FINAL = (ValueError, TypeError, ImportError, OSError)
 
@@ -157,6 +160,8 @@ class Distribution:
         lost = [number]
         for other in [one for one in self._running if one.exception() is not None]:
             lost.append(self._running.pop(other))
+        names = listed([self.names[one] for one in sorted(lost)])
+        logger.warning("a worker died, killed or out of memory, while %s ran: trying again", names)
         self._executor.shutdown(wait=False)
         self._executor = self.workers.make_executor(self.workers.number)
         if len(lost) == 1:
@@ -177,7 +182,9 @@ class Distribution:
         """Raise ValueError that names the chunks that were given up."""
         names = [self.names[number] for number in sorted(self._lost)]
         number, error = next(iter(self._lost.items()))
+        died = isinstance(error, BrokenExecutor)
+        reason = "its worker died, killed or out of memory" if died else describe(error)
         raise ValueError(
             f"{listed(names)} failed {self._failures[number]} times"
-            f" ({type(error).__name__}: {error}). All others are kept: run the same command again"
+            f" ({reason}). All others are kept: run the same command again"
         ) from error

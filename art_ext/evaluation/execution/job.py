@@ -71,8 +71,24 @@ class Blueprint:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job(self) -> Job:
-        """Return the job."""
-        models, data = self.rebuild()
+        """Return the job.
+
+        Raises:
+            ValueError: if ``rebuild`` returns anything but models by name and a ``Dataset``.
+        """
+        built = self.rebuild()
+        if not (
+            isinstance(built, tuple)
+            and len(built) == 2
+            and isinstance(built[0], Mapping)
+            and isinstance(built[1], Dataset)
+        ):
+            parts = built if isinstance(built, tuple) else (built,)
+            raise ValueError(
+                "the function that workers build by must return a mapping of names to models and a"
+                f" Dataset, got {' and '.join(type(part).__name__ for part in parts) or 'nothing'}"
+            )
+        models, data = built
         return Job(models, data, self.panel, self.settings, self.mode, self.save_images)
 
     def check(self) -> None:

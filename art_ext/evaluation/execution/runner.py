@@ -119,6 +119,11 @@ def evaluate(
         OSError: if the folder cannot be written. Finished units are kept.
     """
     require_report()
+    if workers is not None and not isinstance(workers, Workers):
+        raise ValueError(
+            f"workers must be Workers(build, 2), with a function that returns models and data, got"
+            f" {workers!r}"
+        )
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
     chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
     radii = tuple(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from art_ext.core import geometry
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
+from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
 from art_ext.evaluation.execution.job import Blueprint, Job
 from art_ext.evaluation.execution.units import adversarial_before, run_unit
 from art_ext.evaluation.execution.watching import Tally, Watcher
@@ -124,8 +126,37 @@ def do_chunk(blueprint: Blueprint, folder: str, number: int) -> None:
         blueprint: of the run.
         folder: path of the run folder, begun.
         number: of the chunk.
+
+    Raises:
+        ValueError: as ``Work.do``, and if the worker builds other models or data than the run has.
     """
     if blueprint.key not in _built:
         _built.clear()
-        _built[blueprint.key] = Work(blueprint.job(), open_run(folder), Watcher(), 0)
+        job = blueprint.job()
+        run = open_run(folder)
+        _check_built(job, run.run["identity"])
+        _built[blueprint.key] = Work(job, run, Watcher(), 0)
     _built[blueprint.key].do(number)
+
+
+def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a worker has built the models and the data of the run.
+
+    Args:
+        job: that the worker has built.
+        identity: of the run, from ``run.json``.
+    """
+    models = {name: identity_of_model(model) for name, model in job.models.items()}
+    if list(models) != list(identity["models"]):
+        raise ValueError(
+            f"workers build the models {', '.join(models)}, but the run has"
+            f" {', '.join(identity['models'])}: their function must return the same"
+        )
+    different = [f"model {name!r}" for name in models if models[name] != identity["models"][name]]
+    if identity_of_data(job.ids, job.data.y) != identity["data"]:
+        different.append("data")
+    if different:
+        raise ValueError(
+            f"workers build another {' and '.join(different)} than the run has: their function"
+            " must return the same weights and samples in each process"
+        )

@@ -41,7 +41,7 @@ class Recipe(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if not hasattr(cls, "name"):
+        if "name" not in vars(cls):
             cls.name = cls.__name__
 
     def __post_init__(self) -> None:  # noqa: B027  # most check something

@@ -12,6 +12,7 @@ from art_ext.core import entry_points
 from art_ext.core.checks import same_name
 from art_ext.core.keywords import checked_keywords
 from art_ext.models.factory import resolve_object
+from art_ext.training.heads import Head
 from art_ext.training.naming import check_known, construct
 from art_ext.training.recipes.base import Recipe
 from art_ext.training.recipes.catalogue import CATALOGUE
@@ -103,6 +104,18 @@ def _checked(found: Any, source: str) -> type[Recipe]:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise ValueError(f"the recipe {source!r} must implement {missing}")
+    if not isinstance(found.head, Head):
+        raise ValueError(
+            f"the head of the recipe {source!r} must be an instance of Head, got"
+            f" {_described(found.head)}"
+        )
+    for part in ("crafting", "objective"):
+        value = getattr(found, part, None)
+        if isinstance(value, type):
+            raise ValueError(
+                f"{part} of the recipe {source!r} must be an instance, got the class"
+                f" {value.__name__}: write {value.__name__}()"
+            )
     taken = same_name(found.name, [recipe.name for recipe in CATALOGUE])
     if taken is not None and found not in CATALOGUE:
         raise ValueError(f"art-ext has a recipe {taken!r}: give {source!r} a name of its own")
