@@ -746,7 +746,7 @@ class TestConfiguration:
             ("n = 3\nmax_query = 3", "bad.toml, line 2: unknown option 'max_query' (did you mean"),
             ("[attacks_args.rays]\ntol = 1", "bad.toml, line 1: unknown option 'attacks_args'"),
             ("\nn = 2.0", "bad.toml, line 2: n must be an integer, got 2.0"),
-            ('out = "x"', "unknown option 'out'"),
+            ('out = "x"', "'out' belongs on the command line, not here"),
             ("attacks = [1]", "attacks must be a list of texts, got [1]"),
             ("targeted = 1.5", "targeted must be a text or an integer, got 1.5"),
             ("eps = [true]", "eps must be a number"),
@@ -1105,3 +1105,25 @@ class TestSharedWork:
         )
         pd.testing.assert_frame_equal(alone, shared)
         assert (tmp_path / "shared" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "message"),
+    [
+        ("evaluate", 'recipe = "pgd"', "'recipe' is an option of another command"),
+        ("train", 'attacks = ["pgd"]', "'attacks' is an option of another command"),
+        ("train", 'out = "x"', "'out' belongs on the command line, not here"),
+        ("evaluate", "quiet = true", "'quiet' belongs on the command line, not here"),
+    ],
+)
+def test_a_file_with_options_that_belong_elsewhere(
+    tmp_path: Path, command: str, line: str, message: str
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(f'data = "digits"\n{line}\n')
+    done = CliRunner().invoke(
+        cli.app, [command, "--config", str(file), "--out", str(tmp_path / "run")]
+    )
+    assert done.exit_code == 2
+    assert f"own.toml, line 2: {message}" in " ".join(done.output.split())
+    assert not (tmp_path / "run").exists()

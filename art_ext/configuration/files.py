@@ -115,6 +115,13 @@ def place_of(file: Path, name: str) -> str:
     return f"{file}"
 
 
+# by class, the first options of other commands, by which their files are recognised
+_FOREIGN = {
+    "EvaluationConfig": {"recipe", "recipe_args"},
+    "TrainingConfig": {"attacks", "panel", "attack_args"},
+}
+
+
 def _of_file(config: type, file: Path) -> dict[str, Any]:
     """Return the converted content of a TOML file. Dashes in names count as underscores."""
     if not file.is_file():
@@ -133,6 +140,13 @@ def _read(config: type, values: Mapping[str, Any], place: Callable[[str], str]) 
     found = {}
     for name, value in values.items():
         if name not in kinds:
+            if name in options_of(config):
+                raise ValueError(f"{place(name)}: {name!r} belongs on the command line, not here")
+            if name in _FOREIGN.get(config.__name__, ()):
+                raise ValueError(
+                    f"{place(name)}: {name!r} is an option of another command: is this file its"
+                    " configuration?"
+                )
             raise ValueError(
                 f"{place(name)}: unknown option {name!r}{nearest(name, kinds)}. Known options:"
                 f" {', '.join(kinds)}"
