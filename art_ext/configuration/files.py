@@ -116,7 +116,7 @@ def place_of(file: Path, name: str) -> str:
 
 
 # by class, the first options of other commands, by which their files are recognised
-_FOREIGN = {
+_OTHER_COMMANDS = {
     "EvaluationConfig": {"recipe", "recipe_args"},
     "TrainingConfig": {"attacks", "panel", "attack_args"},
 }
@@ -142,7 +142,7 @@ def _read(config: type, values: Mapping[str, Any], place: Callable[[str], str]) 
         if name not in kinds:
             if name in options_of(config):
                 raise ValueError(f"{place(name)}: {name!r} belongs on the command line, not here")
-            if name in _FOREIGN.get(config.__name__, ()):
+            if name in _OTHER_COMMANDS.get(config.__name__, ()):
                 raise ValueError(
                     f"{place(name)}: {name!r} is an option of another command: is this file its"
                     " configuration?"
