@@ -26,6 +26,7 @@ from art_ext.storage.ownership import (
 )
 from art_ext.storage.records import RECORDS
 from art_ext.storage.store import LocalStore
+from art_ext.storage.training import TRAINING
 from art_ext.storage.units import CHUNKS, Units, is_unit_file
 
 TOOL = "art-ext"
@@ -57,7 +58,7 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
     """
     run = read_run(folder)
     if run is None:
-        other = " evaluate, but a training" if (Path(folder) / "training.json").exists() else ""
+        other = " evaluate, but a training" if LocalStore(folder).exists(TRAINING) else ""
         raise ValueError(f"{folder} is not a run folder: it holds no {RUN} of art-ext{other}")
     EVALUATION.check(Path(folder), run)
     return RunFolder(folder, run)

@@ -106,13 +106,13 @@ def clean_pass(job: Job, number: int, samples: slice) -> Chunk:
         name: _clean_pass(job, name, model, samples, repeat=number == 0)
         for name, model in job.models.items()
     }
-    right = torch.stack([one.attackable & ~one.wrong for one in clean.values()]).all(dim=0)
+    right = _right(clean)
     return Chunk(number, samples, clean, choose(job.data.y[samples], right))
 
 
 def images_of(job: Job, chunk: Chunk) -> dict[str, Tensor]:
     """Return the samples of a chunk to keep: those that the report may show, or all."""
-    right = torch.stack([one.attackable & ~one.wrong for one in chunk.clean.values()]).all(dim=0)
+    right = _right(chunk.clean)
     y = job.data.y[chunk.samples]
     shown = torch.zeros_like(right).index_fill(0, chunk.shown, True)
     rows = torch.arange(len(y)) if job.save_images else chunk.shown
@@ -123,6 +123,11 @@ def images_of(job: Job, chunk: Chunk) -> dict[str, Tensor]:
         "right": right[rows],
         "shown": shown[rows],
     }
+
+
+def _right(clean: Mapping[str, CleanPass]) -> Tensor:
+    """Return bool (K,), the samples to attack that every model classifies correctly."""
+    return torch.stack([one.attackable & ~one.wrong for one in clean.values()]).all(dim=0)
 
 
 def _clean_pass(job: Job, name: str, model: Model, samples: slice, repeat: bool) -> CleanPass:

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from art_ext import __version__
-from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
+from art_ext.evaluation.execution.identity import identity_of_job
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.execution.protocol import protocol
 from art_ext.evaluation.panel.attack import Attack, Settings
@@ -22,12 +22,7 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
     attack_runs = [(name, attack.name, radii) for name, attack, radii in job.attack_runs]
     return {
         "arguments": dict(arguments),
-        "identity": {
-            "models": {name: identity_of_model(model) for name, model in job.models.items()},
-            "data": identity_of_data(job.ids, job.data.y),
-            **_own_attacks(job),
-            "art-ext": __version__,
-        },
+        "identity": {**identity_of_job(job), **_own_attacks(job), "art-ext": __version__},
         "settings": asdict(job.settings),
         "panel": {"name": panel, "mode": job.mode},
         "data": {

@@ -10,7 +10,7 @@ import torch
 
 from art_ext.core import geometry
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
-from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
+from art_ext.evaluation.execution.identity import identity_of_job
 from art_ext.evaluation.execution.job import Blueprint, Job
 from art_ext.evaluation.execution.units import adversarial_before, run_unit
 from art_ext.evaluation.execution.watching import Tally, Watcher
@@ -146,14 +146,15 @@ def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
         job: that the worker has built.
         identity: of the run, from ``run.json``.
     """
-    models = {name: identity_of_model(model) for name, model in job.models.items()}
+    built = identity_of_job(job)
+    models = built["models"]
     if list(models) != list(identity["models"]):
         raise ValueError(
             f"workers build the models {', '.join(models)}, but the run has"
             f" {', '.join(identity['models'])}: their function must return the same"
         )
     different = [f"model {name!r}" for name in models if models[name] != identity["models"][name]]
-    if identity_of_data(job.ids, job.data.y) != identity["data"]:
+    if built["data"] != identity["data"]:
         different.append("data")
     if different:
         raise ValueError(
