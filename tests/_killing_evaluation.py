@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
-from art_ext.evaluation.execution import watching
+from art_ext.evaluation.execution.units import Tally
 from art_ext.evaluation.panel.panels import Member, Panel
 from art_ext.evaluation.report import page as report
 
@@ -87,7 +87,7 @@ def arm(place: str, count: int, delay: float) -> None:
             left[0] -= 1
         return place == name and left[0] == 0
 
-    call, replace = watching.Tally.__call__, os.replace
+    call, replace = Tally.__call__, os.replace
 
     def dying_call(self: Any, progress: Any) -> None:
         if here("attack"):
@@ -108,7 +108,7 @@ def arm(place: str, count: int, delay: float) -> None:
         time.sleep(delay)
         die()
 
-    watching.Tally.__call__ = dying_call  # type: ignore[method-assign]
+    Tally.__call__ = dying_call  # type: ignore[method-assign]
     os.replace = dying_replace  # type: ignore[assignment]
     if place == "clock":
         threading.Thread(target=clock, daemon=True).start()

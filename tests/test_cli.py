@@ -281,7 +281,7 @@ class TestEvaluate:
     def test_ctrl_c_says_how_to_go_on(
         self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from art_ext.evaluation.execution.watching import Tally
+        from art_ext.evaluation.execution.units import Tally
 
         def interrupted(*arguments: object) -> None:
             raise KeyboardInterrupt
@@ -777,7 +777,7 @@ class TestConfiguration:
     def test_a_killed_run_has_it_and_an_earlier_one_keeps_its_own(
         self, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from art_ext.evaluation.execution.watching import Tally
+        from art_ext.evaluation.execution.units import Tally
 
         def interrupted(*arguments: object) -> None:
             raise KeyboardInterrupt

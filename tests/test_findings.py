@@ -25,7 +25,7 @@ from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.findings import Finding, findings, to_json
-from art_ext.evaluation.execution.probe import probe
+from art_ext.evaluation.execution.chunks import probe
 from art_ext.evaluation.panel.attack import Settings
 from art_ext.evaluation.report import plots
 

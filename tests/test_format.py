@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from art_ext.cli import app
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, load_images, load_run, read_records
-from art_ext.evaluation.execution.merge import merge
+from art_ext.evaluation.execution.runner import merge
 from art_ext.evaluation.report import plots
 
 EPS = (0.02, 0.05)

@@ -93,3 +93,17 @@ def test_a_cycle_is_found(tmp_path: Path) -> None:
     (tmp_path / "three.py").write_text("from sample import one\n")
     with pytest.raises(CycleError):
         TopologicalSorter(graph(files)).prepare()
+
+
+def test_evaluation_has_six_levels() -> None:
+    """A module of evaluation that imports no other is at level 1."""
+    package = "art_ext.evaluation"
+    imports = {
+        name: {other for other in targets if other.startswith(package)} - {package}
+        for name, targets in graph(modules(ROOT, "art_ext")).items()
+        if name.startswith(f"{package}.")
+    }
+    levels: dict[str, int] = {}
+    for name in TopologicalSorter(imports).static_order():
+        levels[name] = 1 + max((levels[other] for other in imports[name]), default=0)
+    assert max(levels.values()) <= 6

@@ -208,7 +208,7 @@ def _evidence(
     from art_ext.core.streams import fingerprint
     from art_ext.data import load_data
     from art_ext.evaluation.analysis.records import load_images, load_run
-    from art_ext.evaluation.execution.identity import identity_of_data, identity_of_model
+    from art_ext.evaluation.execution.job import identity_of_data, identity_of_model
 
     loaded = load_run(run)
     facts = loaded.run

@@ -18,9 +18,8 @@ from art_ext.evaluation.analysis.records import load_images, load_run, read_reco
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.evaluation.execution.executor import Workers
 from art_ext.evaluation.execution.finish import Outcome
-from art_ext.evaluation.execution.merge import merge
-from art_ext.evaluation.execution.runner import evaluate
-from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.execution.job import Watcher
+from art_ext.evaluation.execution.runner import evaluate, merge
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
 

@@ -19,8 +19,8 @@ from art_ext.core.oracle import Model
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation.analysis.records import RunFolder, read_run, require_report
 from art_ext.evaluation.execution.finish import Outcome
+from art_ext.evaluation.execution.job import Watcher
 from art_ext.evaluation.execution.runner import evaluate
-from art_ext.evaluation.execution.watching import Watcher
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.training import BackwardSmoothing, Natural, train

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.run_facts import NORMS
+from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.table import aligned, broken, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 

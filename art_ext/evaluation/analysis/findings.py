@@ -12,8 +12,14 @@ from art_ext.adapters.external import MODEL_CHANGED
 from art_ext.core.metrics import chance_warning, wilson
 from art_ext.core.outside import describe_outside
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import Blocks, blocks_of, fingerprints
-from art_ext.evaluation.analysis.successes import Successes, parts_of, successes_within
+from art_ext.evaluation.analysis.blocks import (
+    Blocks,
+    Successes,
+    blocks_of,
+    fingerprints,
+    parts_of,
+    successes_within,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

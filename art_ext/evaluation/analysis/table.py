@@ -17,8 +17,16 @@ from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.wording import radius
-from art_ext.evaluation.analysis.blocks import Blocks, Key, adversarial, blocks_of, successes
-from art_ext.evaluation.analysis.run_facts import in_cascade, minimises, stopped_early
+from art_ext.evaluation.analysis.blocks import (
+    Blocks,
+    Key,
+    adversarial,
+    blocks_of,
+    in_cascade,
+    minimises,
+    stopped_early,
+    successes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

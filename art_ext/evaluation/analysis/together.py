@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import fingerprints
-from art_ext.evaluation.analysis.run_facts import NORMS, in_cascade
+from art_ext.evaluation.analysis.blocks import NORMS, fingerprints, in_cascade
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun

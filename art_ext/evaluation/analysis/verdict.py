@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.run_facts import WORST_CASE
+from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.analysis.table import Row, Verdict, csv_rows, percent, plain
 
 ROUNDING = 1e-12

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
 from art_ext import __version__
-from art_ext.evaluation.execution.identity import identity_of_job
-from art_ext.evaluation.execution.job import Job
-from art_ext.evaluation.execution.protocol import protocol
+from art_ext.core.wording import counted, radius
+from art_ext.data import Dataset
+from art_ext.evaluation.analysis.blocks import NORMS
+from art_ext.evaluation.execution.job import Job, identity_of_job
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.storage.units import plan
 
@@ -73,3 +74,118 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:  # a source tree that was never installed
             versions[name] = "unknown"
     return versions
+
+
+_TARGETED = (
+    (
+        "Robust accuracy is the share of all samples that are classified correctly and that the"
+        " attack did not drive to their target. Other classes are not covered."
+    ),
+    (
+        "Samples that are misclassified, or whose label is the target, are not attacked, and"
+        " recorded with no query. The success rate is over the correctly classified samples whose"
+        " label is not the target."
+    ),
+)
+
+
+def _goal(settings: Settings) -> str:
+    if settings.targeted is None:
+        return "untargeted"
+    goals = {
+        "random": (
+            "towards random targets (uniform over the classes other than the label, from a stream"
+            " of the seed and the sample)"
+        ),
+        "least-likely": (
+            "towards the class of each sample's lowest clean score (one more forward per sample)"
+        ),
+    }
+    return goals.get(str(settings.targeted), f"towards class {settings.targeted}")
+
+
+def _arguments_of(attack: Attack) -> str:
+    return (
+        f"{attack.name} runs with"
+        f" {', '.join(f'{key} = {value}' for key, value in attack.arguments.items())}."
+    )
+
+
+_CASCADE = (
+    "The attacks form a cascade: each is given only the correctly classified samples without a"
+    " success of an earlier attack within the radius, or within a smaller one. The robust accuracy"
+    " of an attack is that after it and all before it. Its success rate is over the samples that it"
+    " was given. Clean checks of an attack are charged to those samples only."
+)
+_INDEPENDENT = "Every attack is given all samples, independently of the others."
+
+
+def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
+    """Return the protocol of a run, one or two sentences per entry."""
+    lower, upper = settings.clip_values
+    radii = ", ".join(map(radius, settings.eps))
+    sentences = [
+        (
+            f"The {counted(len(data), 'sample')} of {data.name} in the order of the data set,"
+            f" attacked {_goal(settings)} within {NORMS[settings.norm]} radius {radii} and the box"
+            f" [{lower:g}, {upper:g}]."
+        ),
+        (
+            "Clean accuracy comes from one forward per sample before the attacks, outside their"
+            " ledgers."
+        ),
+        (
+            "A sample counts as a success if the very tensor that the model misclassified lies in"
+            " the box and within eps + 1e-6 of the input, measured in float64."
+        ),
+        *(() if settings.targeted is None else _TARGETED),
+        *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
+        *(attack.about for attack in panel),
+        *(_arguments_of(attack) for attack in panel if attack.arguments),
+    ]
+    searching = ", ".join(attack.name for attack in panel if attack.nearest and attack.stops_early)
+    minimising = ", ".join(
+        attack.name for attack in panel if attack.nearest and not attack.stops_early
+    )
+    filling = ", ".join(attack.name for attack in panel if not attack.nearest)
+    bounded = ", ".join(
+        attack.name for attack in panel if attack.bounded and "max_queries" not in attack.arguments
+    )
+    if filling:
+        sentences.append(
+            f"Attacks that fill a given ball ({filling}) run once for each eps, and know no"
+            " distance beyond it. Their queries are the rows that they send forward."
+        )
+    if minimising:
+        sentences.append(
+            f"Attacks that minimise a distortion ({minimising}) end by their own schedule, and one"
+            f" run serves every eps. Distances are measured in {NORMS[settings.norm]}, whatever"
+            " the attack minimises, and are those of the nearest adversarial found. Queries count"
+            " from the beginning to the first adversarial within eps. Each eps repeats that run's"
+            " distances, queries and seconds."
+        )
+        sentences += [
+            f"{attack.name} attacks all wrong classes of a sample, and anew for each eps. Queries"
+            " until success are counted as if one class came after the other."
+            for attack in panel
+            if attack.nearest and "targets" in attack.arguments
+        ]
+    if bounded:
+        sentences.append(f"At most {settings.max_queries:,} queries per sample ({bounded}).")
+    if searching and settings.stop_on_success:
+        sentences.append(
+            f"A sample stops at its first success ({searching}), so its distance is only an upper"
+            " bound, and there is no ADBD. The attack runs once for each eps."
+        )
+    elif searching:
+        sentences.append(
+            f"Each sample spends all its queries on the nearest adversarial ({searching}). One"
+            " run serves every eps: success is read from the distance of the nearest adversarial"
+            " found, queries until success from the first adversarial within eps. Each eps repeats"
+            " that run's ADBD, queries and seconds."
+        )
+    sentences.append(
+        f"Seed {settings.seed}; our attacks send at most {settings.batch_size} rows in a model"
+        " call."
+    )
+    return sentences

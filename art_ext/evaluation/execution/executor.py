@@ -30,8 +30,7 @@ import torch
 
 from art_ext.core.checks import check_count, listed
 from art_ext.errors import describe
-from art_ext.evaluation.execution.job import Rebuild
-from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.execution.job import Rebuild, Watcher
 
 logger = logging.getLogger("art_ext")
 # errors of arguments, of the user's code and of the disk: another attempt would end with them too

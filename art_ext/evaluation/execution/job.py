@@ -1,16 +1,19 @@
-"""Work of a run as data."""
+"""Work of a run as data, the identity of models and data, and the observer of the progress."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from art_ext.core.identity import bytes_of, digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.core.streams import fingerprint
 from art_ext.data import Dataset
@@ -100,3 +103,53 @@ class Blueprint:
                 "workers build models and data by themselves: rebuild and the attacks must be"
                 f" functions of importable modules, but pickling them fails ({error})"
             ) from error
+
+
+def identity_of_model(model: Model) -> dict[str, Any]:
+    """Class of a model, and a digest of its parameters and buffers (None for a callable)."""
+    if not isinstance(model, nn.Module):
+        return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
+    return {"class": type(model).__name__, "state": digest_of_state(model)}
+
+
+def identity_of_data(ids: Tensor, y: Tensor) -> str:
+    """Digest of the samples' fingerprints (N,) and of their labels (N,), in order."""
+    digest = hashlib.sha256()
+    for name, tensor in (("ids", ids), ("y", y.to(torch.int64))):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(bytes_of(tensor))
+    return digest.hexdigest()
+
+
+def identity_of_job(job: Job) -> dict[str, Any]:
+    """Digests of the models, by their names, and of the data of a run."""
+    return {
+        "models": {name: identity_of_model(model) for name, model in job.models.items()},
+        "data": identity_of_data(job.ids, job.data.y),
+    }
+
+
+class Watcher:
+    """Observer of an evaluation. This base class does nothing."""
+
+    def training(self, model: str, samples: int) -> None:
+        """Start of the training of a model, in the demonstration."""
+
+    def clean(self, model: str, accuracy: float) -> None:
+        """Clean accuracy of a model on this process's samples."""
+
+    def start(self, model: str, attack: str, eps: float, samples: int) -> None:
+        """Start of an attack on a chunk. ``samples`` is the number of all chunks together."""
+
+    def progress(self, done: float, robust: float) -> None:
+        """Progress of an attack.
+
+        Args:
+            done: finished samples. An unfinished one counts by the used fraction of its budget.
+            robust: fraction, of the samples of all chunks that have begun, without a success so
+                far. In a chunk it starts at the clean accuracy, in a cascade at the robust accuracy
+                after the earlier attacks, and falls.
+        """
+
+    def chunks(self, done: int, total: int) -> None:
+        """Progress of workers: chunks that are finished, and chunks to do."""

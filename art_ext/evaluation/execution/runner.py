@@ -1,4 +1,4 @@
-"""Running of a panel of attacks over a data set, unit by unit, into a run folder."""
+"""Evaluation of models, and merging of the folders of shards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count
@@ -19,8 +20,7 @@ from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
 from art_ext.evaluation.execution.executor import Distribution, Workers
 from art_ext.evaluation.execution.finish import Outcome, finish
-from art_ext.evaluation.execution.job import Blueprint, Job
-from art_ext.evaluation.execution.watching import Watcher
+from art_ext.evaluation.execution.job import Blueprint, Job, Watcher
 from art_ext.evaluation.execution.work import Work, do_chunk
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
@@ -33,7 +33,9 @@ from art_ext.evaluation.panel.panels import (
 )
 from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
-from art_ext.storage.evaluation import RunFolder, read_run
+from art_ext.storage.differences import differences
+from art_ext.storage.evaluation import RunFolder, open_run, read_run
+from art_ext.storage.units import CHUNKS, Unit, chunk_name
 
 
 @public()
@@ -254,3 +256,72 @@ def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: boo
             "shards need one common seed, and must not overwrite: another shard may be using the"
             " folder"
         )
+
+
+def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Outcome:
+    """Put the units of several folders of one run into one folder, with the report if it is
+    complete.
+
+    A folder that lacks units can be completed by the command of the run with ``--out`` naming it.
+    The merged folders are not changed.
+
+    Args:
+        folders: at least one run folder.
+        out: a new or empty folder, or one that an interrupted ``merge`` of the same folders left.
+
+    Raises:
+        ValueError: if a folder is not a run folder, holds another run (the message lists the
+            differences), records of another run, or units that another folder holds too, or if a
+            file is damaged. out is not changed then.
+        ImportError: without the extra ``report``.
+    """
+    require_report()
+    if not folders:
+        raise ValueError("wanted at least one run folder to merge, got none")
+    parts = [open_run(folder) for folder in folders]
+    first = parts[0]
+    for part in parts[1:]:
+        changed = differences(first.run, part.run)
+        if changed:
+            raise ValueError(
+                f"{part.path} holds another run than {first.path} ({'; '.join(changed)})"
+            )
+    if Path(out).resolve() in {part.path.resolve() for part in parts}:
+        raise ValueError(f"out must be another folder than those to merge, got {out}")
+    owners = _owners(parts)
+    target = RunFolder(out, {**first.run, "state": "running"})
+    target.begin()
+    for unit, part in owners.items():
+        for name in (chunk_name(target.chunks.index(unit.samples)), unit.name):
+            target.files.copy(part.files, name)
+    return finish(target, page.write_report)
+
+
+def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
+    """Return the folder that holds each unit, after reading every unit for damage."""
+    owners: dict[Unit, RunFolder] = {}
+    known = {unit.name: unit for unit in parts[0].units()}
+    ids: dict[int, int] = {}
+    for part in parts:
+        for path in sorted((part.path / CHUNKS).glob("[0-9]*-[0-9]*.parquet")):
+            unit = known.get(path.stem)
+            if unit is None:
+                raise ValueError(f"{path} holds records of another run: there is no such unit")
+            rows = part.read_unit(unit)
+            for position, fingerprint in zip(
+                rows["index"].tolist(), rows["id"].tolist(), strict=True
+            ):
+                if ids.setdefault(position, fingerprint) != fingerprint:
+                    raise ValueError(
+                        f"{path} holds records of another run: sample {position} is another one"
+                        " than elsewhere"
+                    )
+            if unit in owners:
+                first, end = unit.samples
+                raise ValueError(
+                    f"{owners[unit].path} and {part.path} overlap: both hold {unit.attack} on"
+                    f" {unit.model} for samples {first} to {end - 1}. Were both run with the same"
+                    " --shard?"
+                )
+            owners[unit] = part
+    return owners

@@ -1,4 +1,4 @@
-"""Units of work: one attack on one model over one chunk, and the records that it leaves."""
+"""Units of work: one attack on one model over one chunk, its progress, records and images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.geometry import DISTORTIONS, within_ball
-from art_ext.core.result import AttackResult
+from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.result import AttackResult, Progress
 from art_ext.errors import UserCodeError, describe, is_plain
-from art_ext.evaluation.execution.chunks import Chunk, CleanPass
-from art_ext.evaluation.execution.images import keep_images
-from art_ext.evaluation.execution.job import Job
-from art_ext.evaluation.execution.watching import Tally
+from art_ext.evaluation.analysis.examples import NOT_SHOWN
+from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
+from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.storage.evaluation import RunFolder
 from art_ext.storage.units import Unit
@@ -218,3 +218,137 @@ def _failure(attack: str, model: str, error: Exception) -> ValueError:
         message = describe(error)
         return ValueError(message if attack in message else f"{attack}: {message}")
     return UserCodeError(f"{attack} fails on the model {model!r}: {describe(error)}")
+
+
+class Tally:
+    """Callback of an attack that counts finished samples, and queries at each radius.
+
+    It counts on from chunk to chunk.
+
+    Args:
+        watcher: observer of the progress.
+        radii: radii of the units, ascending.
+        cost: expected queries of a sample without a success.
+    """
+
+    def __init__(self, watcher: Watcher, radii: Sequence[float], cost: int) -> None:
+        self.watcher = watcher
+        self.radii = radii
+        self.cost = cost
+        # of the chunks that have ended
+        self.samples = 0
+        self.successes = 0
+
+    def begin(self, attacked: Tensor, adversarial: Tensor) -> None:
+        """Start of the attack on a chunk.
+
+        Args:
+            attacked: (M,) positions of the attacked samples.
+            adversarial: (K,) bool, misclassified samples and, in a cascade, those with a success of
+                an earlier attack within the largest of the radii.
+        """
+        self.attacked = attacked
+        self.before = adversarial
+        self.adversarial = adversarial.clone()
+        self.done = torch.zeros(len(adversarial))
+        # of the largest radius the attack itself keeps the account
+        self.since = {radius: torch.full((len(adversarial),), -1) for radius in self.radii[:-1]}
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in the progress of the attack."""
+        position = self.attacked[progress.index.cpu()]
+        spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
+        self.done[position] = torch.where(progress.finished, 1.0, spent).cpu()
+        self.adversarial[position] = progress.success.cpu() | self.before[position]
+        for radius, since in self.since.items():
+            new = within_ball(progress.distance, radius).cpu() & (since[position] < 0)
+            since[position[new]] = progress.queries.cpu()[new]
+        self._notify()
+
+    def end(self, result: AttackResult, attacked: Tensor) -> None:
+        """End of the chunk. Attacks without callbacks are counted here.
+
+        Args:
+            result: of its K samples.
+            attacked: (K,) bool, the attacked samples. The others are unchanged.
+        """
+        adversarial = (result.success | result.already_adversarial).cpu()
+        self._end(torch.where(attacked, adversarial | self.before, self.before))
+
+    def skip(self, rows: pd.DataFrame, adversarial: Tensor) -> None:
+        """Count a chunk that had ended before this process began, from its records.
+
+        Args:
+            rows: the records.
+            adversarial: as in ``begin``.
+        """
+        found = rows[rows["eps"] == self.radii[-1]]
+        successes = (found["success"] | found["already_adversarial"]).to_numpy(copy=True)
+        self._end(adversarial | torch.from_numpy(successes))
+
+    def _end(self, adversarial: Tensor) -> None:
+        self.adversarial = adversarial
+        self.done = torch.ones(len(adversarial))
+        self._notify()
+        self.samples += len(adversarial)
+        self.successes += int(adversarial.sum())
+        self.done = self.done[:0]
+
+    def _notify(self) -> None:
+        samples = self.samples + len(self.done)
+        successes = self.successes + int(self.adversarial.sum())
+        self.watcher.progress(self.samples + float(self.done.sum()), 1 - successes / samples)
+
+
+def keep_images(
+    model: Model,
+    result: AttackResult,
+    shown: Tensor,
+    offset: int,
+    settings: Settings,
+    everything: bool,
+) -> dict[str, Tensor]:
+    """Images that a unit keeps: the adversarials of the samples to show, or all.
+
+    The model predicts the adversarials to show once more. This query is not counted.
+
+    Args:
+        model: the model attacked.
+        result: of K samples.
+        shown: positions in the chunk of the samples to show.
+        offset: of the chunk in the data.
+        settings: of the run.
+        everything: True to keep all adversarials.
+
+    Returns:
+        ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,).
+        Empty if M is 0.
+    """
+    home = result.success.device
+    images = result.x_adv
+    distance = result.distance
+    if result.x_nearest is not None and result.nearest_distance is not None:
+        images = result.x_nearest
+        distance = result.nearest_distance
+    have = distance.isfinite() & ~result.already_adversarial
+    to_show = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
+    rows = (have if everything else to_show).nonzero().squeeze(1)
+    if not len(rows):
+        return {}
+    labels = torch.full_like(rows, NOT_SHOWN)
+    to_predict = to_show[rows]
+    if bool(to_predict.any()):
+        labels[to_predict] = _labels(model, images[rows[to_predict]], settings).to(home)
+    kept = {
+        "index": rows + offset,
+        "x_adv": images[rows],
+        "label": labels,
+        "distance": distance[rows],
+        "success": result.success[rows],
+    }
+    return {name: values.detach().cpu().contiguous() for name, values in kept.items()}
+
+
+def _labels(model: Model, images: Tensor, settings: Settings) -> Tensor:
+    with make_oracle(LabelOracle, model, len(images), settings) as oracle:
+        return oracle.clean_labels(images.to(oracle.device))

@@ -10,10 +10,8 @@ import torch
 
 from art_ext.core import geometry
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
-from art_ext.evaluation.execution.identity import identity_of_job
-from art_ext.evaluation.execution.job import Blueprint, Job
-from art_ext.evaluation.execution.units import adversarial_before, run_unit
-from art_ext.evaluation.execution.watching import Tally, Watcher
+from art_ext.evaluation.execution.job import Blueprint, Job, Watcher, identity_of_job
+from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
 from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.units import Unit
 

@@ -22,7 +22,7 @@ from typing import Any
 from art_ext.configuration.parsing import read_toml, read_value
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, nearest, same_name
-from art_ext.evaluation.analysis.run_facts import WORST_CASE
+from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.user_attacks import name_of

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import radius
-from art_ext.evaluation.analysis.blocks import Blocks, Key
-from art_ext.evaluation.analysis.run_facts import NORMS, in_cascade, stopped_early
+from art_ext.evaluation.analysis.blocks import NORMS, Blocks, Key, in_cascade, stopped_early
 from art_ext.evaluation.analysis.table import Row, Verdict, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
