@@ -604,7 +604,7 @@ class TestNarrowTerminals:
         shown = call("attacks").stdout
         assert max(map(len, shown.splitlines())) <= columns < max(map(len, wide.splitlines()))
         assert shown.split()[0] == ("name" if columns == 60 else "name:")
-        assert "paper" in wide
+        assert "summary" in wide
         monkeypatch.setenv("COLUMNS", "400")
         assert call("attacks").stdout == wide
 
@@ -916,7 +916,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
         ("art_ext.cli.doctor", "diagnose", "doctor", "run the same command again"),
-        ("art_ext.core.attacks.registry", "load_declared", "attacks", "run the same command again"),
+        ("art_ext.core.attacks.registry", "specs", "attacks", "run the same command again"),
         (
             "art_ext.data",
             "load_data",

@@ -401,11 +401,11 @@ class TestEntryPoints:
     @pytest.fixture(autouse=True)
     def _points(self, monkeypatch: pytest.MonkeyPatch) -> None:
         points = [
-            EntryPoint("upper", f"{__name__}:plain", registry.GROUP),
-            EntryPoint("lost", "no_such_module:attack", registry.GROUP),
+            EntryPoint("upper", f"{__name__}:plain", registry.PLUGINS.group),
+            EntryPoint("lost", "no_such_module:attack", registry.PLUGINS.group),
         ]
         monkeypatch.setitem(sys.modules, __name__, sys.modules[plain.__module__])
-        monkeypatch.setattr("art_ext.core.entry_points.entry_points", lambda group: points)
+        monkeypatch.setattr("art_ext.core.plugins.entry_points", lambda group: points)
 
     def test_an_attack_of_another_package(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset
@@ -422,11 +422,12 @@ class TestEntryPoints:
         with pytest.raises(ValueError, match=r"rays, .*, upper, lost, .*got 'uper'.*'upper'"):
             find_attack("uper")
 
-    def test_the_listing_warns_and_goes_on(self) -> None:
+    def test_the_listing_says_what_fails_and_goes_on(self) -> None:
         done = CliRunner().invoke(cli.app, ["attacks"])
         assert done.exit_code == 0
-        assert "upper" in done.output
-        assert "warning: the attack 'lost'" in done.output
+        lines = {line.split()[0]: line for line in done.output.splitlines()}
+        assert lines["upper"].endswith("an unknown package  Move to the upper corner.")
+        assert "error: the attack 'lost'" in lines["lost"]
 
 
 class TestListing:
@@ -438,8 +439,8 @@ class TestListing:
             "family",
             "norms",
             "targets",
-            "hosts",
-            "paper",
+            "origin",
+            "summary",
         ]
         assert [line.split()[0] for line in lines[1:]] == registry.names()
         only = CliRunner().invoke(cli.app, ["attacks", "--access", "labels"]).output

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from art_ext.cli.shared import explained
 
+if TYPE_CHECKING:
+    from art_ext.core.attacks.registry import AttackSpec
+
+COLUMNS = ("name", "access", "family", "norms", "targets", "origin", "summary")
 ACCESS = "Only attacks that need labels, scores or gradients, or of unknown access."
 FILES = "An attack of your own, FILE.py:FUNCTION, to list with the others. May be repeated."
 
@@ -26,19 +30,36 @@ def attacks(
         bool, typer.Option("--json", help="Print JSON, with the parameters of each attack.")
     ] = False,
 ) -> None:
-    """List the attacks: what they need of the model, where they run, and their papers."""
+    """List the attacks: what they need of the model, and where they come from."""
     with explained():
-        from art_ext.cli.listing import COLUMNS, described, text_table
+        from art_ext.cli.listing import OWN, plugin_rows, show
         from art_ext.core.attacks import registry
         from art_ext.evaluation.panel.user_attacks import load_attack
 
-        for source in attack or ():
-            load_attack(source)
-        for problem in registry.load_declared():
-            typer.echo(f"warning: {problem}", err=True)
+        origins = dict.fromkeys(registry.names(), OWN)
+        origins |= {load_attack(source).name: source for source in attack or ()}
+        declared = plugin_rows(registry.PLUGINS, lambda name: described(registry.load(name)))
+        origins |= {row["name"]: row["origin"] for row in declared if "error" not in row}
         found = registry.specs(registry.names(access=access, norm=norm, family=family))
-        rows = [described(spec) for spec in found]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
-        else:
-            typer.echo(text_table(COLUMNS, rows))
+        rows = [{**described(spec), "origin": origins[spec.name]} for spec in found]
+        show(COLUMNS, [*rows, *(row for row in declared if "error" in row)], as_json=as_json)
+
+
+def described(spec: AttackSpec) -> dict[str, Any]:
+    """Return the facts of an attack for a listing, in the types of JSON."""
+    return {
+        "name": spec.name,
+        "access": spec.access,
+        "family": spec.family,
+        "norms": list(spec.norms),
+        "targets": not spec.no_targets,
+        "hosts": {host: shell.name for host, shell in spec.hosts.items() if shell.name},
+        "paper": spec.paper,
+        "summary": spec.summary,
+        "random": spec.random,
+        "budget": spec.budget,
+        "parameters": {
+            name: None if default is inspect.Parameter.empty else default
+            for name, default in spec.parameters.items()
+        },
+    }

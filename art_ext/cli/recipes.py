@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from art_ext.cli.shared import explained
 if TYPE_CHECKING:
     from art_ext.training import Recipe
 
-COLUMNS = ("name", "rows", "needs", "paper")
+COLUMNS = ("name", "rows", "needs", "origin", "summary")
 FILES = "A recipe of your own, FILE.py:CLASS, to list with the others. May be repeated."
 
 
@@ -24,24 +23,19 @@ def recipes(
         bool, typer.Option("--json", help="Print JSON, with the arguments of each recipe.")
     ] = False,
 ) -> None:
-    """List the training methods: their cost, what they need, and their papers.
+    """List the training methods: their cost, what they need, and where they come from.
 
     Rows are those forward + backward of a weight update, per sample and by the default arguments.
     """
     with explained():
-        from art_ext.cli.listing import text_table
-        from art_ext.training import RECIPES, load_recipe
+        from art_ext.cli.listing import OWN, plugin_rows, show
+        from art_ext.training import load_recipe
         from art_ext.training.recipes import registry
 
-        own = [load_recipe(source) for source in recipe or ()]
-        for problem in registry.load_declared():
-            typer.echo(f"warning: {problem}", err=True)
-        known = [kind for name, kind in RECIPES.items() if ":" not in name]
-        rows = [described(kind) for kind in (*known, *own)]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
-        else:
-            typer.echo(text_table(COLUMNS, rows))
+        rows = [{**described(kind), "origin": OWN} for kind in registry.CATALOGUE]
+        rows += [{**described(load_recipe(source)), "origin": source} for source in recipe or ()]
+        rows += plugin_rows(registry.PLUGINS, lambda name: described(registry.load(name)))
+        show(COLUMNS, rows, as_json=as_json)
 
 
 def described(kind: type[Recipe]) -> dict[str, Any]:
@@ -71,6 +65,6 @@ def described(kind: type[Recipe]) -> dict[str, Any]:
         **counts,
         "needs": kind.needs,
         "paper": kind.paper,
-        "summary": (inspect.getdoc(kind) or "").partition("\n")[0],
+        "summary": (inspect.getdoc(kind) or "").partition("\n")[0].replace("``", ""),
         "arguments": defaults,
     }

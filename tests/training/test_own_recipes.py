@@ -208,7 +208,7 @@ def test_a_network_of_three_outputs_from_the_command_line(file: Path, tmp_path: 
 class TestListing:
     def test_every_recipe_in_a_line(self) -> None:
         lines = CliRunner().invoke(cli.app, ["recipes"]).output.splitlines()
-        assert lines[0].split() == ["name", "rows", "needs", "paper"]
+        assert lines[0].split() == ["name", "rows", "needs", "origin", "summary"]
         assert [line.split()[0] for line in lines[1:]] == list(RECIPES)
         (trades,) = (line for line in lines if line.startswith("trades "))
         assert trades.split()[1:4] == ["13", "+", "12"]
@@ -241,12 +241,12 @@ class TestEntryPoints:
     @pytest.fixture(autouse=True)
     def _points(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         points = [
-            EntryPoint("declared", f"{__name__}:Declared", registry.GROUP),
-            EntryPoint("lost", "no_such_module:Recipe", registry.GROUP),
-            EntryPoint("odd", "json:dumps", registry.GROUP),
+            EntryPoint("declared", f"{__name__}:Declared", registry.PLUGINS.group),
+            EntryPoint("lost", "no_such_module:Recipe", registry.PLUGINS.group),
+            EntryPoint("odd", "json:dumps", registry.PLUGINS.group),
         ]
         monkeypatch.setitem(sys.modules, __name__, sys.modules[Declared.__module__])
-        monkeypatch.setattr("art_ext.core.entry_points.entry_points", lambda group: points)
+        monkeypatch.setattr("art_ext.core.plugins.entry_points", lambda group: points)
 
     def test_a_recipe_of_another_package(
         self, network: Callable[..., nn.Module], data: Samples
@@ -259,11 +259,14 @@ class TestEntryPoints:
         assert make_recipe("pgd").name == "pgd"
         with pytest.raises(ValueError, match=r"the recipe 'lost' .* cannot be imported: ModuleNot"):
             make_recipe("lost")
-        with pytest.raises(ValueError, match="'odd = json:dumps' must name a subclass of Recipe"):
+        with pytest.raises(ValueError, match=r"'odd of .*' must name a subclass of Recipe"):
             make_recipe("odd")
 
-    def test_the_listing_warns_and_goes_on(self) -> None:
+    def test_the_listing_says_what_fails_and_goes_on(self) -> None:
         done = CliRunner().invoke(cli.app, ["recipes"])
         assert done.exit_code == 0
-        assert "declared" in done.output
-        assert "warning: the recipe 'lost'" in done.output
+        lines = {line.split()[0]: line for line in done.output.splitlines()}
+        assert lines["declared"].endswith(
+            "an unknown package  Natural training of another package."
+        )
+        assert "error: the recipe 'lost'" in lines["lost"]

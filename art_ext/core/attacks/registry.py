@@ -11,18 +11,16 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from typing import Any
 
 from art_ext.core.advice import note_attack
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.checks import check_choice, nearest, same_name
-from art_ext.core.entry_points import declared, imported, problems
 from art_ext.core.geometry import NORMS, norm_name
+from art_ext.core.plugins import Plugins
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
 FAMILIES = ("fixed-radius", "minimum-norm")
-GROUP = "art_ext.attacks"  # entry points of other packages
 
 
 @dataclass(frozen=True)
@@ -170,6 +168,11 @@ def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
 
 
 _SPECS: dict[str, AttackSpec] = {}
+PLUGINS = Plugins(
+    "art_ext.attacks",
+    "attack",
+    lambda: [spec.name for spec in _SPECS.values() if is_built_in(spec)],
+)
 
 
 def register(*attacks: AttackSpec) -> None:
@@ -218,42 +221,38 @@ def get(name: str, others: Iterable[str] = ()) -> AttackSpec:
     known = same_name(name, _SPECS)
     if known is not None:
         return _SPECS[known]
-    points = {point.name: point for point in declared_attacks()}
-    own = same_name(name, points)
+    declared = PLUGINS.names()
+    own = same_name(name, declared)
     if own is not None:
-        return load(points[own])
-    known_names = [*names(), *points, *others]
+        return load(own)
+    known_names = [*names(), *declared, *others]
     raise ValueError(
         f"attack must be one of {', '.join(known_names)}, got {name!r}{nearest(name, known_names)}"
     )
 
 
-def declared_attacks() -> list[EntryPoint]:
-    """Return the entry points of other packages, which are not imported yet."""
-    return declared(GROUP)
-
-
-def load_declared() -> list[str]:
-    """Import the attacks of other packages, and return a message for each that fails."""
-    return problems(declared_attacks(), load)
-
-
-def load(point: EntryPoint) -> AttackSpec:
-    """Import the attack that an entry point names, and register it.
+def load(name: str) -> AttackSpec:
+    """Import the attack that another package declares, and register it.
 
     Args:
-        point: names an AttackSpec, or a function as ``spec_of`` takes it.
+        name: of an entry point, which names an AttackSpec of that name, or a function as
+            ``spec_of`` takes it.
 
     Raises:
-        ValueError: if the import fails, or finds no attack.
+        ValueError: if the import fails, finds no such attack, or the name is taken.
     """
-    found = imported(point, "attack")
+    found = PLUGINS.load(name)
     if not callable(found) and not isinstance(found, AttackSpec):
         raise ValueError(
-            f"the attack {point.name!r} ({point.value}) must be a function or an AttackSpec, got"
-            f" {type(found).__name__}"
+            f"the attack {name!r} of {PLUGINS.origin(name)} must be a function or an AttackSpec,"
+            f" got {type(found).__name__}"
         )
-    spec = found if isinstance(found, AttackSpec) else spec_of(found, point.name)
+    spec = found if isinstance(found, AttackSpec) else spec_of(found, name)
+    if spec.name != name:
+        raise ValueError(
+            f"the attack {name!r} of {PLUGINS.origin(name)} must have the same name in its"
+            f" AttackSpec, got {spec.name!r}"
+        )
     register(spec)
     return spec
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from art_ext.core import entry_points
 from art_ext.core.checks import same_name
 from art_ext.core.keywords import checked_keywords
+from art_ext.core.plugins import Plugins
 from art_ext.models.factory import resolve_object
 from art_ext.training.heads import Head
 from art_ext.training.naming import check_known, construct
 from art_ext.training.recipes.base import Recipe
 from art_ext.training.recipes.catalogue import CATALOGUE
 
-GROUP = "art_ext.recipes"  # entry points of other packages
+PLUGINS = Plugins("art_ext.recipes", "recipe", lambda: [recipe.name for recipe in CATALOGUE])
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in CATALOGUE}
 _DIGESTS: dict[type[Recipe], str] = {}
 
@@ -51,10 +50,11 @@ def find_recipe(name: str) -> type[Recipe]:
     """
     if isinstance(name, str) and ":" in name:
         return load_recipe(name)
-    points = {point.name: point for point in entry_points.declared(GROUP)}
-    known = dict.fromkeys([*(one for one in RECIPES if ":" not in one), *points])
-    check_known("recipe", known, name)
-    return RECIPES[name] if name in RECIPES else load(points[name])
+    if isinstance(name, str) and name in RECIPES:
+        return RECIPES[name]
+    listed = [one for one in RECIPES if ":" not in one]
+    check_known("recipe", dict.fromkeys([*listed, *PLUGINS.names()]), name)
+    return load(name)
 
 
 def load_recipe(source: str) -> type[Recipe]:
@@ -76,20 +76,23 @@ def load_recipe(source: str) -> type[Recipe]:
     return kind
 
 
-def load(point: EntryPoint) -> type[Recipe]:
-    """Import the recipe that an entry point names, and register it.
+def load(name: str) -> type[Recipe]:
+    """Import the recipe that another package declares, and register it.
+
+    Args:
+        name: of an entry point, which names a recipe class of that name.
 
     Raises:
-        ValueError: if the import fails, or finds no recipe class.
+        ValueError: if the import fails, finds no such recipe class, or the name is taken.
     """
-    kind = _checked(entry_points.imported(point, "recipe"), f"{point.name} = {point.value}")
-    RECIPES[point.name] = kind
+    origin = PLUGINS.origin(name)
+    kind = _checked(PLUGINS.load(name), f"{name} of {origin}")
+    if kind.name != name:
+        raise ValueError(
+            f"the recipe {name!r} of {origin} must have this name in the class, got {kind.name!r}"
+        )
+    RECIPES[name] = kind
     return kind
-
-
-def load_declared() -> list[str]:
-    """Import the recipes of other packages, and return a message for each that fails."""
-    return entry_points.problems(entry_points.declared(GROUP), load)
 
 
 def file_digest(recipe: Recipe) -> str | None:
