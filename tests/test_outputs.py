@@ -9,8 +9,10 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ from torch.nn.functional import (
 )
 
 from art_ext.core import attacks as core
-from art_ext.core.attacks import registry
+from art_ext.core.attacks import pgd, registry
+from art_ext.core.calling import ModelCall
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.metrics import (
     local_lipschitz,
@@ -124,12 +127,79 @@ def test_one_column_is_read_as_two_classes() -> None:
             "logits must be floating-point numbers, got torch.int64: pass outputs='labels'",
         ),
         (torch.zeros(4, 1) > 0, 4, "got torch.bool: pass outputs='labels'"),
-        ((torch.zeros(4, 2), 1), 4, "must return a tensor, got tuple"),
+        (
+            (torch.zeros(4, 2, 2), 1),
+            4,
+            r"must return a tensor, got tuple with \(4, 2, 2\), of which",
+        ),
+        ((torch.zeros(4, 2), torch.zeros(4, 3)), 4, r"got tuple with \(4, 2\), \(4, 3\), of which"),
+        ({"scores": torch.zeros(4, 2)}, 4, "got dict with 'scores', of which none is clearly"),
+        ({"logits": torch.zeros(4, 2), "aux": torch.zeros(4, 2)}, 4, "switch auxiliary outputs"),
+        (np.array(["a", "b"]), 2, "must return a tensor, got ndarray"),
+        (SimpleNamespace(scores=torch.zeros(4, 2)), 4, "got SimpleNamespace with 'scores'"),
     ],
 )
 def test_other_shapes_and_types_are_refused(outputs: Any, rows: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_outputs(outputs, rows, "logits")
+
+
+class Named(NamedTuple):
+    logits: Any
+    features: Any
+
+
+HOLDERS: dict[str, Callable[[Tensor], Any]] = {
+    "attribute": lambda scores: SimpleNamespace(logits=scores, hidden=scores),
+    "key logits": lambda scores: {"logits": scores, "features": scores},
+    "key out": lambda scores: {"out": scores},
+    "array": lambda scores: scores.detach().numpy(),
+    "read-only array": lambda scores: np.broadcast_to(scores.detach().numpy(), scores.shape),
+    "key of array": lambda scores: {"logits": scores.detach().numpy()},
+    "tuple": lambda scores: (scores, scores[:, :1], scores[:, 0], None, 1.0),
+    "list": lambda scores: [scores[:, :, None], scores],
+    "named tuple": lambda scores: Named(scores, scores),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_scores_in_other_outputs(holder: str) -> None:
+    scores = torch.randn(4, 3, requires_grad=True)
+    held = HOLDERS[holder](scores)
+    found = read_outputs(held, 4, "logits")
+    assert torch.equal(found, scores)
+    if "array" not in holder:
+        assert found is scores
+    reader = OutputReader("logits")
+    assert torch.equal(reader(held, 4), scores)
+    assert not reader.single_column
+
+
+def test_a_column_of_an_array_is_read_as_two_classes() -> None:
+    reader = OutputReader("probabilities")
+    column = np.array([[0.25], [0.5]])
+    assert reader({"out": column}, 2).tolist() == [[0.75, 0.25], [0.5, 0.5]]
+    assert reader.single_column
+
+
+def test_labels_in_an_array() -> None:
+    assert read_outputs(np.array([3, 1]), 2, "labels").tolist() == [3, 1]
+
+
+def test_the_call_converts_held_scores_of_a_half_type() -> None:
+    call = ModelCall(lambda rows: {"logits": rows.flatten(1).half()})
+    assert call(torch.ones(2, 3)).dtype == torch.float32
+    assert call.output_dtype == torch.float16
+
+
+def test_an_attack_on_a_network_with_named_outputs_equals_that_on_its_logits(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = digits[0][:8], digits[1][:8]
+    plain = pgd(digits_net, x, y, eps=0.1, num_steps=3, seed=0)
+    held: Any = lambda rows: SimpleNamespace(logits=digits_net(rows))  # noqa: E731
+    named = pgd(held, x, y, eps=0.1, num_steps=3, seed=0)
+    assert torch.equal(plain.x_adv, named.x_adv)
 
 
 @pytest.mark.parametrize("shape", ["(rows, 1)", "(rows,)"])

@@ -9,6 +9,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.outputs import find_scores
+
 HALF_TYPES = (torch.float16, torch.bfloat16)
 # Lifts the gradients of float16 passes above the smallest numbers of that type. A power of 2 is
 # exact.
@@ -115,7 +117,7 @@ class ModelCall:
         else:  # no further frame between an attack and its model
             dtype = self.cast if self.wants_other_dtype(rows) else None
             rows, lift = self._copied(rows, dtype, fresh)
-            outputs = self._read(self.model(rows), dtype, lift)
+            outputs = self._read(self.model(rows), rows, dtype, lift)
         for inner in self._inner:
             self.output_dtype = inner.output_dtype
             self.refused_rows += inner.refused_rows
@@ -151,7 +153,7 @@ class ModelCall:
 
     def _run(self, rows: Tensor, dtype: torch.dtype | None) -> Tensor:
         rows, lift = self._copied(rows, dtype, fresh=False)
-        return self._read(self.model(rows), dtype, lift)
+        return self._read(self.model(rows), rows, dtype, lift)
 
     def _copied(
         self, rows: Tensor, dtype: torch.dtype | None, fresh: bool
@@ -166,10 +168,15 @@ class ModelCall:
             return rows.to(dtype), lift
         return (rows if fresh and lift is None else rows.clone()), lift
 
-    def _read(self, outputs: Tensor, dtype: torch.dtype | None, lift: _Lift | None) -> Tensor:
+    def _read(
+        self, outputs: Tensor, rows: Tensor, dtype: torch.dtype | None, lift: _Lift | None
+    ) -> Tensor:
         """Return the outputs for rows that were cast to this dtype, widened."""
         if not isinstance(outputs, Tensor):
-            return outputs  # the caller's to refuse
+            scores = find_scores(outputs, len(rows))
+            if scores is None:
+                return outputs  # the caller's to refuse
+            outputs = scores
         self.output_dtype = outputs.dtype
         self._in_half = torch.float16 in (dtype, outputs.dtype)
         outputs = widened(outputs)

@@ -7,6 +7,8 @@ same models.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ OUTPUTS = ("logits", "probabilities", "labels")
 NO_LABEL = -1
 RANGE_TOLERANCE = 1e-4  # how far outside [0, 1] a probability may lie
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of a row may sum up
+SCORE_NAMES = ("logits", "out")  # of the class scores in an output with names
+AUXILIARY = "aux"  # begins the names of outputs for a loss of the training
 
 
 def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
@@ -30,15 +34,21 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
     as they are, and ``predicted_classes`` checks them.
 
     Args:
-        outputs: outputs of the model, a tensor of shape (rows, classes), (rows, 1) or (rows,).
+        outputs: outputs of the model, a tensor of shape (rows, classes), (rows, 1) or (rows,), or
+            an output that holds one, as ``find_scores`` reads it.
         rows: number of inputs.
         kind: ``"logits"``, ``"probabilities"`` or ``"labels"``.
 
     Raises:
-        ValueError: if the outputs are not a tensor, or their shape or type does not fit.
+        ValueError: if the outputs hold no such tensor, or its shape or type does not fit.
     """
     if not isinstance(outputs, Tensor):
-        raise ValueError(f"the model must return a tensor, got {type(outputs).__name__}")
+        found = find_scores(outputs, rows)
+        if found is None:
+            raise ValueError(
+                f"the model must return a tensor, got {type(outputs).__name__}{_contents(outputs)}"
+            )
+        outputs = found
     if kind == "labels":
         if outputs.numel() != rows or outputs.is_complex():
             raise ValueError(
@@ -67,6 +77,72 @@ def read_outputs(outputs: object, rows: int, kind: str) -> Tensor:
     if column.dtype in (torch.float16, torch.bfloat16):
         column = column.float()  # 1 - p would lose every p below the type's machine epsilon
     return torch.cat([1 - column, column], dim=1)
+
+
+def find_scores(outputs: object, rows: int) -> Tensor | None:
+    """Return the tensor of scores in an output that is not a tensor, or None if it is not clear.
+
+    This is a NumPy array, the attribute ``logits`` of an object, the entry ``logits`` or ``out`` of
+    a mapping, or the only entry of shape (rows, classes) in a tuple or list. An output with
+    auxiliary entries, which networks return in training mode, is not clear.
+
+    Args:
+        outputs: output of a model.
+        rows: number of inputs.
+    """
+    array = _as_tensor(outputs)
+    if array is not None:
+        return array
+    named = _named_entries(outputs)
+    entries = (_as_tensor(named.get(name)) for name in SCORE_NAMES)
+    scores = next((entry for entry in entries if entry is not None), None)
+    if scores is not None:
+        auxiliary = [name for name, entry in named.items() if str(name).startswith(AUXILIARY)]
+        return None if any(named[name] is not None for name in auxiliary) else scores
+    parts = map(_as_tensor, outputs if isinstance(outputs, (tuple, list)) else ())
+    fitting = [
+        part
+        for part in parts
+        if part is not None and part.dim() == 2 and len(part) == rows and part.shape[1] >= 2
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _as_tensor(value: object) -> Tensor | None:
+    """Return a tensor, or the copy of an array of numbers. None for anything else."""
+    if isinstance(value, Tensor):
+        return value
+    if type(value).__module__.partition(".")[0] != "numpy" or not hasattr(value, "dtype"):
+        return None
+    try:
+        return torch.tensor(value)
+    except (TypeError, ValueError):  # texts or objects
+        return None
+
+
+def _named_entries(outputs: object) -> Mapping[Any, Any]:
+    """Return the entries of a mapping or a named tuple, or the attributes of an object."""
+    if isinstance(outputs, Mapping):
+        return outputs
+    if isinstance(outputs, tuple):
+        names = getattr(outputs, "_fields", ())
+        return {name: getattr(outputs, name) for name in names}
+    logits = getattr(outputs, "logits", None)
+    return {**getattr(outputs, "__dict__", {}), "logits": logits}
+
+
+def _contents(outputs: object) -> str:
+    """Describe the tensors in an output, for a message."""
+    named = _named_entries(outputs)
+    parts = outputs if isinstance(outputs, (tuple, list)) else ()
+    shown = [f"{name!r}" for name, entry in named.items() if isinstance(entry, Tensor)]
+    shown = shown or [str(tuple(entry.shape)) for entry in parts if isinstance(entry, Tensor)]
+    if not shown:
+        return ""
+    return (
+        f" with {', '.join(shown)}, of which none is clearly the class scores: return them alone,"
+        " and switch auxiliary outputs off"
+    )
 
 
 def has_single_column(outputs: object, rows: int) -> bool:
@@ -154,7 +230,14 @@ class OutputReader:
         scores = read_outputs(outputs, rows, self.kind)
         if self.kind != "labels":
             self.num_classes = scores.shape[1]
-            if scores is not outputs and not self.single_column:
+            if (
+                scores is not outputs
+                and not self.single_column
+                and (
+                    isinstance(outputs, Tensor)
+                    or has_single_column(find_scores(outputs, rows), rows)
+                )
+            ):
                 self.single_column = True
                 logger.info(_READINGS[self.kind])
         return scores

@@ -219,7 +219,7 @@ HEADS: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda z: (z, z), "returns a tuple; recipes need logits: switch auxiliary heads off"),
     (lambda z: [z, z], "returns a list; recipes need logits: switch auxiliary heads off"),
     (lambda z: HeadOutputs(z, z), r"returns a tuple \(HeadOutputs\); recipes need logits"),
-    (lambda z: {"out": z}, r"returns a dict \(dict\); recipes need logits"),
+    (lambda z: {"out": z, "aux": z}, r"returns a dict \(dict\); recipes need logits"),
     (lambda z: None, "must return a tensor, got NoneType"),
     (
         lambda z: z.unsqueeze(2),
