@@ -11,6 +11,7 @@ from torchattacks.attack import Attack
 from art_ext.core.calling import ModelCall, outside_inference_mode
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import norm_name
+from art_ext.core.interruption import AttackInterrupted
 from art_ext.core.keywords import CheckedKeywords
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
@@ -121,9 +122,13 @@ class CoreAttack(CheckedKeywords, Attack):
             found = self._probe_once(
                 self.model, model, images, batch_size=self.batch_size, device=self.device
             )
-        result = function(
-            model, images, *args, batch_size=self.batch_size, device=self.device, **options
-        )
+        try:
+            result = function(
+                model, images, *args, batch_size=self.batch_size, device=self.device, **options
+            )
+        except AttackInterrupted as stop:
+            self._store(stop.result if found is None else found.charge(stop.result))
+            raise
         result = result if found is None else found.charge(result)
         self._store(result)
         return result

@@ -19,6 +19,7 @@ from art_ext.attacks.estimator import EstimatorModel, check_scores
 from art_ext.core.calling import outside_inference_mode
 from art_ext.core.checks import check_flag
 from art_ext.core.geometry import free_coordinates, norm_name
+from art_ext.core.interruption import AttackInterrupted
 from art_ext.core.keywords import CheckedKeywords, check_keywords
 from art_ext.core.probe import ModelProbe, ProbeOnce
 from art_ext.core.result import AttackResult, Progress
@@ -156,6 +157,10 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
     def run(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> AttackResult:
         """Run the attack, and return the whole outcome: query counts, distances, verdicts (CPU
         tensors).
+
+        Raises:
+            AttackInterrupted: if the estimator's model raises ``ModelStopped``. ``last_result`` is
+                its ``result`` then.
         """
         ignored = sorted(set(kwargs) & ART_KEYWORDS - set(self._generate_keywords))
         if ignored:
@@ -182,7 +187,11 @@ class CoreAttack(CheckedKeywords, EvasionAttack):
             callback = None if bar.disable else advance  # what nobody sees is not computed
             model = EstimatorModel(self.estimator)
             found = self._probe(model, inputs)
-            result = self._attack(model, inputs, labels, callback=callback, **options)
+            try:
+                result = self._attack(model, inputs, labels, callback=callback, **options)
+            except AttackInterrupted as stop:
+                self._last_result = stop.result if found is None else found.charge(stop.result)
+                raise
             result = result if found is None else found.charge(result)
         self._last_result = result
         logger.info(
@@ -335,18 +344,26 @@ class ResizingAttack(FunctionAttack):
             else bound
             for bound in self.estimator.clip_values
         ]
-        result = super()._attack(
-            _ChannelsLast(model),
-            x.movedim(-1, 1),
-            labels,
-            mask=mask,
-            clip_values=tuple(box),
-            **options,
-        )
-        return replace(
-            result,
-            **{name: getattr(result, name).movedim(1, -1) for name in ("x_adv", "x_nearest")},
-        )
+        try:
+            result = super()._attack(
+                _ChannelsLast(model),
+                x.movedim(-1, 1),
+                labels,
+                mask=mask,
+                clip_values=tuple(box),
+                **options,
+            )
+        except AttackInterrupted as stop:
+            raise AttackInterrupted(
+                str(stop), _channels_last(stop.result), stop.finished
+            ) from stop.__cause__
+        return _channels_last(result)
+
+
+def _channels_last(result: AttackResult) -> AttackResult:
+    """Return a result of images (C, H, W) as one of images (H, W, C)."""
+    names = ("x_adv", "x_nearest")
+    return replace(result, **{name: getattr(result, name).movedim(1, -1) for name in names})
 
 
 class _ChannelsLast(nn.Module):

@@ -2,7 +2,16 @@
 screen.
 """
 
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import GradientOracle, LabelOracle, ScoreOracle
 from art_ext.core.result import AttackResult, Progress
 
-__all__ = ["AttackResult", "GradientOracle", "LabelOracle", "Progress", "ScoreOracle"]
+__all__ = [
+    "AttackInterrupted",
+    "AttackResult",
+    "GradientOracle",
+    "LabelOracle",
+    "ModelStopped",
+    "Progress",
+    "ScoreOracle",
+]

@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.outputs import find_scores
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
@@ -140,7 +141,7 @@ class ModelCall:
         own = None if self._reference is None else self._reference.dtype
         try:
             outputs = self._run(rows, None)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, ModelStopped):
             raise
         except Exception:  # a network may refuse in any way
             self.refused_rows += len(rows)

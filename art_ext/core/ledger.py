@@ -20,6 +20,8 @@ class Ledger:
         queries: (N,) int64, rows forward.
         gradients: (N,) int64, rows backward.
         wasted_rows: (N,) int64, rows forward in vain.
+        pending: (R,) int64, the samples of those counted rows that have no answer yet. None
+            between two calls.
     """
 
     def __init__(self, num_samples: int, max_queries: int | None, device: torch.device) -> None:
@@ -28,6 +30,8 @@ class Ledger:
             self.queries = torch.zeros(num_samples, dtype=torch.int64, device=device)
             self.gradients = torch.zeros_like(self.queries)
             self.wasted_rows = torch.zeros_like(self.queries)
+        self.pending: Tensor | None = None
+        self._counted = self.queries  # the column that the pending rows are counted in
         self._ones = self.queries[:0]  # one for each row of the latest call
         # a lower bound of the queries left to every sample. While it holds, no charge needs to
         # look at the device
@@ -49,6 +53,7 @@ class Ledger:
         if rows != len(self._ones):
             self._ones = torch.ones_like(index)
         self.queries.index_add_(0, index, self._ones)
+        self._counted = self.queries
         self._affordable -= rows
         if self._affordable < 0:
             self._check_budget()
@@ -58,6 +63,17 @@ class Ledger:
         self.wasted_rows.index_add_(0, index, -count)
         self.queries.index_add_(0, index, count)
         self._check_budget()
+
+    def speculate(self, index: Tensor) -> None:
+        """Count one wasted row for each entry of index (R,), until ``claim`` charges it."""
+        self.waste(index, len(index))
+        self._counted = self.wasted_rows
+
+    def take_back(self) -> None:
+        """Count the pending rows no longer: the model stopped before it answered them."""
+        if self.pending is not None:
+            self._counted.index_add_(0, self.pending, -torch.ones_like(self.pending))
+            self.pending = None
 
     def waste(self, index: Tensor, rows: int) -> None:
         """Count wasted rows: one for each entry of index (R,), and what is left on the last."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from art_ext.core.advice import advised
 from art_ext.core.calling import ModelCall
+from art_ext.core.calls import describing
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.geometry import ClipValues
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
 from art_ext.core.networks import frozen_eval, model_device
@@ -54,6 +57,7 @@ class LabelOracle:
     Attributes:
         ledger: the rows charged to each sample.
         queries, wasted_rows, gradients: (N,) int64, its columns.
+        ids: (N,) int64 identities of the samples, for models that record their answers, or None.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -95,7 +99,8 @@ class LabelOracle:
         self.passes = Passes(
             ModelCall(model), self.reader, self.ledger, batch_size=batch_size, pad_rows=pad_rows
         )
-        self._hygiene = frozen_eval(model)
+        self.ids: Tensor | None = None
+        self._entered = ExitStack()
 
     @property
     def num_classes(self) -> int | None:
@@ -103,8 +108,10 @@ class LabelOracle:
         return self.reader.num_classes
 
     def __enter__(self: Self) -> Self:
-        self._hygiene = frozen_eval(self.model)
-        self._hygiene.__enter__()
+        with ExitStack() as stack:
+            stack.enter_context(frozen_eval(self.model))
+            stack.enter_context(describing(lambda: self.passes.described(self.ids)))
+            self._entered = stack.pop_all()
         return self
 
     def __exit__(
@@ -113,7 +120,9 @@ class LabelOracle:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hygiene.__exit__(kind, error, trace)
+        if isinstance(error, ModelStopped):
+            self.ledger.take_back()
+        self._entered.__exit__(kind, error, trace)
 
     def labels(
         self, rows: Tensor, index: Tensor, *, speculative: bool = False, fresh: bool = False
@@ -134,7 +143,7 @@ class LabelOracle:
         if not len(rows):
             return torch.empty_like(index)
         if speculative:
-            self.ledger.waste(index, len(index))
+            self.ledger.speculate(index)
         else:
             self.ledger.charge(index)
         return self.predict(self.passes.forward(rows, index, fresh))

@@ -54,11 +54,37 @@ class Passes:
 
     def slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the rows of each call, and the samples that they belong to."""
+        ledger = self.ledger
         if 0 < len(rows) <= self.batch_size:
+            ledger.pending = index
             yield rows, index  # two operations less in each call of the search attacks
-            return
-        for start in range(0, len(rows), self.batch_size):
-            yield rows[start : start + self.batch_size], index[start : start + self.batch_size]
+        else:
+            for start in range(0, len(rows), self.batch_size):
+                ledger.pending = index[start:]
+                yield (
+                    rows[start : start + self.batch_size],
+                    index[start : start + self.batch_size],
+                )
+        ledger.pending = None
+
+    def described(self, ids: Tensor | None) -> tuple[list[int], list[int]]:
+        """Return the identities of the samples in the present call, and the number of each query.
+
+        Args:
+            ids: (N,) identities. None describes nothing.
+        """
+        if self.ledger.pending is None or ids is None:
+            return [], []
+        pending = self.ledger.pending.cpu()
+        owners = pending.tolist()
+        left = self.ledger.queries.cpu()[pending].tolist()  # with later rows of the same sample
+        later: dict[int, int] = {}
+        for place in reversed(range(len(owners))):
+            after = later.get(owners[place], 0)
+            later[owners[place]] = after + 1
+            left[place] -= after
+        known = ids.cpu()[pending].tolist()
+        return known[: self.batch_size], left[: self.batch_size]
 
     def pad(self, rows: Tensor, index: Tensor) -> Tensor:
         """Pad a short slice with copies of its last row, counted as wasted on that row's sample."""

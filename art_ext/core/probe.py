@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from art_ext.core.calling import HALF_TYPES
 from art_ext.core.geometry import ClipValues
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import predicted_classes
 from art_ext.core.result import AttackResult
@@ -200,7 +201,7 @@ class ProbeOnce:
     def __call__(self, owner: object, model: Model, x: Tensor, **options: Any) -> ModelProbe | None:
         """Probe the model of an owner and log the findings.
 
-        Return None if it was probed before, or x is empty.
+        Return None if it was probed before, x is empty, or the model stops.
 
         Args:
             owner: object that identifies the model.
@@ -209,7 +210,10 @@ class ProbeOnce:
         """
         if not len(x) or any(known() is owner for known in self._owners):
             return None
-        found = probe_model(model, x, **options)
+        try:
+            found = probe_model(model, x, **options)
+        except ModelStopped:
+            return None  # the attack says so, with what is verified
         try:
             self._owners.append(ref(owner))
         except TypeError:  # an object without weak references

@@ -46,10 +46,9 @@ class Search:
         self.rays = Rays(problem, start, free, self.blocks)
         self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol)
         self.found = NearestAdversarials(problem)
-        self.already = problem.check_clean()
-        # already adversarial, or no coordinate to change
-        self.idle = self.already | (self.blocks.count == 0)
-        self.found.enter_clean(self.already)
+        self.already = torch.zeros_like(problem.index, dtype=torch.bool)
+        self.idle = self.already
+        self.active: RayState | None = None
         self.rounds = 0
         self.last_flip = 1
         self.affordable = 0  # queries that every active row can certainly make
@@ -58,6 +57,10 @@ class Search:
         """Query until every sample is a success or has spent its budget. Freed places take the
         next samples.
         """
+        self.already = self.problem.check_clean()
+        # already adversarial, or no coordinate to change
+        self.idle = self.already | (self.blocks.count == 0)
+        self.found.enter_clean(self.already)
         if self.rays.start is not None:
             self._check_start(self.rays.start)
         self._report(self.problem.index)
@@ -65,6 +68,7 @@ class Search:
         capacity = self.oracle.batch_size
         state, waiting = self.rays.begin(waiting[:capacity]), waiting[capacity:]
         while active := len(state.sample):
+            self.active = state
             width = max(1, capacity // active) if speculate else 1
             self.last_flip += width
             self.blocks.prepare(self.last_flip)
@@ -165,6 +169,18 @@ class Search:
                     success=self.found.first[index] >= 0,
                 )
             )
+
+    def interim(self, device: torch.device) -> tuple[AttackResult, Tensor]:
+        """Return the outcome so far, with the adversarial ends of bisections that go on.
+
+        Returns:
+            The result, and (N,) bool, the samples that are done.
+        """
+        finished = self._finished(self.problem.index)
+        if self.active is not None:
+            every = torch.arange(len(self.active.sample), device=self.active.sample.device)
+            self._end_directions(self.active, every, None)
+        return self.result(device), finished.to(device)
 
     def result(self, device: torch.device) -> AttackResult:
         """Return the outcome in the caller's terms, on the caller's device."""

@@ -12,6 +12,7 @@ from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count, check_number
 from art_ext.core.geometry import ClipValues, free_coordinates
+from art_ext.core.interruption import interruptible
 from art_ext.core.keywords import public
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult, Callback
@@ -137,16 +138,16 @@ def rays(
         oracle=LabelOracle,
     )
     samples = problem.shaped(problem.x)
-    with problem.oracle:
-        search = Search(
-            problem,
-            None if x_init is None else admit_start(problem.box, x_init, samples).flatten(1),
-            None if mask is None else free_coordinates(mask, samples),
-            tol=tol,
-            stop_on_success=stop_on_success,
-            hierarchical=hierarchical,
-            callback=callback,
-        )
+    search = Search(
+        problem,
+        None if x_init is None else admit_start(problem.box, x_init, samples).flatten(1),
+        None if mask is None else free_coordinates(mask, samples),
+        tol=tol,
+        stop_on_success=stop_on_success,
+        hierarchical=hierarchical,
+        callback=callback,
+    )
+    with interruptible(problem.oracle, lambda: search.interim(x.device)):
         search.run(_speculates(speculate, model, problem.oracle.device))
     return search.result(x.device)
 

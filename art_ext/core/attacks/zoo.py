@@ -170,7 +170,7 @@ def zoo(
         reset_adam=reset_adam,
     )
     run.name = "zoo"
-    with run.whole.oracle:
+    with run.running():
         # the check of the start, its probes, and the check of where they lead
         least = path.state.cost() + 2
         if max_queries is not None and len(least):

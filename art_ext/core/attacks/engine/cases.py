@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.keywords import Function
 from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult, Callback
@@ -101,8 +102,11 @@ def _attack_case(
     check_classes("y", y, len(x))
     ids = options.get("sample_ids")
     check_ids(ids, len(x))
-    with oracle:
-        clean = oracle.clean_labels(samples)
+    try:
+        with oracle:
+            clean = oracle.clean_labels(samples)
+    except ModelStopped as stop:
+        raise _stopped_at_once(attack, x, stop, options, oracle) from stop
     true = clean if y is None else y.to(clean)
     check_width("y", true, oracle)
     ids = fingerprint(samples) if ids is None else ids.to(clean.device)
@@ -125,9 +129,36 @@ def _attack_case(
     if options.get("callback") is not None:
         given["callback"] = _of_samples(options["callback"], rows.owner)
     home = x.device
-    result = attack(model, x[rows.owner.to(home)], None, targets=rows.target.to(home), **given)
-    rows = _Rows(rows.owner.to(home), rows.place.to(home), rows.target.to(home), rows.width)
-    return _fold(result, rows, case, settled.to(home), oracle, samples.to(home))
+    there = _Rows(rows.owner.to(home), rows.place.to(home), rows.target.to(home), rows.width)
+
+    def fold(result: AttackResult) -> AttackResult:
+        return _fold(result, there, case, settled.to(home), oracle, samples.to(home))
+
+    try:
+        return fold(attack(model, x[there.owner], None, targets=there.target, **given))
+    except AttackInterrupted as stop:
+        done = there.table(stop.finished.to(torch.int64), len(x), 1).bool().all(dim=1)
+        raise AttackInterrupted(str(stop), fold(stop.result), done) from stop.__cause__
+
+
+def _stopped_at_once(
+    attack: Callable[..., AttackResult],
+    x: Tensor,
+    stop: ModelStopped,
+    options: dict[str, Any],
+    oracle: LabelOracle,
+) -> AttackInterrupted:
+    """Return the error of an attack whose model stopped in the clean check of the cases."""
+
+    def model(rows: Tensor) -> Tensor:
+        raise stop
+
+    try:
+        attack(model, x, None, **options)
+    except AttackInterrupted as found:
+        result = replace(found.result, queries=oracle.queries.to(x.device))
+        return AttackInterrupted(str(stop), result, found.finished)
+    raise RuntimeError("an attack ended although its model gives no answers")
 
 
 def _classes(oracle: LabelOracle) -> int:

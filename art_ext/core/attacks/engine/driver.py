@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.interruption import interruptible
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.outside import Outside, describe_outside
 from art_ext.core.result import AttackResult, Progress, build_result
@@ -58,6 +60,19 @@ class Driver:
         self.home = x.device
         self.already = torch.zeros_like(self.whole.index, dtype=torch.bool)
         self.rounds = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        """Enter the oracle. A model that stops raises ``AttackInterrupted`` with the outcome."""
+        return interruptible(self.whole.oracle, lambda: (self.interim(), self._finished()))
+
+    def _finished(self) -> Tensor:
+        active = torch.zeros_like(self.already)
+        active[self.problem.index] = True
+        return (self.already | ~active).to(self.home)
+
+    def interim(self) -> AttackResult:
+        """Build the result so far, of an attack that is interrupted."""
+        raise NotImplementedError
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs (r, K) reach the goal of their samples. A row of NaN never

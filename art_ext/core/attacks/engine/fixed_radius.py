@@ -88,7 +88,7 @@ class FixedRadius(Driver):
         self.method: Method[Any] = method
         self.name = type(method).__name__
         self.warn_if_short(method.least_queries, self.options.max_queries)
-        with self.whole.oracle:
+        with self.running():
             answers = self._open()
             self.problem = self.own_problem()
             self.trajectories = method.num_trajectories(num_restarts)
@@ -113,7 +113,7 @@ class FixedRadius(Driver):
                     state, answers = self._visit(state, t + 1)
                 if not len(self.problem.index):
                     break
-        return self._result()
+        return self._result(method.chain(self.successes.x_adv, self.moved))
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs reach the goal, or satisfy the caller's criterion."""
@@ -207,10 +207,21 @@ class FixedRadius(Driver):
             self.tell(finished, success, torch.where(success, length, torch.inf), chain)
         self.rounds += 1
 
-    def _result(self) -> AttackResult:
+    def interim(self) -> AttackResult:
+        """Build the result so far. An active row has its last success, or its input."""
+        successes, problem, whole = self.successes, self.problem, self.whole
+        successes.first.masked_fill_(self.already, 1)
+        successes.fallback = "input"
+        inputs = whole.x[problem.index]
+        unknown = torch.full_like(successes.held.losses, torch.nan)
+        every = torch.arange(len(inputs), device=inputs.device)
+        successes.settle(problem, every, inputs, inputs, unknown)
+        successes.outcomes = None  # its ends are not whole
+        return self._result(None)
+
+    def _result(self, drawn: Tensor | None) -> AttackResult:
         x_adv, success, lengths, suspect = self.successes.verify(self.already)
         outcomes = self.successes.outcomes
-        drawn = self.method.chain(self.successes.x_adv, self.moved)
         return self.report(
             x_adv,
             success,

@@ -107,6 +107,7 @@ class MinimumNorm(Driver):
 
     Attributes:
         found: the adversarials so far.
+        search: that has begun, whose values are those of the result. None: those of the rule.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class MinimumNorm(Driver):
         super().__init__(model, x, y, eps=eps, norm=norm, options=self.options, oracle=oracle)
         self.confidence = confidence
         self.found = BestAdversarials(self.whole)
+        self.search: Search | None = None
 
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """(r,) margins of outputs (r, K) beyond the decision boundary, negative before it."""
@@ -156,11 +158,12 @@ class MinimumNorm(Driver):
         self.name = type(method).__name__
         check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
         self.warn_if_short(2, self.options.max_queries)
-        with self.whole.oracle:
+        with self.running():
             differentiate = method.needs_clean_gradient and self.options.max_queries != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
             self.problem = self.own_problem()
             search.open(self)
+            self.search = search
             zero = torch.zeros_like(self.problem.x)
             state = method.init(self.own_problem(), zero if slope is None else slope)
             check_state(method, "init", state, self.problem)
@@ -178,7 +181,7 @@ class MinimumNorm(Driver):
                     search.keep(rows)
                     state = keep(state, rows)
                     answers = keep(answers, rows)
-        return self.result(search.value())
+        return self.result()
 
     def open(self, loss: Loss, *, differentiate: bool, least: Tensor | int = 1) -> Tensor | None:
         """Make the clean check, one query a sample: the gradient (R, D) of a loss, if wanted.
@@ -242,12 +245,14 @@ class MinimumNorm(Driver):
         self.problem = keep(self.problem, rows)
         return rows
 
-    def result(self, value: Tensor | None = None) -> AttackResult:
+    def interim(self) -> AttackResult:
+        """Build the result so far."""
+        self.found.enter_clean(self.already)
+        return self.result()
+
+    def result(self) -> AttackResult:
         """Build the result. ``x_adv`` is the rule's choice or, where that lies outside the ball,
         the nearest.
-
-        Args:
-            value: (N,) of ``x_adv``. None: by the rule.
         """
         whole, found = self.whole, self.found
         suspect = found.verify()
@@ -255,6 +260,7 @@ class MinimumNorm(Driver):
         success = within_ball(found.distance, whole.eps)
         chosen = within_ball(distances(found.best, whole.x, whole.norm), whole.eps)
         x_adv = torch.where((success & chosen).unsqueeze(1), found.best, found.nearest)
+        value = None if self.search is None else self.search.value()
         if value is None:
             value = torch.where(chosen, found.best_value, found.nearest_value)
         return self.report(

@@ -100,6 +100,7 @@ class Problem:
         check_ball(norm, eps, box)
         check_ids(options.sample_ids, count)
         ids = fingerprint(samples) if options.sample_ids is None else options.sample_ids
+        ledger.ids = ids
         rows = samples.reshape(count, math.prod(x.shape[1:]))
         low, high = box.flat_bounds(x.shape[1:])
         mask = options.mask
