@@ -23,7 +23,7 @@ from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, 
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
-    from art_ext.data import Dataset
+    from art_ext.data import Samples
     from art_ext.evaluation import Outcome, Watcher, Workers
 
 
@@ -52,7 +52,7 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         show(outcome, config.quiet, least)
 
 
-def build(config: EvaluationConfig) -> tuple[dict[str, Model], Dataset]:
+def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
     """Return the model, by its name in the report, and the samples of a configuration.
 
     A worker process calls it too.

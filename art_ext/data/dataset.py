@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from art_ext.core.identity import bytes_of
+from art_ext.core.streams import fingerprint
+from art_ext.data.samples import Samples
+
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """N labelled inputs.
+class Dataset(Samples):
+    """N labelled inputs in memory.
 
     Attributes:
         name: name in reports.
@@ -43,37 +48,43 @@ class Dataset:
                 f"y must be int64 of shape ({len(self.x)},), one label for each row of x, "
                 f"got {self.y.dtype} of shape {tuple(self.y.shape)}"
             )
-        classes = None if self.class_names is None else len(self.class_names)
-        if len(self.y) and (self.y.min() < 0 or (classes is not None and self.y.max() >= classes)):
-            wanted = "at least 0" if classes is None else f"0 to {classes - 1}"
-            raise ValueError(
-                f"labels of {self.name} must be {wanted}, got {int(self.y.min())} to"
-                f" {int(self.y.max())}"
-            )
+        self.check_labels(self.y)
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def first(self, n: int | None) -> Dataset:
-        """Return the first n rows, or all of them if n is None or larger than the data set.
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of a sample."""
+        return self.x.shape[1:]
 
-        Raises:
-            ValueError: if n < 1.
-        """
-        if n is None:
-            return self
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        return replace(self, x=self.x[:n], y=self.y[:n])
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64 class indices."""
+        return self.y
 
-    def take(self, index: Tensor | Sequence[int]) -> Dataset:
+    @property
+    def identity(self) -> str:
+        """Digest of the fingerprints of the samples and of their labels, in order."""
+        digest = hashlib.sha256()
+        for name, tensor in (("ids", fingerprint(self.x)), ("y", self.y)):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(bytes_of(tensor))
+        return digest.hexdigest()
+
+    def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return views of the samples and labels from ``start`` to ``stop``."""
+        return self.x[start:stop], self.y[start:stop]
+
+    def take(self, index: Tensor | Sequence[int] | slice) -> Dataset:
         """Return the rows at the given positions, in that order, or the rows that a bool tensor
-        selects.
+        selects. A slice gives views.
 
         Raises:
             IndexError: if a position lies outside the data set.
         """
-        rows = index if isinstance(index, Tensor) else torch.tensor(index, dtype=torch.int64)
+        whole = isinstance(index, (Tensor, slice))
+        rows = index if whole else torch.tensor(index, dtype=torch.int64)
         return replace(self, x=self.x[rows], y=self.y[rows])
 
 

@@ -2,48 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from art_ext.data.classes import Classes, assign_classes
-from art_ext.data.raw import Raw
+from art_ext.data.images import is_grey
+from art_ext.data.lazy import LazyDataset
+from art_ext.data.transform import Transform
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
-_GREY = ("1", "L", "LA")
-_DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits a pixel
+
+
+class ImageFiles:
+    """Images of files.
+
+    Args:
+        paths: of the images.
+        labels: (N,) int64 class index of each.
+        root: folder to which paths are relative in the identity.
+        colour: True to give grey images three channels. None: only if an image has colours.
+
+    Raises:
+        ImportError: if Pillow is not installed.
+        ValueError: if an image cannot be read or has more than 8 bits a channel.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], labels: Tensor, root: Path, colour: bool | None = None
+    ) -> None:
+        self.paths = paths
+        self.labels: Tensor | None = labels
+        self.root = root
+        self.colour: bool | None = colour
+        if colour is None:
+            self.colour = not all(self._header(path)[1] for path in paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+        with opened(self.paths[place]) as image:
+            image.load()
+        return image, int(self.labels[place]) if self.labels is not None else 0
+
+    def describe(self, places: Sequence[int]) -> str:
+        """Return the relative paths and the sizes of the files."""
+        return "\n".join(
+            f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}"
+            for path in (self.paths[place] for place in places)
+        )
+
+    def check_sizes(self, transform: Transform | None) -> None:
+        """Raise ValueError unless all images have one size after a transform.
+
+        Only their headers are read.
+        """
+        if transform is not None and transform.shape is not None:
+            return
+        sizes = {}
+        for path in self.paths:
+            size = self._header(path)[0]
+            sizes.setdefault(size if transform is None else transform.size(*size), (size, path))
+            if len(sizes) > 1:
+                shown = [f"{width}x{height} in {path}" for (width, height), path in sizes.values()]
+                raise ValueError(
+                    "all images must have one size (give resize and crop: --resize 256 --crop 224),"
+                    f" got {' and '.join(shown)}"
+                )
+
+    @staticmethod
+    def _header(path: Path) -> tuple[tuple[int, int], bool]:
+        """Width and height of an image, and True if it has no colours."""
+        with opened(path) as image:
+            return image.size, is_grey(image)
 
 
 def read_image_folder(
-    folder: Path, split: str, order: str = "numeric", classes: Classes | None = None
-) -> Raw | None:
-    """Read the class folders ``folder/class_name/*.png|jpg|jpeg``, or return None without such
-    folders.
+    folder: Path,
+    split: str,
+    order: str = "numeric",
+    classes: Classes | None = None,
+    transform: Transform | None = None,
+) -> LazyDataset | None:
+    """Return the class folders ``folder/class_name/*.png|jpg|jpeg`` as a data set that reads images
+    when they are needed, or None without such folders.
 
     They are the "test" split. Class folders inside ``folder/train`` and ``folder/test`` (or
     ``folder/val``) are the split of that name. Files are in sorted order. Grey images give (N, 1,
-    H, W), all others, and mixtures, (N, 3, H, W), uint8. Transparency is dropped. Hidden folders
-    and files are skipped.
+    H, W), all others, and mixtures, (N, 3, H, W). Transparency is dropped. Hidden folders and files
+    are skipped.
 
     Args:
         folder: the root.
         split: ``"test"`` or ``"train"``.
         order: of the class folders without a mapping, ``"numeric"`` or ``"text"``.
         classes: a mapping from class folder to class index, or a file that holds one.
+        transform: resizes and crops the images.
 
     Raises:
         ImportError: if Pillow is not installed.
         ValueError: if a class has no image, an image cannot be read or has more than 8 bits a
-            channel, the images have different sizes, the two splits differ in their class folders,
-            or the mapping lacks a folder.
+            channel, the images have different sizes and the transform leaves them, the two splits
+            differ in their class folders, or the mapping lacks a folder.
     """
-    entries = _class_folders(folder, split)
-    files = {entry.name: _images_in(entry) for entry in entries}
+    entries = class_folders(folder, split)
+    files = {entry.name: images_in(entry) for entry in entries}
     if not any(files.values()):
         return None
     empty = [name for name, held in files.items() if not held]
@@ -55,25 +126,18 @@ def read_image_folder(
     index, names = assign_classes(list(files), order, classes)
     ordered = sorted(files, key=index.__getitem__)
     paths = [path for name in ordered for path in files[name]]
-    images = [_read_image(path) for path in paths]
-    _check_sizes(images, paths)
-    if any(image.ndim == 3 for image in images):
-        images = [
-            image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-            for image in images
-        ]
-        x = np.stack(images).transpose(0, 3, 1, 2)
-    else:
-        x = np.stack(images)[:, None]
-    y = np.repeat([index[name] for name in ordered], [len(files[name]) for name in ordered])
-    return Raw(x, y, names)
+    counts = torch.tensor([len(files[name]) for name in ordered])
+    labels = torch.tensor([index[name] for name in ordered]).repeat_interleave(counts)
+    items = ImageFiles(paths, labels, folder)
+    items.check_sizes(transform)
+    return LazyDataset(folder.name, items, names, transform=transform)
 
 
-def _class_folders(folder: Path, split: str) -> list[Path]:
+def class_folders(folder: Path, split: str) -> list[Path]:
     """Class folders of a split, sorted by name."""
     parts = {name: folder / name for name in ("train", "test", "val")}
     held = {name: _subfolders(part) for name, part in parts.items() if part.is_dir()}
-    held = {name: entries for name, entries in held.items() if any(map(_images_in, entries))}
+    held = {name: entries for name, entries in held.items() if any(map(images_in, entries))}
     if not held:
         return _subfolders(folder) if split == "test" else []
     chosen = held.get(split, held.get("val", []) if split == "test" else [])
@@ -95,14 +159,21 @@ def _subfolders(folder: Path) -> list[Path]:
     )
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted by name."""
     return sorted(
         f for f in folder.iterdir() if f.suffix.lower() in _ENDINGS and not f.name.startswith(".")
     )
 
 
-def _read_image(file: Path) -> npt.NDArray[Any]:
-    """Return (H, W) or (H, W, 3) uint8."""
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """Open an image, of which only the header is read at first.
+
+    Raises:
+        ImportError: if Pillow is not installed.
+        ValueError: if it cannot be read or has more than 8 bits a channel.
+    """
     try:
         from PIL import Image
     except ImportError as error:
@@ -111,26 +182,11 @@ def _read_image(file: Path) -> npt.NDArray[Any]:
         ) from error
     try:
         with Image.open(file) as image:
-            return _pixels(image, file)
+            yield image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow raises SyntaxError for a damaged PNG
         raise ValueError(
             f"{file} must be a PNG or JPEG image, but cannot be read: {error}"
         ) from error
-
-
-def _pixels(image: Image.Image, file: Path) -> npt.NDArray[Any]:
-    if image.mode in _DEEP:
-        raise ValueError(f"{file} must have 8 bits per channel, got Pillow's mode {image.mode!r}")
-    return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
-
-
-def _check_sizes(images: list[npt.NDArray[Any]], files: list[Path]) -> None:
-    for image, file in zip(images, files, strict=True):
-        if image.shape[:2] != images[0].shape[:2]:
-            height, width = image.shape[:2]
-            first_height, first_width = images[0].shape[:2]
-            raise ValueError(
-                "all images must have one size (resize them first), got"
-                f" {first_width}x{first_height} in {files[0]} and {width}x{height} in {file}"
-            )
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

@@ -15,6 +15,7 @@ from art_ext.data.classes import CLASS_ORDERS, Classes
 from art_ext.data.dataset import Dataset, dataset_from_arrays
 from art_ext.data.folders import read_image_folder
 from art_ext.data.idx import read_idx_folder
+from art_ext.data.lazy import LazyDataset
 from art_ext.data.raw import Raw
 
 DATA_NAMES = ("digits", "mnist", "cifar10")
@@ -38,8 +39,11 @@ def load_data(
     root: str | os.PathLike[str] | None = None,
     class_order: str = "numeric",
     classes: Classes | None = None,
-) -> Dataset:
-    """Load a data set by name, or from a file or folder, into memory.
+) -> Dataset | LazyDataset:
+    """Load a data set by name, or from a file or folder.
+
+    Class folders give a ``LazyDataset``, which reads images when they are needed. Everything else
+    is read into memory.
 
     Names, in any case (write ``./mnist`` for a folder of that name):
 
@@ -102,13 +106,10 @@ def load_data(
             f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, "
             f"got {str(path)!r}{nearest(str(path), DATA_NAMES)}"
         )
-    raw = (
-        _read_folder(path, split, class_order, classes)
-        if path.is_dir()
-        else _read_file(path, split)
-    )
     named = Path(os.path.abspath(path))  # "." gets its folder's name, a symbolic link keeps its own
-    return dataset_from_arrays(named.name if path.is_dir() else named.stem, *raw)
+    if path.is_dir():
+        return _read_folder(named, split, class_order, classes)
+    return dataset_from_arrays(named.stem, *_read_file(path, split))
 
 
 def data_name(name_or_path: str | os.PathLike[str]) -> str | None:
@@ -198,7 +199,9 @@ def _checked(data: Dataset, shape: tuple[int, ...]) -> Dataset:
     return data
 
 
-def _read_folder(folder: Path, split: str, class_order: str, classes: Classes | None) -> Raw:
+def _read_folder(
+    folder: Path, split: str, class_order: str, classes: Classes | None
+) -> Dataset | LazyDataset:
     for _, read in _FOLDER_LAYOUTS:
         raw = read(folder, split)
         if raw is not None:
@@ -206,7 +209,7 @@ def _read_folder(folder: Path, split: str, class_order: str, classes: Classes | 
                 raise ValueError(
                     f"classes need a folder of class folders, but {folder} holds labels of its own"
                 )
-            return raw
+            return dataset_from_arrays(folder.name, *raw)
     images = read_image_folder(folder, split, class_order, classes)
     if images is not None:
         return images

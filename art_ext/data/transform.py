@@ -72,6 +72,12 @@ class Transform:
             return _pair(self.crop)
         return self.resize if isinstance(self.resize, tuple) else None
 
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the result for an image of this size."""
+        if self.crop is not None:
+            return _pair(self.crop)[::-1]
+        return self._resized(width, height)
+
     def __str__(self) -> str:
         """Describe the steps, such as ``resize 256 (bilinear), centre crop 224``."""
         steps = []
