@@ -216,8 +216,8 @@ def run_all(options: argparse.Namespace, runs: Sequence[tuple[str, Mapping[str, 
     file.
     """
     print_versions()
-    images = load_data(options.data, split="train").first(options.images)
-    test = load_data(options.data).first(options.test_images)
+    images = load_data(options.data, split="train").first(options.images).in_memory()
+    test = load_data(options.data).first(options.test_images).in_memory()
     by_paper = options.paper_epochs is not None
     common = {
         "data": options.data,

@@ -71,8 +71,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     print_versions()
-    images = load_data("mnist", split="train").first(options.images)
-    test = load_data("mnist").first(1000)
+    images = load_data("mnist", split="train").first(options.images).in_memory()
+    test = load_data("mnist").first(1000).in_memory()
     data = images.x, images.y
     recipe: dict[str, Any] = {"eps": options.eps, "num_steps": 5}
     common: dict[str, Any] = {

@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def net(x: torch.Tensor) -> torch.Tensor:
         return (x.flatten(1).unsqueeze(2) * weight).sum(dim=1)
 
-    data = load_data("digits").first(30)
+    data = load_data("digits").first(30).in_memory()
     data = replace(data, y=net(data.x).argmax(dim=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "draw", lambda loaded: [])

@@ -21,7 +21,7 @@ from art_ext.training.runs import requirements
 
 
 def test_training_depends_on_the_seed_and_on_nothing_else() -> None:
-    few = load_data("digits", split="train").first(70)
+    few = load_data("digits", split="train").first(70).in_memory()
     before = torch.get_rng_state()
     first, same, other = (train_digits(few, eps=0.1, epochs=2, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
@@ -41,7 +41,7 @@ def test_the_robust_network_is_trained_by_backward_smoothing(
         return done[-1][1]
 
     monkeypatch.setattr(demo, "train", watched)
-    few = load_data("digits", split="train").first(100)
+    few = load_data("digits", split="train").first(100).in_memory()
     model = train_digits(few, eps=eps, epochs=3, seed=0)
     ((used, result),) = done
     assert (used.name, used.radius) == (recipe, eps)

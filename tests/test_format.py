@@ -31,7 +31,7 @@ def outcome(folder: Path) -> Any:
     def net(x: torch.Tensor) -> torch.Tensor:
         return (x.flatten(1).unsqueeze(2) * weight).sum(dim=1)
 
-    data = load_data("digits").first(20)
+    data = load_data("digits").first(20).in_memory()
     data = replace(data, y=net(data.x).argmax(dim=1))
     return evaluate(
         {"net": net},

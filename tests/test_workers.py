@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.data import Dataset, load_data
+from art_ext.data import Samples, load_data
 from art_ext.evaluation import Watcher, Workers, evaluate
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.storage.units import CHUNKS
@@ -63,7 +63,7 @@ class Centroids(nn.Module):
         return x.flatten(1) @ self.weight.T + self.bias
 
 
-def rebuild(deadly: int | None = None, once: Path | None = None) -> tuple[dict[str, Any], Dataset]:
+def rebuild(deadly: int | None = None, once: Path | None = None) -> tuple[dict[str, Any], Samples]:
     torch.set_num_threads(1)
     return {"model": Centroids(deadly, once)}, load_data("digits").first(N)
 

@@ -205,10 +205,9 @@ def _evidence(
         ValueError: if the run does not contain this model or radius, or if data or model differ.
     """
     from art_ext.adapters.robustbench import Evidence
-    from art_ext.core.streams import fingerprint
     from art_ext.data import load_data
     from art_ext.evaluation.analysis.records import load_images, load_run
-    from art_ext.evaluation.execution.job import identity_of_data, identity_of_model
+    from art_ext.evaluation.execution.job import identity_of_model
 
     loaded = load_run(run)
     facts = loaded.run
@@ -225,7 +224,7 @@ def _evidence(
         "classes": given["classes"],
     }
     samples = load_data(path, **order).first(facts["data"]["samples"])
-    if identity_of_data(fingerprint(samples.x), samples.y) != facts["identity"]["data"]:
+    if samples.identity != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
     if source is not None:
         evaluated = facts["identity"]["models"][name]["state"]

@@ -72,6 +72,10 @@ class Dataset(Samples):
             digest.update(bytes_of(tensor))
         return digest.hexdigest()
 
+    def in_memory(self) -> Dataset:
+        """Return the data set itself."""
+        return self
+
     def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return views of the samples and labels from ``start`` to ``stop``."""
         return self.x[start:stop], self.y[start:stop]

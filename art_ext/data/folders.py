@@ -67,7 +67,7 @@ class ImageFiles:
         """
         if transform is not None and transform.shape is not None:
             return
-        sizes = {}
+        sizes: dict[tuple[int, int], tuple[tuple[int, int], Path]] = {}
         for path in self.paths:
             size = self._header(path)[0]
             sizes.setdefault(size if transform is None else transform.size(*size), (size, path))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
 from art_ext.core.checks import listed
-from art_ext.data.dataset import Dataset, dataset_from_arrays
+from art_ext.data.dataset import dataset_from_arrays
 from art_ext.data.lazy import PROBED, LazyDataset
 from art_ext.data.samples import Samples
 from art_ext.data.transform import Transform
@@ -27,7 +27,7 @@ def as_dataset(
     columns: Columns | None = None,
     transform: Transform | None = None,
     workers: int | None = None,
-) -> Dataset | LazyDataset:
+) -> Samples:
     """Return data of any supported kind as a data set.
 
     * ``(x, y)``: a tuple of arrays or tensors, in memory.
@@ -50,13 +50,10 @@ def as_dataset(
             ``DataLoader`` has, else 0.
 
     Raises:
-        TypeError: for data of another kind.
-        ValueError: for a loader that shuffles, columns that are not found, or samples that do not
-            fit.
+        ValueError: for data of another kind, a loader that shuffles, columns that are not found,
+            or samples that do not fit.
     """
     if isinstance(data, Samples):
-        if not isinstance(data, Dataset | LazyDataset):
-            raise TypeError(f"data must be a Dataset or a LazyDataset, got {type(data).__name__}")
         return data
     names = None if class_names is None else tuple(class_names)
     if _is_pair(data):
@@ -92,7 +89,7 @@ class MapItems:
         collate: a loader's own function of a list of items. None: items are taken as they are.
 
     Raises:
-        TypeError: for an object of another kind.
+        ValueError: for an object of another kind.
     """
 
     colour: bool | None = None
@@ -103,7 +100,7 @@ class MapItems:
         if isinstance(dataset, IterableDataset) or not (
             hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         ):
-            raise TypeError(
+            raise ValueError(
                 "data must be a tuple (x, y), a map-style dataset with __len__ and __getitem__, a"
                 f" DataLoader of one, or a Hugging Face dataset, got {type(dataset).__name__}"
             )
@@ -248,7 +245,7 @@ def _of_loader(loader: DataLoader[Any]) -> MapItems:
     Raises:
         ValueError: if its order changes.
     """
-    MapItems(loader.dataset)  # raises TypeError for a stream
+    MapItems(loader.dataset)  # raises ValueError for a stream
     with torch.random.fork_rng(devices=[]):
         first, second = (_order(loader) for _ in range(2))
     if first != second:

@@ -69,7 +69,7 @@ def run_demo(
     require_report()
     require_training()
     watcher = watcher or Watcher()
-    samples = load_data("digits", split="train")
+    samples = load_data("digits", split="train").in_memory()
     test = load_data("digits")
     arguments = {"command": "demo", "seed": seed}
     earlier = read_run(out)

@@ -225,7 +225,8 @@ class Units:
         """Write the clean results of a chunk: facts as JSON, images of some samples."""
         from safetensors.torch import save
 
-        self.files.write(chunk_name(number), "safetensors", save(dict(images)))
+        if images:
+            self.files.write(chunk_name(number), "safetensors", save(dict(images)))
         self.files.write(
             chunk_name(number), "json", json.dumps(facts, allow_nan=False).encode("utf-8")
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 COLUMNS = 6
+KEPT_SAMPLES = 192  # the first chunks that hold so many samples keep examples
 NOT_SHOWN = -1  # the class of an adversarial that is kept and not shown
 
 
@@ -45,6 +46,11 @@ class Examples:
     originals: dict[int, Tensor]
     labels: dict[int, int]
     found: dict[tuple[str, str], dict[int, Found]] = field(default_factory=dict)
+
+
+def holds_examples(start: int) -> bool:
+    """Return True if the chunk that begins at this position keeps samples for the report."""
+    return start < KEPT_SAMPLES
 
 
 def choose(y: Tensor, right: Tensor) -> Tensor:

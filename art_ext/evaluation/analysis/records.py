@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect
-from art_ext.evaluation.analysis.examples import Examples, gather
+from art_ext.evaluation.analysis.examples import Examples, gather, holds_examples
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.evaluation import (
     OWN,
@@ -157,11 +157,16 @@ def _complete(folder: str | os.PathLike[str]) -> RunFolder:
 
 def load_examples(folder: RunFolder) -> Examples | None:
     """Examples of a run whose units have all ended."""
-    names = [chunk_name(number) for number in range(len(folder.chunks))]
+    numbers = [number for number, (start, _) in enumerate(folder.chunks) if holds_examples(start)]
+    names = [chunk_name(number) for number in numbers]
     if not all(folder.files.has(name, "safetensors") for name in names):
         return None
     chunks = [folder.files.images(name) for name in names]
-    units = [(unit.model, unit.attack, folder.files.images(unit.name)) for unit in folder.units()]
+    units = [
+        (unit.model, unit.attack, folder.files.images(unit.name))
+        for units in zip(*map(folder.units_of, numbers), strict=True)
+        for unit in units
+    ]
     return gather(chunks, units)
 
 

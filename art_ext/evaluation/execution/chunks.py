@@ -15,8 +15,9 @@ from art_ext.core.oracle import GradientOracle, LabelOracle, Model, ScoreOracle
 from art_ext.core.outputs import sums_differ
 from art_ext.core.probe import probe_model
 from art_ext.core.samples import admit
+from art_ext.core.streams import fingerprint
 from art_ext.errors import UserCodeError, describe, is_plain
-from art_ext.evaluation.analysis.examples import choose
+from art_ext.evaluation.analysis.examples import choose, holds_examples
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
 
@@ -85,12 +86,17 @@ class Chunk:
     Attributes:
         number: of the chunk.
         samples: their positions in the data.
+        x, y: (K, *S) the samples and (K,) their labels.
+        ids: (K,) fingerprints of the samples.
         clean: by model, the clean pass.
         shown: positions in the chunk of the samples that the report may show.
     """
 
     number: int
     samples: slice
+    x: Tensor
+    y: Tensor
+    ids: Tensor
     clean: Mapping[str, CleanPass]
     shown: Tensor
 
@@ -100,7 +106,7 @@ class Chunk:
         return {name: dict(clean.facts) for name, clean in self.clean.items()}
 
 
-def clean_pass(job: Job, number: int, samples: slice) -> Chunk:
+def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> Chunk:
     """Return a chunk after one clean pass of each model.
 
     Only the first chunk of the data is evaluated more than once, to find models whose answers
@@ -109,23 +115,29 @@ def clean_pass(job: Job, number: int, samples: slice) -> Chunk:
     Raises:
         TypeError, ValueError: as ``probe``, and if an attack of the panel cannot run on a model.
     """
+    ids = fingerprint(x)
     clean = {
-        name: _clean_pass(job, name, model, samples, repeat=number == 0)
-        for name, model in job.models.items()
+        name: _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
+        for name in job.models
     }
-    right = _right(clean)
-    return Chunk(number, samples, clean, choose(job.data.y[samples], right))
+    shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
+    return Chunk(number, samples, x, y, ids, clean, shown)
 
 
 def images_of(job: Job, chunk: Chunk) -> dict[str, Tensor]:
-    """Return the samples of a chunk to keep: those that the report may show, or all."""
+    """Return the samples of a chunk to keep: those that the report may show, or all.
+
+    Empty if there are none.
+    """
     right = _right(chunk.clean)
-    y = job.data.y[chunk.samples]
+    y = chunk.y
     shown = torch.zeros_like(right).index_fill(0, chunk.shown, True)
     rows = torch.arange(len(y)) if job.save_images else chunk.shown
+    if not len(rows):
+        return {}
     return {
         "index": rows + chunk.samples.start,
-        "x": job.data.x[chunk.samples][rows].to(torch.float32).contiguous(),
+        "x": chunk.x[rows].to(torch.float32).contiguous(),
         "y": y[rows],
         "right": right[rows],
         "shown": shown[rows],
@@ -137,21 +149,21 @@ def _right(clean: Mapping[str, CleanPass]) -> Tensor:
     return torch.stack([one.attackable & ~one.wrong for one in clean.values()]).all(dim=0)
 
 
-def _clean_pass(job: Job, name: str, model: Model, samples: slice, repeat: bool) -> CleanPass:
-    """Return the clean pass of one model over a chunk."""
-    x = job.data.x[samples]
-    y = job.data.y[samples].to(torch.int64)
+def _clean_pass(
+    job: Job, name: str, samples: tuple[Tensor, Tensor, Tensor], start: int, repeat: bool
+) -> CleanPass:
+    """Return the clean pass of one model over the samples, labels and fingerprints of a chunk."""
+    x, y, ids = samples
+    model = job.models[name]
     gradients = any(attack.access == "gradients" for attack in job.panel)
-    found = probe(model, x, y, job.settings, gradients, start=samples.start, repeat=repeat)
+    found = probe(model, x, y, job.settings, gradients, start=start, repeat=repeat)
     _check_members(job, name, found.classes, found.facts)
-    known = len(job.data.class_names or ())  # of a model that returns labels only
-    classes = found.classes or max(known, int(job.data.y.max()) + 1)
     targets = choose_targets(
         job.settings.targeted,
         y,
-        job.ids[samples],
+        ids,
         job.settings.seed,
-        classes,
+        found.classes or job.known_classes,
         _least_likely(job, model, x),
     )
     return CleanPass(

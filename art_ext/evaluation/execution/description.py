@@ -11,7 +11,7 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.core.wording import counted, radius
-from art_ext.data import Dataset
+from art_ext.data import Samples
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.execution.job import Job, identity_of_job
 from art_ext.evaluation.panel.attack import Attack, Settings
@@ -29,7 +29,7 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
         "data": {
             "name": job.data.name,
             "samples": len(job.data),
-            "shape": list(job.data.x.shape[1:]),
+            "shape": list(job.data.shape),
             "class_names": job.data.class_names and list(job.data.class_names),
         },
         "attacks": {
@@ -120,7 +120,7 @@ _CASCADE = (
 _INDEPENDENT = "Every attack is given all samples, independently of the others."
 
 
-def protocol(data: Dataset, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
+def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
     radii = ", ".join(map(radius, settings.eps))

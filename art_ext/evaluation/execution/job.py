@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from art_ext.core.identity import bytes_of, digest_of_state
+from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
-from art_ext.core.streams import fingerprint
-from art_ext.data import Dataset
+from art_ext.data import Samples
 
 if TYPE_CHECKING:
     from art_ext.evaluation.panel.attack import Attack, Settings
@@ -31,16 +28,29 @@ class Job:
     """
 
     models: Mapping[str, Model]
-    data: Dataset
+    data: Samples
     panel: Sequence[Attack]
     settings: Settings
     mode: str
     save_images: bool
 
     @cached_property
-    def ids(self) -> Tensor:
-        """(N,) fingerprints of the samples."""
-        return fingerprint(self.data.x)
+    def known_classes(self) -> int:
+        """Number of classes that the data tell, for a model that returns labels only.
+
+        Raises:
+            ValueError: if targets need it and the data do not tell.
+        """
+        labels = self.data.labels
+        known = len(self.data.class_names or ())
+        if labels is not None:
+            known = max(known, int(labels.max()) + 1)
+        if not known and self.settings.targeted is not None:
+            raise ValueError(
+                "targets need the number of classes, which neither the model nor the data tell:"
+                " give as_dataset(data, class_names=...)"
+            )
+        return known
 
     @cached_property
     def attack_runs(self) -> list[tuple[str, Attack, tuple[float, ...]]]:
@@ -53,7 +63,7 @@ class Job:
         ]
 
 
-Rebuild = Callable[[], tuple[Mapping[str, Model], Dataset]]
+Rebuild = Callable[[], tuple[Mapping[str, Model], Samples]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Blueprint:
             isinstance(built, tuple)
             and len(built) == 2
             and isinstance(built[0], Mapping)
-            and isinstance(built[1], Dataset)
+            and isinstance(built[1], Samples)
         ):
             parts = built if isinstance(built, tuple) else (built,)
             raise ValueError(
@@ -112,20 +122,11 @@ def identity_of_model(model: Model) -> dict[str, Any]:
     return {"class": type(model).__name__, "state": digest_of_state(model)}
 
 
-def identity_of_data(ids: Tensor, y: Tensor) -> str:
-    """Digest of the samples' fingerprints (N,) and of their labels (N,), in order."""
-    digest = hashlib.sha256()
-    for name, tensor in (("ids", ids), ("y", y.to(torch.int64))):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(bytes_of(tensor))
-    return digest.hexdigest()
-
-
 def identity_of_job(job: Job) -> dict[str, Any]:
     """Digests of the models, by their names, and of the data of a run."""
     return {
         "models": {name: identity_of_model(model) for name, model in job.models.items()},
-        "data": identity_of_data(job.ids, job.data.y),
+        "data": job.data.identity,
     }
 
 

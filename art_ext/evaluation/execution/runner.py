@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
-from art_ext.core.samples import check_classes
 from art_ext.core.streams import resolve_seed
-from art_ext.data import Dataset
+from art_ext.data import Dataset, Samples, as_dataset
+from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
 from art_ext.evaluation.execution.executor import Distribution, Workers
@@ -41,7 +43,7 @@ from art_ext.storage.units import CHUNKS, Unit, chunk_name
 @public()
 def evaluate(
     models: Model | Mapping[str, Model],
-    data: Dataset,
+    data: Any,
     out: str | os.PathLike[str],
     *,
     eps: float | Sequence[float] = 8 / 255,
@@ -76,7 +78,10 @@ def evaluate(
 
     Args:
         models: one model, or several by the names that the report uses.
-        data: N samples in the box, with their labels.
+        data: N samples in the box, with their labels: a ``Dataset``, or anything that
+            ``as_dataset`` takes, such as tensors (x, y), a torchvision, Hugging Face or MAITE
+            dataset, or a ``DataLoader`` that does not shuffle. Data that are not in memory are
+            read chunk by chunk.
         out: the run folder: new, empty, or that of the same run, which is then completed.
         eps: radius or radii in the units of x.
         attacks: names of ``art-ext attacks``, ``FILE.py:FUNCTION`` for an attack of your own,
@@ -126,6 +131,9 @@ def evaluate(
             f"workers must be Workers(build, 2), with a function that returns models and data, got"
             f" {workers!r}"
         )
+    data = as_dataset(data)
+    if not isinstance(data, Dataset):
+        check_repeatable(data)
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
     chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
     radii = tuple(
@@ -174,9 +182,10 @@ def evaluate(
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
-    work = Work(job, folder, watcher or Watcher(), samples)
+    work = Work(job, folder, watcher or Watcher(), samples, numbers if workers is None else ())
     if workers is None:
-        work.begin(numbers, overwrite)
+        # data that are not in memory would be read twice
+        work.begin(numbers if isinstance(data, Dataset) else numbers[:1], overwrite)
         for number in numbers:
             work.do(number)
     else:
@@ -226,7 +235,7 @@ def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | No
 
 
 def _check(
-    models: Mapping[str, Model], data: Dataset, panel: Sequence[Attack], settings: Settings
+    models: Mapping[str, Model], data: Samples, panel: Sequence[Attack], settings: Settings
 ) -> None:
     if not models or not panel or not len(data):
         raise ValueError(
@@ -237,10 +246,11 @@ def _check(
     if len(set(names)) < len(names):
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
     check_member_names(names)
-    check_classes("y", data.y, len(data))
-    settings.check(data.x.shape[1:])
+    settings.check(data.shape)
+    nothing = torch.zeros(0, *data.shape)
+    labels = torch.zeros(0, dtype=torch.int64)
     for attack in panel:
-        attack.check(next(iter(models.values())), data.x, data.y, settings)
+        attack.check(next(iter(models.values())), nothing, labels, settings)
 
 
 def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: bool) -> None:

@@ -57,7 +57,7 @@ def run_unit(
     if job.mode == "cascade":
         wanted = wanted & ~clean.wrong & ~clean.successes[unit.radii[0]]
     index = wanted.nonzero().squeeze(1)
-    x = job.data.x[chunk.samples]
+    x = chunk.x
     begun = time.perf_counter()
     tally.begin(index, adversarial_before(job, clean, eps))
     try:
@@ -70,7 +70,7 @@ def run_unit(
     whole = len(index) == len(x)
     result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
     tally.end(result, wanted)
-    rows = _records(job, unit, chunk, wanted, result, tally, seconds)
+    rows = _records(unit, chunk, wanted, result, tally, seconds)
     start = chunk.samples.start
     images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
     facts = [_facts_of(attack.name, one, index + start) for one in found]
@@ -132,13 +132,7 @@ def _spread(
 
 
 def _records(
-    job: Job,
-    unit: Unit,
-    chunk: Chunk,
-    attacked: Tensor,
-    result: AttackResult,
-    tally: Tally,
-    seconds: float,
+    unit: Unit, chunk: Chunk, attacked: Tensor, result: AttackResult, tally: Tally, seconds: float
 ) -> pd.DataFrame:
     """Return the records of a unit, one block of rows per radius."""
     import pandas as pd
@@ -152,8 +146,8 @@ def _records(
     cost = (result.queries + result.wasted_rows + result.gradients).cpu().double()
     shared: Mapping[str, Tensor] = {
         "index": torch.arange(*unit.samples),
-        "id": job.ids[chunk.samples],
-        "label": job.data.y[chunk.samples],
+        "id": chunk.ids,
+        "label": chunk.y,
         "target": clean.targets,
         "clean_prediction": clean.predictions,
         "attacked": attacked,

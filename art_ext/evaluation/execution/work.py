@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from art_ext.core import geometry
+from art_ext.core.streams import fingerprint
+from art_ext.data import Samples
+from art_ext.data.reading import Reader
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
 from art_ext.evaluation.execution.job import Blueprint, Job, Watcher, identity_of_job
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
-from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.storage.evaluation import RunFolder, open_run, read_run
+from art_ext.storage.formats import EVALUATION
 from art_ext.storage.units import Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(eq=False)
@@ -28,12 +37,14 @@ class Work:
         folder: of the run.
         watcher: observer of the progress.
         samples: number of samples of this process, for the watcher.
+        numbers: of the chunks that this process will do, in their order, to read ahead.
     """
 
     job: Job
     folder: RunFolder
     watcher: Watcher
     samples: int
+    numbers: Sequence[int] = ()
     _clean: dict[int, Chunk] = field(default_factory=dict)
     _tallies: dict[int, Tally] = field(default_factory=dict)
 
@@ -47,7 +58,7 @@ class Work:
         Raises:
             ValueError: for a folder that is not free, or as ``clean_pass``.
         """
-        self.folder.check(overwrite)
+        self._check_folder(overwrite)
         for number in numbers:
             self._clean[number] = self._clean_pass(number)
         for name in self.job.models if self._clean else ():
@@ -55,7 +66,7 @@ class Work:
             self.watcher.clean(name, geometry.exact_mean(right))
         self.folder.begin(overwrite)
         for chunk in self._clean.values():
-            self._check_answers(chunk)
+            self._check_records(chunk)
 
     def do(self, number: int) -> None:
         """Run the missing units of a chunk, and write each when it ends.
@@ -67,7 +78,7 @@ class Work:
         chunk = self._clean.pop(number, None)
         if chunk is None:
             chunk = self._clean_pass(number)
-            self._check_answers(chunk)
+            self._check_records(chunk)
         self.folder.write_chunk(number, chunk.facts, images_of(self.job, chunk))
         for place, unit in enumerate(self.folder.units_of(number)):
             self._do_unit(chunk, place, unit)
@@ -88,21 +99,46 @@ class Work:
         clean.count(rows, chunk.samples.start)
 
     def _clean_pass(self, number: int) -> Chunk:
-        return clean_pass(self.job, number, slice(*self.folder.chunks[number]))
+        start, stop = self.folder.chunks[number]
+        x, y = self._reader.rows(start, stop)
+        return clean_pass(self.job, number, slice(start, stop), x, y)
 
-    def _check_answers(self, chunk: Chunk) -> None:
-        """Raise ValueError unless a callable predicts as in the records.
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.job.data, [self.folder.chunks[number] for number in self.numbers])
 
-        Networks are compared by their weights.
+    def _check_folder(self, overwrite: bool) -> None:
+        """Raise ValueError unless the folder is free for this run.
+
+        The message names the first sample that differs from those of another run.
         """
-        for unit in self.folder.units_of(chunk.number):
+        try:
+            self.folder.check(overwrite)
+        except ValueError as error:
+            sample = _first_other_sample(self.folder, self.job.data)
+            if sample is None:
+                raise
+            raise ValueError(f"{error}. Sample {sample} is the first that differs") from error
+
+    def _check_records(self, chunk: Chunk) -> None:
+        """Raise ValueError unless the records of ended units are those of these samples and models.
+
+        A callable must predict as in the records. Networks are compared by their weights.
+        """
+        ended = [unit for unit in self.folder.units_of(chunk.number) if self.folder.holds(unit)]
+        if ended:
+            before = _column(self.folder.read_unit(ended[0]), "id")
+            differs = (before[: len(chunk.ids)] != chunk.ids.cpu()).nonzero()
+            if len(differs):
+                raise ValueError(
+                    f"{self.folder.path} holds records of other data: sample"
+                    f" {chunk.samples.start + int(differs[0])} is the first that differs. Choose"
+                    " another folder, or replace that run with --overwrite"
+                )
+        for unit in ended:
             if isinstance(self.job.models[unit.model], torch.nn.Module):
                 continue
-            if not self.folder.holds(unit):
-                continue
-            before = torch.from_numpy(
-                self.folder.read_unit(unit)["clean_prediction"].to_numpy(copy=True)
-            )
+            before = _column(self.folder.read_unit(unit), "clean_prediction")
             now = chunk.clean[unit.model].predictions.repeat(len(unit.radii))
             differs = (before != now).nonzero()
             if len(differs):
@@ -112,6 +148,33 @@ class Work:
                     f" {sample} was answered otherwise. Choose another folder, or replace that run"
                     " with --overwrite"
                 )
+
+
+def _column(rows: pd.DataFrame, name: str) -> Tensor:
+    return torch.from_numpy(rows[name].to_numpy(copy=True))
+
+
+def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
+    """Return the first sample that differs from the one in the records of a folder's run.
+
+    None if the runs have other numbers of samples, or no sample with records differs.
+    """
+    run = read_run(folder.path)
+    if run is None or not EVALUATION.reads(EVALUATION.of(run)):
+        return None
+    there = open_run(folder.path)
+    if there.run["plan"]["samples"] != len(data) or there.run["identity"]["data"] == data.identity:
+        return None
+    for number, (start, stop) in enumerate(there.chunks):
+        for unit in there.units_of(number)[:1]:
+            if there.holds(unit):
+                x, y = data.rows(start, stop)
+                rows = there.read_unit(unit)[: stop - start]
+                differs = _column(rows, "id") != fingerprint(x).cpu()
+                differs |= _column(rows, "label") != y.cpu()
+                if bool(differs.any()):
+                    return start + int(differs.nonzero()[0])
+    return None
 
 
 _built: dict[str, Work] = {}  # of this worker: the work of the newest run, by its key

@@ -87,8 +87,8 @@ def run_training(
         "class_order": configuration.class_order,
         "classes": configuration.classes,
     }
-    data = load_data(configuration.data, split="train", **order).first(configuration.n)
-    test = load_data(configuration.data, **order).first(configuration.test_n)
+    data = load_data(configuration.data, split="train", **order).first(configuration.n).in_memory()
+    test = load_data(configuration.data, **order).first(configuration.test_n).in_memory()
     model = make_network(configuration.model, configuration.model_args, configuration.seed)
     if configuration.weights is not None:
         load_weights(model, configuration.weights)
