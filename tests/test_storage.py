@@ -357,9 +357,8 @@ def short_training(folder: Path, **options: Any) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     data = (torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 2)
-    train(
-        model, data, "natural", **{"epochs": 1, "batch_size": 4, "checkpoint_dir": folder} | options
-    )
+    usual: dict[str, Any] = {"epochs": 1, "batch_size": 4, "checkpoint_dir": folder}
+    train(model, data, "natural", **usual | options)
 
 
 def command_of(folder: Path) -> list[str]:

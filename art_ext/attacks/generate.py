@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from art_ext.core.attacks.registry import AttackSpec, specs
+from art_ext.core.attacks.registry import AttackSpec, is_built_in, specs
 from art_ext.shells import Plan, art, plans, torchattacks
 from art_ext.shells.text import docstring, spelled, valued
 
 ROOT = Path(__file__).parent.parent
 NOTE = "Written by ``make shells`` from the registry. Change the specs instead."
+PACKAGES = (  # that ``art_ext.NAME`` imports
+    "attacks",
+    "core",
+    "data",
+    "evaluation",
+    "models",
+    "torchattacks",
+    "trainers",
+    "training",
+)
+FRONT = {  # modules of what ``from art_ext import`` knows besides the attacks
+    "AttackResult": "core.result",
+    "adbd": "core.metrics",
+    "evaluate": "evaluation",
+    "load_data": "data",
+    "train": "training",
+}
+MARKED = re.compile(r"(# written by ``make shells``\n).*?(# end of what is written\n)", re.DOTALL)
 _IMPORTS = {
     "np": "import numpy as np",
     "torch": "import torch",
     "Tensor": "from torch import Tensor",
     "nn": "from torch import nn",
+    "os": "import os",
+    "Iterable": "from collections.abc import Iterable",
     "Mapping": "from collections.abc import Mapping",
     "Sequence": "from collections.abc import Sequence",
     "Callable": "from collections.abc import Callable",
@@ -30,6 +53,8 @@ _IMPORTS = {
     "Model": "from art_ext.core.oracle import Model",
     "AttackResult": "from art_ext.core.result import AttackResult",
     "Callback": "from art_ext.core.result import Callback",
+    "ScheduleObject": "from art_ext.training.schedules import ScheduleObject",
+    "Data": "from art_ext.training.sources import Data",
     "EvasionAttack": "from art.attacks.attack import EvasionAttack",
     "BaseEstimator": "from art.estimators.estimator import BaseEstimator",
     "core": "from art_ext.core import attacks as core",
@@ -58,6 +83,9 @@ def written() -> dict[Path, str]:
         ROOT / "adapters" / "torchattacks" / "attacks.py": of_torchattacks,
         ROOT / "torchattacks.pyi": _facade(plans(torchattacks.HOST)),
         ROOT / "core" / "attacks" / "__init__.pyi": _core(),
+        ROOT / "training" / "__init__.pyi": _training(),
+        ROOT / "__init__.py": _front(),
+        ROOT / "__init__.pyi": _front_types(),
     }
     return {path: _formatted(text, path) for path, text in texts.items()}
 
@@ -100,10 +128,50 @@ def _facade(listed: list[Plan]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _training() -> str:
+    """Return the names of ``art_ext.training``, with all keywords of ``train``."""
+    from art_ext.training import train
+
+    module = ast.parse((ROOT / "training" / "__init__.py").read_text(encoding="utf-8"))
+    names = {
+        one.name: statement.module
+        for statement in module.body
+        if isinstance(statement, ast.ImportFrom)
+        for one in statement.names
+        if one.name != train.__name__
+    }
+    body = _function(train.__name__, train)
+    lines = [f"from {place} import {name} as {name}" for name, place in names.items()]
+    head = f'"""Robust training, with all keywords, for editors and type checkers.\n\n{NOTE}\n"""'
+    imports = "\n".join([_imports(body, dict.fromkeys(names, "")), *lines])
+    return "\n\n".join([head, imports, "__all__: list[str]", body]) + "\n"
+
+
+def _front() -> str:
+    """Return the module of the front with its names, and where they come from."""
+    modules = ", ".join(f'"{name}": "{module}"' for name, module in _front_names().items())
+    names = ", ".join(f'"{name}"' for name in PACKAGES)
+    block = f"_PACKAGES = ({names})\n_MODULES = {{{modules}}}\n"
+    return MARKED.sub(rf"\1{block}\2", (ROOT / "__init__.py").read_text(encoding="utf-8"))
+
+
+def _front_types() -> str:
+    """Return the names of the front for editors and type checkers."""
+    names = _front_names()
+    lines = [f'"""The names of the front.\n\n{NOTE}\n"""', ""]
+    lines += [f"from art_ext import {name} as {name}" for name in PACKAGES]
+    lines += [f"from art_ext.{module} import {name} as {name}" for name, module in names.items()]
+    every = ", ".join(f'"{name}"' for name in names)
+    return "\n".join([*lines, "", f"__all__ = [{every}]", "", "__version__: str"]) + "\n"
+
+
+def _front_names() -> dict[str, str]:
+    """Return the modules of the front's functions and classes."""
+    return dict(sorted({**FRONT, **{spec.name: "core.attacks" for spec in _ours()}}.items()))
+
+
 def _core() -> str:
-    named = sorted(specs(), key=lambda spec: spec.name)
-    ours = [spec for spec in named if spec.function.__module__.startswith("art_ext.core.attacks.")]
-    body = "\n\n".join(_function(spec) for spec in ours)
+    body = "\n\n".join(_function(spec.name, spec.function) for spec in _ours())
     head = f'"""Attacks with all their keywords, for editors and type checkers.\n\n{NOTE}\n"""'
     registry = "from art_ext.core.attacks import registry as registry"
     return (
@@ -111,20 +179,27 @@ def _core() -> str:
     )
 
 
-def _function(spec: AttackSpec) -> str:
-    signature = inspect.signature(spec.function)
-    lines = [f"def {spec.name}("]
+def _ours() -> list[AttackSpec]:
+    """Return the attacks of art-ext by name."""
+    named = sorted(specs(), key=lambda spec: spec.name)
+    return [spec for spec in named if is_built_in(spec)]
+
+
+def _function(name: str, function: Callable[..., Any]) -> str:
+    """Return a function without its body."""
+    signature = inspect.signature(function)
+    lines = [f"def {name}("]
     keyword_only = False
-    for name, parameter in signature.parameters.items():
+    for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             keyword_only = True
             lines += ["*,"]
         default = ""
         if parameter.default is not parameter.empty:
             default = f" = {valued(parameter.default)}"
-        lines += [f"{name}: {spelled(parameter.annotation)}{default},"]
+        lines += [f"{parameter.name}: {spelled(parameter.annotation)}{default},"]
     lines += [f") -> {spelled(signature.return_annotation)}:"]
-    text = (inspect.getdoc(spec.function) or "").splitlines()
+    text = (inspect.getdoc(function) or "").splitlines()
     about = [text[0], *(f"    {line}".rstrip() for line in text[1:])]
     return "\n".join([*lines, docstring(about, 4, raw=any("\\" in line for line in text))])
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from art_ext.training.augmentation import Augmentation
     from art_ext.training.options import Callback
-    from art_ext.training.schedules import Schedule
+    from art_ext.training.schedules import Schedule, ScheduleObject
 
 PYTHON = ("loop", "art")
 INPUT = "input"  # the unit of eps
@@ -203,7 +203,7 @@ class _Updates:
         range=">= 0",
         by_data=True,
     )
-    schedule: str | Schedule | Any = _update(
+    schedule: str | Schedule | ScheduleObject = _update(
         "constant",
         "Schedule of the rate: constant, piecewise, cosine, cyclic, halving.",
         doc="""``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a

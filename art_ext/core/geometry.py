@@ -9,7 +9,7 @@ import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,14 @@ _MEASURED_AT_ONCE = 1 << 24  # features: 128 MiB in float64
 BOX_TOLERANCE = 1e-4
 BALL_TOLERANCE = 1e-6
 
-Bound = float | Tensor | Sequence[float] | Any
+
+class Array(Protocol):
+    """A NumPy array, for type checkers."""
+
+    def __array__(self) -> Any: ...
+
+
+Bound = float | Tensor | Sequence[float] | Array
 ClipValues = tuple[Bound, Bound]
 
 

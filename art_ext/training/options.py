@@ -14,7 +14,7 @@ from art_ext.configuration.options import check_options, class_for, documented, 
 from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
 from art_ext.training.history import EpochEnd
-from art_ext.training.schedules import Schedule, make_schedule
+from art_ext.training.schedules import Schedule, ScheduleObject, make_schedule
 from art_ext.training.stepping import step_arguments, wants_metric
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ else:
         "EpochEnd": EpochEnd,
         "Iterable": Iterable,
         "Schedule": Schedule,
+        "ScheduleObject": ScheduleObject,
         "Tensor": Tensor,
         "os": os,
         "torch": torch,

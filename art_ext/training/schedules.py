@@ -16,12 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from art_ext.core.checks import check_not_negative, check_positive
 from art_ext.training.naming import construct
 
 Schedule = Callable[[float, float], float]
+
+
+class ScheduleObject(Protocol):
+    """A schedule with a state, such as those of ``torch.optim.lr_scheduler``."""
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """The method that sets the next rate."""
 
 
 @dataclass(frozen=True)

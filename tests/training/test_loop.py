@@ -233,7 +233,7 @@ def test_every_option_is_a_keyword_of_train(samples: Samples) -> None:
     own = set(inspect.signature(train).parameters) - {"model", "data", "recipe"}
     assert own == {field.name for field in fields(TrainingOptions)}
     with pytest.raises(TypeError, match="did you mean 'schedule_args'"):
-        train(build(), samples, "natural", epochs=1, schedule_arg={})
+        train(build(), samples, "natural", epochs=1, schedule_arg={})  # type: ignore[call-arg]
 
 
 def test_history_names_the_last_rate_of_an_epoch(samples: Samples) -> None:
@@ -346,7 +346,7 @@ def test_channels_last_changes_rounding_only(samples: Samples) -> None:
     plain, last = build(norm=True), build(norm=True)
     # dropout draws in the order of memory, so it is left out
     plain[4], last[4] = nn.Identity(), nn.Identity()
-    options = {"epochs": 2, "batch_size": 16, "learning_rate": 0.02}
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 0.02}
     one = train(plain, samples, Free(eps=0.1, num_replays=2), **options)
     other = train(last, samples, Free(eps=0.1, num_replays=2), channels_last=True, **options)
     torch.testing.assert_close(one.losses, other.losses, rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from torch import Tensor, nn
@@ -111,7 +111,7 @@ def test_trained_from_the_command_line_with_the_radius_of_the_data(file: Path) -
 def test_a_changed_file_is_another_run(
     file: Path, network: Callable[..., nn.Module], data: Samples
 ) -> None:
-    settings = {"updates": 1, "checkpoint_dir": "run"}
+    settings: dict[str, Any] = {"updates": 1, "checkpoint_dir": "run"}
     train(network(), data, "own.py:Longer", **settings)
     train(network(), data, "own.py:Longer", resume=True, **settings)
     file.write_text(FILE + "# changed\n")

@@ -1,0 +1,164 @@
+"""Robust training, with all keywords, for editors and type checkers.
+
+Written by ``make shells`` from the registry. Change the specs instead.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.training.callbacks import TrackLipschitz as TrackLipschitz
+from art_ext.training.callbacks import TrackStability as TrackStability
+from art_ext.training.cost import Cost as Cost
+from art_ext.training.datasets import MapDataset as MapDataset
+from art_ext.training.heads import Head as Head
+from art_ext.training.heads import IdentityHead as IdentityHead
+from art_ext.training.history import EpochEnd as EpochEnd
+from art_ext.training.loop import TrainingResult as TrainingResult
+from art_ext.training.options import TrainingOptions as TrainingOptions
+from art_ext.training.recipes import RECIPES as RECIPES
+from art_ext.training.recipes import Atcd as Atcd
+from art_ext.training.recipes import BackwardSmoothing as BackwardSmoothing
+from art_ext.training.recipes import Cat as Cat
+from art_ext.training.recipes import Fast as Fast
+from art_ext.training.recipes import FastTrades as FastTrades
+from art_ext.training.recipes import Free as Free
+from art_ext.training.recipes import Natural as Natural
+from art_ext.training.recipes import Pgd as Pgd
+from art_ext.training.recipes import Recipe as Recipe
+from art_ext.training.recipes import Trades as Trades
+from art_ext.training.recipes import War as War
+from art_ext.training.recipes import find_recipe as find_recipe
+from art_ext.training.recipes import load_recipe as load_recipe
+from art_ext.training.recipes import make_recipe as make_recipe
+from art_ext.training.schedules import ScheduleObject
+from art_ext.training.sources import Data
+from art_ext.training.zeta import measure_zeta as measure_zeta
+
+__all__: list[str]
+
+def train(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe | str,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    epochs: int | None = None,
+    equivalent_epochs: float | None = None,
+    passes: float | None = None,
+    updates: int | None = None,
+    batch_size: int = 128,
+    drop_last: bool = False,
+    augmentation: str | Callable[[Tensor, Tensor, int, int], Tensor] | None = None,
+    clip_values: tuple[float, float] = (0.0, 1.0),
+    optimizer: str | torch.optim.optimizer.Optimizer = "sgd",
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0005,
+    schedule: str | Callable[[float, float], float] | ScheduleObject = "constant",
+    schedule_args: Mapping[str, Any] = {},
+    warmup_epochs: float = 0.0,
+    eps_warmup_epochs: float = 0.0,
+    label_smoothing: float = 0.0,
+    ema: float | None = None,
+    freeze_eval_modules: bool = True,
+    validation: float = 0.0,
+    validation_eps: float | None = None,
+    validation_steps: int = 10,
+    device: str | torch.device | None = None,
+    precision: str = "no",
+    channels_last: bool = False,
+    compile: bool = False,
+    checkpoint_every: int | None = None,
+    schedule_every: str = "epoch",
+    schedule_metric: str = "validation_loss",
+    validation_data: tuple[Tensor, Tensor] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    callbacks: Iterable[Callable[[EpochEnd], Mapping[str, float]]] = (),
+    progress: bool = False,
+    trackers: tuple[str, ...] = (),
+) -> TrainingResult:
+    """Train a network by a recipe.
+
+    The run takes one process or, under ``torchrun`` and ``accelerate launch``, several, which share
+    each minibatch. Noise is keyed by seed, sample and update, so the number of processes changes
+    results by rounding only. BatchNorm is the exception: its statistics are those of a process' own
+    rows.
+
+    Args:
+        model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
+            class scores of, normalisation included. It is trained in place.
+        data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
+            minibatches with a length, such as a ``DataLoader``. Or a map-style ``Dataset`` of
+            samples, or ``MapDataset(dataset, workers=4)``, of which each process reads its own rows
+            only.
+        recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
+            defaults.
+        seed: seed of the order, the noise, and the model's own draws (dropout).
+        resume: continue from the newest checkpoint in the folder, if there is one.
+        epochs: length of the run in passes over the data. The length is given by one of ``epochs``,
+            ``updates``, ``equivalent_epochs`` and ``passes``.
+        equivalent_epochs: length in epochs as the papers count: one pass of Free is m epochs, one
+            of ATCD T K. They are not of equal cost.
+        passes: length as a budget of rows forward plus rows backward per training sample, as the
+            result counts them. The run ends with the last update inside the budget. Natural
+            training spends 2 per epoch.
+        updates: length in weight updates.
+        batch_size: rows of a minibatch, over all processes. Not used with a loader.
+        drop_last: omit the last minibatch of an epoch if it has fewer rows. A loader drops its own.
+        augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
+        clip_values: the box (lower, upper).
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
+            parameters.
+        learning_rate: learning rate of a named optimiser, the largest of the schedule. The caller's
+            own optimiser keeps its settings.
+        momentum: momentum of ``"sgd"``.
+        nesterov: True: Nesterov momentum, of ``"sgd"``.
+        weight_decay: weight decay of a named optimiser.
+        schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a
+            function of the fractional epoch and the number of epochs that returns a factor of the
+            rate. Or an object with ``.step()``, which is called without arguments if possible. If
+            it requires ``metrics`` it gets a metric, if it requires ``epoch`` the number of epochs
+            done.
+        schedule_args: arguments of a named schedule, such as ``{"milestones": (30, 36)}``.
+        warmup_epochs: epochs over which the rate grows from 0.
+        eps_warmup_epochs: epochs over which the recipe's radius grows from 0.
+        label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
+        ema: decay of an average of the weights. The average is validated, kept as best, and loaded
+            into the model at the end.
+        freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training
+            begins. BatchNorm keeps its statistics and dropout is off. If the whole network is in
+            eval mode, only normalisation layers whose parameters all have ``requires_grad=False``
+            stay in it. False puts every module in train mode.
+        validation: fraction of the training data held out (below 1), or a number of samples. 0:
+            none.
+        validation_eps: radius of the PGD attack of the validation. None: the recipe's. With 0 the
+            best checkpoint is that of the best clean accuracy.
+        validation_steps: steps of the PGD attack of the validation.
+        device: device to train on. None: the model's.
+        precision: precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.
+        channels_last: run with that memory layout.
+        compile: run under ``torch.compile``.
+        checkpoint_every: weight updates between checkpoints. None saves at the end of each epoch.
+        schedule_every: time of the calls of ``.step()``: ``"epoch"`` or ``"update"``.
+        schedule_metric: column of the history for a schedule whose ``.step()`` takes a metric, such
+            as ``ReduceLROnPlateau``. ``"validation_loss"`` is ``"loss"`` in a run without
+            validation.
+        validation_data: samples to validate on instead, (x, y).
+        checkpoint_dir: folder for checkpoints, history and weights. None writes nothing.
+        callbacks: functions called at the end of each epoch. Their results are entered into the
+            history.
+        progress: show a bar.
+        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
+            ``checkpoint_dir``.
+
+    Raises:
+        ValueError: for arguments, data or a folder that do not fit, and for a loss that is not
+            finite. The message names the batch, and earlier checkpoints are kept.
+        ImportError: without the extra ``train``.
+    """
