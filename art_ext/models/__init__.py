@@ -13,14 +13,17 @@ from art_ext.models.cifar import cifar_resnet, cifar_resnet20
 from art_ext.models.factory import resolve_factory
 from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
+from art_ext.models.remote import RemoteClassifier, drop_damaged_answers
 from art_ext.models.residual import preact_resnet18, resnet18, wide_resnet
 from art_ext.models.weights import load_weights, save_weights
 
 __all__ = [
     "Normalize",
+    "RemoteClassifier",
     "cifar_resnet",
     "cifar_resnet20",
     "digits_cnn",
+    "drop_damaged_answers",
     "load_weights",
     "mnist_lenet5",
     "mnist_small_cnn",
