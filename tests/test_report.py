@@ -27,9 +27,9 @@ from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, AttackRequest, evaluate
 from art_ext.evaluation.analysis import records
-from art_ext.evaluation.analysis.blocks import blocks_of
+from art_ext.evaluation.analysis.blocks import adversarial, blocks_of
 from art_ext.evaluation.analysis.examples import Examples, Found, choose
-from art_ext.evaluation.analysis.table import broken, summarise, to_text, verdicts
+from art_ext.evaluation.analysis.table import summarise, to_text, verdicts
 from art_ext.evaluation.analysis.together import name_apart, notes
 from art_ext.evaluation.report import page as report
 from art_ext.evaluation.report import pictures, plots
@@ -394,13 +394,13 @@ def test_a_success_inside_a_smaller_ball_is_one_inside_a_larger_ball(make_run: A
     one = make_run(
         {"m": {"x": {0.1: {1, 2}, 0.2: {2}}, "y": {0.1: {4}, 0.2: {5}}}}, wrong={"m": {0}}
     )
-    assert broken(one.records, 0.1).tolist() == [index in {0, 1, 2, 4} for index in range(10)]
-    assert broken(one.records, 0.2).tolist() == [index in {0, 1, 2, 4, 5} for index in range(10)]
-    assert broken(one.records, 0.3).equals(broken(one.records, 0.2))
+    small, large = ({0, 1, 2, 4}, {0, 1, 2, 4, 5})
+    shuffled = blocks_of(one.records.sample(frac=1, random_state=0))
+    for blocks in (one.blocks, shuffled):
+        for eps, wanted in ((0.1, small), (0.2, large), (0.3, large)):
+            assert set(adversarial(blocks, "m", eps).nonzero()[0].tolist()) == wanted
     with pytest.raises(ValueError, match=r"at least the smallest radius attacked, 0\.1, got 0\.05"):
-        broken(one.records, 0.05)
-    shuffled = one.records.sample(frac=1, random_state=0)
-    assert broken(shuffled, 0.2).equals(broken(one.records, 0.2))
+        adversarial(one.blocks, "m", 0.05)
 
 
 def test_verdicts_are_the_worst_case_with_its_interval(make_run: Any) -> None:

@@ -199,7 +199,15 @@ def adversarial(
 
     Args:
         blocks, model, eps, attacks: as in ``successes``.
+
+    Raises:
+        ValueError: if no attack was run within eps.
     """
+    if not blocks.keys(model, eps=eps):
+        smallest = min(own_eps for _, _, own_eps in blocks.keys(model))
+        raise ValueError(
+            f"eps must be at least the smallest radius attacked, {smallest:g}, got {eps:g}"
+        )
     found = successes(blocks, model, eps, attacks)
     for key in blocks.keys(model):
         found |= blocks.spread(key, blocks.column(key, "already_adversarial"))

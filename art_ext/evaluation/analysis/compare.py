@@ -8,16 +8,19 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import NORMS
-from art_ext.evaluation.analysis.table import aligned, broken, csv_rows, percent
+from art_ext.evaluation.analysis.blocks import NORMS, Blocks, adversarial, new_success
+from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from art_ext.evaluation.analysis.records import LoadedRun
 
 KINDS = ("clean", "only A", "only B")
+# records of both runs, each with the model to compare
+_Runs = tuple[tuple[Blocks, str], tuple[Blocks, str]]
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,10 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
         ValueError: if the runs have no sample, model or eps in common, or differ in their labels,
             norm or targets.
     """
-    joined = _join(a, b)
+    samples = (_samples(a), _samples(b))
+    joined = _join(a, b, *samples)
     radii, notes = _common_radii(a, b)
-    alone = {
-        which: one.records["index"].nunique() - len(joined) for which, one in (("A", a), ("B", b))
-    }
+    alone = {which: len(own) - len(joined) for which, own in zip("AB", samples, strict=True)}
     notes += [
         f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} in {which} only"
         for which, count in alone.items()
@@ -116,14 +118,12 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
     pairs = []
     disagreements = []
     for name, ours, theirs in _matched_models(a, b, notes):
-        records = [
-            one.records[one.records["model"] == model] for one, model in ((a, ours), (b, theirs))
-        ]
-        joined = _with_predictions(joined, *records)
+        runs = ((a.blocks, ours), (b.blocks, theirs))
+        joined = _with_predictions(joined, runs)
         differs = joined[joined["clean_prediction_a"] != joined["clean_prediction_b"]]
         disagreements += _listed(differs, name, None, KINDS[0], {})
         for eps in radii:
-            pair, found = _at(joined, records, name, eps)
+            pair, found = _at(joined, runs, name, eps)
             pairs.append(pair)
             disagreements += found
     return Comparison(pairs, disagreements, notes)
@@ -175,13 +175,18 @@ def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[
     return [(model, model, model) for model in common]
 
 
-def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
+def _samples(one: LoadedRun) -> pd.DataFrame:
+    """Position, fingerprint and label of each sample of a run, in the order of the positions."""
+    import pandas as pd
+
+    found = pd.concat([one.blocks.samples(model)[["id", "label"]] for model in one.blocks.models])
+    return found[~found.index.duplicated()].sort_index().reset_index()
+
+
+def _join(a: LoadedRun, b: LoadedRun, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """One row for each sample in both runs. Repeated images are matched in their order."""
-    samples = []
-    for one in (a, b):
-        own = one.records.drop_duplicates("index").sort_values("index")[["index", "id", "label"]]
-        samples.append(own.assign(occurrence=own.groupby("id").cumcount()))
-    joined = samples[0].merge(samples[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
+    numbered = [own.assign(occurrence=own.groupby("id").cumcount()) for own in (ours, theirs)]
+    joined = numbered[0].merge(numbered[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
     names = [f"{one.run['data']['name']} in {one.folder}" for one in (a, b)]
     if not len(joined):
         raise ValueError(
@@ -195,12 +200,10 @@ def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
     return joined.sort_values("index_a", ignore_index=True)
 
 
-def _with_predictions(
-    joined: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
-) -> pd.DataFrame:
+def _with_predictions(joined: pd.DataFrame, runs: _Runs) -> pd.DataFrame:
     """Add the clean predictions of one model to the joined samples."""
-    for records, which in ((ours, "a"), (theirs, "b")):
-        own = records.drop_duplicates("index").set_index("index").loc[joined[f"index_{which}"]]
+    for (blocks, model), which in zip(runs, "ab", strict=True):
+        own = blocks.samples(model).loc[joined[f"index_{which}"]]
         joined = joined.assign(
             **{
                 f"{name}_{which}": own[name].to_numpy()
@@ -211,12 +214,12 @@ def _with_predictions(
 
 
 def _at(
-    joined: pd.DataFrame, records: list[pd.DataFrame], name: str, eps: float
+    joined: pd.DataFrame, runs: _Runs, name: str, eps: float
 ) -> tuple[Pair, list[Disagreement]]:
     """Pair and disagreements at one radius."""
     success_a, success_b = (
-        broken(own, eps).loc[joined[index]].to_numpy()
-        for own, index in zip(records, ("index_a", "index_b"), strict=True)
+        adversarial(blocks, model, eps)[joined[index].to_numpy()]
+        for (blocks, model), index in zip(runs, ("index_a", "index_b"), strict=True)
     )
     only_a = success_a & ~success_b
     only_b = success_b & ~success_a
@@ -235,30 +238,25 @@ def _at(
         p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
     )
     found = []
-    for kind, only, own, index in zip(
-        KINDS[1:], (only_a, only_b), records, ("index_a", "index_b"), strict=True
+    for kind, only, (blocks, model), index in zip(
+        KINDS[1:], (only_a, only_b), runs, ("index_a", "index_b"), strict=True
     ):
         rows = joined[only]
-        found += _listed(
-            rows,
-            name,
-            eps,
-            kind,
-            _successful_attacks(own[own["index"].isin(rows[index])], eps),
-            index,
-        )
+        attacks = _successful_attacks(blocks, model, eps, rows[index].to_numpy())
+        found += _listed(rows, name, eps, kind, attacks, index)
     return pair, found
 
 
-def _successful_attacks(records: pd.DataFrame, eps: float) -> Mapping[int, str]:
+def _successful_attacks(
+    blocks: Blocks, model: str, eps: float, positions: np.ndarray
+) -> Mapping[int, str]:
     """By position, the attacks that succeeded on the sample within eps."""
-    successes = records[
-        records["success"] & ~records["already_adversarial"] & (records["eps"] <= eps)
-    ]
-    names = successes.groupby("index")["attack"].agg(
-        lambda attacks: ", ".join(dict.fromkeys(attacks))
-    )
-    return dict(zip(names.index.tolist(), names.tolist(), strict=True))
+    found: dict[int, list[str]] = {}
+    for key in blocks.keys(model, eps=eps):
+        successes = blocks.spread(key, new_success(blocks, key))
+        for position in positions[successes[positions]].tolist():
+            found.setdefault(position, []).append(key[1])
+    return {position: ", ".join(dict.fromkeys(names)) for position, names in found.items()}
 
 
 def _listed(

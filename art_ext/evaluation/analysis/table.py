@@ -131,31 +131,6 @@ def result_of(
     )
 
 
-def broken(records: pd.DataFrame, eps: float) -> pd.Series:
-    """By sample of one model, True if it is misclassified or any attack succeeded within eps.
-
-    A success within a smaller radius counts as a success within a larger one.
-
-    Args:
-        records: of one model: all its attacks for the worst case, or some of them.
-        eps: radius of the ball.
-
-    Returns:
-        bool by ``index``, the position in the data, ascending.
-
-    Raises:
-        ValueError: if no attack was run within eps.
-    """
-    inside = records[records["eps"] <= eps]
-    if not len(inside):
-        raise ValueError(
-            f"eps must be at least the smallest radius attacked, {records['eps'].min():g}, got"
-            f" {eps:g}"
-        )
-    success = inside["success"] | inside["already_adversarial"]
-    return success.groupby(inside["index"]).any().rename("broken")
-
-
 def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Row]:
     """One row for each model, attack and eps, in the order in which they ran.
 
@@ -175,8 +150,8 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
             index = blocks.column(key, "index")
             failures = int(adversarial(blocks, model, eps, earlier)[index].sum())
         else:
-            broken = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
-            failures = int(broken.sum())
+            failed = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
+            failures = int(failed.sum())
         rows.append(_row(blocks, key, failures, run))
     return rows
 
