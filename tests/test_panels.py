@@ -205,16 +205,16 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("attack = 3", r"must list its attacks as \[\[attack\]\] tables"),
-            ("", r"must list its attacks as \[\[attack\]\] tables"),
-            ("[[attack]]\nname = 'x'", r"each \[\[attack\]\] needs attack = \"NAME\""),
+            ("attack = 3", r"attacks must be listed as \[\[attack\]\] tables"),
+            ("", r"attacks must be listed as \[\[attack\]\] tables"),
+            ("[[attack]]\nname = 'x'", r"line 1: attack of an \[\[attack\]\] must be a text"),
             (
                 "modus = 'x'\n[[attack]]\nattack = 'fgsm'",
-                "must hold name, mode, attack only, got modus",
+                "line 1: wanted name, mode, attack only, got modus",
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nsteps = 3",
-                "must hold name, attack, arguments only, got steps",
+                "line 3: wanted name, attack, arguments only, got steps",
             ),
             (
                 "mode = 'both'\n[[attack]]\nattack = 'fgsm'",

@@ -20,6 +20,7 @@ from art_ext.cli.shared import (
 )
 from art_ext.cli.showing import show, watching
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
+from art_ext.configuration.places import placed
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
@@ -46,7 +47,10 @@ def evaluate(context: typer.Context, **options: Any) -> None:
 
         require_report()  # before anything that takes time
         write = partial(_write_config, config.out, evaluation_toml(config))
-        with watching(config.quiet, write) as watcher:
+        with (
+            watching(config.quiet, write) as watcher,
+            placed(options["config"], given=given, attack="attacks"),
+        ):
             outcome = _run(config, watcher)
         write()  # also where nothing was left to do
         show(outcome, config.quiet, least)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext.cli.shared import ClassFile, ClassOrder, Device, ModelArgs, Weights, explained
-from art_ext.configuration.files import place_of
 from art_ext.configuration.parsing import parse_arguments, parse_number, read_toml
+from art_ext.configuration.places import place_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from functools import partial
@@ -19,6 +18,7 @@ from art_ext.configuration.parsing import (
     read_toml,
     read_value,
 )
+from art_ext.configuration.places import place_of
 
 
 def layered(
@@ -97,22 +97,6 @@ def to_toml(config: type, values: object, comment: str) -> str:
     held = {name: getattr(values, name) for name in options_of(config, "toml")}
     plain = {name: _plain(one) for name, one in held.items() if one is not None and one != {}}
     return f"# {comment}\n{tomli_w.dumps(plain)}"
-
-
-def place_of(file: Path, name: str) -> str:
-    """Return the file and the number of the line that sets a key of its top level."""
-    key = re.escape(name).replace("_", "[-_]")
-    inside = False  # of a table
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        header = re.match(r"\s*\[\[?\s*[\"']?([\w-]+)[^\[\],=]*\]\]?\s*(#.*)?$", line)
-        if header is not None:
-            inside = True
-            found = re.fullmatch(key, header[1])
-        else:
-            found = None if inside else re.match(rf"\s*[\"']?{key}[\"']?\s*[.=]", line)
-        if found is not None:
-            return f"{file}, line {number}"
-    return f"{file}"
 
 
 # by class, the first options of other commands, by which their files are recognised

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from art_ext.configuration.places import placed
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
@@ -135,7 +136,7 @@ def evaluate(
     if not isinstance(data, Dataset):
         check_repeatable(data)
     named = dict(models) if isinstance(models, Mapping) else {"model": models}
-    chosen, members, mode = _panel(attacks, panel, mode, attack_args or {})
+    chosen, members, mode, file = _panel(attacks, panel, mode, attack_args or {})
     radii = tuple(
         sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
     )
@@ -154,6 +155,11 @@ def evaluate(
         targeted=targeted,
     )
     _check(named, data, members, settings)
+    nothing = torch.zeros(0, *data.shape)
+    labels = torch.zeros(0, dtype=torch.int64)
+    for number, attack in enumerate(members):
+        with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
+            attack.check(next(iter(named.values())), nothing, labels, settings)
     _check_shard(shard, seed, overwrite)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
     if size is None:  # each part gets several chunks, since samples differ in what they cost
@@ -207,8 +213,8 @@ def _panel(
     panel: str | os.PathLike[str] | Panel | None,
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
-) -> tuple[str, list[Attack], str]:
-    """Name of the panel, its attacks, and its mode."""
+) -> tuple[str, list[Attack], str, Path | None]:
+    """Name of the panel, its attacks, its mode, and the file that declares it."""
     if mode is not None:
         check_choice("mode", mode, MODES)
     if panel is not None:
@@ -217,7 +223,7 @@ def _panel(
                 "attacks and panel exclude each other: a TOML file can declare any panel"
             )
         found = panel if isinstance(panel, Panel) else find_panel(panel)
-        return found.name, found.attacks(arguments), mode or found.mode
+        return found.name, found.attacks(arguments), mode or found.mode, found.file
     attacks = ("rays",) if attacks is None else attacks
     named = assign_arguments(
         arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}
@@ -225,7 +231,7 @@ def _panel(
     members = [
         one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
     ]
-    return "custom", members, mode or "independent"
+    return "custom", members, mode or "independent", None
 
 
 def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | None:
@@ -247,10 +253,6 @@ def _check(
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
     check_member_names(names)
     settings.check(data.shape)
-    nothing = torch.zeros(0, *data.shape)
-    labels = torch.zeros(0, dtype=torch.int64)
-    for attack in panel:
-        attack.check(next(iter(models.values())), nothing, labels, settings)
 
 
 def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: bool) -> None:

@@ -14,12 +14,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.parsing import read_toml, read_value
+from art_ext.configuration.places import Keys, place_of, placed
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, nearest, same_name
 from art_ext.evaluation.analysis.blocks import WORST_CASE
@@ -59,22 +60,17 @@ class Panel:
         mode: ``"cascade"``: each attack is given only the samples without a success of an earlier
             one, so the cheapest come first. ``"independent"``: each is given all.
         members: in the order in which they run.
+        file: TOML file that declares it, for errors. None: there is none.
     """
 
     name: str
     mode: str
     members: tuple[Member, ...]
+    file: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
-        labels = [member.label for member in self.members]
-        if not labels or len(set(labels)) < len(labels):
-            raise ValueError(
-                f"a panel needs at least one attack, each with a name of its own, got {labels}"
-            )
-        check_member_names(labels)
-        for member in self.members:
-            _check_label(member)
+        _check_members(self.members)
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
         """Return the members for the evaluation.
@@ -90,12 +86,14 @@ class Panel:
         more = assign_arguments(
             arguments or {}, {member.label: member.attack for member in self.members}
         )
-        return [
-            find_attack(
-                member.attack, {**member.arguments, **more[member.label]}, member.name or None
-            )
-            for member in self.members
-        ]
+        found = []
+        for number, member in enumerate(self.members):
+            given = more[member.label]
+            with placed(self.file, ("attack", number), given):
+                found.append(
+                    find_attack(member.attack, {**member.arguments, **given}, member.name or None)
+                )
+        return found
 
 
 def check_member_names(names: Collection[str]) -> None:
@@ -105,6 +103,18 @@ def check_member_names(names: Collection[str]) -> None:
             f"no attack may be called {WORST_CASE!r}: this is the name of the rows that sum up the"
             " panel in table.csv. Choose another name"
         )
+
+
+def _check_members(members: Sequence[Member]) -> None:
+    """Raise ValueError unless there are members, and each has a name of its own."""
+    labels = [member.label for member in members]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(
+            f"a panel needs at least one attack, each with a name of its own, got {labels}"
+        )
+    check_member_names(labels)
+    for member in members:
+        _check_label(member)
 
 
 def _check_label(member: Member) -> None:
@@ -241,28 +251,40 @@ def _declared(path: Path) -> Panel:
     _known(path, declared, ("name", "mode", "attack"))
     entries = declared.get("attack")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path} must list its attacks as [[attack]] tables")
-    members = []
-    for entry in entries:
-        _known(path, entry, ("name", "attack", "arguments"))
-        if not isinstance(entry.get("attack"), str) or not isinstance(entry.get("name", ""), str):
-            raise ValueError(f'{path}: each [[attack]] needs attack = "NAME", got {entry!r}')
+        raise ValueError(f"{place_of(path, 'attack')}: attacks must be listed as [[attack]] tables")
+    members: list[Member] = []
+    for number, entry in enumerate(entries):
+        own: Keys = ("attack", number)
+        _known(path, entry, ("name", "attack", "arguments"), own)
+        for key in ("attack", *(key for key in ("name",) if key in entry)):
+            if not isinstance(entry.get(key), str):
+                raise ValueError(
+                    f"{place_of(path, *own, key)}: {key} of an [[attack]] must be a text, got"
+                    f" {entry.get(key, 'none')!r}"
+                )
         arguments = entry.get("arguments", {})
         if not isinstance(arguments, dict):
             raise ValueError(
-                f"{path}: arguments of {entry['attack']} must be a table, got {arguments!r}"
+                f"{place_of(path, *own, 'arguments')}: arguments of {entry['attack']} must be a"
+                f" table, got {arguments!r}"
             )
         given = {key: read_value(one) for key, one in arguments.items()}
         members.append(Member(entry["attack"], given, entry.get("name", "")))
-    return Panel(
-        str(declared.get("name", path.stem)), declared.get("mode", "cascade"), tuple(members)
-    )
+        with placed(path, own):
+            _check_members(members)
+    with placed(path):
+        return Panel(
+            str(declared.get("name", path.stem)),
+            declared.get("mode", "cascade"),
+            tuple(members),
+            path,
+        )
 
 
-def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...], within: Keys = ()) -> None:
     unknown = sorted(set(table) - set(keys))
     if unknown:
         raise ValueError(
-            f"{path} must hold {', '.join(keys)} only, got"
+            f"{place_of(path, *within, unknown[0])}: wanted {', '.join(keys)} only, got"
             f" {', '.join(unknown)}{nearest(unknown[0], keys)}"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext import __version__
 from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import check_options, class_for, options_of
+from art_ext.configuration.places import placed
 from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.data.loading import data_name
 from art_ext.training import Recipe, TrainingOptions, make_recipe
@@ -77,6 +78,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
     """
     values = layered(TrainingConfig, given, file, [LENGTHS])
     require(values, ("recipe", "data"))
-    find_recipe(values["recipe"])  # raises an error that lists the recipes
-    values["data"] = data_name(values["data"]) or values["data"]
-    return Configuration(**complete(TrainingConfig, filled(values)))
+    with placed(file, given=given):
+        find_recipe(values["recipe"])  # raises an error that lists the recipes
+        values["data"] = data_name(values["data"]) or values["data"]
+        return Configuration(**complete(TrainingConfig, filled(values)))
