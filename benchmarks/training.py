@@ -2,10 +2,10 @@
 
 Run with ``python -m art_ext.benchmarks.training``. Bare passes are the forwards and backwards that
 a recipe needs, of the same rows in the same modes, with parameter gradients for weight updates and
-input gradients for crafting. They contain no noise, projection or optimiser. All times of a row
-come from one run, alternating the candidates. Printed are medians of ratios with their range, and
-the ratio of the fastest of both, which a busy machine affects least. Weights and images are random,
-which costs the same as trained ones.
+input gradients for crafting. They contain no noise, projection or optimiser. A further column adds
+the optimiser's step to them. All times of a row come from one run, alternating the candidates.
+Printed are medians of ratios with their range, and the ratio of the fastest of both, which a busy
+machine affects least. Weights and images are random, which costs the same as trained ones.
 
 A last line compares ATCD's two tests: with ``shared_test`` over without.
 """
@@ -28,8 +28,10 @@ from art_ext.benchmarks.common import print_versions, seconds
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
 from art_ext.training import Recipe, make_recipe, train
+from art_ext.training.options import TrainingOptions
 
 EPS = 0.1
+OPTIMIZER: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.0}
 
 
 class Plain(nn.Module):
@@ -80,9 +82,19 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
 
 
 def bare(
-    model: nn.Module, batches: list[tuple[Tensor, Tensor]], passes: Passes, separate: bool
+    model: nn.Module,
+    batches: list[tuple[Tensor, Tensor]],
+    passes: Passes,
+    separate: bool,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Run the passes of one update for each batch, ``separate`` with a separate backward."""
+    """Run the passes of one update for each batch.
+
+    Args:
+        model, batches, passes: the network, its minibatches, and the passes of one.
+        separate: True takes a separate backward to the input of the training forward.
+        optimizer: takes a step after each batch. None: the weights stay.
+    """
     for x, y in batches:
         with frozen_eval(model):
             for _ in range(passes.graphless):
@@ -98,6 +110,8 @@ def bare(
         if separate:
             torch.autograd.grad(losses[0], leaf, retain_graph=True)
         torch.stack(losses).sum().backward()
+        if optimizer is not None:
+            optimizer.step()
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, batch: int) -> float:
@@ -105,15 +119,7 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, b
 
     The set-up takes 20 ms more.
     """
-    return train(
-        model,
-        (x, y),
-        recipe,
-        updates=updates,
-        batch_size=batch,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-    ).seconds
+    return train(model, (x, y), recipe, updates=updates, batch_size=batch, **OPTIMIZER).seconds
 
 
 def shared_over_apart(
@@ -195,6 +201,7 @@ def measure(
         "ms per update",
         "ours / bare",
         "fastest / fastest",
+        "ours / bare and step",
         "ART / bare",
         "ours / ART",
     )
@@ -205,22 +212,28 @@ def measure(
         model = network()
         separate = name in ("cat", "atcd")
         ours(model, x, y, recipe, 1, batch)  # warm up
+        optimizer = TrainingOptions(updates=updates, **OPTIMIZER).make_optimizer(model)
+        passing = functools.partial(bare, model, batches, passes, separate)
         mine = []
+        stepped = []
         theirs = []
         for _ in range(repeats):
-            floor = seconds(functools.partial(bare, model, batches, passes, separate))
+            floor = seconds(passing)
             mine.append((ours(model, x, y, recipe, updates, batch), floor))
+            stepped.append(seconds(functools.partial(passing, optimizer)))
             if name in ("pgd", "trades"):
                 theirs.append(seconds(art_trainer(name, Plain(network()), x, y, batch, 10)))
         ratios = sorted(one / floor for one, floor in mine)
         cells = [f"{1e3 * statistics.median(one for one, _ in mine) / updates:.1f}"]
         cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
         cells.append(f"{min(one for one, _ in mine) / min(floor for _, floor in mine):.3f}")
+        with_step = (one / more for (one, _), more in zip(mine, stepped, strict=True))
+        cells.append(f"{statistics.median(with_step):.3f}")
         if theirs:
             pairs = list(zip(theirs, mine, strict=True))
             cells.append(f"{statistics.median(t / floor for t, (_, floor) in pairs):.3f}")
             cells.append(f"{statistics.median(one / t for t, (one, _) in pairs):.3f}")
-        print(f"| {name} | {' | '.join(cells + ['-'] * (5 - len(cells)))} |", flush=True)
+        print(f"| {name} | {' | '.join(cells + ['-'] * (6 - len(cells)))} |", flush=True)
     print(
         "\natcd, shared test over a test apart:"
         f" {shared_over_apart(network, x, y, batch, repeats)}\n",

@@ -453,7 +453,7 @@ class Ball:
             return self.x
         moved = rows - self.x
         if self.norm == "linf":
-            return self.box.clamp(self.x + moved.clamp(-self.eps, self.eps))
+            return self.box.clamp(moved.clamp_(-self.eps, self.eps).add_(self.x))
         return self.box.clamp(
             self.x + project(moved.flatten(1), self.norm, self.eps).view_as(moved)
         )

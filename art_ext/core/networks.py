@@ -84,16 +84,23 @@ def frozen_eval(model: object) -> Iterator[None]:
             yield
             return
         check_no_inference_tensor(model)
-        with in_use(model), restored_modes(model):
-            wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-            try:
-                model.eval()
-                for parameter, _ in wanted:
-                    parameter.requires_grad_(False)
-                yield
-            finally:
-                for parameter, requires_grad in wanted:
-                    parameter.requires_grad_(requires_grad)
+        with in_use(model), eval_without_gradients(model):
+            yield
+
+
+@contextmanager
+def eval_without_gradients(model: nn.Module) -> Iterator[None]:
+    """Run a network that this thread holds already in eval mode, as ``frozen_eval`` does."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with restored_modes(model):
+        try:
+            model.eval()
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, requires_grad in wanted:
+                parameter.requires_grad_(requires_grad)
 
 
 def check_no_inference_tensor(model: nn.Module) -> None:

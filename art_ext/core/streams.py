@@ -119,7 +119,8 @@ def uniform_pairs(
     length = math.prod(shape)
     halves = _words(seed, ids, step, -(-length // 2)).view(torch.int32)[:, :length]
     # the shift keeps the sign
-    return ((halves >> 8).to(torch.float32) * 2.0**-24 + 0.5).view(len(ids), *shape)
+    numbers = (halves >> 8).to(torch.float32).mul_(2.0**-24).add_(0.5)
+    return numbers.view(len(ids), *shape)
 
 
 def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:

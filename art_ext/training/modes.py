@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from art_ext.core.checks import listed
-from art_ext.core.networks import frozen_eval
+from art_ext.core.networks import eval_without_gradients
 
 logger = logging.getLogger("art_ext")
 
@@ -72,7 +72,8 @@ def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
 def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ()) -> Iterator[None]:
     """Put a network in the state for crafting, without parameter gradients.
 
-    Every flag is restored afterwards.
+    Every flag is restored afterwards. A run holds its network by ``in_use``, so that no pass has to
+    check this again.
 
     Args:
         model: the network.
@@ -81,7 +82,7 @@ def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ())
             uses the batch's statistics and updates nothing.
         frozen: modules that stay in eval mode in all three.
     """
-    with frozen_eval(model):
+    with eval_without_gradients(model):
         if mode != "eval":
             set_training(model, frozen)
         tracked = [norm for norm in _norms(model) if mode == "batch" and norm.track_running_stats]

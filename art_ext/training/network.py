@@ -33,7 +33,7 @@ class Prepared(NamedTuple):
     Attributes:
         engine: sends rows through the network.
         average: of its weights.
-        stepper: the optimiser under Accelerate.
+        stepper: the optimiser, under Accelerate where that is needed.
     """
 
     engine: Engine
@@ -75,7 +75,11 @@ def prepared(
     plain: nn.Module = torch.compile(model) if options.compile else model  # type: ignore[assignment]
     _handle_unused_parameters(accelerator, model, example, frozen, head)
     wrapped = accelerator.prepare_model(plain, device_placement=False)
-    stepper = accelerator.prepare_optimizer(optimizer, device_placement=False)
+    stepper: Any = optimizer
+    # Accelerate's optimiser looks for a package in every step, and one process without scaled
+    # losses needs nothing of it
+    if accelerator.num_processes > 1 or accelerator.scaler is not None:
+        stepper = accelerator.prepare_optimizer(optimizer, device_placement=False)
     own = Box(box.lower.to(device), box.upper.to(device))
     engine = Engine(
         accelerator, plain, wrapped, own, device, options.channels_last, frozen.values(), head

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ class Passes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._armed = False
+        self._crafting = False
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores of a training forward, with the graph of the parameters."""
@@ -59,11 +61,27 @@ class Passes:
         with settled_norms(self._engine.plain):
             return self.forward(rows)
 
+    @contextmanager
+    def crafting(self, mode: str) -> Iterator[None]:
+        """Keep the network in a mode of crafting for a block, whose passes then switch no mode.
+
+        Args:
+            mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
+        """
+        if self._crafting:
+            yield
+            return
+        self._crafting = True
+        try:
+            with crafting_mode(self._engine.plain, mode, self._engine.frozen):
+                yield
+        finally:
+            self._crafting = False
+
     def crafting_logits(self, rows: Tensor, mode: str) -> Tensor:
         """Return (r, C) class scores of a forward without any graph, in a mode of crafting."""
-        engine = self._engine
-        with crafting_mode(engine.plain, mode, engine.frozen), torch.no_grad():
-            return engine.call(engine.plain, rows)
+        with self.crafting(mode), torch.no_grad():
+            return self._engine.call(self._engine.plain, rows)
 
     def input_gradient(self, rows: Tensor, gain: Gain, mode: str) -> tuple[Tensor, Tensor]:
         """Return the gradient (r, *S) of each row's own gain, and the class scores (r, C).
@@ -73,12 +91,11 @@ class Passes:
         Args:
             rows: (r, *S) inputs.
             gain: from class scores (r, C) to (r,) values, which are summed, never averaged.
-            mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
+            mode: as of ``crafting``.
         """
-        engine = self._engine
-        with crafting_mode(engine.plain, mode, engine.frozen):
+        with self.crafting(mode):
             leaf = rows.detach().requires_grad_(True)
-            logits = engine.call(engine.plain, leaf)
+            logits = self._engine.call(self._engine.plain, leaf)
             gradient = self.gradient_of(gain(logits), leaf)
         return gradient, logits.detach()
 

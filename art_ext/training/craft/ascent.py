@@ -99,16 +99,17 @@ class Ascent(Craft):
         ball = step.ball(self.norm)
         start = self.start(step, ball)
         tolerance = tolerance_at(self.tolerance, step.epoch)
-        rows = ascend(
-            step,
-            start,
-            self.gain(step),
-            ball,
-            self.num_steps,
-            self._length(step.eps),
-            self.bn_mode,
-            tolerance,
-        )
+        with step.crafting(self.bn_mode):
+            rows = ascend(
+                step,
+                start,
+                self.gain(step),
+                ball,
+                self.num_steps,
+                self._length(step.eps),
+                self.bn_mode,
+                tolerance,
+            )
         # rows that are never moved may lie outside the box
         return rows if self.start.boxed or tolerance is None else ball.into(rows)
 

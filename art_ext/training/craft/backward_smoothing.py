@@ -67,6 +67,11 @@ class BackwardSmoothedAscent(Craft):
 
     def __call__(self, step: Step) -> Tensor:
         """Return (r, *S) examples."""
+        with step.crafting(self.bn_mode):
+            return self._crafted(step)
+
+    def _crafted(self, step: Step) -> Tensor:
+        """Return the examples, in the mode of crafting."""
         clean = step.crafting_logits(step.x, self.bn_mode) if self._needs_clean else None
         ball = step.ball(self.norm)
         length = step.eps if self.step_size is None else self.step_size
