@@ -356,9 +356,9 @@ class GradientOracle(ScoreOracle):
         losses = _one_per_row(loss(output, index), len(leaf))
         if not losses.requires_grad:
             raise self._no_gradient(output, of_loss=output.requires_grad)
-        (gradient,) = torch.autograd.grad(
-            losses, leaf, grad_outputs=slopes.to(losses.dtype), allow_unused=True
-        )
+        # not grad_outputs=slopes: PyTorch imports SymPy to check their shape
+        total = (losses * slopes.to(losses.dtype)).sum()
+        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
         if gradient is None:
             raise self._no_gradient(output)
         return Differentiated(output.detach(), losses.detach(), gradient)
