@@ -701,6 +701,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     refused = call(*asked)
     assert refused.exit_code == 2
     assert "pass --resume to continue it" in refused.stderr
+    before = content(folder)
+    bare = call("train", "--out", folder)
+    assert bare.exit_code == 2
+    assert f"{folder} holds a run: pass --resume to continue it" in bare.stderr
+    assert content(folder) == before
     resumed = call("train", "--resume", "--out", folder, "--quiet")
     assert resumed.exit_code == 0, resumed.output
     for name in ("model.safetensors", "best.safetensors"):

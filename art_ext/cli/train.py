@@ -22,17 +22,19 @@ def train(context: typer.Context, **options: Any) -> None:
     given = given_values(context, TrainingConfig)
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
         from art_ext.core.wording import counted, radius
-        from art_ext.storage.training import CONFIGURATION
+        from art_ext.storage.training import CONFIGURATION, TRAINING
         from art_ext.training.runs import resolve, run_training
         from art_ext.training.runs.figures import to_text
 
-        if (
-            resume
-            and config is None
-            and not {"recipe", "data"} & set(given)
-            and (out / CONFIGURATION).is_file()
-        ):
-            config = out / CONFIGURATION  # no option needs to be repeated
+        named = config is not None or {"recipe", "data"} & set(given)
+        if not named and (out / CONFIGURATION).is_file():
+            if resume:
+                config = out / CONFIGURATION  # no option needs to be repeated
+            elif (out / TRAINING).is_file() and not options["overwrite"]:
+                raise ValueError(
+                    f"{out} holds a run: pass --resume to continue it or to show its figures. A new"
+                    " run needs another folder, --recipe and --data"
+                )
         main = int(os.environ.get("RANK", "0")) == 0
         tells = main and not options["quiet"]
         _configure_logging(main, tells)
