@@ -15,20 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 from torch import nn
 from typer.testing import CliRunner
 
 from art_ext.adapters.autoattack.state import StateFolder
 from art_ext.cli import app
+from art_ext.data import Dataset
+from art_ext.evaluation import Outcome, evaluate, load_images, load_run, merge, read_run
 from art_ext.evaluation.analysis.records import read_records
+from art_ext.evaluation.report import write_report
 from art_ext.storage import evaluation, formats
 from art_ext.storage.differences import check_configuration, flat, value_differences
 from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.storage.files import metadata_of, safetensors_of
 from art_ext.storage.locking import OWN_FILES, check_unlocked, locked
 from art_ext.storage.ownership import PREVIOUS, is_free, put_aside, read_manifest, sweep
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import LocalStore, Place, Store
 from art_ext.storage.training import locked_training
 from art_ext.storage.units import file_name, plan
 from art_ext.training import train
@@ -69,9 +75,42 @@ def held_elsewhere(folder: Path, more: str = "pass") -> Iterator[subprocess.Pope
             process.kill()
 
 
+class MemoryStore(Store):
+    """A store that is no folder. Each write is one step, and nothing else is atomic."""
+
+    def __init__(self, name: str = "memory") -> None:
+        self.path = Path("no-such-folder") / name
+        self.files: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        if name not in self.files:
+            raise FileNotFoundError(name)
+        return self.files[name]
+
+    def write(self, name: str, content: bytes) -> None:
+        self.files[name] = bytes(content)
+
+    def exists(self, name: str) -> bool:
+        return name in self.files or any(one.startswith(f"{name}/") for one in self.files)
+
+    def names(self, folder: str = "") -> list[str]:
+        start = f"{folder}/" if folder else ""
+        inside = [one.removeprefix(start) for one in self.files if one.startswith(start)]
+        return sorted({one.split("/")[0] for one in inside})
+
+    def remove(self, name: str) -> None:
+        start = f"{name}/" if name else ""
+        for one in [one for one in self.files if one == name or one.startswith(start)]:
+            del self.files[one]
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "new") if request.param == "local" else MemoryStore()
+
+
 class TestStore:
-    def test_files_and_folders(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path / "new")
+    def test_files_and_folders(self, store: Store) -> None:
         assert store.names() == []
         store.write("deep/in/file", b"content")
         assert store.read("deep/in/file") == b"content"
@@ -89,6 +128,37 @@ class TestStore:
             assert found.read() == b"12"
         with pytest.raises(FileNotFoundError):
             store.read("never there")
+
+    def test_folders_that_appear_at_once(self, store: Store) -> None:
+        store.write("kept", b"")
+        for content in (b"first", b"second"):
+            with store.folder("deep/folder") as place:
+                (place / content.decode()).write_bytes(content)
+                (place / "in").mkdir()
+                (place / "in" / "file").write_bytes(content)
+                assert not store.exists(f"deep/folder/{content.decode()}"), "until it is whole"
+            assert store.names("deep/folder") == sorted([content.decode(), "in"])
+            assert store.read("deep/folder/in/file") == content
+        with pytest.raises(FileNotFoundError), store.folder("deep/folder") as place:
+            (place / "never there").read_bytes()
+        assert (store.names(), store.names("deep")) == (["deep", "kept"], ["folder"])
+        assert store.names("deep/folder") == ["in", "second"]
+        with store.folder("") as place:
+            (place / "whole").write_bytes(b"")
+        assert store.names() == ["whole"]
+
+    def test_a_stream_that_fails_leaves_the_old_file(self, store: Store) -> None:
+        store.write("file", b"old")
+        with pytest.raises((OSError, ValueError)), store.writing("file") as stream:
+            stream.seek(-1)
+        assert (store.read("file"), store.names()) == (b"old", ["file"])
+
+    def test_metadata_of_tensors(self) -> None:
+        tied = torch.arange(6.0).view(2, 3)
+        content = safetensors_of({"a": tied, "b": tied.t()}, {"run": "1"})
+        assert metadata_of(content) == {"run": "1"}
+        assert torch.equal(load_tensors(content)["b"], tied.t())
+        assert metadata_of(safetensors_of({})) == {}
 
     def test_a_write_that_fails_leaves_the_old_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +188,106 @@ class TestStore:
         assert is_free(store)
         sweep(store)
         assert store.names() == []
+
+
+def short_evaluation(place: Place, **options: Any) -> Outcome:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.load_state_dict({"1.weight": torch.eye(64)[:10], "1.bias": torch.zeros(10)})
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = Dataset("noise", x, model(x).argmax(dim=1))
+    settings: dict[str, Any] = {"attacks": ("pgd", "rays"), "eps": (0.05, 0.1)}
+    more = {"max_queries": 30, "chunk_size": 5, "save_images": True, **options}
+    return evaluate(model, data, place, **settings, **more)
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> MemoryStore:
+    store = MemoryStore()
+    short_evaluation(store)
+    return store
+
+
+class TestAnyStore:
+    """Runs in a store that is no folder."""
+
+    def test_an_evaluation_with_its_report(self, evaluated: MemoryStore, tmp_path: Path) -> None:
+        here = short_evaluation(tmp_path / "run")
+        loaded = load_run(evaluated)
+        for found in (read_records(evaluated), loaded.records):
+            pd.testing.assert_frame_equal(
+                found.drop(columns="seconds"), here.records.drop(columns="seconds")
+            )
+        assert sorted(evaluated.files) == sorted(content(tmp_path / "run"))
+        assert read_run(evaluated) == loaded.run
+        assert loaded.run["verdict"] == read_run(tmp_path / "run")["verdict"]  # type: ignore[index]
+        images = load_images(tmp_path / "run", "model", 0.1)
+        assert torch.equal(load_images(evaluated, "model", 0.1), images)
+        assert not evaluated.path.exists()
+
+    def test_it_continues_and_it_is_another_run_than_others(self, evaluated: MemoryStore) -> None:
+        store = MemoryStore()
+        store.files = dict(evaluated.files)
+        for name in ("records.parquet", "index.html", "chunks/001-00000.parquet"):
+            store.remove(name)
+        with pytest.raises(ValueError, match=f"{store.path} holds another run .*seed"):
+            short_evaluation(store, seed=1)
+        assert short_evaluation(store).missing == 0
+        assert sorted(store.files) == sorted(evaluated.files)
+        same = [name for name in store.files if name.endswith(".safetensors")]
+        assert {name: store.files[name] for name in same} == {
+            name: evaluated.files[name] for name in same
+        }
+
+    def test_a_run_is_replaced(self, evaluated: MemoryStore) -> None:
+        store = MemoryStore()
+        store.files = {**evaluated.files, "mine": b""}
+        short_evaluation(store, seed=1, overwrite=True)
+        assert sorted(store.files) == sorted([*evaluated.files, "mine"])
+        assert load_run(store).run["settings"]["seed"] == 1
+
+    def test_a_report_on_two_runs(self, evaluated: MemoryStore) -> None:
+        other, out = MemoryStore("other"), MemoryStore("out")
+        short_evaluation(other, seed=1)
+        write_report(out, [load_run(evaluated), load_run(other)])
+        assert {"index.html", "table.csv", "table.json", "warnings.json"} <= set(out.files)
+        assert b"other" in out.files["index.html"]
+
+    def test_shards_are_merged(self, evaluated: MemoryStore) -> None:
+        parts, out = [MemoryStore(name) for name in ("first", "second")], MemoryStore("out")
+        for number, part in enumerate(parts):
+            assert short_evaluation(part, shard=(number, 2)).missing == 3
+        assert merge(parts, out).missing == 0
+        pd.testing.assert_frame_equal(
+            read_records(out).drop(columns="seconds"),
+            read_records(evaluated).drop(columns="seconds"),
+        )
+        with pytest.raises(ValueError, match="out must be another folder than those to merge"):
+            merge(parts, parts[0])
+
+    def test_a_training(self, tmp_path: Path) -> None:
+        store: Any = MemoryStore()
+        short_training(store)
+        short_training(tmp_path)
+        here = content(tmp_path)
+        assert sorted(store.files) == sorted(here)
+        assert store.files["model.safetensors"] == here["model.safetensors"]
+        before = dict(store.files)
+        short_training(store, resume=True)
+        assert store.files["model.safetensors"] == before["model.safetensors"]
+        with pytest.raises(ValueError, match="holds checkpoints of an earlier run: resume it"):
+            short_training(store)
+        assert not store.path.exists()
+
+    def test_a_state_of_autoattack(self) -> None:
+        store = MemoryStore()
+        with StateFolder.opened(store, {"eps": 0.1}):
+            pass
+        assert list(store.files) == ["autoattack.json"]
+        with (
+            pytest.raises(ValueError, match=r"eps: 0\.1 there, 0\.2 here"),
+            StateFolder.opened(store, {"eps": 0.2}),
+        ):
+            pass
 
 
 class TestOwnership:

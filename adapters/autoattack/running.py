@@ -8,7 +8,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.result import Callback, Progress
 from art_ext.core.streams import resolve_seed
+from art_ext.storage.store import Place
 
 
 @public()
@@ -44,7 +44,7 @@ def run_autoattack(
     seed: int | None = 0,
     device: torch.device | str | None = None,
     backend: str = "auto",
-    state_dir: str | Path | None = None,
+    state_dir: Place | None = None,
     callback: Callback | None = None,
 ) -> AutoAttackResult:
     """Find ``x'`` that the model misclassifies with ``||x' - x|| <= eps`` in [0, 1], by AutoAttack.
@@ -127,13 +127,13 @@ def run_autoattack(
 
 
 def _chunks(
-    plan: Plan, x: Tensor, y: Tensor, chunk_size: int, state_dir: str | Path | None, tell: Callback
+    plan: Plan, x: Tensor, y: Tensor, chunk_size: int, state_dir: Place | None, tell: Callback
 ) -> Iterator[Chunk]:
     """Yield the chunks of a run, those in state_dir as they are there."""
     if state_dir is None:
         yield from _chunks_of(plan, x, y, chunk_size, None, tell)
         return
-    with StateFolder.opened(Path(state_dir), plan.identity(x, y, chunk_size)) as folder:
+    with StateFolder.opened(state_dir, plan.identity(x, y, chunk_size)) as folder:
         yield from _chunks_of(plan, x, y, chunk_size, folder, tell)
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult, measured
 from art_ext.storage import formats
 from art_ext.storage.differences import check_configuration, flat
-from art_ext.storage.locking import locked
+from art_ext.storage.files import metadata_of, safetensors_of
+from art_ext.storage.locking import lock_of
 from art_ext.storage.ownership import check_place, read_json, sweep, write_json
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import Place, store_of
 
 RUN = "autoattack.json"
 CHUNK = "chunk-"
@@ -68,18 +68,19 @@ class StateFolder:
             none.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Place, identity: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(identity))
         self._digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-        self.store = LocalStore(folder)
+        self.store = store_of(folder)
         if self.store.exists(RUN):
             found = read_json(self.store, RUN, "say what its chunks are of")
-            formats.AUTOATTACK.check(folder, found)
+            formats.AUTOATTACK.check(self.store.path, found)
             facts = {name: value for name, value in found.items() if name != "format"}
-            check_configuration(folder, flat(wanted), flat(facts))
+            check_configuration(self.store.path, flat(wanted), flat(facts))
         elif any(name.startswith(CHUNK) for name in self.store.names()):
             raise ValueError(
-                f"{folder} holds chunks, but no {RUN} that says whose: choose another state_dir"
+                f"{self.store.path} holds chunks, but no {RUN} that says whose: choose another"
+                " state_dir"
             )
         else:
             write_json(self.store, RUN, {"format": formats.AUTOATTACK.written, **wanted})
@@ -87,14 +88,15 @@ class StateFolder:
 
     @staticmethod
     @contextmanager
-    def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[StateFolder]:
+    def opened(folder: Place, identity: Mapping[str, Any]) -> Iterator[StateFolder]:
         """Yield the folder of a run, locked against other processes.
 
         Raises:
             ValueError: also if another process holds it, or if it is a file.
         """
-        check_place(folder, "state_dir must be a folder")
-        with locked(folder):
+        store = store_of(folder)
+        check_place(store, "state_dir must be a folder")
+        with lock_of(store):
             yield StateFolder(folder, identity)
 
     def file(self, number: int) -> str:
@@ -107,8 +109,6 @@ class StateFolder:
         Raises:
             OSError: if it cannot be written. The chunks before it are kept.
         """
-        from safetensors.torch import save
-
         tensors = {name: getattr(chunk.result, name) for name in _TENSORS} | {
             "broken_by": chunk.broken_by
         }
@@ -118,10 +118,7 @@ class StateFolder:
             "heard": json.dumps(chunk.heard),
         }
         facts["deviations"] = json.dumps(chunk.deviations)
-        content = save(
-            {name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata=facts
-        )
-        self.store.write(self.file(number), content)
+        self.store.write(self.file(number), safetensors_of(tensors, facts))
 
     def read(self, number: int, x: Tensor, norm: str, eps: float, seed: int) -> Chunk | None:
         """Read the outcome of the chunk with the samples x (n, *S) on their device. An unfinished
@@ -130,15 +127,15 @@ class StateFolder:
         Raises:
             ValueError: naming the file, if it is damaged or of another run.
         """
-        from safetensors import safe_open
+        from safetensors.torch import load
 
         if not self.store.exists(self.file(number)):
             return None
         file = self.store.path / self.file(number)
         try:
-            with safe_open(str(file), framework="pt") as content:
-                facts = content.metadata() or {}
-                tensors = {name: content.get_tensor(name) for name in (*_TENSORS, "broken_by")}
+            content = self.store.read(self.file(number))
+            facts, held = metadata_of(content), load(content)
+            tensors = {name: held[name] for name in (*_TENSORS, "broken_by")}
             names, heard = tuple(json.loads(facts["names"])), json.loads(facts["heard"])
             deviations = tuple(json.loads(facts.get("deviations", "[]")))
             fits = tensors["x_adv"].shape == x.shape and all(
@@ -154,7 +151,7 @@ class StateFolder:
             raise ValueError(
                 f"{file} is of another run: delete it, and this chunk is computed again"
             )
-        moved = {name: one.to(x.device) for name, one in tensors.items()}
+        moved: dict[str, Any] = {name: one.to(x.device) for name, one in tensors.items()}
         broken_by = moved.pop("broken_by")
         facts_of_all: dict[str, Any] = {
             "x_nearest": None,

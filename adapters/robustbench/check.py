@@ -4,6 +4,7 @@ numbers.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 from art_ext.models import resolve_factory
 from art_ext.storage import formats
+from art_ext.storage.store import LocalStore
 
 # share of verdicts that other kernels' rounding may change; adversarials lie close to the boundary
 FLIPS = 0.02
@@ -55,6 +57,14 @@ class _Folder:
     evidence: Mapping[str, Tensor]
     device: torch.device | str | None
     batch_size: int
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        return LocalStore(self.path).read(name)
+
+    def pickled(self, name: str) -> Any:
+        """Return the tensors of a ``torch.save`` file, on the CPU."""
+        return torch.load(io.BytesIO(self.read(name)), map_location="cpu", weights_only=True)
 
     def oracle(self, kind: type[Any], model: nn.Module, count: int) -> Any:
         return kind(model, count, batch_size=self.batch_size, device=self.device)
@@ -116,11 +126,12 @@ def check_submission(
 
 def _open(path: Path, device: torch.device | str | None, batch_size: int) -> _Folder:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
+    store = LocalStore(path)
     try:
-        facts = json.loads((path / SUBMISSION).read_text(encoding="utf-8"))
-        evidence = load_file(path / EVIDENCE)
+        facts = json.loads(store.read(SUBMISSION))
+        evidence = load(store.read(EVIDENCE))
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{path} must be a folder made by art-ext submit, but reading it fails: {error}"
@@ -150,10 +161,10 @@ def _guarded(name: str, check: Callable[[], tuple[bool | None, str]]) -> Check:
 
 def _weights(folder: _Folder) -> tuple[bool, str]:
     """Both checkpoints hold the same tensors, and nothing but tensors."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    safe = load_file(folder.path / WEIGHTS[0])
-    pickled = torch.load(folder.path / WEIGHTS[1], map_location="cpu", weights_only=True)
+    safe = load(folder.read(WEIGHTS[0]))
+    pickled = folder.pickled(WEIGHTS[1])
     odd = [name for name in {*safe, *pickled} if not _equal(safe.get(name), pickled.get(name))]
     if odd:
         return False, f"{' and '.join(WEIGHTS)} differ in {', '.join(sorted(odd)[:5])}"
@@ -184,7 +195,7 @@ def _numbers(folder: _Folder) -> tuple[bool, str]:
 
 def _issue(folder: _Folder) -> tuple[bool, str]:
     """Check that the issue says what the records say. Links may have been filled in since."""
-    written = (folder.path / ISSUE).read_text(encoding="utf-8")
+    written = folder.read(ISSUE).decode("utf-8")
     claims = [line for line in issue_of(folder.facts).splitlines() if line[2:].startswith(_CLAIMS)]
     missing = [line for line in claims if line not in written.splitlines()]
     if missing:
@@ -197,8 +208,8 @@ def _model_info(folder: _Folder) -> tuple[bool, str]:
     """Check that the model_info file fits the schema and has the numbers of the records."""
     facts = folder.facts
     name, dataset = facts["metadata"]["name"], facts["metadata"]["dataset"]
-    file = folder.path / "model_info" / dataset / facts["threat_model"] / f"{name}.json"
-    info = json.loads(file.read_text(encoding="utf-8"))
+    file = f"model_info/{dataset}/{facts['threat_model']}/{name}.json"
+    info = json.loads(folder.read(file))
     wrong = problems_of(info)
     wanted = {
         "clean_acc": "clean_accuracy",
@@ -209,17 +220,14 @@ def _model_info(folder: _Folder) -> tuple[bool, str]:
         claimed = None if facts[name] is None else format_percent(facts[name])
         if info.get(key) != claimed:
             wrong.append(f"{key} is {info.get(key)} instead of {claimed}")
-    return (
-        not wrong,
-        "; ".join(wrong) or f"{file.relative_to(folder.path)} fits RobustBench's schema",
-    )
+    return (not wrong, "; ".join(wrong) or f"{file} fits RobustBench's schema")
 
 
 def _images(folder: _Folder) -> tuple[bool, str]:
     """Check the tensor to hand in: as many images as claimed, in the box, and among them those
     of the sample.
     """
-    images = torch.load(folder.path / IMAGES, map_location="cpu", weights_only=True)
+    images = folder.pickled(IMAGES)
     index, facts = folder.evidence["index"], folder.facts
     wanted = (facts["samples"], *folder.evidence["x"].shape[1:])
     if (
@@ -289,7 +297,7 @@ def _load(
         )
         if not isinstance(made, nn.Module):
             return False, f"{source['factory']} must make an nn.Module, got {type(made).__name__}"
-        state = torch.load(folder.path / WEIGHTS[1], map_location="cpu", weights_only=True)
+        state = folder.pickled(WEIGHTS[1])
         made.load_state_dict(_as_robustbench_names(state))
         model = made
     loaded.append(model.eval() if folder.device is None else model.eval().to(folder.device))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count, check_positive
-from art_ext.storage.files import write_atomically
+from art_ext.storage.ownership import write_json
+from art_ext.storage.store import Place, store_of
 
 # images in each leaderboard's test set
 FULL = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
@@ -98,7 +97,7 @@ def _is_percentage(value: object) -> bool:
 
 
 def write_model_info(
-    folder: str | os.PathLike[str],
+    folder: Place,
     identifier: str,
     *,
     title: str,
@@ -173,9 +172,10 @@ def write_model_info(
     wrong = problems_of(info)
     if wrong:
         raise ValueError(f"model_info of {identifier}: {'; '.join(wrong)}")
-    file = Path(folder) / "model_info" / dataset / threat_model / f"{identifier}.json"
-    if file.exists() and not overwrite:
+    store = store_of(folder)
+    name = f"model_info/{dataset}/{threat_model}/{identifier}.json"
+    file = store.path / name
+    if store.exists(name) and not overwrite:
         raise ValueError(f"{file} exists: choose another folder, or replace it with overwrite=True")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+    write_json(store, name, info)
     return file

@@ -4,10 +4,6 @@ there.
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +18,9 @@ from art_ext.adapters.robustbench.info import FULL, check_identifier, write_mode
 from art_ext.adapters.robustbench.texts import IMAGES, WEIGHTS, issue_of, log_of
 from art_ext.core.checks import check_choice, check_count
 from art_ext.storage import formats
-from art_ext.storage.files import plain_tensors, write_atomically, write_state_dict
-from art_ext.storage.ownership import appearing
+from art_ext.storage.files import plain_tensors, safetensors_of
+from art_ext.storage.ownership import check_place, write_json
+from art_ext.storage.store import LocalStore, Place, Store, store_of
 
 SUBMISSION, EVIDENCE, LOG, ISSUE = "submission.json", "evidence.safetensors", "log.txt", "issue.md"
 KINDS = ("model", "external")
@@ -103,7 +100,7 @@ class Source:
 
 
 def submission(
-    out: str | os.PathLike[str],
+    out: Place,
     metadata: Metadata,
     evidence: Evidence,
     source: Source | None = None,
@@ -135,7 +132,6 @@ def submission(
         ValueError: if something is missing, the test set is not complete, or the folder has other
             files in it.
     """
-    target = Path(out)
     check_count("sample", sample)
     metadata.check(external)
     full, samples, shape = FULL[metadata.dataset], len(evidence.x), tuple(evidence.x.shape[1:])
@@ -162,16 +158,22 @@ def submission(
         raise ValueError(
             f"the model must come from a Python file, which is handed in, got {source.file}"
         )
-    with appearing(target) as folder:
-        _write(
-            folder,
-            _describe(metadata, evidence, source, external),
-            metadata,
-            evidence,
-            source,
-            sample,
+    store = store_of(out)
+    _check_free(store)
+    facts = _describe(metadata, evidence, source, external)
+    with store.folder("") as temporary:
+        _write(LocalStore(temporary), facts, metadata, evidence, source, sample)
+        _check_free(store)
+    return store.path
+
+
+def _check_free(store: Store) -> None:
+    """Raise ValueError unless a folder is new or empty."""
+    check_place(store, "out must be a new or empty folder")
+    if store.names():
+        raise ValueError(
+            f"out must be a new or empty folder, got {store.path}: nothing in it is overwritten"
         )
-    return target
 
 
 def _describe(
@@ -206,21 +208,21 @@ def _describe(
 
 
 def _write(
-    folder: Path,
+    store: Store,
     facts: dict[str, Any],
     metadata: Metadata,
     evidence: Evidence,
     source: Source | None,
     sample: int,
 ) -> None:
-    write_state_dict(folder / EVIDENCE, evidence.sample(sample))
+    store.write(EVIDENCE, safetensors_of(evidence.sample(sample)))
     if source is not None:
-        shutil.copyfile(source.file, folder / source.file.name)
+        store.write(source.file.name, source.file.read_bytes())
         state = source.model.state_dict()
-        write_state_dict(folder / WEIGHTS[0], state)
-        _write_tensors(folder / WEIGHTS[1], plain_tensors(state))
+        store.write(WEIGHTS[0], safetensors_of(state))
+        _write_tensors(store, WEIGHTS[1], plain_tensors(state))
     if facts["kind"] == "external":
-        _write_tensors(folder / IMAGES, evidence.images)
+        _write_tensors(store, IMAGES, evidence.images)
     else:
         reported, autoattack = evidence.robust_accuracy, evidence.autoattack_accuracy
         part = (
@@ -229,7 +231,7 @@ def _write(
             else f"Measured on the first {facts['samples']} test images."
         )
         write_model_info(
-            folder,
+            store,
             metadata.name,
             title=metadata.paper_title,
             link=metadata.paper_link,
@@ -247,16 +249,11 @@ def _write(
             number_forward_passes=metadata.forward_passes,
             footnote=f"{metadata.footnote} {part}".strip(),
         )
-    texts = {
-        ISSUE: issue_of(facts),
-        LOG: log_of(facts, evidence),
-        SUBMISSION: json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text.encode())
+    store.write(ISSUE, issue_of(facts).encode())
+    store.write(LOG, log_of(facts, evidence).encode())
+    write_json(store, SUBMISSION, facts)
 
 
-def _write_tensors(file: Path, content: Tensor | Mapping[str, Tensor] | None) -> None:
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    write_atomically(file, stream.getvalue())
+def _write_tensors(store: Store, name: str, content: Tensor | Mapping[str, Tensor] | None) -> None:
+    with store.writing(name) as stream:
+        torch.save(content, stream)

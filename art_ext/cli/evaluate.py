@@ -137,11 +137,11 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
 
 
 def _write_config(folder: Path, text: str) -> None:
-    """Write the configuration into a run folder, atomically."""
+    """Write the configuration into a run folder."""
     from art_ext.storage.evaluation import CONFIGURATION
-    from art_ext.storage.files import write_atomically
+    from art_ext.storage.store import store_of
 
-    write_atomically(folder / CONFIGURATION, text.encode())
+    store_of(folder).write(CONFIGURATION, text.encode())
 
 
 def _model(

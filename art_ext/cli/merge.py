@@ -21,11 +21,11 @@ def merge(
     with explained():
         from art_ext.evaluation import merge as unite
         from art_ext.storage.evaluation import CONFIGURATION
-        from art_ext.storage.files import write_atomically
+        from art_ext.storage.store import store_of
 
         least = parse_fail_under(fail_under)
         outcome = unite(folders, out)
-        configuration = folders[0] / CONFIGURATION
-        if configuration.exists():  # that of the whole run: no file holds --shard
-            write_atomically(out / CONFIGURATION, configuration.read_bytes())
+        first = store_of(folders[0])
+        if first.exists(CONFIGURATION):  # that of the whole run: no file holds --shard
+            store_of(out).write(CONFIGURATION, first.read(CONFIGURATION))
         show(outcome, quiet, least)

@@ -44,7 +44,6 @@ def report(
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
         loaded = [load_run(folder) for folder in folders]
-        target.mkdir(parents=True, exist_ok=True)
         write_report(target, loaded)
         typer.echo(f"report: {target / REPORT}")
         judge(
@@ -60,19 +59,21 @@ def _check(out: Path, overwrite: bool) -> None:
         ValueError: if the folder holds anything else. The message names one entry.
     """
     from art_ext.evaluation.analysis.records import PLOTS, REPORT, RUN, TABLES, WARNINGS
+    from art_ext.storage.store import store_of
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must name a folder, got the file {out}")
-    if overwrite or not out.exists():
+    if overwrite:
         return
-    if (out / RUN).exists():
+    store = store_of(out)
+    if store.exists(RUN):
         raise ValueError(f"out must not be another run's folder, got {out}: choose another folder")
     ours = {REPORT, *TABLES, WARNINGS}
     stems = tuple(Path(name).stem for name in PLOTS)
     other_files = sorted(
-        path.name
-        for path in out.iterdir()
-        if path.name not in ours and not (path.suffix == ".png" and path.name.startswith(stems))
+        name
+        for name in store.names()
+        if name not in ours and not (name.endswith(".png") and name.startswith(stems))
     )
     if other_files:
         raise ValueError(

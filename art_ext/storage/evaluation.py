@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from art_ext.storage.differences import differences
 from art_ext.storage.formats import EVALUATION
-from art_ext.storage.locking import PATIENCE, locked
+from art_ext.storage.locking import PATIENCE, lock_of
 from art_ext.storage.ownership import (
     check_place,
     drop_previous,
@@ -25,7 +24,7 @@ from art_ext.storage.ownership import (
     write_json,
 )
 from art_ext.storage.records import RECORDS
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import Place, store_of
 from art_ext.storage.training import TRAINING
 from art_ext.storage.units import CHUNKS, Units, is_unit_file
 
@@ -39,9 +38,9 @@ PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 OWN = (CONFIGURATION, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS, RUN)  # whose the folder is: last
 
 
-def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_run(folder: Place) -> dict[str, Any] | None:
     """Content of a run folder's ``run.json``, or None if the folder is not a run folder."""
-    run = read_manifest(LocalStore(folder), RUN, TOOL)
+    run = read_manifest(store_of(folder), RUN, TOOL)
     if run is None:
         return None
     settings = run.get("settings")
@@ -50,17 +49,18 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     return run
 
 
-def open_run(folder: str | os.PathLike[str]) -> RunFolder:
+def open_run(folder: Place) -> RunFolder:
     """Open an existing run folder, to read or to continue it.
 
     Raises:
         ValueError: if it is not a run folder, or has another format.
     """
     run = read_run(folder)
+    store = store_of(folder)
     if run is None:
-        other = " evaluate, but a training" if LocalStore(folder).exists(TRAINING) else ""
-        raise ValueError(f"{folder} is not a run folder: it holds no {RUN} of art-ext{other}")
-    EVALUATION.check(Path(folder), run)
+        other = " evaluate, but a training" if store.exists(TRAINING) else ""
+        raise ValueError(f"{store.path} is not a run folder: it holds no {RUN} of art-ext{other}")
+    EVALUATION.check(store.path, run)
     return RunFolder(folder, run)
 
 
@@ -71,17 +71,17 @@ class RunFolder(Units):
     run is begun and while it is completed.
 
     Args:
-        path: the folder. It need not exist.
+        place: the folder, or the store that stands for it. It need not exist.
         run: the content of ``run.json``, with the plan.
     """
 
-    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
-        self.store: LocalStore
-        super().__init__(LocalStore(path), run)
+    def __init__(self, place: Place, run: Mapping[str, Any]) -> None:
+        super().__init__(store_of(place), run)
+        self.place = place
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder, as messages name it."""
         return self.store.path
 
     # ---- ownership
@@ -100,10 +100,10 @@ class RunFolder(Units):
             ValueError: if the path is not a folder, or if it holds anything but an earlier run of
                 the same arguments. The message lists the differences.
         """
-        check_place(self.path, "out must name a folder")
+        self._check_place()
         if overwrite or is_free(self.store):
             return False
-        earlier = read_run(self.path)
+        earlier = read_run(self.store)
         if earlier is None:
             raise ValueError(
                 f"out must be a new or empty folder, or a run folder, but {self.path} holds other"
@@ -117,6 +117,9 @@ class RunFolder(Units):
                 "choose another folder, or replace that run with --overwrite"
             )
         return True
+
+    def _check_place(self) -> None:
+        check_place(self.store, "out must name a folder")
 
     def _check_format(self, earlier: Mapping[str, Any]) -> None:
         """Raise ValueError unless the run of the folder can be continued by this one.
@@ -136,7 +139,7 @@ class RunFolder(Units):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the folder, and wait for processes of this run that hold it."""
-        with locked(self.path, PATIENCE):
+        with lock_of(self.store, PATIENCE):
             yield
 
     def begin(self, overwrite: bool = False) -> None:
@@ -148,10 +151,10 @@ class RunFolder(Units):
         Raises:
             ValueError: as ``check``.
         """
-        self.check(overwrite)
+        self._check_place()
         with self.locked():
             if self.check(overwrite):  # another process may just have begun it
-                self.run = read_run(self.path) or self.run
+                self.run = read_run(self.store) or self.run
                 return
             if overwrite:
                 self._put_aside()
@@ -180,7 +183,7 @@ class RunFolder(Units):
 
     def _put_aside(self) -> None:
         """Move an earlier run of ours out of the way. Of two, the complete one is kept."""
-        earlier = read_run(self.path)
+        earlier = read_run(self.store)
         units = [f"{CHUNKS}/{name}" for name in self.store.names(CHUNKS) if is_unit_file(name)]
         if earlier is None:  # files of other origin are replaced one by one, at the end
             for name in units:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ def atomic(target: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_beside(target)
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -42,6 +43,38 @@ def write_atomically(target: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def temporary_beside(target: Path) -> Path:
+    """Return a new path in the folder of a target, for what becomes the target by a rename."""
+    return target.with_name(f".{target.name.lstrip('.')}.{uuid.uuid4().hex}.tmp")
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some systems have no such call for folders
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def safetensors_of(state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Return the content of a safetensors file of named tensors and text metadata."""
+    from safetensors.torch import save
+
+    return save(plain_tensors(state), metadata)
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """Return the text metadata in the content of a safetensors file."""
+    # eight bytes with the length of a JSON header, then the header
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    found: dict[str, str] = header.get("__metadata__", {})
+    return found
+
+
 def write_state_dict(
     target: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
@@ -50,9 +83,7 @@ def write_state_dict(
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    from safetensors.torch import save
-
-    write_atomically(target, save(plain_tensors(state), metadata))
+    write_atomically(target, safetensors_of(state, metadata))
 
 
 def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,10 +9,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from art_ext.storage.store import LocalStore, Store
 
 LOCK = ".art-ext.lock"
 HOLDER = ".art-ext.holder.json"
@@ -68,6 +70,11 @@ def locked(folder: Path, patience: float = AT_ONCE) -> Iterator[None]:
         with suppress(OSError):  # not empty
             for place in missing if outermost else ():
                 place.rmdir()
+
+
+def lock_of(store: Store, patience: float = AT_ONCE) -> AbstractContextManager[None]:
+    """Return the lock of the folder of a store, see ``locked``. Only a local folder has one."""
+    return locked(store.path, patience) if isinstance(store, LocalStore) else nullcontext()
 
 
 def check_unlocked(folder: Path) -> None:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from art_ext.storage.locking import OWN_FILES
-from art_ext.storage.store import Store
+from art_ext.storage.store import LocalStore, Store
 
 PREVIOUS = ".previous-run"
 
 
-def check_place(path: Path, demand: str) -> None:
-    """Raise ValueError if a path is not that of a folder, existing or new.
+def check_place(store: Store, demand: str) -> None:
+    """Raise ValueError if the path of a local store is not that of a folder, existing or new.
 
     Args:
-        path: of the folder.
+        store: of the folder.
         demand: beginning of the message, such as ``"out must name a folder"``.
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{demand}, got {path}, which is a file")
+    if isinstance(store, LocalStore) and store.path.exists() and not store.path.is_dir():
+        raise ValueError(f"{demand}, got {store.path}, which is a file")
 
 
 def is_temporary(name: str) -> bool:
@@ -126,27 +121,3 @@ def sweep(store: Store, names: Sequence[str] = (), folder: str = "") -> None:
         ours = not names or any(entry.startswith(f".{name}") for name in names)
         if ours and is_temporary(entry):
             store.remove(f"{folder}/{entry}" if folder else entry)
-
-
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of the target, or is removed after an error.
-
-    Raises:
-        ValueError: if the target is anything but a new or empty folder.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
-            f"out must be a new or empty folder, got {target}: nothing in it is overwritten"
-        )
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            target.rmdir()  # an error if it is not empty any more
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from art_ext.storage import formats
 from art_ext.storage.differences import check_configuration, flat
-from art_ext.storage.locking import is_main_process, locked
+from art_ext.storage.locking import is_main_process, lock_of
 from art_ext.storage.ownership import (
     check_place,
     put_aside,
@@ -23,7 +21,7 @@ from art_ext.storage.ownership import (
     sweep,
     write_json,
 )
-from art_ext.storage.store import LocalStore, Store
+from art_ext.storage.store import Place, Store, store_of
 
 TOOL = "art-ext train"
 TRAINING = "training.json"
@@ -45,7 +43,7 @@ def has_checkpoints(store: Store) -> bool:
 
 
 @contextmanager
-def locked_training(path: str | os.PathLike[str] | None) -> Iterator[None]:
+def locked_training(place: Place | None) -> Iterator[None]:
     """Hold the lock of the folder of a training, if there is one.
 
     Of the processes of one training, the main one holds it.
@@ -53,25 +51,26 @@ def locked_training(path: str | os.PathLike[str] | None) -> Iterator[None]:
     Raises:
         ValueError: if another training holds it, or if the path is not that of a folder.
     """
-    if path is None or not is_main_process():
+    if place is None or not is_main_process():
         yield
         return
-    _check_place(Path(path))
-    with locked(Path(path)):
+    store = store_of(place)
+    _check_place(store)
+    with lock_of(store):
         yield
 
 
-def _check_place(path: Path) -> None:
-    check_place(path, "checkpoint_dir must be a folder")
+def _check_place(store: Store) -> None:
+    check_place(store, "checkpoint_dir must be a folder")
 
 
-def begin_training(path: Path, configuration: Mapping[str, Any], resume: bool) -> None:
+def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
     """Write ``training.json`` into the folder of a training, or check that it is the same.
 
     Only the main process of the training writes.
 
     Args:
-        path: the folder.
+        store: of the folder.
         configuration: everything that decides the weights, in the types of JSON.
         resume: whether an earlier process of this training may have been here.
 
@@ -80,8 +79,7 @@ def begin_training(path: Path, configuration: Mapping[str, Any], resume: bool) -
             configuration (the differences are named) or format, or other files with our names.
             Nothing is written then.
     """
-    _check_place(path)
-    store = LocalStore(path)
+    _check_place(store)
     results = [name for name in RESULTS if store.exists(name)]
     if not store.exists(TRAINING):
         _check_strange(store, results, "art-ext")
@@ -92,16 +90,17 @@ def begin_training(path: Path, configuration: Mapping[str, Any], resume: bool) -
     found = read_json(store, TRAINING, "hold the configuration of a run")
     if found.get("tool") != TOOL:
         _check_strange(store, [TRAINING], "art-ext")
-    formats.TRAINING.check(path, found)
+    formats.TRAINING.check(store.path, found)
     facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
-    check_configuration(path, flat(configuration), flat(facts))
+    check_configuration(store.path, flat(configuration), flat(facts))
     if resume:
         if is_main_process():
             sweep(store, (TRAINING, *RESULTS))
+            sweep(store, folder=CHECKPOINTS)
     # training.json alone does not count: another process of this run may just have written it
     elif has_checkpoints(store) or results not in ([], [CHECKPOINTS]):
         raise ValueError(
-            f"{path} holds checkpoints of an earlier run: resume it, or choose another folder"
+            f"{store.path} holds checkpoints of an earlier run: resume it, or choose another folder"
         )
 
 

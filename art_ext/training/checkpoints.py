@@ -9,24 +9,32 @@ at most a temporary folder beside it. Accelerate's own ``save_state`` writes in 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from posixpath import join
 from typing import Any
 
 from torch import Tensor
 
 from art_ext.storage.formats import CHECKPOINT
+from art_ext.storage.store import Place, store_of
 from art_ext.storage.training import CHECKPOINT_NAME
 
 KEPT = 2
+TENSORS = "tensors.safetensors"
+STATE = "state.json"
 
 
-def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
+def save_checkpoint(place: Place, update: int, state: Mapping[str, Any], folder: str = "") -> Path:
     """Write ``state`` as the checkpoint after ``update`` weight updates.
 
     The state is a tree of dicts, lists, numbers, texts and tensors.
+
+    Args:
+        place: of the run, or of the checkpoints.
+        update: number of weight updates.
+        state: to save.
+        folder: of the checkpoints in the place.
 
     Raises:
         ValueError: if the state holds anything else, as that of some optimisers does.
@@ -34,57 +42,58 @@ def save_checkpoint(root: Path, update: int, state: Mapping[str, Any]) -> Path:
     """
     from safetensors.torch import save_file
 
+    store = store_of(place)
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, "", tensors)
-    temporary = root / f".{CHECKPOINT_NAME}{update:09d}.partial"
-    target = root / f"{CHECKPOINT_NAME}{update:09d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(tensors, temporary / "tensors.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"format": CHECKPOINT.written, "state": tree}))
-    for file in temporary.iterdir():
-        _to_disk(file)
-    _to_disk(temporary)
-    if target.exists():  # a run that was resumed from an older checkpoint writes this one again
-        shutil.rmtree(target)
-    os.replace(temporary, target)
-    _to_disk(root)
-    for old in checkpoints(root)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
+    name = f"{CHECKPOINT_NAME}{update:09d}"
+    # a run that was resumed from an older checkpoint may write this one again
+    with store.folder(join(folder, name)) as temporary:
+        save_file(tensors, temporary / TENSORS)  # needs less memory than one text of bytes
+        (temporary / STATE).write_text(json.dumps({"format": CHECKPOINT.written, "state": tree}))
+    for old in checkpoints(store, folder)[:-KEPT]:
+        store.remove(join(folder, old.name))
+    return store.path / folder / name
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any]:
+def load_checkpoint(place: Place, folder: str = "") -> dict[str, Any]:
     """Return the state that ``save_checkpoint`` was given, with tensors on the CPU.
+
+    Args:
+        place: of the run, or of the checkpoint.
+        folder: of the checkpoint in the place.
 
     Raises:
         ValueError: if the files are damaged or of another version.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
+    store = store_of(place)
+    named = store.path / folder
     try:
-        content = json.loads((folder / "state.json").read_text())
-        tensors = load_file(folder / "tensors.safetensors")
+        content = json.loads(store.read(join(folder, STATE)))
+        tensors = load(store.read(join(folder, TENSORS)))
         version = content["format"]
         state = _unpack(content["state"], tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{folder} must be a complete checkpoint of art-ext, but reading it fails: {error}. "
+            f"{named} must be a complete checkpoint of art-ext, but reading it fails: {error}. "
             "Delete it to resume from the one before it"
         ) from error
     if not CHECKPOINT.reads(version):
         raise ValueError(
-            f"{folder} is a checkpoint of format {version}, this version reads {CHECKPOINT.wanted}:"
+            f"{named} is a checkpoint of format {version}, this version reads {CHECKPOINT.wanted}:"
             f" {CHECKPOINT.advice}"
         )
     found: dict[str, Any] = state
     return found
 
 
-def checkpoints(root: Path) -> list[Path]:
+def checkpoints(place: Place, folder: str = "") -> list[Path]:
     """List the complete checkpoints in a folder, oldest first."""
-    return sorted(path for path in root.glob(f"{CHECKPOINT_NAME}*") if path.is_dir())
+    store = store_of(place)
+    names = store.names(folder)
+    return [store.path / folder / name for name in names if name.startswith(CHECKPOINT_NAME)]
 
 
 def _pack(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
@@ -121,15 +130,3 @@ def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "pairs":
         return {key: _unpack(one, tensors) for key, one in content}
     return [_unpack(one, tensors) for one in content]
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:  # some systems have no such call for folders
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(handle)

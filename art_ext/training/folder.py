@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from art_ext.storage.files import write_state_dict
-from art_ext.storage.training import BEST, CHECKPOINTS, WEIGHTS, begin_training
+from art_ext.storage.files import safetensors_of
+from art_ext.storage.store import Place, Store, store_of
+from art_ext.storage.training import BEST, WEIGHTS, begin_training
 from art_ext.training.datasets import Batches
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
@@ -24,17 +25,17 @@ class RunFolder:
     """A folder that this run may write into.
 
     Attributes:
-        path: the folder.
+        place: the folder.
         configuration: everything that decides the weights, as JSON values.
     """
 
-    path: Path
+    place: Place
     configuration: Mapping[str, Any]
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / CHECKPOINTS
+    @cached_property
+    def store(self) -> Store:
+        """Store of the folder."""
+        return store_of(self.place)
 
     @staticmethod
     def open(
@@ -55,19 +56,19 @@ class RunFolder:
         """
         if options.checkpoint_dir is None:
             return None
-        path = Path(options.checkpoint_dir)
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
-        begin_training(path, wanted, options.resume)
-        return RunFolder(path, wanted)
+        folder = RunFolder(options.checkpoint_dir, wanted)
+        begin_training(folder.store, wanted, options.resume)
+        return folder
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
         """Write the final weights and, if there are any, those of the best validation.
 
         The files are ``model.safetensors`` and ``best.safetensors``.
         """
-        write_state_dict(self.path / WEIGHTS, model.state_dict())
+        self.store.write(WEIGHTS, safetensors_of(model.state_dict()))
         if best is not None:
-            write_state_dict(self.path / BEST, best["weights"])
+            self.store.write(BEST, safetensors_of(best["weights"]))
 
 
 def configuration(

@@ -7,11 +7,10 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import Store
 from art_ext.storage.training import HISTORY, HISTORY_TABLE
 
 Row = dict[str, float]
@@ -33,13 +32,12 @@ class EpochEnd:
     row: Row
 
 
-def write_history(folder: Path, rows: Sequence[Row]) -> None:
+def write_history(store: Store, rows: Sequence[Row]) -> None:
     """Write ``history.jsonl`` and ``history.csv`` atomically."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, names, restval="")
     writer.writeheader()
     writer.writerows(rows)
-    store = LocalStore(folder)
     store.write(HISTORY, "".join(json.dumps(row) + "\n" for row in rows).encode())
     store.write(HISTORY_TABLE, table.getvalue().encode())

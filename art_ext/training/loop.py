@@ -233,7 +233,7 @@ def _result(run: _Run) -> TrainingResult:
     folder = run.checkpointing.folder
     if folder is not None and run.engine.accelerator.is_main_process:
         # a killed run may not have written these
-        write_history(folder.path, state.history)
+        write_history(folder.store, state.history)
         folder.write_weights(run.model, state.best)
     return TrainingResult(
         model=run.recipe.head.export(run.model),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from art_ext.storage.training import CHECKPOINTS
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.training.engine import Engine
@@ -47,7 +48,7 @@ class Checkpointing:
         if accelerator.is_main_process:
             scaler = accelerator.scaler
             save_checkpoint(
-                self.folder.checkpoints,
+                self.folder.store,
                 state.update,
                 {
                     "update": state.update,
@@ -67,8 +68,9 @@ class Checkpointing:
                     "backwards": backwards,
                     "seconds": state.seconds,
                 },
+                CHECKPOINTS,
             )
-            write_history(self.folder.path, state.history)
+            write_history(self.folder.store, state.history)
         accelerator.wait_for_everyone()
 
     def resume(self) -> TrainState:
@@ -79,10 +81,11 @@ class Checkpointing:
         Raises:
             ValueError: if the checkpoint is damaged, or the schedule cannot be restored.
         """
-        found = [] if self.folder is None else checkpoints(self.folder.checkpoints)
-        if not found:
+        store = None if self.folder is None else self.folder.store
+        found = [] if store is None else checkpoints(store, CHECKPOINTS)
+        if store is None or not found:
             return TrainState()
-        saved = load_checkpoint(found[-1])
+        saved = load_checkpoint(store, f"{CHECKPOINTS}/{found[-1].name}")
         engine = self.engine
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

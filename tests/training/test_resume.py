@@ -379,7 +379,7 @@ def test_an_error_inside_a_save_leaves_the_checkpoint_before(
             raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("art_ext.training.checkpoints._to_disk", fail)
+        patch.setattr("art_ext.storage.store.to_disk", fail)
         with pytest.raises(OSError, match="no space left"):
             go(checkpoint_dir=tmp_path)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update-000000006"]

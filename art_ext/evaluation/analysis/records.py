@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -27,7 +26,7 @@ from art_ext.storage.evaluation import (
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.joined import join, joined_records, record_parts
 from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, upgraded
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import Place, store_of
 from art_ext.storage.units import CHUNKS, chunk_name
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def require_report() -> None:
         ) from error
 
 
-def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
+def read_records(folder: Place) -> pd.DataFrame:
     """Return the records of a run folder: one row per sample, model, attack and eps.
 
     Raises:
@@ -83,17 +82,17 @@ def read_records(folder: str | os.PathLike[str]) -> pd.DataFrame:
         ValueError: if a file is damaged, which the message names, or for a run of another format.
     """
     require_report()
-    store = LocalStore(folder)
+    store = store_of(folder)
     if store.exists(RECORDS):
-        run = read_run(folder)
+        run = read_run(store)
         if run is None:
             return read_parquet(store, RECORDS)
         EVALUATION.check(store.path, run)
         return upgraded(read_parquet(store, RECORDS), run)
-    existing = open_run(folder)
+    existing = open_run(store)
     units = [unit for unit in existing.units() if existing.holds(unit)]
     if not units:
-        raise FileNotFoundError(f"{folder} holds no records yet: no chunk has ended")
+        raise FileNotFoundError(f"{store.path} holds no records yet: no chunk has ended")
     return join(existing, units)
 
 
@@ -122,7 +121,7 @@ class LoadedRun:
         return self.blocks.frame()
 
 
-def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
+def load_run(folder: Place) -> LoadedRun:
     """Load a complete run folder.
 
     Raises:
@@ -140,13 +139,13 @@ def load_run(folder: str | os.PathLike[str]) -> LoadedRun:
     )
 
 
-def _complete(folder: str | os.PathLike[str]) -> RunFolder:
+def _complete(folder: Place) -> RunFolder:
     require_report()
     existing = open_run(folder)
     if existing.run.get("state") != "complete":
         missing = sum(not existing.holds(unit) for unit in existing.units())
         raise ValueError(
-            f"the run in {folder} is not complete: {missing} of"
+            f"the run in {existing.path} is not complete: {missing} of"
             f" {counted(len(existing.units()), 'unit')} of the work"
             f" {'is' if missing == 1 else 'are'} missing, each one attack on one model over one"
             " chunk of the samples. Run the same command again, or unite its shards with art-ext"
@@ -170,7 +169,7 @@ def load_examples(folder: RunFolder) -> Examples | None:
     return gather(chunks, units)
 
 
-def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tensor:
+def load_images(folder: Place, model: str, eps: float) -> Tensor:
     """(N, *S) images of a complete run that kept all: an adversarial within eps, or the original.
 
     The original is returned if no attack succeeded within eps, or if the model misclassifies it
@@ -189,12 +188,14 @@ def load_images(folder: str | os.PathLike[str], model: str, eps: float) -> Tenso
     existing = _complete(folder)
     run = existing.run
     if not run["arguments"].get("save_images"):
-        raise ValueError(f"{folder} keeps no images: evaluate in a new folder with --save-images")
+        raise ValueError(
+            f"{existing.path} keeps no images: evaluate in a new folder with --save-images"
+        )
     if model not in run["clean_accuracy"] or eps not in run["settings"]["eps"]:
         known = ", ".join(run["clean_accuracy"])
         raise ValueError(
-            f"{folder} has the models {known} and the radii {run['settings']['eps']}, got {model!r}"
-            f" and {eps}"
+            f"{existing.path} has the models {known} and the radii {run['settings']['eps']}, got"
+            f" {model!r} and {eps}"
         )
     names = [chunk_name(number) for number in range(len(existing.chunks))]
     images = torch.cat([existing.files.images(name)["x"] for name in names])

@@ -14,6 +14,7 @@ from art_ext.evaluation.analysis.records import LoadedRun, load_examples
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
 from art_ext.storage.evaluation import RunFolder
 from art_ext.storage.joined import write_records
+from art_ext.storage.store import Place
 from art_ext.storage.units import chunk_name
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Outcome:
         return self.blocks.frame()
 
 
-Writer = Callable[[Path, Sequence[LoadedRun]], None]
+Writer = Callable[[Place, Sequence[LoadedRun]], None]
 
 
 def finish(folder: RunFolder, write_report: Writer, seconds: float | None = None) -> Outcome:
@@ -82,7 +83,7 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
     run["verdict"] = [asdict(verdict) for verdict in found]
-    write_report(folder.path, [LoadedRun(folder.path, run, blocks, rows, load_examples(folder))])
+    write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, load_examples(folder))])
     folder.finish(
         **{
             name: run[name]

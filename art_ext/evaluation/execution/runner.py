@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
+from art_ext.storage.store import Place
 from art_ext.storage.units import CHUNKS, Unit, chunk_name
 
 
@@ -45,7 +47,7 @@ from art_ext.storage.units import CHUNKS, Unit, chunk_name
 def evaluate(
     models: Model | Mapping[str, Model],
     data: Any,
-    out: str | os.PathLike[str],
+    out: Place,
     *,
     eps: float | Sequence[float] = 8 / 255,
     attacks: Sequence[str | Attack] | None = None,
@@ -198,7 +200,7 @@ def evaluate(
         blueprint = Blueprint(workers.rebuild, members, settings, mode, save_images)
         blueprint.check()
         work.begin(numbers[:1], overwrite)
-        task = partial(do_chunk, blueprint, str(folder.path))
+        task = partial(do_chunk, blueprint, folder.place)
         names = {
             number: f"chunk {number} (samples {start} to {end - 1})"
             for number, (start, end) in enumerate(folder.chunks)
@@ -270,7 +272,7 @@ def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: boo
         )
 
 
-def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Outcome:
+def merge(folders: Sequence[Place], out: Place) -> Outcome:
     """Put the units of several folders of one run into one folder, with the report if it is
     complete.
 
@@ -298,10 +300,10 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
             raise ValueError(
                 f"{part.path} holds another run than {first.path} ({'; '.join(changed)})"
             )
-    if Path(out).resolve() in {part.path.resolve() for part in parts}:
-        raise ValueError(f"out must be another folder than those to merge, got {out}")
-    owners = _owners(parts)
     target = RunFolder(out, {**first.run, "state": "running"})
+    if target.path.resolve() in {part.path.resolve() for part in parts}:
+        raise ValueError(f"out must be another folder than those to merge, got {target.path}")
+    owners = _owners(parts)
     target.begin()
     for unit, part in owners.items():
         for name in (chunk_name(target.chunks.index(unit.samples)), unit.name):
@@ -315,7 +317,8 @@ def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
     known = {unit.name: unit for unit in parts[0].units()}
     ids: dict[int, int] = {}
     for part in parts:
-        for path in sorted((part.path / CHUNKS).glob("[0-9]*-[0-9]*.parquet")):
+        for name in filter(re.compile(r"\d+-\d+\.parquet$").match, part.store.names(CHUNKS)):
+            path = part.path / CHUNKS / name
             unit = known.get(path.stem)
             if unit is None:
                 raise ValueError(f"{path} holds records of another run: there is no such unit")

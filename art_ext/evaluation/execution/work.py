@@ -19,6 +19,7 @@ from art_ext.evaluation.execution.job import Blueprint, Job, Watcher, identity_o
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
+from art_ext.storage.store import Place
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -159,10 +160,10 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
 
     None if the runs have other numbers of samples, or no sample with records differs.
     """
-    run = read_run(folder.path)
+    run = read_run(folder.store)
     if run is None or not EVALUATION.reads(EVALUATION.of(run)):
         return None
-    there = open_run(folder.path)
+    there = open_run(folder.store)
     if there.run["plan"]["samples"] != len(data) or there.run["identity"]["data"] == data.identity:
         return None
     for number, (start, stop) in enumerate(there.chunks):
@@ -180,12 +181,12 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
 _built: dict[str, Work] = {}  # of this worker: the work of the newest run, by its key
 
 
-def do_chunk(blueprint: Blueprint, folder: str, number: int) -> None:
+def do_chunk(blueprint: Blueprint, folder: Place, number: int) -> None:
     """Run the missing units of a chunk, in a worker.
 
     Args:
         blueprint: of the run.
-        folder: path of the run folder, begun.
+        folder: of the run, begun.
         number: of the chunk.
 
     Raises:

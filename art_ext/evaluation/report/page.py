@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics.intervals import wilson
@@ -29,7 +27,7 @@ from art_ext.evaluation.report import plots
 from art_ext.evaluation.report.pictures import Sheet, class_name, encode, mosaic, sheets
 from art_ext.evaluation.report.plots import Plot
 from art_ext.storage.evaluation import PLOTS, REPORT, TABLES, WARNINGS
-from art_ext.storage.files import write_atomically
+from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -156,13 +154,13 @@ class Leader:
     relative_adbd: float
 
 
-def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) -> None:
+def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
     """Write the page, the pictures, the table as CSV and JSON, and the warnings as JSON.
 
     Each file is written atomically.
 
     Args:
-        folder: that of the run itself, or any other that exists.
+        folder: that of the run itself, or any other.
         loaded: one run, or several to be compared.
 
     Raises:
@@ -183,8 +181,9 @@ def write_report(folder: str | os.PathLike[str], loaded: Sequence[LoadedRun]) ->
         **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
         REPORT: _page(loaded, curves, pictures).encode("utf-8"),
     }
+    store = store_of(folder)
     for name, content in files.items():
-        write_atomically(Path(folder) / name, content)
+        store.write(name, content)
 
 
 def render(loaded: Sequence[LoadedRun]) -> str:

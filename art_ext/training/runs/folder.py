@@ -33,8 +33,8 @@ def check_folder(
             "pass --resume to continue the run of the folder, or --overwrite to start anew, not"
             " both"
         )
-    check_place(folder, "out must name a folder")
     store = LocalStore(folder)
+    check_place(store, "out must name a folder")
     if is_main_process():
         check_unlocked(folder)
     if is_free(store):
