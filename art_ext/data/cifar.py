@@ -1,8 +1,9 @@
-"""CIFAR-10's official layouts: binary batches and Python batches."""
+"""CIFAR-10's and CIFAR-100's official layouts: binary batches and Python batches."""
 
 from __future__ import annotations
 
 import pickle  # only as the base of an unpickler that knows no callable but our own stand-in
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +12,124 @@ import numpy.typing as npt
 
 from art_ext.data.raw import Raw
 
-CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-_BATCHES = {
-    "test": ("test_batch",),
-    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
-}
 _PIXELS = 3 * 32 * 32
 
 
-def read_binary_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch.bin, or data_batch_1.bin to data_batch_5.bin, as (N, 3, 32, 32) uint8.
+@dataclass(frozen=True)
+class Cifar:
+    """Layout of CIFAR-10 or CIFAR-100.
 
-    Returns:
-        The arrays, or None if no batch is there.
-
-    Raises:
-        ValueError: if some of the batches are missing, or a file does not consist of records of 1 +
-            3072 bytes.
+    Attributes:
+        title: name in messages.
+        batches: by split, the names of the batches.
+        label_bytes: number of bytes before the pixels of a record. The last one is the class.
+        label_key: name of the labels in a Python batch.
+        classes: names of the classes.
+        beside: a file that tells the folder of the Python batches. Empty if none is needed.
+        beside_binary: the same for the binary batches.
     """
-    files = _batch_files(folder, split, ".bin")
-    if files is None:
-        return None
-    records = []
-    for file in files:
-        content = np.fromfile(file, np.uint8)
-        if len(content) == 0 or len(content) % (1 + _PIXELS):
-            raise ValueError(
-                f"{file} must hold records of {1 + _PIXELS} bytes (label, then 32x32 pixels of red,"
-                f" green, blue), got {len(content)} bytes: truncated, or not a CIFAR-10 batch"
-            )
-        records.append(content.reshape(-1, 1 + _PIXELS))
-    return _raw([part[:, 1:] for part in records], [part[:, 0] for part in records])
 
+    title: str
+    batches: dict[str, tuple[str, ...]]
+    label_bytes: int
+    label_key: str
+    classes: tuple[str, ...]
+    beside: str = ""
+    beside_binary: str = ""
 
-def read_python_batches(folder: Path, split: str) -> Raw | None:
-    """Read test_batch, or data_batch_1 to data_batch_5, as (N, 3, 32, 32) uint8.
+    def read_binary(self, folder: Path, split: str) -> Raw | None:
+        """Read the binary batches of a split as (N, 3, 32, 32) uint8.
 
-    These files are pickles. The unpickler maps every allowed name to one inert class of ours, so
-    that no function of NumPy or of another package is called. Other names raise an error.
+        Returns:
+            The arrays, or None if no batch is there.
 
-    Returns:
-        The arrays, or None if no batch is there.
+        Raises:
+            ValueError: if some of the batches are missing, or a file does not consist of whole
+                records.
+        """
+        files = self._files(folder, split, ".bin", self.beside_binary)
+        if files is None:
+            return None
+        size = self.label_bytes + _PIXELS
+        records = []
+        for file in files:
+            content = np.fromfile(file, np.uint8)
+            if len(content) == 0 or len(content) % size:
+                raise ValueError(
+                    f"{file} must hold records of {size} bytes (label, then 32x32 pixels of red,"
+                    f" green, blue), got {len(content)} bytes: truncated, or not a"
+                    f" {self.title} batch"
+                )
+            records.append(content.reshape(-1, size))
+        pixels = [part[:, self.label_bytes :] for part in records]
+        return self._raw(pixels, [part[:, self.label_bytes - 1] for part in records])
 
-    Raises:
-        ValueError: if some of the batches are missing, or a file is not such a batch.
-    """
-    files = _batch_files(folder, split, "")
-    if files is None:
-        return None
-    parts = [_read_python_batch(file) for file in files]
-    return _raw([pixels for pixels, _ in parts], [labels for _, labels in parts])
+    def read_python(self, folder: Path, split: str) -> Raw | None:
+        """Read the Python batches of a split as (N, 3, 32, 32) uint8.
 
+        These files are pickles. The unpickler maps every allowed name to one inert class of ours,
+        so that no function of NumPy or of another package is called. Other names raise an error.
 
-def _raw(pixels: list[npt.NDArray[Any]], labels: list[npt.NDArray[Any]]) -> Raw:
-    return Raw(
-        np.concatenate(pixels).reshape(-1, 3, 32, 32), np.concatenate(labels), CIFAR10_CLASSES
-    )
+        Returns:
+            The arrays, or None if no batch is there.
 
+        Raises:
+            ValueError: if some of the batches are missing, or a file is not such a batch.
+        """
+        files = self._files(folder, split, "", self.beside)
+        if files is None:
+            return None
+        parts = [_read_python_batch(file, self) for file in files]
+        return self._raw([pixels for pixels, _ in parts], [labels for _, labels in parts])
 
-def _batch_files(folder: Path, split: str, ending: str) -> list[Path] | None:
-    """Return the files of a split, or None if none is there. Raise ValueError if only some are."""
-    files = [folder / f"{name}{ending}" for name in _BATCHES[split]]
-    missing = [file.name for file in files if not file.is_file()]
-    if len(missing) == len(files):
-        return None
-    if missing:
-        raise ValueError(
-            f"{folder} must hold all CIFAR-10 batches of the {split} split, missing:"
-            f" {', '.join(missing)}"
+    def _raw(self, pixels: list[npt.NDArray[Any]], labels: list[npt.NDArray[Any]]) -> Raw:
+        return Raw(
+            np.concatenate(pixels).reshape(-1, 3, 32, 32), np.concatenate(labels), self.classes
         )
-    return files
+
+    def _files(self, folder: Path, split: str, ending: str, beside: str) -> list[Path] | None:
+        """Return the files of a split, or None if none is there. Raise ValueError if only some
+        are.
+        """
+        files = [folder / f"{name}{ending}" for name in self.batches[split]]
+        missing = [file.name for file in files if not file.is_file()]
+        if len(missing) == len(files) or (beside and not (folder / beside).is_file()):
+            return None
+        if missing:
+            raise ValueError(
+                f"{folder} must hold all {self.title} batches of the {split} split, missing:"
+                f" {', '.join(missing)}"
+            )
+        return files
+
+
+_FINE_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree
+orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum
+rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
+trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+CIFAR10 = Cifar(
+    "CIFAR-10",
+    {"test": ("test_batch",), "train": tuple(f"data_batch_{number}" for number in range(1, 6))},
+    1,
+    "labels",
+    ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+)
+CIFAR100 = Cifar(
+    "CIFAR-100",
+    {"test": ("test",), "train": ("train",)},
+    2,  # the coarse class, then the fine one
+    "fine_labels",
+    tuple(_FINE_CLASSES.split()),
+    "meta",
+    "fine_label_names.txt",
+)
 
 
 class _Inert:
@@ -112,7 +150,7 @@ class _Inert:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Unpickler for a CIFAR-10 batch. Besides plain data it creates only :class:`_Inert`."""
+    """Unpickler for a CIFAR batch. Besides plain data it creates only :class:`_Inert`."""
 
     _stand_ins = frozenset(
         {
@@ -126,32 +164,36 @@ class _BatchUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Inert]:
         if (module, name) not in self._stand_ins:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which no CIFAR-10 batch needs; nothing was run"
+                f"it names {module}.{name}, which no CIFAR batch needs; nothing was run"
             )
         return _Inert
 
 
-def _read_python_batch(file: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _read_python_batch(file: Path, layout: Cifar) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the (n, 3072) uint8 pixels and the (n,) labels of one batch."""
     try:
         with file.open("rb") as stream:
             content = _BatchUnpickler(stream, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
         raise ValueError(
-            f"{file} must be a CIFAR-10 Python batch: {type(error).__name__}: {error}"
+            f"{file} must be a {layout.title} Python batch: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{file} must hold a dictionary with data and labels, got {type(content).__name__}"
         )
     pixels = _pixels(content.get(b"data", content.get("data")))
-    labels = content.get(b"labels", content.get("labels"))
+    key = layout.label_key
+    labels = content.get(key.encode(), content.get(key))
     if pixels is None:
         raise ValueError(f"{file} must hold under 'data' an array of bytes of shape (n, {_PIXELS})")
+    classes = len(layout.classes)
     if not isinstance(labels, list) or not all(
-        type(label) is int and 0 <= label <= 9 for label in labels
+        type(label) is int and 0 <= label < classes for label in labels
     ):
-        raise ValueError(f"{file} must hold under 'labels' a list of integers from 0 to 9")
+        raise ValueError(
+            f"{file} must hold under {key!r} a list of integers from 0 to {classes - 1}"
+        )
     if len(labels) != len(pixels):
         raise ValueError(
             f"{file} must have one label for each row, got {len(pixels)} rows and {len(labels)}"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from art_ext.data.classes import Classes, assign_classes
+from art_ext.data.classes import assign_classes
 from art_ext.data.images import is_grey
 from art_ext.data.lazy import LazyDataset
+from art_ext.data.request import Request
 from art_ext.data.transform import Transform
 
 if TYPE_CHECKING:
@@ -85,13 +86,7 @@ class ImageFiles:
             return image.size, is_grey(image)
 
 
-def read_image_folder(
-    folder: Path,
-    split: str,
-    order: str = "numeric",
-    classes: Classes | None = None,
-    transform: Transform | None = None,
-) -> LazyDataset | None:
+def read_image_folder(folder: Path, request: Request) -> LazyDataset | None:
     """Return the class folders ``folder/class_name/*.png|jpg|jpeg`` as a data set that reads images
     when they are needed, or None without such folders.
 
@@ -102,10 +97,7 @@ def read_image_folder(
 
     Args:
         folder: the root.
-        split: ``"test"`` or ``"train"``.
-        order: of the class folders without a mapping, ``"numeric"`` or ``"text"``.
-        classes: a mapping from class folder to class index, or a file that holds one.
-        transform: resizes and crops the images.
+        request: split, order of the classes, mapping, transform, and the model's classes.
 
     Raises:
         ImportError: if Pillow is not installed.
@@ -113,7 +105,7 @@ def read_image_folder(
             channel, the images have different sizes and the transform leaves them, the two splits
             differ in their class folders, or the mapping lacks a folder.
     """
-    entries = class_folders(folder, split)
+    entries = class_folders(folder, request.split)
     files = {entry.name: images_in(entry) for entry in entries}
     if not any(files.values()):
         return None
@@ -123,14 +115,49 @@ def read_image_folder(
             f"every folder in {entries[0].parent} is a class and must hold .png or .jpg files, got"
             f" none in: {empty}"
         )
-    index, names = assign_classes(list(files), order, classes)
+    note = ""
+    known = known_classes(list(files), request)
+    if known is None:
+        index, names = assign_classes(list(files), request.class_order, request.classes)
+    else:
+        index, names = known
+        note = f"class folders take the indices of the model's classes of these names: {folder}"
     ordered = sorted(files, key=index.__getitem__)
     paths = [path for name in ordered for path in files[name]]
     counts = torch.tensor([len(files[name]) for name in ordered])
     labels = torch.tensor([index[name] for name in ordered]).repeat_interleave(counts)
     items = ImageFiles(paths, labels, folder)
-    items.check_sizes(transform)
-    return LazyDataset(folder.name, items, names, transform=transform)
+    items.check_sizes(request.transform)
+    return LazyDataset(folder.name, items, names, transform=request.transform, note=note)
+
+
+def known_classes(
+    folders: Sequence[str], request: Request
+) -> tuple[dict[str, int], tuple[str, ...]] | None:
+    """Class index of each folder and the names of all classes, as the model knows them.
+
+    None if the request has a mapping, or the model knows no folder.
+
+    Raises:
+        ValueError: if the model knows some folders only, or has two classes of a folder's name.
+    """
+    if request.classes is not None or request.known is None:
+        return None
+    for own in (list(request.known.ids), list(request.known.names)):
+        found = [name for name in folders if name in own]
+        if not found:
+            continue
+        unknown = [name for name in folders if name not in own]
+        twice = [name for name in found if own.count(name) > 1]
+        if unknown or twice:
+            reason = f"has no class {unknown[0]!r}" if unknown else f"has two classes {twice[0]!r}"
+            raise ValueError(
+                f"the model knows {len(found)} of the {len(folders)} class folders by name, and"
+                f" {reason}: give their indices (--classes FILE)"
+            )
+        names = tuple(request.known.names or own)
+        return {name: own.index(name) for name in found}, names
+    return None
 
 
 def class_folders(folder: Path, split: str) -> list[Path]:

@@ -51,6 +51,7 @@ class LazyDataset(Samples):
         transform: resizes and crops images.
         workers: number of processes that read ahead in an evaluation. 0 reads in its process.
         index: (N,) places of the samples in the source. None: all, in its order.
+        note: what a user should know of how the data were read, in one line.
 
     Raises:
         ValueError: if there is no sample, the first cannot be read, or a known label has no name.
@@ -65,6 +66,7 @@ class LazyDataset(Samples):
         transform: Transform | None = None,
         workers: int = 0,
         index: Tensor | None = None,
+        note: str = "",
     ) -> None:
         check_count("workers", workers, least=0)
         self.name = name
@@ -72,6 +74,7 @@ class LazyDataset(Samples):
         self.class_names = class_names
         self.transform = transform
         self.workers = workers
+        self.note = note
         self.index = torch.arange(len(items)) if index is None else index
         if not len(self.index):
             raise ValueError(f"{name} must hold at least one sample, got none")
@@ -131,7 +134,7 @@ class LazyDataset(Samples):
 
     def with_(self, **changed: Any) -> LazyDataset:
         """Return the same data with other arguments of the constructor."""
-        names = ("name", "items", "class_names", "transform", "workers", "index")
+        names = ("name", "items", "class_names", "transform", "workers", "index", "note")
         return LazyDataset(**{**{name: getattr(self, name) for name in names}, **changed})
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor]:

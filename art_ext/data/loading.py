@@ -3,33 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.core.checks import check_choice, listed, nearest, same_name
+from art_ext.core.plugins import Plugins
+from art_ext.data import imagenet, named
 from art_ext.data.arrays import read_npy, read_npz
-from art_ext.data.cifar import CIFAR10_CLASSES, read_binary_batches, read_python_batches
 from art_ext.data.classes import CLASS_ORDERS, Classes
-from art_ext.data.dataset import Dataset, dataset_from_arrays
+from art_ext.data.dataset import Dataset
 from art_ext.data.folders import read_image_folder
-from art_ext.data.idx import read_idx_folder
 from art_ext.data.lazy import LazyDataset
+from art_ext.data.libraries import HF, TORCHVISION, load_hugging_face, load_torchvision
+from art_ext.data.objects import as_dataset
 from art_ext.data.raw import Raw
+from art_ext.data.request import KnownClasses, Request
+from art_ext.data.samples import Samples
+from art_ext.data.transform import Transform
+from art_ext.errors import UserCodeError, describe, is_plain
 
-DATA_NAMES = ("digits", "mnist", "cifar10")
-_TEN_DIGITS = tuple("0123456789")
-_DIGITS_TEST_ROWS = 500
+GROUP = "art_ext.data"
 
-_FOLDER_LAYOUTS: tuple[tuple[str, Callable[[Path, str], Raw | None]], ...] = (
-    ("MNIST idx files (t10k-images-idx3-ubyte[.gz] and labels, or train-...)", read_idx_folder),
-    (
-        "CIFAR-10 binary batches (test_batch.bin, or data_batch_1.bin to data_batch_5.bin)",
-        read_binary_batches,
+
+@dataclass(frozen=True)
+class Source:
+    """A named source of data.
+
+    Attributes:
+        summary: one sentence.
+        load: function of a request.
+        takes: the arguments of ``load_data`` besides the common ones that it takes.
+    """
+
+    summary: str
+    load: Callable[[Request], Any]
+    takes: tuple[str, ...] = ()
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(
+        "scikit-learn's handwritten digits, 8x8 grey, 500 for the test.", named.digits
     ),
-    ("CIFAR-10 Python batches (test_batch, or data_batch_1 to data_batch_5)", read_python_batches),
-)
+    **{
+        name: Source(
+            one.summary, lambda request, name=name, one=one: one.load(name, request), ("download",)
+        )
+        for name, one in named.NAMED.items()
+    },
+    "imagenet": Source(imagenet.SUMMARY, imagenet.load_imagenet, ("classes",)),
+    "imagenet:robustbench": Source(imagenet.ROBUSTBENCH_SUMMARY, imagenet.load_robustbench),
+}
+DATA_NAMES = tuple(SOURCES)
+LIBRARIES: dict[str, tuple[str, Callable[[str, Request], Samples], tuple[str, ...]]] = {
+    HF: (
+        "A Hugging Face data set from the hub, the cache or a folder: hf:NAME_OR_FOLDER[:SPLIT].",
+        load_hugging_face,
+        ("data_args",),
+    ),
+    TORCHVISION: (
+        "A class of torchvision.datasets: torchvision:NAME.",
+        load_torchvision,
+        ("data_args", "download"),
+    ),
+}
+PLUGINS = Plugins(GROUP, "data set", lambda: DATA_NAMES)
 
 
 def load_data(
@@ -39,11 +78,16 @@ def load_data(
     root: str | os.PathLike[str] | None = None,
     class_order: str = "numeric",
     classes: Classes | None = None,
+    transform: Transform | None = None,
+    data_args: Mapping[str, Any] | None = None,
+    download: bool = False,
+    workers: int = 0,
+    known: KnownClasses | None = None,
 ) -> Dataset | LazyDataset:
     """Load a data set by name, or from a file or folder.
 
-    Class folders give a ``LazyDataset``, which reads images when they are needed. Everything else
-    is read into memory.
+    Images of folders, ImageNet, and data sets of other libraries are a ``LazyDataset``, which reads
+    them when they are needed. Everything else is read into memory.
 
     Names, in any case (write ``./mnist`` for a folder of that name):
 
@@ -51,14 +95,24 @@ def load_data(
       stratified draw of 500 (``train_test_split`` with seed 0), "train" the other 1,297, each in
       the order of that draw.
     * ``mnist``: idx files or ``mnist.npz`` in the root or its folders mnist, MNIST, MNIST/raw.
+    * ``fashion-mnist``: the same files in fashion-mnist, FashionMNIST, FashionMNIST/raw, or
+      ``fashion_mnist.npz``.
     * ``cifar10``: binary batches, Python batches, ``cifar10_test.npz`` / ``cifar10_train.npz`` or
       ``cifar10.npz`` in the root or its folders cifar10, cifar-10-batches-bin, cifar-10-batches-py.
+    * ``cifar100``: the same of CIFAR-100, with its fine classes.
+    * ``imagenet``: ``val/SYNSET/*.JPEG``, or the official flat folder with the development kit, in
+      the root or its folder imagenet. ``imagenet:robustbench`` is RobustBench's list of 5,000.
+    * ``hf:NAME_OR_FOLDER`` or ``hf:NAME_OR_FOLDER:SPLIT``: a Hugging Face data set.
+    * ``torchvision:NAME``: a class of ``torchvision.datasets``.
+    * the name of an entry point of the group ``art_ext.data``, or ``FILE.py:FUNCTION``: a function
+      of ``split``, ``root`` (if it is given) and ``data_args`` that returns what ``as_dataset``
+      takes.
 
     Paths:
 
-    * a folder with MNIST's idx files or CIFAR-10's batches
-    * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or
-      ``ROOT/train/class_name/*.png|jpg`` and ``ROOT/test/...`` (or ``ROOT/val/...``).
+    * a folder with MNIST's idx files or CIFAR's batches
+    * a folder ``ROOT/class_name/*.png|jpg`` with images of one size, or of any sizes with a
+      transform, or ``ROOT/train/class_name/*.png|jpg`` and ``ROOT/test/...`` (or ``ROOT/val/...``).
       ``class_order`` and ``classes`` map folders to classes.
     * an ``.npz`` file with x_test and y_test (x_train and y_train), x and y, or images and labels
     * ``NAME.npy`` with its labels in ``NAME_labels.npy``
@@ -68,9 +122,9 @@ def load_data(
     .npy, class folders) are the "test" split.
 
     Args:
-        name_or_path: one of ``DATA_NAMES``, or a path.
+        name_or_path: one of ``DATA_NAMES``, another name, or a path.
         split: "test" or "train".
-        root: folder that holds mnist and cifar10. Default: the folder in the environment variable
+        root: folder that holds named data sets. Default: the folder in the environment variable
             ART_EXT_DATA.
         class_order: order of class folders. ``"numeric"``: by number if all names are whole
             numbers, else as text. ``"text"``: character by character, as torchvision sorts them
@@ -78,38 +132,34 @@ def load_data(
         classes: class index of each class folder: a mapping ``{folder: index}``, a list of folders,
             or a file. A file holds a JSON object or list, the ImageNet class-index JSON, one folder
             a line, or CSV ``folder,index``.
+        transform: resizes and crops images.
+        data_args: arguments of torchvision's class, of ``datasets.load_dataset``, or of your own
+            function. ``image`` and ``label`` name the columns of a Hugging Face data set.
+        download: True to let torchvision download files that are missing.
+        workers: number of processes that read ahead in an evaluation.
+        known: classes of the model. Class folders whose names are all among them take the model's
+            indices, unless ``classes`` says otherwise.
 
     Raises:
         ValueError: if nothing is found (the message lists the places and the layouts), or if the
             data are damaged, not finite, or not labelled with one class index in range for each
             row. Also for an invalid mapping, a mapping that lacks a folder, or one given with other
             data than class folders.
-        ImportError: for a folder of images without Pillow.
+        ImportError: for a folder of images without Pillow, or a library that is not installed.
     """
+    check_choice_of_split(split)
+    check_choice("class_order", class_order, CLASS_ORDERS)
+    request = Request(
+        split, root, class_order, classes, transform, dict(data_args or {}), download, known
+    )
+    data = _load(name_or_path, request)
+    return data.with_(workers=workers) if workers and isinstance(data, LazyDataset) else data
+
+
+def check_choice_of_split(split: str) -> None:
+    """Raise ValueError unless the split is known."""
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', got {split!r}")
-    check_choice("class_order", class_order, CLASS_ORDERS)
-    name = data_name(name_or_path)
-    if classes is not None and (name is not None or not Path(name_or_path).is_dir()):
-        raise ValueError(
-            f"classes need a folder of class folders, got the data {str(name_or_path)!r}"
-        )
-    if name == "digits":
-        return _digits(split)
-    if name == "mnist":
-        return _mnist(_root(root, "mnist"), split)
-    if name == "cifar10":
-        return _cifar10(_root(root, "cifar10"), split)
-    path = Path(name_or_path)
-    if not path.exists():
-        raise ValueError(
-            f"data must be {', '.join(DATA_NAMES)} or an existing file or folder, "
-            f"got {str(path)!r}{nearest(str(path), DATA_NAMES)}"
-        )
-    named = Path(os.path.abspath(path))  # "." gets its folder's name, a symbolic link keeps its own
-    if path.is_dir():
-        return _read_folder(named, split, class_order, classes)
-    return dataset_from_arrays(named.stem, *_read_file(path, split))
 
 
 def data_name(name_or_path: str | os.PathLike[str]) -> str | None:
@@ -123,104 +173,94 @@ def data_name(name_or_path: str | os.PathLike[str]) -> str | None:
     return same_name(given, DATA_NAMES)
 
 
-def _digits(split: str) -> Dataset:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bundle = load_digits()
-    train, test = train_test_split(
-        np.arange(len(bundle.target)),
-        test_size=_DIGITS_TEST_ROWS,
-        stratify=bundle.target,
-        random_state=0,
-    )
-    rows = train if split == "train" else test
-    pixels = bundle.images[rows] / 16.0
-    return dataset_from_arrays("digits", pixels, bundle.target[rows], _TEN_DIGITS)
-
-
-def _root(root: str | os.PathLike[str] | None, name: str) -> Path:
-    """Return the folder that holds a named data set."""
-    chosen = root if root is not None else os.environ.get("ART_EXT_DATA")
-    if not chosen:
-        raise ValueError(
-            f"the data set {name} is read from local files: pass root= or set the environment"
-            " variable ART_EXT_DATA to the folder that holds it, or give the path of its files"
-            " instead of the name"
-        )
-    folder = Path(chosen)
-    if not folder.is_dir():
-        origin = "root" if root is not None else "the environment variable ART_EXT_DATA"
-        raise ValueError(f"{origin} must name an existing folder, got {str(folder)!r}")
-    return folder
-
-
-def _mnist(root: Path, split: str) -> Dataset:
-    for folder in (root / place for place in ("", "mnist", "MNIST", "MNIST/raw")):
-        raw = read_idx_folder(folder, split)
-        if raw is None and (folder / "mnist.npz").is_file():
-            raw = read_npz(folder / "mnist.npz", split)
-        if raw is not None:
-            return _checked(dataset_from_arrays("mnist", raw.x, raw.y, _TEN_DIGITS), (1, 28, 28))
+def _load(name_or_path: str | os.PathLike[str], request: Request) -> Any:
+    given = os.fspath(name_or_path)
+    name = data_name(given)
+    if name is not None:
+        _check_taken(given, request, SOURCES[name].takes)
+        return SOURCES[name].load(request)
+    for prefix, (_, load, takes) in LIBRARIES.items():
+        if given.casefold().startswith(prefix) and given[len(prefix) :]:
+            _check_taken(given, request, takes)
+            return load(given[len(prefix) :], request)
+    path = Path(given)
+    if path.exists():
+        _check_taken(given, request, ("classes",) if path.is_dir() else ())
+        named_path = Path(os.path.abspath(path))  # "." gets its folder's name
+        if path.is_dir():
+            return _read_folder(named_path, request)
+        return request.data_set(named_path.stem, _read_file(path, request.split))
+    if ".py:" in given:
+        _check_taken(given, request, ("data_args",))
+        return _of_file(given, request)
+    own = same_name(given, PLUGINS.names())
+    if own is not None:
+        _check_taken(given, request, ("data_args",))
+        return _of_function(PLUGINS.load(own), own, request)
+    every = [*DATA_NAMES, *PLUGINS.names()]
     raise ValueError(
-        f"no {split} split of mnist in {root} or its folders mnist, MNIST, MNIST/raw: wanted "
-        f"{_FOLDER_LAYOUTS[0][0]}, or mnist.npz with x_{split} and y_{split}"
+        f"data must be {', '.join(every)}, hf:NAME, torchvision:NAME or an existing file or folder,"
+        f" got {given!r}{nearest(given, [*every, *LIBRARIES])}"
     )
 
 
-def _cifar10(root: Path, split: str) -> Dataset:
-    for folder in (
-        root / place for place in ("", "cifar10", "cifar-10-batches-bin", "cifar-10-batches-py")
-    ):
-        raw = read_binary_batches(folder, split) or read_python_batches(folder, split)
-        archives = [
-            folder / name
-            for name in (f"cifar10_{split}.npz", "cifar10.npz")
-            if (folder / name).is_file()
-        ]
-        if raw is None and archives:
-            raw = read_npz(archives[0], split)
-        if raw is not None:
-            return _checked(
-                dataset_from_arrays("cifar10", raw.x, raw.y, CIFAR10_CLASSES), (3, 32, 32)
-            )
-    raise ValueError(
-        f"no {split} split of cifar10 in {root} or its folders cifar10, cifar-10-batches-bin,"
-        f" cifar-10-batches-py: wanted {_FOLDER_LAYOUTS[1][0]}, {_FOLDER_LAYOUTS[2][0]}, or"
-        f" cifar10_{split}.npz or cifar10.npz with x_{split} and y_{split}"
-    )
-
-
-def _checked(data: Dataset, shape: tuple[int, ...]) -> Dataset:
-    if data.x.shape[1:] != shape:
+def _check_taken(given: str, request: Request, takes: tuple[str, ...]) -> None:
+    """Raise ValueError for an argument that a source does not take."""
+    if request.classes is not None and "classes" not in takes:
+        raise ValueError(f"classes need a folder of class folders, got the data {given!r}")
+    if request.data_args and "data_args" not in takes:
         raise ValueError(
-            f"images of {data.name} must have shape {shape}, got {tuple(data.x.shape[1:])}"
+            "data-args are for torchvision, Hugging Face and your own functions, got the data"
+            f" {given!r} with {listed(request.data_args)}"
         )
-    return data
+    if request.download and "download" not in takes:
+        able = [name for name, source in SOURCES.items() if "download" in source.takes]
+        raise ValueError(
+            f"{given} cannot be downloaded: torchvision downloads {', '.join(able)} and"
+            " torchvision:NAME"
+        )
 
 
-def _read_folder(
-    folder: Path, split: str, class_order: str, classes: Classes | None
-) -> Dataset | LazyDataset:
-    for _, read in _FOLDER_LAYOUTS:
+def _of_file(given: str, request: Request) -> Samples:
+    from art_ext.models.factory import resolve_object
+
+    with resolve_object(given, "data set", "FUNCTION") as function:
+        return _of_function(function, given.rpartition(":")[2], request)
+
+
+def _of_function(function: Any, name: str, request: Request) -> Samples:
+    """Return what a user's function returns, as a data set."""
+    where = {} if request.root is None else {"root": request.root}
+    try:
+        found = function(split=request.split, **where, **request.data_args)
+    except Exception as error:  # the function is the user's
+        if is_plain(error):
+            raise
+        raise UserCodeError(f"the data set {name} cannot be loaded: {describe(error)}") from error
+    return as_dataset(found, name=name, transform=request.transform)
+
+
+def _read_folder(folder: Path, request: Request) -> Dataset | LazyDataset:
+    split = request.split
+    for read in named.FOLDER_LAYOUTS.values():
         raw = read(folder, split)
         if raw is not None:
-            if classes is not None:
+            if request.classes is not None:
                 raise ValueError(
                     f"classes need a folder of class folders, but {folder} holds labels of its own"
                 )
-            return dataset_from_arrays(folder.name, *raw)
-    images = read_image_folder(folder, split, class_order, classes)
+            return request.data_set(folder.name, raw)
+    images = read_image_folder(folder, request)
     if images is not None:
         return images
     if any(path.suffix.lower() in (".png", ".jpg", ".jpeg") for path in folder.iterdir()):
         raise ValueError(
             f"{folder} holds images without labels: put them into one folder for each class"
         )
-    layouts = [title for title, _ in _FOLDER_LAYOUTS]
-    layouts.append(
-        "class folders with .png or .jpg images (train/class_name/*.png and test/class_name/*.png)"
-    )
+    layouts = [
+        *named.FOLDER_LAYOUTS,
+        "class folders with .png or .jpg images (train/class_name/*.png and test/class_name/*.png)",
+    ]
     if split == "test":
         layouts.append("class folders by themselves (class_name/*.png)")
     raise ValueError(
@@ -237,6 +277,6 @@ def _read_file(file: Path, split: str) -> Raw:
             raise ValueError(f"{file} holds one set, the test split, but split='train' was given")
         return read_npy(file)
     raise ValueError(
-        f"a data file must be .npz or .npy, got {str(file)!r}; MNIST's idx files and CIFAR-10's"
+        f"a data file must be .npz or .npy, got {str(file)!r}; MNIST's idx files and CIFAR's"
         " batches are read from the folder that holds them"
     )
