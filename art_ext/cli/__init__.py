@@ -16,6 +16,7 @@ from art_ext import __version__
 from art_ext.cli import (
     attacks,
     compare,
+    data,
     demo,
     doctor,
     evaluate,
@@ -62,5 +63,17 @@ def _options(
     pass
 
 
-for _module in (demo, evaluate, merge, attacks, recipes, train, report, compare, submit, doctor):
+for _module in (
+    demo,
+    evaluate,
+    merge,
+    attacks,
+    recipes,
+    data,
+    train,
+    report,
+    compare,
+    submit,
+    doctor,
+):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))

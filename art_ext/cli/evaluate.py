@@ -19,6 +19,7 @@ from art_ext.cli.shared import (
     with_options,
 )
 from art_ext.cli.showing import show, watching
+from art_ext.configuration.data import data_keywords, recorded, samples_wanted
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
 from art_ext.configuration.places import placed
 
@@ -64,8 +65,7 @@ def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
     from art_ext.data import load_data
 
     _, device = shard_and_device(config.shard, config.device)
-    places: dict[str, Any] = {"class_order": config.class_order, "classes": config.classes}
-    samples = load_data(config.data, **places).first(config.n)
+    samples = load_data(config.data, **data_keywords(config)).first(samples_wanted(config.n))
     model = _model(config.model, config.model_args, config.weights, device)
     return {config.name or _name(config.model, config.weights): model}, samples
 
@@ -99,6 +99,9 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     part, device = shard_and_device(config.shard, config.device)
     workers = _workers(config)
     models, samples = build(config)
+    note = getattr(samples, "note", "")
+    if note and not config.quiet:
+        typer.echo(note, err=True)
     return run(
         models,
         samples,
@@ -129,6 +132,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
             "n": config.n,
             "class_order": config.class_order,
             "classes": config.classes,
+            **recorded(config),
         },
         overwrite=config.overwrite,
         watcher=watcher,

@@ -205,7 +205,7 @@ def _evidence(
         ValueError: if the run does not contain this model or radius, or if data or model differ.
     """
     from art_ext.adapters.robustbench import Evidence
-    from art_ext.data import load_data
+    from art_ext.data import Transform, load_data
     from art_ext.evaluation.analysis.records import load_images, load_run
     from art_ext.evaluation.execution.job import identity_of_model
 
@@ -223,7 +223,14 @@ def _evidence(
         "class_order": given["class_order"] or "numeric",
         "classes": given["classes"],
     }
-    samples = load_data(path, **order).first(facts["data"]["samples"])
+    transform = facts["data"].get("transform")
+    samples = load_data(
+        path,
+        root=facts["arguments"].get("root"),
+        data_args=facts["arguments"].get("data_args"),
+        transform=None if transform is None else Transform(**transform),
+        **order,
+    ).first(facts["data"]["samples"])
     if samples.identity != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
     if source is not None:

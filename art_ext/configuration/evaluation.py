@@ -13,6 +13,7 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.configuration import shared
+from art_ext.configuration.data import DataOptions
 from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import COMMAND, option
 
@@ -20,7 +21,7 @@ INPUT = "input"  # the unit of eps
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(DataOptions):
     """All options of an evaluation from the command line."""
 
     model: str = option(MISSING, shared.MODEL)
@@ -29,8 +30,6 @@ class EvaluationConfig:
         MISSING, "Folder of the report: new, empty, or of an earlier run alike.", hosts=COMMAND
     )
     config: Path | None = option(None, shared.CONFIG)
-    class_order: str = option("numeric", shared.CLASS_ORDER)
-    classes: str | None = option(None, shared.CLASSES)
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
     weights: str | None = option(None, replace(shared.WEIGHTS, of=("model",)))
     attacks: tuple[str, ...] | None = option(
@@ -65,7 +64,7 @@ class EvaluationConfig:
     max_queries: int = option(
         10_000, "Most queries per sample, for attacks that need labels or scores."
     )
-    n: int = option(1000, "Take the first n samples.")
+    n: str | int = option(1000, "Take the first n samples, or all.")
     norm: str = option("linf", "How eps and distances are measured: linf, l2 or l1.")
     stop_on_success: bool | None = option(
         None,

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from art_ext.configuration.options import COMMAND, LOOP, Option
 
-DATA = Option("digits, mnist, cifar10, or a path (.npz, .npy, a folder).")
+DATA = Option(
+    "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, hf:NAME, torchvision:NAME,"
+    " FILE.py:FUNCTION, or a path (.npz, .npy, a folder). art-ext data lists all names."
+)
 MODEL = Option("FILE.py:FACTORY or MODULE:FACTORY. The factory is called.")
 MODEL_ARGS = Option("Arguments of the factory: key=value,key=value.")
 WEIGHTS = Option("Checkpoint: safetensors, or torch.save of tensors.")

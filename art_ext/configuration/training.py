@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.configuration import shared
+from art_ext.configuration.data import DataOptions
 from art_ext.configuration.options import COMMAND, EVERY, LOOP, RUN, option
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _machine = partial(option, panel="Machine")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(DataOptions):
     """Method, data, network and folder."""
 
     out: Path = option(
@@ -79,8 +80,6 @@ class _Run:
     weights: str | None = option(
         None, shared.with_more(shared.WEIGHTS, "By default weights are drawn by the seed.")
     )
-    class_order: str = option("numeric", shared.CLASS_ORDER)
-    classes: str | None = option(None, shared.CLASSES)
     config: Path | None = option(None, shared.CONFIG)
     resume: bool = option(
         False,

@@ -15,15 +15,15 @@ from art_ext.data.dataset import Dataset, dataset_from_arrays
 from art_ext.data.lazy import LazyDataset
 from art_ext.data.loading import DATA_NAMES, load_data
 from art_ext.data.objects import as_dataset
-from art_ext.data.request import KnownClasses
+from art_ext.data.request import ModelFacts
 from art_ext.data.samples import Samples
 from art_ext.data.transform import Transform
 
 __all__ = [
     "DATA_NAMES",
     "Dataset",
-    "KnownClasses",
     "LazyDataset",
+    "ModelFacts",
     "Samples",
     "Transform",
     "as_dataset",

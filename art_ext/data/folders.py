@@ -127,8 +127,8 @@ def read_image_folder(folder: Path, request: Request) -> LazyDataset | None:
     counts = torch.tensor([len(files[name]) for name in ordered])
     labels = torch.tensor([index[name] for name in ordered]).repeat_interleave(counts)
     items = ImageFiles(paths, labels, folder)
-    items.check_sizes(request.transform)
-    return LazyDataset(folder.name, items, names, transform=request.transform, note=note)
+    items.check_sizes(request.image_transform)
+    return LazyDataset(folder.name, items, names, transform=request.image_transform, note=note)
 
 
 def known_classes(
@@ -141,9 +141,9 @@ def known_classes(
     Raises:
         ValueError: if the model knows some folders only, or has two classes of a folder's name.
     """
-    if request.classes is not None or request.known is None:
+    if request.classes is not None:
         return None
-    for own in (list(request.known.ids), list(request.known.names)):
+    for own in (list(request.model.ids), list(request.model.names)):
         found = [name for name in folders if name in own]
         if not found:
             continue
@@ -155,7 +155,7 @@ def known_classes(
                 f"the model knows {len(found)} of the {len(folders)} class folders by name, and"
                 f" {reason}: give their indices (--classes FILE)"
             )
-        names = tuple(request.known.names or own)
+        names = tuple(request.model.names or own)
         return {name: own.index(name) for name in found}, names
     return None
 

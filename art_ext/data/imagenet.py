@@ -85,7 +85,7 @@ def _of_synsets(folder: Path, synsets: Sequence[Path], request: Request) -> Lazy
     paths = [path for one in ordered for path in files[one]]
     labels = torch.tensor([index[one.name] for one in ordered for _ in files[one]])
     items = ImageFiles(paths, labels, folder.parent, colour=True)
-    items.check_sizes(request.transform)
+    items.check_sizes(request.image_transform)
     return _data("imagenet", items, names, request)
 
 
@@ -122,7 +122,7 @@ def _indices(
 
 def _all_synsets(request: Request) -> tuple[str, list[str]]:
     """Return the synsets in the order of the classes, and where they are from."""
-    ids = list(request.known.ids) if request.known is not None else []
+    ids = list(request.model.ids)
     if len(ids) == _CLASSES and all(map(_SYNSET.fullmatch, ids)):
         return "the model", ids
     file = _package_file("timm", "data/_info/imagenet_synsets.txt")
@@ -146,7 +146,7 @@ def _of_devkit(folder: Path, paths: Sequence[Path], devkit: Path, request: Reque
             )
         labels.append(synsets.index(names[truth[int(number[1]) - 1]]))
     items = ImageFiles(paths, torch.tensor(labels), folder.parent, colour=True)
-    items.check_sizes(request.transform)
+    items.check_sizes(request.image_transform)
     return _data("imagenet", items, tuple(words[name] for name in synsets), request)
 
 
@@ -160,9 +160,9 @@ def _read_meta(file: Path) -> tuple[dict[int, str], dict[str, str]]:
 
     try:
         rows = loadmat(file, squeeze_me=True)["synsets"]
-        leaves = [row for row in rows if int(row["num_children"]) == 0]
-        numbers = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
-        words = {str(row["WNID"]): str(row["words"]).partition(",")[0] for row in leaves}
+        classes = [row for row in rows if int(row["num_children"]) == 0]
+        numbers = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in classes}
+        words = {str(row["WNID"]): str(row["words"]).partition(",")[0] for row in classes}
     except Exception as error:  # a damaged file may raise anything
         raise ValueError(f"{file} must be the meta.mat of ImageNet's devkit: {error}") from error
     return numbers, words
@@ -171,10 +171,9 @@ def _read_meta(file: Path) -> tuple[dict[int, str], dict[str, str]]:
 def _data(
     name: str, items: ImageFiles, names: tuple[str, ...] | None, request: Request
 ) -> LazyDataset:
-    known = request.known
-    if known is not None and names is not None and len(known.names) == len(names):
-        names = tuple(known.names)
-    return LazyDataset(name, items, names, transform=request.transform)
+    if names is not None and len(request.model.names) == len(names):
+        names = tuple(request.model.names)
+    return LazyDataset(name, items, names, transform=request.image_transform)
 
 
 def _synset_folders(folder: Path) -> list[Path]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
 
 from art_ext.core.checks import listed, nearest
 from art_ext.data.lazy import LazyDataset
@@ -16,6 +21,7 @@ from art_ext.errors import UserCodeError, describe
 
 HF = "hf:"
 TORCHVISION = "torchvision:"
+PATIENCE = 5.0  # seconds that a server has to answer
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
@@ -56,7 +62,7 @@ def load_torchvision(name: str, request: Request) -> Samples:
         lambda: kind(**{**arguments, **request.data_args}),
         "give the folder that holds its files (--root, ART_EXT_DATA), or --download",
     )
-    return as_dataset(source, name=name, transform=request.transform)
+    return as_dataset(source, name=name, transform=request.image_transform)
 
 
 def download(name: str, root: Path, **arguments: Any) -> None:
@@ -106,20 +112,63 @@ def load_hugging_face(name: str, request: Request) -> Samples:
         (folder / file).is_file() for file in ("state.json", "dataset_dict.json")
     )
     read = datasets.load_from_disk if saved else datasets.load_dataset
-    found = _called(
-        f"the Hugging Face data set {source!r}",
-        lambda: read(source, **arguments),
-        "give a local folder (save_to_disk), or load it once with a network to fill the cache",
-    )
+    with _without_retries(datasets, needed=not folder.is_dir()):
+        found = _called(
+            f"the Hugging Face data set {source!r}",
+            lambda: read(source, **arguments),
+            "give a local folder (save_to_disk), or load it once with a network to fill the cache",
+        )
     if isinstance(found, Mapping):
         found = _split_of(found, split, request.split, source)
     elif split and str(found.split) != split:
         raise ValueError(f"{source} holds the split {found.split}, got {split!r}")
     data = as_dataset(
-        found, name=folder.name or source, columns=columns, transform=request.transform
+        found, name=folder.name or source, columns=columns, transform=request.image_transform
     )
     assert isinstance(data, LazyDataset)  # noqa: S101  # not a tuple
     return data
+
+
+@contextmanager
+def _without_retries(datasets: Any, needed: bool) -> Iterator[None]:
+    """Let Hugging Face look into its cache only, if its hub does not answer.
+
+    It would ask for half a minute otherwise.
+    """
+    from huggingface_hub import constants
+
+    if not needed or answers(constants.ENDPOINT):
+        yield
+        return
+    places = (constants, datasets.config)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
+def answers(url: str) -> bool:
+    """Return True if a server answers soon. Proxies of the environment are used."""
+    found: list[bool] = []
+
+    def request_head() -> None:
+        try:
+            urlopen(HttpRequest(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
+        except HTTPError:
+            pass  # it has answered
+        except OSError:
+            return
+        found.append(True)
+
+    # a name server that is silent holds a thread for longer than any timeout
+    thread = threading.Thread(target=request_head, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return bool(found)
 
 
 def _split_of(found: Mapping[str, Any], given: str, wanted: str, source: str) -> Any:

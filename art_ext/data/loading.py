@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from art_ext.data.lazy import LazyDataset
 from art_ext.data.libraries import HF, TORCHVISION, load_hugging_face, load_torchvision
 from art_ext.data.objects import as_dataset
 from art_ext.data.raw import Raw
-from art_ext.data.request import KnownClasses, Request
+from art_ext.data.request import ModelFacts, Request
 from art_ext.data.samples import Samples
 from art_ext.data.transform import Transform
 from art_ext.errors import UserCodeError, describe, is_plain
@@ -47,9 +48,7 @@ SOURCES: dict[str, Source] = {
         "scikit-learn's handwritten digits, 8x8 grey, 500 for the test.", named.digits
     ),
     **{
-        name: Source(
-            one.summary, lambda request, name=name, one=one: one.load(name, request), ("download",)
-        )
+        name: Source(one.summary, partial(one.load, name), ("download",))
         for name, one in named.NAMED.items()
     },
     "imagenet": Source(imagenet.SUMMARY, imagenet.load_imagenet, ("classes",)),
@@ -82,7 +81,7 @@ def load_data(
     data_args: Mapping[str, Any] | None = None,
     download: bool = False,
     workers: int = 0,
-    known: KnownClasses | None = None,
+    model: ModelFacts | None = None,
 ) -> Dataset | LazyDataset:
     """Load a data set by name, or from a file or folder.
 
@@ -137,8 +136,9 @@ def load_data(
             function. ``image`` and ``label`` name the columns of a Hugging Face data set.
         download: True to let torchvision download files that are missing.
         workers: number of processes that read ahead in an evaluation.
-        known: classes of the model. Class folders whose names are all among them take the model's
-            indices, unless ``classes`` says otherwise.
+        model: what the model tells of its data. Image files are resized and cropped by its
+            transform, unless another one is given. Class folders whose names are all among its
+            classes take its indices, unless ``classes`` says otherwise.
 
     Raises:
         ValueError: if nothing is found (the message lists the places and the layouts), or if the
@@ -150,7 +150,14 @@ def load_data(
     check_choice_of_split(split)
     check_choice("class_order", class_order, CLASS_ORDERS)
     request = Request(
-        split, root, class_order, classes, transform, dict(data_args or {}), download, known
+        split,
+        root,
+        class_order,
+        classes,
+        transform,
+        dict(data_args or {}),
+        download,
+        model or ModelFacts(),
     )
     data = _load(name_or_path, request)
     return data.with_(workers=workers) if workers and isinstance(data, LazyDataset) else data
@@ -237,7 +244,7 @@ def _of_function(function: Any, name: str, request: Request) -> Samples:
         if is_plain(error):
             raise
         raise UserCodeError(f"the data set {name} cannot be loaded: {describe(error)}") from error
-    return as_dataset(found, name=name, transform=request.transform)
+    return as_dataset(found, name=name, transform=request.image_transform)
 
 
 def _read_folder(folder: Path, request: Request) -> Dataset | LazyDataset:

@@ -1,4 +1,4 @@
-"""What a caller asks of a data set besides its name."""
+"""Arguments of the loading of data, and the facts that a model gives for it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from art_ext.data.transform import Transform
 
 
 @dataclass(frozen=True)
-class KnownClasses:
-    """Classes that a model knows, in the order of its outputs.
+class ModelFacts:
+    """Facts of a model that its data depend on.
 
     Attributes:
-        ids: identifiers, such as ImageNet's synsets. Empty if it has none.
-        names: names. Empty if it has none.
+        ids: identifiers of its classes, such as ImageNet's synsets, in the order of its outputs.
+            Empty if it has none.
+        names: names of its classes. Empty if it has none.
+        transform: resizing and cropping of its images. None if it has none.
     """
 
     ids: Sequence[str] = ()
     names: Sequence[str] = ()
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Request:
 
     Attributes:
         split, root, class_order, classes, transform, data_args, download: as in ``load_data``.
-        known: classes of the model. None if they are not known.
+        model: facts of the model.
     """
 
     split: str = "test"
@@ -49,7 +52,12 @@ class Request:
     transform: Transform | None = None
     data_args: Mapping[str, Any] = field(default_factory=dict)
     download: bool = False
-    known: KnownClasses | None = None
+    model: ModelFacts = ModelFacts()
+
+    @property
+    def image_transform(self) -> Transform | None:
+        """Resizing and cropping of image files: as given, or else the model's."""
+        return self.transform or self.model.transform
 
     def folder(self, name: str, wanted: str, downloads: bool) -> Path:
         """Return the folder that holds a named data set.

@@ -11,7 +11,7 @@ from art_ext.core.wording import radius
 
 # of run.json: what must agree for two runs to be the same
 PARTS = ("arguments", "identity", "plan")
-PLACES = ("weights", "path")  # where model and data lie: the identity tells what they hold
+PLACES = ("weights", "path", "root")  # where model and data lie: the identity tells what they hold
 LONGEST = 60  # letters of a value that a message shows
 
 

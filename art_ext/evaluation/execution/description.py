@@ -11,7 +11,7 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.core.wording import counted, radius
-from art_ext.data import Samples
+from art_ext.data import LazyDataset, Samples
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.execution.job import Job, identity_of_job
 from art_ext.evaluation.panel.attack import Attack, Settings
@@ -31,6 +31,7 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
             "samples": len(job.data),
             "shape": list(job.data.shape),
             "class_names": job.data.class_names and list(job.data.class_names),
+            **_transform(job.data),
         },
         "attacks": {
             attack.name: {
@@ -48,6 +49,12 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "plan": plan(len(job.data), chunk_size, attack_runs),
     }
+
+
+def _transform(data: Samples) -> dict[str, Any]:
+    """Return the resizing and cropping of the images, if there is any."""
+    transform = data.transform if isinstance(data, LazyDataset) else None
+    return {} if transform is None else {"transform": asdict(transform)}
 
 
 def _own_attacks(job: Job) -> dict[str, Any]:

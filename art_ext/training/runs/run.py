@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from art_ext import __version__
+from art_ext.configuration.data import data_keywords
 from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.metrics import chance_warning
@@ -83,12 +84,11 @@ def run_training(
         return finished if main else None
     require_training(configuration.tensorboard)
     recipe = configuration.make_recipe()
-    order: dict[str, Any] = {
-        "class_order": configuration.class_order,
-        "classes": configuration.classes,
-    }
-    data = load_data(configuration.data, split="train", **order).first(configuration.n).in_memory()
-    test = load_data(configuration.data, **order).first(configuration.test_n).in_memory()
+    options = data_keywords(configuration)
+    data = (
+        load_data(configuration.data, split="train", **options).first(configuration.n).in_memory()
+    )
+    test = load_data(configuration.data, **options).first(configuration.test_n).in_memory()
     model = make_network(configuration.model, configuration.model_args, configuration.seed)
     if configuration.weights is not None:
         load_weights(model, configuration.weights)
