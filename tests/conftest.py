@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.attacks import rays
+from art_ext.core.attacks import rays, registry
 from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
@@ -28,6 +28,23 @@ def _one_thread() -> None:
 def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     # the width of the terminal in which the tests are started must not change tables
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take the longest."""
+    from art_ext.evaluation.report import plots
+
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+
+
+@pytest.fixture
+def attacks_as_before() -> Iterator[None]:
+    """Attacks that a test registers are forgotten after it."""
+    known = registry.names()
+    yield
+    for name in set(registry.names()) - set(known):
+        registry.unregister(name)
 
 
 @pytest.fixture(scope="session")

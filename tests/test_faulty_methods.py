@@ -5,7 +5,7 @@ that are none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -276,15 +276,8 @@ def test_a_forgotten_declaration_of_the_gradient_raises_in_one_line(
         attack(linear_net, x, y, climb, oracle=GradientOracle)
 
 
+@pytest.mark.usefixtures("attacks_as_before", "no_plots")
 class TestEvaluate:
-    @pytest.fixture(autouse=True)
-    def _as_before(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.setattr(plots, "draw", lambda *arguments: [])
-        known = registry.names()
-        yield
-        for name in set(registry.names()) - set(known):
-            registry.unregister(name)
-
     @pytest.mark.parametrize(
         "returned", ["1 - problem.x", "problem.x * float('nan')", "problem.x + 0.2"]
     )

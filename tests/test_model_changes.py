@@ -5,7 +5,6 @@ so.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.adapters.network_state import preserved
-from art_ext.core.attacks import pgd, registry
+from art_ext.core.attacks import pgd
 from art_ext.data import Dataset
-from art_ext.evaluation import evaluate
-from art_ext.evaluation.report import plots
+from tests.toys import run
 
 # what an attack does to the network, and the name under which the warning lists it
 CHANGES = {
@@ -39,13 +37,7 @@ CHANGES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
-    known = registry.names()
-    yield
-    for name in set(registry.names()) - set(known):
-        registry.unregister(name)
+pytestmark = pytest.mark.usefixtures("attacks_as_before", "no_plots")
 
 
 @pytest.fixture
@@ -83,10 +75,6 @@ def check_same(model: nn.Module, before: list[Any]) -> None:
     assert [module.training for module in model.modules()] == modes
     assert list(model.modules()) == modules
     assert not model._forward_hooks
-
-
-def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: Any) -> Any:
-    return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -24,7 +23,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Panel, evaluate, find_panel, read_records, read_run
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.user_attacks import load_attack
-from art_ext.evaluation.report import plots
+from tests.toys import run
 
 SHAKE = '''
 import torch
@@ -43,13 +42,7 @@ def shake(model, x, y, *, eps, norm, seed=0, steps=3):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
-    known = registry.names()
-    yield
-    for name in set(registry.names()) - set(known):
-        registry.unregister(name)
+pytestmark = pytest.mark.usefixtures("attacks_as_before", "no_plots")
 
 
 @pytest.fixture
@@ -61,10 +54,6 @@ def written(folder: Path, code: str, name: str = "mine.py") -> Path:
     file = folder / name
     file.write_text(code)
     return file
-
-
-def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: Any) -> Any:
-    return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
 
 
 class TestOneFile:

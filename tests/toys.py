@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from art_ext.data import Dataset
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -93,3 +97,10 @@ class Recorder:
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The warnings that were logged, without lines of a lower level."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: Any) -> Any:
+    """Evaluate a model with these attacks at eps 0.1."""
+    from art_ext.evaluation import evaluate
+
+    return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)

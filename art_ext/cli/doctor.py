@@ -68,7 +68,7 @@ def diagnose() -> list[Finding]:
     ]
     if _version("robustbench") is not None:
         findings += [_pkg_resources(), _autoattack()]
-    return [*findings, _decision_based_baselines(), _numpy_defences(), _multiprocess()]
+    return [*findings, *_under_numpy_2(), _multiprocess()]
 
 
 # --- versions ---
@@ -345,42 +345,28 @@ def _autoattack() -> Finding:
     return Finding("autoattack", "info", detail, remedy)
 
 
-def _decision_based_baselines() -> Finding:
-    """Check ART's HopSkipJump and BoundaryAttack, which pass float64 images under NumPy 2."""
-    name = "ART's HopSkipJump and BoundaryAttack"
-    version = _version("numpy")
-    if version is None or _satisfies(version, SpecifierSet("<2")):
-        return Finding(name, "ok", f"run with numpy {version}")
-    detail = (
-        f"fail on PyTorch models with numpy {version} (double images for float weights); our"
-        " attacks do not"
-    )
-    return Finding(
-        name,
-        "info",
-        detail,
-        'compare with them in an environment of their own: pip install "numpy<2"',
-    )
-
-
-def _numpy_defences() -> Finding:
-    """Check ART's NumPy defences that return float64 under NumPy 2.
+def _under_numpy_2() -> list[Finding]:
+    """Check the parts of ART that return or pass float64 under NumPy 2.
 
     The network of a PyTorchClassifier does not accept float64.
     """
-    name = "ART's numpy preprocessing defences"
     version = _version("numpy")
+    affected = {
+        "ART's HopSkipJump and BoundaryAttack": (
+            f"fail on PyTorch models with numpy {version} (double images for float weights); our"
+            " attacks do not",
+            'compare with them in an environment of their own: pip install "numpy<2"',
+        ),
+        "ART's numpy preprocessing defences": (
+            f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a"
+            " PyTorchClassifier with float32 weights fails. Our attacks call that predict",
+            "begin the network with a layer that returns x.float(), or pip install"
+            ' "numpy<2" in its own environment',
+        ),
+    }
     if version is None or _satisfies(version, SpecifierSet("<2")):
-        return Finding(name, "ok", f"run with numpy {version}")
-    detail = (
-        f"some, such as FeatureSqueezing, return float64 with numpy {version}, and predict of a"
-        " PyTorchClassifier with float32 weights fails. Our attacks call that predict"
-    )
-    remedy = (
-        'begin the network with a layer that returns x.float(), or pip install "numpy<2" in its own'
-        " environment"
-    )
-    return Finding(name, "info", detail, remedy)
+        return [Finding(name, "ok", f"run with numpy {version}") for name in affected]
+    return [Finding(name, "info", detail, remedy) for name, (detail, remedy) in affected.items()]
 
 
 def _multiprocess() -> Finding:

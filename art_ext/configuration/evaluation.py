@@ -16,6 +16,7 @@ from art_ext.configuration import shared
 from art_ext.configuration.data import DataOptions
 from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import COMMAND, option
+from art_ext.configuration.training import TrainingConfig
 
 INPUT = "input"  # the unit of eps
 
@@ -130,7 +131,7 @@ def resolve_evaluation(
         ValueError: for unknown names (the nearest match is named), values of another kind, and
             without a model or data.
     """
-    values = layered(EvaluationConfig, given, file, [("attacks", "panel")])
+    values = layered(EvaluationConfig, given, file, [("attacks", "panel")], TrainingConfig)
     require(values, ("model", "data"))
     return EvaluationConfig(**complete(EvaluationConfig, values), **own)
 

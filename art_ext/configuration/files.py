@@ -26,6 +26,7 @@ def layered(
     given: Mapping[str, Any],
     file: Path | None,
     exclusive: Iterable[tuple[str, ...]] = (),
+    other: type | None = None,
 ) -> dict[str, Any]:
     """Return given values over those of a file, converted.
 
@@ -38,13 +39,14 @@ def layered(
             ``key=value,...``. None counts as not given.
         file: TOML file of the same names. None: no file.
         exclusive: groups of options. If one of a group is given, the file's are dropped.
+        other: the configuration class of another command, whose file may be given by mistake.
 
     Raises:
         ValueError: for unknown names and values of another kind. The message names the file and
             the line, or the nearest name.
     """
-    first = _read(config, given, lambda name: "given")
-    behind = {} if file is None else _of_file(config, file)
+    first = _read(config, given, lambda name: "given", other)
+    behind = {} if file is None else _of_file(config, file, other)
     dropped = set()
     for name, (_, about) in options_of(config, "toml").items():
         others = [one for one in about.of if one in behind and first.get(one) != behind[one]]
@@ -99,24 +101,19 @@ def to_toml(config: type, values: object, comment: str) -> str:
     return f"# {comment}\n{tomli_w.dumps(plain)}"
 
 
-# by class, the first options of other commands, by which their files are recognised
-_OTHER_COMMANDS = {
-    "EvaluationConfig": {"recipe", "recipe_args"},
-    "TrainingConfig": {"attacks", "panel", "attack_args"},
-}
-
-
-def _of_file(config: type, file: Path) -> dict[str, Any]:
+def _of_file(config: type, file: Path, other: type | None) -> dict[str, Any]:
     """Return the converted content of a TOML file. Dashes in names count as underscores."""
     if not file.is_file():
         raise ValueError(
             f"config must name a TOML file, got {file}, which does not exist or is a folder"
         )
     content = {name.replace("-", "_"): one for name, one in read_toml(file).items()}
-    return _read(config, content, partial(place_of, file))
+    return _read(config, content, partial(place_of, file), other)
 
 
-def _read(config: type, values: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+def _read(
+    config: type, values: Mapping[str, Any], place: Callable[[str], str], other: type | None
+) -> dict[str, Any]:
     """Convert values to the kinds of the class. None counts as not given."""
     from art_ext.core.checks import nearest
 
@@ -126,7 +123,7 @@ def _read(config: type, values: Mapping[str, Any], place: Callable[[str], str]) 
         if name not in kinds:
             if name in options_of(config):
                 raise ValueError(f"{place(name)}: {name!r} belongs on the command line, not here")
-            if name in _OTHER_COMMANDS.get(config.__name__, ()):
+            if other is not None and name in options_of(other, "toml"):
                 raise ValueError(
                     f"{place(name)}: {name!r} is an option of another command: is this file its"
                     " configuration?"

@@ -29,16 +29,8 @@ class Natural(Composition):
     """
 
     name: ClassVar[str] = "natural"
-
-    @property
-    def crafting(self) -> Clean:
-        """The inputs themselves."""
-        return Clean()
-
-    @property
-    def objective(self) -> CrossEntropy:
-        """Cross-entropy."""
-        return CrossEntropy()
+    crafting = Clean()
+    objective = CrossEntropy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +60,7 @@ class Pgd(Composition, CraftingRecipe):
         "Madry, Makelov, Schmidt, Tsipras, Vladu. Towards deep learning models resistant to"
         " adversarial attacks. ICLR 2018."
     )
+    objective = CrossEntropy()
     num_steps: int = 10
     step_size: float | None = None
     tolerance: Tolerance = None
@@ -83,11 +76,6 @@ class Pgd(Composition, CraftingRecipe):
             start=UniformStart(),
             tolerance=self.tolerance,
         )
-
-    @property
-    def objective(self) -> CrossEntropy:
-        """Cross-entropy."""
-        return CrossEntropy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,6 +101,7 @@ class Fast(Composition, CraftingRecipe):
     paper: ClassVar[str] = (
         "Wong, Rice, Kolter. Fast is better than free: revisiting adversarial training. ICLR 2020."
     )
+    objective = CrossEntropy()
     num_steps: int = 1
     step_size: float | None = None
     tolerance: Tolerance = None
@@ -130,11 +119,6 @@ class Fast(Composition, CraftingRecipe):
             start=UniformStart(self.boxed_start),
             tolerance=self.tolerance,
         )
-
-    @property
-    def objective(self) -> CrossEntropy:
-        """Cross-entropy."""
-        return CrossEntropy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext import __version__
+from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import check_options, class_for, options_of
 from art_ext.configuration.places import placed
@@ -76,7 +77,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration
         ValueError: for unknown names (the nearest match is named), values of another kind, and
             values that the recipe or the training options do not accept.
     """
-    values = layered(TrainingConfig, given, file, [LENGTHS])
+    values = layered(TrainingConfig, given, file, [LENGTHS], EvaluationConfig)
     require(values, ("recipe", "data"))
     with placed(file, given=given):
         find_recipe(values["recipe"])  # raises an error that lists the recipes
