@@ -1,6 +1,6 @@
 """The names of the front.
 
-Written by ``make shells`` from the registry. Change the specs instead.
+Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
 """
 
 from art_ext import attacks as attacks

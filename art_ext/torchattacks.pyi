@@ -1,6 +1,6 @@
 """All of torchattacks plus our attacks.
 
-Written by ``make shells`` from the registry. Change the specs instead.
+Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Our attacks for torchattacks.
 
-Written by ``make shells`` from the registry. Change the specs instead.
+Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
 """
 
 from __future__ import annotations

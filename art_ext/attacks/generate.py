@@ -1,4 +1,4 @@
-"""Write the shell classes and type stubs from the registry: ``make shells``."""
+"""Write the shell classes and type stubs from their lists: ``make shells``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.core.attacks.registry import AttackSpec, is_built_in, specs
-from art_ext.shells import Plan, art, plans, torchattacks
+from art_ext.shells import Plan, art, plans, torchattacks, trainers
 from art_ext.shells.text import docstring, spelled, valued
 
 ROOT = Path(__file__).parent.parent
-NOTE = "Written by ``make shells`` from the registry. Change the specs instead."
+NOTE = "Written by ``make shells`` from the lists of attacks and trainers. Change those instead."
 PACKAGES = (  # that ``art_ext.NAME`` imports
     "attacks",
     "core",
@@ -68,18 +68,32 @@ def written() -> dict[Path, str]:
     of_art = _module(
         "Our attacks for ART.",
         [art.source(plan) for plan in plans(art.HOST)],
-        plans(art.HOST),
+        [plan.name for plan in plans(art.HOST)],
         {name: f"from {shells} import {name}" for name in bases},
     )
     of_torchattacks = _module(
         "Our attacks for torchattacks.",
         [torchattacks.source(plan) for plan in plans(torchattacks.HOST)],
-        plans(torchattacks.HOST),
+        [plan.name for plan in plans(torchattacks.HOST)],
         {"FunctionAttack": "from art_ext.adapters.torchattacks.shell import FunctionAttack"},
         "ATTACKS: dict[str, type[FunctionAttack]] = {%s}",
     )
+    of_training = _module(
+        "ART trainers of our recipes.",
+        [trainers.source(shell) for shell in trainers.TRAINERS],
+        [shell.name for shell in trainers.TRAINERS],
+        {
+            "PyTorchClassifier": "from art.estimators.classification import PyTorchClassifier",
+            "CoreTrainer": "from art_ext.trainers.shell import CoreTrainer",
+            **{
+                shell.recipe.__name__: f"from art_ext.training import {shell.recipe.__name__}"
+                for shell in trainers.TRAINERS
+            },
+        },
+    )
     texts = {
         ROOT / "attacks" / "shells.py": of_art,
+        ROOT / "trainers" / "shells.py": of_training,
         ROOT / "adapters" / "torchattacks" / "attacks.py": of_torchattacks,
         ROOT / "torchattacks.pyi": _facade(plans(torchattacks.HOST)),
         ROOT / "core" / "attacks" / "__init__.pyi": _core(),
@@ -99,10 +113,10 @@ def main() -> None:
 
 
 def _module(
-    title: str, sources: list[str], listed: list[Plan], imports: dict[str, str], end: str = ""
+    title: str, sources: list[str], classes: list[str], imports: dict[str, str], end: str = ""
 ) -> str:
     """Return a module of classes, with a tuple of their names that ``end`` may show otherwise."""
-    names = sorted(plan.name for plan in listed)
+    names = sorted(classes)
     body = "\n\n\n".join(sources)
     if end:
         body += "\n\n\n" + end % ", ".join(f'"{name}": {name}' for name in names)

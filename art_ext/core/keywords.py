@@ -18,7 +18,7 @@ from art_ext.core.geometry import norm_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ENTRY = re.compile(r"^ {4}(?=\S)(\*{0,2}\w+(?:, \w+)*):", re.MULTILINE)
-# by host and family of attacks, the host's name of the functions' keywords
+# by host and family of attacks or training, the host's name of our keywords
 HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "art": {
         "fixed-radius": {
@@ -37,6 +37,7 @@ HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "coordinates": "nb_parallel",
             "h": "variable_h",
         },
+        "training": {"step_size": "eps_step", "num_steps": "max_iter", "num_replays": "nb_replays"},
     },
     "torchattacks": {
         "fixed-radius": {

@@ -45,9 +45,10 @@ def valued(value: Any) -> str:
     return repr(value)
 
 
-def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the descriptions in the section ``Args:`` of a docstring, each on one line."""
-    match = re.search(r"^Args:\n((?:    .*\n|\n)*)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
+def argument_texts(documented: Callable[..., Any], section: str = "Args") -> dict[str, str]:
+    """Return the descriptions in a section of a docstring, each on one line."""
+    text = inspect.cleandoc(documented.__doc__ or "") + "\n"
+    match = re.search(rf"^{section}:\n((?:    .*\n|\n)*)", text, re.MULTILINE)
     found: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent(match[1]).splitlines() if match else []:

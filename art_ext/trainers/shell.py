@@ -14,13 +14,13 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_ext.configuration.options import options_of
 from art_ext.core.checks import check_count, check_flag, nearest
-from art_ext.core.keywords import CheckedKeywords
+from art_ext.core.keywords import HOST_KEYWORDS, CheckedKeywords
 from art_ext.trainers.batches import Minibatches, as_samples, own_numpy_streams
 from art_ext.trainers.classifier import ClassifierNetwork, check_classifier
 from art_ext.training import Recipe, TrainingResult, train
 from art_ext.training.options import Callback, TrainingOptions
 
-_CORE_NAMES = {"eps_step": "step_size", "max_iter": "num_steps", "nb_replays": "num_replays"}
+_CORE_NAMES = {host: core for core, host in HOST_KEYWORDS["art"]["training"].items()}
 _MORE = sorted(options_of(TrainingOptions, "art"))
 
 

@@ -22,7 +22,7 @@ class Passes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._armed = False
-        self._crafting = False
+        self._crafting: str | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores of a training forward, with the graph of the parameters."""
@@ -68,15 +68,16 @@ class Passes:
         Args:
             mode: ``"eval"``, ``"train"`` or ``"batch"``, see ``crafting_mode``.
         """
-        if self._crafting:
+        before = self._crafting
+        if mode == before:
             yield
             return
-        self._crafting = True
+        self._crafting = mode
         try:
             with crafting_mode(self._engine.plain, mode, self._engine.frozen):
                 yield
         finally:
-            self._crafting = False
+            self._crafting = before
 
     def crafting_logits(self, rows: Tensor, mode: str) -> Tensor:
         """Return (r, C) class scores of a forward without any graph, in a mode of crafting."""

@@ -81,6 +81,22 @@ def test_frozen_layers_stay_so_while_crafting_in_train_mode(recipe: Any, mode: s
     assert model[1].num_batches_tracked == 0
 
 
+def test_a_block_of_crafting_passes(make_step: Any) -> None:
+    model = build()
+    modes: list[bool] = []
+    model[1].register_forward_hook(lambda *_: modes.append(model[1].training))
+    step = make_step(model, X[:8], Y[:8], eps=EPS)
+    alone = step.input_gradient(X[:8], step.hard_cross_entropy, "eval")[0]
+    with step.crafting("eval"):
+        assert torch.equal(step.input_gradient(X[:8], step.hard_cross_entropy, "eval")[0], alone)
+        assert not any(weight.requires_grad for weight in model.parameters())
+        step.crafting_logits(X[:8], "batch")
+        step.crafting_logits(X[:8], "eval")
+    step.forward(X[:8])
+    assert modes == [False, False, True, False, True]
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
 def test_dropout_in_eval_mode_drops_nothing() -> None:
     def losses(model: nn.Module, **options: Any) -> Tensor:
         return train(model, DATA, "natural", epochs=2, batch_size=20, **options).losses

@@ -1,0 +1,321 @@
+"""ART trainers of our recipes.
+
+Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from art.estimators.classification import PyTorchClassifier
+
+from art_ext.trainers.shell import CoreTrainer
+from art_ext.training import Atcd, BackwardSmoothing, Cat, War
+
+__all__ = [
+    "AdversarialTrainerATCDPyTorch",
+    "AdversarialTrainerBackwardSmoothingPyTorch",
+    "AdversarialTrainerCATPyTorch",
+    "AdversarialTrainerWARPyTorch",
+]
+
+
+class AdversarialTrainerCATPyTorch(CoreTrainer):
+    """Contrastive adversarial training: a Hamiltonian chain over several weight updates.
+
+    ``art_ext.training.Cat`` documents the method. One pass over the data is ``nb_replays *
+    max_iter`` epochs as the paper counts them.
+
+    | Paper link: https://arxiv.org/abs/2010.07849
+    """
+
+    _recipe = Cat
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        nb_replays: int = 4,
+        max_iter: int = 2,
+        eps_step: float | None = None,
+        lam: float = 2.0,
+        rho: float = 1.0,
+        alpha: float | None = None,
+        momentum: bool = True,
+        order: str = "free",
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius of the L-inf ball, in the units of x.
+            nb_replays: T, weight updates of a minibatch.
+            max_iter: K, steps of the chain before each update.
+            eps_step: length of a step of theta, in the units of x. None: eps.
+            lam: weights of the contrast. rho = 0 is plain cross-entropy.
+            rho: weights of the contrast. rho = 0 is plain cross-entropy.
+            alpha: rate at which v follows the normalised gradient. None: eps.
+            momentum: True lets v accumulate.
+            order: ``"free"``, ``"printed"`` or ``"fresh"``.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            nb_replays=nb_replays,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            lam=lam,
+            rho=rho,
+            alpha=alpha,
+            momentum=momentum,
+            order=order,
+            bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerATCDPyTorch(CoreTrainer):
+    """Adversarial training by contrastive divergence: CAT with a Metropolis-Hastings test.
+
+    ``art_ext.training.Atcd`` documents the method. One pass over the data is ``nb_replays *
+    max_iter`` epochs as the paper counts them.
+
+    | Paper link: https://openreview.net/forum?id=Fn5wiAq2SR
+    """
+
+    _recipe = Atcd
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        nb_replays: int = 4,
+        max_iter: int = 2,
+        eps_step: float | None = None,
+        lam: float = 2.0,
+        rho: float = 1.0,
+        alpha: float | None = None,
+        momentum: bool = True,
+        order: str = "free",
+        metropolis: bool = True,
+        shared_test: bool = True,
+        temperature: float = 1.0,
+        kinetic: bool = False,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius of the L-inf ball, in the units of x.
+            nb_replays: T, weight updates of a minibatch.
+            max_iter: K, steps of the chain before each update.
+            eps_step: length of a step of theta, in the units of x. None: eps.
+            lam: weights of the contrast. rho = 0 is plain cross-entropy.
+            rho: weights of the contrast. rho = 0 is plain cross-entropy.
+            alpha: rate at which v follows the normalised gradient. None: eps.
+            momentum: True lets v accumulate.
+            order: ``"free"``, ``"printed"`` or ``"fresh"``.
+            metropolis: True tests the chain's moves.
+            shared_test: with ``order="free"``, take CE(theta) of the test from the training
+                forward.
+            temperature: divisor of the exponent of the test.
+            kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            nb_replays=nb_replays,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            lam=lam,
+            rho=rho,
+            alpha=alpha,
+            momentum=momentum,
+            order=order,
+            metropolis=metropolis,
+            shared_test=shared_test,
+            temperature=temperature,
+            kinetic=kinetic,
+            bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
+    """Backward Smoothing: TRADES in two steps, the first of which approaches a random output.
+
+    ``art_ext.training.BackwardSmoothing`` documents the method.
+
+    | Paper link: https://arxiv.org/abs/2010.01278
+    """
+
+    _recipe = BackwardSmoothing
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        beta: float = 10.0,
+        gamma: float = 1.0,
+        max_iter: int = 1,
+        points: int = 1,
+        variant: str = "trades",
+        start: str = "backward",
+        target: str = "printed",
+        boxed_start: bool = True,
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            eps_step: alpha, in the units of x. None: eps.
+            beta: weight of the divergence.
+            gamma: scale of the random target.
+            max_iter: S, steps of ascent. 0 is the initialisation "alone".
+            points: number of random targets. The first step follows the mean of their losses, which
+                costs no further pass (our reading of Table 6.10).
+            variant: ``"trades"`` or ``"pgd"``. With ``"pgd"`` xi minimises ``([f(x + xi) - gamma
+                psi]_y)^2`` (6.7.5), and ascent and training use the cross-entropy.
+            start: ``"backward"`` or the comparator ``"odi"``, which maximises ``f(x + xi)^T psi``.
+            target: target of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma
+                psi]_y`` instead of ``gamma psi_y``, as (6.4.3) suggests.
+            boxed_start: True brings the first step to ball and box, as the authors' program does.
+                False brings it to the ball only, and the steps of ascent to both. Pass False if
+                many pixels lie on a face of the box. On MNIST, training with True failed in two of
+                three seeds.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            beta=beta,
+            gamma=gamma,
+            max_iter=max_iter,
+            points=points,
+            variant=variant,
+            start=start,
+            target=target,
+            boxed_start=boxed_start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerWARPyTorch(CoreTrainer):
+    """Width adjusted regularisation: TRADES with a weight lambda that is adapted.
+
+    ``art_ext.training.War`` documents the method. ``history`` holds lambda.
+
+    | Paper link: https://arxiv.org/abs/2010.01279
+    """
+
+    _recipe = War
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        max_iter: int = 10,
+        regulariser: str = "trades",
+        zeta: float = 30.0,
+        rule: str = "log",
+        lambda_0: float | None = None,
+        hold_epochs: float | None = None,
+        gain: float | None = None,
+        alpha: float | None = None,
+        cap: float | None = None,
+        ema: float | None = None,
+        fixed: float | None = None,
+        start: float = 0.001,
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            eps_step: length of each step. None: ``2.5 eps / max_iter``.
+            max_iter: steps of crafting.
+            regulariser: ``"trades"`` or ``"at"``.
+            zeta: the ratio to reach. It depends on data, network, radius and regulariser, and is 30
+                for CIFAR-10. 0 is natural training, with the printed rule only.
+            rule: ``"log"`` or ``"printed"``.
+            lambda_0: initial lambda. None: 6 for the log rule, which needs a value > 0, and 0 for
+                the printed rule.
+            hold_epochs: epochs over which lambda stays at lambda_0 before the rule moves it. None:
+                1 (log) or 0 (printed).
+            gain: log rule: the largest change of log(lambda) in an update. None: .02.
+            alpha: printed rule: step size of lambda. None: .1.
+            cap: printed rule: bound of the ratio in multiples of zeta. None: 10. Infinity: no
+                bound.
+            ema: printed rule: decay of an average of the ratio that replaces the ratio. None: 0.
+            fixed: a constant lambda. This is TRADES with that beta, or, with "at", generalised
+                adversarial training.
+            start: standard deviation of the initial noise of crafting, with ``"trades"``.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            max_iter=max_iter,
+            regulariser=regulariser,
+            zeta=zeta,
+            rule=rule,
+            lambda_0=lambda_0,
+            hold_epochs=hold_epochs,
+            gain=gain,
+            alpha=alpha,
+            cap=cap,
+            ema=ema,
+            fixed=fixed,
+            start=start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
