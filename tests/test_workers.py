@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.data import Samples, load_data
-from art_ext.evaluation import Watcher, Workers, evaluate
+from art_ext.evaluation import Watcher, evaluate
+from art_ext.evaluation.execution.engines import Started, Workers, processes
+from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.evaluation.execution.executor import Distribution
+from art_ext.evaluation.execution.job import Blueprint
+from art_ext.evaluation.execution.worker import ChunkTask, Ended
 from art_ext.storage.units import CHUNKS
 
 N = 24
@@ -88,19 +94,20 @@ class TestProcesses:
         heard = []
 
         class Listener(Watcher):
-            def chunks(self, done: int, total: int) -> None:
-                heard.append((done, total))
+            def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
+                heard.append((done, total, dict(robust)))
 
         whole = local(tmp_path / "whole")
-        shared = local(tmp_path / "shared", workers=Workers(rebuild, 2), watcher=Listener())
+        shared = local(tmp_path / "shared", rebuild=rebuild, workers=2, watcher=Listener())
         pd.testing.assert_frame_equal(comparable(shared.records), comparable(whole.records))
-        assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert [(done, total) for done, total, _ in heard] == [(n, 4) for n in (1, 2, 3, 4)]
+        last = max(whole.rows, key=lambda row: (row.eps, row.attack == "rays"))
+        assert heard[-1][2] == {"model": last.robust_accuracy}, "of the cascade, at the largest eps"
 
     @pytest.mark.slow
     def test_a_killed_worker_is_replaced(self, tmp_path: Path) -> None:
         mark = tmp_path / "killed"
-        workers = Workers(partial(rebuild, 13, mark), 2)
-        shared = local(tmp_path / "shared", workers=workers)
+        shared = local(tmp_path / "shared", rebuild=partial(rebuild, 13, mark), workers=2)
         assert mark.exists(), "a worker died"
         pd.testing.assert_frame_equal(
             comparable(shared.records), comparable(local(tmp_path / "whole").records)
@@ -110,12 +117,12 @@ class TestProcesses:
     def test_a_chunk_that_always_kills_is_named_and_the_others_are_kept(
         self, tmp_path: Path
     ) -> None:
-        workers = Workers(partial(rebuild, 13), 2, retries=1)
         with pytest.raises(
             ValueError,
-            match=r"^chunk 2 \(samples 12 to 17\) failed 2 times .*All others are kept: run the",
+            match=r"^chunk 2 \(samples 12 to 17\) failed 3 times: its worker died.* All others are"
+            " kept: run the",
         ):
-            local(tmp_path / "shared", workers=workers)
+            local(tmp_path / "shared", rebuild=partial(rebuild, 13), workers=2)
         ended = {path.stem[-5:] for path in (tmp_path / "shared" / CHUNKS).glob("[0-9]*.parquet")}
         assert ended == {"00000", "00001", "00003"}
         again = local(tmp_path / "shared")
@@ -130,10 +137,9 @@ class TestProcesses:
         program = textwrap.dedent(
             f"""
             from pathlib import Path
-            from art_ext.evaluation import Workers
             from tests.test_workers import local, rebuild
             if __name__ == "__main__":
-                local(Path({str(tmp_path / "run")!r}), workers=Workers(rebuild, 2), max_queries=4000)
+                local(Path({str(tmp_path / "run")!r}), rebuild=rebuild, workers=2, max_queries=4000)
             """
         )
         (tmp_path / "driver.py").write_text(program)
@@ -175,48 +181,102 @@ def _in_session(leader: int) -> list[int]:
 class TestBadInput:
     def test_rebuild_that_other_processes_cannot_load(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"rebuild and the attacks must be functions of"):
-            local(tmp_path / "run", workers=Workers(lambda: rebuild(), 2))
+            local(tmp_path / "run", rebuild=lambda: rebuild(), workers=2)
         assert not (tmp_path / "run").exists()
 
     def test_error_of_the_user_is_that_of_one_process(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"^rebuild found no weights$"):
-            local(tmp_path / "run", workers=Workers(_failing, 2))
+        with pytest.raises(
+            ValueError, match=r"failed on \S+: ValueError: rebuild found no weights\. No chunk"
+        ):
+            local(tmp_path / "run", rebuild=_failing, workers=2)
 
     @pytest.mark.parametrize(
         ("build", "message"),
         [
-            ("_other_weights", "workers build another model 'model' than the run has"),
-            ("_other_data", "workers build another data than the run has"),
+            ("_other_weights", r"worker on \S+ built another model 'model' than the run has"),
+            ("_other_data", r"worker on \S+ built another data than the run has"),
             ("_model_alone", "a mapping of names to models and a Dataset, got Centroids"),
         ],
     )
     def test_workers_that_build_something_else(
-        self, tmp_path: Path, build: str, message: str
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str, message: str
     ) -> None:
-        class Here(Executor):
-            def submit(self, task: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
-                future: Future[Any] = Future()
-                try:
-                    future.set_result(task(*arguments))
-                except ValueError as error:
-                    future.set_exception(error)
-                return future
-
+        monkeypatch.setattr(processes, "start", lambda *_: Started(Slots([Here()]), 1))
         with pytest.raises(ValueError, match=message):
-            local(
-                tmp_path / "run",
-                workers=Workers(globals()[build], 1, make_executor=lambda _: Here()),
-            )
+            local(tmp_path / "run", rebuild=globals()[build], workers=1)
         assert not list((tmp_path / "run" / CHUNKS).glob("[0-9]*"))
 
-    def test_a_number_of_workers(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"workers must be Workers\(build, 2\), .* got 2"):
-            local(tmp_path / "run", workers=2)
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"engine": "rey", "workers": 2}, r"engine must be one of .*, got 'rey'"),
+            ({"workers": 0}, "workers must be an integer >= 1, got 0"),
+            ({"workers": 2, "threads_per_worker": 0}, "threads_per_worker must be an integer >= 1"),
+            ({"workers": 2, "gpus_per_worker": -1}, "gpus_per_worker must be"),
+            (
+                {"workers": 2, "gpus_per_worker": 1.5},
+                "a fraction of one GPU or an integer, got 1.5",
+            ),
+            ({"workers": 2, "engine_args": {"adress": "x"}}, "engine_args must be"),
+            ({"engine": "ray", "engine_args": {"adress": "x"}}, "'address'"),
+            ({"engine": "local", "workers": 2}, "workers belongs to an engine with workers"),
+            ({"gpus_per_worker": 1}, "gpus_per_worker belongs to an engine with workers"),
+            ({"engine": "processes", "rebuild": None}, "'processes' needs a source, because"),
+        ],
+    )
+    def test_options(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            local(tmp_path / "run", **{"rebuild": rebuild, **options})
+        assert not (tmp_path / "run").exists()
 
-    @pytest.mark.parametrize("options", [{"number": 0}, {"retries": -1}])
-    def test_numbers(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match="must be"):
-            Workers(rebuild, **options)
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has GPUs")
+    @pytest.mark.parametrize("engine", ["processes", "ray", "slurm", "dask"])
+    def test_gpus_that_are_not_there(self, tmp_path: Path, engine: str) -> None:
+        library = {"slurm": "submitit", "dask": "distributed"}.get(engine, engine)
+        if engine != "processes":
+            pytest.importorskip(library)
+        cluster = {"cluster": "local"} if engine == "slurm" else {}
+        with pytest.raises(ValueError, match=r"gpus_per_worker 0.5 .* this machine has none"):
+            local(
+                tmp_path / "run",
+                rebuild=rebuild,
+                engine=engine,
+                workers=2,
+                gpus_per_worker=0.5,
+                engine_args=cluster,
+            )
+        assert not (tmp_path / "run").exists()
+
+
+class TestPlacement:
+    @pytest.mark.parametrize(
+        ("number", "gpus", "listed", "places"),
+        [
+            (2, 1, None, ["0", "1"]),
+            (4, 0.5, None, ["0", "0", "1", "1"]),
+            (2, 2, "4,5,6,7", ["4,5", "6,7"]),
+            (3, 1 / 3, "7", ["7", "7", "7"]),
+            (2, 0, None, [None, None]),
+        ],
+    )
+    def test_of_gpus(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        gpus: float,
+        listed: str | None,
+        places: list[str | None],
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4 if listed is None else 9)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if listed is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+        assert Workers("processes", number, gpus).gpu_names() == places
+
+    def test_a_task_carries_names_only(self) -> None:
+        blueprint = Blueprint(rebuild, [], None, "cascade", False)  # type: ignore[arg-type]
+        task = ChunkTask(blueprint.pickled(), blueprint.key, "run", 1)
+        assert len(pickle.dumps(task)) < 1000
 
 
 def _other_weights() -> Any:
@@ -238,68 +298,148 @@ def _failing() -> Any:
     raise ValueError("rebuild found no weights")
 
 
-class Dying(Executor):
-    """Executor that runs a task when its future is asked, and breaks on deadly tasks."""
+class Here:
+    """Worker in this process."""
 
-    def __init__(self, deadly: set[int], log: list[tuple[int, ...]]) -> None:
-        self.deadly = deadly
-        self.log = log
-        self.waiting: list[tuple[int, Future[None]]] = []
-
-    def submit(self, task: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
+    def submit(self, task: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self.waiting.append((arguments[0], future))
-        if len(self.waiting) == 2 or arguments[0] in self.deadly:
-            self.log.append(tuple(number for number, _ in self.waiting))
-            broken = any(number in self.deadly for number, _ in self.waiting)
-            for number, one in self.waiting:
-                one.set_exception(BrokenExecutor("died")) if broken else one.set_result(
-                    task(number)
-                )
-            self.waiting = []
+        try:
+            future.set_result(task(*arguments))
+        except RuntimeError as error:
+            future.set_exception(error)
         return future
+
+    def end(self) -> None:
+        pass
+
+
+@dataclass
+class Tasks:
+    """Task whose chunks die or fail so many times, or for good with a ValueError."""
+
+    deaths: dict[int, int] = field(default_factory=dict)
+    errors: dict[int, int] = field(default_factory=dict)
+    wrong: tuple[int, ...] = ()
+    log: list[tuple[int, ...]] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+
+    def __call__(self, numbers: Sequence[int]) -> list[Ended]:
+        self.log.append(tuple(numbers))
+        ends = []
+        for number in numbers:
+            if self.deaths.get(number, 0):
+                self.deaths[number] -= 1
+                raise RuntimeError("died")
+            if self.errors.get(number, 0):
+                self.errors[number] -= 1
+                ends.append(Ended(number, "host", 0, {}, "RuntimeError: out of memory"))
+            elif number in self.wrong:
+                ends.append(Ended(number, "host", 0, {}, "no such weights", final=True))
+            else:
+                self.done.append(number)
+                ends.append(Ended(number, "host", 1, {"model": (4, 2 + number)}))
+        return ends
+
+    def run(self, chunks: int, most_tasks: int | None = None, workers: int = 1) -> list[Any]:
+        heard: list[Any] = []
+
+        class Listener(Watcher):
+            def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
+                heard.append((done, total, robust))
+
+        Distribution(
+            Workers("processes", workers),
+            Started(Slots([Here()]), 1, most_tasks),
+            self,
+            {number: f"chunk {number}" for number in range(chunks)},
+            self.done.__contains__,
+            Listener(),
+        ).run()
+        return heard
 
 
 class TestDistribution:
-    def test_charges_the_chunk_that_kills_and_no_other(self) -> None:
-        log: list[tuple[int, ...]] = []
-        done: list[int] = []
-        names = {number: f"chunk {number}" for number in (0, 1)}
+    def test_tells_the_robust_share_of_what_is_done(self) -> None:
+        heard = Tasks().run(3)
+        assert heard == [
+            (1, 3, {"model": 2 / 4}),
+            (2, 3, {"model": 5 / 8}),
+            (3, 3, {"model": 9 / 12}),
+        ]
 
-        class Solo(Dying):
-            def submit(self, task: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
-                future: Future[Any] = Future()
-                log.append(arguments)
-                if arguments[0] in self.deadly:
-                    future.set_exception(BrokenExecutor("died"))
-                else:
-                    future.set_result(task(*arguments))
-                return future
+    @pytest.mark.parametrize("kind", ["deaths", "errors"])
+    def test_tries_again_twice(self, kind: str) -> None:
+        tasks = Tasks(**{kind: {1: 2}})
+        tasks.run(3)
+        assert sorted(tasks.done) == [0, 1, 2]
+        assert tasks.log.count((1,)) == 3
 
-        made = iter([Dying({1}, log), *[Solo({1}, log) for _ in range(9)]])
-        workers = Workers(rebuild, 2, 2, lambda number: next(made))
-        with pytest.raises(ValueError, match=r"^chunk 1 failed 3 times"):
-            Distribution(workers, done.append, names, Watcher()).run()
-        assert done == [0]
-        assert log == [(0, 1), (0,), (1,), (1,), (1,)]
+    def test_names_what_fails_for_good_and_does_the_rest(self) -> None:
+        tasks = Tasks(deaths={1: 9}, errors={2: 9}, wrong=(3, 5))
+        with pytest.raises(ValueError, match="All others are kept: run the same") as error:
+            tasks.run(7)
+        assert tasks.done == [0, 4, 6]
+        assert tasks.log.count((3,)) == 1, "a ValueError is not tried again"
+        assert str(error.value).startswith(
+            "chunk 1 failed 3 times: its worker died, killed or out of memory (RuntimeError: died);"
+            " chunk 2 failed 3 times on host: RuntimeError: out of memory;"
+            " chunk 3, chunk 5 failed on host: no such weights."
+        )
 
-    def test_other_errors_are_charged_at_once(self) -> None:
-        calls: list[int] = []
+    def test_a_fault_of_everything_ends_the_run(self) -> None:
+        tasks = Tasks(wrong=tuple(range(1000)))
+        with pytest.raises(ValueError, match="No chunk succeeded"):
+            tasks.run(1000, workers=2)
+        assert len(tasks.log) <= 1000
 
-        def task(number: int) -> None:
-            calls.append(number)
-            if number == 1 and calls.count(1) < 3:
-                raise RuntimeError("out of memory")
+    def test_groups_are_few_and_a_death_costs_one_chunk_an_attempt(self) -> None:
+        tasks = Tasks(deaths={2: 1}, wrong=(4,))
+        with pytest.raises(ValueError, match=r"^chunk 4 failed on host"):
+            tasks.run(10, most_tasks=2)
+        assert tasks.log[:2] == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9)]
+        assert sorted(tasks.log[2:]) == [(2,), (3,), (4,)], "0 and 1 were complete"
+        assert sorted(tasks.done) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
-        class Direct(Executor):
-            def submit(self, task: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
-                future: Future[Any] = Future()
-                try:
-                    future.set_result(task(*arguments))
-                except RuntimeError as error:
-                    future.set_exception(error)
-                return future
 
-        names = {number: f"chunk {number}" for number in range(3)}
-        Distribution(Workers(rebuild, 2, 2, lambda _: Direct()), task, names, Watcher()).run()
-        assert sorted(calls) == [0, 1, 1, 1, 2]
+class Held:
+    """Worker whose tasks end when they are told to."""
+
+    def __init__(self) -> None:
+        self.running: list[Future[Any]] = []
+        self.ended = False
+
+    def submit(self, task: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        self.running.append(Future())
+        return self.running[-1]
+
+    def end(self) -> None:
+        self.ended = True
+
+
+class TestSlots:
+    def test_a_free_worker_gets_the_next_task(self) -> None:
+        one, two = Held(), Held()
+        slots = Slots([one])
+        futures = [slots.submit(int) for _ in range(4)]
+        assert (len(one.running), len(two.running)) == (1, 0)
+        slots.add(two)
+        assert (len(one.running), len(two.running)) == (1, 1)
+        two.running[0].set_result("b")
+        two.running[1].set_exception(RuntimeError("died"))
+        assert len(two.running) == 3
+        assert futures[1].result() == "b"
+        with pytest.raises(RuntimeError, match="died"):
+            futures[2].result()
+        assert not futures[0].done()
+
+    def test_the_end_cancels_what_waits(self) -> None:
+        worker = Held()
+        closed: list[bool] = []
+        slots = Slots([worker], lambda: closed.append(True))
+        futures = [slots.submit(int) for _ in range(3)]
+        slots.shutdown()
+        assert [future.cancelled() for future in futures] == [False, True, True]
+        assert worker.ended
+        assert closed == [True]
+        with pytest.raises(RuntimeError, match="have ended"):
+            slots.submit(int)

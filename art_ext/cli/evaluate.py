@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,13 @@ from art_ext.cli.shared import (
 from art_ext.cli.showing import show, watching
 from art_ext.configuration.data import data_keywords, recorded, samples_wanted
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
+from art_ext.configuration.parsing import parse_arguments, parse_value
 from art_ext.configuration.places import placed
 
 if TYPE_CHECKING:
     from art_ext.core.oracle import Model
     from art_ext.data import Samples
-    from art_ext.evaluation import Outcome, Watcher, Workers
+    from art_ext.evaluation import Outcome, Watcher
 
 
 @with_options(EvaluationConfig)
@@ -58,10 +59,7 @@ def evaluate(context: typer.Context, **options: Any) -> None:
 
 
 def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
-    """Return the model, by its name in the report, and the samples of a configuration.
-
-    A worker process calls it too.
-    """
+    """Return the model, by its name in the report, and the samples of a configuration."""
     from art_ext.data import load_data
 
     _, device = shard_and_device(config.shard, config.device)
@@ -70,26 +68,11 @@ def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
     return {config.name or _name(config.model, config.weights): model}, samples
 
 
-def _workers(config: EvaluationConfig) -> Workers | None:
-    """Return the workers of a configuration. None: this process does the work.
-
-    Raises:
-        ValueError: for an unknown engine, or workers of the engine ``local``.
-    """
-    from art_ext.core.checks import check_choice
-    from art_ext.evaluation import Workers
-
-    engine = config.engine or ("local" if config.workers is None else "processes")
-    check_choice("engine", engine, ("local", "processes"))
-    if engine == "processes":
-        number = (os.cpu_count() or 1) if config.workers is None else config.workers
-        return Workers(partial(build, config), number)
-    if config.workers is not None:
-        raise ValueError(
-            f"workers belong to --engine processes, got --workers {config.workers} beside"
-            " --engine local"
-        )
-    return None
+def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
+    """Return models and samples as ``build``, in a worker, on the GPUs that it was given."""
+    if config.gpus_per_worker and config.device is None:
+        config = replace(config, device="cuda")
+    return build(config)
 
 
 def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
@@ -97,7 +80,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     from art_ext.evaluation import evaluate as run
 
     part, device = shard_and_device(config.shard, config.device)
-    workers = _workers(config)
+    engine_args = parse_arguments(config.engine_args or "", "engine-args")
     models, samples = build(config)
     note = getattr(samples, "note", "")
     if note and not config.quiet:
@@ -136,7 +119,12 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         },
         overwrite=config.overwrite,
         watcher=watcher,
-        workers=workers,
+        engine=config.engine,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+        threads_per_worker=config.threads_per_worker,
+        engine_args={name: parse_value(text) for name, text in engine_args.items()},
+        rebuild=partial(build_in_worker, config),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
             self.begin()
 
-        def chunks(self, done: int, total: int) -> None:
+        def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
             self.begin()
 
         def begin(self) -> None:
@@ -79,10 +79,12 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
                 self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
                 self.bar.update(done - self.bar.n)
 
-        def chunks(self, done: int, total: int) -> None:
-            super().chunks(done, total)
+        def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
+            super().chunks(done, total, robust)
             if self.bar is None:
                 self.bar = tqdm(total=total, desc="chunks", bar_format=BAR)
+            shares = ", ".join(f"{100 * share:.1f} %" for share in robust.values())
+            self.bar.set_postfix_str(f"robust {shares}" if shares else "", refresh=False)
             self.bar.update(done - self.bar.n)
 
         def close(self) -> None:

@@ -91,16 +91,38 @@ class EvaluationConfig(DataOptions):
     )
     engine: str | None = option(
         None,
-        "local: this process does the work. processes: processes of this machine share it, as many"
-        " as --workers says. By default local, and processes with --workers.",
+        "local: this process does the work. Workers share it that are processes of this machine"
+        " (processes), actors of Ray (ray), jobs of Slurm (slurm) or workers of Dask (dask). By"
+        " default local, and processes with --workers.",
         hosts=COMMAND,
-        choices=("local", "processes"),
+        choices=("local", "processes", "ray", "slurm", "dask"),
     )
     workers: int | None = option(
         None,
-        "Number of processes that share the work. By default one for each core.",
+        "Number of workers that share the work. By default one for each core of this machine.",
         hosts=COMMAND,
         range=">= 1",
+    )
+    gpus_per_worker: float = option(
+        0.0,
+        "GPUs of a worker, or a fraction of one. Its device is then cuda unless --device says"
+        " otherwise.",
+        hosts=COMMAND,
+        range=">= 0",
+    )
+    threads_per_worker: int | None = option(
+        None,
+        "Threads of PyTorch in a worker. By default cores / workers. Records are equal for equal"
+        " numbers of threads.",
+        hosts=COMMAND,
+        range=">= 1",
+    )
+    engine_args: str | None = option(
+        None,
+        "Arguments of the engine: address=auto for a cluster of Ray or Dask; cluster=local,"
+        " timeout_min=60, slurm_partition=gpu and the like for Slurm.",
+        hosts=COMMAND,
+        metavar="KEY=VALUE,...",
     )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: str | None = option(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from art_ext.evaluation.analysis.records import load_images, load_run, read_records, read_run
 from art_ext.evaluation.analysis.table import Row, summarise
-from art_ext.evaluation.execution.executor import Workers
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
 from art_ext.evaluation.execution.runner import evaluate, merge
@@ -33,7 +32,6 @@ __all__ = [
     "Row",
     "Settings",
     "Watcher",
-    "Workers",
     "evaluate",
     "find_panel",
     "load_images",

@@ -66,6 +66,11 @@ class CleanPass:
             return torch.ones_like(self.wrong)
         return ~self.wrong & (self.targets != self.labels)
 
+    @property
+    def robust(self) -> int:
+        """Number of samples without a success within the largest eps so far."""
+        return int((~self.wrong & ~self.successes[max(self.successes)]).sum())
+
     def count(self, rows: pd.DataFrame, start: int) -> None:
         """Add the successes of a unit. A success at eps counts as a success at every larger eps.
 

@@ -1,189 +1,144 @@
-"""Executors of an evaluation: processes of this machine, or any other workers.
-
-An executor has the form of ``concurrent.futures.Executor``. A worker gets the number of a chunk and
-the names from which it builds models and data. It never gets a model. It writes the units of the
-chunk into the run folder. Only the driver, the process that called ``evaluate``, starts and
-finishes a run.
-"""
+"""Distribution of the chunks of a run over the workers of an engine."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from multiprocessing import connection
+from queue import SimpleQueue
 
-import torch
-
-from art_ext.core.checks import check_count, listed
-from art_ext.errors import describe
-from art_ext.evaluation.execution.job import Rebuild, Watcher
+from art_ext.core.checks import listed
+from art_ext.core.wording import counted
+from art_ext.errors import UserCodeError, describe
+from art_ext.evaluation.execution.engines import Started, Workers
+from art_ext.evaluation.execution.job import Watcher
+from art_ext.evaluation.execution.worker import Ended
 
 logger = logging.getLogger("art_ext")
-# errors of arguments, of the user's code and of the disk: another attempt would end with them too
-_FINAL = (ValueError, TypeError, ImportError, OSError)
-
-
-def processes(number: int) -> Executor:
-    """Return an executor of so many processes of this machine, which share this one's threads."""
-    return ProcessPoolExecutor(
-        number,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(max(1, torch.get_num_threads() // number),),
-    )
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Workers that share the chunks of a run.
-
-    Attributes:
-        rebuild: function without arguments by which a worker builds models and data, a mapping of
-            names to models and a ``Dataset``. It must be a function of a module, or a ``partial``
-            of one.
-        number: most chunks at a time.
-        retries: further attempts for a chunk whose worker died.
-        make_executor: function from the number to an executor in the form of
-            ``concurrent.futures.Executor``. Default: processes of this machine.
-    """
-
-    rebuild: Rebuild
-    number: int = 1
-    retries: int = 2
-    make_executor: Callable[[int], Executor] = processes
-
-    def __post_init__(self) -> None:
-        check_count("workers", self.number)
-        check_count("retries", self.retries, least=0)
-
-
-def _start_worker(threads: int) -> None:
-    """Set up a worker process: its threads, and its end together with the driver."""
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the driver too, which reports it
-    driver = multiprocessing.parent_process()
-    if driver is not None:
-        threading.Thread(target=_end_with, args=(driver.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    """End this process when the driver ends. A killed driver cannot tell its workers."""
-    connection.wait([sentinel])
-    os._exit(1)
+Task = Callable[[Sequence[int]], Sequence[Ended]]
+LONGEST = 400  # letters of an error in a message
+MOST_ERRORS = 3  # in a message
 
 
 @dataclass(eq=False)
 class Distribution:
-    """Chunks of a run on the workers of an executor.
+    """Chunks of a run on the workers of an engine.
 
-    A chunk whose worker dies is tried again. If several chunks were running, they are tried one at
-    a time, so that the failure is charged to the right one.
+    A chunk that fails is tried again, but not after an error that another attempt would end with
+    too, such as a ValueError. The other chunks go on.
 
     Attributes:
-        workers: to use. If their executor breaks, another one is made.
-        task: function of a chunk's number that does the chunk. It must pickle.
+        workers: the order for workers.
+        started: the workers.
+        task: function of chunk numbers that does the chunks. It must pickle.
         names: name of each chunk in messages.
+        complete: function of a chunk's number. True if the run folder holds all of it.
         watcher: observer of the progress.
     """
 
     workers: Workers
-    task: Callable[[int], None]
+    started: Started
+    task: Task
     names: Mapping[int, str]
+    complete: Callable[[int], bool]
     watcher: Watcher
 
     def run(self) -> None:
         """Do the chunks.
 
         Raises:
-            ValueError: as ``Work.do``, or for chunks that failed in every attempt. All others are
-                done then.
+            ValueError: for chunks that have failed. All others are done then, unless all failed.
         """
-        self._pending = deque(self.names)
-        self._suspects: deque[int] = deque()
-        self._failures: Counter[int] = Counter()
-        self._lost: dict[int, BaseException] = {}
-        self._running: dict[Future[None], int] = {}
-        self._executor = self.workers.make_executor(self.workers.number)
-        finished = 0
-        try:
-            while self._submit():
-                ended = wait(self._running, return_when=FIRST_COMPLETED).done
-                for future in sorted(ended, key=self._running.__getitem__):
-                    if self._settle(future):
-                        finished += 1
-                        self.watcher.chunks(finished, len(self.names))
-        finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        if self._lost:
+        self._running: dict[Future[Sequence[Ended]], tuple[int, ...]] = {}
+        self._ended: SimpleQueue[Future[Sequence[Ended]]] = SimpleQueue()
+        self._attempts: Counter[int] = Counter()
+        self._failed: dict[int, Ended] = {}
+        self._done = 0
+        self._samples: Counter[str] = Counter()
+        self._robust: Counter[str] = Counter()
+        for numbers in self._groups():
+            self._start(numbers)
+        while self._running:
+            self._settle(self._ended.get())
+            if not self._done and len(self._failed) >= 2 * self.workers.number:
+                break  # whatever fails everywhere is not tried on thousands of chunks
+        if self._failed:
             self._report()
 
-    def _submit(self) -> bool:
-        """Submit chunks as far as there is room. Return True if any is running."""
-        while self._pending and not self._suspects and len(self._running) < self.workers.number:
-            self._start(self._pending.popleft())
-        if self._suspects and not self._running:
-            self._start(self._suspects.popleft())
-        return bool(self._running)
+    def _groups(self) -> list[tuple[int, ...]]:
+        """Return the chunks of each task."""
+        numbers = list(self.names)
+        most = self.started.most_tasks or len(numbers)
+        size = -(-len(numbers) // most) if numbers else 1
+        return [tuple(numbers[place : place + size]) for place in range(0, len(numbers), size)]
 
-    def _start(self, number: int) -> None:
-        future = self._executor.submit(self.task, number)
-        self._running[future] = number
+    def _start(self, numbers: tuple[int, ...]) -> None:
+        future = self.started.executor.submit(self.task, numbers)
+        self._running[future] = numbers
+        future.add_done_callback(self._ended.put)
 
-    def _settle(self, future: Future[None]) -> bool:
-        """Take a chunk off the running ones. Return True if it has succeeded."""
-        if future not in self._running:  # lost with a broken executor
-            return False
-        number = self._running.pop(future)
-        error = future.exception()
-        if error is None:
-            return True
-        if isinstance(error, _FINAL):
-            raise error.with_traceback(None) from error.__cause__
-        if not isinstance(error, BrokenExecutor):
-            self._fail(number, error)
-            return False
-        lost = [number]
-        for other in [one for one in self._running if one.exception() is not None]:
-            lost.append(self._running.pop(other))
-        names = listed([self.names[one] for one in sorted(lost)])
-        logger.warning("a worker died, killed or out of memory, while %s ran: trying again", names)
-        self._executor.shutdown(wait=False)
-        self._executor = self.workers.make_executor(self.workers.number)
-        if len(lost) == 1:
-            self._fail(number, error)
-        else:
-            self._suspects.extend(sorted(lost))
-        return False
+    def _settle(self, future: Future[Sequence[Ended]]) -> None:
+        """Take in the result of a task."""
+        numbers = self._running.pop(future)
+        try:
+            found = future.result()
+        except (Exception, CancelledError) as error:
+            self._lost(numbers, error)
+            return
+        for ended in found:
+            if ended.error is None:
+                self._succeed(ended)
+            else:
+                self._fail(ended)
 
-    def _fail(self, number: int, error: BaseException) -> None:
+    def _succeed(self, ended: Ended) -> None:
+        self._done += 1
+        for model, (samples, robust) in ended.robust.items():
+            self._samples[model] += samples
+            self._robust[model] += robust
+        shares = {model: self._robust[model] / count for model, count in self._samples.items()}
+        self.watcher.chunks(self._done, len(self.names), shares)
+
+    def _lost(self, numbers: tuple[int, ...], error: BaseException) -> None:
+        """Count a failed attempt of the chunk whose worker died. The later ones are free of it."""
+        left = [number for number in numbers if not self.complete(number)]
+        for number in numbers:
+            if number not in left:
+                self._succeed(Ended(number, "", 0.0, {}))
+        for number in left[1:]:
+            self._start((number,))
+        for number in left[:1]:
+            reason = describe(error)[:LONGEST]
+            text = f"its worker died, killed or out of memory ({reason})"
+            logger.warning("%s: %s", self.names[number], text)
+            self._fail(Ended(number, "", 0.0, {}, text))
+
+    def _fail(self, ended: Ended) -> None:
         """Count a failed attempt, and give the chunk up after the last one."""
-        self._failures[number] += 1
-        if self._failures[number] > self.workers.retries:
-            self._lost[number] = error
-        else:
-            self._suspects.append(number)
+        number = ended.number
+        self._attempts[number] += 1
+        if not ended.final and self._attempts[number] <= self.workers.retries:
+            self._start((number,))
+            return
+        self._failed[number] = ended
 
     def _report(self) -> None:
-        """Raise ValueError that names the chunks that were given up."""
-        names = [self.names[number] for number in sorted(self._lost)]
-        number, error = next(iter(self._lost.items()))
-        died = isinstance(error, BrokenExecutor)
-        reason = "its worker died, killed or out of memory" if died else describe(error)
-        raise ValueError(
-            f"{listed(names)} failed {self._failures[number]} times"
-            f" ({reason}). All others are kept: run the same command again"
-        ) from error
+        """Raise ValueError that names the chunks that failed, with host and error."""
+        chunks: dict[tuple[str, str, int], list[int]] = {}
+        for number, ended in sorted(self._failed.items()):
+            key = (ended.host, str(ended.error)[:LONGEST], self._attempts[number])
+            chunks.setdefault(key, []).append(number)
+        phrases = []
+        for (host, error, attempts), numbers in list(chunks.items())[:MOST_ERRORS]:
+            names = listed([self.names[number] for number in numbers])
+            place = f" on {host}" if host else ""
+            times = f" {attempts} times" if attempts > 1 else ""
+            phrases.append(f"{names} failed{times}{place}: {error}")
+        if len(chunks) > MOST_ERRORS:
+            phrases.append(f"and {counted(len(chunks) - MOST_ERRORS, 'other error')}")
+        rest = "All others are" if self._done else "No chunk succeeded. What is finished is"
+        first = next(iter(self._failed.values()))
+        message = f"{'; '.join(phrases)}. {rest} kept: run the same command again"
+        raise ValueError(message) from UserCodeError(first.trace)

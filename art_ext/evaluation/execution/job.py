@@ -104,10 +104,14 @@ class Blueprint:
         models, data = built
         return Job(models, data, self.panel, self.settings, self.mode, self.save_images)
 
-    def check(self) -> None:
-        """Raise ValueError unless other processes can load the blueprint."""
+    def pickled(self) -> bytes:
+        """Return the blueprint for other processes.
+
+        Raises:
+            ValueError: unless they can load it.
+        """
         try:
-            pickle.dumps(self)
+            return pickle.dumps(self)
         except Exception as error:  # pickle raises errors of many kinds
             raise ValueError(
                 "workers build models and data by themselves: rebuild and the attacks must be"
@@ -152,5 +156,12 @@ class Watcher:
                 after the earlier attacks, and falls.
         """
 
-    def chunks(self, done: int, total: int) -> None:
-        """Progress of workers: chunks that are finished, and chunks to do."""
+    def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
+        """Progress of workers.
+
+        Args:
+            done: chunks that are finished.
+            total: chunks to do.
+            robust: by model, the fraction of their samples that is classified correctly and without
+                a success within the largest eps.
+        """

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,12 @@ from art_ext.data import Dataset, Samples, as_dataset
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
-from art_ext.evaluation.execution.executor import Distribution, Workers
+from art_ext.evaluation.execution.engines import TASKS_PER_WORKER, Workers, started, workers_of
+from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
-from art_ext.evaluation.execution.job import Blueprint, Job, Watcher
-from art_ext.evaluation.execution.work import Work, do_chunk
+from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
+from art_ext.evaluation.execution.work import Work
+from art_ext.evaluation.execution.worker import ChunkTask
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
@@ -39,7 +40,7 @@ from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
-from art_ext.storage.store import Place
+from art_ext.storage.store import LocalStore, Place
 from art_ext.storage.units import CHUNKS, Unit, chunk_name
 
 
@@ -69,7 +70,12 @@ def evaluate(
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     watcher: Watcher | None = None,
-    workers: Workers | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float = 0,
+    threads_per_worker: int | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    rebuild: Rebuild | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -119,7 +125,16 @@ def evaluate(
         overwrite: begin anew, also in a folder with other files in it. Files with our names are
             replaced.
         watcher: observer of clean accuracies and progress.
-        workers: workers that do the chunks, such as ``Workers(rebuild, 2)``. None: this process.
+        engine: ``"local"`` (this process), ``"processes"`` of this machine, ``"ray"``, ``"slurm"``
+            or ``"dask"``. None: local, or processes if ``workers`` is given.
+        workers: number of workers that share the chunks. None: one for each core of this machine.
+        gpus_per_worker: GPUs of a worker, or a fraction of one.
+        threads_per_worker: threads of PyTorch in a worker. None: cores / workers. Records are equal
+            for equal numbers of threads.
+        engine_args: arguments of the engine, such as ``{"address": "auto"}``.
+        rebuild: function without arguments by which a worker builds models and data, a mapping of
+            names to models and a ``Dataset``. It must be a function of a module, or a ``partial``
+            of one.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -129,10 +144,12 @@ def evaluate(
         OSError: if the folder cannot be written. Finished units are kept.
     """
     require_report()
-    if workers is not None and not isinstance(workers, Workers):
+    crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
+    if crew is not None and rebuild is None:
         raise ValueError(
-            f"workers must be Workers(build, 2), with a function that returns models and data, got"
-            f" {workers!r}"
+            f"engine {crew.engine!r} needs a source, because workers build models and data by"
+            " themselves: give rebuild=FUNCTION, a function of a module that returns both, or use"
+            " the command line"
         )
     data = as_dataset(data)
     if not isinstance(data, Dataset):
@@ -165,8 +182,8 @@ def evaluate(
     _check_shard(shard, seed, overwrite)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
     if size is None:  # each part gets several chunks, since samples differ in what they cost
-        parts = (shard[1] if shard else 1) * (workers.number if workers else 1)
-        size = min(2 * batch_size, -(-len(data) // (4 * parts)) if parts > 1 else len(data))
+        parts = (4 * shard[1] if shard else 1) * (TASKS_PER_WORKER * crew.number if crew else 1)
+        size = min(2 * batch_size, -(-len(data) // parts))
     check_count("chunk_size", size)
     recorded = {
         "models": list(named),
@@ -190,24 +207,43 @@ def evaluate(
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
-    work = Work(job, folder, watcher or Watcher(), samples, numbers if workers is None else ())
-    if workers is None:
+    alone = crew is None or rebuild is None
+    work = Work(job, folder, watcher or Watcher(), samples, numbers if alone else ())
+    if crew is None or rebuild is None:
         # data that are not in memory would be read twice
         work.begin(numbers if isinstance(data, Dataset) else numbers[:1], overwrite)
         for number in numbers:
             work.do(number)
     else:
-        blueprint = Blueprint(workers.rebuild, members, settings, mode, save_images)
-        blueprint.check()
-        work.begin(numbers[:1], overwrite)
-        task = partial(do_chunk, blueprint, folder.place)
-        names = {
-            number: f"chunk {number} (samples {start} to {end - 1})"
-            for number, (start, end) in enumerate(folder.chunks)
-            if number in numbers and not folder.complete(number)
-        }
-        Distribution(workers, task, names, work.watcher).run()
+        blueprint = Blueprint(rebuild, members, settings, mode, save_images)
+        _distribute(crew, blueprint, work, numbers, overwrite)
     return finish(folder, page.write_report, time.perf_counter() - begun)
+
+
+def _distribute(
+    crew: Workers, blueprint: Blueprint, work: Work, numbers: Sequence[int], overwrite: bool
+) -> None:
+    """Do the missing chunks of a run on workers."""
+    folder = work.folder
+    continued = work.check(overwrite)
+    names = {
+        number: f"chunk {number} (samples {start} to {end - 1})"
+        for number in numbers
+        for start, end in (folder.chunks[number],)
+        if not (continued and folder.complete(number))
+    }
+    if not names:
+        work.begin(())
+        return
+    content = blueprint.pickled()
+    # workers may be in another folder
+    place = folder.path.absolute() if isinstance(folder.store, LocalStore) else folder.place
+    with started(
+        crew, folder.path.absolute()
+    ) as begun:  # an engine that does not start leaves nothing behind
+        work.begin(numbers[:1], overwrite)
+        task = ChunkTask(content, blueprint.key, place, begun.threads)
+        Distribution(crew, begun, task, names, folder.complete, work.watcher).run()
 
 
 def _panel(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +15,10 @@ from art_ext.core.streams import fingerprint
 from art_ext.data import Samples
 from art_ext.data.reading import Reader
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
-from art_ext.evaluation.execution.job import Blueprint, Job, Watcher, identity_of_job
+from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
-from art_ext.storage.store import Place
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Work:
         Raises:
             ValueError: for a folder that is not free, or as ``clean_pass``.
         """
-        self._check_folder(overwrite)
+        self.check(overwrite)
         for number in numbers:
             self._clean[number] = self._clean_pass(number)
         for name in self.job.models if self._clean else ():
@@ -69,8 +68,11 @@ class Work:
         for chunk in self._clean.values():
             self._check_records(chunk)
 
-    def do(self, number: int) -> None:
+    def do(self, number: int) -> dict[str, tuple[int, int]]:
         """Run the missing units of a chunk, and write each when it ends.
+
+        Returns:
+            By model, the number of samples, and of those without a success within the largest eps.
 
         Raises:
             ValueError: as ``clean_pass`` and ``run_unit``, and for records of another model.
@@ -83,6 +85,7 @@ class Work:
         self.folder.write_chunk(number, chunk.facts, images_of(self.job, chunk))
         for place, unit in enumerate(self.folder.units_of(number)):
             self._do_unit(chunk, place, unit)
+        return {name: (len(clean.labels), clean.robust) for name, clean in chunk.clean.items()}
 
     def _do_unit(self, chunk: Chunk, place: int, unit: Unit) -> None:
         """Run a unit, or read it if it has ended."""
@@ -108,13 +111,16 @@ class Work:
     def _reader(self) -> Reader:
         return Reader(self.job.data, [self.folder.chunks[number] for number in self.numbers])
 
-    def _check_folder(self, overwrite: bool) -> None:
+    def check(self, overwrite: bool) -> bool:
         """Raise ValueError unless the folder is free for this run.
 
         The message names the first sample that differs from those of another run.
+
+        Returns:
+            True if the folder holds the beginning, or all, of this very run.
         """
         try:
-            self.folder.check(overwrite)
+            return self.folder.check(overwrite)
         except ValueError as error:
             sample = _first_other_sample(self.folder, self.job.data)
             if sample is None:
@@ -176,50 +182,3 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
                 if bool(differs.any()):
                     return start + int(differs.nonzero()[0])
     return None
-
-
-_built: dict[str, Work] = {}  # of this worker: the work of the newest run, by its key
-
-
-def do_chunk(blueprint: Blueprint, folder: Place, number: int) -> None:
-    """Run the missing units of a chunk, in a worker.
-
-    Args:
-        blueprint: of the run.
-        folder: of the run, begun.
-        number: of the chunk.
-
-    Raises:
-        ValueError: as ``Work.do``, and if the worker builds other models or data than the run has.
-    """
-    if blueprint.key not in _built:
-        _built.clear()
-        job = blueprint.job()
-        run = open_run(folder)
-        _check_built(job, run.run["identity"])
-        _built[blueprint.key] = Work(job, run, Watcher(), 0)
-    _built[blueprint.key].do(number)
-
-
-def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a worker has built the models and the data of the run.
-
-    Args:
-        job: that the worker has built.
-        identity: of the run, from ``run.json``.
-    """
-    built = identity_of_job(job)
-    models = built["models"]
-    if list(models) != list(identity["models"]):
-        raise ValueError(
-            f"workers build the models {', '.join(models)}, but the run has"
-            f" {', '.join(identity['models'])}: their function must return the same"
-        )
-    different = [f"model {name!r}" for name in models if models[name] != identity["models"][name]]
-    if built["data"] != identity["data"]:
-        different.append("data")
-    if different:
-        raise ValueError(
-            f"workers build another {' and '.join(different)} than the run has: their function"
-            " must return the same weights and samples in each process"
-        )
