@@ -64,7 +64,7 @@ def rebuild(
 def run(folder: Path, panel: str = "quick", chunk_size: int = 3, **options: Any) -> Any:
     """The evaluation. The same call begins it and goes on with it."""
     torch.set_num_threads(1)
-    page.write_report = lambda *_: None  # type: ignore[assignment]
+    page.write_report = lambda *_: None
     models, data = rebuild()
     return evaluate(
         models,

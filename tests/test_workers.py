@@ -184,7 +184,10 @@ class TestBadInput:
             local(tmp_path / "run", rebuild=lambda: rebuild(), workers=2)
         assert not (tmp_path / "run").exists()
 
-    def test_error_of_the_user_is_that_of_one_process(self, tmp_path: Path) -> None:
+    def test_error_of_the_user_is_that_of_one_process(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processes, "start", lambda *_: Started(Slots([Here()]), 1))
         with pytest.raises(
             ValueError, match=r"failed on \S+: ValueError: rebuild found no weights\. No chunk"
         ):
@@ -369,7 +372,8 @@ class TestDistribution:
 
     @pytest.mark.parametrize("kind", ["deaths", "errors"])
     def test_tries_again_twice(self, kind: str) -> None:
-        tasks = Tasks(**{kind: {1: 2}})
+        tasks = Tasks()
+        getattr(tasks, kind)[1] = 2
         tasks.run(3)
         assert sorted(tasks.done) == [0, 1, 2]
         assert tasks.log.count((1,)) == 3
