@@ -1,6 +1,6 @@
 """The driver of an evaluation on an engine, in a process of its own.
 
-    python -m tests._engine_driver FOLDER OPTIONS
+    python -c "from tests._engine_driver import main; main()" FOLDER OPTIONS
 
 The options are JSON: ``engine``, ``engine_args``, ``panel``, ``marks`` (a folder: workers die, one
 after the other, once at each of ``moments``, which count forwards).
@@ -79,15 +79,12 @@ def run(folder: Path, panel: str = "quick", chunk_size: int = 3, **options: Any)
     )
 
 
-def main(folder: Path, options: dict[str, Any]) -> None:
+def main() -> None:
     """Run with two workers."""
+    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     marks = options.pop("marks", None)
     moments = tuple(options.pop("moments", ()))
     build = partial(rebuild, None if marks is None else Path(marks), moments)
     if options.get("engine") != "local":
         options |= {"workers": 2, "threads_per_worker": 1, "rebuild": build}
     run(folder, **options)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -28,8 +28,9 @@ from tests import _engine_driver
 ROOT = Path(__file__).parents[1]
 LIBRARIES = {"processes": "torch", "ray": "ray", "slurm": "submitit", "dask": "distributed"}
 ENGINES = list(LIBRARIES)
-PATIENCE = 300  # seconds, on a machine that others use too
+PATIENCE = 600  # seconds, on a machine that others use too
 KILLS = 5
+PROGRAM = "from tests._engine_driver import main; main()"
 
 
 class Drivers:
@@ -43,7 +44,7 @@ class Drivers:
             options["engine_args"] = {"cluster": "local"}
         given = json.dumps({"engine": engine, **options})
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests._engine_driver", str(folder), given],
+            [sys.executable, "-c", PROGRAM, str(folder), given],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

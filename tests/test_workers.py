@@ -26,8 +26,8 @@ from art_ext.evaluation import Watcher, evaluate
 from art_ext.evaluation.execution.engines import Started, Workers, processes
 from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.evaluation.execution.executor import Distribution
-from art_ext.evaluation.execution.job import Blueprint
-from art_ext.evaluation.execution.worker import ChunkTask, Ended
+from art_ext.evaluation.execution.job import Blueprint, Ended
+from art_ext.evaluation.execution.work import ChunkTask
 from art_ext.storage.units import CHUNKS
 
 N = 24
@@ -182,6 +182,15 @@ class TestBadInput:
     def test_rebuild_that_other_processes_cannot_load(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"rebuild and the attacks must be functions of"):
             local(tmp_path / "run", rebuild=lambda: rebuild(), workers=2)
+        assert not (tmp_path / "run").exists()
+
+    def test_function_of_the_script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("submitit")
+        monkeypatch.setattr(sys.modules["__main__"], "build", _failing, raising=False)
+        monkeypatch.setattr(_failing, "__module__", "__main__")
+        monkeypatch.setattr(_failing, "__qualname__", "build")
+        with pytest.raises(ValueError, match=r"a function of the script itself is in no module"):
+            local(tmp_path / "run", rebuild=_failing, engine="slurm", workers=2)
         assert not (tmp_path / "run").exists()
 
     def test_error_of_the_user_is_that_of_one_process(

@@ -13,8 +13,7 @@ from art_ext.core.checks import listed
 from art_ext.core.wording import counted
 from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.engines import Started, Workers
-from art_ext.evaluation.execution.job import Watcher
-from art_ext.evaluation.execution.worker import Ended
+from art_ext.evaluation.execution.job import Ended, Watcher
 
 logger = logging.getLogger("art_ext")
 Task = Callable[[Sequence[int]], Sequence[Ended]]

@@ -104,19 +104,49 @@ class Blueprint:
         models, data = built
         return Job(models, data, self.panel, self.settings, self.mode, self.save_images)
 
-    def pickled(self) -> bytes:
+    def pickled(self, script: bool = True) -> bytes:
         """Return the blueprint for other processes.
+
+        Args:
+            script: True if they load the script of this process too.
 
         Raises:
             ValueError: unless they can load it.
         """
         try:
-            return pickle.dumps(self)
+            content = pickle.dumps(self)
+            if b"__main__" in content and not script:
+                raise TypeError("a function of the script itself is in no module")
         except Exception as error:  # pickle raises errors of many kinds
             raise ValueError(
                 "workers build models and data by themselves: rebuild and the attacks must be"
                 f" functions of importable modules, but pickling them fails ({error})"
             ) from error
+        return content
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a chunk in a worker.
+
+    Attributes:
+        number: of the chunk.
+        host: of the worker. Empty if the worker died.
+        seconds: that it took.
+        robust: by model, the number of its samples, and of those without a success within the
+            largest eps.
+        error: message, None without an error.
+        final: True if another attempt would end with the same error.
+        trace: traceback of the error.
+    """
+
+    number: int
+    host: str
+    seconds: float
+    robust: Mapping[str, tuple[int, int]]
+    error: str | None = None
+    final: bool = False
+    trace: str = ""
 
 
 def identity_of_model(model: Model) -> dict[str, Any]:

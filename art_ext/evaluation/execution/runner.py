@@ -25,8 +25,7 @@ from art_ext.evaluation.execution.engines import TASKS_PER_WORKER, Workers, star
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
-from art_ext.evaluation.execution.work import Work
-from art_ext.evaluation.execution.worker import ChunkTask
+from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
@@ -235,12 +234,11 @@ def _distribute(
     if not names:
         work.begin(())
         return
-    content = blueprint.pickled()
+    content = blueprint.pickled(script=crew.engine == "processes")
     # workers may be in another folder
     place = folder.path.absolute() if isinstance(folder.store, LocalStore) else folder.place
-    with started(
-        crew, folder.path.absolute()
-    ) as begun:  # an engine that does not start leaves nothing behind
+    # before the run begins, so that an engine that does not start leaves nothing behind
+    with started(crew, folder.path.absolute()) as begun:
         work.begin(numbers[:1], overwrite)
         task = ChunkTask(content, blueprint.key, place, begun.threads)
         Distribution(crew, begun, task, names, folder.complete, work.watcher).run()

@@ -16,10 +16,10 @@ from art_ext.evaluation.execution.engines.slots import Slots, Task
 
 PATIENCE = 10.0  # seconds for the answer of a cluster
 MEMORY = 100_000_000  # bytes of the object store of a Ray of our own: tasks carry names only
-_ASK = """
+_TRIAL = """
 import sys
 import ray
-print("asked", flush=True)
+print("begun", flush=True)
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
 """
 
@@ -85,7 +85,7 @@ def _problem(address: str) -> str | None:
     Another process tries it, because an attempt cannot be stopped in this one.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", _ASK, address],
+        [sys.executable, "-c", _TRIAL, address],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -127,7 +127,7 @@ def check_machines(machines: list[dict[str, float]], demand: dict[str, float]) -
 
 
 class _Runner:
-    """What runs in the process of an actor."""
+    """Code of an actor."""
 
     def run(self, task: Task, arguments: tuple[Any, ...]) -> Any:
         """Run a task."""
@@ -153,7 +153,7 @@ class _Actor:
             options = {"num_cpus": self.demand["CPU"], "num_gpus": self.demand["GPU"]}
             self._handle = ray.remote(_Runner).options(**options).remote()
         running: Future[Any] = self._handle.run.remote(task, arguments).future()
-        running.add_done_callback(self._look)
+        running.add_done_callback(self._check)
         return running
 
     def end(self) -> None:
@@ -164,7 +164,7 @@ class _Actor:
             ray.kill(self._handle)
             self._handle = None
 
-    def _look(self, ended: Future[Any]) -> None:
+    def _check(self, ended: Future[Any]) -> None:
         """Forget an actor that has died."""
         if not ended.cancelled() and ended.exception() is not None:
             self._handle = None

@@ -20,8 +20,8 @@ from art_ext.evaluation.execution.engines.slots import Task
 
 JOBS = ".jobs"  # folder of the jobs' programs, results and logs, in the run folder
 WEEK = 7 * 24 * 60  # minutes
-_LOCAL_PAUSE = 0.1  # seconds between two looks at the jobs of this machine
-_PAUSE = 2.0  # and at those of Slurm
+_LOCAL_PAUSE = 0.1  # seconds between two checks of the jobs of this machine
+_PAUSE = 2.0  # and of those of Slurm
 
 
 def start(workers: Workers, folder: Path) -> Started:
@@ -101,31 +101,31 @@ class _Jobs(Executor):
         self._running: list[tuple[Future[Any], Any]] = []
         self._lock = threading.Lock()
         self._end = threading.Event()
-        self._looking: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
 
     def submit(self, task: Task, /, *arguments: Any, **_: Any) -> Future[Any]:
         """Submit a task as a job, soon."""
         future: Future[Any] = Future()
         with self._lock:
             self._waiting.append((future, task, arguments))
-            if self._looking is None:
-                self._looking = threading.Thread(target=self._look, daemon=True)
-                self._looking.start()
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, daemon=True)
+                self._watcher.start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel all jobs that have not ended, and remove the jobs' folder if there are none."""
         self._end.set()
-        if self._looking is not None:
-            self._looking.join()
+        if self._watcher is not None:
+            self._watcher.join()
         for _, job in self._running:
             with suppress(Exception):  # it may have ended meanwhile
                 job.cancel(check=False)
         if not self._running and not self._waiting:
             shutil.rmtree(self._place, ignore_errors=True)
 
-    def _look(self) -> None:
-        """Submit waiting tasks and look for jobs that have ended, until the end."""
+    def _watch(self) -> None:
+        """Submit waiting tasks and settle jobs that have ended, until the end."""
         pause = _PAUSE if self._most is None else _LOCAL_PAUSE
         while not self._end.wait(pause):
             try:
