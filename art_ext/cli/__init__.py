@@ -1,8 +1,8 @@
 """The command line: ``art-ext evaluate`` and its siblings.
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2
-bad arguments or input, 130 interrupted by Ctrl-C. 1 means that a check failed: ``--fail-under``,
-``submit``, or a problem that ``doctor`` found.
+bad arguments or input, 3 a service that gives no further answers, 130 interrupted by Ctrl-C. 1
+means that a check failed: ``--fail-under``, ``submit``, or a problem that ``doctor`` found.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
     from art_ext.data import Samples
     from art_ext.evaluation import Outcome, Watcher
 
+SERVICE_OPTIONS = (
+    "rows_per_request",
+    "concurrency",
+    "rate",
+    "timeout",
+    "retries",
+    "max_rows",
+    "cost_per_row",
+    "max_cost",
+    "reuse_answers",
+)
+
 
 @with_options(EvaluationConfig)
 def evaluate(context: typer.Context, **options: Any) -> None:
@@ -51,20 +64,37 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         write = partial(_write_config, config.out, evaluation_toml(config))
         with (
             watching(config.quiet, write) as watcher,
+            _stopped(),
             placed(options["config"], given=given, attack="attacks"),
         ):
             outcome = _run(config, watcher)
+        if config.dry_run:
+            return
         write()  # also where nothing was left to do
         show(outcome, config.quiet, least)
+
+
+@contextmanager
+def _stopped() -> Iterator[None]:
+    """End a command with exit code 3 and one line on stderr where a model gives no answers."""
+    from art_ext.evaluation import RunStopped
+
+    try:
+        yield
+    except RunStopped as stop:
+        typer.echo(f"stopped: {stop}", err=True)
+        raise typer.Exit(3) from stop
 
 
 def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
     """Return the model, by its name in the report, and the samples of a configuration."""
     from art_ext.data import load_data
+    from art_ext.evaluation.execution.services import wrapped
 
     _, device = shard_and_device(config.shard, config.device)
     samples = load_data(config.data, **data_keywords(config)).first(samples_wanted(config.n))
     model = _model(config.model, config.model_args, config.weights, device)
+    model = wrapped(model, _service_options(config), config.outputs)
     return {config.name or _name(config.model, config.weights): model}, samples
 
 
@@ -73,6 +103,24 @@ def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Model], Samples
     if config.gpus_per_worker and config.device is None:
         config = replace(config, device="cuda")
     return build(config)
+
+
+def _service_options(config: EvaluationConfig) -> dict[str, Any]:
+    """Return the options of a service by the names of ``RemoteClassifier``.
+
+    Raises:
+        ValueError: if one is given without ``answers``.
+    """
+    own = {field.name: field.default for field in fields(EvaluationConfig)}
+    given = {name: getattr(config, name) for name in SERVICE_OPTIONS}
+    lone = [name for name, value in given.items() if value != own[name]]
+    if config.answers is None and lone:
+        raise ValueError(
+            f"{lone[0]} is of a service: give --answers FOLDER too, or let the factory return a"
+            " RemoteClassifier with it"
+        )
+    given["reuse"] = given.pop("reuse_answers")
+    return {"answers": config.answers, **given}
 
 
 def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
@@ -125,6 +173,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         threads_per_worker=config.threads_per_worker,
         engine_args={name: parse_value(text) for name, text in engine_args.items()},
         rebuild=partial(build_in_worker, config),
+        dry_run=config.dry_run,
     )
 
 

@@ -40,6 +40,13 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
 
         waiting = [] if begun is None else [begun]
 
+        def service(self, model: str, rows: int | None, cost: float | None) -> None:
+            if rows is None or cost is None:
+                typer.echo(f"{model}: an attack has no bound on the rows that it sends", err=True)
+                return
+            paid = f", cost at most {cost:.6g}" if cost else ""
+            typer.echo(f"{model}: at most {rows:,} rows to send{paid}, but for retries", err=True)
+
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
             self.begin()
 

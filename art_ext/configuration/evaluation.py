@@ -124,6 +124,30 @@ class EvaluationConfig(DataOptions):
         hosts=COMMAND,
         metavar="KEY=VALUE,...",
     )
+    answers: str | None = option(
+        None,
+        "The model is a service: append its answers to a log in this folder, and send no row again"
+        " whose answer it holds.",
+        of=("model",),
+    )
+    rows_per_request: int = option(1, "Most rows in a request to the service.", range=">= 1")
+    concurrency: int = option(4, "Most requests side by side.", range=">= 1")
+    rate: float | None = option(None, "Most rows per second.", range="> 0")
+    timeout: float = option(30.0, "Seconds after which a request counts as failed.", range="> 0")
+    retries: int = option(6, "Further tries of a failed request.", range=">= 0")
+    max_rows: int | None = option(
+        None, "Most rows sent to the service, over all runs with this log.", range=">= 0"
+    )
+    cost_per_row: float = option(0.0, "Cost of a row that is sent.", range=">= 0")
+    max_cost: float | None = option(None, "Largest cost, over all runs with this log.")
+    reuse_answers: bool = option(
+        False, "Answer a row that was sent before from the log, wherever it is sent again."
+    )
+    dry_run: bool = option(
+        False,
+        "Print the largest number of rows and the largest cost of services, and stop.",
+        hosts=COMMAND,
+    )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: str | None = option(
         None,

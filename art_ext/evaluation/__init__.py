@@ -19,6 +19,7 @@ from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
 from art_ext.evaluation.execution.runner import evaluate, merge
+from art_ext.evaluation.execution.services import RunStopped
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
 
@@ -30,6 +31,7 @@ __all__ = [
     "Outcome",
     "Panel",
     "Row",
+    "RunStopped",
     "Settings",
     "Watcher",
     "evaluate",

@@ -47,7 +47,8 @@ class Finding:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
-            ``"outside"``, ``"model-changed"``, ``"not-attacked"`` or ``"autoattack:<flag>"``.
+            ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"`` or
+            ``"autoattack:<flag>"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.
@@ -334,6 +335,12 @@ def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) ->
     """Return findings of the probes of one model's chunks."""
     found = []
     repeated = sum(part["repeated"] for part in parts)
+    if any(part.get("not_checked") for part in parts):
+        message = (
+            "chance and dependence on the batch were not checked: the service's answers to repeated"
+            " rows come from its log"
+        )
+        found.append(Finding("not-checked", model, None, None, message, level="info"))
     for kind, message in _UNSTEADY.items():
         fact = kind.replace("-", "_")
         changed = [index for part in parts for index in part.get(fact, ())]

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.calls import scope
 from art_ext.core.checks import listed
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.losses import logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model, ScoreOracle
 from art_ext.core.outputs import sums_differ
-from art_ext.core.probe import probe_model
+from art_ext.core.probe import SAMPLES, probe_model
 from art_ext.core.samples import admit
 from art_ext.core.streams import fingerprint
 from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.analysis.examples import choose, holds_examples
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
+from art_ext.models.remote import RemoteClassifier
+from art_ext.storage.units import chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,10 +125,10 @@ def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> C
         TypeError, ValueError: as ``probe``, and if an attack of the panel cannot run on a model.
     """
     ids = fingerprint(x)
-    clean = {
-        name: _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
-        for name in job.models
-    }
+    clean = {}
+    for name in job.models:
+        with scope(f"{chunk_name(number)} {name}"):
+            clean[name] = _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
     shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
     return Chunk(number, samples, x, y, ids, clean, shown)
 
@@ -235,6 +239,7 @@ class Probe:
             * ``probabilities``: rows that are probabilities although logits were announced.
             * ``unnormalised``: rows of probabilities that do not sum to 1.
             * ``repeated``: samples that were evaluated again.
+            * ``not_checked``: True if a service answers repeated rows from its log.
             * ``randomised``: positions with two different answers.
             * ``batch_dependent``: positions whose answer differs in another batch.
             * ``differentiated``: correctly classified samples whose gradient was computed.
@@ -292,7 +297,7 @@ def probe(
             admitted = admit(oracle, x)[0]
             labels = oracle.clean_labels(admitted)
         answers = oracle.answers
-        part = admitted[: settings.batch_size if repeat else 0]
+        part = admitted[: repeated_rows(model, settings.batch_size, len(x)) if repeat else 0]
         again = probe_model(
             model, part, samples=len(part), first=answers[: len(part)], **settings.model_keywords
         )
@@ -302,6 +307,8 @@ def probe(
                 f"the model fails on the clean samples: {describe(error)}"
             ) from error
         raise ValueError(f"{error} (counted from sample {start})" if start else error) from error
+    except ModelStopped:
+        raise
     except Exception as error:  # the model is the user's
         raise UserCodeError(
             f"the model fails on samples of shape {tuple(x.shape[1:])}: {describe(error)}"
@@ -325,9 +332,21 @@ def probe(
         "randomised": _positions(again.randomised, start),
         "batch_dependent": _positions(again.batch_dependent, start),
     }
+    if repeat and not len(part):
+        facts["not_checked"] = True
     if gradients and settings.outputs != "labels":
         facts |= _gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
     return Probe(labels.cpu(), oracle.num_classes, facts)
+
+
+def repeated_rows(model: Model, batch_size: int, samples: int) -> int:
+    """Return the number of samples that a model is evaluated on again, to find randomness.
+
+    A service gets few, and none if it answers repeated rows from its log.
+    """
+    if isinstance(model, RemoteClassifier):
+        return 0 if model.reuse else min(SAMPLES, batch_size, samples)
+    return min(batch_size, samples)
 
 
 def make_oracle(kind: type[_Oracle], model: Model, count: int, settings: Settings) -> _Oracle:
@@ -370,7 +389,7 @@ def _gradient_facts(
                 x, torch.arange(len(x), device=x.device), loss, lambda _, index: right[index]
             )
         zero = right & (found.gradient == 0).flatten(1).all(dim=1)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ModelStopped):
         raise
     except Exception as error:
         # no graph from the input to the scores, or a model that works on arrays only

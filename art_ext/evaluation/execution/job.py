@@ -173,6 +173,12 @@ class Watcher:
     def clean(self, model: str, accuracy: float) -> None:
         """Clean accuracy of a model on this process's samples."""
 
+    def service(self, model: str, rows: int | None, cost: float | None) -> None:
+        """Largest number of rows that a service is sent, and their cost, before the first one.
+
+        None if an attack of the panel has no bound.
+        """
+
     def start(self, model: str, attack: str, eps: float, samples: int) -> None:
         """Start of an attack on a chunk. ``samples`` is the number of all chunks together."""
 

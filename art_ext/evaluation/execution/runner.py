@@ -25,6 +25,13 @@ from art_ext.evaluation.execution.engines import TASKS_PER_WORKER, Workers, star
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
+from art_ext.evaluation.execution.services import (
+    CHUNK_SIZE,
+    announce,
+    check_services,
+    services_of,
+    stopping,
+)
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
@@ -75,6 +82,7 @@ def evaluate(
     threads_per_worker: int | None = None,
     engine_args: Mapping[str, Any] | None = None,
     rebuild: Rebuild | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -134,6 +142,7 @@ def evaluate(
         rebuild: function without arguments by which a worker builds models and data, a mapping of
             names to models and a ``Dataset``. It must be a function of a module, or a ``partial``
             of one.
+        dry_run: tell the watcher what each service costs at most, and do nothing.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -141,6 +150,8 @@ def evaluate(
             run (the message lists the differences), or a damaged file (the message names it).
         ImportError: without the extra ``report``.
         OSError: if the folder cannot be written. Finished units are kept.
+        RunStopped: if a model raises ``ModelStopped``, as a service does whose budget is spent.
+            Finished units are kept.
     """
     require_report()
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
@@ -179,7 +190,11 @@ def evaluate(
         with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
             attack.check(next(iter(named.values())), nothing, labels, settings)
     _check_shard(shard, seed, overwrite)
+    job = Job(named, data, members, settings, mode, save_images)
+    check_services(job, crew is not None)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
+    if size is None and services_of(job):
+        size = min(CHUNK_SIZE, len(data))
     if size is None:  # each part gets several chunks, since samples differ in what they cost
         parts = (4 * shard[1] if shard else 1) * (TASKS_PER_WORKER * crew.number if crew else 1)
         size = min(2 * batch_size, -(-len(data) // parts))
@@ -201,18 +216,22 @@ def evaluate(
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
     begun = time.perf_counter()
-    job = Job(named, data, members, settings, mode, save_images)
     folder = RunFolder(out, describe(job, recorded, chosen, size))
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
     alone = crew is None or rebuild is None
     work = Work(job, folder, watcher or Watcher(), samples, numbers if alone else ())
+    announce(job, [folder.chunks[number] for number in numbers], work.watcher)
+    if dry_run:
+        return Outcome(folder.path, [], missing=len(folder.units()))
     if crew is None or rebuild is None:
-        # data that are not in memory would be read twice
-        work.begin(numbers if isinstance(data, Dataset) else numbers[:1], overwrite)
-        for number in numbers:
-            work.do(number)
+        # data that are not in memory would be read twice, and a service be sent all rows at once
+        whole = isinstance(data, Dataset) and not services_of(job)
+        with stopping(job, folder):
+            work.begin(numbers if whole else numbers[:1], overwrite)
+            for number in numbers:
+                work.do(number)
     else:
         blueprint = Blueprint(rebuild, members, settings, mode, save_images)
         _distribute(crew, blueprint, work, numbers, overwrite)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.geometry import DISTORTIONS, within_ball
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult, Progress
 from art_ext.errors import UserCodeError, describe, is_plain
@@ -48,6 +49,7 @@ def run_unit(
 
     Raises:
         ValueError: if the attack or the model fails.
+        AttackInterrupted, ModelStopped: if the model gives no further answers.
         OSError: if the folder cannot be written.
     """
     model = job.models[unit.model]
@@ -63,6 +65,8 @@ def run_unit(
     try:
         request = AttackRequest(model, x[index], clean.goals[index], eps, job.settings, tally)
         found = [attack.run(request)] if len(index) else []
+    except (AttackInterrupted, ModelStopped):
+        raise
     except Exception as error:
         # the model is the user's, and an external attack may fail in any way
         raise _failure(attack.name, unit.model, error) from error

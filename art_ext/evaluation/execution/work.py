@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core import geometry
+from art_ext.core.calls import scope
 from art_ext.core.streams import fingerprint
 from art_ext.data import Samples
 from art_ext.data.reading import Reader
@@ -107,7 +108,8 @@ class Work:
             rows = self.folder.read_unit(unit)
             tally.skip(rows, adversarial_before(self.job, clean, radii[-1]))
         else:
-            rows = run_unit(self.job, self.folder, chunk, unit, attack, tally)
+            with scope(unit.name):
+                rows = run_unit(self.job, self.folder, chunk, unit, attack, tally)
         clean.count(rows, chunk.samples.start)
 
     def _clean_pass(self, number: int) -> Chunk:

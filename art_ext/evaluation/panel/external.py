@@ -23,6 +23,7 @@ from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel.arguments import check_arguments
@@ -258,11 +259,15 @@ class _Run:
                 redirect_stdout(io.StringIO()),
             ):
                 moved = self.attack.craft(batch).detach()
+        except ModelStopped:
+            raise
         except Exception as error:
             # an external attack may fail in any way on samples, a model or arguments
             raise ValueError(
                 f"{self.attack.name} fails: {type(error).__name__}: {error}"
             ) from error
+        if network.stop is not None:  # the toolkit may have caught it
+            raise network.stop
         if len(index):
             network.charge(problem.oracle, index)
         return moved, changed
@@ -275,12 +280,16 @@ class Limited(Counted):
         model, outputs: as in ``Counted``.
         limit: most forward rows of a sample. None for no limit.
         samples: number of samples in the batch.
+
+    Attributes:
+        stop: raised by the model, or None.
     """
 
     def __init__(self, model: Model, outputs: str, limit: int | None, samples: int) -> None:
         super().__init__(model, outputs)
         self.limit = limit
         self.samples = samples
+        self.stop: ModelStopped | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the logits (R, K) of rows (R, *S)."""
@@ -291,4 +300,8 @@ class Limited(Counted):
                 f" {sent / self.samples:.4g} per sample ({sent} rows for the {self.samples} samples"
                 " of this call)"
             )
-        return super().forward(rows)
+        try:
+            return super().forward(rows)
+        except ModelStopped as stop:
+            self.stop = stop
+            raise

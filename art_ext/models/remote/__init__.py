@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from art_ext.models.remote.answers import drop_damaged_answers
-from art_ext.models.remote.classifier import RemoteClassifier
+from art_ext.models.remote.classifier import BudgetSpent, RemoteClassifier, Usage
 
-__all__ = ["RemoteClassifier", "drop_damaged_answers"]
+__all__ = ["BudgetSpent", "RemoteClassifier", "Usage", "drop_damaged_answers"]

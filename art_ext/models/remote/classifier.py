@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+class BudgetSpent(ModelStopped):
+    """Raised by a service before it is sent more rows than its limits allow."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """Rows that a process sent to a service.
@@ -40,12 +44,12 @@ class Usage:
     requests: int = 0
     cost: float = 0.0
 
-    def __sub__(self, other: Usage) -> Usage:
+    def __add__(self, other: Usage) -> Usage:
         return Usage(
-            self.rows_sent - other.rows_sent,
-            self.rows_replayed - other.rows_replayed,
-            self.requests - other.requests,
-            self.cost - other.cost,
+            self.rows_sent + other.rows_sent,
+            self.rows_replayed + other.rows_replayed,
+            self.requests + other.requests,
+            self.cost + other.cost,
         )
 
 
@@ -210,18 +214,16 @@ class RemoteClassifier:
         """Take rows from the budget before they are sent.
 
         Raises:
-            ModelStopped: if they exceed it.
+            BudgetSpent: if they exceed it.
         """
         sent = self.usage.rows_sent + rows
         cost = sent * self.cost_per_row
         total = self.log.rows_sent + sent
         if self.max_rows is not None and total > self.max_rows:
-            raise ModelStopped(
-                f"max_rows={self.max_rows:,} is spent: {total - rows:,} rows were sent"
-            )
+            raise BudgetSpent(f"max_rows={self.max_rows:,} is spent")
         if self.max_cost is not None and self.log.cost_sent + cost > self.max_cost * (1 + 1e-12):
             before = self.log.cost_sent + self.usage.cost
-            raise ModelStopped(f"max_cost={self.max_cost:g} is spent: {before:.6g} so far")
+            raise BudgetSpent(f"max_cost={self.max_cost:g} is spent: {before:.6g} so far")
         self.log.send(sent, cost)
         self.usage = replace(
             self.usage, rows_sent=sent, requests=self.usage.requests + 1, cost=cost

@@ -1,0 +1,139 @@
+"""Services among the models of a run: what they cost at most, and the end of a run by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
+from art_ext.core.oracle import Model
+from art_ext.core.probe import COMPANY
+from art_ext.evaluation.analysis.examples import COLUMNS, holds_examples
+from art_ext.evaluation.execution.chunks import repeated_rows
+from art_ext.evaluation.execution.job import Job, Watcher
+from art_ext.models.remote import BudgetSpent, RemoteClassifier, Usage
+from art_ext.storage.evaluation import RunFolder
+
+CHUNK_SIZE = 64  # of a run with a service, whose chunks are slow
+
+
+class RunStopped(RuntimeError):
+    """Raised by an evaluation whose model gives no further answers. Finished chunks are kept."""
+
+
+def services_of(job: Job) -> dict[str, RemoteClassifier]:
+    """Return the models that are services, by name."""
+    return {
+        name: model for name, model in job.models.items() if isinstance(model, RemoteClassifier)
+    }
+
+
+def check_services(job: Job, other_processes: bool) -> None:
+    """Raise ValueError unless the run suits the services among its models.
+
+    Args:
+        job: of the run.
+        other_processes: True if other processes do the work.
+    """
+    for name, service in services_of(job).items():
+        if service.outputs != job.settings.outputs:
+            raise ValueError(
+                f"the service {name!r} returns {service.outputs}, got outputs="
+                f"{job.settings.outputs!r}: pass outputs={service.outputs!r}"
+            )
+        limited = service.max_rows is not None or service.max_cost is not None
+        if other_processes and limited:
+            raise ValueError(
+                f"the limits of the service {name!r} hold for one process: use the engine local, or"
+                " no max_rows and max_cost"
+            )
+        for attack in job.panel:
+            if attack.access == "gradients":
+                raise ValueError(
+                    f"{attack.name} needs gradients, which the service {name!r} does not give: use"
+                    " --panel black-box, or --attack rays"
+                )
+            if attack.arguments.get("speculate") is True:
+                raise ValueError(
+                    f"{attack.name} must not speculate on the service {name!r}, whose rows cost"
+                    " money or time: leave out speculate"
+                )
+
+
+def largest_rows(job: Job, chunks: Sequence[tuple[int, int]], name: str) -> int | None:
+    """Return the largest number of rows that a run sends to a model, without failed requests.
+
+    None if the queries of an attack have no bound.
+
+    Args:
+        job: of the run.
+        chunks: first and one past the last sample of each chunk to do.
+        name: of the model.
+    """
+    settings = job.settings
+    samples = sum(end - start for start, end in chunks)
+    rows = samples * (1 + (settings.targeted == "least-likely"))
+    if chunks and chunks[0][0] == 0:
+        again = repeated_rows(job.models[name], settings.batch_size, chunks[0][1])
+        rows += again * (2 if again >= COMPANY else 1)
+    shown = sum(min(COLUMNS, end - start) for start, end in chunks if holds_examples(start))
+    for model, attack, _ in job.attack_runs:
+        if model != name:
+            continue
+        if not attack.bounded and not attack.arguments.get("max_queries"):
+            return None
+        rows += samples * attack.cost(settings) + shown
+    return rows
+
+
+def announce(job: Job, chunks: Sequence[tuple[int, int]], watcher: Watcher) -> None:
+    """Tell the watcher what each service costs at most, before anything is sent."""
+    for name, service in services_of(job).items():
+        rows = largest_rows(job, chunks, name)
+        cost = None if rows is None else rows * service.cost_per_row
+        watcher.service(name, rows, cost)
+
+
+@contextmanager
+def stopping(job: Job, folder: RunFolder) -> Iterator[None]:
+    """Turn the stop of a model into ``RunStopped``, which says how the run goes on."""
+    try:
+        yield
+    except (ModelStopped, AttackInterrupted) as stop:
+        total = Usage()
+        for service in services_of(job).values():
+            total += service.usage
+        done = sum(map(folder.complete, range(len(folder.chunks))))
+        raise RunStopped(
+            f"{stop}. {total.rows_sent:,} rows sent, {total.rows_replayed:,} replayed, cost"
+            f" {total.cost:.6g}, {done} of {len(folder.chunks)} chunks finished: the same command"
+            f" goes on{', with a larger limit' if _is_spent(stop) else ''}"
+        ) from stop
+
+
+def _is_spent(stop: BaseException | None) -> bool:
+    """Return True if a budget ended the run."""
+    return isinstance(stop, BudgetSpent) or (
+        isinstance(stop, AttackInterrupted) and isinstance(stop.__cause__, BudgetSpent)
+    )
+
+
+def wrapped(model: Model, options: dict[str, Any], outputs: str) -> Model:
+    """Return a model with an answer log, if the options ask for one.
+
+    Args:
+        model: of the user's factory.
+        options: of ``RemoteClassifier``. Without ``answers`` there is no log.
+        outputs: type of the model's outputs.
+
+    Raises:
+        ValueError: if the model has a log already, or as ``RemoteClassifier``.
+    """
+    if not options.get("answers"):
+        return model
+    if isinstance(model, RemoteClassifier):
+        raise ValueError(
+            f"the model has the answer log {model.log.folder} already: leave out --answers"
+        )
+    return RemoteClassifier(model, outputs=outputs, **options)

@@ -1,0 +1,267 @@
+"""Evaluations of services: scopes, limits, exit codes, and what is printed before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from art_ext.cli import app
+from art_ext.core import ModelStopped
+from art_ext.data import Dataset
+from art_ext.evaluation import RunStopped, Watcher, evaluate, read_records, read_run
+from art_ext.models import RemoteClassifier
+from tests.toys import samples, waves
+
+NETWORK = waves(12, frequency=2.0)
+BUDGET: dict[str, Any] = {
+    "eps": 0.1,
+    "attacks": ["rays", "nes"],
+    "max_queries": 40,
+    "batch_size": 8,
+}
+
+
+class Counting:
+    """A service in this process, that counts its rows."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.keys: list[str] = []
+
+    def __call__(self, rows: np.ndarray, keys: list[str]) -> np.ndarray:
+        self.rows += len(rows)
+        self.keys += keys
+        return NETWORK(torch.from_numpy(rows)).numpy()
+
+
+def data_of(count: int = 12) -> Dataset:
+    x = samples(count)
+    return Dataset("toys", x, NETWORK(x).argmax(dim=1))
+
+
+def records_of(folder: Path) -> pd.DataFrame:
+    order = ["model", "attack", "eps", "index"]
+    return read_records(folder).drop(columns="seconds").sort_values(order, ignore_index=True)
+
+
+def service_of(predict: Any, folder: Path, **options: Any) -> RemoteClassifier:
+    return RemoteClassifier(predict, answers=folder, outputs="logits", **options)
+
+
+def test_a_stopped_run_goes_on_and_pays_nothing_twice(tmp_path: Path) -> None:
+    data = data_of()
+    evaluate({"m": NETWORK}, data, tmp_path / "whole", chunk_size=5, **BUDGET)
+    service = Counting()
+    limits = (3, 100, 300, None)
+    for limit in limits:
+        model = service_of(service, tmp_path / "log", max_rows=limit)
+        if limit is None:
+            evaluate({"m": model}, data, tmp_path / "run", chunk_size=5, **BUDGET)
+            continue
+        with pytest.raises(RunStopped, match="the same command goes on, with a larger limit") as e:
+            evaluate({"m": model}, data, tmp_path / "run", chunk_size=5, **BUDGET)
+        assert service.rows <= limit
+        assert f"{model.usage.rows_sent:,} rows sent" in str(e.value)
+        assert f"{model.usage.rows_replayed:,} replayed" in str(e.value)
+        assert "of 3 chunks finished" in str(e.value)
+    pd.testing.assert_frame_equal(
+        records_of(tmp_path / "run"), records_of(tmp_path / "whole"), check_exact=True
+    )
+    assert len(set(service.keys)) == len(service.keys) == service.rows
+    again = service_of(service, tmp_path / "log")
+    evaluate({"m": again}, data, tmp_path / "another", chunk_size=5, **BUDGET)
+    assert again.usage.rows_sent == 0
+
+
+def test_a_failing_service_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
+    class Failing(Counting):
+        def __call__(self, rows: np.ndarray, keys: list[str]) -> np.ndarray:
+            if self.rows > 100:
+                raise PermissionError("key revoked")
+            return super().__call__(rows, keys)
+
+    model = service_of(Failing(), tmp_path / "log")
+    wanted = r"fails at once: PermissionError: key revoked\. .* chunks finished: the same command"
+    with pytest.raises(RunStopped, match=wanted):
+        evaluate({"m": model}, data_of(), tmp_path / "run", **BUDGET)
+
+
+def test_a_model_that_is_no_service_may_stop_too(tmp_path: Path) -> None:
+    def model(rows: Tensor) -> Tensor:
+        raise ModelStopped("closed")
+
+    with pytest.raises(RunStopped, match=r"closed\. 0 rows sent"):
+        evaluate({"m": model}, data_of(), tmp_path / "run", **BUDGET)
+
+
+def test_a_service_is_sent_no_more_than_announced(tmp_path: Path) -> None:
+    class Told(Watcher):
+        rows: int | None = None
+
+        def service(self, model: str, rows: int | None, cost: float | None) -> None:
+            assert cost is not None
+            assert rows is not None
+            assert cost == rows * 0.5
+            self.rows = rows
+
+    told = Told()
+    service = Counting()
+    model = service_of(service, tmp_path / "log", cost_per_row=0.5)
+    evaluate({"m": model}, data_of(), tmp_path / "run", watcher=told, dry_run=True, **BUDGET)
+    assert told.rows is not None
+    assert service.rows == 0
+    assert not (tmp_path / "run").exists()
+    evaluate({"m": model}, data_of(), tmp_path / "run", watcher=told, **BUDGET)
+    assert 0 < service.rows <= told.rows
+    # 12 samples: clean, 40 queries of two attacks; 8 repeated twice; 6 shown by each attack
+    assert told.rows == 12 * 81 + 16 + 12
+
+
+def test_the_clean_probe_repeats_eight_samples_and_chunks_are_small(tmp_path: Path) -> None:
+    service = Counting()
+    options = {**BUDGET, "attacks": ["rays"], "batch_size": 256, "max_queries": 1}
+    evaluate(
+        {"m": service_of(service, tmp_path / "log")}, data_of(100), tmp_path / "run", **options
+    )
+    assert service.rows == 100 + 16 + 100
+    run = read_run(tmp_path / "run")
+    assert run is not None
+    assert run["plan"]["chunk_size"] == 64
+
+
+def test_reused_answers_leave_randomness_unchecked(tmp_path: Path) -> None:
+    service = Counting()
+    model = service_of(service, tmp_path / "log", reuse=True)
+    outcome = evaluate({"m": model}, data_of(), tmp_path / "run", **BUDGET)
+    assert [one.kind for one in outcome.warnings if one.kind == "not-checked"] == ["not-checked"]
+    assert len(set(service.keys)) == len(service.keys)
+
+
+def build() -> Any:
+    """Models and data of a worker."""
+    raise AssertionError
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    data = data_of()
+    limited = service_of(Counting(), tmp_path / "log", max_rows=5)
+    with pytest.raises(ValueError, match="use the engine local"):
+        evaluate(
+            {"m": limited},
+            data,
+            tmp_path / "run",
+            engine="processes",
+            workers=2,
+            rebuild=build,
+            **BUDGET,
+        )
+    with pytest.raises(ValueError, match="returns logits, got outputs='probabilities'"):
+        evaluate({"m": limited}, data, tmp_path / "run", outputs="probabilities", **BUDGET)
+    with pytest.raises(ValueError, match="pgd needs gradients, which the service 'm'"):
+        evaluate({"m": limited}, data, tmp_path / "run", attacks=["pgd"], eps=0.1)
+    with pytest.raises(ValueError, match="must not speculate on the service 'm'"):
+        evaluate(
+            {"m": limited},
+            data,
+            tmp_path / "run",
+            eps=0.1,
+            attacks=["rays"],
+            attack_args={"rays": {"speculate": True}},
+        )
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "log").exists()
+
+
+FACTORY = """
+import numpy as np
+from art_ext.models import RemoteClassifier
+
+def network(rows):
+    flat = rows.reshape(len(rows), -1)
+    weight = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+    return (flat[:, :, None] * weight).sum(axis=1)
+
+def service():
+    return network
+
+def logged():
+    return RemoteClassifier(network, answers="log", outputs="logits")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_cli(arguments: list[str]) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+COMMAND = ["evaluate", "--model", "mine.py:service", "--data", "digits", "--n", "10", "--eps", "0.1",
+           "--max-queries", "20", "--out", "run", "--quiet"]  # fmt: skip
+
+
+def test_the_command_line_ends_with_3_and_goes_on(folder: Path) -> None:
+    first = run_cli([*COMMAND, "--answers", "log", "--max-rows", "60", "--cost-per-row", "0.01"])
+    assert first.exit_code == 3, first.output
+    assert "service: at most 232 rows to send, cost at most 2.32, but for retries" in first.output
+    line = first.output.strip().splitlines()[-1]
+    assert line == (
+        "stopped: max_rows=60 is spent. 60 rows sent, 0 replayed, cost 0.6, 0 of"
+        " 1 chunks finished: the same command goes on, with a larger limit"
+    )
+    second = run_cli([*COMMAND, "--answers", "log", "--max-rows", "600"])
+    assert second.exit_code == 0, second.output
+
+
+def test_a_dry_run_sends_and_writes_nothing(folder: Path) -> None:
+    found = run_cli([*COMMAND, "--answers", "log", "--dry-run"])
+    assert found.exit_code == 0, found.output
+    assert "at most 232 rows to send" in found.output
+    assert not (folder / "run").exists()
+    assert not (folder / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rate", "3"], "rate is of a service: give --answers FOLDER too"),
+        (["--answers", "log", "--max-cost", "3"], "max_cost needs cost_per_row > 0"),
+        (["--answers", "log", "--max-rows", "9", "--workers", "2"], "use the engine local"),
+        (["--answers", "log", "--rate", "0"], "rate must be > 0, got 0"),
+        (["--answers", "log", "--model", "mine.py:logged"], "has the answer log log already"),
+        (
+            ["--model", "mine.py:logged", "--outputs", "probabilities"],
+            "returns logits, got outputs",
+        ),
+    ],
+)
+def test_mistakes_on_the_command_line(options: list[str], message: str, folder: Path) -> None:
+    found = run_cli([*COMMAND, *options])
+    assert found.exit_code == 2, found.output
+    assert message in found.output
+    assert len(found.output.strip().splitlines()) == 1, found.output
+    assert not (folder / "run").exists()
+    assert not (folder / "log").exists()
+
+
+def test_a_damaged_log_is_a_mistake(folder: Path) -> None:
+    assert run_cli([*COMMAND, "--answers", "log"]).exit_code == 0
+    path = max((folder / "log").glob("*.log"))
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    found = run_cli([*COMMAND, "--out", "other", "--answers", "log"])
+    assert found.exit_code == 2
+    assert "is damaged at byte 0, in record 0" in found.output
+    assert not (folder / "other").exists()
