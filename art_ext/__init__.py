@@ -18,6 +18,7 @@ _PACKAGES = (
     "data",
     "evaluation",
     "models",
+    "testing",
     "torchattacks",
     "trainers",
     "training",

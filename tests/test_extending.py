@@ -27,6 +27,7 @@ from art_ext.evaluation import evaluate
 from art_ext.evaluation.panel.user_attacks import load_attack
 from art_ext.evaluation.report import plots
 from art_ext.models import load_weights, resolve_factory
+from art_ext.testing import check_attack, check_recipe
 from art_ext.training import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,8 @@ EPS = 0.3
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The example files of the guide; the current folder."""
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    for name, code in re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", text, re.DOTALL):
+    example = r"<!-- example: (\S+) -->\n```(?:python|toml)\n(.*?)```"
+    for name, code in re.findall(example, text, re.DOTALL):
         (tmp_path / name).write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plots, "draw", lambda *arguments: [])
@@ -117,6 +119,44 @@ def test_passes_the_contract(folder: Path) -> None:
     assert int(passed[1]) >= 60, "in the core, in ART and in torchattacks"
 
 
+def test_its_contract_in_ones_own_tests(spec: registry.AttackSpec) -> None:
+    assert all(check.passed for check in check_attack(spec, num_steps=10))
+
+
+class TestPackage:
+    FILES = ("pyproject.toml", "corner_attacks.py")
+
+    def test_it_has_20_lines(self, folder: Path) -> None:
+        lines = [line for name in self.FILES for line in (folder / name).read_text().splitlines()]
+        assert len([line for line in lines if line.strip()]) <= 20
+
+    @pytest.mark.slow
+    def test_built_installed_and_found(self, folder: Path, tmp_path: Path) -> None:
+        source = tmp_path / "package"
+        source.mkdir()
+        for name in self.FILES:
+            (folder / name).rename(source / name)
+        options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
+        target = tmp_path / "installed"
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, "--target", target, source],
+            check=True,
+            capture_output=True,
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "art_ext", "attacks"],
+            env={**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}"},
+            cwd=source,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+        guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+        assert " corner-attacks 1.0 " in lines["corner"]
+        assert " ".join(lines["corner"].split()) in " ".join(guide.split())
+
+
 class TestRecipe:
     SOURCE = "reverse.py:ReverseTraining"
 
@@ -134,6 +174,9 @@ class TestRecipe:
         done = CliRunner().invoke(cli.app, ["recipes", "--recipe", self.SOURCE])
         (line,) = [line for line in done.output.splitlines() if line.startswith("reverse ")]
         assert line.split()[1:5] == ["1", "+", "1", "labels"]
+
+    def test_its_contract(self, folder: Path) -> None:
+        assert all(check.passed for check in check_recipe(self.SOURCE))
 
     def test_trained_by_name_and_evaluated_with_its_head(self, folder: Path) -> None:
         command = ["train", "--recipe", self.SOURCE, "--data", "digits", "--out", "run"]

@@ -171,8 +171,10 @@ def test_wheel_holds_each_module_once(built: Path, folder: str) -> None:
     templates = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/templates/*.j2")
     }
+    stubs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/*.pyi")}
     assert templates
-    assert templates | {"art_ext/py.typed"} <= set(names)
+    assert stubs
+    assert templates | stubs | {"art_ext/py.typed"} <= set(names)
 
 
 @pytest.mark.slow

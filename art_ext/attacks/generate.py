@@ -23,6 +23,7 @@ PACKAGES = (  # that ``art_ext.NAME`` imports
     "data",
     "evaluation",
     "models",
+    "testing",
     "torchattacks",
     "trainers",
     "training",

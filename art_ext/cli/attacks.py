@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "access", "family", "norms", "targets", "origin", "summary")
 ACCESS = "Only attacks that need labels, scores or gradients, or of unknown access."
+CHECK = (
+    "Check the contract of an attack on a toy problem instead: FILE.py:FUNCTION, or a name. Exit"
+    " with 1 if a check fails."
+)
 FILES = "An attack of your own, FILE.py:FUNCTION, to list with the others. May be repeated."
 
 
@@ -26,16 +30,22 @@ def attacks(
         str | None, typer.Option(help="Only fixed-radius or minimum-norm attacks.")
     ] = None,
     attack: Annotated[list[str] | None, typer.Option(help=FILES)] = None,
+    check: Annotated[str | None, typer.Option(help=CHECK)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with the parameters of each attack.")
     ] = False,
 ) -> None:
     """List the attacks: what they need of the model, and where they come from."""
     with explained():
-        from art_ext.cli.listing import OWN, plugin_rows, show
+        from art_ext.cli.listing import OWN, plugin_rows, show, show_checks
         from art_ext.core.attacks import registry
         from art_ext.evaluation.panel.user_attacks import load_attack
 
+        if check is not None:
+            from art_ext.testing.attacks import attack_checks
+
+            show_checks(attack_checks(find_spec(check)))
+            return
         origins = dict.fromkeys(registry.names(), OWN)
         origins |= {load_attack(source).name: source for source in attack or ()}
         declared = plugin_rows(registry.PLUGINS, lambda name: described(registry.load(name)))
@@ -43,6 +53,14 @@ def attacks(
         found = registry.specs(registry.names(access=access, norm=norm, family=family))
         rows = [{**described(spec), "origin": origins[spec.name]} for spec in found]
         show(COLUMNS, [*rows, *(row for row in declared if "error" in row)], as_json=as_json)
+
+
+def find_spec(attack: str) -> AttackSpec:
+    """Return the attack of a name or of ``FILE.py:FUNCTION``."""
+    from art_ext.core.attacks import registry
+    from art_ext.evaluation.panel.user_attacks import is_file, load_attack
+
+    return load_attack(attack) if is_file(attack) else registry.get(attack)
 
 
 def described(spec: AttackSpec) -> dict[str, Any]:

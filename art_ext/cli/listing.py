@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from art_ext import __version__
 from art_ext.cli.terminal import fitted, terminal_width
 from art_ext.core.plugins import Plugins
 from art_ext.errors import describe
+
+if TYPE_CHECKING:
+    from art_ext.testing import Check
 
 Row = Mapping[str, Any]
 OWN = f"art-ext {__version__}"  # origin of what is not of another package
@@ -54,6 +57,16 @@ def show(columns: Sequence[str], rows: Iterable[Row], *, as_json: bool = False) 
         typer.echo(json.dumps(list(rows), indent=2, ensure_ascii=False, default=str))
     else:
         typer.echo(text_table(columns, rows))
+
+
+def show_checks(checks: Iterable[Check]) -> None:
+    """Print a line for each check when it is done, and exit with 1 if one failed."""
+    failed = 0
+    for check in checks:
+        typer.echo(str(check))
+        failed += not check.passed
+    if failed:
+        raise typer.Exit(1)
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Row]) -> str:

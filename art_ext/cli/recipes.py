@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from art_ext.training import Recipe
 
 COLUMNS = ("name", "rows", "needs", "origin", "summary")
+CHECK = (
+    "Check the contract of a recipe on a toy problem instead: FILE.py:CLASS, or a name. Exit with"
+    " 1 if a check fails."
+)
 FILES = "A recipe of your own, FILE.py:CLASS, to list with the others. May be repeated."
 
 
 def recipes(
     recipe: Annotated[list[str] | None, typer.Option(help=FILES)] = None,
+    check: Annotated[str | None, typer.Option(help=CHECK)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with the arguments of each recipe.")
     ] = False,
@@ -28,10 +33,15 @@ def recipes(
     Rows are those forward + backward of a weight update, per sample and by the default arguments.
     """
     with explained():
-        from art_ext.cli.listing import OWN, plugin_rows, show
-        from art_ext.training import load_recipe
+        from art_ext.cli.listing import OWN, plugin_rows, show, show_checks
+        from art_ext.training import load_recipe, make_recipe
         from art_ext.training.recipes import registry
 
+        if check is not None:
+            from art_ext.testing.recipes import recipe_checks
+
+            show_checks(recipe_checks(make_recipe(check)))
+            return
         rows = [{**described(kind), "origin": OWN} for kind in registry.CATALOGUE]
         rows += [{**described(load_recipe(source)), "origin": source} for source in recipe or ()]
         rows += plugin_rows(registry.PLUGINS, lambda name: described(registry.load(name)))

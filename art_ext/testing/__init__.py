@@ -1,0 +1,15 @@
+"""Contract checks of attacks and recipes of your own, on a toy problem, for your tests.
+
+    from art_ext.testing import check_attack
+
+    def test_my_attack():
+        check_attack(my_attack)
+
+``art-ext attacks --check FILE.py:FUNCTION`` prints the same checks, one line each.
+"""
+
+from art_ext.testing.attacks import check_attack
+from art_ext.testing.checks import Check
+from art_ext.testing.recipes import check_recipe
+
+__all__ = ["Check", "check_attack", "check_recipe"]
