@@ -14,6 +14,7 @@ from art_ext.core.identity import bytes_of
 from art_ext.data.dataset import Dataset
 from art_ext.data.images import to_tensor
 from art_ext.data.samples import Samples
+from art_ext.data.streams import streams_put_back
 from art_ext.data.transform import Transform
 from art_ext.errors import UserCodeError, describe, is_plain
 
@@ -80,7 +81,8 @@ class LazyDataset(Samples):
             raise ValueError(f"{name} must hold at least one sample, got none")
         self._shape: torch.Size | None = None
         self._colour = bool(items.colour)
-        first = self.read(0)[0]
+        with streams_put_back():  # a source that augments draws from them
+            first = self.read(0)[0]
         self._colour = len(first) == 3 if items.colour is None else items.colour
         self._shape = first.shape
         if self.labels is not None:

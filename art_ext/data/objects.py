@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import Dataset as TorchDataset
 
 from art_ext.core.checks import listed
 from art_ext.data.dataset import dataset_from_arrays
 from art_ext.data.lazy import PROBED, LazyDataset
 from art_ext.data.samples import Samples
+from art_ext.data.streams import streams_put_back
 from art_ext.data.transform import Transform
 
 Columns = tuple[str, str]
@@ -80,6 +82,15 @@ def as_dataset(
     )
 
 
+def is_dataset(data: object) -> bool:
+    """Return True for data that are a data set by their type: of this package, of torch, of Hugging
+    Face, or of MAITE. A list may hold minibatches instead.
+    """
+    of_torch = isinstance(data, TorchDataset) and not isinstance(data, IterableDataset)
+    of_maite = hasattr(data, "__getitem__") and isinstance(getattr(data, "metadata", None), Mapping)
+    return isinstance(data, Samples) or of_torch or of_maite or _is_hugging_face(data)
+
+
 class MapItems:
     """Items of a map-style dataset.
 
@@ -109,9 +120,7 @@ class MapItems:
         self.collate = collate
         known = None if collate is not None else _known_labels(dataset)
         self.labels: Tensor | None = None if known is None else known[list(self.order)]
-        few = range(min(PROBED, len(self)))
-        # a subclass may inherit labels that its items do not have
-        if self.labels is not None and any(self[i][1] != int(self.labels[i]) for i in few):
+        if self.labels is not None and self._contradicts(self.labels[:PROBED].tolist()):
             self.labels = None
 
     def __len__(self) -> int:
@@ -127,6 +136,11 @@ class MapItems:
                 f"a dataset must give pairs of an image and a label, got {type(item).__name__}"
             )
         return item[0], class_index(item[1])
+
+    def _contradicts(self, labels: Sequence[int]) -> bool:
+        """Return True if the first items have other labels, as those of a subclass may."""
+        with streams_put_back():
+            return any(self[place][1] != label for place, label in enumerate(labels))
 
     def describe(self, places: Sequence[int]) -> str:
         """Return the places and the type of the dataset."""

@@ -8,7 +8,6 @@ result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validati
 
 from art_ext.training.callbacks import TrackLipschitz, TrackStability
 from art_ext.training.cost import Cost
-from art_ext.training.datasets import MapDataset
 from art_ext.training.heads import Head, IdentityHead
 from art_ext.training.history import EpochEnd
 from art_ext.training.loop import TrainingResult, train
@@ -44,7 +43,6 @@ __all__ = [
     "Free",
     "Head",
     "IdentityHead",
-    "MapDataset",
     "Natural",
     "Pgd",
     "Recipe",

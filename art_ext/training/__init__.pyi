@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from art_ext.training.callbacks import TrackLipschitz as TrackLipschitz
 from art_ext.training.callbacks import TrackStability as TrackStability
 from art_ext.training.cost import Cost as Cost
-from art_ext.training.datasets import MapDataset as MapDataset
 from art_ext.training.heads import Head as Head
 from art_ext.training.heads import IdentityHead as IdentityHead
 from art_ext.training.history import EpochEnd as EpochEnd
@@ -94,9 +93,9 @@ def train(
         model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
             class scores of, normalisation included. It is trained in place.
         data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
-            minibatches with a length, such as a ``DataLoader``. Or a map-style ``Dataset`` of
-            samples, or ``MapDataset(dataset, workers=4)``, of which each process reads its own rows
-            only.
+            minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
+            torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
+            library, of which each process reads its own rows only.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         seed: seed of the order, the noise, and the model's own draws (dropout).

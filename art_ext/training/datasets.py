@@ -1,18 +1,18 @@
-"""Minibatches of a map-style dataset, of which each process reads its own rows only."""
+"""Minibatches of a data set that is read when it is needed. Each process reads its own rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
-from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, ClipValues
 from art_ext.core.samples import check_classes
+from art_ext.data import LazyDataset
+from art_ext.data.streams import seeded_streams
 from art_ext.training.batches import (
     Batch,
     LoaderBatches,
@@ -20,60 +20,25 @@ from art_ext.training.batches import (
     TensorBatches,
     check_drop_last,
 )
-from art_ext.training.environment import own_random_streams, seed_streams
+from art_ext.training.environment import stream_key
 
-
-@dataclass(frozen=True, eq=False)
-class MapDataset:
-    """A map-style dataset to train on, and the worker processes that read it.
-
-    Attributes:
-        dataset: an object with ``__len__``, whose ``[i]`` is a pair of a tensor (*S) in the box and
-            a class index.
-        workers: number of processes that read samples for each training process. 0 reads them in
-            the training process.
-    """
-
-    dataset: Any
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        check_count("workers", self.workers, least=0)
-        for name in ("__len__", "__getitem__"):
-            if not hasattr(self.dataset, name):
-                raise ValueError(
-                    f"a map-style dataset must have __len__ and __getitem__, got"
-                    f" {type(self.dataset).__name__}"
-                )
-
-    @staticmethod
-    def of(data: object) -> MapDataset | None:
-        """Return data as a map-style dataset, or None if they are something else."""
-        if isinstance(data, MapDataset):
-            return data
-        is_map = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
-        return MapDataset(data) if is_map else None
-
-    def read(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Return samples (n, *S) and labels (n,) as they are before the first epoch."""
-        keyed = _Keyed(self.dataset, seed, -1)
-        with own_random_streams(torch.device("cpu")):
-            return _collate([keyed[int(index)] for index in indices])
+BEFORE = -1  # the epoch of samples as they are before the first one
 
 
 class DatasetBatches(OrderedBatches):
-    """Minibatches of a map-style dataset, in another order each epoch.
+    """Minibatches of a data set, in another order each epoch.
 
-    Order and identities of the samples are those of ``TensorBatches``, so that a dataset of tensors
-    gives the same weights. torch's random stream is seeded before each sample by seed, epoch and
-    index. A dataset that augments by that stream gives the same samples for any number of
-    processes and workers, and after a resume. One that draws from NumPy does not.
+    Order and identities of the samples are those of ``TensorBatches``, so that a data set of
+    tensors gives the same weights. The random streams of torch, NumPy and Python are seeded before
+    each sample by seed, epoch and index, and put back after it. A data set that augments by them
+    gives the same samples for any number of processes and workers, and after a resume.
 
     Args:
-        source: the dataset and its workers.
-        indices: (N,) positions in the dataset to train on.
+        data: the data set. Its ``workers`` read ahead, and stay from epoch to epoch.
+        indices: (N,) positions in the data set to train on.
         clip_values: the box that must contain every sample.
         batch_size, seed, drop_last: as in ``OrderedBatches``.
+        pin: True to put minibatches into pinned memory, for a GPU.
 
     Attributes:
         box: the box of a sample.
@@ -86,78 +51,113 @@ class DatasetBatches(OrderedBatches):
 
     def __init__(
         self,
-        source: MapDataset,
+        data: LazyDataset,
         indices: Tensor,
         clip_values: ClipValues,
         batch_size: int,
         seed: int,
         drop_last: bool = False,
+        pin: bool = False,
     ) -> None:
         super().__init__(len(indices), batch_size, seed, drop_last)
         check_drop_last(len(indices), batch_size, drop_last)
-        self.source = source
+        self.data = data
         self.indices = indices
         self.largest_label = 0
-        x, y = source.read(indices[:2], seed)
-        self.box = Box.of(clip_values, x.shape[1:], x.device)
-        self.example = self._admit(x, y, "the first samples")[0]
+        self.box = Box.of(clip_values, data.shape, torch.device("cpu"))
+        self._plan = _Plan()
+        source = _Keyed(data, seed)
+        self._loader: DataLoader[Any] = DataLoader(
+            source,
+            batch_sampler=self._plan,
+            num_workers=data.workers,
+            persistent_workers=data.workers > 0,
+            collate_fn=source.stacked,
+            pin_memory=pin,
+            # the seed of the workers, which would be drawn from torch's stream
+            generator=torch.Generator().manual_seed(seed),
+        )
+        first = source.stacked([source[BEFORE, index] for index in indices[:2].tolist()])
+        if isinstance(first, Exception):
+            raise first
+        self.example = self._admit(*first, "the first samples")[0]
 
     def describe(self) -> str:
-        """Return a description of the data for the record of a run."""
-        return f"a dataset of {self.samples()} samples"
+        """Return the identity of the data for the record of a run."""
+        return f"a dataset of {self.samples()} samples, {self.data.identity[:16]}"
 
     def _admit(self, x: Tensor, y: Tensor, place: str) -> tuple[Tensor, Tensor]:
         """Return x, inside the box, and y of a minibatch."""
         check_classes(f"y of {place}", y, len(x))
         x = self.box.admit(x, f"x of {place}")
         self.largest_label = max(self.largest_label, int(y.max()) if len(y) else 0)
-        return x, y.to(torch.int64)
+        return x, y
 
     def epoch(self, epoch: int, skip: int, process: int, processes: int) -> Iterator[Batch]:
         """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
         batches = self.order(epoch, skip, processes)
         own = [batch[process::processes] for batch in batches]
-        loader: DataLoader[Any] = DataLoader(
-            _Keyed(self.source.dataset, self.seed, epoch),
-            batch_sampler=[self.indices[rows].tolist() for rows in own],
-            num_workers=self.source.workers,
-            collate_fn=_collate,
-            # the seed of the workers, which would be drawn from torch's stream
-            generator=torch.Generator().manual_seed(self.seed),
-        )
-        for place, (x, y) in enumerate(loader):
-            x, y = self._admit(x, y, f"batch {skip + place}")
+        parts = self.read([self.indices[rows] for rows in own], epoch)
+        for place, part in enumerate(parts):
+            x, y = self._admit(*part, f"batch {skip + place}")
             yield Batch(x, y, own[place], len(batches[place]))
+
+    def read(self, parts: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield samples (r, *S) and labels (r,) as they are in an epoch.
+
+        Args:
+            parts: positions in the data set, each (r,).
+            epoch: number of the epoch, or ``BEFORE``.
+        """
+        self._plan.batches = [[(epoch, index) for index in part.tolist()] for part in parts]
+        for part in self._loader:
+            if isinstance(part, Exception):
+                raise part
+            yield part[0], part[1]
+
+
+class _Plan:
+    """The minibatches of the next epoch: lists of epoch and index."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class _Keyed(Dataset[Any]):
-    """A dataset whose random draws depend on seed, epoch and index."""
+    """A data set whose random draws depend on seed, epoch and index.
 
-    def __init__(self, dataset: Any, seed: int, epoch: int) -> None:
-        self.dataset = dataset
+    Errors are returned, since a loader would add the traceback of its worker to their messages.
+    """
+
+    def __init__(self, data: LazyDataset, seed: int) -> None:
+        self.data = data
         self.seed = seed
-        self.epoch = epoch
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Exception:
+        epoch, index = key
         # keys of samples are below 0, those of weight updates are not
-        place = -1 - (self.epoch + 1) * len(self.dataset) - index
-        seed_streams(self.seed, place, 0, torch.device("cpu"))
-        return self.dataset[index]
+        place = -1 - (epoch + 1) * len(self.data) - index
+        try:
+            with seeded_streams(stream_key(self.seed, place)):
+                return self.data.read(index)
+        except Exception as error:
+            return error
 
-
-def _collate(samples: list[Any]) -> tuple[Tensor, Tensor]:
-    """Stack pairs (x, y) of samples."""
-    for sample in samples:
-        if not isinstance(sample, (tuple, list)) or len(sample) < 2:
-            raise ValueError(f"a dataset must give pairs (x, y), got {type(sample).__name__}")
-        if not isinstance(sample[0], Tensor) or not sample[0].is_floating_point():
-            kind = sample[0].dtype if isinstance(sample[0], Tensor) else type(sample[0]).__name__
-            raise ValueError(f"x of a sample must be a floating-point tensor, got {kind}")
-    shapes = {tuple(sample[0].shape) for sample in samples}
-    if len(shapes) > 1:
-        raise ValueError(f"samples must have one shape, got {', '.join(map(str, sorted(shapes)))}")
-    labels = [torch.as_tensor(sample[1]) for sample in samples]
-    return torch.stack([sample[0] for sample in samples]), torch.stack(labels)
+    def stacked(self, samples: list[Any]) -> tuple[Tensor, Tensor] | Exception:
+        """Stack the samples of a minibatch, or return the first error."""
+        failed = next((one for one in samples if isinstance(one, Exception)), None)
+        if failed is not None:
+            return failed
+        try:
+            return self.data.stacked(samples)
+        except ValueError as error:
+            return error
 
 
 Batches = TensorBatches | LoaderBatches | DatasetBatches

@@ -96,8 +96,13 @@ def seed_streams(seed: int, place: int, process: int, device: torch.device) -> N
     Only the streams that ``own_random_streams`` restores are seeded. ``torch.manual_seed`` would
     seed every device's.
     """
-    key = ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)
+    key = stream_key(seed, place, process)
     torch.default_generator.manual_seed(key)
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(key)
+
+
+def stream_key(seed: int, place: int, process: int = 0) -> int:
+    """Return the seed of the global streams for one place of a run."""
+    return ((seed * 1_000_003 + place) * 1_000_003 + process) % (1 << 63)

@@ -89,9 +89,9 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
         model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
             class scores of, normalisation included. It is trained in place.
         data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
-            minibatches with a length, such as a ``DataLoader``. Or a map-style ``Dataset`` of
-            samples, or ``MapDataset(dataset, workers=4)``, of which each process reads its own rows
-            only.
+            minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
+            torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
+            library, of which each process reads its own rows only.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         **options: the keywords of ``TrainingOptions``.
@@ -163,7 +163,7 @@ def _started(
 
     Errors of arguments and data are raised before anything is written.
     """
-    sources = make_sources(data, options, recipe)
+    sources = make_sources(data, options, recipe, device)
     recipe.check(sources.box)
     processes = int(accelerator.num_processes)
     length = Length.of(options, recipe, sources.batches, processes)

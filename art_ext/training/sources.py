@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from art_ext.core.geometry import Box
+from art_ext.data import Dataset, LazyDataset, Samples, as_dataset
+from art_ext.data.objects import is_dataset
 from art_ext.training.batches import LoaderBatches, TensorBatches
-from art_ext.training.datasets import Batches, DatasetBatches, MapDataset
+from art_ext.training.datasets import BEFORE, Batches, DatasetBatches
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
-from art_ext.training.validation import Validation, hold_out, make_validation
+from art_ext.training.validation import Held, HeldOut, Validation, hold_out, make_validation
 
-Data = tuple[Tensor, Tensor] | Iterable[Any] | Dataset[Any] | MapDataset
+Data = tuple[Tensor, Tensor] | Iterable[Any] | Samples
 
 
 class Sources(NamedTuple):
@@ -33,18 +35,28 @@ class Sources(NamedTuple):
     box: Box
 
 
-def make_sources(data: Data, options: TrainingOptions, recipe: Recipe) -> Sources:
+def make_sources(
+    data: Data, options: TrainingOptions, recipe: Recipe, device: torch.device
+) -> Sources:
     """Return the minibatches, the held-out samples, and their box.
+
+    Args:
+        data: as in ``train``.
+        options, recipe: of the run.
+        device: device of the training.
 
     Raises:
         TypeError, ValueError: for data that do not fit, or that do not fit the options.
     """
-    held = options.validation_data
+    held: Held | None = options.validation_data
     batches: Batches
-    dataset = MapDataset.of(data)
-    if dataset is not None:
-        batches, split = _of_dataset(dataset, options)
-        held = split if held is None else held
+    if isinstance(data, Dataset):
+        data = (data.x, data.y)
+    elif is_dataset(data):
+        data = as_dataset(data)
+    if isinstance(data, LazyDataset):
+        batches, lazily = _of_dataset(data, options, pin=device.type == "cuda")
+        held = lazily if held is None else held
         box = batches.box
     elif _are_tensors(data):
         batches, split, box = _of_tensors(*data, options)
@@ -56,7 +68,7 @@ def make_sources(data: Data, options: TrainingOptions, recipe: Recipe) -> Source
     if held is None:
         return Sources(batches, None, box)
     validation = make_validation(held, options, recipe, batches.example.shape[1:], box)
-    batches.largest_label = max(batches.largest_label, int(validation.y.max()))
+    batches.largest_label = max(batches.largest_label, validation.largest_label)
     return Sources(batches, validation, box)
 
 
@@ -89,18 +101,25 @@ def _of_tensors(
 
 
 def _of_dataset(
-    source: MapDataset, options: TrainingOptions
-) -> tuple[DatasetBatches, tuple[Tensor, Tensor] | None]:
-    """Return the minibatches of a map-style dataset, and the samples held out of them."""
-    indices = torch.arange(len(source.dataset))
-    held = None
-    if options.validation and options.validation_data is None:
+    data: LazyDataset, options: TrainingOptions, pin: bool
+) -> tuple[DatasetBatches, HeldOut | None]:
+    """Return the minibatches of a data set, and the samples held out of them by index."""
+    indices = rest = torch.arange(len(data))
+    split = bool(options.validation) and options.validation_data is None
+    if split:
         (indices, _), (rest, _) = hold_out(indices, indices, options.validation, options.seed)
-        held = source.read(rest, options.seed)
     batches = DatasetBatches(
-        source, indices, options.clip_values, options.batch_size, options.seed, options.drop_last
+        data, indices, options.clip_values, options.batch_size, options.seed, options.drop_last, pin
     )
-    return batches, held
+    read = partial(_read_held, batches, rest)
+    return batches, HeldOut(len(rest), read) if split else None
+
+
+def _read_held(
+    batches: DatasetBatches, held: Tensor, parts: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read samples held out of a data set, as they are before the first epoch."""
+    return batches.read([held[positions] for positions in parts], BEFORE)
 
 
 def _of_loader(data: Any, options: TrainingOptions) -> LoaderBatches:

@@ -6,6 +6,7 @@ numbers by .3 to 1 point.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,17 +32,34 @@ NOISE = 1
 
 
 @dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Samples held out of a data set, which are read anew each time.
+
+    Attributes:
+        count: N.
+        read: function from lists of positions, each (r,), to samples (r, *S) and labels (r,).
+    """
+
+    count: int
+    read: Callable[[Sequence[Tensor]], Iterable[tuple[Tensor, Tensor]]]
+
+
+Held = tuple[Tensor, Tensor] | HeldOut
+
+
+@dataclass(frozen=True, eq=False)
 class Validation:
     """The held-out samples and the attack on them.
 
     Attributes:
-        x, y: (N, *S) and (N,).
+        held: the samples.
+        largest_label: largest label that is known before they are read.
         eps: radius of the PGD attack. 0 measures clean accuracy only.
         norm, num_steps, clip_values: of the attack.
     """
 
-    x: Tensor
-    y: Tensor
+    held: HeldOut
+    largest_label: int
     eps: float
     norm: str
     num_steps: int
@@ -57,10 +75,9 @@ class Validation:
         scorer = engine.head.export(model)
         process = engine.accelerator.process_index
         processes = engine.processes
-        x = self.x[process::processes]
-        y = self.y[process::processes]
+        own = torch.arange(self.held.count)[process::processes]
         sums = torch.zeros(3, device=engine.device)  # right, robust, cross-entropy
-        for rows, labels in zip(x.split(256), y.split(256), strict=True):
+        for rows, labels in self.held.read(own.split(256)):
             rows = engine.place(rows)
             labels = labels.to(engine.device)
             attacked = self._attack(scorer, rows, labels) if self.eps else None
@@ -73,7 +90,7 @@ class Validation:
                 robust = right & ~attacked.success
             loss = cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([right.sum(), robust.sum(), loss])
-        means = (engine.total(sums) / len(self.x)).tolist()
+        means = (engine.total(sums) / self.held.count).tolist()
         found = dict(zip(("clean", "robust", "loss"), means, strict=True))
         return found if self.eps else {"clean": found["clean"], "loss": found["loss"]}
 
@@ -92,17 +109,28 @@ class Validation:
 
 
 def make_validation(
-    held: tuple[Tensor, Tensor],
-    options: TrainingOptions,
-    recipe: Recipe,
-    shape: torch.Size,
-    box: Box,
+    held: Held, options: TrainingOptions, recipe: Recipe, shape: torch.Size, box: Box
 ) -> Validation:
     """Build the validation of a run whose training samples have shape ``shape``.
 
     Raises:
         TypeError, ValueError: for samples, labels or a radius that do not fit.
     """
+    largest = 0
+    if not isinstance(held, HeldOut):
+        largest, held = _of_tensors(held, options, shape)
+    eps = recipe.radius if options.validation_eps is None else options.validation_eps
+    norm = getattr(recipe, "norm", "linf")
+    check_not_negative("validation_eps", eps)
+    if eps:
+        check_ball(norm, eps, box)
+    return Validation(held, largest, eps, norm, options.validation_steps, options.clip_values)
+
+
+def _of_tensors(
+    held: tuple[Tensor, Tensor], options: TrainingOptions, shape: torch.Size
+) -> tuple[int, HeldOut]:
+    """Return the largest label of samples in memory, and the samples, checked."""
     if not isinstance(held, (tuple, list)) or len(held) != 2:
         raise ValueError(
             f"validation_data must be a pair of tensors (x, y), got {type(held).__name__}"
@@ -114,15 +142,15 @@ def make_validation(
             f"x of validation_data must hold samples of shape {tuple(shape)}, got {tuple(x.shape)}"
         )
     check_classes("y of validation_data", y, len(x))
-    eps = recipe.radius if options.validation_eps is None else options.validation_eps
-    norm = getattr(recipe, "norm", "linf")
-    check_not_negative("validation_eps", eps)
-    if eps:
-        check_ball(norm, eps, box)
     x = Box.of(options.clip_values, shape, x.device).admit(x, "x of validation_data")
-    return Validation(
-        x, y.to(x.device, torch.int64), eps, norm, options.validation_steps, options.clip_values
-    )
+    y = y.to(x.device, torch.int64)
+
+    def read(parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for positions in parts:
+            rows = positions.to(x.device)
+            yield x[rows], y[rows]
+
+    return int(y.max()), HeldOut(len(x), read)
 
 
 def hold_out(

@@ -200,20 +200,22 @@ def test_the_best_epoch_counts_robust_accuracy_first(network: Build) -> None:
 
 # --- sources ---
 
+CPU = torch.device("cpu")
+
 
 def test_tensors_are_split_and_loaders_are_not(data: Samples) -> None:
     options = TrainingOptions(epochs=1, validation=4, batch_size=5)
-    batches, validation, box = make_sources(data, options, Natural())
+    batches, validation, box = make_sources(data, options, Natural(), CPU)
     assert isinstance(batches, TensorBatches)
     assert validation is not None
-    assert (batches.samples(), len(validation.x)) == (10, 4)
+    assert (batches.samples(), validation.held.count) == (10, 4)
     assert box.upper.max() == 1
     loader = [(data[0][:7], data[1][:7]), (data[0][7:], data[1][7:])]
-    found = make_sources(loader, TrainingOptions(epochs=1), Natural())
+    found = make_sources(loader, TrainingOptions(epochs=1), Natural(), CPU)
     assert isinstance(found.batches, LoaderBatches)
     assert found.validation is None
     with pytest.raises(ValueError, match="a loader cannot be split"):
-        make_sources(loader, options, Natural())
+        make_sources(loader, options, Natural(), CPU)
 
 
 # --- checkpointing ---

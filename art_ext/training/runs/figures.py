@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from art_ext.core.attacks import pgd, rays
 from art_ext.core.geometry import ClipValues
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics, robust_accuracy
-from art_ext.data import Dataset
+from art_ext.core.result import AttackResult
+from art_ext.data import Dataset, Samples
+from art_ext.data.reading import Reader
 
+PART = 512  # samples that are read together, if they are not in memory
 PGD_STEPS = 20  # unless the configuration says otherwise
 SEED = 0  # PGD's random start is the same for all runs, so that their figures can be compared
 HEAD = (
@@ -32,7 +36,7 @@ HEAD = (
 
 def measure(
     model: nn.Module,
-    data: Dataset,
+    data: Samples,
     *,
     eps: float,
     norm: str,
@@ -62,8 +66,8 @@ def measure(
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)
-    result = pgd(
-        model, data.x, data.y, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared
+    result = _attacked(
+        pgd, model, data, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared
     )
     found: dict[str, Any] = {
         "clean": clean_accuracy(result),
@@ -71,7 +75,7 @@ def measure(
         "rays": None,
     }
     if queries:
-        result = rays(model, data.x, data.y, max_queries=queries, stop_on_success=False, **shared)
+        result = _attacked(rays, model, data, max_queries=queries, stop_on_success=False, **shared)
         boundary = adbd(result)
         spent = query_statistics(result)
         found["rays"] = {
@@ -84,13 +88,38 @@ def measure(
     return found
 
 
+def _attacked(
+    attack: Callable[..., AttackResult], model: nn.Module, data: Samples, **arguments: Any
+) -> AttackResult:
+    """Return the result of an attack, without images if the data are not in memory.
+
+    Such data are read and attacked part by part.
+    """
+    if isinstance(data, Dataset):
+        return attack(model, data.x, data.y, **arguments)
+    ranges = [(start, min(start + PART, len(data))) for start in range(0, len(data), PART)]
+    reader = Reader(data, ranges)
+    parts = [_without_images(attack(model, *reader.rows(*one), **arguments)) for one in ranges]
+    whole: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+        if isinstance(value, Tensor)
+    }
+    return replace(parts[0], **whole)
+
+
+def _without_images(result: AttackResult) -> AttackResult:
+    nothing = torch.empty(len(result.success), 0)
+    return replace(result, x_adv=nothing, x_nearest=None, samples=None, trace=None)
+
+
 def step_size(eps: float, steps: int, given: float | None) -> float:
     """Return the step size of PGD: the given one, or ``2.5 eps / steps``."""
     return 2.5 * eps / steps if given is None else given
 
 
 def measure_weights(
-    model: nn.Module, weights: Mapping[str, torch.Tensor], data: Dataset, **settings: Any
+    model: nn.Module, weights: Mapping[str, torch.Tensor], data: Samples, **settings: Any
 ) -> dict[str, Any]:
     """Run ``measure`` with other weights. The network's own are restored, also after an error."""
     own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -17,7 +17,7 @@ from art_ext.core.geometry import Box, check_ball
 from art_ext.core.metrics import chance_warning
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
-from art_ext.data import Dataset, load_data
+from art_ext.data import Dataset, LazyDataset, load_data
 from art_ext.models import load_weights
 from art_ext.storage import formats
 from art_ext.storage.locking import is_main_process
@@ -37,6 +37,7 @@ from art_ext.training.trial import check_one_row
 from art_ext.training.validation import hold_out
 
 Say = Callable[[str], None]
+AnyData = Dataset | LazyDataset
 
 
 def run_training(
@@ -85,10 +86,8 @@ def run_training(
     require_training(configuration.tensorboard)
     recipe = configuration.make_recipe()
     options = data_keywords(configuration)
-    data = (
-        load_data(configuration.data, split="train", **options).first(configuration.n).in_memory()
-    )
-    test = load_data(configuration.data, **options).first(configuration.test_n).in_memory()
+    data = load_data(configuration.data, split="train", **options).first(configuration.n)
+    test = load_data(configuration.data, **options).first(configuration.test_n)
     model = make_network(configuration.model, configuration.model_args, configuration.seed)
     if configuration.weights is not None:
         load_weights(model, configuration.weights)
@@ -106,7 +105,7 @@ def run_training(
             )
         result = train(
             model,
-            (data.x, data.y),
+            data,
             recipe,
             **configuration.options(),
             checkpoint_dir=folder,
@@ -165,7 +164,7 @@ def _device(configuration: Configuration) -> torch.device:
 
 
 def _check_fit(
-    configuration: Configuration, recipe: Recipe, model: nn.Module, data: Dataset, test: Dataset
+    configuration: Configuration, recipe: Recipe, model: nn.Module, data: AnyData, test: AnyData
 ) -> int:
     """Raise ValueError unless data, network and settings fit each other.
 
@@ -180,22 +179,24 @@ def _check_fit(
             f"batch_size must be a multiple of the {processes} processes, got"
             f" {configuration.batch_size}"
         )
-    kept = data.y
+    kept = torch.arange(len(data))
     if configuration.validation:
-        (kept, _), _ = hold_out(data.y, data.y, configuration.validation, configuration.seed)
+        (kept, _), _ = hold_out(kept, kept, configuration.validation, configuration.seed)
     check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
     if configuration.passes is not None:
         first = min(configuration.batch_size, len(kept))
         updates_within(configuration.passes, recipe, [first], len(kept))
-    box = Box.of(configuration.clip_values, data.x.shape[1:], data.x.device)
+    box = Box.of(configuration.clip_values, data.shape, torch.device("cpu"))
     check_ball(_norm(recipe), configuration.eps, box)
     recipe.check(box)
     for split, part in (("training", data), ("test", test)):
-        box.admit(part.x, f"x of the {split} data")
-    if test.x.shape[1:] != data.x.shape[1:]:
-        shapes = f"{tuple(data.x.shape[1:])} and {tuple(test.x.shape[1:])}"
+        # what is not in memory is checked when it is read
+        few = part.x if isinstance(part, Dataset) else part.rows(0, 2)[0]
+        box.admit(few, f"x of the {split} data")
+    if test.shape != data.shape:
+        shapes = f"{tuple(data.shape)} and {tuple(test.shape)}"
         raise ValueError(f"training and test samples must have one shape, got {shapes}")
-    rows = data.x[:2]
+    rows = data.rows(0, 2)[0]
     try:
         with frozen_eval(model), torch.no_grad():
             scores = ModelCall(recipe.head.export(model))(rows)
@@ -205,12 +206,13 @@ def _check_fit(
             f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
         ) from error
     classes = read_outputs(scores, len(rows), "logits").shape[1]
-    largest = int(max(data.y.max(), test.y.max()))
+    labels = [part.labels for part in (data, test) if part.labels is not None]
+    largest = max((int(one.max()) for one in labels), default=0)
     if largest >= classes:
         raise ValueError(f"labels must be below {classes}, the model's outputs, got {largest}")
     check_one_row(
         model,
-        data.x[:1],
+        rows[:1],
         samples=len(kept),
         batch_size=configuration.batch_size,
         drop_last=configuration.drop_last,
@@ -231,7 +233,7 @@ def _record(
     configuration: Configuration,
     recipe: Recipe,
     result: TrainingResult,
-    test: Dataset,
+    test: AnyData,
     device: torch.device,
 ) -> dict[str, Any]:
     """Return the content of ``run.json``."""
@@ -273,7 +275,7 @@ def _record(
     }
 
 
-def _warnings(run: Mapping[str, Any], test: Dataset, classes: int) -> list[dict[str, str]]:
+def _warnings(run: Mapping[str, Any], test: AnyData, classes: int) -> list[dict[str, str]]:
     """Return reasons to doubt the figures, in the format of an evaluation."""
     correct = round(run["final"]["clean"] * len(test))
     message = chance_warning(correct, test.y.bincount().tolist(), classes)
