@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from art_ext.data import as_dataset, load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.records import load_examples
-from art_ext.evaluation.execution.executor import Workers
 from art_ext.evaluation.execution.job import Job
 from art_ext.storage.evaluation import open_run
 
@@ -87,7 +86,7 @@ def rebuild():
 
 
 def test_workers_read_their_own_chunks(reference, tmp_path):
-    outcome = evaluate(*rebuild(), tmp_path, workers=Workers(rebuild, 2), **SETTINGS)
+    outcome = evaluate(*rebuild(), tmp_path, rebuild=rebuild, workers=2, **SETTINGS)
     assert records(outcome).equals(reference)
 
 
