@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ NETWORK = waves(12, frequency=2.0)
 BUDGET: dict[str, Any] = {
     "eps": 0.1,
     "attacks": ["rays", "nes"],
-    "max_queries": 40,
+    "max_queries": 60,
     "batch_size": 8,
 }
 
@@ -120,8 +121,8 @@ def test_a_service_is_sent_no_more_than_announced(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     evaluate({"m": model}, data_of(), tmp_path / "run", watcher=told, **BUDGET)
     assert 0 < service.rows <= told.rows
-    # 12 samples: clean, 40 queries of two attacks; 8 repeated twice; 6 shown by each attack
-    assert told.rows == 12 * 81 + 16 + 12
+    # 12 samples: clean, 60 queries of two attacks; 8 repeated twice; 6 shown by each attack
+    assert told.rows == 12 * 121 + 16 + 12
 
 
 def test_the_clean_probe_repeats_eight_samples_and_chunks_are_small(tmp_path: Path) -> None:
@@ -265,3 +266,39 @@ def test_a_damaged_log_is_a_mistake(folder: Path) -> None:
     assert found.exit_code == 2
     assert "is damaged at byte 0, in record 0" in found.output
     assert not (folder / "other").exists()
+
+
+def test_a_partial_report_says_so_everywhere(folder: Path) -> None:
+    command = [*COMMAND, "--chunk-size", "4", "--answers", "log", "--attack", "rays,nes"]
+    command += ["--max-queries", "60"]
+    for limit in range(100, 2000, 50):
+        stopped = run_cli([*command, "--max-rows", str(limit)])
+        if ", 1 of 3 chunks finished" in stopped.output:
+            break
+    assert stopped.exit_code == 3
+    refused = run_cli(["report", "run"])
+    assert refused.exit_code == 2
+    mark = "partial: 4 of 10 samples"
+    found = run_cli(["report", "--partial", "run"])
+    assert found.exit_code == 0, found.output
+    assert f"run: {mark}" in found.output
+    page = (folder / "run" / "index.html").read_text()
+    assert f"<b>service ({mark})</b>" in page
+    assert f", {mark}" in page.partition("<body>")[2].partition("</header>")[0]
+    table = json.loads((folder / "run" / "table.json").read_text())
+    assert {row["model"] for row in table} == {f"service ({mark})"}
+    assert {row["samples"] for row in table} == {4}
+    assert mark in (folder / "run" / "table.csv").read_text()
+    beside = run_cli(["report", "--partial", "run", "--out", "page"])
+    assert beside.exit_code == 0, beside.output
+    assert run_cli([*command, "--max-rows", "9999"]).exit_code == 0
+    whole = run_cli(["report", "--partial", "run"])
+    assert whole.exit_code == 0
+    assert "partial" not in (folder / "run" / "index.html").read_text()
+
+
+def test_a_partial_report_needs_a_complete_chunk(folder: Path) -> None:
+    assert run_cli([*COMMAND, "--answers", "log", "--max-rows", "30"]).exit_code == 3
+    found = run_cli(["report", "--partial", "run"])
+    assert found.exit_code == 2
+    assert found.output.strip() == "error: no chunk of the run in run is complete yet"

@@ -25,6 +25,10 @@ def report(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Allow a folder with other things in it.")
     ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Take the complete chunks of runs that are not complete."),
+    ] = False,
     fail_under: FailUnder = None,
 ) -> None:
     """Write the report of a run anew, or one report that compares several runs."""
@@ -32,6 +36,7 @@ def report(
         from art_ext.evaluation.analysis.records import REPORT, load_run
         from art_ext.evaluation.analysis.table import verdicts
         from art_ext.evaluation.analysis.together import name_apart
+        from art_ext.evaluation.execution.finish import load_partial
         from art_ext.evaluation.report.page import write_report
 
         least = parse_fail_under(fail_under)
@@ -43,8 +48,12 @@ def report(
             _check(target, overwrite)
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
-        loaded = [load_run(folder) for folder in folders]
+        load = load_partial if partial else load_run
+        loaded = [load(folder) for folder in folders]
         write_report(target, loaded)
+        for one in loaded:
+            if "partial" in one.run:
+                typer.echo(f"{one.folder}: {one.run['partial']}", err=True)
         typer.echo(f"report: {target / REPORT}")
         judge(
             [verdict for one in name_apart(loaded) for verdict in verdicts(one.blocks, one.run)],

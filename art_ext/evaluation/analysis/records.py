@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -154,9 +155,18 @@ def _complete(folder: Place) -> RunFolder:
     return existing
 
 
-def load_examples(folder: RunFolder) -> Examples | None:
-    """Examples of a run whose units have all ended."""
-    numbers = [number for number, (start, _) in enumerate(folder.chunks) if holds_examples(start)]
+def load_examples(folder: RunFolder, complete: Container[int] | None = None) -> Examples | None:
+    """Examples of a run whose units have all ended, or of some complete chunks.
+
+    Args:
+        folder: of the run.
+        complete: numbers of the complete chunks. None: all.
+    """
+    numbers = [
+        number
+        for number, (start, _) in enumerate(folder.chunks)
+        if holds_examples(start) and (complete is None or number in complete)
+    ]
     names = [chunk_name(number) for number in numbers]
     if not all(folder.files.has(name, "safetensors") for name in names):
         return None

@@ -39,7 +39,7 @@ def name_apart(loaded: Sequence[LoadedRun]) -> list[LoadedRun]:
     for one, folder in zip(loaded, folders, strict=True):
         place = folder.name if short[folder.name] == 1 else str(folder)
         named.append(
-            _renamed(
+            renamed(
                 one, {model: f"{model} ({place})" for model in models_of(one) if model in shared}
             )
         )
@@ -51,7 +51,8 @@ def models_of(one: LoadedRun) -> list[str]:
     return list(one.run["clean_accuracy"])
 
 
-def _renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
+def renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
+    """Return a run with other names of models."""
     if not names:
         return one
 
@@ -97,7 +98,7 @@ def describe(run: Mapping[str, Any]) -> str:
     return (
         f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')},"
         f" {NORMS[settings['norm']]}, eps {', '.join(map(radius, settings['eps']))}{targets}; panel"
-        f" {panel['name']} ({panel['mode']})"
+        f" {panel['name']} ({panel['mode']}){', ' + run['partial'] if 'partial' in run else ''}"
     )
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.findings import Finding, findings
-from art_ext.evaluation.analysis.records import LoadedRun, load_examples
+from art_ext.evaluation.analysis.records import LoadedRun, load_examples, load_run, require_report
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
-from art_ext.storage.evaluation import RunFolder
+from art_ext.evaluation.analysis.together import renamed
+from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.joined import write_records
 from art_ext.storage.store import Place
 from art_ext.storage.units import chunk_name
@@ -77,9 +78,8 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
         if "seconds" in folder.run
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
-    run = {**folder.run, **known, "records": len(blocks), "clean_accuracy": _clean_accuracy(blocks)}
-    warnings = findings(blocks, run, _facts(folder))
-    run["warnings"] = [asdict(finding) for finding in warnings]
+    numbers = range(len(folder.chunks))
+    run, warnings = _judged({**folder.run, **known}, blocks, _facts(folder, numbers))
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
     run["verdict"] = [asdict(verdict) for verdict in found]
@@ -93,6 +93,45 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
     return Outcome(folder.path, rows, warnings, verdicts=found, blocks=blocks)
 
 
+def load_partial(folder: Place) -> LoadedRun:
+    """Load the complete chunks of a run folder. The names of the models say how many samples.
+
+    A complete run is loaded as ``load_run`` does.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if it is not a run folder, if it has no complete chunk, or if a file is damaged.
+    """
+    require_report()
+    existing = open_run(folder)
+    if existing.run.get("state") == "complete":
+        return load_run(folder)
+    numbers = [number for number in range(len(existing.chunks)) if existing.complete(number)]
+    if not numbers:
+        raise ValueError(f"no chunk of the run in {existing.path} is complete yet")
+    place = {number: existing.units_of(number) for number in numbers}
+    runs = range(len(place[numbers[0]]))  # in the order of joined records
+    units = [place[number][run] for run in runs for number in numbers]
+    blocks = collect(existing.read_unit(unit) for unit in units)
+    samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
+    mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
+    unfinished = {**existing.run, "seconds": None, "partial": mark}
+    run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
+    examples = load_examples(existing, numbers)
+    loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
+    return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
+
+
+def _judged(
+    run: Mapping[str, Any], blocks: Blocks, facts: Mapping[str, list[dict[str, Any]]]
+) -> tuple[dict[str, Any], Sequence[Finding]]:
+    """Return ``run.json`` with what follows from the records, and the findings."""
+    known = {**run, "records": len(blocks), "clean_accuracy": _clean_accuracy(blocks)}
+    warnings = findings(blocks, known, facts)
+    known["warnings"] = [asdict(finding) for finding in warnings]
+    return known, warnings
+
+
 def _clean_accuracy(blocks: Blocks) -> dict[str, float]:
     samples = {model: blocks.samples(model) for model in blocks.models}
     return {
@@ -101,13 +140,14 @@ def _clean_accuracy(blocks: Blocks) -> dict[str, float]:
     }
 
 
-def _facts(folder: RunFolder) -> Mapping[str, list[dict[str, Any]]]:
+def _facts(folder: RunFolder, numbers: Sequence[int]) -> Mapping[str, list[dict[str, Any]]]:
     """By model, the facts of each chunk, and those of attacks that reported any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
-    for number in range(len(folder.chunks)):
+    for number in numbers:
         for model, found in folder.files.facts(chunk_name(number)).items():
             facts.setdefault(model, []).append(found)
+    done = {folder.chunks[number] for number in numbers}
     for unit in folder.units():
-        if folder.files.has(unit.name, "json"):
+        if unit.samples in done and folder.files.has(unit.name, "json"):
             facts[unit.model].append(folder.files.facts(unit.name))
     return facts
