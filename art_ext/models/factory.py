@@ -7,17 +7,21 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from art_ext.core.checks import nearest
 from art_ext.errors import UserCodeError
+
+_FILES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # digests, by the model of a factory
 
 
 def resolve_factory(
@@ -53,6 +57,7 @@ def resolve_factory(
         model = _call(
             factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()}
         )
+    _note_file(spec, model)
     return model.eval() if eval_mode and isinstance(model, nn.Module) else model
 
 
@@ -85,6 +90,39 @@ def resolve_object(
     with _importable(folder):
         module = _import_file(Path(location), kind) if is_file else _import_module(location, kind)
         yield _find(module, name, spec, wanted)
+
+
+def digest_of_file(file: str | os.PathLike[str]) -> str:
+    """Return a digest of a file, which identifies a version of it."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def file_of_model(model: Any) -> str | None:
+    """Return the digest of the file whose factory made a model, or a part of it.
+
+    None for a model of other origin.
+    """
+    parts = model.modules() if isinstance(model, nn.Module) else [model, *_attributes(model)]
+    return next(filter(None, map(_digest_of, parts)), None)
+
+
+def _attributes(model: Any) -> list[Any]:
+    return list(vars(model).values()) if hasattr(model, "__dict__") else []
+
+
+def _digest_of(part: Any) -> str | None:
+    try:
+        return _FILES.get(part)
+    except TypeError:  # an object without weak references or without a hash
+        return None
+
+
+def _note_file(spec: str, model: Any) -> None:
+    """Keep the digest of the file whose factory made a model."""
+    location = spec.rpartition(":")[0]
+    if location.endswith(".py"):
+        with suppress(TypeError):  # an object without weak references or without a hash
+            _FILES[model] = digest_of_file(location)
 
 
 def _literal(text: str) -> object:

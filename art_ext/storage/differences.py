@@ -11,7 +11,10 @@ from art_ext.core.wording import radius
 
 # of run.json: what must agree for two runs to be the same
 PARTS = ("arguments", "identity", "plan")
-PLACES = ("weights", "path", "root")  # where model and data lie: the identity tells what they hold
+# where model and data lie, since the identity tells what they hold. Runs of earlier versions record
+# no files of models, which are compared where both runs have them
+APART = {"arguments": ("weights", "path", "root"), "identity": ("model_files",)}
+FILES = {"attacks": "attack", "model_files": "model"}  # of the identity: digests of files
 LONGEST = 60  # letters of a value that a message shows
 
 
@@ -65,7 +68,8 @@ def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
         given: the content of ``run.json`` here, in the types of JSON.
         found: the same of the run there.
     """
-    if all(_compared(given, part) == _compared(found, part) for part in PARTS):
+    files = [*_of_files(given, found)]
+    if not files and all(_compared(given, part) == _compared(found, part) for part in PARTS):
         return []
     commands = [
         *_phrase("command", *(_part(run, "arguments").get("command") for run in (given, found)))
@@ -75,7 +79,7 @@ def differences(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     phrases = [
         *_of_samples(given, found),
         *_of_models(given, found),
-        *_of_attacks(given, found),
+        *files,
         *_of_arguments(given, found),
         *_phrase(
             "version of art-ext", *(_part(run, "identity").get("art-ext") for run in (given, found))
@@ -92,11 +96,7 @@ def _part(run: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def _compared(run: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in _part(run, part).items()
-        if part != "arguments" or key not in PLACES
-    }
+    return {key: value for key, value in _part(run, part).items() if key not in APART.get(part, ())}
 
 
 def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
@@ -123,12 +123,13 @@ def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
             yield f"weights of {own}: other values there"
 
 
-def _of_attacks(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Attacks of the user's own whose files have changed."""
-    here, there = (_part(_part(run, "identity"), "attacks") for run in (given, found))
-    for name in here:
-        if name in there and here[name] != there[name]:
-            yield f"attack {name}: its file has changed"
+def _of_files(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Attacks and models of the user's own whose files have changed."""
+    for part, kind in FILES.items():
+        here, there = (_part(_part(run, "identity"), part) for run in (given, found))
+        for name in here:
+            if name in there and here[name] != there[name]:
+                yield f"{kind} {name}: its file has changed"
 
 
 def _of_arguments(given: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ from art_ext.storage.store import Place, Store, store_of
 
 TOOL = "art-ext train"
 TRAINING = "training.json"
+NETWORK_FILE = "model_file"
+FILES = ("recipe_file", NETWORK_FILE)  # digests of the files of the user
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_NAME = "update-"  # and the number of weight updates
 HISTORY = "history.jsonl"
@@ -64,6 +66,14 @@ def _check_place(store: Store) -> None:
     check_place(store, "checkpoint_dir must be a folder")
 
 
+def recorded_files(store: Store) -> dict[str, str]:
+    """Return the digests of the user's files that the run of a folder records, by name."""
+    if not store.exists(TRAINING):
+        return {}
+    found = read_json(store, TRAINING, "hold the configuration of a run")
+    return {name: found[name] for name in FILES if name in found}
+
+
 def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
     """Write ``training.json`` into the folder of a training, or check that it is the same.
 
@@ -92,7 +102,11 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
         _check_strange(store, [TRAINING], "art-ext")
     formats.TRAINING.check(store.path, found)
     facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
-    check_configuration(store.path, flat(configuration), flat(facts))
+    given = dict(configuration)
+    if NETWORK_FILE not in given or NETWORK_FILE not in facts:  # earlier versions record none
+        given.pop(NETWORK_FILE, None)
+        facts.pop(NETWORK_FILE, None)
+    check_configuration(store.path, flat(given), flat(facts))
     if resume:
         if is_main_process():
             sweep(store, (TRAINING, *RESULTS))

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from art_ext.models.factory import file_of_model
 from art_ext.storage.files import safetensors_of
 from art_ext.storage.store import Place, Store, store_of
 from art_ext.storage.training import BEST, WEIGHTS, begin_training
@@ -85,10 +86,10 @@ def configuration(
         frozen: names of the modules that stay in eval mode.
     """
     shapes = repr([(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()])
-    digest = file_digest(recipe)
+    files = {"recipe_file": file_digest(recipe), "model_file": file_of_model(model)}
     return {
         "recipe": recipe.settings(),
-        **({"recipe_file": digest} if digest else {}),
+        **{name: digest for name, digest in files.items() if digest},
         "options": options.identity(),
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
         "data": batches.describe(),

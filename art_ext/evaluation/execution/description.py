@@ -13,7 +13,7 @@ from art_ext import __version__
 from art_ext.core.wording import counted, radius
 from art_ext.data import LazyDataset, Samples
 from art_ext.evaluation.analysis.blocks import NORMS
-from art_ext.evaluation.execution.job import Job, identity_of_job
+from art_ext.evaluation.execution.job import Job, files_of_models, identity_of_job
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.storage.units import plan
 
@@ -23,7 +23,7 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
     attack_runs = [(name, attack.name, radii) for name, attack, radii in job.attack_runs]
     return {
         "arguments": dict(arguments),
-        "identity": {**identity_of_job(job), **_own_attacks(job), "art-ext": __version__},
+        "identity": {**identity_of_job(job), **_own_files(job), "art-ext": __version__},
         "settings": asdict(job.settings),
         "panel": {"name": panel, "mode": job.mode},
         "data": {
@@ -57,10 +57,11 @@ def _transform(data: Samples) -> dict[str, Any]:
     return {} if transform is None else {"transform": asdict(transform)}
 
 
-def _own_attacks(job: Job) -> dict[str, Any]:
-    """Return digests of the files of the user's own attacks, by their names, if there are."""
-    digests = {attack.name: attack.digest for attack in job.panel if attack.digest}
-    return {"attacks": digests} if digests else {}
+def _own_files(job: Job) -> dict[str, Any]:
+    """Return digests of the files of the user's own attacks and models, by their names."""
+    attacks = {attack.name: attack.digest for attack in job.panel if attack.digest}
+    digests = {"attacks": attacks, "model_files": files_of_models(job)}
+    return {part: found for part, found in digests.items() if found}
 
 
 def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:

@@ -14,6 +14,7 @@ from torch import nn
 from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.data import Samples
+from art_ext.models.factory import file_of_model
 
 if TYPE_CHECKING:
     from art_ext.evaluation.panel.attack import Attack, Settings
@@ -162,6 +163,12 @@ def identity_of_job(job: Job) -> dict[str, Any]:
         "models": {name: identity_of_model(model) for name, model in job.models.items()},
         "data": job.data.identity,
     }
+
+
+def files_of_models(job: Job) -> dict[str, str]:
+    """Digests of the files whose factories made models, by the names of the models."""
+    files = {name: file_of_model(model) for name, model in job.models.items()}
+    return {name: digest for name, digest in files.items() if digest is not None}
 
 
 class Watcher:

@@ -23,7 +23,14 @@ from art_ext.data import Samples
 from art_ext.data.reading import Reader
 from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
-from art_ext.evaluation.execution.job import Blueprint, Ended, Job, Watcher, identity_of_job
+from art_ext.evaluation.execution.job import (
+    Blueprint,
+    Ended,
+    Job,
+    Watcher,
+    files_of_models,
+    identity_of_job,
+)
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
@@ -277,6 +284,11 @@ def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
     different = [f"model {name!r}" for name in models if models[name] != identity["models"][name]]
     if built["data"] != identity["data"]:
         different.append("data")
+    known = identity.get("model_files", {})
+    files = files_of_models(job)
+    different += [
+        f"file of model {name!r}" for name in files if files[name] != known.get(name, files[name])
+    ]
     if different:
         raise ValueError(
             f"worker on {socket.gethostname()} built another {' and '.join(different)} than the run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.checks import nearest
-from art_ext.models.factory import resolve_object
+from art_ext.models.factory import digest_of_file, resolve_object
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,7 @@ class FileAttack(AttackSpec):
 
     def digest(self) -> str:
         """Return a digest of the file, which identifies a version of the attack."""
-        return _digest(Path(self.source.rpartition(":")[0]))
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        return digest_of_file(self.source.rpartition(":")[0])
 
 
 # by source and digest of its file: a copy of an attack that was pickled equals the attack
@@ -71,7 +66,7 @@ def load_attack(source: str) -> FileAttack:
         )
     location, _, name = source.rpartition(":")
     file = Path(location).resolve()
-    key = (f"{file}:{name}", _digest(file) if file.is_file() else "")
+    key = (f"{file}:{name}", digest_of_file(file) if file.is_file() else "")
     if key not in _LOADED:
         own = _run_file(source, name)
         values = {one.name: getattr(own, one.name) for one in fields(AttackSpec)}

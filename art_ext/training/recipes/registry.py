@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from pathlib import Path
 from typing import Any
 
 from art_ext.core.checks import same_name
 from art_ext.core.keywords import checked_keywords
 from art_ext.core.plugins import Plugins
-from art_ext.models.factory import resolve_object
+from art_ext.models.factory import digest_of_file, resolve_object
 from art_ext.training.heads import Head
 from art_ext.training.naming import check_known, construct
 from art_ext.training.recipes.base import Recipe
@@ -71,7 +69,7 @@ def load_recipe(source: str) -> type[Recipe]:
         kind = _checked(found, source)
     location = source.rpartition(":")[0]
     if location.endswith(".py"):
-        _DIGESTS[kind] = hashlib.sha256(Path(location).read_bytes()).hexdigest()
+        _DIGESTS[kind] = digest_of_file(location)
     RECIPES[source] = kind
     return kind
 

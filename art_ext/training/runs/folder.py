@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.options import options_of
+from art_ext.models.factory import digest_of_file
 from art_ext.storage.differences import check_configuration
 from art_ext.storage.locking import check_unlocked, is_main_process
 from art_ext.storage.ownership import check_place, is_free
 from art_ext.storage.store import LocalStore
-from art_ext.storage.training import CONFIGURATION, check_origin, has_checkpoints, read_run
+from art_ext.storage.training import (
+    CONFIGURATION,
+    check_origin,
+    has_checkpoints,
+    read_run,
+    recorded_files,
+)
 from art_ext.training.runs.configuration import Configuration, resolve
 from art_ext.training.runs.figures import PGD_STEPS
 
@@ -58,6 +65,11 @@ def check_folder(
         for one in (wanted, found)
     )
     advice = ": choose another folder, or replace that run with --overwrite"
+    files = _own_files(wanted)
+    recorded = recorded_files(store)
+    known = [name for name in files if name in recorded]
+    here |= {name: files[name] for name in known}
+    there |= {name: recorded[name] for name in known}
     check_configuration(folder, here, there, advice)
     finished = read_run(store)
     if not resume and (finished is not None or has_checkpoints(store)):
@@ -71,6 +83,17 @@ def check_folder(
         if finished is not None and finished.get("figures") == figure_settings(wanted)
         else None
     )
+
+
+def _own_files(wanted: Configuration) -> dict[str, str]:
+    """Return digests of the files of the user's own recipe and network, where there are any."""
+    sources = {"recipe_file": wanted.recipe, "model_file": wanted.model}
+    places = {name: source.rpartition(":")[0] for name, source in sources.items()}
+    return {
+        name: digest_of_file(place)
+        for name, place in places.items()
+        if place.endswith(".py") and Path(place).is_file()
+    }
 
 
 def figure_settings(configuration: Configuration) -> dict[str, Any]:
