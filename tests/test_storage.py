@@ -34,7 +34,7 @@ from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.files import metadata_of, safetensors_of
 from art_ext.storage.locking import OWN_FILES, check_unlocked, locked
 from art_ext.storage.ownership import PREVIOUS, is_free, put_aside, read_manifest, sweep
-from art_ext.storage.store import LocalStore, Place, Store
+from art_ext.storage.store import LocalStore, Place, Store, store_of
 from art_ext.storage.training import locked_training
 from art_ext.storage.units import file_name, plan
 from art_ext.training import train
@@ -104,8 +104,11 @@ class MemoryStore(Store):
             del self.files[one]
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "url"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "url":
+        pytest.importorskip("upath", reason="universal-pathlib is not installed")
+        return store_of(f"memory://{tmp_path}")
     return LocalStore(tmp_path / "new") if request.param == "local" else MemoryStore()
 
 
@@ -114,7 +117,7 @@ class TestStore:
         assert store.names() == []
         store.write("deep/in/file", b"content")
         assert store.read("deep/in/file") == b"content"
-        assert store.exists("deep/in")
+        assert store.names("deep") == ["in"]
         store.rename("deep/in/file", "other/file")
         assert (store.names("deep/in"), store.names("other")) == ([], ["file"])
         store.remove("deep")

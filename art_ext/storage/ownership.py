@@ -7,19 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from art_ext.storage.locking import OWN_FILES
-from art_ext.storage.store import LocalStore, Store
+from art_ext.storage.store import LocalStore, Store, StoreError
 
 PREVIOUS = ".previous-run"
 
 
 def check_place(store: Store, demand: str) -> None:
-    """Raise ValueError if the path of a local store is not that of a folder, existing or new.
+    """Raise an error if a folder cannot be in this place. An object store must answer.
 
     Args:
         store: of the folder.
         demand: beginning of the message, such as ``"out must name a folder"``.
+
+    Raises:
+        ValueError: if the path of a local store is that of a file.
+        StoreError: without the bucket, or the right to list it.
     """
-    if isinstance(store, LocalStore) and store.path.exists() and not store.path.is_dir():
+    if not isinstance(store, LocalStore):
+        store.names()
+    elif store.path.exists() and not store.path.is_dir():
         raise ValueError(f"{demand}, got {store.path}, which is a file")
 
 
@@ -41,9 +47,14 @@ def read_manifest(store: Store, name: str, tool: str) -> dict[str, Any] | None:
     """Return the content of the file that says whose a folder is.
 
     None if there is none, if it cannot be read, or if another tool wrote it.
+
+    Raises:
+        StoreError: if an object store does not answer.
     """
     try:
         content = json.loads(store.read(name).decode("utf-8"))
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and content.get("tool") == tool else None
@@ -87,15 +98,17 @@ def put_aside(store: Store, names: Sequence[str], complete: bool) -> None:
     Args:
         store: of the folder.
         names: everything that the run may consist of, its manifest last. A process that is killed
-            meanwhile leaves a folder that still says whose it is, and the next one goes on.
+            meanwhile leaves a folder that still says whose it is, and the next one goes on. Files
+            in folders exist, others need not.
         complete: whether the run is complete.
     """
+    entries = store.names()
     kept = store.exists(f"{PREVIOUS}/{names[-1]}")
-    keep = complete or (store.exists(PREVIOUS) and not kept)  # the latter after a killed process
+    keep = complete or (PREVIOUS in entries and not kept)  # the latter after a killed process
     if keep and kept:
         store.remove(PREVIOUS)
     for name in names:
-        if not store.exists(name):
+        if "/" not in name and name not in entries:
             continue
         if keep:
             store.rename(name, f"{PREVIOUS}/{name}")

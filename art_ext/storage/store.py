@@ -1,17 +1,21 @@
-"""The interface by which run folders read and write, and its implementation for local folders."""
+"""The interface by which run folders read and write, for local folders and object stores."""
 
 from __future__ import annotations
 
 import io
 import os
 import posixpath
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
+from art_ext.core.checks import nearest
+from art_ext.errors import describe
 from art_ext.storage.files import atomic, temporary_beside, to_disk, write_atomically
 
 
@@ -25,9 +29,11 @@ class Store(Protocol):
 
     Attributes:
         path: the place, as messages name it.
+        shared: True if other processes can open the place.
     """
 
     path: Path
+    shared: bool = True
 
     def read(self, name: str) -> bytes:
         """Return the content of a file. FileNotFoundError if there is none."""
@@ -36,7 +42,7 @@ class Store(Protocol):
         """Write a file atomically, and the folders above it."""
 
     def exists(self, name: str) -> bool:
-        """Return True if there is such a file or folder."""
+        """Return True if there is such a file."""
 
     def names(self, folder: str = "") -> list[str]:
         """Return the sorted names of the entries of a folder. Empty if there is no such folder."""
@@ -98,8 +104,8 @@ class LocalStore(Store):
         write_atomically(self._target(name), content)
 
     def exists(self, name: str) -> bool:
-        """Return True if there is such a file or folder."""
-        return (self.path / name).exists()
+        """Return True if there is such a file."""
+        return (self.path / name).is_file()
 
     def names(self, folder: str = "") -> list[str]:
         """Return the sorted names of the entries of a folder."""
@@ -159,9 +165,174 @@ class LocalStore(Store):
         return target
 
 
-Place = str | os.PathLike[str] | Store
+class StoreError(OSError):
+    """Failure of an object store, such as no bucket, no rights or no network, in one line."""
+
+
+class ObjectStore(Store):
+    """A folder of an object store, through universal-pathlib and fsspec.
+
+    One PUT writes a file, which is therefore whole or not there. Nothing that the store has
+    answered is kept, because other processes write too.
+
+    Args:
+        path: the folder, of any class of universal-pathlib.
+    """
+
+    def __init__(self, path: RemotePath) -> None:
+        from upath import UPath
+
+        # s3fs would not see what other processes have written
+        place = UPath(cast(Any, path), use_listings_cache=False)
+        self.path = cast(Path, place)  # it has the methods of Path
+        self.shared = place.protocol != "memory"
+        self._root = place.path.rstrip("/")
+        if not self._root.strip("/"):
+            raise ValueError(f"{place} names no bucket or folder: wanted SCHEME://BUCKET/FOLDER")
+        self._files = place.fs
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        with self._named("read", name):
+            content: bytes = self._files.cat_file(self._key(name))
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file in one PUT."""
+        with self._named("written", name):
+            try:
+                self._files.pipe_file(self._key(name), content)
+            except FileNotFoundError as error:  # the bucket
+                raise StoreError(*error.args) from error
+
+    def exists(self, name: str) -> bool:
+        """Return True if there is such a file. No file of ours is empty."""
+        try:
+            with self._named("read", name):  # one GET, where exists() of s3fs would list too
+                self._files.cat_file(self._key(name), start=0, end=1)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the entries of a folder, listed anew."""
+        key = self._key(folder)
+        with self._named("listed", folder):
+            try:
+                found = self._files.ls(key, detail=False)
+            except FileNotFoundError as error:
+                if error.__cause__ is not None:  # the store's own answer: there is no bucket
+                    raise StoreError(*error.args) from error
+                return []
+        # a file lists itself, and a folder that a web page made lists an empty name
+        places = {one.rstrip("/") for one in found} - {key}
+        return sorted(posixpath.basename(one) for one in places)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with everything in it."""
+        with suppress(FileNotFoundError), self._named("removed", name):
+            self._files.rm(self._key(name), recursive=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    @contextmanager
+    def _named(self, act: str, name: str) -> Iterator[None]:
+        """Turn errors of the store, of any class, into a StoreError that names the place."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            plain = error.strerror or error if isinstance(error, OSError) else None
+            cause = plain or describe(error)
+            raise StoreError(f"{self.path / name} cannot be {act}: {cause}") from error
+
+
+@runtime_checkable
+class RemotePath(Protocol):
+    """A path of universal-pathlib."""
+
+    @property
+    def path(self) -> str:
+        """Bucket and folder."""
+
+    @property
+    def protocol(self) -> str:
+        """The scheme of the URL."""
+
+    @property
+    def storage_options(self) -> Mapping[str, Any]:
+        """Arguments of the file system, such as an endpoint."""
+
+
+Place = str | os.PathLike[str] | Store | RemotePath
+LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "memory": "upath"}  # by scheme, what reads and writes
+REMEDIES = {"s3": "'art-ext[s3]'", "gs": "'art-ext[gcs]'", "memory": "universal-pathlib"}
+_FILE = "file://"
 
 
 def store_of(place: Place) -> Store:
-    """Return the store of a place: that of a local folder, or the given one."""
-    return LocalStore(place) if isinstance(place, (str, os.PathLike)) else place
+    """Return the store of a place: of a local folder, of a URL, or the given one.
+
+    Raises:
+        ValueError: for a URL of an unknown scheme, without a bucket, or without its library.
+    """
+    if isinstance(place, (str, os.PathLike)):
+        text = os.fspath(place)
+        scheme = _scheme(text)
+        if scheme is None:
+            return LocalStore(text.removeprefix(_FILE))
+        if any(find_spec(name) is None for name in ("upath", LIBRARIES[scheme])):
+            raise ValueError(
+                f"{text} needs universal-pathlib and its library for {scheme}: pip install"
+                f" {REMEDIES[scheme]}"
+            )
+        from upath import UPath
+
+        return ObjectStore(UPath(text))
+    return ObjectStore(place) if isinstance(place, RemotePath) else place
+
+
+def local_folder(place: str | os.PathLike[str], command: str) -> Path:
+    """Return the path of a place that must be a local folder.
+
+    Args:
+        place: the folder.
+        command: that writes the folder, for the message.
+
+    Raises:
+        ValueError: for a URL.
+    """
+    text = os.fspath(place)
+    if _scheme(text) is not None:
+        raise ValueError(
+            f"{command} writes into a local folder only, got {text}: give a folder, and copy it"
+            " when it is complete"
+        )
+    return Path(text.removeprefix(_FILE))
+
+
+def _scheme(place: str) -> str | None:
+    """Return the scheme of the URL of an object store. None for a local folder.
+
+    Raises:
+        ValueError: for an unknown scheme, or a URL that has lost a slash.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)", place)  # C:/ is a drive
+    if found is None or place.startswith(_FILE):
+        return None
+    scheme = found[1]
+    if found[2] == "/" and scheme in ("file", *LIBRARIES):
+        raise ValueError(
+            f"{place} lacks a slash: write {scheme}://BUCKET/FOLDER, as text. Path drops a slash"
+        )
+    if found[2] == "/":
+        return None
+    if scheme not in LIBRARIES:
+        known = ("file", *LIBRARIES)
+        raise ValueError(
+            f"unknown scheme {scheme!r} in {place}{nearest(scheme, known)}: wanted a folder, or a"
+            f" URL of {', '.join(known)}"
+        )
+    return scheme

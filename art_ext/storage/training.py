@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from art_ext.storage.ownership import (
     sweep,
     write_json,
 )
-from art_ext.storage.store import Place, Store, store_of
+from art_ext.storage.store import Place, Store, local_folder, store_of
 
 TOOL = "art-ext train"
 TRAINING = "training.json"
@@ -51,8 +52,10 @@ def locked_training(place: Place | None) -> Iterator[None]:
     Of the processes of one training, the main one holds it.
 
     Raises:
-        ValueError: if another training holds it, or if the path is not that of a folder.
+        ValueError: if another training holds it, or if the path is not that of a local folder.
     """
+    if isinstance(place, (str, os.PathLike)):
+        place = local_folder(place, "train")
     if place is None or not is_main_process():
         yield
         return
@@ -90,7 +93,8 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
             Nothing is written then.
     """
     _check_place(store)
-    results = [name for name in RESULTS if store.exists(name)]
+    entries = store.names()
+    results = [name for name in RESULTS if name in entries]
     if not store.exists(TRAINING):
         _check_strange(store, results, "art-ext")
         if is_main_process():
@@ -121,7 +125,8 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
 def check_origin(store: Store) -> None:
     """Raise ValueError if files have our names, but no record of a training of ours is there."""
     if read_manifest(store, TRAINING, TOOL) is None:
-        strange = [name for name in (TRAINING, *RESULTS) if store.exists(name)]
+        entries = store.names()
+        strange = [name for name in (TRAINING, *RESULTS) if name in entries]
         _check_strange(store, strange, "art-ext train")
 
 

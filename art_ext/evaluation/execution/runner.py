@@ -98,7 +98,8 @@ def evaluate(
             ``as_dataset`` takes, such as tensors (x, y), a torchvision, Hugging Face or MAITE
             dataset, or a ``DataLoader`` that does not shuffle. Data that are not in memory are
             read chunk by chunk.
-        out: the run folder: new, empty, or that of the same run, which is then completed.
+        out: the run folder: new, empty, or that of the same run, which is then completed. It may be
+            a URL such as ``"s3://bucket/run"``, or a path of universal-pathlib.
         eps: radius or radii in the units of x.
         attacks: names of ``art-ext attacks``, ``FILE.py:FUNCTION`` for an attack of your own,
             external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
@@ -243,6 +244,11 @@ def _distribute(
 ) -> None:
     """Do the missing chunks of a run on workers."""
     folder = work.folder
+    if not folder.store.shared:
+        raise ValueError(
+            f"engine {crew.engine!r} needs a folder that its workers can open, but {folder.path}"
+            " is in the memory of this process"
+        )
     continued = work.check(overwrite)
     names = {
         number: f"chunk {number} (samples {start} to {end - 1})"

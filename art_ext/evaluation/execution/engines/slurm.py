@@ -41,7 +41,7 @@ def start(workers: Workers, folder: Path) -> Started:
         raise missing_library("slurm", "submitit") from error
     arguments = dict(workers.arguments)
     cluster = arguments.pop("cluster", None)
-    place = Path(arguments.pop("folder", folder / JOBS))
+    place = Path(arguments.pop("folder", None) or _jobs_of(folder))
 
     def make(place: Path) -> Any:
         return submitit.AutoExecutor(folder=place, cluster=cluster)
@@ -59,6 +59,16 @@ def start(workers: Workers, folder: Path) -> Started:
             raise ValueError(f"engine_args: {' '.join(str(error).split())}") from error
     executor = _Jobs(make, parameters, workers.number if local else None, place)
     return Started(executor, threads, TASKS_PER_WORKER * workers.number)
+
+
+def _jobs_of(folder: Path) -> Path:
+    """Return the folder of the jobs in a run folder, which must be a local one."""
+    if isinstance(folder, Path):
+        return folder / JOBS
+    raise ValueError(
+        f"engine slurm needs a folder on a shared disk for its jobs, because {folder} is not a"
+        " disk: --engine-args folder=FOLDER"
+    )
 
 
 def _parameters(workers: Workers, threads: int, local: bool) -> dict[str, Any]:
