@@ -96,11 +96,7 @@ class TestReport:
             "out must not be one of the runs": (few, many, "--out", few),
             "out must not be another run's folder": (few, "--out", many),
             "thesis holds thesis.tex": (few, "--out", tmp_path / "thesis"),
-            "out must name a folder, got the file": (
-                few,
-                "--out",
-                tmp_path / "thesis" / "thesis.tex",
-            ),
+            "thesis.tex, which is a file": (few, "--out", tmp_path / "thesis" / "thesis.tex"),
             "thesis is not a run folder": (tmp_path / "thesis",),
             "folders must differ": (few, few, "--out", tmp_path / "twice"),
         }

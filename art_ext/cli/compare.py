@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
@@ -11,12 +11,13 @@ from art_ext.cli.shared import explained
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another on the same samples.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A run folder.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another on the same samples.")],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Keep the comparison: all disagreements as .csv, or everything as .json."
+            metavar="FILE",
+            help="Keep the comparison: all disagreements as .csv, or everything as .json.",
         ),
     ] = None,
     most: Annotated[
@@ -27,13 +28,15 @@ def compare(
     with explained():
         from art_ext.evaluation.analysis import compare as comparing
         from art_ext.evaluation.analysis.records import load_run
-        from art_ext.storage.files import write_atomically
+        from art_ext.storage.store import store_of
 
         writers = {".csv": comparing.to_csv, ".json": comparing.to_json}
-        if out is not None and out.suffix not in writers:
+        suffix = os.path.splitext(out or "")[1]
+        if out is not None and suffix not in writers:
             raise ValueError(f"out must end in .csv or .json, got {out}")
         found = comparing.compare(load_run(first), load_run(second))
         typer.echo(f"A: {first}\nB: {second}\n")
         typer.echo(comparing.to_text(found, most))
         if out is not None:
-            write_atomically(out, writers[out.suffix](found).encode("utf-8"))
+            folder, name = os.path.split(out)  # of a URL too
+            store_of(folder).write(name, writers[suffix](found).encode("utf-8"))

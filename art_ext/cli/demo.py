@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +12,8 @@ from art_ext.cli.showing import show, watching
 
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder of the report; replaces an earlier demo.")
-    ] = Path("runs/demo"),
+        str, typer.Option(metavar="FOLDER", help="Folder of the report; replaces an earlier demo.")
+    ] = "runs/demo",
     quiet: Quiet = False,
     seed: Seed = 0,
 ) -> None:

@@ -59,8 +59,12 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         if config.name is not None and not config.name.strip():
             raise ValueError("name must hold at least one letter, got an empty text")
         from art_ext.evaluation.analysis.records import require_report
+        from art_ext.storage.ownership import check_place
+        from art_ext.storage.store import store_of
 
-        require_report()  # before anything that takes time
+        # before anything that takes time
+        require_report()
+        check_place(store_of(config.out), "out must name a folder")
         write = partial(_write_config, config.out, evaluation_toml(config))
         with (
             watching(config.quiet, write) as watcher,
@@ -177,7 +181,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     )
 
 
-def _write_config(folder: Path, text: str) -> None:
+def _write_config(folder: str, text: str) -> None:
     """Write the configuration into a run folder."""
     from art_ext.storage.evaluation import CONFIGURATION
     from art_ext.storage.store import store_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +11,10 @@ from art_ext.cli.showing import show
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders of the shards.")],
-    out: Annotated[Path, typer.Option(help="Folder of the whole run: new or empty.")],
+    folders: Annotated[list[str], typer.Argument(help="Run folders of the shards.")],
+    out: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Folder of the whole run: new or empty.")
+    ],
     fail_under: FailUnder = None,
     quiet: Quiet = False,
 ) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from art_ext.cli.shared import FailUnder, explained, judge, parse_fail_under
 
+if TYPE_CHECKING:
+    from art_ext.storage.store import Store
+
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")
+    list[str], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")
 ]
 
 
 def report(
     folders: Folders,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Folder of the report: new, empty, or of an earlier one. Several runs need it."
+            metavar="FOLDER",
+            help="Folder of the report: new, empty, or of an earlier one. Several runs need it.",
         ),
     ] = None,
     overwrite: Annotated[
@@ -38,54 +42,56 @@ def report(
         from art_ext.evaluation.analysis.together import name_apart
         from art_ext.evaluation.execution.finish import load_partial
         from art_ext.evaluation.report.page import write_report
+        from art_ext.storage.store import store_of
 
         least = parse_fail_under(fail_under)
 
         if out is None and len(folders) > 1:
             raise ValueError(f"a report on {len(folders)} runs needs --out FOLDER")
-        target = folders[0] if out is None else out
-        if target not in folders:
+        stores = [store_of(folder) for folder in folders]
+        target = stores[0] if out is None else store_of(out)
+        if target.path not in [store.path for store in stores]:
             _check(target, overwrite)
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
         load = load_partial if partial else load_run
-        loaded = [load(folder) for folder in folders]
+        loaded = [load(store) for store in stores]
         write_report(target, loaded)
         for one in loaded:
             if "partial" in one.run:
                 typer.echo(f"{one.folder}: {one.run['partial']}", err=True)
-        typer.echo(f"report: {target / REPORT}")
+        typer.echo(f"report: {target.path / REPORT}")
         judge(
             [verdict for one in name_apart(loaded) for verdict in verdicts(one.blocks, one.run)],
             least,
         )
 
 
-def _check(out: Path, overwrite: bool) -> None:
+def _check(out: Store, overwrite: bool) -> None:
     """Raise ValueError unless a folder is free for a report: new, empty, or of an earlier report.
 
     Raises:
         ValueError: if the folder holds anything else. The message names one entry.
     """
     from art_ext.evaluation.analysis.records import PLOTS, REPORT, RUN, TABLES, WARNINGS
-    from art_ext.storage.store import store_of
+    from art_ext.storage.ownership import check_place
 
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out must name a folder, got the file {out}")
+    check_place(out, "out must name a folder")
     if overwrite:
         return
-    store = store_of(out)
-    if store.exists(RUN):
-        raise ValueError(f"out must not be another run's folder, got {out}: choose another folder")
+    if out.exists(RUN):
+        raise ValueError(
+            f"out must not be another run's folder, got {out.path}: choose another folder"
+        )
     ours = {REPORT, *TABLES, WARNINGS}
     stems = tuple(Path(name).stem for name in PLOTS)
     other_files = sorted(
         name
-        for name in store.names()
+        for name in out.names()
         if name not in ours and not (name.endswith(".png") and name.startswith(stems))
     )
     if other_files:
         raise ValueError(
-            f"out must be a new or empty folder, or that of an earlier report, but {out} holds"
+            f"out must be a new or empty folder, or that of an earlier report, but {out.path} holds"
             f" {other_files[0]}: choose another folder, or allow it with --overwrite"
         )

@@ -35,9 +35,9 @@ _TYPES: dict[str, type] = {"str": str, "bool": bool, "bool | None": bool, "int":
 
 def submit(
     context: typer.Context,
-    run: Annotated[Path | None, typer.Argument(help=RUN)] = None,
+    run: Annotated[str | None, typer.Argument(help=RUN)] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the submission: new or empty.")
+        str | None, typer.Option(metavar="FOLDER", help="Folder of the submission: new or empty.")
     ] = None,
     check: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Check a submission instead.")
@@ -95,12 +95,14 @@ def submit(
     """
     with explained():
         from art_ext.adapters.robustbench import check_submission, submission
+        from art_ext.storage.store import local_folder
 
         if (run is None) == (check is None):
             raise ValueError("submit takes either a RUN and --out, or --check FOLDER")
         if run is not None:
             if out is None:
                 raise ValueError("out must be given: --out FOLDER")
+            folder = local_folder(out, "submit")
             said = _metadata(context.params, metadata)
             if external and model is None and weights is not None:
                 raise ValueError("weights need a model: --model FILE.py:FACTORY")
@@ -109,7 +111,7 @@ def submit(
             places = {"path": data, "class_order": class_order, "classes": classes}
             evidence = _evidence(run, run_model, radius, places, source)
             check = submission(
-                out,
+                folder,
                 said,
                 evidence,
                 source,
@@ -186,7 +188,7 @@ def _source(spec: str, arguments: str, weights: Path | None) -> Source:
 
 
 def _evidence(
-    run: Path,
+    run: str,
     name: str | None,
     eps: float | None,
     data: Mapping[str, str | None],
@@ -288,7 +290,7 @@ def _verdicts(
     return by_sample(own, "already_adversarial"), successes, attacked
 
 
-def _check_settings(run: Path, settings: Mapping[str, Any]) -> None:
+def _check_settings(run: str, settings: Mapping[str, Any]) -> None:
     """Raise ValueError unless the settings of a run are those of a leaderboard."""
     wanted = {"targeted": (None,), "outputs": ("logits",), "norm": ("linf", "l2")}
     for key, allowed in wanted.items():

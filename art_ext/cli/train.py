@@ -22,15 +22,17 @@ def train(context: typer.Context, **options: Any) -> None:
     given = given_values(context, TrainingConfig)
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
         from art_ext.core.wording import counted, radius
+        from art_ext.storage.store import local_folder
         from art_ext.storage.training import CONFIGURATION, TRAINING
         from art_ext.training.runs import resolve, run_training
         from art_ext.training.runs.figures import to_text
 
+        folder = local_folder(out, "train")
         named = config is not None or {"recipe", "data"} & set(given)
-        if not named and (out / CONFIGURATION).is_file():
+        if not named and (folder / CONFIGURATION).is_file():
             if resume:
-                config = out / CONFIGURATION  # no option needs to be repeated
-            elif (out / TRAINING).is_file() and not options["overwrite"]:
+                config = folder / CONFIGURATION  # no option needs to be repeated
+            elif (folder / TRAINING).is_file() and not options["overwrite"]:
                 raise ValueError(
                     f"{out} holds a run: pass --resume to continue it or to show its figures. A new"
                     " run needs another folder, --recipe and --data"
@@ -40,7 +42,7 @@ def train(context: typer.Context, **options: Any) -> None:
         _configure_logging(main, tells)
         run = run_training(
             resolve(given, config),
-            out,
+            folder,
             resume=resume,
             overwrite=options["overwrite"],
             progress=tells,

@@ -27,8 +27,12 @@ class EvaluationConfig(DataOptions):
 
     model: str = option(MISSING, shared.MODEL)
     data: str = option(MISSING, shared.DATA)
-    out: Path = option(
-        MISSING, "Folder of the report: new, empty, or of an earlier run alike.", hosts=COMMAND
+    out: str = option(
+        MISSING,
+        "Folder of the report: new, empty, or of an earlier run alike. Or a URL: s3://BUCKET/FOLDER,"
+        " gs://BUCKET/FOLDER.",
+        hosts=COMMAND,
+        metavar="FOLDER",
     )
     config: Path | None = option(None, shared.CONFIG)
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))

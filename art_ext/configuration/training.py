@@ -42,10 +42,11 @@ _machine = partial(option, panel="Machine")
 class _Run(DataOptions):
     """Method, data, network and folder."""
 
-    out: Path = option(
+    out: str = option(
         MISSING,
         "Run folder: new or empty, or an earlier one with --resume or --overwrite.",
         hosts=COMMAND,
+        metavar="FOLDER",
     )
     recipe: str = option(
         MISSING,

@@ -22,7 +22,7 @@ from art_ext.models import load_weights
 from art_ext.storage import formats
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.ownership import drop_previous, sweep, write_json
-from art_ext.storage.store import LocalStore
+from art_ext.storage.store import LocalStore, local_folder
 from art_ext.storage.training import CONFIGURATION, RUN, TOOL, locked_training, put_training_aside
 from art_ext.training import Recipe, TrainingResult, train
 from art_ext.training.batches import check_drop_last
@@ -76,7 +76,7 @@ def run_training(
             finite.
         ImportError: without the extra ``train``.
     """
-    folder = Path(out)
+    folder = local_folder(out, "train")
     say = say or (lambda line: None)
     # torchrun's rank, because Accelerate's is known only in the training
     main = is_main_process()
