@@ -23,6 +23,7 @@ from art_ext.core.geometry import DISTORTIONS
 from art_ext.evaluation.execution.finish import finish
 from art_ext.evaluation.report.page import write_report
 from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.records import table_of_rows
 from art_ext.storage.units import Unit, plan
 
 NAMES = ("pgd", "fgsm", "auto_pgd", "frank_wolfe", "mi_fgsm", "ai_fgsm", "m_pgd", "i_fgsm")
@@ -112,9 +113,11 @@ def write_units(folder: RunFolder) -> None:
         "y": torch.tensor(label[:1]),
     }
     flags = {"right": torch.tensor([True]), "shown": torch.tensor([True])}
-    folder.write_chunk(0, {"model": {**facts, **probe}}, {**shown, **flags})
+    writer = folder.write_chunk(0)
+    writer.clean({"model": {**facts, **probe}}, {**shown, **flags})
     for number, unit in enumerate(folder.units()):
-        folder.write_unit(unit, records(unit, samples, hard, number), {})
+        writer.add(number, table_of_rows(records(unit, samples, hard, number)), {})
+    writer.write()
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.records import load_examples
 from art_ext.evaluation.execution.job import Job
 from art_ext.storage.evaluation import open_run
+from tests.toys import drop_units
 
 N = 60
 DIGITS = load_data("digits").first(N).in_memory()
@@ -144,7 +145,7 @@ class TestChangedData:
     def test_of_the_same_identity(self, tmp_path):
         x = DIGITS.x.clone()
         evaluate(model(), TensorDataset(x, DIGITS.y), tmp_path, **SETTINGS)
-        (tmp_path / "chunks" / "000-00001.parquet").unlink()
+        drop_units(tmp_path, 1, [0])
         x[31] += 0.001
         with pytest.raises(ValueError, match="of other data: sample 31 is the first that differs"):
             evaluate(model(), TensorDataset(x.clamp(0, 1), DIGITS.y), tmp_path, **SETTINGS)

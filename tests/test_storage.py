@@ -36,7 +36,7 @@ from art_ext.storage.locking import OWN_FILES, check_unlocked, locked
 from art_ext.storage.ownership import PREVIOUS, is_free, put_aside, read_manifest, sweep
 from art_ext.storage.store import LocalStore, Place, Store, store_of
 from art_ext.storage.training import locked_training
-from art_ext.storage.units import file_name, plan
+from art_ext.storage.units import plan
 from art_ext.training import train
 
 HOLD = """
@@ -230,7 +230,7 @@ class TestAnyStore:
     def test_it_continues_and_it_is_another_run_than_others(self, evaluated: MemoryStore) -> None:
         store = MemoryStore()
         store.files = dict(evaluated.files)
-        for name in ("records.parquet", "index.html", "chunks/001-00000.parquet"):
+        for name in ("records.parquet", "index.html", "chunks/00000.parquet"):
             store.remove(name)
         with pytest.raises(ValueError, match=f"{store.path} holds another run .*seed"):
             short_evaluation(store, seed=1)
@@ -368,7 +368,7 @@ class TestOwnership:
 
     def test_units_of_another_run_do_not_survive_an_overwrite(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
-        unit = file_name("000-00000", "parquet")
+        unit = "chunks/00000.parquet"
         store.write(unit, b"of a run without its run.json")
         store.write("chunks/notes.txt", b"mine")
         folder = RunFolder(tmp_path, {"plan": plan(2, 2, [("model", "pgd", (0.1,))])})
@@ -380,7 +380,7 @@ class TestOwnership:
         store = LocalStore(tmp_path)
         folder = RunFolder(tmp_path, {"plan": plan(2, 2, [])})
         folder.begin()
-        for name in (".run.json.1.tmp", ".table.csv.1.tmp", "chunks/.000-00000.parquet.1.tmp"):
+        for name in (".run.json.1.tmp", ".table.csv.1.tmp", "chunks/.00000.parquet.1.tmp"):
             store.write(name, b"half a file")
         store.write(".previous-run.1.tmp/run.json", b"half a folder")
         store.write(".config.toml.1.tmp", b"another process is writing it")
@@ -425,13 +425,13 @@ class TestFormats:
             with pytest.raises(ValueError, match="of format None, wanted"):
                 kind.check(tmp_path, {})
 
-    @pytest.mark.parametrize("version", [3, 6, None])
+    @pytest.mark.parametrize("version", [3, 7, None])
     def test_evaluations(self, tmp_path: Path, version: Any) -> None:
         old_evaluation(tmp_path, version)
         LocalStore(tmp_path).write("records.parquet", b"which must not be read")
         before = content(tmp_path)
         run = {"plan": plan(2, 2, [])}
-        message = f"holds a run of format {version}, wanted 4 or 5: .*evaluate it again in a new"
+        message = f"holds a run of format {version}, wanted 4, 5 or 6: .*evaluate it again in a new"
         for read in (open_run, read_records, lambda folder: RunFolder(folder, run).begin()):
             with pytest.raises(ValueError, match=message):
                 read(tmp_path)

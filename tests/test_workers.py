@@ -28,7 +28,7 @@ from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.job import Blueprint, Ended
 from art_ext.evaluation.execution.work import ChunkTask
-from art_ext.storage.units import CHUNKS
+from art_ext.storage.chunks import CHUNKS
 
 N = 24
 OPTIONS: dict[str, Any] = {
@@ -123,7 +123,7 @@ class TestProcesses:
             " kept: run the",
         ):
             local(tmp_path / "shared", rebuild=partial(rebuild, 13), workers=2)
-        ended = {path.stem[-5:] for path in (tmp_path / "shared" / CHUNKS).glob("[0-9]*.parquet")}
+        ended = {path.stem for path in (tmp_path / "shared" / CHUNKS).glob("[0-9]*.parquet")}
         assert ended == {"00000", "00001", "00003"}
         again = local(tmp_path / "shared")
         pd.testing.assert_frame_equal(

@@ -5,7 +5,7 @@ several attacks share.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.data import Dataset
+from art_ext.storage.chunks import CHUNKS
+from art_ext.storage.evaluation import open_run
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -104,3 +106,15 @@ def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: An
     from art_ext.evaluation import evaluate
 
     return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
+
+
+def drop_units(folder: Path, number: int, places: Collection[int]) -> None:
+    """Make of a complete chunk one whose units at these places have not ended."""
+    writer = open_run(folder).write_chunk(number)
+    (folder / CHUNKS / f"{number:05d}.parquet").unlink()
+    for place, table in sorted(writer.tables.items()):
+        if place in places:
+            del writer.tables[place]
+        else:
+            writer.add(place, table, {})
+    writer.write()

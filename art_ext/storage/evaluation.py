@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from art_ext.storage.chunks import CHUNKS, is_chunk_file
 from art_ext.storage.differences import differences
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.locking import PATIENCE, lock_of
@@ -26,7 +27,7 @@ from art_ext.storage.ownership import (
 from art_ext.storage.records import RECORDS
 from art_ext.storage.store import Place, store_of
 from art_ext.storage.training import TRAINING
-from art_ext.storage.units import CHUNKS, Units, is_unit_file
+from art_ext.storage.units import Units
 
 TOOL = "art-ext"
 RUN = "run.json"
@@ -184,7 +185,7 @@ class RunFolder(Units):
     def _put_aside(self) -> None:
         """Move an earlier run of ours out of the way. Of two, the complete one is kept."""
         earlier = read_run(self.store)
-        units = [f"{CHUNKS}/{name}" for name in self.store.names(CHUNKS) if is_unit_file(name)]
+        units = [f"{CHUNKS}/{name}" for name in self.store.names(CHUNKS) if is_chunk_file(name)]
         if earlier is None:  # files of other origin are replaced one by one, at the end
             for name in units:
                 self.store.remove(name)

@@ -55,7 +55,8 @@ class Format:
     @property
     def wanted(self) -> str:
         """The versions that are read, for messages."""
-        return " or ".join(map(str, self.readable))
+        *first, last = map(str, self.readable)
+        return f"{', '.join(first)} or {last}" if first else last
 
     def of(self, manifest: Mapping[str, Any]) -> Any:
         """Return the version that a manifest states."""
@@ -63,8 +64,9 @@ class Format:
 
 
 # 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column
-# attacked; 5: nearest_distance for what distance held, distance and distortions of x_adv
-EVALUATION = Format("run", 5, (4, 5), "evaluate it again in a new folder")
+# attacked; 5: nearest_distance for what distance held, distance and distortions of x_adv;
+# 6: files of chunks instead of units
+EVALUATION = Format("run", 6, (4, 5, 6), "evaluate it again in a new folder")
 TRAINING = Format("training", 1, (1,), "train again in a new folder", unstated=1)
 CHECKPOINT = Format("checkpoint", 1, (1,), "train again in a new folder")
 AUTOATTACK = Format("run of AutoAttack", 1, (1,), "attack again in a new folder", unstated=1)

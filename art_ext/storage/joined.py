@@ -5,14 +5,17 @@ The file is written when the last unit has ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from art_ext.storage.records import COLUMNS, RECORDS, damage_named, read_parquet, upgraded
-from art_ext.storage.units import Unit, Units
+from art_ext.storage.units import Units
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+CHUNKS_A_PART = 64
 
 
 def joined_records(folder: Units) -> pd.DataFrame:
@@ -43,32 +46,48 @@ def record_parts(folder: Units) -> Iterator[pd.DataFrame]:
 
 
 def write_records(folder: Units) -> Iterator[pd.DataFrame]:
-    """Join the records of all units in one file, and yield those of each unit.
+    """Join the records of all units in one file, and yield them part after part.
 
     The file is there when the last part has been yielded.
 
     Raises:
-        ValueError: as ``Units.read_unit``.
+        ValueError: as ``ChunkFiles.tables``.
     """
-    import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     with folder.store.writing(RECORDS) as stream:
         writer = None
-        for unit in folder.units():
-            rows = folder.read_unit(unit)
-            table = pa.Table.from_pandas(rows, preserve_index=False)
+        for table in _tables(folder, range(len(folder.chunks))):
             writer = writer or ParquetWriter(stream, table.schema)
-            writer.write_table(table)
-            yield rows
+            writer.write_table(table, row_group_size=len(table))
+            yield table.to_pandas()
         if writer is not None:
             writer.close()
 
 
-def join(folder: Units, units: Sequence[Unit]) -> pd.DataFrame:
-    """Return the records of these units, one after the other."""
+def ended_records(folder: Units) -> pd.DataFrame:
+    """Return the records of the units that have ended, in the order of the joined records."""
     import pandas as pd
 
-    if not units:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat([folder.read_unit(unit) for unit in units], ignore_index=True)
+    parts = list(record_parts_of(folder, sorted(folder.files.ended())))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def record_parts_of(folder: Units, numbers: Iterable[int]) -> Iterator[pd.DataFrame]:
+    """Yield the records of the ended units of some chunks, in the order of the joined records."""
+    for table in _tables(folder, numbers):
+        yield table.to_pandas()
+
+
+def _tables(folder: Units, numbers: Iterable[int]) -> Iterator[pa.Table]:
+    """Yield the records of ended units: unit after unit of the plan, and chunk after chunk in each.
+
+    Each file is read once. Chunks are joined, so that there are few parts.
+    """
+    import pyarrow as pa
+
+    chunks = [folder.files.tables(number) for number in numbers]
+    for place in range(len(folder.run["plan"]["searches"])):
+        tables = [chunk.pop(place) for chunk in chunks if place in chunk]
+        for start in range(0, len(tables), CHUNKS_A_PART):
+            yield pa.concat_tables(tables[start : start + CHUNKS_A_PART]).combine_chunks()

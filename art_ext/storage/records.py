@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from art_ext.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 RECORDS = "records.parquet"
 COLUMNS = (
@@ -42,11 +43,44 @@ COLUMNS_OF_FORMAT_4 = tuple(
 )
 
 
-def parquet_of(rows: pd.DataFrame) -> bytes:
-    """Content of a Parquet file of these rows."""
+def table_of_rows(rows: pd.DataFrame) -> pa.Table:
+    """Return records as a table with the columns of the present format."""
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False)
+
+
+def parquet_of(tables: Sequence[pa.Table]) -> bytes:
+    """Content of a Parquet file of these tables, one row group for each."""
+    from pyarrow.parquet import ParquetWriter
+
     content = io.BytesIO()
-    rows.to_parquet(content, engine="pyarrow", index=False)
+    with ParquetWriter(content, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, len(table)))
     return content.getvalue()
+
+
+def read_table(store: Store, name: str) -> tuple[pa.Table, list[int]]:
+    """Read a Parquet file of a run folder.
+
+    Returns:
+        The table, and the number of rows of each of its row groups.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged. The message names it.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    with (
+        damage_named(store.path / name),
+        store.reading(name) as stream,
+        ParquetFile(stream) as file,
+    ):
+        facts = file.metadata
+        sizes = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+        return file.read(), sizes
 
 
 def read_parquet(store: Store, name: str) -> pd.DataFrame:
@@ -74,6 +108,13 @@ def damage_named(path: Path) -> Iterator[None]:
             f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same"
             " command again, which computes its content anew"
         ) from error
+
+
+def upgraded_table(table: pa.Table, run: Mapping[str, Any]) -> pa.Table:
+    """Return records as ``upgraded``, as a table."""
+    if tuple(table.column_names) != COLUMNS_OF_FORMAT_4:
+        return table
+    return table_of_rows(upgraded(table.to_pandas(), run))
 
 
 def upgraded(rows: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.examples import Examples, gather, holds_examples
 from art_ext.evaluation.analysis.table import Row, summarise
+from art_ext.storage.chunks import CHUNKS, CLEAN, name_of
 from art_ext.storage.evaluation import (
     OWN,
     PLOTS,
@@ -25,10 +26,9 @@ from art_ext.storage.evaluation import (
     read_run,
 )
 from art_ext.storage.formats import EVALUATION
-from art_ext.storage.joined import join, joined_records, record_parts
+from art_ext.storage.joined import ended_records, joined_records, record_parts
 from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, upgraded
 from art_ext.storage.store import Place, store_of
-from art_ext.storage.units import CHUNKS, chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,10 +91,10 @@ def read_records(folder: Place) -> pd.DataFrame:
         EVALUATION.check(store.path, run)
         return upgraded(read_parquet(store, RECORDS), run)
     existing = open_run(store)
-    units = [unit for unit in existing.units() if existing.holds(unit)]
-    if not units:
+    records = ended_records(existing)
+    if not len(records):
         raise FileNotFoundError(f"{store.path} holds no records yet: no chunk has ended")
-    return join(existing, units)
+    return records
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def _complete(folder: Place) -> RunFolder:
     require_report()
     existing = open_run(folder)
     if existing.run.get("state") != "complete":
-        missing = sum(not existing.holds(unit) for unit in existing.units())
+        missing = existing.missing()
         raise ValueError(
             f"the run in {existing.path} is not complete: {missing} of"
             f" {counted(len(existing.units()), 'unit')} of the work"
@@ -167,16 +167,15 @@ def load_examples(folder: RunFolder, complete: Container[int] | None = None) -> 
         for number, (start, _) in enumerate(folder.chunks)
         if holds_examples(start) and (complete is None or number in complete)
     ]
-    names = [chunk_name(number) for number in numbers]
-    if not all(folder.files.has(name, "safetensors") for name in names):
+    kept = [folder.files.images(number) for number in numbers]
+    if not all(CLEAN in images for images in kept):
         return None
-    chunks = [folder.files.images(name) for name in names]
     units = [
-        (unit.model, unit.attack, folder.files.images(unit.name))
+        (unit.model, unit.attack, images.get(name_of(unit.place), {}))
         for units in zip(*map(folder.units_of, numbers), strict=True)
-        for unit in units
+        for unit, images in zip(units, kept, strict=True)
     ]
-    return gather(chunks, units)
+    return gather([images[CLEAN] for images in kept], units)
 
 
 def load_images(folder: Place, model: str, eps: float) -> Tensor:
@@ -207,14 +206,14 @@ def load_images(folder: Place, model: str, eps: float) -> Tensor:
             f"{existing.path} has the models {known} and the radii {run['settings']['eps']}, got"
             f" {model!r} and {eps}"
         )
-    names = [chunk_name(number) for number in range(len(existing.chunks))]
-    images = torch.cat([existing.files.images(name)["x"] for name in names])
+    chunks = [existing.files.images(number) for number in range(len(existing.chunks))]
+    images = torch.cat([chunk[CLEAN]["x"] for chunk in chunks])
     records = joined_records(existing)
     # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units()):
         if unit.model != model or unit.radii[0] > eps:
             continue
-        kept = existing.files.images(unit.name)
+        kept = chunks[existing.chunks.index(unit.samples)].get(name_of(unit.place))
         if not kept:
             continue
         radius = max(radius for radius in unit.radii if radius <= eps)

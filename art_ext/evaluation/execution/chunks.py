@@ -23,7 +23,6 @@ from art_ext.evaluation.analysis.examples import choose, holds_examples
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.models.remote import RemoteClassifier
-from art_ext.storage.units import chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +126,7 @@ def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> C
     ids = fingerprint(x)
     clean = {}
     for name in job.models:
-        with scope(f"{chunk_name(number)} {name}"):
+        with scope(f"clean-{number:05d} {name}"):
             clean[name] = _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
     shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
     return Chunk(number, samples, x, y, ids, clean, shown)

@@ -13,10 +13,10 @@ from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples, load_run, require_report
 from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
 from art_ext.evaluation.analysis.together import renamed
+from art_ext.storage.chunks import CLEAN, name_of
 from art_ext.storage.evaluation import RunFolder, open_run
-from art_ext.storage.joined import write_records
+from art_ext.storage.joined import record_parts_of, write_records
 from art_ext.storage.store import Place
-from art_ext.storage.units import chunk_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,13 +106,10 @@ def load_partial(folder: Place) -> LoadedRun:
     existing = open_run(folder)
     if existing.run.get("state") == "complete":
         return load_run(folder)
-    numbers = [number for number in range(len(existing.chunks)) if existing.complete(number)]
+    numbers = existing.complete_chunks()
     if not numbers:
         raise ValueError(f"no chunk of the run in {existing.path} is complete yet")
-    place = {number: existing.units_of(number) for number in numbers}
-    runs = range(len(place[numbers[0]]))  # in the order of joined records
-    units = [place[number][run] for run in runs for number in numbers]
-    blocks = collect(existing.read_unit(unit) for unit in units)
+    blocks = collect(record_parts_of(existing, numbers))
     samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
     unfinished = {**existing.run, "seconds": None, "partial": mark}
@@ -143,11 +140,15 @@ def _clean_accuracy(blocks: Blocks) -> dict[str, float]:
 def _facts(folder: RunFolder, numbers: Sequence[int]) -> Mapping[str, list[dict[str, Any]]]:
     """By model, the facts of each chunk, and those of attacks that reported any on a chunk."""
     facts: dict[str, list[dict[str, Any]]] = {}
+    of_units: dict[int, list[tuple[str, dict[str, Any]]]] = {}
     for number in numbers:
-        for model, found in folder.files.facts(chunk_name(number)).items():
+        kept = folder.files.facts(number)
+        for model, found in kept[CLEAN].items():
             facts.setdefault(model, []).append(found)
-    done = {folder.chunks[number] for number in numbers}
-    for unit in folder.units():
-        if unit.samples in done and folder.files.has(unit.name, "json"):
-            facts[unit.model].append(folder.files.facts(unit.name))
+        for unit in folder.units_of(number):
+            if name_of(unit.place) in kept:
+                of_units.setdefault(unit.place, []).append((unit.model, kept[name_of(unit.place)]))
+    for _, found_by_chunk in sorted(of_units.items()):
+        for model, found in found_by_chunk:
+            facts[model].append(found)
     return facts

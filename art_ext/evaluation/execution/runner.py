@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from art_ext.configuration.places import placed
@@ -46,8 +46,8 @@ from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
+from art_ext.storage.formats import EVALUATION
 from art_ext.storage.store import LocalStore, Place
-from art_ext.storage.units import CHUNKS, Unit, chunk_name
 
 
 @public()
@@ -250,11 +250,12 @@ def _distribute(
             " is in the memory of this process"
         )
     continued = work.check(overwrite)
+    complete = set(folder.complete_chunks() if continued else ())
     names = {
         number: f"chunk {number} (samples {start} to {end - 1})"
         for number in numbers
         for start, end in (folder.chunks[number],)
-        if not (continued and folder.complete(number))
+        if number not in complete
     }
     if not names:
         work.begin(())
@@ -359,43 +360,49 @@ def merge(folders: Sequence[Place], out: Place) -> Outcome:
             raise ValueError(
                 f"{part.path} holds another run than {first.path} ({'; '.join(changed)})"
             )
-    target = RunFolder(out, {**first.run, "state": "running"})
+    target = RunFolder(out, {**first.run, "state": "running", "format": EVALUATION.written})
     if target.path.resolve() in {part.path.resolve() for part in parts}:
         raise ValueError(f"out must be another folder than those to merge, got {target.path}")
-    owners = _owners(parts)
+    _check_parts(parts)
     target.begin()
-    for unit, part in owners.items():
-        for name in (chunk_name(target.chunks.index(unit.samples)), unit.name):
-            target.files.copy(part.files, name)
+    for number in range(len(target.chunks)):
+        writer = target.write_chunk(number)
+        for part in parts:
+            writer.take(part.files)
+        writer.write()
     return finish(target, page.write_report)
 
 
-def _owners(parts: Sequence[RunFolder]) -> dict[Unit, RunFolder]:
-    """Return the folder that holds each unit, after reading every unit for damage."""
-    owners: dict[Unit, RunFolder] = {}
-    known = {unit.name: unit for unit in parts[0].units()}
-    ids: dict[int, int] = {}
+def _check_parts(parts: Sequence[RunFolder]) -> None:
+    """Raise ValueError unless parts of a run hold other units each, of the same samples.
+
+    Every unit is read.
+    """
     for part in parts:
-        for name in filter(re.compile(r"\d+-\d+\.parquet$").match, part.store.names(CHUNKS)):
-            path = part.path / CHUNKS / name
-            unit = known.get(path.stem)
-            if unit is None:
-                raise ValueError(f"{path} holds records of another run: there is no such unit")
-            rows = part.read_unit(unit)
-            for position, fingerprint in zip(
-                rows["index"].tolist(), rows["id"].tolist(), strict=True
-            ):
-                if ids.setdefault(position, fingerprint) != fingerprint:
-                    raise ValueError(
-                        f"{path} holds records of another run: sample {position} is another one"
-                        " than elsewhere"
-                    )
-            if unit in owners:
-                first, end = unit.samples
+        for number in part.files.ended():
+            if number >= len(part.chunks):
                 raise ValueError(
-                    f"{owners[unit].path} and {part.path} overlap: both hold {unit.attack} on"
-                    f" {unit.model} for samples {first} to {end - 1}. Were both run with the same"
-                    " --shard?"
+                    f"{part.path} holds records of another run: there is no chunk {number}"
                 )
-            owners[unit] = part
-    return owners
+    for number in range(len(parts[0].chunks)):
+        ids = None
+        owners: dict[int, RunFolder] = {}
+        for part in parts:
+            for place, table in part.files.tables(number).items():
+                unit = part.units_of(number)[place]
+                start, end = unit.samples
+                own = table["id"].to_numpy()[: end - start]
+                differs = np.flatnonzero(own != (own if ids is None else ids))
+                ids = own if ids is None else ids
+                if len(differs):
+                    raise ValueError(
+                        f"{part.path} holds records of another run: sample"
+                        f" {start + int(differs[0])} is another one than elsewhere"
+                    )
+                if place in owners:
+                    raise ValueError(
+                        f"{owners[place].path} and {part.path} overlap: both hold {unit.attack} on"
+                        f" {unit.model} for samples {start} to {end - 1}. Were both run with the"
+                        " same --shard?"
+                    )
+                owners[place] = part

@@ -20,7 +20,8 @@ from art_ext.evaluation.analysis.examples import NOT_SHOWN
 from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
-from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.chunks import ChunkWriter
+from art_ext.storage.records import table_of_rows
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ _SPREAD = (
 
 
 def run_unit(
-    job: Job, folder: RunFolder, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally
+    job: Job, writer: ChunkWriter, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally
 ) -> pd.DataFrame:
-    """Run an attack on a chunk, with the largest radius of the unit, and write the unit.
+    """Run an attack on a chunk, with the largest radius of the unit, and give the unit to
+    the writer of the chunk.
 
     Returns:
         The records.
@@ -78,7 +80,7 @@ def run_unit(
     start = chunk.samples.start
     images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
     facts = [_facts_of(attack.name, one, index + start) for one in found]
-    folder.write_unit(unit, rows, images, facts[0] if facts else None)
+    writer.add(unit.place, table_of_rows(rows), images, facts[0] if facts else None)
     return rows
 
 

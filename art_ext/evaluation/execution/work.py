@@ -32,13 +32,14 @@ from art_ext.evaluation.execution.job import (
     identity_of_job,
 )
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
+from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.store import Place
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(eq=False)
@@ -85,7 +86,7 @@ class Work:
             self._check_records(chunk)
 
     def do(self, number: int) -> dict[str, tuple[int, int]]:
-        """Run the missing units of a chunk, and write each when it ends.
+        """Run the missing units of a chunk, and write them.
 
         Returns:
             By model, the number of samples, and of those without a success within the largest eps.
@@ -98,25 +99,30 @@ class Work:
         if chunk is None:
             chunk = self._clean_pass(number)
             self._check_records(chunk)
-        self.folder.write_chunk(number, chunk.facts, images_of(self.job, chunk))
-        for place, unit in enumerate(self.folder.units_of(number)):
-            self._do_unit(chunk, place, unit)
+        writer = self.folder.write_chunk(number)
+        writer.clean(chunk.facts, images_of(self.job, chunk))
+        try:
+            for unit in self.folder.units_of(number):
+                self._do_unit(chunk, unit, writer)
+        finally:
+            writer.write()
         return {name: (len(clean.labels), clean.robust) for name, clean in chunk.clean.items()}
 
-    def _do_unit(self, chunk: Chunk, place: int, unit: Unit) -> None:
+    def _do_unit(self, chunk: Chunk, unit: Unit, writer: ChunkWriter) -> None:
         """Run a unit, or read it if it has ended."""
+        place = unit.place
         _, attack, radii = self.job.attack_runs[place]
         clean = chunk.clean[unit.model]
         self.watcher.start(unit.model, unit.attack, radii[-1], self.samples)
         if place not in self._tallies:
             self._tallies[place] = Tally(self.watcher, radii, attack.cost(self.job.settings))
         tally = self._tallies[place]
-        if self.folder.holds(unit):
-            rows = self.folder.read_unit(unit)
+        if place in writer.tables:
+            rows = writer.tables[place].to_pandas()
             tally.skip(rows, adversarial_before(self.job, clean, radii[-1]))
         else:
             with scope(unit.name):
-                rows = run_unit(self.job, self.folder, chunk, unit, attack, tally)
+                rows = run_unit(self.job, writer, chunk, unit, attack, tally)
         clean.count(rows, chunk.samples.start)
 
     def _clean_pass(self, number: int) -> Chunk:
@@ -149,9 +155,9 @@ class Work:
 
         A callable must predict as in the records. Networks are compared by their weights.
         """
-        ended = [unit for unit in self.folder.units_of(chunk.number) if self.folder.holds(unit)]
-        if ended:
-            before = _column(self.folder.read_unit(ended[0]), "id")
+        ended = self.folder.files.tables(chunk.number)
+        for table in list(ended.values())[:1]:
+            before = _column(table, "id")
             differs = (before[: len(chunk.ids)] != chunk.ids.cpu()).nonzero()
             if len(differs):
                 raise ValueError(
@@ -159,10 +165,10 @@ class Work:
                     f" {chunk.samples.start + int(differs[0])} is the first that differs. Choose"
                     " another folder, or replace that run with --overwrite"
                 )
-        for unit in ended:
-            if isinstance(self.job.models[unit.model], torch.nn.Module):
+        for unit in self.folder.units_of(chunk.number):
+            if unit.place not in ended or isinstance(self.job.models[unit.model], torch.nn.Module):
                 continue
-            before = _column(self.folder.read_unit(unit), "clean_prediction")
+            before = _column(ended[unit.place], "clean_prediction")
             now = chunk.clean[unit.model].predictions.repeat(len(unit.radii))
             differs = (before != now).nonzero()
             if len(differs):
@@ -174,8 +180,8 @@ class Work:
                 )
 
 
-def _column(rows: pd.DataFrame, name: str) -> Tensor:
-    return torch.from_numpy(rows[name].to_numpy(copy=True))
+def _column(table: pa.Table, name: str) -> Tensor:
+    return torch.from_numpy(table[name].to_numpy().copy())
 
 
 def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
@@ -190,14 +196,13 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
     if there.run["plan"]["samples"] != len(data) or there.run["identity"]["data"] == data.identity:
         return None
     for number, (start, stop) in enumerate(there.chunks):
-        for unit in there.units_of(number)[:1]:
-            if there.holds(unit):
-                x, y = data.rows(start, stop)
-                rows = there.read_unit(unit)[: stop - start]
-                differs = _column(rows, "id") != fingerprint(x).cpu()
-                differs |= _column(rows, "label") != y.cpu()
-                if bool(differs.any()):
-                    return start + int(differs.nonzero()[0])
+        for table in list(there.files.tables(number).values())[:1]:
+            x, y = data.rows(start, stop)
+            rows = table.slice(0, stop - start)
+            differs = _column(rows, "id") != fingerprint(x).cpu()
+            differs |= _column(rows, "label") != y.cpu()
+            if bool(differs.any()):
+                return start + int(differs.nonzero()[0])
     return None
 
 
