@@ -3,8 +3,8 @@
     python -m tests._http_service PORT RECORD SEED SHARE
 
 serves the digits network on the loopback. RECORD is a file that gets one line per event, so that
-counts outlive a killed server: ``KEY rows time`` for rows that arrive, ``done KEY`` for rows that
-are computed.
+counts outlive a killed server: ``KEY time`` for rows that arrive, ``done KEY`` for rows that are
+computed, ``lost KEY`` for those whose answer does not arrive in time.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(self.server.delay)
         outputs = self.server.compute(rows)
         self.server.events.add([f"done {key}" for key in given["keys"]])
+        if fault in ("reset after", "late"):
+            self.server.events.add([f"lost {key}" for key in given["keys"]])
         if fault == "reset after":
             self._reset()
             return

@@ -101,7 +101,8 @@ def logged(folder: Path, width: int = 10) -> dict[str, float]:
 def requested_again(events: Path, answers: Path) -> int:
     """Requests for a row whose answer was in the log already."""
     known = logged(answers)
-    arrivals = [line.split() for line in events.read_text().splitlines() if "done" not in line]
+    lines = events.read_text().splitlines()
+    arrivals = [line.split() for line in lines if line[:4] not in ("done", "lost")]
     return sum(float(at) > known.get(key, np.inf) for key, at in arrivals)
 
 

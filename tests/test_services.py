@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from art_ext.evaluation import RunStopped, Watcher, evaluate, read_records, read
 from art_ext.models import RemoteClassifier
 from tests.toys import samples, waves
 
+ROOT = Path(__file__).parents[1]
 NETWORK = waves(12, frequency=2.0)
 BUDGET: dict[str, Any] = {
     "eps": 0.1,
@@ -302,3 +308,37 @@ def test_a_partial_report_needs_a_complete_chunk(folder: Path) -> None:
     found = run_cli(["report", "--partial", "run"])
     assert found.exit_code == 2
     assert found.output.strip() == "error: no chunk of the run in run is complete yet"
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "services.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", page, flags=re.DOTALL)
+    assert [name for name, _ in blocks] == ["server.py", "client.py", "attack.py"]
+    for name, text in blocks:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "DIGITS_URL": f"http://127.0.0.1:{port}", "PYTHONPATH": path}
+    command = ["-m", "art_ext", "evaluate", "--model", "client.py:service", "--data", "digits"]
+    command += ["--outputs", "probabilities", "--attack", "rays", "--max-queries", "100"]
+    command += ["--n", "5", "--eps", "0.1", "--out", "run"]
+    server = subprocess.Popen([sys.executable, "server.py", str(port)], cwd=tmp_path)
+    try:
+        for arguments in (["attack.py"], [*command, "--dry-run"], command):
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    finally:
+        server.kill()
+        server.wait()
+    assert "service: at most 520 rows to send, cost at most 0.052, but for retries" in done.stderr
+    assert (tmp_path / "run" / "index.html").exists()
