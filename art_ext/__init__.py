@@ -38,6 +38,7 @@ _MODULES = {
     "i_fgm": "core.attacks",
     "i_fgsm": "core.attacks",
     "load_data": "data",
+    "load_model": "models",
     "m_pgd": "core.attacks",
     "mi_fgsm": "core.attacks",
     "nes": "core.attacks",

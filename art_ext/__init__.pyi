@@ -34,6 +34,7 @@ from art_ext.core.metrics import adbd as adbd
 from art_ext.core.result import AttackResult as AttackResult
 from art_ext.data import load_data as load_data
 from art_ext.evaluation import evaluate as evaluate
+from art_ext.models import load_model as load_model
 from art_ext.training import train as train
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "i_fgm",
     "i_fgsm",
     "load_data",
+    "load_model",
     "m_pgd",
     "mi_fgsm",
     "nes",

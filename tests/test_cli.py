@@ -20,7 +20,7 @@ from art_ext.cli.doctor import Finding
 from art_ext.cli.shared import shard_and_device
 from art_ext.cli.terminal import fitted_markdown
 from art_ext.configuration.evaluation import EvaluationConfig, resolve_evaluation
-from art_ext.configuration.options import options_of
+from art_ext.configuration.options import default_of, options_of
 from art_ext.configuration.parsing import (
     parse_arguments,
     parse_attack_arguments,
@@ -518,6 +518,8 @@ class TestEvaluate:
         message: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
+        if changed[0] == "--model":  # a second one would be a further model
+            command = [command[0], *command[3:]]
         done = call(*command, *changed, "--quiet")
         assert done.exit_code == 2
         assert done.stdout == ""
@@ -706,8 +708,9 @@ class TestConfiguration:
     def test_the_file_is_complete(self, command: list[object], tmp_path: Path) -> None:
         assert call(*command, *self.ATTACKS, "--quiet").exit_code == 0
         found = read_toml(tmp_path / "run" / "config.toml")
-        unset = {"classes", "weights", "panel", "mode", "targeted", "chunk_size", "name", "device"}
-        assert set(options_of(EvaluationConfig, "toml")) - set(found) == unset
+        options = options_of(EvaluationConfig, "toml")
+        empty = {name for name, (one, _) in options.items() if default_of(one) in (None, {}, ())}
+        assert set(options) - set(found) <= empty
         assert found["attacks"] == ["rays", "i_fgsm", "nes"]
         assert found["attack_args"]["nes"] == {"sensing": "sphere"}
         assert found["eps"] == [8 / 255, 0.3]
@@ -745,7 +748,7 @@ class TestConfiguration:
         [
             ("n = 3\nmax_query = 3", "bad.toml, line 2: unknown option 'max_query' (did you mean"),
             ("[attacks_args.rays]\ntol = 1", "bad.toml, line 1: unknown option 'attacks_args'"),
-            ("\nn = 2.0", "bad.toml, line 2: n must be an integer, got 2.0"),
+            ("\nn = 2.0", "bad.toml, line 2: n must be a text or an integer, got 2.0"),
             ('out = "x"', "'out' belongs on the command line, not here"),
             ("attacks = [1]", "attacks must be a list of texts, got [1]"),
             ("targeted = 1.5", "targeted must be a text or an integer, got 1.5"),

@@ -411,7 +411,14 @@ class TestConfiguration:
 
     def test_every_network_has_a_short_name(self) -> None:
         made = [name for name in models.__all__ if inspect.isfunction(getattr(models, name))]
-        helpers = {"load_weights", "save_weights", "normalized", "resolve_factory"}
+        helpers = {
+            "drop_damaged_answers",
+            "load_model",
+            "load_weights",
+            "save_weights",
+            "normalized",
+            "resolve_factory",
+        }
         assert set(made) - helpers == set(NETWORKS.values())
         assert {one.model for one in DEFAULTS.values()} <= set(NETWORKS)
 

@@ -83,6 +83,7 @@ def test_every_attack_is_there() -> None:
         ("adbd", "core.metrics"),
         ("evaluate", "evaluation"),
         ("load_data", "data"),
+        ("load_model", "models"),
         ("train", "training"),
     ],
 )

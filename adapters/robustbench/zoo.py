@@ -17,6 +17,7 @@ from torch import nn
 from art_ext.adapters.robustbench.importing import import_robustbench
 from art_ext.core.checks import check_choice
 from art_ext.models.weights import read_tensors as read_safely
+from art_ext.models.weights import read_trusted
 
 DRIVE = "https://drive.google.com/uc?id={}"
 
@@ -27,6 +28,7 @@ def load_zoo_model(
     threat_model: str = "Linf",
     *,
     model_dir: str | os.PathLike[str] = "./models",
+    weights: str | os.PathLike[str] | None = None,
     trust_checkpoint: bool = False,
     download: bool = False,
     device: torch.device | str | None = None,
@@ -44,6 +46,7 @@ def load_zoo_model(
         dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
         threat_model: ``"Linf"``, ``"L2"``, ``"corruptions"`` or ``"corruptions_3d"``.
         model_dir: the folder of all checkpoints.
+        weights: one checkpoint file in place of those in ``model_dir``.
         trust_checkpoint: unpickle a file that holds more than tensors, which runs whatever code is
             in it.
         download: let RobustBench fetch what is missing. Otherwise the network is never used.
@@ -58,7 +61,7 @@ def load_zoo_model(
     import_robustbench()
     utils = importlib.import_module("robustbench.utils")
     zoo = _Zoo(utils, name, dataset, threat_model, Path(model_dir))
-    files = zoo.files(download)
+    files = zoo.files(download) if weights is None else zoo.instead(Path(weights))
 
     def read(place: Path) -> Any:
         return _read(files.get(place, place), zoo.origin(place), trust_checkpoint)
@@ -129,6 +132,21 @@ class _Zoo:
                 )
         return found
 
+    def instead(self, file: Path) -> dict[Path, Path]:
+        """Return a checkpoint that the caller names, by RobustBench's name of it.
+
+        Raises:
+            ValueError: if it does not exist, or the model has several or none.
+        """
+        if not self.has_file or len(self.places) > 1:
+            raise ValueError(f"{self.name} is not read from one checkpoint: weights do not apply")
+        if not file.is_file():
+            raise ValueError(
+                f"weights must name a checkpoint file, got {file}, which does not exist or is a"
+                " folder"
+            )
+        return {self.places[0]: file}
+
     def origin(self, place: Path) -> str:
         """Origin of a checkpoint."""
         if self.is_timm:
@@ -170,10 +188,7 @@ def _read(file: Path, origin: str, trust: bool) -> Any:
                 f"{error}. If you trust its origin, trust_checkpoint=True unpickles it, which runs"
                 " the code in it"
             ) from error
-    try:
-        return torch.load(file, map_location="cpu", weights_only=False)  # as the caller asked
-    except Exception as error:  # whatever the code in it raises
-        raise ValueError(f"{file} cannot be unpickled: {type(error).__name__}: {error}") from error
+    return read_trusted(file)
 
 
 def _replacements(

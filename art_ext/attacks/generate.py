@@ -33,6 +33,7 @@ FRONT = {  # modules of what ``from art_ext import`` knows besides the attacks
     "adbd": "core.metrics",
     "evaluate": "evaluation",
     "load_data": "data",
+    "load_model": "models",
     "train": "training",
 }
 MARKED = re.compile(r"(# written by ``make shells``\n).*?(# end of what is written\n)", re.DOTALL)

@@ -64,6 +64,7 @@ def diagnose() -> list[Finding]:
         _extra("report"),
         _extra("torchattacks"),
         _torchvision(),
+        _timm_hub(),
         _robustbench(),
     ]
     if _version("robustbench") is not None:
@@ -213,6 +214,23 @@ def _same_named_package(name: str) -> Finding:
 
 
 # --- other toolkits ---
+
+
+def _timm_hub() -> Finding:
+    """Check that timm sees huggingface_hub, from which it takes pretrained weights."""
+    timm, hub = _version("timm"), _version("huggingface_hub")
+    if timm is None:
+        return Finding("timm", "info", "optional, not installed", "pip install 'art-ext[timm]'")
+    blind = _satisfies(timm, SpecifierSet("<1.0.31")) and _satisfies(hub, SpecifierSet(">=2"))
+    if not blind:
+        return Finding("timm", "ok", f"timm {timm}, huggingface_hub {hub or 'not installed'}")
+    return Finding(
+        "timm",
+        "info",
+        f"timm {timm} does not see huggingface_hub {hub}: its pretrained weights need --weights"
+        " FILE",
+        "pip install 'timm>=1.0.31' (RobustBench names timm 1.0.9, and works with this one too)",
+    )
 
 
 def _torchvision() -> Finding:

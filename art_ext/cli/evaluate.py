@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,13 +19,13 @@ from art_ext.cli.shared import (
     with_options,
 )
 from art_ext.cli.showing import show, watching
+from art_ext.cli.sources import model_sources, training_defaults
 from art_ext.configuration.data import data_keywords, recorded, samples_wanted
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
 from art_ext.configuration.parsing import parse_arguments, parse_value
 from art_ext.configuration.places import placed
 
 if TYPE_CHECKING:
-    from art_ext.core.oracle import Model
     from art_ext.data import Samples
     from art_ext.evaluation import Outcome, Watcher
 
@@ -55,9 +54,8 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         least = parse_fail_under(options["fail_under"])
         given = given_values(context, EvaluationConfig)
         own = command_values(options, EvaluationConfig)
-        config = resolve_evaluation(given, options["config"], **own)
-        if config.name is not None and not config.name.strip():
-            raise ValueError("name must hold at least one letter, got an empty text")
+        defaults = partial(_training_defaults, quiet=options["quiet"])
+        config = resolve_evaluation(given, options["config"], defaults=defaults, **own)
         from art_ext.evaluation.analysis.records import require_report
         from art_ext.storage.ownership import check_place
         from art_ext.storage.store import store_of
@@ -90,19 +88,69 @@ def _stopped() -> Iterator[None]:
         raise typer.Exit(3) from stop
 
 
-def build(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
-    """Return the model, by its name in the report, and the samples of a configuration."""
+def build(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
+    """Return callable models, by their names in the report, and samples, in a worker process."""
+    from art_ext.evaluation.execution.models import callable_model
+
+    models, samples = _load(config)
+    return {name: callable_model(model) for name, model in models.items()}, samples
+
+
+def _load(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
+    """Return the loaded models, by their names in the report, and the samples."""
     from art_ext.data import load_data
-    from art_ext.evaluation.execution.services import wrapped
+    from art_ext.evaluation.execution.models import facts_of
+    from art_ext.evaluation.execution.services import with_answers
+    from art_ext.models.sources import load_source
 
     _, device = shard_and_device(config.shard, config.device)
-    samples = load_data(config.data, **data_keywords(config)).first(samples_wanted(config.n))
-    model = _model(config.model, config.model_args, config.weights, device)
-    model = wrapped(model, _service_options(config), config.outputs)
-    return {config.name or _name(config.model, config.weights): model}, samples
+    models = {str(one.name): load_source(one) for one in model_sources(config, device)}
+    models = with_answers(models, _service_options(config), config.outputs)
+    options = data_keywords(config)
+    facts = facts_of(models, sized=options["transform"] is not None)
+    samples = load_data(config.data, **options, model=facts).first(samples_wanted(config.n))
+    return models, samples
 
 
-def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Model], Samples]:
+def _training_defaults(values: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
+    """Return defaults of the trainings among the models, and say in one line which are used."""
+    found = training_defaults(values)
+    used = {name: one for name, one in found.items() if name not in values}
+    if used and not quiet:
+        told = ", ".join(f"{name} {_shown(one)}" for name, one in used.items())
+        typer.echo(f"from the training: {told}", err=True)
+    return found
+
+
+def _shown(value: Any) -> str:
+    every = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in every)
+
+
+def _model_arguments(config: EvaluationConfig) -> dict[str, Any]:
+    """Return the options of the models that a run records. Those not given are left out."""
+    found: dict[str, Any] = {
+        "model": _single(config.model),
+        "model_args": dict(config.model_args),
+        "weights": _single(config.weights),
+    }
+    if config.models is not None:
+        found["models_file"] = config.models.read_text(encoding="utf-8")
+    if config.normalize:
+        found["normalize"] = _single(config.normalize)
+    if config.checkpoint != "best":
+        found["checkpoint"] = config.checkpoint
+    if config.untrained:
+        found["untrained"] = True
+    return found
+
+
+def _single(values: tuple[str, ...]) -> str | list[str] | None:
+    """Return the only value, None without any."""
+    return list(values) if len(values) > 1 else next(iter(values), None)
+
+
+def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
     """Return models and samples as ``build``, in a worker, on the GPUs that it was given."""
     if config.gpus_per_worker and config.device is None:
         config = replace(config, device="cuda")
@@ -133,7 +181,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
 
     part, device = shard_and_device(config.shard, config.device)
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
-    models, samples = build(config)
+    models, samples = _load(config)
     note = getattr(samples, "note", "")
     if note and not config.quiet:
         typer.echo(note, err=True)
@@ -160,9 +208,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         seed=config.seed,
         arguments={
             "command": "evaluate",
-            "model": config.model,
-            "model_args": dict(config.model_args),
-            "weights": config.weights,
+            **_model_arguments(config),
             "path": config.data,
             "n": config.n,
             "class_order": config.class_order,
@@ -187,35 +233,3 @@ def _write_config(folder: str, text: str) -> None:
     from art_ext.storage.store import store_of
 
     store_of(folder).write(CONFIGURATION, text.encode())
-
-
-def _model(
-    spec: str, arguments: Mapping[str, str], weights: str | None, device: str | None
-) -> Model:
-    """Return the user's model with its weights, on the device."""
-    from torch import nn
-
-    from art_ext.models import load_weights, resolve_factory
-
-    model = resolve_factory(spec, dict(arguments))
-    if not isinstance(model, nn.Module):
-        if weights is not None:
-            raise ValueError(
-                f"weights need an nn.Module, but {spec!r} made a {type(model).__name__}"
-            )
-        return model
-    if weights is not None:
-        load_weights(model, weights)
-    if device is not None:
-        try:
-            model.to(device)
-        except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
-            raise ValueError(
-                f"device must be one that this machine has, got {device!r}: {error}"
-            ) from error
-    return model
-
-
-def _name(spec: str, weights: str | None) -> str:
-    """Return the name of the model in the report: its checkpoint, or its factory without one."""
-    return Path(weights).stem if weights is not None else spec.rpartition(":")[2]

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., None])
 # of values that are written as they are; everything else is text that is parsed later
-TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "Path": Path}
+TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Path": Path,
+    "Texts": list[str],  # an option that may be given several times
+}
 
 
 def shown(about: Option) -> Any:

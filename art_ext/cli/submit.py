@@ -170,7 +170,7 @@ def _source(spec: str, arguments: str, weights: Path | None) -> Source:
     from torch import nn
 
     from art_ext.adapters.robustbench import Source
-    from art_ext.models import load_weights, resolve_factory
+    from art_ext.models import load_model
 
     file, _, factory = spec.rpartition(":")
     if not file.endswith(".py"):
@@ -179,12 +179,10 @@ def _source(spec: str, arguments: str, weights: Path | None) -> Source:
             f" {spec!r}. For a module, write a file with one line: from MODULE import FACTORY"
         )
     known = parse_arguments(arguments)
-    model = resolve_factory(spec, known)
+    model = load_model(spec, model_args=known, weights=weights).model
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec!r} must make an nn.Module, got {type(model).__name__}")
-    return Source(
-        model if weights is None else load_weights(model, weights), Path(file), factory, known
-    )
+    return Source(model, Path(file), factory, known)
 
 
 def _evidence(
@@ -236,8 +234,13 @@ def _evidence(
     if samples.identity != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
     if source is not None:
-        evaluated = facts["identity"]["models"][name]["state"]
-        if evaluated != identity_of_model(source.model)["state"]:
+        evaluated = facts["identity"]["models"][name]
+        if "normalize" in evaluated:
+            raise ValueError(
+                f"{name} was evaluated with --normalize, which a submission does not have: let"
+                " FACTORY normalise, as normalized of art_ext.models does, and evaluate again"
+            )
+        if evaluated["state"] != identity_of_model(source.model)["state"]:
             raise ValueError(
                 "model and weights must be those of the run, but their parameters differ from"
                 f" {name}'s"

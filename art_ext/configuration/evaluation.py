@@ -6,7 +6,7 @@ A new option is a field here, and the line of code that uses it. Values are chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,22 @@ from art_ext.configuration.options import COMMAND, option
 from art_ext.configuration.training import TrainingConfig
 
 INPUT = "input"  # the unit of eps
+Texts = tuple[str, ...]  # of an option that may be given several times
+EACH = "With several models, once for each, - to leave one out."
+Defaults = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(DataOptions):
     """All options of an evaluation from the command line."""
 
-    model: str = option(MISSING, shared.MODEL)
+    model: Texts = option((), shared.with_more(shared.MODEL, "May be given several times."))
+    models: Path | None = option(
+        None,
+        "Instead of --model: TOML file with one table for each model, by its name, with model,"
+        " model-args, weights, normalize, checkpoint, trust-checkpoint and untrained.",
+        metavar="FILE.toml",
+    )
     data: str = option(MISSING, shared.DATA)
     out: str = option(
         MISSING,
@@ -36,7 +45,16 @@ class EvaluationConfig(DataOptions):
     )
     config: Path | None = option(None, shared.CONFIG)
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
-    weights: str | None = option(None, replace(shared.WEIGHTS, of=("model",)))
+    weights: Texts = option((), replace(shared.with_more(shared.WEIGHTS, EACH), of=("model",)))
+    normalize: Texts = option((), replace(shared.with_more(shared.NORMALIZE, EACH), of=("model",)))
+    checkpoint: str = option(
+        "best",
+        "Weights of the folder of a training: best or final.",
+        choices=("best", "final"),
+        of=("model",),
+    )
+    untrained: bool = option(False, shared.UNTRAINED)
+    trust_checkpoint: bool = option(False, shared.TRUST_CHECKPOINT)
     attacks: tuple[str, ...] | None = option(
         None,
         "Attacks, separated by commas: those of art-ext attacks; FILE.py:FUNCTION for one of yours;"
@@ -77,7 +95,11 @@ class EvaluationConfig(DataOptions):
         " (ADBD, the whole curve). By default a single eps stops early, and one run serves"
         " several.",
     )
-    outputs: str = option("logits", "What the model returns: logits, probabilities or labels.")
+    outputs: str | None = option(
+        None,
+        "What the model returns: logits, probabilities or labels. By default logits, and"
+        " probabilities for scikit-learn.",
+    )
     clip_values: tuple[float, float] = option(
         (0.0, 1.0), "The box: lower,upper.", unit=INPUT, shown="0,1"
     )
@@ -153,9 +175,10 @@ class EvaluationConfig(DataOptions):
         hosts=COMMAND,
     )
     save_images: bool = option(False, "Keep every adversarial image.")
-    name: str | None = option(
-        None,
-        "What to call the model in table and report. By default its checkpoint or its factory.",
+    name: Texts = option(
+        (),
+        "Name of the model in table and report. By default that of its checkpoint, or the last part"
+        f" of its source. {EACH}",
         of=("model",),
     )
     fail_under: str | None = option(None, shared.FAIL_UNDER)
@@ -166,7 +189,11 @@ class EvaluationConfig(DataOptions):
 
 
 def resolve_evaluation(
-    given: Mapping[str, Any], file: Path | None = None, **own: Any
+    given: Mapping[str, Any],
+    file: Path | None = None,
+    *,
+    defaults: Defaults | None = None,
+    **own: Any,
 ) -> EvaluationConfig:
     """Build a configuration from given values, a TOML file and the defaults, in this order.
 
@@ -175,14 +202,20 @@ def resolve_evaluation(
             values.
         file: TOML file of the same names. If ``given`` has another model, attacks or panel, the
             file's arguments of the old one are ignored.
+        defaults: returns defaults that given values suggest, such as the data of a training.
         **own: values of the options that no file has, such as ``out``.
 
     Raises:
         ValueError: for unknown names (the nearest match is named), values of another kind, and
             without a model or data.
     """
-    values = layered(EvaluationConfig, given, file, [("attacks", "panel")], TrainingConfig)
-    require(values, ("model", "data"))
+    values = layered(
+        EvaluationConfig, given, file, [("attacks", "panel"), ("model", "models")], TrainingConfig
+    )
+    if not values.get("models"):
+        require(values, ("model",))
+    values = {**(defaults(values) if defaults is not None else {}), **values}
+    require(values, ("data",))
     return EvaluationConfig(**complete(EvaluationConfig, values), **own)
 
 

@@ -97,7 +97,12 @@ def to_toml(config: type, values: object, comment: str) -> str:
         ) from error
 
     held = {name: getattr(values, name) for name in options_of(config, "toml")}
-    plain = {name: _plain(one) for name, one in held.items() if one is not None and one != {}}
+    kinds = {name: kind_of(one) for name, (one, _) in options_of(config, "toml").items()}
+    plain = {
+        name: _plain(one[0] if kinds[name] == "Texts" and len(one) == 1 else one)
+        for name, one in held.items()
+        if one is not None and one not in ({}, ())
+    }
     return f"# {comment}\n{tomli_w.dumps(plain)}"
 
 
@@ -159,6 +164,10 @@ def _as_text(name: str, value: object) -> str:
     return value
 
 
+def _as_path(name: str, value: object) -> Path:
+    return value if isinstance(value, Path) else Path(_as_text(name, value))
+
+
 def _as_int(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _wrong(name, "an integer", value)
@@ -201,6 +210,14 @@ def _as_names(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         raise _wrong(name, "a list of texts", value)
     return tuple(value)
+
+
+def _as_texts_each(name: str, value: object) -> tuple[str, ...]:
+    """Read an option that may be given several times. A text is one value."""
+    given = (value,) if isinstance(value, (str, bytes)) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) for one in given):
+        raise _wrong(name, "a text or a list of texts", value)
+    return tuple(_as_text(name, one) for one in given)
 
 
 def _as_target(name: str, value: object) -> str | int:
@@ -247,6 +264,8 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "tuple[float, float]": _as_pair,
     "tuple[float, ...]": _as_numbers,
     "tuple[str, ...]": _as_names,
+    "Texts": _as_texts_each,
+    "Path": _as_path,
     "Mapping[str, Any]": _as_table,
     "Mapping[str, str]": _as_texts,
     "Mapping[str, Mapping[str, Any]]": _as_tables,
@@ -261,4 +280,4 @@ def _plain(value: object) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    return value
+    return str(value) if isinstance(value, Path) else value

@@ -10,9 +10,23 @@ DATA = Option(
     "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, hf:NAME, torchvision:NAME,"
     " FILE.py:FUNCTION, or a path (.npz, .npy, a folder). art-ext data lists all names."
 )
-MODEL = Option("FILE.py:FACTORY or MODULE:FACTORY. The factory is called.")
-MODEL_ARGS = Option("Arguments of the factory: key=value,key=value.")
+MODEL = Option(
+    "timm/NAME, torchvision/NAME, hf/NAME or hf/FOLDER, robustbench/NAME, FILE.onnx, the folder of"
+    " a training, FILE.py:FACTORY or MODULE:FACTORY; or digits-cnn, mnist-conv2, mnist-smallcnn,"
+    " mnist-lenet5, preactresnet18, resnet18, wideresnet, cifar-resnet, cifar-resnet20 (art-ext"
+    " models lists all)."
+)
+MODEL_ARGS = Option("Arguments of the factory or of the library: key=value,key=value.")
 WEIGHTS = Option("Checkpoint: safetensors, or torch.save of tensors.")
+NORMALIZE = Option(
+    "Mean and standard deviation of the inputs in place of the source's own: imagenet, cifar10,"
+    " cifar100, mnist, none, or 'MEAN;STD' with commas between the channels.",
+    metavar="NAME|MEAN;STD",
+)
+UNTRAINED = Option("Initial weights drawn by the seed, no pretrained ones.")
+TRUST_CHECKPOINT = Option(
+    "Unpickle checkpoints that hold more than tensors. This runs the code in them."
+)
 CLASS_ORDER = Option(
     "Order of class folders: numeric (whole numbers by value) or text (as torchvision sorts them).",
     choices=("numeric", "text"),

@@ -57,9 +57,7 @@ class _Run(DataOptions):
     data: str = option(MISSING, shared.with_more(shared.DATA, "It holds both splits."))
     model: str = option(
         MISSING,
-        "digits-cnn, mnist-conv2, mnist-smallcnn, mnist-lenet5, preactresnet18, resnet18,"
-        " wideresnet, cifar-resnet, cifar-resnet20; or FILE.py:FACTORY or MODULE:FACTORY. By"
-        " default the network that belongs to the data.",
+        f"{shared.MODEL.help} By default the network that belongs to the data.",
         by_data=True,
     )
     eps: float = option(
@@ -79,8 +77,14 @@ class _Run(DataOptions):
     )
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
     weights: str | None = option(
-        None, shared.with_more(shared.WEIGHTS, "By default weights are drawn by the seed.")
+        None,
+        shared.with_more(
+            shared.WEIGHTS, "By default pretrained for a library's model, else drawn by the seed."
+        ),
     )
+    normalize: str | None = option(None, replace(shared.NORMALIZE, of=("model",)))
+    untrained: bool = option(False, shared.UNTRAINED)
+    trust_checkpoint: bool = option(False, shared.TRUST_CHECKPOINT)
     config: Path | None = option(None, shared.CONFIG)
     resume: bool = option(
         False,

@@ -30,11 +30,14 @@ class Transform:
             width). None keeps the size.
         crop: side of the centre square, or (height, width). None keeps all.
         interpolation: filter of the resizing, one of ``INTERPOLATIONS``.
+        floor_crop: crop at the lower of two middle positions, as transformers does. False rounds to
+            the even one, as torchvision does.
     """
 
     resize: Size | None = None
     crop: Size | None = None
     interpolation: str = "bilinear"
+    floor_crop: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -62,7 +65,7 @@ class Transform:
             if (width, height) != image.size:
                 image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         if self.crop is not None:
-            image = _centre(image, *_pair(self.crop))
+            image = _centre(image, *_pair(self.crop), self.floor_crop)
         return image
 
     @property
@@ -106,7 +109,7 @@ def _text(size: Size) -> str:
     return str(size) if isinstance(size, int) else "x".join(map(str, size))
 
 
-def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+def _centre(image: Image.Image, height: int, width: int, floor: bool) -> Image.Image:
     """Cut out the centre of an image, padded with black where it is too small."""
     from PIL import ImageOps
 
@@ -114,6 +117,6 @@ def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
     if wide or high:
         border = (wide // 2, high // 2, (wide + 1) // 2, (high + 1) // 2)
         image = ImageOps.expand(image, border)
-    left = round((image.width - width) / 2.0)
-    top = round((image.height - height) / 2.0)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    left, top = (int(left), int(top)) if floor else (round(left), round(top))
     return image.crop((left, top, left + width, top + height))

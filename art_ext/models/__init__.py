@@ -3,8 +3,9 @@
 Every network takes images in [0, 1] and normalises them itself, so that a perturbation is always
 measured in pixels.
 
-    from art_ext.models import cifar_resnet20, load_weights
+    from art_ext.models import cifar_resnet20, load_model, load_weights
     model = load_weights(cifar_resnet20(), "resnet20.safetensors").eval()
+    loaded = load_model("timm/resnet18")  # see load_model for the sources
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
 from art_ext.models.remote import RemoteClassifier, drop_damaged_answers
 from art_ext.models.residual import preact_resnet18, resnet18, wide_resnet
+from art_ext.models.sources import LoadedModel, ModelSource, load_model
 from art_ext.models.weights import load_weights, save_weights
 
 __all__ = [
+    "LoadedModel",
+    "ModelSource",
     "Normalize",
     "RemoteClassifier",
     "cifar_resnet",
     "cifar_resnet20",
     "digits_cnn",
     "drop_damaged_answers",
+    "load_model",
     "load_weights",
     "mnist_lenet5",
     "mnist_small_cnn",

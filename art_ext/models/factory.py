@@ -25,8 +25,8 @@ _FILES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # digests, by the mod
 
 
 def resolve_factory(
-    spec: str, arguments: Mapping[str, str] | None = None, *, eval_mode: bool = True
-) -> nn.Module | Callable[..., Any]:
+    spec: str, arguments: Mapping[str, object] | None = None, *, eval_mode: bool = True
+) -> Any:
     """Import the factory that the spec names, call it, and return its model.
 
     This runs the code of the file or module, as ``python FILE.py`` would. During the call, the
@@ -35,12 +35,13 @@ def resolve_factory(
     Args:
         spec: ``FILE.py:FACTORY`` or ``MODULE:FACTORY``, for instance
             ``art_ext.models:mnist_two_conv``.
-        arguments: keyword arguments of the factory as text. A Python literal (``3``, ``0.5``, ``(8,
-            16)``, ``True``) becomes its value. Other text stays text.
+        arguments: keyword arguments of the factory. A text that is a Python literal (``3``,
+            ``0.5``, ``(8, 16)``, ``True``) becomes its value. Other text stays text.
         eval_mode: set an ``nn.Module`` to eval mode. False keeps the modes that the factory chose.
 
     Returns:
-        The object that the factory returned: an ``nn.Module`` or another callable.
+        The object that the factory returned: an ``nn.Module``, another callable, or an estimator
+        with ``predict``.
 
     Raises:
         ValueError: if the spec cannot be parsed, the file or module is missing or fails, the
@@ -54,9 +55,7 @@ def resolve_factory(
                 f"{spec!r} must name a function or class that makes the model, got an instance of"
                 f" {type(factory).__name__}"
             )
-        model = _call(
-            factory, spec, {key: _literal(text) for key, text in (arguments or {}).items()}
-        )
+        model = call_factory(factory, spec, arguments or {})
     _note_file(spec, model)
     return model.eval() if eval_mode and isinstance(model, nn.Module) else model
 
@@ -125,12 +124,18 @@ def _note_file(spec: str, model: Any) -> None:
             _FILES[model] = digest_of_file(location)
 
 
-def _literal(text: str) -> object:
-    """Return the value of a Python literal, and any other text unchanged."""
+def literals(arguments: Mapping[str, object]) -> dict[str, Any]:
+    """Return the values of Python literals in texts. Other values stay as they are."""
+    return {key: _literal(value) for key, value in arguments.items()}
+
+
+def _literal(value: object) -> object:
+    if not isinstance(value, str):
+        return value
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        return value
 
 
 @contextmanager
@@ -202,10 +207,18 @@ def _find(
     raise ValueError(f"there is no {name!r} for {spec!r}{nearest(name, public)}; it has {listed}")
 
 
-def _call(
-    factory: Callable[..., Any], spec: str, arguments: dict[str, object]
-) -> Callable[..., Any]:
-    """Call the factory and check its result."""
+def call_factory(factory: Callable[..., Any], spec: str, given: Mapping[str, object]) -> Any:
+    """Call a factory and check its result.
+
+    Args:
+        factory: makes the model.
+        spec: name of the factory, for messages.
+        given: its arguments, as ``resolve_factory`` takes them.
+
+    Raises:
+        ValueError: if it does not take the arguments, fails, or returns no model.
+    """
+    arguments = literals(given)
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some classes written in C do not tell
@@ -225,7 +238,7 @@ def _call(
         raise UserCodeError(
             f"{spec!r} with arguments {arguments} fails: {_type_and_message(error)}"
         ) from error
-    if not callable(model):
+    if not callable(model) and not hasattr(model, "predict"):
         raise ValueError(
             f"{spec!r} must return a model or another callable, got {type(model).__name__}"
         )

@@ -1,12 +1,15 @@
-"""Normalisation as the first layer of a network."""
+"""Normalisation as the first layer of a network, and modules around one network."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from art_ext.core.outputs import find_scores
 
 
 class Normalize(nn.Module):
@@ -62,3 +65,60 @@ def normalized(
     named: OrderedDict[str, nn.Module] = OrderedDict(normalize=Normalize(mean, std))
     named.update((str(place), layer) for place, layer in enumerate(layers))
     return nn.Sequential(named)
+
+
+class Wrapper(nn.Module):
+    """A module around one network, with the state dict of the network.
+
+    Attributes:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self.register_state_dict_post_hook(_to_own_names)
+        self.register_load_state_dict_pre_hook(_from_own_names)
+
+
+class Preprocessed(Wrapper):
+    """A network that normalises its inputs first and returns class scores as a tensor.
+
+    An output in which the scores are not clear is returned as it is.
+
+    Args:
+        model: the network.
+        normalize: the normalisation. None: the inputs as they are.
+    """
+
+    def __init__(self, model: nn.Module, normalize: Normalize | None) -> None:
+        super().__init__(model)
+        self.normalize = normalize
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Class of the network, and its normalisation, which the state dict does not hold."""
+        own = {"class": type(self.model).__name__}
+        return own if self.normalize is None else {**own, "normalize": self.normalize.extra_repr()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores of x (R, *S)."""
+        outputs = self.model(x if self.normalize is None else self.normalize(x))
+        if isinstance(outputs, Tensor):
+            return outputs
+        scores = find_scores(outputs, len(x))
+        return outputs if scores is None else scores
+
+
+_INNER = "model."  # from the names of a wrapper to those of its network
+
+
+def _to_own_names(module: nn.Module, state: dict[str, Any], prefix: str, _: object) -> None:
+    for key in [key for key in state if key.startswith(prefix + _INNER)]:
+        state[prefix + key.removeprefix(prefix + _INNER)] = state.pop(key)
+
+
+def _from_own_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[prefix + _INNER + key.removeprefix(prefix)] = state.pop(key)

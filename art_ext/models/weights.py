@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # nothing is unpickled with it
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ _COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")
 _COUNTER = "n_averaged"  # of AveragedModel
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+def load_weights(
+    model: nn.Module, path: str | os.PathLike[str], *, trust_checkpoint: bool = False
+) -> nn.Module:
     """Fill the model from a safetensors file or a ``torch.save`` file and return it.
 
     No code in the file is executed. The file holds a state dict, or one under "state_dict",
@@ -33,6 +36,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     Args:
         model: the network to fill.
         path: the checkpoint. Its type is read from its first bytes, not from its name.
+        trust_checkpoint: unpickle a file that holds more than tensors. This runs the code in it.
 
     Raises:
         ValueError: if the file does not exist, if it is not a checkpoint (the message names a web
@@ -44,7 +48,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         raise ValueError(
             f"weights must name a checkpoint file, got {file}, which does not exist or is a folder"
         )
-    state = _without_wrapper(read_tensors(file), file)
+    content = read_trusted(file) if trust_checkpoint else read_tensors(file)
+    state = _without_wrapper(content, file)
     expected = model.state_dict()
     state = _under_names_of(expected, state)
     _check_fit(state, expected, file)
@@ -120,6 +125,24 @@ def _explain_impostor(head: bytes, file: Path) -> None:
             " its quota or asking for a confirmation) sent a page instead of the file; download it"
             " again in a browser"
         )
+
+
+def read_trusted(file: Path) -> object:
+    """Return the content of a checkpoint whose code may run. Of a network, the state dict.
+
+    Raises:
+        ValueError: if the file is damaged or no checkpoint, or its code fails.
+    """
+    try:
+        return read_tensors(file)
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnpicklingError):  # damaged, or no checkpoint at all
+            raise
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=False)  # as the caller asked
+    except Exception as error:  # whatever the code in it raises
+        raise ValueError(f"{file} cannot be unpickled: {type(error).__name__}: {error}") from error
+    return content.state_dict() if isinstance(content, nn.Module) else content
 
 
 def _without_wrapper(content: object, file: Path) -> dict[str, Tensor]:

@@ -14,12 +14,29 @@ from art_ext.core.wording import counted, radius
 from art_ext.data import LazyDataset, Samples
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.execution.job import Job, files_of_models, identity_of_job
+from art_ext.evaluation.execution.models import class_names_of, model_facts
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.storage.units import plan
 
 
-def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int) -> dict[str, Any]:
-    """Content of ``run.json`` before the run."""
+def describe(
+    job: Job,
+    arguments: Mapping[str, Any],
+    panel: str,
+    chunk_size: int,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Content of ``run.json`` before the run.
+
+    Args:
+        job: of the run.
+        arguments: of the run, to record.
+        panel: name of the panel.
+        chunk_size: most samples in a unit.
+        given: the models by name, as ``resolve_models`` returns them.
+    """
+    models = model_facts(given or {})
+    names = job.data.class_names or class_names_of(given or {})
     attack_runs = [(name, attack.name, radii) for name, attack, radii in job.attack_runs]
     return {
         "arguments": dict(arguments),
@@ -30,7 +47,7 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
             "name": job.data.name,
             "samples": len(job.data),
             "shape": list(job.data.shape),
-            "class_names": job.data.class_names and list(job.data.class_names),
+            "class_names": names and list(names),
             **_transform(job.data),
         },
         "attacks": {
@@ -44,7 +61,11 @@ def describe(job: Job, arguments: Mapping[str, Any], panel: str, chunk_size: int
             }
             for attack in job.panel
         },
-        "protocol": protocol(job.data, job.panel, job.settings, job.mode),
+        **({"models": dict(models)} if models else {}),
+        "protocol": [
+            *protocol(job.data, job.panel, job.settings, job.mode),
+            *preprocessing(models),
+        ],
         "versions": _versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "plan": plan(len(job.data), chunk_size, attack_runs),
@@ -55,6 +76,16 @@ def _transform(data: Samples) -> dict[str, Any]:
     """Return the resizing and cropping of the images, if there is any."""
     transform = data.transform if isinstance(data, LazyDataset) else None
     return {} if transform is None else {"transform": asdict(transform)}
+
+
+def preprocessing(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence on each model whose source preprocesses images."""
+    return [
+        f"Images for {name} ({facts['source']}): {facts['preprocessing']}. The radius is in pixels"
+        " of the resized and cropped image in [0, 1]."
+        for name, facts in models.items()
+        if facts["preprocessing"] != "none"
+    ]
 
 
 def _own_files(job: Job) -> dict[str, Any]:

@@ -153,8 +153,10 @@ class Ended:
 def identity_of_model(model: Model) -> dict[str, Any]:
     """Class of a model, and a digest of its parameters and buffers (None for a callable)."""
     if not isinstance(model, nn.Module):
-        return {"class": getattr(model, "__name__", type(model).__name__), "state": None}
-    return {"class": type(model).__name__, "state": digest_of_state(model)}
+        name = getattr(model, "__name__", type(model).__name__)
+        return {"class": name, "state": getattr(model, "digest", None)}
+    known = getattr(model, "identity", {"class": type(model).__name__})
+    return {**known, "state": digest_of_state(model)}
 
 
 def identity_of_job(job: Job) -> dict[str, Any]:

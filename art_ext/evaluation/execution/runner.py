@@ -14,10 +14,11 @@ import torch
 
 from art_ext.configuration.places import placed
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
-from art_ext.data import Dataset, Samples, as_dataset
+from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
@@ -25,6 +26,17 @@ from art_ext.evaluation.execution.engines import TASKS_PER_WORKER, Workers, star
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
+from art_ext.evaluation.execution.models import (
+    callable_model,
+    check_box,
+    check_gradients,
+    check_shapes,
+    common_outputs,
+    data_name,
+    rebuild_of,
+    resolve_models,
+    samples_of,
+)
 from art_ext.evaluation.execution.services import (
     CHUNK_SIZE,
     announce,
@@ -52,7 +64,7 @@ from art_ext.storage.store import LocalStore, Place
 
 @public()
 def evaluate(
-    models: Model | Mapping[str, Model],
+    models: Any,
     data: Any,
     out: Place,
     *,
@@ -65,7 +77,7 @@ def evaluate(
     max_queries: int = 10_000,
     norm: str = "linf",
     stop_on_success: bool | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     clip_values: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
     chunk_size: int | None = None,
@@ -93,11 +105,13 @@ def evaluate(
     in folders that ``merge`` unites. The process that finds all units finished writes the report.
 
     Args:
-        models: one model, or several by the names that the report uses.
-        data: N samples in the box, with their labels: a ``Dataset``, or anything that
-            ``as_dataset`` takes, such as tensors (x, y), a torchvision, Hugging Face or MAITE
-            dataset, or a ``DataLoader`` that does not shuffle. Data that are not in memory are
-            read chunk by chunk.
+        models: one model, several in a list, or several by the names that the report uses. A model
+            is a network, a callable of tensors or arrays, a source such as ``"timm/resnet18"`` (see
+            ``load_model``), a ``LoadedModel``, or an estimator of ART or scikit-learn.
+        data: N samples in the box, with their labels: a name or path as ``load_data`` takes it, a
+            ``Dataset``, or anything that ``as_dataset`` takes, such as tensors (x, y), a
+            torchvision, Hugging Face or MAITE dataset, or a ``DataLoader`` that does not shuffle.
+            Data that are not in memory are read chunk by chunk.
         out: the run folder: new, empty, or that of the same run, which is then completed. It may be
             a URL such as ``"s3://bucket/run"``, or a path of universal-pathlib.
         eps: radius or radii in the units of x.
@@ -119,6 +133,7 @@ def evaluate(
         stop_on_success: True: RayS stops on a sample at its first success. None: True for a single
             eps, False for several, which one run of the attack then serves together.
         outputs: type of the models' outputs: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+            None: what the models declare, else logits.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
         chunk_size: most samples in a unit. None takes twice the batch size, or less for shards, or
@@ -157,15 +172,19 @@ def evaluate(
     require_report()
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     if crew is not None and rebuild is None:
-        raise ValueError(
-            f"engine {crew.engine!r} needs a source, because workers build models and data by"
-            " themselves: give rebuild=FUNCTION, a function of a module that returns both, or use"
-            " the command line"
-        )
-    data = as_dataset(data)
+        rebuild = rebuild_of(models, data, device=device, norm=norm_name(norm))
+        if rebuild is None:
+            raise ValueError(
+                f"engine {crew.engine!r} needs a source, because workers build models and data by"
+                " themselves: give models such as 'timm/resnet18' and data such as 'cifar10' by"
+                " their names, or rebuild=FUNCTION, a function of a module that returns both"
+            )
+    given = resolve_models(models, data=data_name(data), norm=norm_name(norm), device=device)
+    named = {name: callable_model(model) for name, model in given.items()}
+    data = samples_of(data, given)
     if not isinstance(data, Dataset):
         check_repeatable(data)
-    named = dict(models) if isinstance(models, Mapping) else {"model": models}
+    check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     chosen, members, mode, file = _panel(attacks, panel, mode, attack_args or {})
     radii = tuple(
         sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
@@ -177,7 +196,7 @@ def evaluate(
         max_queries=max_queries,
         norm=norm,
         stop_on_success=len(radii) == 1 if stop_on_success is None else stop_on_success,
-        outputs=outputs,
+        outputs=common_outputs(outputs, given),
         clip_values=clip_values,
         batch_size=batch_size,
         device=device,
@@ -217,7 +236,7 @@ def evaluate(
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
     begun = time.perf_counter()
-    folder = RunFolder(out, describe(job, recorded, chosen, size))
+    folder = RunFolder(out, describe(job, recorded, chosen, size, given))
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
@@ -315,6 +334,8 @@ def _check(
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
     check_member_names(names)
     settings.check(data.shape)
+    check_gradients(models, {attack.name: attack.access for attack in panel})
+    check_box(models, settings.clip_values)
 
 
 def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: bool) -> None:

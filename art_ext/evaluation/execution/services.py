@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
-from art_ext.core.oracle import Model
 from art_ext.core.probe import COMPANY
 from art_ext.evaluation.analysis.examples import COLUMNS, holds_examples
 from art_ext.evaluation.execution.chunks import repeated_rows
 from art_ext.evaluation.execution.job import Job, Watcher
+from art_ext.evaluation.execution.models import callable_model, common_outputs
 from art_ext.models.remote import BudgetSpent, RemoteClassifier, Usage
+from art_ext.models.sources import LoadedModel
 from art_ext.storage.evaluation import RunFolder
 
 CHUNK_SIZE = 64  # of a run with a service, whose chunks are slow
@@ -119,21 +122,33 @@ def _is_spent(stop: BaseException | None) -> bool:
     )
 
 
-def wrapped(model: Model, options: dict[str, Any], outputs: str) -> Model:
-    """Return a model with an answer log, if the options ask for one.
+def with_answers(
+    models: Mapping[str, LoadedModel], options: dict[str, Any], outputs: str | None
+) -> dict[str, LoadedModel]:
+    """Return models with an answer log each, if the options ask for one.
+
+    The logs of several models lie in folders of their names.
 
     Args:
-        model: of the user's factory.
+        models: by name.
         options: of ``RemoteClassifier``. Without ``answers`` there is no log.
-        outputs: type of the model's outputs.
+        outputs: type of the models' outputs. None: what they declare.
 
     Raises:
-        ValueError: if the model has a log already, or as ``RemoteClassifier``.
+        ValueError: if a model has a log already, or as ``RemoteClassifier``.
     """
     if not options.get("answers"):
-        return model
-    if isinstance(model, RemoteClassifier):
-        raise ValueError(
-            f"the model has the answer log {model.log.folder} already: leave out --answers"
-        )
-    return RemoteClassifier(model, outputs=outputs, **options)
+        return dict(models)
+    found = {}
+    for name, loaded in models.items():
+        # a function is wrapped as it is, because it may take timeout= and keys=
+        model = loaded.model if callable(loaded.model) else callable_model(loaded)
+        if isinstance(model, RemoteClassifier):
+            raise ValueError(
+                f"the model has the answer log {model.log.folder} already: leave out --answers"
+            )
+        kind = common_outputs(outputs, {name: loaded})
+        folder = Path(options["answers"])
+        own = {**options, "answers": folder / name if len(models) > 1 else folder}
+        found[name] = replace(loaded, model=RemoteClassifier(model, outputs=kind, **own))
+    return found

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.core.calling import widened
 from art_ext.core.outputs import predicted_classes
+from art_ext.models.layers import Wrapper
 
 
 class Head(ABC):
@@ -61,19 +62,15 @@ class IdentityHead(Head):
         return model
 
 
-class HeadedModel(nn.Module):
+class HeadedModel(Wrapper):
     """A network with a head: from rows (r, *S) to class scores (r, C).
 
     The state dict is that of the network, so that weights can be exchanged.
     """
 
     def __init__(self, model: nn.Module, head: Head) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.head = head
-        self.training = model.training
-        self.register_state_dict_post_hook(_to_own_names)
-        self.register_load_state_dict_pre_hook(_from_own_names)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores for rows (r, *S)."""
@@ -109,16 +106,3 @@ def apply_head(head: Head, raw: Any, rows: int) -> Tensor:
 def _form(value: object) -> str:
     """Describe an output by its shape or its type."""
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-_INNER = "model."  # from the names of a HeadedModel to those of its network
-
-
-def _to_own_names(module: nn.Module, state: dict[str, Any], prefix: str, _: object) -> None:
-    for key in [key for key in state if key.startswith(prefix + _INNER)]:
-        state[prefix + key.removeprefix(prefix + _INNER)] = state.pop(key)
-
-
-def _from_own_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    for key in [key for key in state if key.startswith(prefix)]:
-        state[prefix + _INNER + key.removeprefix(prefix)] = state.pop(key)

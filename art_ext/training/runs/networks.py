@@ -1,61 +1,67 @@
-"""Networks to train, by short names. Their initial weights depend on a seed only."""
+"""Networks to train: any source of ``load_model``. Initial weights depend on a seed only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
-from art_ext.core.checks import nearest
-from art_ext.models import resolve_factory
+from art_ext.models.networks import NETWORKS
+from art_ext.models.sources import LoadedModel, ModelSource, check_source, load_source, short_name
 
-NETWORKS = {  # functions of art_ext.models
-    "digits-cnn": "digits_cnn",
-    "mnist-conv2": "mnist_two_conv",
-    "mnist-smallcnn": "mnist_small_cnn",
-    "mnist-lenet5": "mnist_lenet5",
-    "preactresnet18": "preact_resnet18",
-    "resnet18": "resnet18",
-    "wideresnet": "wide_resnet",
-    "cifar-resnet": "cifar_resnet",
-    "cifar-resnet20": "cifar_resnet20",
-}
+if TYPE_CHECKING:
+    from art_ext.training.runs.configuration import Configuration
+
+__all__ = ["NETWORKS", "check_network", "make_network", "network_of", "source_of"]
 
 
 def check_network(name: str) -> None:
-    """Raise ValueError unless the name is a short name, FILE.py:FACTORY or MODULE:FACTORY.
+    """Raise ValueError unless the name has the form of a source of ``load_model``.
 
-    The message lists the known names and the nearest match.
+    The message gives the nearest match. Nothing is loaded.
     """
-    if ":" not in name and name not in NETWORKS:
+    check_source(name)
+
+
+def source_of(configuration: Configuration) -> ModelSource:
+    """Return the source of the network of a training, before its weights are trained.
+
+    A network of this package has no pretrained weights. Those of a library have, unless
+    ``untrained`` is set.
+    """
+    own = short_name(configuration.model) is not None
+    return ModelSource(
+        configuration.model,
+        configuration.model_args,
+        configuration.weights,
+        configuration.normalize,
+        trust_checkpoint=configuration.trust_checkpoint,
+        untrained=configuration.untrained or (own and configuration.weights is None),
+        seed=configuration.seed,
+    )
+
+
+def network_of(loaded: LoadedModel) -> nn.Module:
+    """Return the network of a loaded source.
+
+    Raises:
+        ValueError: if it is no ``nn.Module``.
+    """
+    model = loaded.model
+    if not isinstance(model, nn.Module):
         raise ValueError(
-            f"model must be one of {', '.join(NETWORKS)}, or FILE.py:FACTORY or MODULE:FACTORY, "
-            f"got {name!r}{nearest(name, NETWORKS)}"
+            f"a model to train must be an nn.Module, but {loaded.source.source!r} made a"
+            f" {type(model).__name__}"
         )
+    return model
 
 
 def make_network(name: str, arguments: Mapping[str, str], seed: int) -> nn.Module:
-    """Create an untrained network. torch's global random stream is not changed.
-
-    Args:
-        name: one of ``NETWORKS``, or ``FILE.py:FACTORY`` or ``MODULE:FACTORY``.
-        arguments: arguments of its function, as text.
-        seed: seed of the initial weights, which the function draws from torch's stream on the CPU.
+    """Create an untrained network by its name. torch's global random stream is not changed.
 
     Raises:
-        ValueError: for an unknown name, as in ``resolve_factory``, and if the factory returns no
-            ``nn.Module``.
+        ValueError, ImportError: as ``load_model``, and if the source is no ``nn.Module``.
     """
-    check_network(name)
-    spec = name if ":" in name else f"art_ext.models:{NETWORKS[name]}"
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would set the streams of GPUs too
-        torch.default_generator.manual_seed(seed)
-        # submodules in eval mode stay there
-        model = resolve_factory(spec, arguments, eval_mode=False)
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"a model to train must be an nn.Module, but {name!r} made a {type(model).__name__}"
-        )
-    return model
+    source = ModelSource(name, arguments, untrained=True, seed=seed)
+    return network_of(load_source(source, training=True))

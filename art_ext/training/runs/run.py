@@ -18,7 +18,7 @@ from art_ext.core.metrics import chance_warning
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
-from art_ext.models import load_weights
+from art_ext.models.sources import load_source
 from art_ext.storage import formats
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.ownership import drop_previous, sweep, write_json
@@ -31,7 +31,7 @@ from art_ext.training.options import updates_within
 from art_ext.training.runs.configuration import Configuration
 from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
 from art_ext.training.runs.folder import check_folder, figure_settings
-from art_ext.training.runs.networks import make_network
+from art_ext.training.runs.networks import network_of, source_of
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.trial import check_one_row
 from art_ext.training.validation import hold_out
@@ -85,12 +85,11 @@ def run_training(
         return finished if main else None
     require_training(configuration.tensorboard)
     recipe = configuration.make_recipe()
-    options = data_keywords(configuration)
+    loaded = load_source(source_of(configuration), training=True)
+    model = network_of(loaded)
+    options = {**data_keywords(configuration), "model": loaded.facts}
     data = load_data(configuration.data, split="train", **options).first(configuration.n)
     test = load_data(configuration.data, **options).first(configuration.test_n)
-    model = make_network(configuration.model, configuration.model_args, configuration.seed)
-    if configuration.weights is not None:
-        load_weights(model, configuration.weights)
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
     # other processes wait for this one when Accelerate creates the group, so none writes before

@@ -1,0 +1,112 @@
+"""Model libraries: their import, their downloads, and errors that tell the way out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import torch
+
+from art_ext.core.checks import nearest
+from art_ext.models.sources.source import ModelSource
+
+PATIENCE = 5.0  # seconds that a server has to answer
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # of torch.load, whoever calls it
+
+
+def import_library(module: str, source: str, extra: str) -> ModuleType:
+    """Import a library that a source needs.
+
+    Raises:
+        ImportError: if it is missing, with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        why = "" if isinstance(error, ModuleNotFoundError) else f", whose import fails ({error})"
+        raise ImportError(
+            f"the model {source!r} needs {name}{why}: pip install 'art-ext[{extra}]'"
+        ) from error
+
+
+def unknown_name(source: ModelSource, known: list[str]) -> ValueError:
+    """Return the error for a name that a library does not have."""
+    hint = nearest(source.rest, known)
+    pattern = f"{source.prefix}/{source.rest[:4]}*"
+    return ValueError(
+        f"{source.prefix} has no model {source.rest!r}{hint}; art-ext models {pattern!r} lists"
+        " names"
+    )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights by a seed. The caller's random stream on the CPU is put back."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would set the streams of GPUs too
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def only_tensors(trust: bool) -> Iterator[None]:
+    """Let libraries unpickle nothing but tensors inside a with block, unless files are trusted."""
+    before = os.environ.get(_FORCE)
+    if not trust:
+        os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_FORCE, None)
+        if before is not None:
+            os.environ[_FORCE] = before
+
+
+def check_reachable(source: ModelSource, url: str, looked: str, folder: str = "") -> None:
+    """Raise ValueError unless the server of a download answers soon.
+
+    Libraries try for minutes. Proxies of the environment are used.
+
+    Args:
+        source: the model to download.
+        url: of a file, or of the server.
+        looked: what was looked for first, such as ``"its weights in the cache FOLDER"``.
+        folder: a further way out, beginning with a comma.
+    """
+    parts = urlsplit(url)
+    reason = _failure(f"{parts.scheme}://{parts.netloc}")
+    if reason is not None:
+        raise ValueError(
+            f"{source.prefix} cannot download {source.rest!r}: looked for {looked}, and"
+            f" {parts.netloc} does not answer ({reason}). Give --weights FILE{folder}, or fill the"
+            " cache where there is a network"
+        )
+
+
+def _failure(url: str) -> str | None:
+    """Return why a server does not answer, or None if it does."""
+    found: list[str | None] = []
+    # a name server that is silent holds a thread for longer than any timeout
+    thread = threading.Thread(target=lambda: found.append(_contacted(url)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE + 1)
+    return found[0] if found else f"no answer within {PATIENCE:g} s"
+
+
+def _contacted(url: str) -> str | None:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310  # of a library
+    except HTTPError:
+        return None  # it did answer
+    except (URLError, OSError, RuntimeError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__
+    return None

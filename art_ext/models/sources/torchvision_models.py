@@ -1,0 +1,87 @@
+"""Image classifiers of torchvision: ``torchvision/NAME``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from art_ext.core.checks import check_choice
+from art_ext.data.transform import Transform
+from art_ext.models.factory import literals
+from art_ext.models.sources.libraries import (
+    check_reachable,
+    import_library,
+    only_tensors,
+    seeded,
+    unknown_name,
+)
+from art_ext.models.sources.normalization import Normalization
+from art_ext.models.sources.source import ModelSource, Opened
+from art_ext.models.weights import load_weights
+
+# as torchvision builds them for its own weights
+_AS_PRETRAINED: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+}
+
+
+def names() -> list[str]:
+    """Return the names of the classifiers."""
+    models = import_library("torchvision.models", "torchvision", "vision")
+    return list(models.list_models(module=models))
+
+
+def open_model(source: ModelSource) -> Opened:
+    """Build a network, with the weights and the preprocessing of ``weights.transforms()``.
+
+    ``model_args`` are those of the network's function. Among them, ``weights`` names pretrained
+    weights other than the default, such as ``"IMAGENET1K_V1"``.
+
+    Raises:
+        ImportError: without torchvision.
+        ValueError: for an unknown name, or weights that cannot be downloaded.
+    """
+    models = import_library("torchvision.models", source.source, "vision")
+    if source.rest not in names():
+        raise unknown_name(source, names())
+    kinds = models.get_model_weights(source.rest)
+    arguments = literals(source.model_args)
+    chosen = str(arguments.pop("weights", kinds.DEFAULT.name)).rpartition(".")[2]
+    check_choice("weights of model_args", chosen, tuple(one.name for one in kinds))
+    weights = kinds[chosen]
+    pretrained = source.weights is None and not source.untrained
+    if pretrained:
+        _check_there(source, weights.url)
+    elif source.weights is not None:
+        arguments = {**_AS_PRETRAINED.get(source.rest, {}), **arguments}
+    with seeded(source.seed), only_tensors(source.trust_checkpoint):
+        model = models.get_model(source.rest, weights=weights if pretrained else None, **arguments)
+    if source.weights is not None:
+        load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
+    steps = weights.transforms()
+    transform = Transform(
+        _size(steps.resize_size), _size(steps.crop_size), steps.interpolation.value
+    )
+    categories = tuple(weights.meta["categories"])
+    ours = arguments.get("num_classes", len(categories)) == len(categories)
+    return Opened(
+        model,
+        Normalization(tuple(steps.mean), tuple(steps.std)),
+        None if transform.shape is None else (3, *transform.shape),
+        transform,
+        categories if ours else None,
+    )
+
+
+def _size(given: list[int]) -> int | tuple[int, int]:
+    return given[0] if len(given) == 1 else (given[0], given[1])
+
+
+def _check_there(source: ModelSource, url: str) -> None:
+    """Raise ValueError unless the file is in the cache or its server answers."""
+    file = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
+    if not os.path.exists(file):
+        check_reachable(source, url, f"its weights in {file}")

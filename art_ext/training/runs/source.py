@@ -1,0 +1,88 @@
+"""The folder of a finished ``art-ext train`` as the source of a model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from art_ext.configuration.options import options_of
+from art_ext.core.geometry import norm_name
+from art_ext.models import load_weights
+from art_ext.models.sources import ModelSource, Opened, load_source
+from art_ext.storage.store import LocalStore
+from art_ext.storage.training import BEST, CONFIGURATION, RUN, TRAINING, WEIGHTS, read_run
+from art_ext.training.runs.configuration import Configuration, resolve
+from art_ext.training.runs.networks import source_of
+
+logger = logging.getLogger("art_ext")
+
+
+def open_model(source: ModelSource) -> Opened:
+    """Return the network of a training with its weights and the head of its recipe.
+
+    Raises:
+        ValueError: for a folder of other files, a training that is not finished, or arguments of
+            another kind of source.
+    """
+    folder = Path(source.source)
+    configuration = _configuration(folder)
+    for option in ("model_args", "untrained"):
+        if getattr(source, option):
+            raise ValueError(f"{folder} holds a trained network: {option} does not apply")
+    file = folder / (BEST if source.checkpoint == "best" else WEIGHTS)
+    if source.checkpoint == "best" and not file.is_file():
+        logger.info(
+            "%s holds no %s, because it chose none: its final weights are used", folder, BEST
+        )
+        file = folder / WEIGHTS
+    loaded = load_source(source_of(configuration), training=True)
+    load_weights(loaded.model, source.weights or file, trust_checkpoint=source.trust_checkpoint)
+    head = configuration.make_recipe().head
+    return Opened(
+        head.export(loaded.model),
+        class_names=loaded.class_names,
+        class_ids=loaded.class_ids,
+        normalizes=True,
+    )
+
+
+def run_defaults(folder: Path) -> dict[str, Any]:
+    """Return data, norm, eps and box of a training, by the names of evaluate's options.
+
+    Raises:
+        ValueError: as ``open_model``.
+    """
+    configuration = _configuration(folder)
+    norm = norm_name(configuration.recipe_args.get("norm", "linf"))
+    found = {"data": configuration.data, "norm": norm, "eps": (configuration.eps,)}
+    return {**found, "clip_values": configuration.clip_values, **_places(configuration)}
+
+
+def _places(configuration: Configuration) -> dict[str, Any]:
+    """Return where and how the data are read, where that is not the default."""
+    names = ("class_order", "classes")
+    defaults = {name: one.default for name, (one, _) in options_of(Configuration).items()}
+    given = {name: getattr(configuration, name) for name in names}
+    return {name: value for name, value in given.items() if value != defaults[name]}
+
+
+def _configuration(folder: Path) -> Configuration:
+    """Return the configuration of a finished training.
+
+    Raises:
+        ValueError: for a folder of other files, or a training that is not finished.
+    """
+    store = LocalStore(folder)
+    if not store.exists(CONFIGURATION) or not (store.exists(TRAINING) or store.exists(RUN)):
+        hint = f" (write hf/{folder} for transformers)" if store.exists("config.json") else ""
+        raise ValueError(
+            f"{folder} must be the folder of a finished art-ext train, but it holds no"
+            f" {CONFIGURATION} of one{hint}"
+        )
+    if read_run(store) is None:
+        raise ValueError(
+            f"{folder} holds a training that is not finished: go on with art-ext train --resume"
+            f" --out {folder}"
+        )
+    return resolve({}, folder / CONFIGURATION)
