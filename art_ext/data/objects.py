@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -21,8 +21,21 @@ from art_ext.data.transform import Transform
 Columns = tuple[str, str]
 
 
+class Items(Protocol):
+    """A map-style dataset, such as those of Hugging Face and MAITE."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+Values = Tensor | np.ndarray
+# what as_dataset takes. A dataset of torch need not declare its length
+Data = Samples | tuple[Values, Values] | TorchDataset[Any] | DataLoader[Any] | Items
+
+
 def as_dataset(
-    data: Any,
+    data: Data,
     *,
     name: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -57,32 +70,35 @@ def as_dataset(
     """
     if isinstance(data, Samples):
         return data
+    source: Any = data
     names = None if class_names is None else tuple(class_names)
-    if _is_pair(data):
-        x, y = (_array(part) for part in data)
+    if _is_pair(source):
+        x, y = (_array(part) for part in source)
         return dataset_from_arrays(name or "data", x, y, names)
-    if isinstance(data, DataLoader):
-        items: Any = _of_loader(data)
-        workers = data.num_workers if workers is None else workers
-        data = data.dataset
-    elif _is_hugging_face(data):
-        items = HuggingFaceItems(data, columns)
+    if isinstance(source, DataLoader):
+        items: Any = _of_loader(source)
+        workers = source.num_workers if workers is None else workers
+        source = source.dataset
+    elif _is_hugging_face(source):
+        items = HuggingFaceItems(source, columns)
     else:
-        items = MapItems(data)
-    if columns is not None and not _is_hugging_face(data):
-        raise ValueError(f"columns are those of a Hugging Face dataset, got {type(data).__name__}")
+        items = MapItems(source)
+    if columns is not None and not _is_hugging_face(source):
+        raise ValueError(
+            f"columns are those of a Hugging Face dataset, got {type(source).__name__}"
+        )
     if not len(items):
-        raise ValueError(f"{type(data).__name__} must hold at least one sample, got none")
+        raise ValueError(f"{type(source).__name__} must hold at least one sample, got none")
     return LazyDataset(
-        name or _name(data),
+        name or _name(source),
         items,
-        names or _class_names(data, columns),
+        names or _class_names(source, columns),
         transform=transform,
         workers=workers or 0,
     )
 
 
-def is_dataset(data: object) -> bool:
+def is_dataset(data: object) -> TypeGuard[Data]:
     """Return True for data that are a data set by their type: of this package, of torch, of Hugging
     Face, or of MAITE. A list may hold minibatches instead.
     """
