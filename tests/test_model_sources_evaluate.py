@@ -135,7 +135,7 @@ def test_sources_loaded_models_and_names(few: Dataset, tmp_path: Path) -> None:
     source = ModelSource("digits-cnn", weights=str(tmp_path / "net.safetensors"))
     loaded = load_model(source)
     onnx = onnx_file(tmp_path)
-    given = [source, loaded, source, ModelSource("digits-cnn", untrained=True)]
+    given: list[Any] = [source, loaded, source, ModelSource("digits-cnn", untrained=True)]
     names = list(kinds.resolve_models(given))
     assert names == ["net", "net-2", "net-3", "digits-cnn"]
     evaluate({"live": net.eval(), "loaded": loaded}, few, tmp_path / "run", **RAYS)
@@ -145,7 +145,7 @@ def test_sources_loaded_models_and_names(few: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"takes samples of shape \(1, 2, 2\), the data have"):
         evaluate(str(onnx), few, tmp_path / "onnx", **RAYS)
     with pytest.raises(ValueError, match=r"a model must be an nn.Module, a callable, a source"):
-        evaluate({"three": 3}, few, tmp_path / "three", **RAYS)
+        evaluate({"three": 3}, few, tmp_path / "three", **RAYS)  # type: ignore[dict-item]
 
 
 def test_one_run_has_one_kind_of_outputs(few: Dataset, digits_net: nn.Module) -> None:

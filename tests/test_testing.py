@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from art_ext import cli
 from art_ext.core.attacks import registry
-from art_ext.testing import Check, check_attack, check_recipe
+from art_ext.testing import Check, check_attack, check_model, check_recipe
 from art_ext.testing.attacks import attack_checks
 from art_ext.training import RECIPES, Natural, Pgd, Recipe
 
@@ -325,6 +325,130 @@ def test_faults_of_recipes(recipe: Recipe, names: list[str], detail: str) -> Non
     lines = str(caught.value).splitlines()[1:]
     assert [line[6:28].strip() for line in lines] == names
     assert re.search(detail, lines[0])
+
+
+# --- models ---
+
+NETWORKS = """
+import torch
+from torch import nn
+
+
+def good():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def unseeded():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def detached():
+    return lambda x: x.detach().flatten(1)[:, :10]
+
+
+class Images(nn.Module):
+    def forward(self, x):
+        return x[:, :3, :16, :16].mean((2, 3))[:, [0, 1, 2]]
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        raise KeyError("weights")
+
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10] + torch.rand(len(x), 10)
+
+
+class Centred(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10] - x.mean()
+
+
+class Soft(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10].softmax(1)
+
+
+class Flat(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10].mul(1e9).round()
+
+
+class Writing(nn.Module):
+    def forward(self, x):
+        rows = x.detach()
+        rows += 0.1
+        return x.flatten(1)[:, :10] * 2
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return x.flatten(1)[:, :10]
+"""
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with networks in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETWORKS)
+
+
+@pytest.mark.usefixtures("networks")
+class TestModels:
+    @pytest.mark.parametrize("name", ["good", "detached"])
+    def test_those_in_order_pass(self, name: str) -> None:
+        assert len(check_model(f"nets.py:{name}")) == 9
+
+    @pytest.mark.parametrize(
+        ("name", "names", "detail"),
+        [
+            ("Broken", ["output"], r"none of the inputs tried: \(1, 8, 8\): KeyError: 'weights'; "),
+            ("Noisy", ["determinism", "same model again", "streams restored"], "8 of 8 rows"),
+            ("Centred", ["batch invariance"], "8 of 8 rows depend on the other rows"),
+            ("Soft", ["scores"], "give outputs='probabilities'"),
+            ("Flat", ["gradients"], "gradient of every row is zero"),
+            ("Writing", ["input unchanged"], "it changes its input"),
+            ("Counting", ["model restored"], "changed: calls"),
+            ("unseeded", ["same model again"], "makes another model the second time"),
+        ],
+    )
+    def test_each_fault_fails_its_own_check(self, name: str, names: list[str], detail: str) -> None:
+        with pytest.raises(AssertionError) as caught:
+            check_model(f"nets.py:{name}")
+        lines = str(caught.value).splitlines()[1:]
+        assert [line[6:28].strip() for line in lines] == names
+        assert re.search(detail, lines[0])
+
+    def test_live_ones_and_their_outputs(self) -> None:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Softmax(dim=1)).train()
+        found = check_model(network, input_shape=(3, 2, 2), outputs="probabilities")
+        assert found[0].detail == "probabilities (8, 4) for inputs (8, 3, 2, 2)"
+        assert network.training
+        labels = check_model(lambda x: x.flatten(1).argmax(1), outputs="labels")
+        assert next(one for one in labels if one.name == "gradients").detail.startswith("none")
+
+    def test_the_input_is_found(self) -> None:
+        assert check_model("nets.py:Images")[0].detail == "logits (8, 3) for inputs (8, 3, 32, 32)"
+
+    def test_the_command(self) -> None:
+        done = CliRunner().invoke(cli.app, ["models", "--check", "nets.py:good"])
+        assert done.exit_code == 0, done.output
+        assert len(done.output.splitlines()) == 9
+        done = CliRunner().invoke(cli.app, ["models", "--check", "nets.py:Soft"])
+        assert done.exit_code == 1
+        assert "FAIL  scores" in done.output
+        done = CliRunner().invoke(cli.app, ["models", "--check", "nets.py:godo"])
+        assert done.exit_code == 2
+        assert "did you mean 'good'" in done.output
 
 
 def test_a_check_as_a_line() -> None:

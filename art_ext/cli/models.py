@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "origin", "summary")
 PATTERNS = "Names with * for any text, such as 'timm/resnet*'. Without any: the kinds of models."
+CHECK = (
+    "Check the contract of a model on random images instead: FILE.py:FACTORY, or any other source."
+    " Exit with 1 if a check fails."
+)
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 EXTRAS = {"torchvision": "vision"}  # of the other libraries, extra and prefix are one
 SENTENCES = {
@@ -32,12 +36,18 @@ SENTENCES = {
 
 def models(
     patterns: Annotated[list[str] | None, typer.Argument(help=PATTERNS)] = None,
+    check: Annotated[str | None, typer.Option(help=CHECK)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models that evaluate and train load by name, or search the names of a library."""
     with explained():
-        from art_ext.cli.listing import show
+        from art_ext.cli.listing import show, show_checks
 
+        if check is not None:
+            from art_ext.testing.models import source_checks
+
+            show_checks(source_checks(check))
+            return
         rows = [*_own(), *_plugins(), *_kinds()]
         if patterns:
             rows = [row for pattern in patterns for row in _found(pattern, rows)]

@@ -1,4 +1,4 @@
-"""Contract checks of attacks and recipes of your own, on a toy problem, for your tests.
+"""Contract checks of attacks, recipes and models of your own, for your tests.
 
     from art_ext.testing import check_attack
 
@@ -10,6 +10,7 @@
 
 from art_ext.testing.attacks import check_attack
 from art_ext.testing.checks import Check
+from art_ext.testing.models import check_model
 from art_ext.testing.recipes import check_recipe
 
-__all__ = ["Check", "check_attack", "check_recipe"]
+__all__ = ["Check", "check_attack", "check_model", "check_recipe"]

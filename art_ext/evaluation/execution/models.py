@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,14 +16,29 @@ from torch import Tensor, nn
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import find_scores
 from art_ext.data import ModelFacts, Samples, Transform, as_dataset, load_data
+from art_ext.data.objects import Data
 from art_ext.models.remote import RemoteClassifier
 from art_ext.models.sources import LoadedModel, ModelSource, load_source
 
 logger = logging.getLogger("art_ext")
 
 
+class Estimator(Protocol):
+    """An estimator of ART or scikit-learn."""
+
+    def predict(self, x: Any, /) -> Any:
+        """Return scores or classes."""
+
+
+AnyModel = (
+    Model | Callable[..., object] | str | os.PathLike[str] | ModelSource | LoadedModel | Estimator
+)
+Models = AnyModel | Sequence[AnyModel] | Mapping[str, AnyModel]
+AnyData = str | os.PathLike[str] | Data
+
+
 def resolve_models(
-    models: Any, *, data: str = "", norm: str = "linf", device: str | None = None
+    models: Models, *, data: str = "", norm: str = "linf", device: str | None = None
 ) -> dict[str, Any]:
     """Return models by name, with sources loaded.
 
@@ -52,7 +67,7 @@ def data_name(data: Any) -> str:
     return os.fspath(data) if isinstance(data, str | os.PathLike) else getattr(data, "name", "")
 
 
-def samples_of(data: Any, models: Mapping[str, Any]) -> Samples:
+def samples_of(data: AnyData, models: Mapping[str, Any]) -> Samples:
     """Return data of any kind as a data set. Images by name are resized as the models declare.
 
     Args:
@@ -65,7 +80,7 @@ def samples_of(data: Any, models: Mapping[str, Any]) -> Samples:
 
 
 def rebuild_of(
-    models: Any, data: Any, *, device: str | None, norm: str
+    models: Models, data: AnyData, *, device: str | None, norm: str
 ) -> Callable[[], tuple[Mapping[str, Model], Samples]] | None:
     """Return the function by which a worker builds models and data, or None for live ones."""
     values = list(models.values()) if isinstance(models, Mapping) else models
@@ -77,7 +92,7 @@ def rebuild_of(
 
 
 def _rebuilt(
-    models: Any, data: str, device: str | None, norm: str
+    models: Models, data: str, device: str | None, norm: str
 ) -> tuple[Mapping[str, Model], Samples]:
     loaded = resolve_models(models, data=data, norm=norm, device=device)
     return {name: callable_model(model) for name, model in loaded.items()}, samples_of(data, loaded)

@@ -27,6 +27,8 @@ from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
 from art_ext.evaluation.execution.models import (
+    AnyData,
+    Models,
     callable_model,
     check_box,
     check_gradients,
@@ -64,8 +66,8 @@ from art_ext.storage.store import LocalStore, Place
 
 @public()
 def evaluate(
-    models: Any,
-    data: Any,
+    models: Models,
+    data: AnyData,
     out: Place,
     *,
     eps: float | Sequence[float] = 8 / 255,
