@@ -34,10 +34,12 @@ from art_ext.evaluation import (
     read_run,
 )
 from art_ext.evaluation.report import page as report
+from art_ext.storage import chunks
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import open_run
 from art_ext.storage.records import parquet_of, table_of_rows
+from art_ext.storage.store import LocalStore
 from tests.toys import drop_units
 
 EPS = (0.05, 0.1)
@@ -299,6 +301,65 @@ class TestAnotherConfiguration:
             run(tmp_path / "run", models=rolled, **options)
         assert not list((tmp_path / "run" / CHUNKS).glob("00000.*")), "nothing of it was written"
         run(tmp_path / "run", models=same, **options)
+
+
+class TestFiles:
+    """A chunk has at most three files, written at its end or when a pause has passed."""
+
+    @pytest.mark.parametrize("save_images", [False, True])
+    def test_of_a_complete_run(self, tmp_path: Path, run: Any, save_images: bool) -> None:
+        run(tmp_path / "run", save_images=save_images)
+        names = sorted(path.name for path in (tmp_path / "run" / CHUNKS).iterdir())
+        kinds = ("json", "parquet", "safetensors")
+        assert names == [f"{number:05d}.{kind}" for number in range(5) for kind in kinds]
+
+    def test_are_written_once_a_chunk(
+        self, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written: list[str] = []
+        write = LocalStore.write
+
+        def counted(store: LocalStore, name: str, content: bytes) -> None:
+            written.append(name)
+            write(store, name, content)
+
+        monkeypatch.setattr(LocalStore, "write", counted)
+        run(tmp_path / "run")
+        assert len([name for name in written if name.startswith(CHUNKS)]) == 3 * 5
+
+    def test_a_pause_writes_what_has_ended(
+        self, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = run(tmp_path / "whole")
+        monkeypatch.setattr(chunks, "PAUSE", 0.0)
+        monkeypatch.setattr(chunks.ChunkWriter, "add", _dying_after(2, chunks.ChunkWriter.add))
+        with pytest.raises(SystemExit):
+            run(tmp_path / "run")
+        held = open_run(tmp_path / "run")
+        assert held.files.ended() == {0: {0, 1}}
+        assert (tmp_path / "run" / CHUNKS / "00000.part.parquet").exists()
+        assert len(read_records(tmp_path / "run")) == 9 * sum(
+            len(unit.radii) for unit in held.units_of(0)[:2]
+        )
+        monkeypatch.undo()
+        monkeypatch.setattr(report, "write_report", lambda *_: None)
+        again = run(tmp_path / "run")
+        pd.testing.assert_frame_equal(comparable(again.records), comparable(whole.records))
+        assert not (tmp_path / "run" / CHUNKS / "00000.part.parquet").exists()
+
+
+def _dying_after(count: int, add: Any) -> Any:
+    """``add`` for so many units. Then the process is as good as killed: it writes nothing more."""
+    left = [count]
+
+    def limited(writer: Any, *arguments: Any) -> None:
+        if not left[0]:
+            writer._changed = False
+            raise SystemExit
+        left[0] -= 1
+        add(writer, *arguments)
+
+    return limited
 
 
 class TestSharing:
