@@ -288,6 +288,21 @@ def test_real_autoattack_is_ok_and_pyautoattack_is_explained(site: Path) -> None
     assert by_name()["autoattack"].status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("timm", "hub", "blind"),
+    [("1.0.9", "2.4.0", True), ("1.0.31", "2.4.0", False), ("1.0.9", "0.34.0", False)],
+)
+def test_timm_and_the_hub(
+    timm: str, hub: str, blind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"timm": timm, "huggingface_hub": hub}
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    finding = doctor._timm_hub()
+    assert finding.status == ("info" if blind else "ok")
+    assert ("does not see huggingface_hub 2.4.0" in finding.detail) == blind
+    assert finding.remedy.startswith("pip install 'timm>=1.0.31'") == blind
+
+
 def test_torchvision_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")

@@ -303,6 +303,46 @@ def test_errors_of_a_file_of_models(text: str, message: str, tmp_path: Path) -> 
     assert re.search(message, done.stderr), done.stderr
 
 
+def test_squeezenet_on_the_jpegs(art_ext_data: Path, tmp_path: Path) -> None:
+    classes = []
+    for file in sorted((art_ext_data / "imagenet_samples").glob("*.jpg")):
+        index = file.stem.rpartition("_")[2]
+        (tmp_path / "images" / index).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / index / file.name).write_bytes(file.read_bytes())
+        classes.append(index)
+    (tmp_path / "classes.csv").write_text(
+        "".join(f"{one},{one}\n" for one in dict.fromkeys(classes))
+    )
+    weights = art_ext_data / "checkpoints" / "imagenet_squeezenet_dc_nat.safetensors"
+    done = call(
+        "evaluate", "--model", f"{art_ext_data}/architectures.py:squeezenet_caffe",
+        "--weights", weights, "--normalize", "123/255,117/255,104/255;1/255,1/255,1/255",
+        "--data", tmp_path / "images", "--classes", tmp_path / "classes.csv",
+        "--resize", 256, "--crop", 227, "--n", "all", "--max-queries", 2, "--batch-size", 20,
+        "--out", tmp_path / "run", "--quiet",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["data"]["samples"] == 20
+    assert run["clean_accuracy"] == {"imagenet_squeezenet_dc_nat": 14 / 20}
+
+
+def test_workers_build_models_from_sources(tmp_path: Path) -> None:
+    sources = {"net": ModelSource("digits-cnn", untrained=True)}
+    build = kinds.rebuild_of(sources, "digits", device=None, norm="linf")
+    assert build is not None
+    models, data = build()
+    state = kinds.callable_model(load_model(sources["net"])).state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(models["net"].state_dict()[key], one) for key, one in state.items())  # type: ignore[union-attr]
+    assert (data.name, len(data)) == ("digits", 500)
+    assert kinds.rebuild_of({"net": digits_cnn()}, "digits", device=None, norm="linf") is None
+    with pytest.raises(
+        ValueError, match="engine 'processes' needs a source, because workers build"
+    ):
+        evaluate({"net": digits_cnn()}, "digits", tmp_path / "run", workers=2, **RAYS)
+    assert not (tmp_path / "run").exists()
+
+
 # --- the folder of a training ---
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from art_ext.configuration.parsing import parse_numbers
 from art_ext.core.checks import nearest
 from art_ext.models.residual import CIFAR10_MEAN, CIFAR10_STD
 
@@ -65,7 +66,7 @@ def read_normalization(given: str | Normalization) -> Normalization:
 
     Args:
         given: a name of ``NORMALIZATIONS``, or ``MEAN;STD`` with commas between the channels, such
-            as ``0.5,0.5,0.5;0.5,0.5,0.5``.
+            as ``0.5,0.5,0.5;0.5,0.5,0.5``. Numbers may be fractions such as 123/255.
 
     Raises:
         ValueError: for another text, or numbers out of range.
@@ -76,7 +77,7 @@ def read_normalization(given: str | Normalization) -> Normalization:
         return NORMALIZATIONS[given]
     parts = given.split(";")
     try:
-        numbers = [tuple(float(one) for one in part.split(",")) for part in parts]
+        numbers = [tuple(parse_numbers("normalize", part)) for part in parts]
     except ValueError:
         numbers = []
     if len(numbers) != 2:
