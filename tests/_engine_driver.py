@@ -61,7 +61,7 @@ def rebuild(
     return models, load_data("digits").first(N)
 
 
-def run(folder: Path, panel: str = "quick", chunk_size: int = 3, **options: Any) -> Any:
+def run(folder: str | Path, panel: str = "quick", chunk_size: int = 3, **options: Any) -> Any:
     """The evaluation. The same call begins it and goes on with it."""
     torch.set_num_threads(1)
     page.write_report = lambda *_: None
@@ -81,7 +81,7 @@ def run(folder: Path, panel: str = "quick", chunk_size: int = 3, **options: Any)
 
 def main() -> None:
     """Run with two workers."""
-    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    folder, options = sys.argv[1], json.loads(sys.argv[2])
     marks = options.pop("marks", None)
     moments = tuple(options.pop("moments", ()))
     build = partial(rebuild, None if marks is None else Path(marks), moments)

@@ -39,7 +39,7 @@ class Drivers:
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, folder: Path, engine: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, folder: str | Path, engine: str, **options: Any) -> subprocess.Popen[str]:
         if engine == "slurm":
             options["engine_args"] = {"cluster": "local"}
         given = json.dumps({"engine": engine, **options})
@@ -58,7 +58,7 @@ class Drivers:
         self.started.append(process)
         return process
 
-    def run(self, folder: Path, engine: str, **options: Any) -> None:
+    def run(self, folder: str | Path, engine: str, **options: Any) -> None:
         process = self.start(folder, engine, **options)
         errors = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0, errors[-2000:]

@@ -193,9 +193,7 @@ class ObjectStore(Store):
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        with self._named("read", name):
-            content: bytes = self._files.cat_file(self._key(name))
-        return content
+        return self._get(name)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file in one PUT."""
@@ -206,10 +204,9 @@ class ObjectStore(Store):
                 raise StoreError(*error.args) from error
 
     def exists(self, name: str) -> bool:
-        """Return True if there is such a file. No file of ours is empty."""
+        """Return True if there is such a file."""
         try:
-            with self._named("read", name):  # one GET, where exists() of s3fs would list too
-                self._files.cat_file(self._key(name), start=0, end=1)
+            self._get(name, end=1)
         except FileNotFoundError:
             return False
         return True
@@ -232,6 +229,16 @@ class ObjectStore(Store):
         """Remove a file, or a folder with everything in it."""
         with suppress(FileNotFoundError), self._named("removed", name):
             self._files.rm(self._key(name), recursive=True)
+
+    def _get(self, name: str, end: int | None = None) -> bytes:
+        """Return the content of a file, or its beginning, by one GET.
+
+        Without a range, s3fs asks for the size before, and lists the folder of a missing file. No
+        file of ours is empty, which has no range.
+        """
+        with self._named("read", name):
+            content: bytes = self._files.cat_file(self._key(name), start=0, end=end)
+        return content
 
     def _key(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
