@@ -62,7 +62,9 @@ def evaluate(context: typer.Context, **options: Any) -> None:
 
         # before anything that takes time
         require_report()
-        check_place(store_of(config.out), "out must name a folder")
+        store = store_of(config.out)
+        check_place(store, "out must name a folder")
+        store.names()  # an object store answers, or tells what is missing
         write = partial(_write_config, config.out, evaluation_toml(config))
         with (
             watching(config.quiet, write) as watcher,

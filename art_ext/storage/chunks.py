@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from art_ext.storage.records import COLUMNS, parquet_of, read_table, upgraded_table
-from art_ext.storage.store import Store
+from art_ext.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNKS = "chunks"
 CLEAN = "clean"  # name of the facts and images of the clean pass
+FIRST = 6  # format of a run in which units of a chunk are written together
 PAUSE = 30.0  # seconds after which finished units of a chunk in work are written
 _OWN = re.compile(
     r"(?P<number>\d+)(?P<part>\.part)?\.(?P<kind>parquet|json|safetensors)$"
@@ -58,6 +59,7 @@ class ChunkFiles:
         self.store = store
         self.run = run
         self._plan: Sequence[Mapping[str, Any]] = run["plan"]["searches"]
+        self._old = run.get("format", FIRST) < FIRST
 
     def ended(self) -> dict[int, set[int]]:
         """Return the places of the units that have ended, by chunk, from one listing."""
@@ -94,7 +96,7 @@ class ChunkFiles:
                     )
                 return found
         found = {}
-        for place in range(len(self._plan)):
+        for place in range(len(self._plan)) if self._old else ():
             name = f"{CHUNKS}/{place:03d}-{number:05d}.parquet"
             with suppress(FileNotFoundError):
                 table, _ = read_table(self.store, name)
@@ -142,7 +144,7 @@ class ChunkFiles:
         file = f"{CHUNKS}/{name}.safetensors"
         try:
             return load(self.store.read(file))
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             raise
         except (SafetensorError, OSError) as error:
             raise ValueError(
@@ -153,6 +155,8 @@ class ChunkFiles:
 
     def _old_names(self, number: int) -> dict[str, str]:
         """Return the names of files up to format 5, by those of facts and images."""
+        if not self._old:
+            return {}
         places = range(len(self._plan))
         units = {name_of(place): f"{place:03d}-{number:05d}" for place in places}
         return {CLEAN: f"clean-{number:05d}", **units}
@@ -229,6 +233,7 @@ class ChunkWriter:
         self.facts, self.images = (
             {name: one for name, one in part.items() if name in names} for part in found
         )
+        self._in_part = 0 < len(self.tables) < units
         self._changed = False
         self._written = time.monotonic()
 
@@ -296,9 +301,11 @@ class ChunkWriter:
         records = parquet_of([table for _, table in sorted(self.tables.items())])
         if len(self.tables) < self.units:
             self._put(part, records)
+            self._in_part = True
         else:
             self._put(f"{name}.parquet", records)
-            self.files.store.remove(part)
+            if self._in_part:
+                self.files.store.remove(part)
         self._changed = False
         self._written = time.monotonic()
 
@@ -307,8 +314,11 @@ class ChunkWriter:
         try:
             store.write(name, content)
         except OSError as error:
+            go_on = (
+                "Finished units that were written are kept: run the same command again to continue"
+            )
+            if isinstance(error, StoreError):  # which names the file
+                raise StoreError(f"{error}. {go_on}") from error
             raise OSError(
-                error.errno,
-                f"{error.strerror or error}: cannot write {store.path / name}. Finished units that"
-                " were written are kept: run the same command again to continue",
+                error.errno, f"{error.strerror or error}: cannot write {store.path / name}. {go_on}"
             ) from error

@@ -13,19 +13,13 @@ PREVIOUS = ".previous-run"
 
 
 def check_place(store: Store, demand: str) -> None:
-    """Raise an error if a folder cannot be in this place. An object store must answer.
+    """Raise ValueError if the path of a local store is not that of a folder, existing or new.
 
     Args:
         store: of the folder.
         demand: beginning of the message, such as ``"out must name a folder"``.
-
-    Raises:
-        ValueError: if the path of a local store is that of a file.
-        StoreError: without the bucket, or the right to list it.
     """
-    if not isinstance(store, LocalStore):
-        store.names()
-    elif store.path.exists() and not store.path.is_dir():
+    if isinstance(store, LocalStore) and store.path.exists() and not store.path.is_dir():
         raise ValueError(f"{demand}, got {store.path}, which is a file")
 
 

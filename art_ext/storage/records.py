@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.geometry import DISTORTIONS
-from art_ext.storage.store import Store
+from art_ext.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turn errors of a damaged file into a ValueError that names it."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ValueError(
