@@ -459,6 +459,9 @@ def test_a_column_becomes_two_classes_for_art(tmp_path: Path) -> None:
 
 def test_functions_of_tensors_get_tensors(tmp_path: Path) -> None:
     network = nn.Linear(12, 3)
+    with pytest.raises(ValueError, match="must be in eval mode, got a network in training mode"):
+        model_of(network, tmp_path / "training")
+    network.eval()
     functions: list[Callable[..., Any]] = [
         network,
         local,

@@ -231,6 +231,15 @@ def test_the_command_line_ends_with_3_and_goes_on(folder: Path) -> None:
     assert second.exit_code == 0, second.output
 
 
+def test_a_larger_limit_in_the_file_goes_on(folder: Path) -> None:
+    text = FACTORY.replace('outputs="logits")', 'outputs="logits", max_rows=60)')
+    (folder / "mine.py").write_text(text)
+    command = [one.replace("mine.py:service", "mine.py:logged") for one in COMMAND]
+    assert run_cli(command).exit_code == 3
+    (folder / "mine.py").write_text(text.replace("max_rows=60", "max_rows=600"))
+    assert run_cli(command).exit_code == 0
+
+
 def test_a_dry_run_sends_and_writes_nothing(folder: Path) -> None:
     found = run_cli([*COMMAND, "--answers", "log", "--dry-run"])
     assert found.exit_code == 0, found.output

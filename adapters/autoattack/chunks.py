@@ -15,6 +15,7 @@ from art_ext.adapters.autoattack.state import Chunk
 from art_ext.adapters.external import MODEL_CHANGED, Counted, Verdict, fenced
 from art_ext.adapters.network_state import describe_changes, preserved
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.interruption import ModelStopped
 from art_ext.core.outside import describe_outside
 from art_ext.core.result import AttackResult, Callback
 
@@ -113,6 +114,8 @@ class Adversary:
                 moved = self._own.run_standard_evaluation(
                     x.clone(), y.clone(), bs=self._plan.batch_size
                 )
+        except ModelStopped:
+            raise
         except Exception as error:  # it may fail in any way on a model that it did not expect
             warned = "; ".join(heard_in(lines).values())
             raise ValueError(

@@ -15,6 +15,7 @@ from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.data import Samples
 from art_ext.models.factory import file_of_model
+from art_ext.models.remote import RemoteClassifier
 
 if TYPE_CHECKING:
     from art_ext.evaluation.panel.attack import Attack, Settings
@@ -152,6 +153,8 @@ class Ended:
 
 def identity_of_model(model: Model) -> dict[str, Any]:
     """Class of a model, and a digest of its parameters and buffers (None for a callable)."""
+    if isinstance(model, RemoteClassifier):
+        return {"class": model.log.name, "state": None}
     if not isinstance(model, nn.Module):
         name = getattr(model, "__name__", type(model).__name__)
         return {"class": name, "state": getattr(model, "digest", None)}
@@ -168,8 +171,14 @@ def identity_of_job(job: Job) -> dict[str, Any]:
 
 
 def files_of_models(job: Job) -> dict[str, str]:
-    """Digests of the files whose factories made models, by the names of the models."""
-    files = {name: file_of_model(model) for name, model in job.models.items()}
+    """Digests of the files whose factories made models, by the names of the models.
+
+    The file of a service is left out. A larger limit in it must not stop a run from going on.
+    """
+    files = {
+        name: None if isinstance(model, RemoteClassifier) else file_of_model(model)
+        for name, model in job.models.items()
+    }
     return {name: digest for name, digest in files.items() if digest is not None}
 
 

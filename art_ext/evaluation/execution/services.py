@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.probe import COMPANY
 from art_ext.evaluation.analysis.examples import COLUMNS, holds_examples
@@ -147,6 +149,8 @@ def with_answers(
             raise ValueError(
                 f"the model has the answer log {model.log.folder} already: leave out --answers"
             )
+        if isinstance(model, nn.Module):
+            model = model.eval()
         kind = common_outputs(outputs, {name: loaded})
         folder = Path(options["answers"])
         own = {**options, "answers": folder / name if len(models) > 1 else folder}

@@ -23,7 +23,7 @@ from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.registry import AttackSpec, parameters_of
 from art_ext.core.checks import nearest, same_name
-from art_ext.core.interruption import ModelStopped
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel.arguments import check_arguments
@@ -259,7 +259,7 @@ class _Run:
                 redirect_stdout(io.StringIO()),
             ):
                 moved = self.attack.craft(batch).detach()
-        except ModelStopped:
+        except (AttackInterrupted, ModelStopped):
             raise
         except Exception as error:
             # an external attack may fail in any way on samples, a model or arguments

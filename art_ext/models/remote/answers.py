@@ -225,7 +225,9 @@ class AnswerLog:
 
     def send(self, rows: int, cost: float) -> None:
         """Write down how many rows this process has sent, and their cost, before a request."""
-        os.pwrite(self._files()[1], _SENT.pack(rows, cost), 0)
+        file = self._files()[1]
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, _SENT.pack(rows, cost))
 
     def append(
         self,
@@ -274,7 +276,7 @@ class AnswerLog:
         if self._file is None or self._file[0] != os.getpid():
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
             answers = os.open(self.folder / f"answers-{name}.log", flags | os.O_APPEND, 0o644)
             sent = os.open(self.folder / f"sent-{name}.bin", flags, 0o644)
             self._file = (os.getpid(), answers, sent)

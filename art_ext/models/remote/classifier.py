@@ -121,6 +121,8 @@ class RemoteClassifier:
     ) -> None:
         if not callable(predict):
             raise ValueError(f"predict must be callable, got {type(predict).__name__}")
+        if isinstance(predict, nn.Module) and predict.training:
+            raise ValueError("predict must be in eval mode, got a network in training mode")
         check_choice("outputs", outputs, OUTPUTS)
         _check_limits(
             rows_per_request=rows_per_request,

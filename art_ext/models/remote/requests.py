@@ -7,6 +7,7 @@ import heapq
 import http.client
 import itertools
 import math
+import os
 import queue
 import random
 import socket
@@ -136,12 +137,18 @@ class Workers:
     """Threads that make the requests. A thread whose request hangs is replaced."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
 
     def submit(self, task: Callable[[], None]) -> None:
         """Run a task in an idle thread, or in a new one."""
+        if self._process != os.getpid():
+            self._begin()  # a forked process has no threads
         with self._lock:
             new = self._idle == 0
             self._idle -= not new
