@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from art_ext import __version__, cli
+from art_ext import __version__, cli, load_data, load_model
 from art_ext.cli.listing import plugin_rows, text_table
 from art_ext.core.attacks import registry
 from art_ext.core.plugins import Plugins
@@ -30,11 +31,12 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Put a package with entry points on the path, as pip does."""
     monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
+    packages: list[str] = []
     attacks = set(registry.names())
     known = dict(RECIPES)
 
     def installed(package: str, version: str, code: str, **groups: str) -> None:
+        packages.append(package)
         (tmp_path / f"{package}.py").write_text(code)
         folder = tmp_path / f"{package}-{version}.dist-info"
         folder.mkdir()
@@ -46,8 +48,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         )
 
     yield installed
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for package in packages:
+        sys.modules.pop(package, None)
     for name in set(registry.names()) - attacks:
         registry.unregister(name)
     RECIPES.clear()
@@ -97,6 +99,29 @@ def test_one_that_fails_is_one_line_and_stops_nothing(install: Install) -> None:
     done = CliRunner().invoke(cli.app, ["attacks", "--json"])
     (row,) = [row for row in json.loads(done.output) if row["name"] == "lost"]
     assert list(row) == ["name", "origin", "error"]
+
+
+def test_of_all_four_groups_names_are_listed_and_one_that_fails_is_a_line(install: Install) -> None:
+    code = ATTACK.format(name="upper") + (
+        "from art_ext.training import Natural\n"
+        'class Mine(Natural):\n    """Mine."""\n    name = \'mine\'\n'
+        'def net():\n    """Make a network."""\n    from torch import nn\n'
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        'def digits(split):\n    """Some digits."""\n'
+        "    from art_ext.data import load_data\n    return load_data('digits', split=split)\n"
+    )
+    own = {"attacks": "upper", "recipes": "mine", "models": "net", "data": "some"}
+    objects = {"attacks": "upper", "recipes": "Mine", "models": "net", "data": "digits"}
+    groups = {group: f"{name}=several:{objects[group]}" for group, name in own.items()}
+    install("several", "4", code, **groups)
+    install("lost", "3", "import no_such_module", **dict.fromkeys(own, "lost=lost:a"))
+    for group, name in own.items():
+        lines = listed(group)
+        assert "several 4" in lines[name]
+        assert "error: the " in lines["lost"]
+        assert "of lost 3 cannot be imported: ModuleNotFoundError" in lines["lost"]
+    assert load_model("net").model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert len(load_data("some")) == 500
 
 
 @pytest.mark.parametrize("name", ["rays", "RayS"])

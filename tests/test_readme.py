@@ -12,7 +12,7 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 PRINTED = {
-    "art_ext.core.attacks": r"robust accuracy \d+\.\d%, QueryStatistics\(",
+    "art_ext.core.metrics": r"robust accuracy \d+\.\d%, QueryStatistics\(",
     "art.estimators": r"success \d+%, most queries \d+",
     "art_ext.torchattacks": r"accuracy \d+%",
 }
