@@ -215,11 +215,10 @@ def evaluate(
     job = Job(named, data, members, settings, mode, save_images)
     check_services(job, crew is not None)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
-    if size is None and services_of(job):
-        size = min(CHUNK_SIZE, len(data))
     if size is None:  # each part gets several chunks, since samples differ in what they cost
         parts = (4 * shard[1] if shard else 1) * (TASKS_PER_WORKER * crew.number if crew else 1)
-        size = min(2 * batch_size, -(-len(data) // parts))
+        largest = CHUNK_SIZE if services_of(job) else 2 * batch_size
+        size = min(largest, -(-len(data) // parts))
     check_count("chunk_size", size)
     recorded = {
         "models": list(named),
