@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -145,15 +145,18 @@ class LazyDataset(Samples):
         Raises:
             ValueError: if a sample cannot be read or has another shape than the first.
         """
-        return self.stacked([self.read(row) for row in range(len(self))[start:stop]])
+        places = range(len(self))[start:stop]
+        return self.stacked(map(self.read, places), len(places))
 
-    def stacked(self, samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        """Stack samples, as ``read`` returns them, to x (R, *S) and y (R,)."""
-        if not samples:
-            return torch.zeros(0, *self.shape), torch.zeros(0, dtype=torch.int64)
-        y = torch.tensor([label for _, label in samples])
+    def stacked(self, samples: Iterable[tuple[Tensor, int]], count: int) -> tuple[Tensor, Tensor]:
+        """Stack so many samples, as ``read`` returns them, to x (R, *S) and y (R,)."""
+        x = torch.empty(count, *self.shape)
+        y = torch.empty(count, dtype=torch.int64)
+        for row, (sample, label) in enumerate(samples):
+            x[row] = sample
+            y[row] = label
         self.check_labels(y)
-        return torch.stack([x for x, _ in samples]), y
+        return x, y
 
     def read(self, row: int) -> tuple[Tensor, int]:
         """Read one sample.

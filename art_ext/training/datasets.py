@@ -155,7 +155,7 @@ class _Keyed(Dataset[Any]):
         if failed is not None:
             return failed
         try:
-            return self.data.stacked(samples)
+            return self.data.stacked(samples, len(samples))
         except ValueError as error:
             return error
 
