@@ -101,7 +101,8 @@ class Box:
 
     def contains(self, x: Tensor) -> Tensor:
         """Return (N,) bool: samples of x (N, *S) that are valid inputs. NaN is not."""
-        return (self.clamp(x) == x).flatten(1).all(dim=1)
+        lower, upper = self._bounds
+        return (x >= lower).logical_and_(x <= upper).flatten(1).all(dim=1)
 
     def flat_bounds(self, sample_shape: torch.Size) -> tuple[float | Tensor, float | Tensor]:
         """Return both bounds for samples flattened to (D,).

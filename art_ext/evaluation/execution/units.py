@@ -65,7 +65,8 @@ def run_unit(
     begun = time.perf_counter()
     tally.begin(index, adversarial_before(job, clean, eps))
     try:
-        request = AttackRequest(model, x[index], clean.goals[index], eps, job.settings, tally)
+        samples = x if attack.keeps_input and len(index) == len(x) else x[index]
+        request = AttackRequest(model, samples, clean.goals[index], eps, job.settings, tally)
         found = [attack.run(request)] if len(index) else []
     except (AttackInterrupted, ModelStopped):
         raise

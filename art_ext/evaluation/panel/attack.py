@@ -142,6 +142,7 @@ class Attack:
         rounds: approximate queries of a sample without success, if ``max_queries`` does not limit
             it.
         digest: of the file that holds the attack, if it is a user's own.
+        keeps_input: True if it is known never to write into the samples, which are then not copied.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Attack:
     rounds: int = 1
     check_classes: Callable[[int], None] | None = None
     digest: str = ""
+    keeps_input: bool = False
 
     def cost(self, settings: Settings) -> int:
         """Return the approximate number of queries of a sample without success."""

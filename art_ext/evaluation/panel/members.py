@@ -133,6 +133,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         checks_first=True,
         access=spec.access,
         rounds=_rounds(values[key] for key in spec.lengths),
+        keeps_input=spec.function.__module__.startswith("art_ext.core."),
         **_tanh(spec, values),
     )
 

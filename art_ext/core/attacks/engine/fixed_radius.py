@@ -202,7 +202,8 @@ class FixedRadius(Driver):
 
     def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
         if self.callback is not None:
-            x = self.whole.x[self.problem.index]
+            index = self.problem.index
+            x = self.whole.x if len(index) == len(self.whole.x) else self.whole.x[index]
             length = distances(self.successes.held.x, x, self.problem.norm)
             self.tell(finished, success, torch.where(success, length, torch.inf), chain)
         self.rounds += 1
