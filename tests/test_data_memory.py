@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
-
-from art_ext.data import as_dataset
-from art_ext.data.reading import Reader
 
 PROGRAM = Path(__file__).with_name("_lazy_evaluation.py")
 
@@ -40,25 +35,3 @@ def test_only_the_first_chunks_keep_images(tmp_path):
     few, many = (run("all", count, tmp_path / str(count))["disk"] for count in (192, 640))
     assert many < few + 2, "records only"
     assert many < 80
-
-
-class Slow:
-    def __len__(self):
-        return 96
-
-    def __getitem__(self, index):
-        time.sleep(0.005)
-        return torch.full((1, 4, 4), index / 100), 0
-
-
-@pytest.mark.slow
-def test_two_workers_read_faster(tmp_path):
-    seconds = {}
-    for workers in (0, 2):
-        reader = Reader(as_dataset(Slow(), workers=workers), [(0, 48), (48, 96)])
-        reader.rows(0, 48)  # starts the workers
-        begun = time.perf_counter()
-        time.sleep(0.24)  # the attack on the first chunk
-        reader.rows(48, 96)
-        seconds[workers] = time.perf_counter() - begun
-    assert seconds[2] < seconds[0] / 1.4, "the second range was read meanwhile"
