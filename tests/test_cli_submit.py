@@ -17,6 +17,7 @@ from art_ext.data import load_data
 from art_ext.evaluation import evaluate, load_images
 from art_ext.evaluation.report import plots
 from art_ext.models import save_weights
+from art_ext.storage.store import store_of
 
 # digits enlarged to the size of CIFAR-10's images
 MODEL = """
@@ -114,6 +115,19 @@ def verdicts(place: Path) -> tuple[Tensor, Tensor]:
             for x in (data.x, load_images(place / "run", "net", 0.15))
         ]
     return answers[0], answers[1]
+
+
+def test_a_run_in_an_object_store(command: list[object], place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("upath", reason="universal-pathlib is not installed")
+    store = store_of(f"memory://{tmp_path}")
+    for file in (place / "run").rglob("*.*"):
+        store.write(file.relative_to(place / "run").as_posix(), file.read_bytes())
+    outcome = call(store.path, *command[1:])
+    assert outcome.exit_code == 0, outcome.output
+    done = [line.split()[:2] for line in outcome.stdout.splitlines()[1:]]
+    again = call(*[tmp_path / "here" if one == tmp_path / "out" else one for one in command])
+    assert done == [line.split()[:2] for line in again.stdout.splitlines()[1:]]
+    store.remove("")
 
 
 def test_from_a_run_to_a_checked_submission(

@@ -19,9 +19,11 @@ from typer.testing import CliRunner, Result
 from art_ext.cli import app
 from art_ext.data import Dataset
 from art_ext.evaluation import Outcome, evaluate, load_run, read_records
+from art_ext.evaluation.execution.engines import Workers, started
 from art_ext.evaluation.report import plots
 from art_ext.storage import store as stores
 from art_ext.storage.store import LocalStore, ObjectStore, StoreError, local_folder, store_of
+from art_ext.training import Natural, train
 from art_ext.training.runs import resolve, run_training
 
 pytest.importorskip("upath", reason="universal-pathlib is not installed")
@@ -176,6 +178,15 @@ class TestEvaluation:
             short_evaluation(url, engine="processes", workers=2, rebuild=partial(print))
         assert not store_of(url).names()
 
+    def test_jobs_of_slurm_need_a_folder(self, url: str) -> None:
+        pytest.importorskip("submitit")
+        workers = Workers("slurm", 1, arguments={"cluster": "local"})
+        with (
+            pytest.raises(ValueError, match=f"{url} is not a disk: --engine-args folder=FOLDER"),
+            started(workers, store_of(url).path),
+        ):
+            pass
+
 
 class TestCommands:
     def test_evaluate_merge_report_compare(self, url: str, tmp_path: Path, net: str) -> None:
@@ -270,6 +281,8 @@ class TestCommands:
                 f"error: {order[0]} writes into a local folder only, got {place}: give a folder,"
                 " and copy it when it is complete\n"
             )
+        with pytest.raises(ValueError, match="train writes into a local folder only"):
+            train(nn.Linear(2, 2), [], Natural(), epochs=1, checkpoint_dir=place)
         with pytest.raises(ValueError, match="train writes into a local folder only"):
             run_training(resolve({"recipe": "natural", "data": "digits"}), place)
         assert not list(tmp_path.iterdir())
