@@ -4,9 +4,9 @@
     python -m art_ext.benchmarks.scale noop [--samples 1000000] [--engine processes] [--workers 2]
 
 ``simulate`` takes the seconds of each sample of a run folder, or multiples of them with ``--mean``.
-It draws as many samples as wanted from them, and hands the chunks to workers one after the other, as
-``--engine`` does. ``noop`` evaluates with attacks that do nothing, and prints the processor time of
-the run and of its end, the files and the memory.
+It draws as many samples as wanted from them. Workers take their chunks one after the other, as with
+``--engine``. ``noop`` evaluates with attacks that do nothing, and prints the processor time of the
+run and of its end, the files and the memory.
 """
 
 from __future__ import annotations
@@ -69,13 +69,16 @@ def simulate(arguments: argparse.Namespace) -> None:
     run = open_run(arguments.run)
     costs = seconds_of_samples(arguments.run)
     if arguments.mean:
-        costs *= arguments.mean / costs.mean()
+        costs = costs * (arguments.mean / costs.mean())
     drawn = np.random.default_rng(0).choice(costs, arguments.samples)
-    kept = [file for file in (arguments.run / CHUNKS).iterdir() if file.suffix == ".parquet"]
+    kept = [
+        file for file in (arguments.run / CHUNKS).iterdir() if file.suffix in (".parquet", ".json")
+    ]
     written = sum(file.stat().st_size for file in kept) / len(costs)
     # images of the first samples only, unless all are kept
     files = 3 if run.run["arguments"].get("save_images") else 2
-    pixels = 4 * int(np.prod(run.run["data"]["shape"]))
+    shape = arguments.shape.split(",") if arguments.shape else run.run["data"]["shape"]
+    pixels = 4 * int(np.prod([int(one) for one in shape]))
     read = arguments.bytes_per_sample or pixels
     print(
         f"{arguments.samples:,} samples of {costs.mean():.3g} s ({costs.min():.2g} to"
@@ -187,6 +190,7 @@ def main() -> None:
     one.add_argument("--mean", type=float, help="seconds of a mean sample. Default: the run's")
     one.add_argument("--start", type=float, default=30.0, help="seconds until a worker is ready")
     one.add_argument("--driver", type=float, default=0.005, help="seconds of the driver for a task")
+    one.add_argument("--shape", help="of a sample, such as 3,224,224. Default: the run's")
     one.add_argument("--bytes-per-sample", type=float, help="on the disk; default: float32")
     one.set_defaults(run_part=simulate)
     two = parts.add_parser("noop")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from art_ext.data import Samples, load_data
 from art_ext.evaluation import Watcher, evaluate
-from art_ext.evaluation.execution.engines import Started, Workers, processes
+from art_ext.evaluation.execution.engines import Started, Workers, device_of_driver, processes
 from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.job import Blueprint, Ended
@@ -284,6 +284,27 @@ class TestPlacement:
         if listed is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
         assert Workers("processes", number, gpus).gpu_names() == places
+
+    @pytest.mark.parametrize(
+        ("device", "engine", "gpus", "expected"),
+        [
+            ("cuda", "ray", False, None),
+            ("cuda", "ray", True, "cuda"),
+            ("cuda", "local", False, "cuda"),  # an error, when the model is moved
+            ("cuda", None, False, "cuda"),
+            ("cpu", "ray", False, "cpu"),
+        ],
+    )
+    def test_of_the_driver_of_a_cluster(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        device: str,
+        engine: str | None,
+        gpus: bool,
+        expected: str | None,
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+        assert device_of_driver(device, engine) == expected
 
     def test_a_task_carries_names_only(self) -> None:
         blueprint = Blueprint(rebuild, [], None, "cascade", False)  # type: ignore[arg-type]

@@ -180,10 +180,12 @@ def _service_options(config: EvaluationConfig) -> dict[str, Any]:
 def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     """Evaluate the model of a configuration."""
     from art_ext.evaluation import evaluate as run
+    from art_ext.evaluation.execution.engines import device_of_driver
 
     part, device = shard_and_device(config.shard, config.device)
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
-    models, samples = _load(config)
+    here = device_of_driver(config.device, config.engine)
+    models, samples = _load(replace(config, device=here))
     note = getattr(samples, "note", "")
     if note and not config.quiet:
         typer.echo(note, err=True)

@@ -22,7 +22,13 @@ from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
-from art_ext.evaluation.execution.engines import TASKS_PER_WORKER, Workers, started, workers_of
+from art_ext.evaluation.execution.engines import (
+    TASKS_PER_WORKER,
+    Workers,
+    device_of_driver,
+    started,
+    workers_of,
+)
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
@@ -181,7 +187,8 @@ def evaluate(
                 " themselves: give models such as 'timm/resnet18' and data such as 'cifar10' by"
                 " their names, or rebuild=FUNCTION, a function of a module that returns both"
             )
-    given = resolve_models(models, data=data_name(data), norm=norm_name(norm), device=device)
+    here = device_of_driver(device, crew.engine if crew else None)
+    given = resolve_models(models, data=data_name(data), norm=norm_name(norm), device=here)
     named = {name: callable_model(model) for name, model in given.items()}
     data = samples_of(data, given)
     if not isinstance(data, Dataset):

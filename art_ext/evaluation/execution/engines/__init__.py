@@ -163,6 +163,19 @@ def started(workers: Workers, folder: Path) -> Iterator[Started]:
         begun.executor.shutdown(wait=False, cancel_futures=True)
 
 
+def device_of_driver(device: str | None, engine: str | None) -> str | None:
+    """Return the device on which the driver builds models.
+
+    The driver of workers may run on a machine without GPUs.
+
+    Args:
+        device: of the run.
+        engine: as of ``evaluate``.
+    """
+    absent = device is not None and device.startswith("cuda") and not torch.cuda.is_available()
+    return None if absent and engine not in (None, LOCAL) else device
+
+
 def missing_library(engine: str, package: str) -> ImportError:
     """Return the error for an engine whose library is not installed."""
     return ImportError(f"engine {engine!r} needs {package}: pip install 'art-ext[{engine}]'")
