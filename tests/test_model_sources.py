@@ -294,7 +294,7 @@ def test_normalize_is_the_first_layer_of_any_source(tmp_path: Path) -> None:
         mean, std = torch.tensor([0.5, 0.25, 0.0]), torch.tensor([2.0, 1.0, 4.0])
         wanted = (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
         assert torch.equal(loaded.model(x), wanted.flatten(1))
-        assert loaded.preprocessing == "normalised by 0.5,0.25,0;2,1,4"
+        assert loaded.preprocessing(None) == "normalised by 0.5,0.25,0;2,1,4"
     assert not isinstance(load_model(f"{tmp_path}/nets.py:net").model, Preprocessed)
 
 
@@ -304,6 +304,18 @@ def test_normalize_overrides_a_library() -> None:
     assert loaded.normalization == Normalization((0.0,), (1.0,))
     assert loaded.model.normalize is None
     assert loaded.transform is not None
+
+
+@pytest.mark.parametrize("source", ["timm/mobilenetv3_small_050", "torchvision/shufflenet_v2_x0_5"])
+def test_a_network_for_images_of_another_size(source: str) -> None:
+    pytest.importorskip(source.partition("/")[0])
+    given = {"num_classes": "10", "input_size": "(3, 32, 32)"}
+    loaded = load_model(source, untrained=True, model_args=given, normalize="cifar10")
+    assert loaded.input_shape == (3, 32, 32)
+    assert loaded.transform is not None
+    assert loaded.transform.shape == (32, 32)
+    assert loaded.model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    assert loaded.class_names is None
 
 
 def test_a_library_model_keeps_the_streams_and_follows_the_seed() -> None:
@@ -425,7 +437,7 @@ def test_a_model_of_another_package(plugin: None, tmp_path: Path) -> None:
         (
             "timm/mobilenetv3_small_050",
             {"normalize": "0.5,0.5;0.2,0.2", "untrained": True},
-            "1 or 3 means for 3 channels, got 2",
+            "one mean, or one for each of the 3 channels, got 2",
         ),
         ("digits-cnn", {"checkpoint": "last"}, "checkpoint must be one of 'best', 'final'"),
         ("digits-cnn", {"weights": "a", "untrained": True}, "exclude each other"),

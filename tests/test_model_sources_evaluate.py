@@ -219,7 +219,9 @@ def test_seven_kinds_in_one_run(tmp_path: Path) -> None:
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert list(run["clean_accuracy"]) == names
     assert run["models"]["small"]["source"] == "timm/mobilenetv3_small_050"
-    assert "normalised by 0.485,0.456,0.406" in run["models"]["file"]["preprocessing"]
+    # arrays are not resized
+    own = "normalised by 0.485,0.456,0.406;0.229,0.224,0.225"
+    assert {run["models"][name]["preprocessing"] for name in ("file", "small", "vision")} == {own}
     assert run["models"]["module"]["preprocessing"] == "none"
     assert sum("Images for" in sentence for sentence in run["protocol"]) == 4
     assert run["data"]["class_names"][:2] == ["tench", "goldfish"]
@@ -270,7 +272,10 @@ def test_several_models(nets: str, tmp_path: Path) -> None:
         (["--weights", "a"], "weights must be given as often as model"),
         (["--model-args", "classes=3"], "model_args of several models belong into a file"),
         (["--name", "a", "--name", " "], "name must hold at least one letter"),
-        (["--normalize", "mnist", "--normalize", "0.5,0.5;0.5,0.5"], "1 means for 1 channels"),
+        (
+            ["--normalize", "mnist", "--normalize", "0.5,0.5;0.5,0.5"],
+            "one for each of the 1 channels, got 2",
+        ),
     ],
 )
 def test_errors_of_several_models(
@@ -325,6 +330,9 @@ def test_squeezenet_on_the_jpegs(art_ext_data: Path, tmp_path: Path) -> None:
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["data"]["samples"] == 20
     assert run["clean_accuracy"] == {"imagenet_squeezenet_dc_nat": 14 / 20}
+    said = run["models"]["imagenet_squeezenet_dc_nat"]["preprocessing"]
+    assert said.startswith("resize 256 (bilinear), centre crop 227, normalised by 0.482353,")
+    assert any("of the resized and cropped image in [0, 1]" in one for one in run["protocol"])
 
 
 def test_workers_build_models_from_sources(tmp_path: Path) -> None:
@@ -340,6 +348,38 @@ def test_workers_build_models_from_sources(tmp_path: Path) -> None:
         ValueError, match="engine 'processes' needs a source, because workers build"
     ):
         evaluate({"net": digits_cnn()}, "digits", tmp_path / "run", workers=2, **RAYS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "timm/resnet18x"], "did you mean 'resnet18'"),
+        (["--model", "tmm/resnet18"], "unknown prefix (did you mean 'timm'?)"),
+        (["--model", "digits-cnn"], "give --weights FILE, or --untrained"),
+        (["--model", "digits-cnn", "--weights", "absent.pt"], "weights must name a checkpoint"),
+        (["--model", "hf/./absent"], "must name a folder that exists"),
+        (["--model", "absent.onnx"], "must be an ONNX file"),
+        (["--model", "."], "must be the folder of a finished art-ext train"),
+        (["--model", "timm/mobilenetv3_small_050", "--untrained"], "the data have (1, 8, 8)"),
+        (
+            ["--model", "digits-cnn", "--untrained", "--models", "a.toml"],
+            "model and models exclude",
+        ),
+        (["--models", "a.toml"], "a.toml cannot be read"),
+        (["--weights", "net.pt"], "model must be given"),
+    ],
+)
+def test_errors_of_models(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "timm" in message or "timm/" in options[1]:
+        pytest.importorskip("timm", reason="timm is not installed")
+    monkeypatch.chdir(tmp_path)
+    done = call("evaluate", *options, "--data", "digits", "--n", 6, "--out", "run", "--quiet")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -212,6 +212,8 @@ def resolve_evaluation(
     values = layered(
         EvaluationConfig, given, file, [("attacks", "panel"), ("model", "models")], TrainingConfig
     )
+    if values.get("models") and values.get("model"):
+        raise ValueError("model and models exclude each other: give --model or --models")
     if not values.get("models"):
         require(values, ("model",))
     values = {**(defaults(values) if defaults is not None else {}), **values}

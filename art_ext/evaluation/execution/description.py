@@ -35,7 +35,8 @@ def describe(
         chunk_size: most samples in a unit.
         given: the models by name, as ``resolve_models`` returns them.
     """
-    models = model_facts(given or {})
+    transform = job.data.transform if isinstance(job.data, LazyDataset) else None
+    models = model_facts(given or {}, transform)
     names = job.data.class_names or class_names_of(given or {})
     attack_runs = [(name, attack.name, radii) for name, attack, radii in job.attack_runs]
     return {
@@ -48,7 +49,7 @@ def describe(
             "samples": len(job.data),
             "shape": list(job.data.shape),
             "class_names": names and list(names),
-            **_transform(job.data),
+            **({} if transform is None else {"transform": asdict(transform)}),
         },
         "attacks": {
             attack.name: {
@@ -64,7 +65,7 @@ def describe(
         **({"models": dict(models)} if models else {}),
         "protocol": [
             *protocol(job.data, job.panel, job.settings, job.mode),
-            *preprocessing(models),
+            *preprocessing(models, transform is not None),
         ],
         "versions": _versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -72,17 +73,17 @@ def describe(
     }
 
 
-def _transform(data: Samples) -> dict[str, Any]:
-    """Return the resizing and cropping of the images, if there is any."""
-    transform = data.transform if isinstance(data, LazyDataset) else None
-    return {} if transform is None else {"transform": asdict(transform)}
+def preprocessing(models: Mapping[str, Mapping[str, Any]], resized: bool) -> list[str]:
+    """Return a sentence on each model whose images are preprocessed.
 
-
-def preprocessing(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence on each model whose source preprocesses images."""
+    Args:
+        models: facts of models, by name.
+        resized: True if the images are resized or cropped.
+    """
+    image = "the resized and cropped image" if resized else "the image"
     return [
         f"Images for {name} ({facts['source']}): {facts['preprocessing']}. The radius is in pixels"
-        " of the resized and cropped image in [0, 1]."
+        f" of {image} in [0, 1]."
         for name, facts in models.items()
         if facts["preprocessing"] != "none"
     ]

@@ -224,17 +224,18 @@ def check_shapes(models: Mapping[str, Any], shape: Sequence[int], sized: bool = 
     for name, model in models.items():
         if not isinstance(model, LoadedModel):
             continue
-        if model.normalization is not None and len(shape) == 3:
-            model.normalization.check_channels(shape[0])
         wanted = model.input_shape
         if wanted is not None and tuple(wanted) != tuple(shape):
-            if sized and len(shape) == len(wanted) and wanted[0] == shape[0]:
-                continue
-            raise ValueError(
-                f"the model {name} takes samples of shape {tuple(wanted)}, the data have"
-                f" {tuple(shape)}: give images of that size, or a folder of images, which are"
-                " resized and cropped"
-            )
+            same_channels = len(shape) == len(wanted) and wanted[0] == shape[0]
+            if not (sized and same_channels):
+                raise ValueError(
+                    f"the model {name} takes samples of shape {tuple(wanted)}, the data have"
+                    f" {tuple(shape)}: give images of that size, or a folder of images, which are"
+                    " resized and cropped, or tell the size of a network that was trained on others"
+                    " by model_args input_size=(C,H,W)"
+                )
+        if model.normalization is not None and len(shape) == 3:
+            model.normalization.check_channels(shape[0])
 
 
 def check_gradients(models: Mapping[str, Model], attacks: Mapping[str, str]) -> None:
@@ -264,10 +265,17 @@ def check_box(models: Mapping[str, Model], clip_values: tuple[float, float]) -> 
             )
 
 
-def model_facts(models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return source and preprocessing of each loaded model, for ``run.json``."""
+def model_facts(
+    models: Mapping[str, Any], transform: Transform | None
+) -> dict[str, dict[str, Any]]:
+    """Return source and preprocessing of each loaded model, for ``run.json``.
+
+    Args:
+        models: as ``resolve_models`` returns them.
+        transform: of the data.
+    """
     return {
-        name: {"source": model.source.source, "preprocessing": model.preprocessing}
+        name: {"source": model.source.source, "preprocessing": model.preprocessing(transform)}
         for name, model in models.items()
         if isinstance(model, LoadedModel)
     }

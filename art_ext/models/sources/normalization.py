@@ -47,7 +47,7 @@ class Normalization:
         """Raise ValueError unless there is one number for all channels, or one for each."""
         if len(self.mean) not in (1, channels):
             raise ValueError(
-                f"normalize must have 1 or {channels} means for {channels} channels, got"
+                f"normalize must have one mean, or one for each of the {channels} channels, got"
                 f" {len(self.mean)}"
             )
 

@@ -231,9 +231,9 @@ def _normalized(source: ModelSource, opened: Opened) -> tuple[Any, Normalization
         wanted = read_normalization(source.normalize)
     if wanted is not None and opened.input_shape:
         wanted.check_channels(opened.input_shape[0])
-    if wanted is None and opened.transform is None:
+    if wanted is None:
         return opened.model, None
-    layer = None if wanted is None or wanted.is_identity else Normalize(wanted.mean, wanted.std)
+    layer = None if wanted.is_identity else Normalize(wanted.mean, wanted.std)
     if isinstance(opened.model, nn.Module):
         return Preprocessed(opened.model, layer).train(opened.model.training), wanted
     return (opened.model if layer is None else _NormalizedCallable(opened.model, layer)), wanted

@@ -149,10 +149,13 @@ class LoadedModel:
         """Facts on which its data depend: classes and transform."""
         return ModelFacts(self.class_ids or (), self.class_names or (), self.transform)
 
-    @property
-    def preprocessing(self) -> str:
-        """Description of resizing, cropping and normalisation, such as a protocol states."""
-        steps = [] if self.transform is None else [str(self.transform)]
+    def preprocessing(self, transform: Transform | None) -> str:
+        """Describe resizing, cropping and normalisation of images, such as a protocol states them.
+
+        Args:
+            transform: of the data that the model gets. None: they are taken as they are.
+        """
+        steps = [] if transform is None else [str(transform)]
         if self.normalization is not None:
             steps.append(f"normalised by {self.normalization}")
         return ", ".join(steps) or "none"

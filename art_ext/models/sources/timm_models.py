@@ -38,7 +38,8 @@ def names() -> list[str]:
 def open_model(source: ModelSource) -> Opened:
     """Build a network, with the weights and the preprocessing of ``resolve_model_data_config``.
 
-    ``model_args`` are those of ``timm.create_model``.
+    ``model_args`` are those of ``timm.create_model``. Among them, ``input_size`` is the shape of a
+    sample if the network was trained on images of another size.
 
     Raises:
         ImportError: without timm, or with a timm that does not see huggingface_hub.
@@ -50,6 +51,9 @@ def open_model(source: ModelSource) -> Opened:
     if ":" not in name and not _is_known(timm, name):
         raise unknown_name(source, timm.list_models())
     arguments = literals(source.model_args)
+    names_of_sizes = ("img_size", "in_chans", "input_size")
+    sizes: dict[str, Any] = {key: arguments[key] for key in names_of_sizes if key in arguments}
+    arguments.pop("input_size", None)
     pretrained = source.weights is None and not source.untrained
     if pretrained:
         _check_there(timm, source)
@@ -57,7 +61,6 @@ def open_model(source: ModelSource) -> Opened:
         model = timm.create_model(name, pretrained=pretrained, **arguments)
     if source.weights is not None:
         load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
-    sizes = {key: arguments[key] for key in ("img_size", "in_chans") if key in arguments}
     config = timm.data.resolve_model_data_config(model, args=sizes)
     class_names, class_ids = _classes(timm, model)
     return Opened(

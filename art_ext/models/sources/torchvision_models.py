@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ def open_model(source: ModelSource) -> Opened:
     """Build a network, with the weights and the preprocessing of ``weights.transforms()``.
 
     ``model_args`` are those of the network's function. Among them, ``weights`` names pretrained
-    weights other than the default, such as ``"IMAGENET1K_V1"``.
+    weights other than the default, such as ``"IMAGENET1K_V1"``, and ``input_size`` is the shape of
+    a sample if the network was trained on images of another size.
 
     Raises:
         ImportError: without torchvision.
@@ -49,6 +51,7 @@ def open_model(source: ModelSource) -> Opened:
         raise unknown_name(source, names())
     kinds = models.get_model_weights(source.rest)
     arguments = literals(source.model_args)
+    size = arguments.pop("input_size", None)
     chosen = str(arguments.pop("weights", kinds.DEFAULT.name)).rpartition(".")[2]
     check_choice("weights of model_args", chosen, tuple(one.name for one in kinds))
     weights = kinds[chosen]
@@ -65,6 +68,8 @@ def open_model(source: ModelSource) -> Opened:
     transform = Transform(
         _size(steps.resize_size), _size(steps.crop_size), steps.interpolation.value
     )
+    if size is not None:
+        transform = replace(transform, resize=min(size[1:]), crop=tuple(size[1:]))
     categories = tuple(weights.meta["categories"])
     ours = arguments.get("num_classes", len(categories)) == len(categories)
     return Opened(

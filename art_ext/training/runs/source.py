@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from art_ext.configuration.options import options_of
+from art_ext.configuration.data import DataOptions, transform_of
+from art_ext.configuration.options import default_of, options_of
 from art_ext.core.geometry import norm_name
 from art_ext.models import load_weights
 from art_ext.models.sources import ModelSource, Opened, load_source
@@ -41,6 +42,7 @@ def open_model(source: ModelSource) -> Opened:
     head = configuration.make_recipe().head
     return Opened(
         head.export(loaded.model),
+        transform=transform_of(configuration) or loaded.transform,
         class_names=loaded.class_names,
         class_ids=loaded.class_ids,
         normalizes=True,
@@ -61,10 +63,13 @@ def run_defaults(folder: Path) -> dict[str, Any]:
 
 def _places(configuration: Configuration) -> dict[str, Any]:
     """Return where and how the data are read, where that is not the default."""
-    names = ("class_order", "classes")
-    defaults = {name: one.default for name, (one, _) in options_of(Configuration).items()}
-    given = {name: getattr(configuration, name) for name in names}
-    return {name: value for name, value in given.items() if value != defaults[name]}
+    given = {name: getattr(configuration, name) for name in options_of(DataOptions)}
+    defaults = {name: default_of(one) for name, (one, _) in options_of(DataOptions).items()}
+    return {
+        name: value
+        for name, value in given.items()
+        if value != defaults[name] and name not in ("download", "data_workers")
+    }
 
 
 def _configuration(folder: Path) -> Configuration:
