@@ -386,3 +386,55 @@ def test_the_listing(monkeypatch, capsys):
     rows = json.loads(listed.output)
     assert {row["name"] for row in rows} >= {"digits", "cifar100", "imagenet", "hf:..."}
     assert all(re.match(r"[A-Zs]", row["summary"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "cifra10"], "got 'cifra10' (did you mean 'cifar10'?)"),
+        (["--data", "digits", "--download"], "digits cannot be downloaded"),
+        (["--data", "digits", "--n", "many"], "n must be a number of samples, or all, got 'many'"),
+        (["--data", "digits", "--resize", "16"], "resize and crop need images of bytes"),
+        (["--data", "digits", "--resize", "big"], "resize must be a side such as 224"),
+        (["--data", "digits", "--interpolation", "bilinear"], "interpolation needs --resize"),
+        (["--data", "digits", "--data-args", "a=1"], "data-args are for torchvision"),
+        (["--data", "mnist", "--root", "absent"], "root must name an existing folder"),
+        (["--data", "mixed"], "all images must have one size"),
+        (["--data", "damaged"], "1.png must be a PNG or JPEG image"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(options, message, tmp_path, monkeypatch):
+    runner = pytest.importorskip("typer.testing").CliRunner()
+    from art_ext.cli import app
+
+    images(tmp_path / "mixed", ["a/1.jpg", "b/2.jpg"])
+    (tmp_path / "damaged" / "a").mkdir(parents=True)
+    (tmp_path / "damaged" / "a" / "1.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", "--model", "art_ext.models:digits_cnn", "--out", "run", *options]
+    done = runner.invoke(app, command)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_reads_and_records_images_of_all_sizes(tmp_path):
+    runner = pytest.importorskip("typer.testing").CliRunner()
+    from art_ext.cli import app
+
+    names = [f"{kind}/{number}.jpg" for kind in range(2) for number in range(3)]
+    images(tmp_path / "data", names)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))\n"
+    )
+    command = ["evaluate", "--model", f"{tmp_path / 'net.py'}:build", "--data", tmp_path / "data"]
+    command += ["--resize", "9", "--crop", "8", "--n", "all", "--attack", "fgsm", "--data-workers"]
+    done = runner.invoke(app, [*map(str, command), "1", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["plan"]["samples"] == 6
+    recorded = run["data"]["transform"]
+    assert Transform(**recorded) == Transform(resize=9, crop=8, interpolation="bilinear")
+    assert "read with resize 9 (bilinear), centre crop 8" in " ".join(run["protocol"])

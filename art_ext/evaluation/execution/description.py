@@ -89,6 +89,14 @@ def preprocessing(models: Mapping[str, Mapping[str, Any]], resized: bool) -> lis
     ]
 
 
+def _reading(data: Samples) -> list[str]:
+    """Return a sentence on the resizing and cropping of image files, if there is any."""
+    transform = data.transform if isinstance(data, LazyDataset) else None
+    if transform is None:
+        return []
+    return [f"Image files are read with {transform}. The radius is in pixels of the result."]
+
+
 def _own_files(job: Job) -> dict[str, Any]:
     """Return digests of the files of the user's own attacks and models, by their names."""
     attacks = {attack.name: attack.digest for attack in job.panel if attack.digest}
@@ -178,6 +186,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             "A sample counts as a success if the very tensor that the model misclassified lies in"
             " the box and within eps + 1e-6 of the input, measured in float64."
         ),
+        *_reading(data),
         *(() if settings.targeted is None else _TARGETED),
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *(attack.about for attack in panel),
