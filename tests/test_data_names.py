@@ -437,4 +437,4 @@ def test_the_command_reads_and_records_images_of_all_sizes(tmp_path):
     assert run["plan"]["samples"] == 6
     recorded = run["data"]["transform"]
     assert Transform(**recorded) == Transform(resize=9, crop=8, interpolation="bilinear")
-    assert "read with resize 9 (bilinear), centre crop 8" in " ".join(run["protocol"])
+    assert "resize 9 (bilinear), centre crop 8" in " ".join(run["protocol"])

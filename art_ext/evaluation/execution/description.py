@@ -65,7 +65,7 @@ def describe(
         **({"models": dict(models)} if models else {}),
         "protocol": [
             *protocol(job.data, job.panel, job.settings, job.mode),
-            *preprocessing(models, transform is not None),
+            *(preprocessing(models, transform is not None) or _reading(transform)),
         ],
         "versions": _versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -89,9 +89,8 @@ def preprocessing(models: Mapping[str, Mapping[str, Any]], resized: bool) -> lis
     ]
 
 
-def _reading(data: Samples) -> list[str]:
-    """Return a sentence on the resizing and cropping of image files, if there is any."""
-    transform = data.transform if isinstance(data, LazyDataset) else None
+def _reading(transform: object) -> list[str]:
+    """Return a sentence on the resizing and cropping of images before live models."""
     if transform is None:
         return []
     return [f"Image files are read with {transform}. The radius is in pixels of the result."]
@@ -186,7 +185,6 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             "A sample counts as a success if the very tensor that the model misclassified lies in"
             " the box and within eps + 1e-6 of the input, measured in float64."
         ),
-        *_reading(data),
         *(() if settings.targeted is None else _TARGETED),
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *(attack.about for attack in panel),
