@@ -181,8 +181,10 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     """Evaluate the model of a configuration."""
     from art_ext.evaluation import evaluate as run
     from art_ext.evaluation.execution.engines import device_of_driver
+    from art_ext.tracking import check_trackers
 
     part, device = shard_and_device(config.shard, config.device)
+    check_trackers(config.trackers, config.tracker_args, config.out)
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
     here = device_of_driver(config.device, config.engine)
     models, samples = _load(replace(config, device=here))
@@ -228,6 +230,8 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         engine_args={name: parse_value(text) for name, text in engine_args.items()},
         rebuild=partial(build_in_worker, config),
         dry_run=config.dry_run,
+        trackers=config.trackers,
+        tracker_args=config.tracker_args,
     )
 
 

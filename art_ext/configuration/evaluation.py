@@ -174,6 +174,10 @@ class EvaluationConfig(DataOptions):
         "Print the largest number of rows and the largest cost of services, and stop.",
         hosts=COMMAND,
     )
+    trackers: tuple[str, ...] = option(
+        (), shared.with_more(shared.TRACKERS, "They need the extra train.")
+    )
+    tracker_args: Mapping[str, Mapping[str, Any]] = option(dict, shared.TRACKER_ARGS)
     save_images: bool = option(False, "Keep every adversarial image.")
     name: Texts = option(
         (),

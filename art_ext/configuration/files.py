@@ -239,7 +239,7 @@ def _as_texts(name: str, value: object) -> dict[str, str]:
 
 def _as_tables(name: str, value: object) -> dict[str, dict[str, Any]]:
     if isinstance(value, str):
-        return parse_attack_arguments(value)
+        return parse_attack_arguments(value, name.replace("_", "-"))
     tables = _table(name, value)
     for key, one in tables.items():
         if not isinstance(one, Mapping):

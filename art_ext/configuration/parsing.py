@@ -89,7 +89,7 @@ def parse_arguments(
     return found
 
 
-def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
+def parse_attack_arguments(text: str, option: str = "attack-args") -> dict[str, dict[str, object]]:
     """Parse ``name.key=value,name.key=value`` into a dict of values by attack name and key.
 
     A key without a name gets the empty name, which no attack has: ``assign_arguments`` knows the
@@ -99,12 +99,10 @@ def parse_attack_arguments(text: str) -> dict[str, dict[str, object]]:
         ValueError: if the text does not have that form, or if a key occurs twice.
     """
     found: dict[str, dict[str, object]] = {}
-    for key, value in parse_arguments(text, "attack-args", "name.key", r"[A-Za-z_][\w:.]*").items():
+    for key, value in parse_arguments(text, option, "name.key", r"[A-Za-z_][\w:.]*").items():
         name, _, own = key.rpartition(".")
         if not own:
-            raise ValueError(
-                f"attack-args must be name.key=value,name.key=value, got {key}={value}"
-            )
+            raise ValueError(f"{option} must be name.key=value,name.key=value, got {key}={value}")
         found.setdefault(name, {})[own] = parse_value(value)
     return found
 

@@ -37,6 +37,19 @@ CLASSES = Option(
 )
 DEVICE = Option("Device of the model, such as cpu or cuda.")
 SEED = Option("Seed of every random number.", hosts=LOOP, range=">= 0")
+TRACKERS = Option(
+    "Trackers of the progress, separated by commas: tensorboard (in OUT/art_ext), wandb, mlflow.",
+    doc="""``"tensorboard"``, ``"wandb"`` and ``"mlflow"``, or some of them: they get the
+    progress.""",
+    flag="--tracker",
+    decides="",
+)
+TRACKER_ARGS = Option(
+    "Arguments of the trackers: wandb.project=NAME,mlflow.run_name=NAME.",
+    doc="""by tracker, its arguments, such as ``{"wandb": {"project": "robustness"}}``.""",
+    of=("trackers",),
+    decides="",
+)
 CONFIG = Option(
     "TOML file with these options by their names. The command line wins over it.",
     hosts=COMMAND,

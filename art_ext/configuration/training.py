@@ -343,8 +343,18 @@ class _Machine:
     compile: bool = _machine(
         False, "Run under torch.compile.", doc="run under ``torch.compile``.", hosts=EVERY
     )
-    tensorboard: bool = _machine(
-        False, "Log to TensorBoard too, in OUT/art_ext.", hosts=RUN, decides=""
+    tensorboard: bool = _machine(False, "The same as --tracker tensorboard.", hosts=RUN, decides="")
+    trackers: tuple[str, ...] = option(
+        (),
+        replace(
+            shared.TRACKERS,
+            doc=f"{shared.TRACKERS.doc} They need a ``checkpoint_dir``.",
+            hosts=EVERY,
+            panel="Machine",
+        ),
+    )
+    tracker_args: Mapping[str, Mapping[str, Any]] = option(
+        dict, replace(shared.TRACKER_ARGS, hosts=EVERY, panel="Machine")
     )
     checkpoint_every: int | None = _machine(
         None,
@@ -390,14 +400,6 @@ class _Python:
         decides="",
     )
     progress: bool = option(False, "Show a bar.", hosts=("loop",), decides="")
-    trackers: tuple[str, ...] = option(
-        (),
-        "Names of Accelerate's trackers. They write into ``checkpoint_dir``.",
-        doc="""names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
-        ``checkpoint_dir``.""",
-        hosts=PYTHON,
-        decides="",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

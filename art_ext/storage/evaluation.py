@@ -16,6 +16,8 @@ from art_ext.storage.differences import differences
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.locking import PATIENCE, lock_of
 from art_ext.storage.ownership import (
+    LOGS,
+    TRACKERS,
     check_place,
     drop_previous,
     is_free,
@@ -36,7 +38,8 @@ REPORT = "index.html"
 WARNINGS = "warnings.json"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
-OWN = (CONFIGURATION, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS, RUN)  # whose the folder is: last
+# whose the folder is: last
+OWN = (CONFIGURATION, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS, LOGS, TRACKERS, RUN)
 
 
 def read_run(folder: Place) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from art_ext.storage.locking import OWN_FILES
 from art_ext.storage.store import LocalStore, Store, StoreError
 
 PREVIOUS = ".previous-run"
+LOGS = "art_ext"  # folder of TensorBoard, in the folder of any run
+TRACKERS = "trackers.json"  # their runs and last steps
 
 
 def check_place(store: Store, demand: str) -> None:

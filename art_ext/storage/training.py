@@ -15,6 +15,8 @@ from art_ext.storage import formats
 from art_ext.storage.differences import check_configuration, flat
 from art_ext.storage.locking import is_main_process, lock_of
 from art_ext.storage.ownership import (
+    LOGS,
+    TRACKERS,
     check_place,
     put_aside,
     read_json,
@@ -37,7 +39,6 @@ BEST = "best.safetensors"
 RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, WEIGHTS, BEST)
 CONFIGURATION = "config.toml"
 RUN = "run.json"
-LOGS = "art_ext"  # of TensorBoard
 
 
 def has_checkpoints(store: Store) -> bool:
@@ -154,5 +155,5 @@ def read_run(store: Store) -> dict[str, Any] | None:
 
 def put_training_aside(store: Store) -> None:
     """Move the training of a folder into ``.previous-run``. Of two, the complete one is kept."""
-    names = [*RESULTS, LOGS, RUN, TRAINING, CONFIGURATION]
+    names = [*RESULTS, LOGS, TRACKERS, RUN, TRAINING, CONFIGURATION]
     put_aside(store, names, complete=read_manifest(store, RUN, TOOL) is not None)

@@ -73,6 +73,8 @@ def train(
     precision: str = "no",
     channels_last: bool = False,
     compile: bool = False,
+    trackers: tuple[str, ...] = (),
+    tracker_args: Mapping[str, Mapping[str, Any]] = {},
     checkpoint_every: int | None = None,
     schedule_every: str = "epoch",
     schedule_metric: str = "validation_loss",
@@ -80,7 +82,6 @@ def train(
     checkpoint_dir: str | os.PathLike[str] | None = None,
     callbacks: Iterable[Callable[[EpochEnd], Mapping[str, float]]] = (),
     progress: bool = False,
-    trackers: tuple[str, ...] = (),
 ) -> TrainingResult:
     """Train a network by a recipe.
 
@@ -143,6 +144,9 @@ def train(
         precision: precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.
         channels_last: run with that memory layout.
         compile: run under ``torch.compile``.
+        trackers: ``"tensorboard"``, ``"wandb"`` and ``"mlflow"``, or some of them: they get the
+            progress. They need a ``checkpoint_dir``.
+        tracker_args: by tracker, its arguments, such as ``{"wandb": {"project": "robustness"}}``.
         checkpoint_every: weight updates between checkpoints. None saves at the end of each epoch.
         schedule_every: time of the calls of ``.step()``: ``"epoch"`` or ``"update"``.
         schedule_metric: column of the history for a schedule whose ``.step()`` takes a metric, such
@@ -153,8 +157,6 @@ def train(
         callbacks: functions called at the end of each epoch. Their results are entered into the
             history.
         progress: show a bar.
-        trackers: names of Accelerate's trackers, such as ``("tensorboard",)``. They write into
-            ``checkpoint_dir``.
 
     Raises:
         ValueError: for arguments, data or a folder that do not fit, and for a loss that is not

@@ -29,7 +29,7 @@ def accelerated(
     group of processes that was created meanwhile.
 
     Raises:
-        ImportError: without the extra ``train``, or without the package of a tracker.
+        ImportError: without the extra ``train``.
         ValueError: for a precision that the device does not support.
     """
     try:
@@ -64,17 +64,8 @@ def make_accelerator(
 
     device = model_device(model, options.device, torch.device("cpu"))
     accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision=options.precision,
-        device_placement=False,
-        log_with=list(options.trackers) or None,
-        project_dir=options.checkpoint_dir if options.trackers else None,
+        cpu=device.type == "cpu", mixed_precision=options.precision, device_placement=False
     )
-    # Accelerate only warns of trackers that are not installed
-    if len(accelerator.log_with) < len(options.trackers):
-        raise ImportError(
-            f"the packages of the trackers {', '.join(options.trackers)} must be installed"
-        )
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
 
 

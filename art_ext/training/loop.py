@@ -7,7 +7,7 @@ The parts of a run have modules of their own: ``sources`` (data), ``length``, ``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from art_ext.core.calling import ordinary
 from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
+from art_ext.storage.locking import is_main_process
 from art_ext.storage.training import locked_training
+from art_ext.tracking import Trackers
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import Batch, LoaderBatches
 from art_ext.training.engine import Engine
@@ -111,16 +113,27 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
             f"the head of the recipe {method.name} must be a Head, got {method.head!r}"
         )
     wanted = TrainingOptions(**options)
+    with closing(
+        Trackers(wanted.trackers, wanted.tracker_args, wanted.checkpoint_dir, is_main_process())
+    ) as trackers:
+        return train_tracked(model, data, method, wanted, trackers)
+
+
+def train_tracked(
+    model: nn.Module, data: Data, recipe: Recipe, options: TrainingOptions, trackers: Trackers
+) -> TrainingResult:
+    """Train as ``train``, with trackers that stay open."""
     check_no_inference_tensor(model)
     with (
         in_use(model),
-        accelerated(wanted, model) as (accelerator, device),
-        locked_training(wanted.checkpoint_dir),
+        accelerated(options, model) as (accelerator, device),
+        locked_training(options.checkpoint_dir),
         own_random_streams(device),
         restored_modes(model),
     ):
-        with _started(model, data, method, wanted, accelerator, device) as run:
+        with _started(model, data, recipe, options, accelerator, device, trackers) as run:
             run.state = run.checkpointing.resume()
+            run.reporter.resume(run.state.history)
             with run.reporter.bar(run.length.total, run.state.update):
                 while run.state.update < run.length.total:
                     _train_epoch(run)
@@ -158,6 +171,7 @@ def _started(
     options: TrainingOptions,
     accelerator: Accelerator,
     device: torch.device,
+    trackers: Trackers,
 ) -> Iterator[_Run]:
     """Check everything, open the folder, and yield the parts of a run.
 
@@ -173,8 +187,9 @@ def _started(
     _check_one_row(model, sources, options, processes, frozen)
     folder = RunFolder.open(options, recipe, model, sources.batches, frozen)
     log_frozen(frozen)
-    tracked = folder.configuration if folder is not None and options.trackers else None
-    reporter = Reporter(accelerator, recipe.name, options.progress, tracked)
+    if folder is not None:
+        trackers.start(folder.configuration)
+    shown = options.progress and bool(accelerator.is_main_process)
     with prepared(
         model,
         optimizer,
@@ -187,25 +202,22 @@ def _started(
         example=sources.batches.example,
     ) as (engine, average, stepper):
         rate = Rate(options, optimizer)
-        try:
-            yield _Run(
-                model=model,
-                recipe=recipe,
-                options=options,
-                sources=sources,
-                length=length,
-                optimizer=optimizer,
-                stepper=stepper,
-                engine=engine,
-                frozen=frozen,
-                rate=rate,
-                average=average,
-                checkpointing=Checkpointing(folder, model, optimizer, rate, average, engine),
-                reporter=reporter,
-                state=TrainState(),
-            )
-        finally:
-            reporter.close()
+        yield _Run(
+            model=model,
+            recipe=recipe,
+            options=options,
+            sources=sources,
+            length=length,
+            optimizer=optimizer,
+            stepper=stepper,
+            engine=engine,
+            frozen=frozen,
+            rate=rate,
+            average=average,
+            checkpointing=Checkpointing(folder, model, optimizer, rate, average, engine),
+            reporter=Reporter(recipe.name, shown, trackers),
+            state=TrainState(),
+        )
 
 
 def _check_one_row(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.configuration.options import check_options, class_for, documented, options_of
 from art_ext.configuration.training import LENGTHS, TrainingConfig
+from art_ext.tracking import check_trackers
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
 from art_ext.training.history import EpochEnd
 from art_ext.training.schedules import Schedule, ScheduleObject, make_schedule
@@ -59,6 +60,7 @@ class TrainingOptions(_Keywords):
             )
         if (self.resume or self.trackers) and self.checkpoint_dir is None:
             raise ValueError("resume and trackers need a checkpoint_dir")
+        check_trackers(self.trackers, self.tracker_args)
         self._check_schedule()
 
     def _check_schedule(self) -> None:

@@ -1,44 +1,37 @@
-"""Reports of a running training: the progress bar and Accelerate's trackers."""
+"""Reports of a running training: the progress bar and the trackers."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
+from art_ext.tracking import Trackers
 from art_ext.training.history import Row
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 class Reporter:
     """Shows the progress of a run, and passes the rows of its history to trackers.
 
     Args:
-        accelerator: of the run, whose trackers write into its project folder.
         title: of the bar.
-        shown: show a bar, in the main process.
-        configuration: of the run, for the trackers. None: there are no trackers.
+        shown: show a bar.
+        trackers: of the run, started.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        title: str,
-        shown: bool,
-        configuration: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._accelerator = accelerator
+    def __init__(self, title: str, shown: bool, trackers: Trackers) -> None:
         self._title = title
-        self._shown = shown and bool(accelerator.is_main_process)
-        self._tracked = configuration is not None
+        self._shown = shown
+        self._trackers = trackers
         self._bar: tqdm[Any] | None = None
-        if configuration is not None:
-            accelerator.init_trackers("art_ext", config=flattened(configuration))
+
+    def resume(self, history: Sequence[Row]) -> None:
+        """Report the rows of earlier epochs to trackers that did not get them."""
+        for row in history:
+            self._trackers.log(row, int(row["updates"]))
 
     @contextmanager
     def bar(self, total: int, done: int) -> Iterator[None]:
@@ -58,8 +51,7 @@ class Reporter:
 
     def end_epoch(self, row: Row, update: int) -> None:
         """Report the row of an epoch that ended with this number of weight updates."""
-        if self._tracked:
-            self._accelerator.log(row, step=update)
+        self._trackers.log(row, update)
         if self._bar is not None:
             shown = {
                 name: f"{value:.4g}"
@@ -67,25 +59,3 @@ class Reporter:
                 if name == "loss" or "validation" in name
             }
             self._bar.set_postfix(shown, refresh=False)
-
-    def close(self) -> None:
-        """Let the trackers finish."""
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
-
-
-def flattened(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str]:
-    """Return a nested configuration as plain scalars by dotted names, as trackers take it.
-
-    Lists are written as text, and None as "none".
-    """
-    found: dict[str, int | float | str] = {}
-    for name, value in configuration.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            found.update(flattened(value, f"{key}."))
-        elif isinstance(value, (bool, int, float, str)):
-            found[key] = value
-        else:
-            found[key] = "none" if value is None else str(value)
-    return found

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Box
+from art_ext.tracking import Trackers
 from art_ext.training import Free, Natural, Pgd, TrainingOptions
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import LoaderBatches, TensorBatches
@@ -20,7 +21,7 @@ from art_ext.training.engine import Engine
 from art_ext.training.folder import RunFolder
 from art_ext.training.length import Length
 from art_ext.training.rates import Rate, check_schedule
-from art_ext.training.reporting import Reporter, flattened
+from art_ext.training.reporting import Reporter
 from art_ext.training.saving import Checkpointing
 from art_ext.training.sources import make_sources
 from art_ext.training.state import Losses, TrainState
@@ -269,21 +270,8 @@ def test_nothing_is_saved_without_a_folder(network: Build) -> None:
 # --- reporting ---
 
 
-def test_trackers_get_the_configuration_and_the_rows() -> None:
-    calls: list[Any] = []
-    accelerator = alone(
-        init_trackers=lambda name, config: calls.append((name, config)),
-        log=lambda row, step: calls.append((row, step)),
-        trackers=[SimpleNamespace(finish=lambda: calls.append("finished"))],
-    )
-    reporter = Reporter(accelerator, "natural", False, {"recipe": {"name": "natural"}})
-    reporter.end_epoch({"loss": 1.0}, 5)
-    reporter.close()
-    assert calls == [("art_ext", {"recipe.name": "natural"}), ({"loss": 1.0}, 5), "finished"]
-
-
 def test_a_bar_shows_updates_and_validation(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter(alone(trackers=[]), "pgd", True)
+    reporter = Reporter("pgd", True, Trackers((), None, None))
     with reporter.bar(4, 1):
         reporter.advance(3)
         reporter.end_epoch({"loss": 0.25, "eps": 0.1, "validation_clean": 0.5}, 3)
@@ -292,14 +280,3 @@ def test_a_bar_shows_updates_and_validation(capsys: pytest.CaptureFixture[str]) 
     assert "pgd: 100%" in shown
     assert "4/4" in shown
     assert "loss=0.25, validation_clean=0.5" in shown
-
-
-def test_a_configuration_is_flattened_to_scalars() -> None:
-    nested = {"a": {"b": 1, "c": {"d": None}}, "box": [0.0, 1.0], "on": True, "name": "x"}
-    assert flattened(nested) == {
-        "a.b": 1,
-        "a.c.d": "none",
-        "box": "[0.0, 1.0]",
-        "on": True,
-        "name": "x",
-    }

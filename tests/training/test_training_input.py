@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from art_ext.tracking.backends import Wandb
 from art_ext.training import Pgd, TrainingOptions, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.recipes import Natural
@@ -361,13 +362,13 @@ def test_an_optimiser_over_other_weights(refused: Callable[..., None]) -> None:
 def test_trackers_that_are_not_installed(
     refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda *arguments: [])
-    with pytest.warns(UserWarning, match="no supported trackers"):  # Accelerate's
-        refused(
-            "packages of the trackers tensorboard must be installed",
-            error=ImportError,
-            trackers=("tensorboard",),
-        )
+    monkeypatch.setattr(Wandb, "modules", ("no_such_package",))
+    refused(
+        "the tracker wandb needs no_such_package, which is not installed: pip install",
+        error=ImportError,
+        trackers=("wandb",),
+    )
+    refused("tracker must be one of .*did you mean 'wandb'", trackers=("wandbb",))
 
 
 # --- divergence ---

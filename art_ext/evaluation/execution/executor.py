@@ -35,6 +35,7 @@ class Distribution:
         names: name of each chunk in messages.
         complete: function of a chunk's number. True if the run folder holds all of it.
         watcher: observer of the progress.
+        succeeded: function that is called with the number of each chunk that is done.
     """
 
     workers: Workers
@@ -43,6 +44,7 @@ class Distribution:
     names: Mapping[int, str]
     complete: Callable[[int], bool]
     watcher: Watcher
+    succeeded: Callable[[int], None] = lambda number: None
 
     def run(self) -> None:
         """Do the chunks.
@@ -99,6 +101,7 @@ class Distribution:
             self._robust[model] += robust
         shares = {model: self._robust[model] / count for model, count in self._samples.items()}
         self.watcher.chunks(self._done, len(self.names), shares)
+        self.succeeded(ended.number)
 
     def _lost(self, numbers: tuple[int, ...], error: BaseException) -> None:
         """Count a failed attempt of the chunk whose worker died. The later ones are free of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from art_ext.evaluation.execution.services import (
     services_of,
     stopping,
 )
+from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import find_attack
@@ -68,6 +70,7 @@ from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.store import LocalStore, Place
+from art_ext.tracking import Trackers
 
 
 @public()
@@ -103,6 +106,8 @@ def evaluate(
     engine_args: Mapping[str, Any] | None = None,
     rebuild: Rebuild | None = None,
     dry_run: bool = False,
+    trackers: Sequence[str] = (),
+    tracker_args: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -167,17 +172,22 @@ def evaluate(
             names to models and a ``Dataset``. It must be a function of a module, or a ``partial``
             of one.
         dry_run: tell the watcher what each service costs at most, and do nothing.
+        trackers: ``"tensorboard"``, ``"wandb"`` and ``"mlflow"``, or some of them. They get the
+            robust accuracy so far after each chunk, and the table, warnings and report at the end.
+            They need the extra ``train``.
+        tracker_args: by tracker, its arguments, such as ``{"wandb": {"project": "robustness"}}``.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
             a model that fails on the samples, a folder with other files in it, a folder of another
             run (the message lists the differences), or a damaged file (the message names it).
-        ImportError: without the extra ``report``.
+        ImportError: without the extra ``report``, or the package of a tracker.
         OSError: if the folder cannot be written. Finished units are kept.
         RunStopped: if a model raises ``ModelStopped``, as a service does whose budget is spent.
             Finished units are kept.
     """
     require_report()
+    chosen_trackers = Trackers(trackers, tracker_args, out)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     if crew is not None and rebuild is None:
         rebuild = rebuild_of(models, data, device=device, norm=norm_name(norm))
@@ -253,21 +263,32 @@ def evaluate(
     announce(job, [folder.chunks[number] for number in numbers], work.watcher)
     if dry_run:
         return Outcome(folder.path, [], missing=len(folder.units()))
-    if crew is None or rebuild is None:
-        # data that are not in memory would be read twice, and a service be sent all rows at once
-        whole = isinstance(data, Dataset) and not services_of(job)
-        with stopping(job, folder):
-            work.begin(numbers if whole else numbers[:1], overwrite)
-            for number in numbers:
-                work.do(number)
-    else:
-        blueprint = Blueprint(rebuild, members, settings, mode, save_images)
-        _distribute(crew, blueprint, work, numbers, overwrite)
-    return finish(folder, page.write_report, time.perf_counter() - begun)
+    with closing(chosen_trackers):
+        tracked = TrackedRun(chosen_trackers, folder, driver=first == 0)
+        if crew is None or rebuild is None:
+            # data that are not in memory would be read twice, a service be sent all rows at once
+            whole = isinstance(data, Dataset) and not services_of(job)
+            with stopping(job, folder):
+                work.begin(numbers if whole else numbers[:1], overwrite)
+                tracked.begin()
+                for number in numbers:
+                    work.do(number)
+                    tracked.chunk(number)
+        else:
+            blueprint = Blueprint(rebuild, members, settings, mode, save_images)
+            _distribute(crew, blueprint, work, numbers, overwrite, tracked)
+        outcome = finish(folder, page.write_report, time.perf_counter() - begun)
+        tracked.finish(outcome)
+    return outcome
 
 
 def _distribute(
-    crew: Workers, blueprint: Blueprint, work: Work, numbers: Sequence[int], overwrite: bool
+    crew: Workers,
+    blueprint: Blueprint,
+    work: Work,
+    numbers: Sequence[int],
+    overwrite: bool,
+    tracked: TrackedRun,
 ) -> None:
     """Do the missing chunks of a run on workers."""
     folder = work.folder
@@ -286,6 +307,7 @@ def _distribute(
     }
     if not names:
         work.begin(())
+        tracked.begin(numbers)
         return
     content = blueprint.pickled(script=crew.engine == "processes")
     # workers may be in another folder
@@ -293,8 +315,9 @@ def _distribute(
     # before the run begins, so that an engine that does not start leaves nothing behind
     with started(crew, folder.path.absolute()) as begun:
         work.begin(numbers[:1], overwrite)
+        tracked.begin([number for number in numbers if number not in names])
         task = ChunkTask(content, blueprint.key, place, begun.threads)
-        Distribution(crew, begun, task, names, folder.complete, work.watcher).run()
+        Distribution(crew, begun, task, names, folder.complete, work.watcher, tracked.chunk).run()
 
 
 def _panel(

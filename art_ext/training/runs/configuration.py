@@ -14,6 +14,7 @@ from art_ext.configuration.options import check_options, class_for, options_of
 from art_ext.configuration.places import placed
 from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.data.loading import data_name
+from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
 from art_ext.training.recipes import find_recipe
 from art_ext.training.runs.defaults import filled
@@ -35,6 +36,7 @@ class Configuration(_Fields):
     def __post_init__(self) -> None:
         check_network(self.model)
         check_options(self, text=True)
+        check_trackers(self.tracker_names(), self.tracker_args)
         self.make_recipe()
         TrainingOptions(**self.options())
 
@@ -51,9 +53,18 @@ class Configuration(_Fields):
         found = {}
         for name, (_, about) in options_of(type(self), "loop").items():
             value = getattr(self, name)
-            if name != "device":  # run_training decides it
+            if name not in ("device", "trackers", "tracker_args"):  # run_training decides these
                 found[name] = None if value == about.off else value
         return found
+
+    def tracker_names(self) -> tuple[str, ...]:
+        """Return the names of the trackers."""
+        more = ("tensorboard",) if self.tensorboard else ()
+        return tuple(dict.fromkeys((*self.trackers, *more)))
+
+    def facts(self) -> dict[str, Any]:
+        """Return all values by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def to_toml(self) -> str:
         """Return the TOML text that resolves to this configuration."""

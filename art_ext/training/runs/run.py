@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,22 @@ from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
 from art_ext.models.sources import load_source
 from art_ext.storage import formats
+from art_ext.storage.differences import flat
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.ownership import drop_previous, sweep, write_json
 from art_ext.storage.store import LocalStore, local_folder
-from art_ext.storage.training import CONFIGURATION, RUN, TOOL, locked_training, put_training_aside
-from art_ext.training import Recipe, TrainingResult, train
+from art_ext.storage.training import (
+    CONFIGURATION,
+    HISTORY_TABLE,
+    RUN,
+    TOOL,
+    locked_training,
+    put_training_aside,
+)
+from art_ext.tracking import Trackers, key
+from art_ext.training import Recipe, TrainingOptions, TrainingResult
 from art_ext.training.batches import check_drop_last
+from art_ext.training.loop import train_tracked
 from art_ext.training.modes import frozen_modules
 from art_ext.training.options import updates_within
 from art_ext.training.runs.configuration import Configuration
@@ -83,7 +94,14 @@ def run_training(
     finished = check_folder(folder, configuration, resume, overwrite)
     if finished is not None:
         return finished if main else None
-    require_training(configuration.tensorboard)
+    require_training()
+    trackers = Trackers(
+        configuration.tracker_names(),
+        configuration.tracker_args,
+        folder,
+        driver=main,
+        facts={"config": configuration.facts()},
+    )
     recipe = configuration.make_recipe()
     loaded = load_source(source_of(configuration), training=True)
     model = network_of(loaded)
@@ -93,7 +111,7 @@ def run_training(
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
     # other processes wait for this one when Accelerate creates the group, so none writes before
-    with locked_training(folder):
+    with locked_training(folder), closing(trackers):
         if main:
             check_folder(folder, configuration, resume, overwrite)  # it may have changed meanwhile
             _begin(folder, configuration, overwrite)
@@ -102,24 +120,29 @@ def run_training(
                 f"{configuration.recipe} on {len(data)} samples of {data.name}:"
                 f" {configuration.model}, {weights:,} weights"
             )
-        result = train(
-            model,
-            data,
-            recipe,
+        trained = TrainingOptions(
             **configuration.options(),
             checkpoint_dir=folder,
             resume=resume,
             device=device,
             progress=progress,
-            trackers=("tensorboard",) if configuration.tensorboard else (),
         )
+        result = train_tracked(model, data, recipe, trained, trackers)
         if not main:
             return None
         say(f"measuring on {len(test)} test samples")
         run = _record(configuration, recipe, result, test, device)
         run["warnings"] = _warnings(run, test, classes)
         _finish(folder, run)
+        trackers.conclude(_final_values(run), (CONFIGURATION, HISTORY_TABLE, RUN), result.updates)
     return run
+
+
+def _final_values(run: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the figures of ``run.json``, and the warnings, for trackers."""
+    figures = flat({name: run[name] for name in ("final", "best") if run[name]})
+    numbers = {key(*name.split(".")): one for name, one in figures.items() if one is not None}
+    return {**numbers, "warnings": "\n".join(one["message"] for one in run["warnings"]) or "none"}
 
 
 def _begin(folder: Path, configuration: Configuration, overwrite: bool) -> None:
