@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from art_ext.storage.ownership import (
     sweep,
     write_json,
 )
-from art_ext.storage.store import Place, Store, local_folder, store_of
+from art_ext.storage.store import Place, Store, store_of
 
 TOOL = "art-ext train"
 TRAINING = "training.json"
@@ -53,10 +52,8 @@ def locked_training(place: Place | None) -> Iterator[None]:
     Of the processes of one training, the main one holds it.
 
     Raises:
-        ValueError: if another training holds it, or if the path is not that of a local folder.
+        ValueError: if another training holds it, or if the path is not that of a folder.
     """
-    if isinstance(place, (str, os.PathLike)):
-        place = local_folder(place, "train")
     if place is None or not is_main_process():
         yield
         return

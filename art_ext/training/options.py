@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.configuration.options import check_options, class_for, documented, options_of
 from art_ext.configuration.training import LENGTHS, TrainingConfig
+from art_ext.storage.store import local_folder
 from art_ext.tracking import check_trackers
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
 from art_ext.training.history import EpochEnd
@@ -60,6 +61,8 @@ class TrainingOptions(_Keywords):
             )
         if (self.resume or self.trackers) and self.checkpoint_dir is None:
             raise ValueError("resume and trackers need a checkpoint_dir")
+        if isinstance(self.checkpoint_dir, (str, os.PathLike)):
+            local_folder(self.checkpoint_dir, "train")
         check_trackers(self.trackers, self.tracker_args)
         self._check_schedule()
 
