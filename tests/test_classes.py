@@ -228,7 +228,7 @@ def test_the_command_line_evaluates_and_records_it(tmp_path, options):
     run = json.loads((out / "run.json").read_text())
     assert run["arguments"]["class_order"] == ("text" if "text" in options else "numeric")
     assert run["arguments"]["classes"] == (str(mapping) if "--classes" in options else None)
-    right = run["clean_accuracy"]["build"]
+    right = run["clean_accuracy"]["net"]
     assert right == 1.0 if "text" not in options else right < 0.5
 
 

@@ -58,8 +58,12 @@ class ChunkFiles:
     def __init__(self, store: Store, run: Mapping[str, Any]) -> None:
         self.store = store
         self.run = run
-        self._plan: Sequence[Mapping[str, Any]] = run["plan"]["searches"]
         self._old = run.get("format", FIRST) < FIRST
+
+    @property
+    def _plan(self) -> Sequence[Mapping[str, Any]]:
+        plan: Sequence[Mapping[str, Any]] = self.run["plan"]["searches"]
+        return plan
 
     def ended(self) -> dict[int, set[int]]:
         """Return the places of the units that have ended, by chunk, from one listing."""
