@@ -146,17 +146,7 @@ class LazyDataset(Samples):
             ValueError: if a sample cannot be read or has another shape than the first.
         """
         places = range(len(self))[start:stop]
-        return self.stacked(map(self.read, places), len(places))
-
-    def stacked(self, samples: Iterable[tuple[Tensor, int]], count: int) -> tuple[Tensor, Tensor]:
-        """Stack so many samples, as ``read`` returns them, to x (R, *S) and y (R,)."""
-        x = torch.empty(count, *self.shape)
-        y = torch.empty(count, dtype=torch.int64)
-        for row, (sample, label) in enumerate(samples):
-            x[row] = sample
-            y[row] = label
-        self.check_labels(y)
-        return x, y
+        return stacked(self, map(self.read, places), len(places))
 
     def read(self, row: int) -> tuple[Tensor, int]:
         """Read one sample.
@@ -185,6 +175,19 @@ class LazyDataset(Samples):
     def in_memory(self) -> Dataset:
         """Read everything."""
         return Dataset(self.name, *self.rows(0, len(self)), self.class_names)
+
+
+def stacked(
+    data: LazyDataset, samples: Iterable[tuple[Tensor, int]], count: int
+) -> tuple[Tensor, Tensor]:
+    """Stack so many samples, as ``data.read`` returns them, to x (R, *S) and y (R,)."""
+    x = torch.empty(count, *data.shape)
+    y = torch.empty(count, dtype=torch.int64)
+    for row, (sample, label) in enumerate(samples):
+        x[row] = sample
+        y[row] = label
+    data.check_labels(y)
+    return x, y
 
 
 def check_repeatable(data: Samples) -> None:

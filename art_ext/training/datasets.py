@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from art_ext.core.geometry import Box, ClipValues
 from art_ext.core.samples import check_classes
 from art_ext.data import LazyDataset
+from art_ext.data.lazy import stacked
 from art_ext.data.streams import seeded_streams
 from art_ext.training.batches import (
     Batch,
@@ -155,7 +156,7 @@ class _Keyed(Dataset[Any]):
         if failed is not None:
             return failed
         try:
-            return self.data.stacked(samples, len(samples))
+            return stacked(self.data, samples, len(samples))
         except ValueError as error:
             return error
 

@@ -97,15 +97,8 @@ class Passes:
         with self.crafting(mode):
             leaf = rows.detach().requires_grad_(True)
             logits = self._engine.call(self._engine.plain, leaf)
-            gradient = self.gradient_of(gain(logits), leaf)
+            (gradient,) = self.gradients_of(gain(logits), (leaf,))
         return gradient, logits.detach()
-
-    def gradient_of(self, gains: Tensor, leaf: Tensor, keep_graph: bool = False) -> Tensor:
-        """Return the gradient (r, *S) of summed gains with respect to the input of a forward.
-
-        Each row costs one backward.
-        """
-        return self.gradients_of(gains, (leaf,), keep_graph)[0]
 
     def gradients_of(
         self, gains: Tensor, inputs: Sequence[Tensor], keep_graph: bool = False

@@ -63,12 +63,13 @@ class Driver:
 
     def running(self) -> AbstractContextManager[None]:
         """Enter the oracle. A model that stops raises ``AttackInterrupted`` with the outcome."""
-        return interruptible(self.whole.oracle, lambda: (self.interim(), self._finished()))
 
-    def _finished(self) -> Tensor:
-        active = torch.zeros_like(self.already)
-        active[self.problem.index] = True
-        return (self.already | ~active).to(self.home)
+        def outcome() -> tuple[AttackResult, Tensor]:
+            active = torch.zeros_like(self.already)
+            active[self.problem.index] = True
+            return self.interim(), (self.already | ~active).to(self.home)
+
+        return interruptible(self.whole.oracle, outcome)
 
     def interim(self) -> AttackResult:
         """Build the result so far, of an attack that is interrupted."""

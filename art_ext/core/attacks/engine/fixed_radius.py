@@ -14,7 +14,6 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
-from art_ext.core.geometry import distances
 from art_ext.core.losses import make_gain
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
@@ -24,8 +23,7 @@ class FixedRadius(Driver):
     """Runs a ``Method`` inside a ball. The forward of a gradient is the check of its candidate.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -129,8 +127,7 @@ class FixedRadius(Driver):
 
     def _open(self) -> Answers:
         """Make the clean check. Samples that are done leave."""
-        whole = self.whole
-        method = self.method
+        whole, method = self.whole, self.method
         self.spent += 1
         further = self.options.remaining(self.spent) > method.queries_per_step
         differentiate = further and method.starts_at_input and method.needs_gradient
@@ -160,9 +157,8 @@ class FixedRadius(Driver):
             return ~successes[-1] if stop else torch.ones_like(successes[-1])
 
         self.spent += 1
-        last = (
-            t == method.num_steps or self.options.remaining(self.spent) <= method.queries_per_step
-        )
+        left = self.options.remaining(self.spent)
+        last = t == method.num_steps or left <= method.queries_per_step
         _, losses, gradient = problem.query(
             state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
         )
@@ -202,22 +198,13 @@ class FixedRadius(Driver):
 
     def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
         if self.callback is not None:
-            index = self.problem.index
-            x = self.whole.x if len(index) == len(self.whole.x) else self.whole.x[index]
-            length = distances(self.successes.held.x, x, self.problem.norm)
+            length = self.successes.lengths(self.problem)
             self.tell(finished, success, torch.where(success, length, torch.inf), chain)
         self.rounds += 1
 
     def interim(self) -> AttackResult:
         """Build the result so far. An active row has its last success, or its input."""
-        successes, problem, whole = self.successes, self.problem, self.whole
-        successes.first.masked_fill_(self.already, 1)
-        successes.fallback = "input"
-        inputs = whole.x[problem.index]
-        unknown = torch.full_like(successes.held.losses, torch.nan)
-        every = torch.arange(len(inputs), device=inputs.device)
-        successes.settle(problem, every, inputs, inputs, unknown)
-        successes.outcomes = None  # its ends are not whole
+        self.successes.interrupt(self.problem, self.already)
         return self._result(None)
 
     def _result(self, drawn: Tensor | None) -> AttackResult:

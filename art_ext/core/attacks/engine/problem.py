@@ -99,8 +99,8 @@ class Problem:
         samples, box = admit(ledger, x)
         check_ball(norm, eps, box)
         check_ids(options.sample_ids, count)
-        ids = fingerprint(samples) if options.sample_ids is None else options.sample_ids
-        ledger.ids = ids
+        ids = options.sample_ids
+        ids = ledger.ids = fingerprint(samples) if ids is None else ids
         rows = samples.reshape(count, math.prod(x.shape[1:]))
         low, high = box.flat_bounds(x.shape[1:])
         mask = options.mask
@@ -188,9 +188,7 @@ class Problem:
         positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if
-        wanted, gradients.
-
-        The gradient (r, D) is zero at masked coordinates and where it is not finite.
+        wanted, gradients (r, D), which are zero at masked coordinates and where not finite.
 
         Args:
             rows, index, loss, judge: as for the oracle.

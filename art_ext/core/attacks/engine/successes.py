@@ -10,7 +10,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.checks import check_count
-from art_ext.core.geometry import DISTORTIONS, distortions, within_ball
+from art_ext.core.geometry import DISTORTIONS, distances, distortions, within_ball
 
 
 def check_restarts(num_restarts: int, start: str = "uniform") -> None:
@@ -188,6 +188,27 @@ class Successes:
     def keep(self, rows: Tensor) -> None:
         """Keep the active rows at these positions."""
         self.held = keep(self.held, rows)
+
+    def lengths(self, problem: Problem) -> Tensor:
+        """Return (R,) distances of the successes from the inputs of the active rows."""
+        index, inputs = problem.index, self.whole.x
+        x = inputs if len(index) == len(inputs) else inputs[index]
+        return distances(self.held.x, x, problem.norm)
+
+    def interrupt(self, problem: Problem, already: Tensor) -> None:
+        """Take all rows off. Each gives its last success, or its input.
+
+        Args:
+            problem: the active rows.
+            already: (N,) bool, samples that were adversarial from the start.
+        """
+        self.first.masked_fill_(already, 1)
+        self.fallback = "input"
+        inputs = self.whole.x[problem.index]
+        every = torch.arange(len(inputs), device=inputs.device)
+        unknown = torch.full_like(self.held.losses, torch.nan)
+        self.settle(problem, every, inputs, inputs, unknown)
+        self.outcomes = None  # its ends are not whole
 
     def verify(self, already: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Check that the outcomes of all N samples lie in ball and box.
