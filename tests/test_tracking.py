@@ -646,5 +646,5 @@ def test_workers_are_followed_by_the_driver(recorder: Recorder, tmp_path: Path) 
     assert recorder.steps() == STEPS
     (final,) = recorder.of("conclude")
     (last,) = {value for name, value in recorder.of("log")[-1].items()}
-    assert final["final/build/fgsm/eps_0.0313725/robust_accuracy"] == last
+    assert final["final/net/fgsm/eps_0.0313725/robust_accuracy"] == last
     assert Counter(call for call, _, _ in recorder.calls)["finish"] == 1
