@@ -63,8 +63,6 @@ def rebuild(
 
 def run(folder: str | Path, panel: str = "quick", chunk_size: int = 3, **options: Any) -> Any:
     """The evaluation. The same call begins it and goes on with it."""
-    torch.set_num_threads(1)
-    page.write_report = lambda *_: None
     models, data = rebuild()
     return evaluate(
         models,
@@ -80,7 +78,9 @@ def run(folder: str | Path, panel: str = "quick", chunk_size: int = 3, **options
 
 
 def main() -> None:
-    """Run with two workers."""
+    """Run with two workers, without a report."""
+    torch.set_num_threads(1)
+    page.write_report = lambda *_: None
     folder, options = sys.argv[1], json.loads(sys.argv[2])
     marks = options.pop("marks", None)
     moments = tuple(options.pop("moments", ()))

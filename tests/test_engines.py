@@ -23,6 +23,7 @@ import pytest
 
 from art_ext.evaluation import read_records
 from art_ext.evaluation.execution.engines import ray as ray_engine
+from art_ext.evaluation.report import page
 from tests import _engine_driver
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,11 @@ ENGINES = list(LIBRARIES)
 PATIENCE = 600  # seconds, on a machine that others use too
 KILLS = 5
 PROGRAM = "from tests._engine_driver import main; main()"
+
+
+@pytest.fixture(autouse=True)
+def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "write_report", lambda *_: None)
 
 
 class Drivers:

@@ -58,8 +58,7 @@ def ai_fgsm(
     moment drops out.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -178,8 +177,7 @@ def auto_pgd(
     eta returns to eps, and the sample to its best point.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -492,8 +490,7 @@ def fgsm(
     In L2 and L1 the step is ``eps g / ||g||_p``. A success is verified by the second query.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -582,8 +579,7 @@ def frank_wolfe(
     gamma)^T)`` with a constant gamma. One step with gamma = 1 is FGSM.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -826,8 +822,7 @@ def hmcam(
     move by eps at once. An unsaturated one (1e-4) transfers worse than PGD.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -1037,8 +1032,7 @@ def i_fgsm(
     """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -1122,8 +1116,7 @@ def m_pgd(
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -1216,8 +1209,7 @@ def mi_fgsm(
     The step is ``x_{t+1} = P(x_t + alpha sgn(v_t))``.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -1393,8 +1385,7 @@ def pgd(
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
@@ -1593,8 +1584,7 @@ def sign_gradient(
     succeeded is reported.
 
     Args:
-        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
-            Normalisation lives inside.
+        model: ``nn.Module`` or callable from (R, *S) to class scores (R, K). It normalises inside.
         x: inputs, (N, *S), float, inside ``clip_values``.
         y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
             prediction.
