@@ -25,6 +25,7 @@ from art_ext.evaluation import read_records
 from art_ext.evaluation.execution.engines import ray as ray_engine
 from art_ext.evaluation.report import page
 from tests import _engine_driver
+from tests._sessions import in_session, wait_until_gone
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = {"processes": "torch", "ray": "ray", "slurm": "submitit", "dask": "distributed"}
@@ -94,26 +95,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 def comparable(folder: Path) -> pd.DataFrame:
     return read_records(folder).drop(columns="seconds")
-
-
-def in_session(leader: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
-
-
-def wait_until_gone(leader: int, seconds: float = 30) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while in_session(leader) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return in_session(leader)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ import pandas as pd
 import pytest
 
 from tests._overlay import ROOT, overlay
-from tests.test_engines import PATIENCE, Drivers, wait_until_gone
+from tests._sessions import wait_until_gone
+from tests.test_engines import PATIENCE, Drivers
 
 REQUEST = re.compile(r"(GET|PUT|HEAD|POST|DELETE) (/\S*) HTTP/1.1")
 KILLS = 5

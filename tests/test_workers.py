@@ -29,6 +29,7 @@ from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.job import Blueprint, Ended
 from art_ext.evaluation.execution.work import ChunkTask
 from art_ext.storage.chunks import CHUNKS
+from tests._sessions import wait_until_gone
 
 N = 24
 OPTIONS: dict[str, Any] = {
@@ -156,26 +157,10 @@ class TestProcesses:
             time.sleep(0.05)
         driver.kill()
         driver.wait()
-        deadline = time.monotonic() + 30
-        while _in_session(driver.pid) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not _in_session(driver.pid), "the workers end with the driver"
+        assert not wait_until_gone(driver.pid), "the workers end with the driver"
         again = local(tmp_path / "run", max_queries=4000)
         whole = local(tmp_path / "whole", max_queries=4000)
         pd.testing.assert_frame_equal(comparable(again.records), comparable(whole.records))
-
-
-def _in_session(leader: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
 
 
 class TestBadInput:
