@@ -62,18 +62,19 @@ def _open(source: ModelSource, library: ModuleType, place: str, is_folder: bool)
     processor = _processor(source, library, place, is_folder)
     names = getattr(model.config, "id2label", None) or {}
     named = sorted(names) == list(range(len(names))) and not _are_numbers(names)
+    class_names = tuple(names[index] for index in range(len(names))) if named else None
     channels = getattr(config, "num_channels", 3)
     if processor is None:
         side = getattr(config, "image_size", None)
         shape = (channels, side, side) if isinstance(side, int) else None
-        return Opened(model, None, shape, None, tuple(names.values()) if named else None)
+        return Opened(model, None, shape, None, class_names)
     transform, normalization = _steps(source, processor)
     return Opened(
         model,
         normalization,
         None if transform.shape is None else (channels, *transform.shape),
         transform,
-        tuple(names[index] for index in range(len(names))) if named else None,
+        class_names,
     )
 
 
