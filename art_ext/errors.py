@@ -27,4 +27,10 @@ def describe(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, UserCodeError) or is_plain(error):
         return message
+    return typed(error)
+
+
+def typed(error: BaseException) -> str:
+    """Return the type of an exception and its message in one line."""
+    message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from art_ext.data import load_data
+from art_ext.data import load_data, servers
 from art_ext.data.transform import Transform
 from art_ext.models import ModelSource, digits_cnn, load_model, save_weights
 from art_ext.models.layers import Preprocessed
@@ -519,8 +519,8 @@ def test_without_a_network(source: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "PATIENCE", -0.9)
-    monkeypatch.setattr(libraries, "_contacted", lambda url: time.sleep(2))
+    monkeypatch.setattr(servers, "PATIENCE", -0.9)
+    monkeypatch.setattr(servers, "_contacted", lambda url: time.sleep(2))
     with pytest.raises(ValueError, match=r"example.org does not answer"):
         libraries.check_reachable(ModelSource("timm/a"), "https://example.org/a", "its weights")
 

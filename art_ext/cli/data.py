@@ -31,6 +31,8 @@ def data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 def _described(name: str, function: Any) -> dict[str, str]:
     """Return the facts of another package's data set: the first line of its docstring."""
+    from art_ext.cli.listing import summary_of
+
     if not callable(function):
         raise ValueError(f"wanted a function, got {type(function).__name__}")
-    return {"name": name, "summary": (function.__doc__ or "").strip().partition("\n")[0]}
+    return {"name": name, "summary": summary_of(function)}

@@ -44,6 +44,11 @@ def plugin_rows(plugins: Plugins, described: Callable[[str], Row]) -> list[dict[
     return rows
 
 
+def summary_of(found: object) -> str:
+    """Return the first line of a docstring."""
+    return (getattr(found, "__doc__", None) or "").strip().partition("\n")[0]
+
+
 def show(columns: Sequence[str], rows: Iterable[Row], *, as_json: bool = False) -> None:
     """Print a listing.
 

@@ -56,26 +56,22 @@ def models(
 
 def _own() -> list[Row]:
     """Return the networks of this package."""
-    from inspect import getdoc
-
     from art_ext import models as package
-    from art_ext.cli.listing import OWN
+    from art_ext.cli.listing import OWN, summary_of
     from art_ext.models.networks import NETWORKS
 
-    docs = {name: getdoc(getattr(package, function)) or "" for name, function in NETWORKS.items()}
     return [
-        {"name": name, "origin": OWN, "summary": doc.partition("\n")[0]}
-        for name, doc in docs.items()
+        {"name": name, "origin": OWN, "summary": summary_of(getattr(package, function))}
+        for name, function in NETWORKS.items()
     ]
 
 
 def _plugins() -> list[dict[str, Any]]:
-    from art_ext.cli.listing import plugin_rows
+    from art_ext.cli.listing import plugin_rows, summary_of
     from art_ext.models.sources import PLUGINS
 
     def described(name: str) -> Mapping[str, Any]:
-        doc = getattr(PLUGINS.load(name), "__doc__", None) or ""
-        return {"name": name, "summary": doc.strip().partition("\n")[0]}
+        return {"name": name, "summary": summary_of(PLUGINS.load(name))}
 
     return plugin_rows(PLUGINS, described)
 

@@ -227,17 +227,13 @@ class OutputReader:
 
     def __call__(self, outputs: object, rows: int) -> Tensor:
         """Apply ``read_outputs``. The first single column is logged."""
+        if not isinstance(outputs, Tensor):
+            found = find_scores(outputs, rows)
+            outputs = outputs if found is None else found
         scores = read_outputs(outputs, rows, self.kind)
         if self.kind != "labels":
             self.num_classes = scores.shape[1]
-            if (
-                scores is not outputs
-                and not self.single_column
-                and (
-                    isinstance(outputs, Tensor)
-                    or has_single_column(find_scores(outputs, rows), rows)
-                )
-            ):
+            if scores is not outputs and not self.single_column:
                 self.single_column = True
                 logger.info(_READINGS[self.kind])
         return scores

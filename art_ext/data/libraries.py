@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request as HttpRequest
-from urllib.request import urlopen
 
 from art_ext.core.checks import listed, nearest
 from art_ext.data.lazy import LazyDataset
 from art_ext.data.objects import Columns, as_dataset
 from art_ext.data.request import Request
 from art_ext.data.samples import Samples
+from art_ext.data.servers import failure
 from art_ext.errors import UserCodeError, describe
 
 HF = "hf:"
 TORCHVISION = "torchvision:"
-PATIENCE = 5.0  # seconds that a server has to answer
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
@@ -137,7 +133,7 @@ def _without_retries(datasets: Any, needed: bool) -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    if not needed or answers(constants.ENDPOINT):
+    if not needed or failure(constants.ENDPOINT) is None:
         yield
         return
     places = (constants, datasets.config)
@@ -149,26 +145,6 @@ def _without_retries(datasets: Any, needed: bool) -> Iterator[None]:
     finally:
         for place, value in zip(places, before, strict=True):
             place.HF_HUB_OFFLINE = value
-
-
-def answers(url: str) -> bool:
-    """Return True if a server answers soon. Proxies of the environment are used."""
-    found: list[bool] = []
-
-    def request_head() -> None:
-        try:
-            urlopen(HttpRequest(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
-        except HTTPError:
-            pass  # it has answered
-        except OSError:
-            return
-        found.append(True)
-
-    # a name server that is silent holds a thread for longer than any timeout
-    thread = threading.Thread(target=request_head, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return bool(found)
 
 
 def _split_of(found: Mapping[str, Any], given: str, wanted: str, source: str) -> Any:

@@ -127,13 +127,13 @@ class ChunkFiles:
         """
         with suppress(FileNotFoundError):
             found: dict[str, Images] = {}
-            for key, tensor in self._tensors(f"{number:05d}", "the .parquet file").items():
+            for key, tensor in self._tensors(f"{number:05d}").items():
                 name, _, own = key.partition("/")
                 found.setdefault(name, {})[own] = tensor
             return found
         for name, old in self._old_names(number).items():
             with suppress(FileNotFoundError):
-                found[name] = self._tensors(old, "the .parquet file")
+                found[name] = self._tensors(old)
         return found
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class ChunkFiles:
         found: dict[str, Any] = json.loads(self.store.read(file).decode("utf-8"))
         return found
 
-    def _tensors(self, name: str, beside: str) -> Images:
+    def _tensors(self, name: str) -> Images:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -153,8 +153,8 @@ class ChunkFiles:
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{self.store.path / file} is damaged ({error}). Nothing else is lost: remove it"
-                f" and {beside} of the same name, and run the same command again, which computes"
-                " their content anew"
+                " and the .parquet file of the same name, and run the same command again, which"
+                " computes their content anew"
             ) from error
 
     def _old_names(self, number: int) -> dict[str, str]:

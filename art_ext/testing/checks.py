@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from art_ext.adapters.network_state import NetworkState
 from art_ext.core.checks import listed
 from art_ext.core.oracle import Model
+from art_ext.data.streams import streams_put_back
 from art_ext.errors import describe
 
 Subject = TypeVar("Subject")
@@ -59,23 +59,13 @@ def outcomes(checks: Mapping[str, Callable[[Subject], str]], subject: Subject) -
 
 
 def _outcome(name: str, holds: Callable[[Subject], str], subject: Subject) -> Check:
-    with _own_streams():
+    with streams_put_back():  # the code of a user may draw from them
         try:
             return Check(name, True, holds(subject))
         except ContractError as error:
             return Check(name, False, str(error))
         except Exception as error:  # the code of a user may fail in any way
             return Check(name, False, describe(error))
-
-
-@contextmanager
-def _own_streams() -> Iterator[None]:
-    """Restore the global random streams of the caller after a check."""
-    others = np.random.get_state(), random.getstate()  # noqa: NPY002  # user code draws there
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.random.set_state(others[0])  # noqa: NPY002
-    random.setstate(others[1])
 
 
 def all_passed(name: str, checks: Iterable[Check]) -> list[Check]:

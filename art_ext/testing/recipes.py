@@ -244,21 +244,23 @@ def _agree(subject: _Subject, other: TrainingResult, when: str) -> None:
 
 def _modes_restored(subject: _Subject) -> str:
     model = subject.build()
-    modes = {name: module.training for name, module in model.named_modules()}
-    needs = {name: one.requires_grad for name, one in model.named_parameters()}
+    before = _flags(model)
     subject.train(model)
-    changes = [
-        f"mode of {name or 'the network'}"
-        for name, module in model.named_modules()
-        if modes.get(name) != module.training
-    ]
-    changes += [
-        f"requires_grad of {name}"
-        for name, one in model.named_parameters()
-        if needs.get(name) != one.requires_grad
-    ]
+    changes = [name for name, value in _flags(model).items() if before.get(name) != value]
     check_unchanged(changes, "A recipe must leave them")
     return "modes, requires_grad"
+
+
+def _flags(model: nn.Module) -> dict[str, bool]:
+    """Return the modes of a network's parts and which parameters need gradients."""
+    modes = {
+        f"mode of {name or 'the network'}": module.training
+        for name, module in model.named_modules()
+    }
+    needs = {
+        f"requires_grad of {name}": one.requires_grad for name, one in model.named_parameters()
+    }
+    return {**modes, **needs}
 
 
 def _streams_restored(subject: _Subject) -> str:

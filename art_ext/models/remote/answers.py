@@ -96,20 +96,18 @@ class Segment:
 
     def find(self, key: bytes) -> int | None:
         """Return the position of the record with a key, or None."""
-        size = self.records.itemsize
-        for place in self.candidates(key[DIGEST_BYTES : 2 * DIGEST_BYTES]):
-            start = int(place) * size
-            if self.raw[start : start + KEY_BYTES] == key:
-                return int(place)
-        return None
+        return self._place(key[DIGEST_BYTES : 2 * DIGEST_BYTES], key, 0)
 
     def first_of(self, row: bytes) -> int | None:
         """Return the position of the oldest record of a row, whatever its scope, or None."""
-        start = DIGEST_BYTES
+        return self._place(row, row, DIGEST_BYTES)
+
+    def _place(self, row: bytes, wanted: bytes, offset: int) -> int | None:
+        """Return the position of the oldest record of a row that has these bytes at an offset."""
         size = self.records.itemsize
         for place in self.candidates(row):
-            begin = int(place) * size + start
-            if self.raw[begin : begin + DIGEST_BYTES] == row:
+            begin = int(place) * size + offset
+            if self.raw[begin : begin + len(wanted)] == wanted:
                 return int(place)
         return None
 
@@ -193,7 +191,7 @@ class AnswerLog:
         self._read_meta()
         self.rows_sent, self.cost_sent = _read_sent(self.folder)
         if self.width is not None:
-            for _, records in _read_all(self.folder, self._type(self.width)):
+            for records in _read_all(self.folder, self._type(self.width)):
                 self.found.add(records)
         elif any(self.folder.glob("answers-*.log")):
             raise ValueError(f"{self.folder} holds answers, but no {META} says of which service")
@@ -259,10 +257,7 @@ class AnswerLog:
         records["time"] = time
         records["cost"] = cost
         records["answer"] = answers
-        view = raw.reshape(-1).data
-        records["crc"] = [
-            zlib.crc32(view[start : start + size - 4]) for start in range(0, len(view), size)
-        ]
+        records["crc"] = _checksums(records)
         file = self._files()[0]
         self._note_scope(keys[0][:DIGEST_BYTES], scope)
         _write(file, records.tobytes())
@@ -337,7 +332,7 @@ def drop_damaged_answers(folder: str | os.PathLike[str]) -> int:
     return removed
 
 
-def _read_all(folder: Path, layout: np.dtype[Any]) -> Iterator[tuple[Path, np.ndarray]]:
+def _read_all(folder: Path, layout: np.dtype[Any]) -> Iterator[np.ndarray]:
     """Yield the sound records of each file.
 
     Raises:
@@ -352,7 +347,7 @@ def _read_all(folder: Path, layout: np.dtype[Any]) -> Iterator[tuple[Path, np.nd
                 f" {int(bad[0])} of {len(records)}. The answers before and after it are kept:"
                 " art_ext.models.drop_damaged_answers(FOLDER) removes it, and its row is sent again"
             )
-        yield path, records[: len(records) - len(bad)]
+        yield records[: len(records) - len(bad)]
 
 
 def _read_records(path: Path, layout: np.dtype[Any]) -> np.ndarray:
@@ -363,14 +358,18 @@ def _read_records(path: Path, layout: np.dtype[Any]) -> np.ndarray:
 
 def _damaged(records: np.ndarray) -> np.ndarray:
     """Return the positions of the records whose checksum differs."""
+    return np.flatnonzero(_checksums(records) != records["crc"])
+
+
+def _checksums(records: np.ndarray) -> np.ndarray:
+    """Return the checksum of each record, without its last four bytes, which hold it."""
     size = records.itemsize
     view = records.view(np.uint8).reshape(-1).data
-    found = np.fromiter(
+    return np.fromiter(
         (zlib.crc32(view[start : start + size - 4]) for start in range(0, len(view), size)),
         dtype=np.uint32,
         count=len(records),
     )
-    return np.flatnonzero(found != records["crc"])
 
 
 def _read_sent(folder: Path) -> tuple[int, float]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from art_ext.core.interruption import ModelStopped
+from art_ext.errors import typed
 
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 RETRIED_TYPES = (ConnectionError, TimeoutError, socket.gaierror, http.client.HTTPException)
@@ -301,7 +302,7 @@ class Round:
         tries = f"after {flight.attempt} tries" if flight.attempt > 1 else "at once"
         if flight.attempt > self.policy.retries or not self.policy.retry_on(error):
             if self.stop is None:
-                self.stop = ModelStopped(f"the service fails {tries}: {_described(error)}")
+                self.stop = ModelStopped(f"the service fails {tries}: {typed(error)}")
                 self.stop.__cause__ = error
             return
         now = time.monotonic()
@@ -310,8 +311,3 @@ class Round:
             self.pace.pause(now + wanted)
         delay = max(self.policy.delay(flight.attempt, self._draw), wanted)
         heapq.heappush(self.waiting, (now + delay, flight.number, flight.attempt + 1))
-
-
-def _described(error: BaseException) -> str:
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

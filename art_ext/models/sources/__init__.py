@@ -7,7 +7,7 @@ scores = loaded.model(loaded.transform(image)[None])
 
 from __future__ import annotations
 
-from art_ext.models.sources.normalization import NORMALIZATIONS, Normalization, read_normalization
+from art_ext.models.sources.normalization import Normalization
 from art_ext.models.sources.resolving import (
     LIBRARIES,
     PLUGINS,
@@ -17,12 +17,10 @@ from art_ext.models.sources.resolving import (
     load_source,
     short_name,
 )
-from art_ext.models.sources.source import CHECKPOINTS, LoadedModel, ModelSource, Opened
+from art_ext.models.sources.source import LoadedModel, ModelSource, Opened
 
 __all__ = [
-    "CHECKPOINTS",
     "LIBRARIES",
-    "NORMALIZATIONS",
     "PLUGINS",
     "LoadedModel",
     "ModelSource",
@@ -32,6 +30,5 @@ __all__ = [
     "is_run_folder",
     "load_model",
     "load_source",
-    "read_normalization",
     "short_name",
 ]

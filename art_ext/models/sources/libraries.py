@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -13,9 +12,9 @@ from urllib.parse import urlsplit
 import torch
 
 from art_ext.core.checks import nearest
+from art_ext.data import servers
 from art_ext.models.sources.source import ModelSource
 
-PATIENCE = 5.0  # seconds that a server has to answer
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # of torch.load, whoever calls it
 
 
@@ -80,7 +79,7 @@ def check_reachable(source: ModelSource, url: str, looked: str, folder: str = ""
         folder: a further way out, beginning with a comma.
     """
     parts = urlsplit(url)
-    reason = _failure(f"{parts.scheme}://{parts.netloc}")
+    reason = servers.failure(f"{parts.scheme}://{parts.netloc}")
     if reason is not None:
         raise ValueError(
             f"{source.prefix} cannot download {source.rest!r}: looked for {looked}, and"
@@ -89,24 +88,8 @@ def check_reachable(source: ModelSource, url: str, looked: str, folder: str = ""
         )
 
 
-def _failure(url: str) -> str | None:
-    """Return why a server does not answer, or None if it does."""
-    found: list[str | None] = []
-    # a name server that is silent holds a thread for longer than any timeout
-    thread = threading.Thread(target=lambda: found.append(_contacted(url)), daemon=True)
-    thread.start()
-    thread.join(PATIENCE + 1)
-    return found[0] if found else f"no answer within {PATIENCE:g} s"
-
-
-def _contacted(url: str) -> str | None:
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
-
-    try:
-        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310  # of a library
-    except HTTPError:
-        return None  # it did answer
-    except (URLError, OSError, RuntimeError) as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__
-    return None
+def check_weights_there(source: ModelSource, url: str) -> None:
+    """Raise ValueError unless torch has the file of weights in its cache, or its server answers."""
+    file = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
+    if not os.path.exists(file):
+        check_reachable(source, url, f"its weights in {file}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from art_ext.configuration.parsing import parse_numbers
 from art_ext.core.checks import nearest
+from art_ext.models.cifar import IMAGENET_MEAN, IMAGENET_STD
 from art_ext.models.residual import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -54,7 +55,7 @@ class Normalization:
 
 NORMALIZATIONS = {
     "none": Normalization((0.0,), (1.0,)),
-    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": Normalization(IMAGENET_MEAN, IMAGENET_STD),
     "cifar10": Normalization(CIFAR10_MEAN, CIFAR10_STD),
     "cifar100": Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "mnist": Normalization((0.1307,), (0.3081,)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice
-from art_ext.models.factory import literals
+from art_ext.models.factory import digest_of_file, literals
 from art_ext.models.sources.libraries import import_library
 from art_ext.models.sources.source import ModelSource, Opened
 
@@ -29,7 +28,7 @@ class OnnxModel:
 
     def __init__(self, session: Any, file: Path, output: str) -> None:
         self.__name__ = file.name
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.digest = digest_of_file(file)
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = output

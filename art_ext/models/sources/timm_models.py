@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from importlib import metadata
 from types import ModuleType
 from typing import Any
-
-import torch
 
 from art_ext.data.transform import Transform
 from art_ext.models.factory import literals
 from art_ext.models.sources.libraries import (
     check_reachable,
+    check_weights_there,
     import_library,
     only_tensors,
     seeded,
@@ -120,9 +118,7 @@ def _check_there(timm: ModuleType, source: ModelSource) -> None:
                 f"timm has no pretrained weights of {source.rest!r}: give --weights FILE or"
                 " --untrained"
             )
-        file = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
-        if not os.path.exists(file):
-            check_reachable(source, url, f"its weights in {file}")
+        check_weights_there(source, url)
         return
     hub_library = import_library("huggingface_hub", source.source, "timm")
     if not import_library("timm.models._hub", source.source, "timm").has_hf_hub():

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from art_ext.core.checks import check_choice
 from art_ext.data.transform import Transform
 from art_ext.models.factory import literals
 from art_ext.models.sources.libraries import (
-    check_reachable,
+    check_weights_there,
     import_library,
     only_tensors,
     seeded,
@@ -47,8 +44,9 @@ def open_model(source: ModelSource) -> Opened:
         ValueError: for an unknown name, or weights that cannot be downloaded.
     """
     models = import_library("torchvision.models", source.source, "vision")
-    if source.rest not in names():
-        raise unknown_name(source, names())
+    known = names()
+    if source.rest not in known:
+        raise unknown_name(source, known)
     kinds = models.get_model_weights(source.rest)
     arguments = literals(source.model_args)
     size = arguments.pop("input_size", None)
@@ -57,7 +55,7 @@ def open_model(source: ModelSource) -> Opened:
     weights = kinds[chosen]
     pretrained = source.weights is None and not source.untrained
     if pretrained:
-        _check_there(source, weights.url)
+        check_weights_there(source, weights.url)
     elif source.weights is not None:
         arguments = {**_AS_PRETRAINED.get(source.rest, {}), **arguments}
     with seeded(source.seed), only_tensors(source.trust_checkpoint):
@@ -83,10 +81,3 @@ def open_model(source: ModelSource) -> Opened:
 
 def _size(given: list[int]) -> int | tuple[int, int]:
     return given[0] if len(given) == 1 else (given[0], given[1])
-
-
-def _check_there(source: ModelSource, url: str) -> None:
-    """Raise ValueError unless the file is in the cache or its server answers."""
-    file = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
-    if not os.path.exists(file):
-        check_reachable(source, url, f"its weights in {file}")
