@@ -158,14 +158,14 @@ class TestRecords:
     ) -> None:
         folder = records.RunFolder(tmp_path / "run", {})
         folder.begin()
-        folder.write("table.csv", "old")
+        folder.store.write("table.csv", b"old")
 
         def full(descriptor: int) -> None:
             raise OSError("no space left")
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="no space left"):
-            folder.write("table.csv", "new and longer")
+            folder.store.write("table.csv", b"new and longer")
         assert (tmp_path / "run" / "table.csv").read_text() == "old"
 
 

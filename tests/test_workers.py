@@ -350,12 +350,12 @@ class Tasks:
                 raise RuntimeError("died")
             if self.errors.get(number, 0):
                 self.errors[number] -= 1
-                ends.append(Ended(number, "host", 0, {}, "RuntimeError: out of memory"))
+                ends.append(Ended(number, "host", {}, "RuntimeError: out of memory"))
             elif number in self.wrong:
-                ends.append(Ended(number, "host", 0, {}, "no such weights", final=True))
+                ends.append(Ended(number, "host", {}, "no such weights", final=True))
             else:
                 self.done.append(number)
-                ends.append(Ended(number, "host", 1, {"model": (4, 2 + number)}))
+                ends.append(Ended(number, "host", {"model": (4, 2 + number)}))
         return ends
 
     def run(self, chunks: int, most_tasks: int | None = None, workers: int = 1) -> list[Any]:

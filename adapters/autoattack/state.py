@@ -97,7 +97,7 @@ class StateFolder:
         store = store_of(folder)
         check_place(store, "state_dir must be a folder")
         with lock_of(store):
-            yield StateFolder(folder, identity)
+            yield StateFolder(store, identity)
 
     def file(self, number: int) -> str:
         """Return the name of the file of a chunk's outcome."""

@@ -90,14 +90,6 @@ def _stopped() -> Iterator[None]:
         raise typer.Exit(3) from stop
 
 
-def build(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
-    """Return callable models, by their names in the report, and samples, in a worker process."""
-    from art_ext.evaluation.execution.models import callable_model
-
-    models, samples = _load(config)
-    return {name: callable_model(model) for name, model in models.items()}, samples
-
-
 def _load(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
     """Return the loaded models, by their names in the report, and the samples."""
     from art_ext.data import load_data
@@ -153,10 +145,16 @@ def _single(values: tuple[str, ...]) -> str | list[str] | None:
 
 
 def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
-    """Return models and samples as ``build``, in a worker, on the GPUs that it was given."""
+    """Return callable models, by their names in the report, and samples, in a worker process.
+
+    A worker uses the GPUs that it was given.
+    """
+    from art_ext.evaluation.execution.models import callable_model
+
     if config.gpus_per_worker and config.device is None:
         config = replace(config, device="cuda")
-    return build(config)
+    models, samples = _load(config)
+    return {name: callable_model(model) for name, model in models.items()}, samples
 
 
 def _service_options(config: EvaluationConfig) -> dict[str, Any]:

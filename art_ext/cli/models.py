@@ -21,7 +21,7 @@ CHECK = (
     "Check the contract of a model on random images instead: FILE.py:FACTORY, or any other source."
     " Exit with 1 if a check fails."
 )
-PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
+PACKAGES = {"hf": "transformers"}  # of the other libraries, package and prefix are one
 EXTRAS = {"torchvision": "vision"}  # of the other libraries, extra and prefix are one
 SENTENCES = {
     "torchvision/NAME": "Image classifier of torchvision, with its pretrained weights.",
@@ -106,9 +106,9 @@ def _found(pattern: str, rows: list[Row]) -> list[Row]:
         ImportError: for a library that is not installed.
     """
     prefix = pattern.partition("/")[0]
-    names = _names_of(prefix) if "/" in pattern else None
-    if names is None:
+    if "/" not in pattern:
         return [row for row in rows if fnmatchcase(row["name"], pattern)]
+    names = _names_of(prefix)
     package = PACKAGES.get(prefix, prefix)
     origin = _version(package)
     sentence = SENTENCES[f"{prefix}/NAME"]
@@ -120,8 +120,13 @@ def _found(pattern: str, rows: list[Row]) -> list[Row]:
     ]
 
 
-def _names_of(prefix: str) -> Callable[[], list[str]] | None:
-    """Return the function that lists the names of a library, or None for another prefix."""
+def _names_of(prefix: str) -> Callable[[], list[str]]:
+    """Return the function that lists the names of a library.
+
+    Raises:
+        ValueError: for another prefix, or a library that lists none.
+        ImportError: for a library that is not installed.
+    """
     from art_ext.core.checks import nearest
     from art_ext.models.sources import LIBRARIES
 

@@ -126,8 +126,7 @@ def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
         typer.echo(sentence)
     for finding in outcome.warnings:
         if finding.level == "warning" or not quiet:
-            subject = f"{finding.model}: " if finding.model else ""
-            typer.echo(f"{finding.level}: {subject}{finding.message}", err=True)
+            typer.echo(finding.line, err=True)
     if not quiet:
         typer.echo(f"report: {outcome.folder / 'index.html'}")
     judge(outcome.verdicts, least)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import typer
@@ -22,6 +21,7 @@ def train(context: typer.Context, **options: Any) -> None:
     given = given_values(context, TrainingConfig)
     with explained(f"run the same command with --resume: checkpoints lie in {out}"):
         from art_ext.core.wording import counted, radius
+        from art_ext.storage.locking import is_main_process
         from art_ext.storage.store import local_folder
         from art_ext.storage.training import CONFIGURATION, TRAINING
         from art_ext.training.runs import resolve, run_training
@@ -37,7 +37,7 @@ def train(context: typer.Context, **options: Any) -> None:
                     f"{out} holds a run: pass --resume to continue it or to show its figures. A new"
                     " run needs another folder, --recipe and --data"
                 )
-        main = int(os.environ.get("RANK", "0")) == 0
+        main = is_main_process()
         tells = main and not options["quiet"]
         _configure_logging(main, tells)
         run = run_training(

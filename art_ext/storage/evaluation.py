@@ -178,10 +178,6 @@ class RunFolder(Units):
         sweep(self.store, [name for name in OWN if name != CONFIGURATION])
         drop_previous(self.store)
 
-    def write(self, name: str, content: bytes | str) -> None:
-        """Write a file into the folder, atomically."""
-        self.store.write(name, content.encode("utf-8") if isinstance(content, str) else content)
-
     def _write_run(self) -> None:
         write_json(self.store, RUN, self.run)
 

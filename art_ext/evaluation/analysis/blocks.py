@@ -216,10 +216,15 @@ def adversarial(
 
 def fingerprints(blocks: Blocks) -> pd.Series:
     """Return the fingerprints of all samples by position."""
+    return samples_of(blocks, ["id"])["id"]
+
+
+def samples_of(blocks: Blocks, columns: list[str]) -> pd.DataFrame:
+    """Return columns of all samples by position, each once."""
     import pandas as pd
 
-    ids = pd.concat([blocks.samples(model)["id"] for model in blocks.models])
-    return ids[~ids.index.duplicated()]
+    found = pd.concat([blocks.samples(model)[columns] for model in blocks.models])
+    return found[~found.index.duplicated()]
 
 
 def _ordered(keys: Iterable[Key]) -> list[Key]:

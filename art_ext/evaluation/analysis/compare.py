@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import NORMS, Blocks, adversarial, new_success
+from art_ext.evaluation.analysis.blocks import NORMS, Blocks, adversarial, new_success, samples_of
 from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
@@ -177,10 +177,7 @@ def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[
 
 def _samples(one: LoadedRun) -> pd.DataFrame:
     """Position, fingerprint and label of each sample of a run, in the order of the positions."""
-    import pandas as pd
-
-    found = pd.concat([one.blocks.samples(model)[["id", "label"]] for model in one.blocks.models])
-    return found[~found.index.duplicated()].sort_index().reset_index()
+    return samples_of(one.blocks, ["id", "label"]).sort_index().reset_index()
 
 
 def _join(a: LoadedRun, b: LoadedRun, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:

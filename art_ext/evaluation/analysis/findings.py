@@ -92,6 +92,12 @@ class Finding:
             }
         )
 
+    @property
+    def line(self) -> str:
+        """Level, model and message in one line."""
+        subject = f"{self.model}: " if self.model else ""
+        return f"{self.level}: {subject}{self.message}"
+
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
     """Return findings with the warnings first, otherwise in the given order."""

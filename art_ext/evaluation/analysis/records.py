@@ -210,23 +210,20 @@ def load_images(folder: Place, model: str, eps: float) -> Tensor:
     images = torch.cat([chunk[CLEAN]["x"] for chunk in chunks])
     records = joined_records(existing)
     # in reverse, so that the first successful attack on a sample is written last
-    for unit in reversed(existing.units()):
+    for unit in reversed(existing.units_of(0)):
         if unit.model != model or unit.radii[0] > eps:
             continue
-        kept = chunks[existing.chunks.index(unit.samples)].get(name_of(unit.place))
-        if not kept:
-            continue
         radius = max(radius for radius in unit.radii if radius <= eps)
-        first, end = unit.samples
         rows = records[
             (records["model"] == model)
             & (records["attack"] == unit.attack)
             & (records["eps"] == radius)
-        ]
-        rows = rows[rows["index"].between(first, end - 1)].sort_values("index")
+        ].sort_values("index")
         success = torch.from_numpy(
             (rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True)
         )
-        inside = success[kept["index"] - first]
-        images[kept["index"][inside]] = kept["x_adv"][inside]
+        for kept in (chunk.get(name_of(unit.place)) for chunk in chunks):
+            if kept:
+                inside = success[kept["index"]]
+                images[kept["index"][inside]] = kept["x_adv"][inside]
     return images

@@ -19,6 +19,7 @@ logger = logging.getLogger("art_ext")
 Task = Callable[[Sequence[int]], Sequence[Ended]]
 LONGEST = 400  # letters of an error in a message
 MOST_ERRORS = 3  # in a message
+RETRIES = 2  # further attempts for a chunk that failed, or whose worker died
 
 
 @dataclass(eq=False)
@@ -108,20 +109,20 @@ class Distribution:
         left = [number for number in numbers if not self.complete(number)]
         for number in numbers:
             if number not in left:
-                self._succeed(Ended(number, "", 0.0, {}))
+                self._succeed(Ended(number, "", {}))
         for number in left[1:]:
             self._start((number,))
         for number in left[:1]:
             reason = describe(error)[:LONGEST]
             text = f"its worker died, killed or out of memory ({reason})"
             logger.warning("%s: %s", self.names[number], text)
-            self._fail(Ended(number, "", 0.0, {}, text))
+            self._fail(Ended(number, "", {}, text))
 
     def _fail(self, ended: Ended) -> None:
         """Count a failed attempt, and give the chunk up after the last one."""
         number = ended.number
         self._attempts[number] += 1
-        if not ended.final and self._attempts[number] <= self.workers.retries:
+        if not ended.final and self._attempts[number] <= RETRIES:
             self._start((number,))
             return
         self._failed[number] = ended

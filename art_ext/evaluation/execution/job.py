@@ -134,7 +134,6 @@ class Ended:
     Attributes:
         number: of the chunk.
         host: of the worker. Empty if the worker died.
-        seconds: that it took.
         robust: by model, the number of its samples, and of those without a success within the
             largest eps.
         error: message, None without an error.
@@ -144,7 +143,6 @@ class Ended:
 
     number: int
     host: str
-    seconds: float
     robust: Mapping[str, tuple[int, int]]
     error: str | None = None
     final: bool = False

@@ -109,7 +109,7 @@ def stopping(job: Job, folder: RunFolder) -> Iterator[None]:
         total = Usage()
         for service in services_of(job).values():
             total += service.usage
-        done = sum(map(folder.complete, range(len(folder.chunks))))
+        done = len(folder.complete_chunks())
         raise RunStopped(
             f"{stop}. {total.rows_sent:,} rows sent, {total.rows_replayed:,} replayed, cost"
             f" {total.cost:.6g}, {done} of {len(folder.chunks)} chunks finished: the same command"

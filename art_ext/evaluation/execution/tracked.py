@@ -86,18 +86,10 @@ class TrackedRun:
             for name, value in row.items()
             if isinstance(value, (int, float)) and name != "eps"
         }
-        values["warnings"] = _told(outcome) or "none"
+        values["warnings"] = "\n".join(one.line for one in outcome.warnings) or "none"
         files: Sequence[str] = (REPORT, *TABLES, WARNINGS, *PLOTS)
         self._trackers.conclude(values, files, self._folder.run["plan"]["samples"])
 
     def _facts(self) -> dict[str, Any]:
         state = ("tool", "format", "state")
         return {name: one for name, one in self._folder.run.items() if name not in state}
-
-
-def _told(outcome: Outcome) -> str:
-    """Return one line for each finding."""
-    return "\n".join(
-        f"{one.level}: {one.model}: {one.message}" if one.model else f"{one.level}: {one.message}"
-        for one in outcome.warnings
-    )

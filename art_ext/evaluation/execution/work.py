@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -83,7 +82,7 @@ class Work:
             self.watcher.clean(name, geometry.exact_mean(right))
         self.folder.begin(overwrite)
         for chunk in self._clean.values():
-            self._check_records(chunk)
+            self._check_records(chunk, self.folder.files.tables(chunk.number))
 
     def do(self, number: int) -> dict[str, tuple[int, int]]:
         """Run the missing units of a chunk, and write them.
@@ -95,11 +94,11 @@ class Work:
             ValueError: as ``clean_pass`` and ``run_unit``, and for records of another model.
             OSError: if the folder cannot be written. Finished units are kept.
         """
-        chunk = self._clean.pop(number, None)
-        if chunk is None:
-            chunk = self._clean_pass(number)
-            self._check_records(chunk)
+        passed = self._clean.pop(number, None)
+        chunk = passed or self._clean_pass(number)
         writer = self.folder.write_chunk(number)
+        if passed is None:
+            self._check_records(chunk, writer.tables)
         writer.clean(chunk.facts, images_of(self.job, chunk))
         try:
             for unit in self.folder.units_of(number):
@@ -150,12 +149,15 @@ class Work:
                 raise
             raise ValueError(f"{error}. Sample {sample} is the first that differs") from error
 
-    def _check_records(self, chunk: Chunk) -> None:
+    def _check_records(self, chunk: Chunk, ended: Mapping[int, pa.Table]) -> None:
         """Raise ValueError unless the records of ended units are those of these samples and models.
 
         A callable must predict as in the records. Networks are compared by their weights.
+
+        Args:
+            chunk: after its clean pass.
+            ended: the records of the units that have ended, by their place in the plan.
         """
-        ended = self.folder.files.tables(chunk.number)
         for table in list(ended.values())[:1]:
             before = _column(table, "id")
             differs = (before[: len(chunk.ids)] != chunk.ids.cpu()).nonzero()
@@ -192,7 +194,7 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
     run = read_run(folder.store)
     if run is None or not EVALUATION.reads(EVALUATION.of(run)):
         return None
-    there = open_run(folder.store)
+    there = RunFolder(folder.store, run)
     if there.run["plan"]["samples"] != len(data) or there.run["identity"]["data"] == data.identity:
         return None
     for number, (start, stop) in enumerate(there.chunks):
@@ -234,16 +236,15 @@ class ChunkTask:
         torch.set_num_threads(self.threads)
         ends = []
         for number in numbers:
-            begun = time.perf_counter()
             try:
                 robust = self._work().do(number)
             except Exception as error:
                 final = isinstance(_cause(error), _FINAL)
                 text = describe(error)
                 trace = "".join(traceback.format_exception(error))
-                ends.append(Ended(number, host, 0.0, {}, text, final, trace))
+                ends.append(Ended(number, host, {}, text, final, trace))
             else:
-                ends.append(Ended(number, host, time.perf_counter() - begun, robust))
+                ends.append(Ended(number, host, robust))
         return ends
 
     def _work(self) -> Work:

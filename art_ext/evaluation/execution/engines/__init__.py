@@ -35,7 +35,6 @@ class Workers:
         gpus: of each worker. A fraction such as 0.5 puts two workers on one GPU.
         threads: of PyTorch in each worker. None: cores / workers.
         arguments: of the engine, such as the address of a cluster.
-        retries: further attempts for a chunk that failed, or whose worker died.
     """
 
     engine: str
@@ -43,7 +42,6 @@ class Workers:
     gpus: float = 0
     threads: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    retries: int = 2
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ENGINES[1:])
@@ -55,7 +53,6 @@ class Workers:
             )
         if self.threads is not None:
             check_count("threads_per_worker", self.threads)
-        check_count("retries", self.retries, least=0)
 
     def threads_of(self, cores: float | None = None) -> int:
         """Return the threads of a worker.
