@@ -39,6 +39,14 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without page and plots, which are not what most tests of runs are about."""
+    from art_ext.evaluation.report import page
+
+    monkeypatch.setattr(page, "write_report", lambda *arguments: None)
+
+
+@pytest.fixture
 def attacks_as_before() -> Iterator[None]:
     """Attacks that a test registers are forgotten after it."""
     known = registry.names()

@@ -32,7 +32,6 @@ from art_ext.configuration.parsing import (
     read_toml,
 )
 from art_ext.evaluation import read_records, read_run
-from art_ext.evaluation.report import page as report
 from art_ext.evaluation.report import plots
 
 MODEL = """
@@ -665,6 +664,7 @@ def test_user_errors_of_every_command(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.usefixtures("no_report")
 class TestConfiguration:
     """``--config``, and the file that every run leaves."""
 
@@ -679,10 +679,6 @@ class TestConfiguration:
         "scale=2",
         "--no-stop-on-success",
     )
-
-    @pytest.fixture(autouse=True)
-    def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(report, "write_report", lambda *arguments: None)
 
     def test_a_run_leaves_a_file_that_repeats_its_records(
         self, command: list[object], tmp_path: Path
@@ -975,14 +971,11 @@ def test_main_is_the_entry_point(
     assert capsys.readouterr().err.startswith("error: eps must hold numbers")
 
 
+@pytest.mark.usefixtures("no_report")
 class TestSharedWork:
     """Panels, shards and merge from the command line; what they do is tested beside
     ``evaluate``.
     """
-
-    @pytest.fixture(autouse=True)
-    def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(report, "write_report", lambda *arguments: None)
 
     def test_a_panel_from_a_file(self, command: list[object], tmp_path: Path) -> None:
         (tmp_path / "mine.toml").write_text(

@@ -23,7 +23,6 @@ import pytest
 
 from art_ext.evaluation import read_records
 from art_ext.evaluation.execution.engines import ray as ray_engine
-from art_ext.evaluation.report import page
 from tests import _engine_driver
 from tests._sessions import in_session, wait_until_gone
 
@@ -35,9 +34,7 @@ KILLS = 5
 PROGRAM = "from tests._engine_driver import main; main()"
 
 
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "write_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 class Drivers:

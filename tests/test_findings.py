@@ -27,7 +27,6 @@ from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.findings import Finding, findings, to_json
 from art_ext.evaluation.execution.chunks import probe
 from art_ext.evaluation.panel.attack import Settings
-from art_ext.evaluation.report import plots
 
 N, EPS = 40, 0.1
 
@@ -631,6 +630,7 @@ def test_third_party_checkpoints(checkpoint: str, art_ext_data: Path) -> None:
         assert set(only) >= {92, 118, 175}
 
 
+@pytest.mark.usefixtures("no_plots")
 class TestFewIterations:
     """Attacks in tanh space whose start lies at infinity, and that are too short to leave it."""
 
@@ -655,10 +655,6 @@ class TestFewIterations:
         found = [one for one in outcome.warnings if one.kind == "few-iterations"]
         assert all((one.model, one.attack, one.level) == ("", attack, "warning") for one in found)
         return [one.message for one in found]
-
-    @pytest.fixture(autouse=True)
-    def _no_plots(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(plots, "draw", lambda loaded: [])
 
     @pytest.mark.parametrize(
         ("attack", "arguments", "iterations"),

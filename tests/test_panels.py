@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from art_ext.core import attacks as core_attacks
 from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run
-from art_ext.evaluation.report import page as report
 
 EPS = 0.08
 SMALL = Panel(
@@ -27,9 +26,7 @@ SMALL = Panel(
 )
 
 
-@pytest.fixture(autouse=True)
-def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_report", lambda *arguments: None)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture

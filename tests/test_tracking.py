@@ -28,6 +28,7 @@ from art_ext.storage.ownership import TRACKERS
 from art_ext.tracking import Trackers, backends, key, trackers
 from art_ext.tracking.trackers import scalars
 from art_ext.training import train
+from tests._overlay import overlay
 
 tracking: Any = pytest.importorskip("accelerate.tracking", reason="accelerate is not installed")
 
@@ -130,12 +131,6 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     one = Recorder()
     monkeypatch.setitem(backends.BACKENDS, "wandb", one)
     return one
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the page and its plots, which take most of the time."""
-    monkeypatch.setattr("art_ext.evaluation.report.page.write_report", lambda *arguments: None)
 
 
 @pytest.fixture(scope="module")
@@ -588,13 +583,7 @@ def test_wandb_offline_is_one_run_after_a_kill(kind: str, tmp_path: Path) -> Non
 @pytest.fixture(scope="session")
 def mlflow_folder() -> Path:
     """Return a folder with MLflow, whose requirements clash with those of torchattacks."""
-    folder = Path(__file__).parents[1] / "build" / "overlay-mlflow"
-    if not (folder / "mlflow").is_dir():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
-        done = subprocess.run([*command, "mlflow-skinny"], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"mlflow-skinny cannot be installed: {done.stderr.splitlines()[-1:]}")
-    return folder
+    return overlay("mlflow", "mlflow-skinny")
 
 
 @pytest.mark.slow

@@ -84,10 +84,7 @@ def comparable(records: pd.DataFrame) -> pd.DataFrame:
     return records.drop(columns="seconds")
 
 
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a report: drawing is not what is tested here."""
-    monkeypatch.setattr("art_ext.evaluation.report.page.write_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 class TestProcesses:

@@ -79,8 +79,14 @@ def assign_classes(
             f"({len(missing)} of {len(names)} folders)"
         )
     by_index = {index: name for name, index in mapping.items()}
-    complete = sorted(by_index) == list(range(len(by_index)))
-    return mapping, tuple(by_index[index] for index in range(len(by_index))) if complete else None
+    return mapping, names_in_order(by_index)
+
+
+def names_in_order(by_index: Mapping[int, str]) -> tuple[str, ...] | None:
+    """Return the names of all classes, or None if an index below the largest has none."""
+    if sorted(by_index) != list(range(len(by_index))):
+        return None
+    return tuple(by_index[index] for index in range(len(by_index)))
 
 
 def read_classes(classes: Classes) -> tuple[str, dict[str, int]]:

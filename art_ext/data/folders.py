@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +86,32 @@ class ImageFiles:
             return image.size, is_grey(image)
 
 
+def files_of_classes(
+    files: Mapping[str, Sequence[Path]],
+    index: Mapping[str, int],
+    root: Path,
+    transform: Transform | None,
+    colour: bool | None = None,
+) -> ImageFiles:
+    """Return the images of class folders in the order of the classes.
+
+    Args:
+        files: by folder, its images.
+        index: by folder, its class index.
+        root, colour: as of ``ImageFiles``.
+        transform: after which all images must have one size.
+
+    Raises:
+        ImportError, ValueError: as ``ImageFiles`` and its ``check_sizes``.
+    """
+    ordered = sorted(files, key=index.__getitem__)
+    paths = [path for name in ordered for path in files[name]]
+    labels = torch.tensor([index[name] for name in ordered for _ in files[name]])
+    items = ImageFiles(paths, labels, root, colour)
+    items.check_sizes(transform)
+    return items
+
+
 def read_image_folder(folder: Path, request: Request) -> LazyDataset | None:
     """Return the class folders ``folder/class_name/*.png|jpg|jpeg`` as a data set that reads images
     when they are needed, or None without such folders.
@@ -122,12 +148,7 @@ def read_image_folder(folder: Path, request: Request) -> LazyDataset | None:
     else:
         index, names = known
         note = f"class folders take the indices of the model's classes of these names: {folder}"
-    ordered = sorted(files, key=index.__getitem__)
-    paths = [path for name in ordered for path in files[name]]
-    counts = torch.tensor([len(files[name]) for name in ordered])
-    labels = torch.tensor([index[name] for name in ordered]).repeat_interleave(counts)
-    items = ImageFiles(paths, labels, folder)
-    items.check_sizes(request.image_transform)
+    items = files_of_classes(files, index, folder, request.image_transform)
     return LazyDataset(folder.name, items, names, transform=request.image_transform, note=note)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from art_ext.data.classes import read_classes
-from art_ext.data.folders import ImageFiles, images_in
+from art_ext.data.classes import names_in_order, read_classes
+from art_ext.data.folders import ImageFiles, files_of_classes, images_in
 from art_ext.data.lazy import LazyDataset
 from art_ext.data.request import Request
 
@@ -80,12 +80,8 @@ def load_robustbench(request: Request) -> LazyDataset:
 def _of_synsets(folder: Path, synsets: Sequence[Path], request: Request) -> LazyDataset:
     held = [one.name for one in synsets]
     index, names = _indices(folder, held, request)
-    ordered = sorted(synsets, key=lambda one: index[one.name])
-    files = {one: images_in(one) for one in ordered}
-    paths = [path for one in ordered for path in files[one]]
-    labels = torch.tensor([index[one.name] for one in ordered for _ in files[one]])
-    items = ImageFiles(paths, labels, folder.parent, colour=True)
-    items.check_sizes(request.image_transform)
+    files = {one.name: images_in(one) for one in synsets}
+    items = files_of_classes(files, index, folder.parent, request.image_transform, colour=True)
     return _data("imagenet", items, names, request)
 
 
@@ -116,8 +112,7 @@ def _indices(
             f"{where} must give an index to every class folder, but lacks {unknown[0]}"
         )
     by_index = {place: name for name, place in index.items()}
-    complete = sorted(by_index) == list(range(len(by_index)))
-    return index, tuple(by_index[place] for place in range(len(by_index))) if complete else None
+    return index, names_in_order(by_index)
 
 
 def _all_synsets(request: Request) -> tuple[str, list[str]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.core.checks import listed, nearest
-from art_ext.data.lazy import LazyDataset
 from art_ext.data.objects import Columns, as_dataset
 from art_ext.data.request import Request
 from art_ext.data.samples import Samples
@@ -118,11 +117,9 @@ def load_hugging_face(name: str, request: Request) -> Samples:
         found = _split_of(found, split, request.split, source)
     elif split and str(found.split) != split:
         raise ValueError(f"{source} holds the split {found.split}, got {split!r}")
-    data = as_dataset(
+    return as_dataset(
         found, name=folder.name or source, columns=columns, transform=request.image_transform
     )
-    assert isinstance(data, LazyDataset)  # noqa: S101  # not a tuple
-    return data
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from art_ext.data.samples import Samples
 from art_ext.data.transform import Transform
 from art_ext.errors import UserCodeError, describe, is_plain
 
-GROUP = "art_ext.data"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -67,7 +65,7 @@ LIBRARIES: dict[str, tuple[str, Callable[[str, Request], Samples], tuple[str, ..
         ("data_args", "download"),
     ),
 }
-PLUGINS = Plugins(GROUP, "data set", lambda: DATA_NAMES)
+PLUGINS = Plugins("art_ext.data", "data set", lambda: DATA_NAMES)
 
 
 def load_data(
@@ -147,7 +145,8 @@ def load_data(
             data than class folders.
         ImportError: for a folder of images without Pillow, or a library that is not installed.
     """
-    check_choice_of_split(split)
+    if split not in ("test", "train"):
+        raise ValueError(f"split must be 'test' or 'train', got {split!r}")
     check_choice("class_order", class_order, CLASS_ORDERS)
     request = Request(
         split,
@@ -161,12 +160,6 @@ def load_data(
     )
     data = _load(name_or_path, request)
     return data.with_(workers=workers) if workers and isinstance(data, LazyDataset) else data
-
-
-def check_choice_of_split(split: str) -> None:
-    """Raise ValueError unless the split is known."""
-    if split not in ("test", "train"):
-        raise ValueError(f"split must be 'test' or 'train', got {split!r}")
 
 
 def data_name(name_or_path: str | os.PathLike[str]) -> str | None:

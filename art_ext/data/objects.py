@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 from torch.utils.data import Dataset as TorchDataset
 
 from art_ext.core.checks import listed
+from art_ext.data.classes import names_in_order
 from art_ext.data.dataset import dataset_from_arrays
 from art_ext.data.lazy import PROBED, LazyDataset
 from art_ext.data.samples import Samples
@@ -124,13 +125,7 @@ class MapItems:
     def __init__(
         self, dataset: Any, order: Sequence[int] | None = None, collate: Any = None
     ) -> None:
-        if isinstance(dataset, IterableDataset) or not (
-            hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-        ):
-            raise ValueError(
-                "data must be a tuple (x, y), a map-style dataset with __len__ and __getitem__, a"
-                f" DataLoader of one, or a Hugging Face dataset, got {type(dataset).__name__}"
-            )
+        _check_map_style(dataset)
         self.dataset = dataset
         self.order = range(len(dataset)) if order is None else order
         self.collate = collate
@@ -269,13 +264,24 @@ def _array(part: Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
 
 
+def _check_map_style(dataset: object) -> None:
+    """Raise ValueError for a stream, and for objects of another kind."""
+    if isinstance(dataset, IterableDataset) or not (
+        hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    ):
+        raise ValueError(
+            "data must be a tuple (x, y), a map-style dataset with __len__ and __getitem__, a"
+            f" DataLoader of one, or a Hugging Face dataset, got {type(dataset).__name__}"
+        )
+
+
 def _of_loader(loader: DataLoader[Any]) -> MapItems:
     """Return the items of a loader in its order.
 
     Raises:
         ValueError: if its order changes.
     """
-    MapItems(loader.dataset)  # raises ValueError for a stream
+    _check_map_style(loader.dataset)
     with torch.random.fork_rng(devices=[]):
         first, second = (_order(loader) for _ in range(2))
     if first != second:
@@ -327,9 +333,7 @@ def _class_names(data: Any, columns: Columns | None) -> tuple[str, ...] | None:
         found = getattr(data, "classes", None)
         told = getattr(data, "metadata", None)
         if isinstance(told, Mapping) and isinstance(told.get("index2label"), Mapping):
-            by_index = told["index2label"]
-            complete = sorted(by_index) == list(range(len(by_index)))
-            found = [by_index[index] for index in range(len(by_index))] if complete else None
+            found = names_in_order(told["index2label"])
     if not isinstance(found, Iterable) or isinstance(found, str):
         return None
     names = tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,9 +89,8 @@ class Request:
 
     def data_set(self, name: str, raw: Raw) -> Dataset | LazyDataset:
         """Return arrays as a data set: in memory, or with a transform image by image."""
-        whole = dataset_from_arrays(name, *raw) if self.transform is None else None
-        if whole is not None:
-            return whole
+        if self.transform is None:
+            return dataset_from_arrays(name, *raw)
         items = ArrayItems(raw.x, torch.from_numpy(raw.y.astype(np.int64).reshape(-1)))
         return LazyDataset(name, items, raw.class_names, transform=self.transform)
 
@@ -118,6 +118,4 @@ class ArrayItems:
 
     def describe(self, places: Sequence[int]) -> str:
         """Return a digest of the arrays at these places."""
-        import hashlib
-
         return hashlib.sha256(np.ascontiguousarray(self.x[list(places)]).tobytes()).hexdigest()

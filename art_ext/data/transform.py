@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count
+from art_ext.data.images import to_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,8 +52,7 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the image as RGB, a (3, H, W) float32 tensor in [0, 1]."""
-        pixels = torch.from_numpy(np.array(self.apply(image.convert("RGB"))))
-        return pixels.permute(2, 0, 1).contiguous().float().div_(255)
+        return to_tensor(image.convert("RGB"), self)
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Return the resized and cropped image, in the mode of the image."""

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from art_ext.models.factory import file_of_model
 from art_ext.storage.files import safetensors_of
-from art_ext.storage.store import Place, Store, store_of
+from art_ext.storage.store import Store, store_of
 from art_ext.storage.training import BEST, WEIGHTS, begin_training
 from art_ext.training.datasets import Batches
 from art_ext.training.options import TrainingOptions
@@ -26,17 +25,12 @@ class RunFolder:
     """A folder that this run may write into.
 
     Attributes:
-        place: the folder.
+        store: of the folder.
         configuration: everything that decides the weights, as JSON values.
     """
 
-    place: Place
+    store: Store
     configuration: Mapping[str, Any]
-
-    @cached_property
-    def store(self) -> Store:
-        """Store of the folder."""
-        return store_of(self.place)
 
     @staticmethod
     def open(
@@ -58,7 +52,7 @@ class RunFolder:
         if options.checkpoint_dir is None:
             return None
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
-        folder = RunFolder(options.checkpoint_dir, wanted)
+        folder = RunFolder(store_of(options.checkpoint_dir), wanted)
         begin_training(folder.store, wanted, options.resume)
         return folder
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Box
+from art_ext.storage.store import LocalStore
 from art_ext.tracking import Trackers
 from art_ext.training import Free, Natural, Pgd, TrainingOptions
 from art_ext.training.averaging import WeightAverage
@@ -229,7 +230,7 @@ def test_a_state_comes_back_from_its_checkpoint(
         model = network("norm", seed=seed)
         optimizer = torch.optim.Adam(model.parameters())
         rate = Rate(TrainingOptions(epochs=1), optimizer)
-        folder = RunFolder(tmp_path, {})
+        folder = RunFolder(LocalStore(tmp_path), {})
         average = WeightAverage(model, 0.5)
         return Checkpointing(folder, model, optimizer, rate, average, make_engine(model))
 

@@ -10,8 +10,9 @@ The loop and the recipes are in ``art_ext.training``, which uses no file name an
 
 from __future__ import annotations
 
+from art_ext.models.networks import NETWORKS
 from art_ext.training.runs.configuration import Configuration, resolve
-from art_ext.training.runs.networks import NETWORKS, make_network
+from art_ext.training.runs.networks import make_network
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.runs.run import run_training
 

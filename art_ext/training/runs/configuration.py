@@ -14,11 +14,11 @@ from art_ext.configuration.options import check_options, class_for, options_of
 from art_ext.configuration.places import placed
 from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.data.loading import data_name
+from art_ext.models.sources import check_source
 from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
 from art_ext.training.recipes import find_recipe
 from art_ext.training.runs.defaults import filled
-from art_ext.training.runs.networks import check_network
 
 if TYPE_CHECKING:
     _Fields = TrainingConfig
@@ -34,7 +34,7 @@ class Configuration(_Fields):
     """
 
     def __post_init__(self) -> None:
-        check_network(self.model)
+        check_source(self.model)
         check_options(self, text=True)
         check_trackers(self.tracker_names(), self.tracker_args)
         self.make_recipe()

@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from art_ext.models.networks import NETWORKS
-from art_ext.models.sources import LoadedModel, ModelSource, check_source, load_source, short_name
+from art_ext.models.sources import LoadedModel, ModelSource, load_source, short_name
 
 if TYPE_CHECKING:
     from art_ext.training.runs.configuration import Configuration
 
-__all__ = ["NETWORKS", "check_network", "make_network", "network_of", "source_of"]
-
-
-def check_network(name: str) -> None:
-    """Raise ValueError unless the name has the form of a source of ``load_model``.
-
-    The message gives the nearest match. Nothing is loaded.
-    """
-    check_source(name)
+__all__ = ["make_network", "network_of", "source_of"]
 
 
 def source_of(configuration: Configuration) -> ModelSource:
