@@ -133,7 +133,7 @@ def _without_retries(datasets: Any, needed: bool) -> Iterator[None]:
     if not needed or failure(constants.ENDPOINT) is None:
         yield
         return
-    places = (constants, datasets.config)
+    places: tuple[Any, ...] = (constants, datasets.config)
     before = [place.HF_HUB_OFFLINE for place in places]
     try:
         for place in places:
