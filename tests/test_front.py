@@ -164,7 +164,9 @@ def test_a_type_checker_knows_every_name(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "use.py", "--cache-dir", str(tmp_path / "cache")),
-            *("--ignore-missing-imports", "--no-error-summary", "--hide-error-context"),
+            # errors in our own files are reported by make lint: a user's checker finds us installed
+            *("--ignore-missing-imports", "--follow-imports=silent"),
+            *("--no-error-summary", "--hide-error-context"),
         ],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(ROOT)},
