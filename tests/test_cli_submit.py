@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
+from art_ext.configuration.parsing import parse_arguments
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, load_images
 from art_ext.evaluation.report import plots
-from art_ext.models import save_weights
+from art_ext.models import load_model, resolve_factory, save_weights
 from art_ext.storage.store import store_of
 
 # digits enlarged to the size of CIFAR-10's images
@@ -174,7 +176,8 @@ def test_a_failed_check_is_told_by_the_exit_code(command: list[object], tmp_path
         (["--eps", "0.1"], "eps must be one of the run's radii, 0.02, 0.15, got 0.1"),
         (["--run-model", "other"], "run-model must be one of the run's models, net, got other"),
         (["--data", "digits"], "data must be those of the run"),
-        (["--model", "art_ext.models:digits_cnn"], "model must be FILE.py:FACTORY"),
+        (["--model", "art_ext.models:digits_cnn"], "RobustBench can rebuild"),
+        (["--model", "hf/anyone/net"], "RobustBench can rebuild: FILE.py:FACTORY, the folder"),
         (["--name", "mine"], "a model id must be"),
         (["--dataset", "mnist"], "dataset must be one of"),
     ],
@@ -214,6 +217,129 @@ def test_metadata_file(line: str, message: str, command: list[object], tmp_path:
     outcome = call(*command, "--metadata", tmp_path / "bad.toml")
     assert outcome.exit_code == 2
     assert message in outcome.stderr
+
+
+def evaluated(place: Path, folder: Path, *model: object) -> Path:
+    """A run of the command line over the data of the tests."""
+    given = ["--data", place / "cifar10.npz", "--n", 40, "--eps", 0.05, "--attack", "fgsm"]
+    options = [*model, *given, "--save-images", "--name", "net", "--quiet", "--out", folder / "run"]
+    outcome = CliRunner().invoke(app, ["evaluate", *map(str, options)])
+    assert outcome.exit_code == 0, outcome.output
+    return folder / "run"
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [
+        (["{file}:build", "--weights", "{weights}", "--normalize", "cifar10"], None),
+        (
+            ["timm/mobilenetv3_small_050", "--model-args", "num_classes=10,input_size=(3,32,32)"],
+            "timm",
+        ),
+        (
+            [
+                "torchvision/shufflenet_v2_x0_5",
+                "--model-args",
+                "num_classes=10,input_size=(3,32,32)",
+            ],
+            "torchvision",
+        ),
+        (["preactresnet18", "--model-args", "width=8"], None),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else None,
+)
+def test_sources_for_which_a_file_is_written(
+    model: list[str], network: str | None, command: list[object], place: Path, tmp_path: Path
+) -> None:
+    if network is not None:
+        pytest.importorskip(network, reason=f"{network} is not installed")
+    weights = place / "net.safetensors"
+    given = [one.format(file=place / "mine.py", weights=weights) for one in model]
+    if "--weights" not in given:
+        arguments = parse_arguments(given[2])
+        weights = tmp_path / "own.safetensors"
+        save_weights(
+            load_model(given[0], model_args=arguments, untrained=True, seed=3).model, weights
+        )
+        given += ["--weights", str(weights)]
+    run = evaluated(place, tmp_path, "--model", *given)
+    said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
+    outcome = call(run, "--model", *given, *said)
+    assert outcome.exit_code == 0, outcome.output
+    assert "FAILED" not in outcome.stdout
+    lacking = call(run, "--model", "mnist-conv2", "--weights", weights, *said)
+    assert lacking.exit_code == 2
+    # nothing but torch and the library is needed to make the network
+    facts = json.loads((tmp_path / "out" / "submission.json").read_text())["model"]
+    made = resolve_factory(f"{tmp_path / 'out' / facts['file']}:{facts['factory']}")
+    made.load_state_dict(torch.load(tmp_path / "out" / "model.pt", weights_only=True))
+    x = load_data(place / "cifar10.npz").first(6).x
+    keywords: dict[str, Any] = dict(zip([one[2:] for one in given[1::2]], given[2::2], strict=True))
+    if "model-args" in keywords:
+        keywords["model_args"] = parse_arguments(keywords.pop("model-args"))
+    wanted = load_model(given[0], **keywords).model
+    with torch.no_grad():
+        assert torch.equal(made.eval()(x), wanted(x))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_normalisation_must_be_that_of_the_run(
+    command: list[object], place: Path, tmp_path: Path
+) -> None:
+    model = ["--model", f"{place / 'mine.py'}:build", "--weights", place / "net.safetensors"]
+    run = evaluated(place, tmp_path, *model, "--normalize", "cifar10")
+    outcome = call(run, *command[1:], "--eps", "0.05")
+    assert outcome.exit_code == 2
+    assert "net was evaluated with the normalisation mean=" in outcome.stderr
+    assert "got none" in outcome.stderr
+
+
+HEADED = """
+from dataclasses import dataclass
+from art_ext.training.heads import Head
+from art_ext.training.recipes.catalogue import Natural
+
+class Doubled(Head):
+    def scores(self, raw):
+        return 2 * raw
+
+@dataclass(frozen=True)
+class Mine(Natural):
+    head = Doubled()
+"""
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("normalize", ["none", "0.5;0.25"])
+def test_the_folder_of_a_training(
+    normalize: str, command: list[object], place: Path, tmp_path: Path
+) -> None:
+    x, y = (np.load(place / "cifar10.npz")[name] for name in ("x", "y"))
+    np.savez(tmp_path / "both.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    (tmp_path / "mine_recipe.py").write_text(HEADED)
+
+    def trained(recipe: object) -> Path:
+        folder = tmp_path / f"trained-{Path(str(recipe)).stem}"
+        options = ["--data", tmp_path / "both.npz", "--model", f"{place / 'mine.py'}:build"]
+        options += ["--normalize", normalize, "--recipe", recipe, "--updates", 2, "--eps", 0.05]
+        options += ["--batch-size", 20, "--validation", 0, "--augmentation", "none"]
+        options += ["--pgd-steps", 1, "--quiet", "--out", folder]
+        outcome = CliRunner().invoke(app, ["train", *map(str, options)])
+        assert outcome.exit_code == 0, outcome.output
+        return folder
+
+    said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
+    natural = trained("natural")
+    outcome = call(evaluated(place, tmp_path, "--model", natural), "--model", natural, *said)
+    assert outcome.exit_code == 0, outcome.output
+    assert "FAILED" not in outcome.stdout
+    headed = trained(f"{tmp_path / 'mine_recipe.py'}:Mine")
+    run = evaluated(place, tmp_path / "headed", "--model", headed)
+    outcome = call(run, "--model", headed, *said[:-1], tmp_path / "other")
+    assert outcome.exit_code == 2
+    assert "was trained with the head Doubled(), which RobustBench cannot" in outcome.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_to_do_must_be_said(command: list[object], tmp_path: Path) -> None:

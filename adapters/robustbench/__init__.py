@@ -7,6 +7,7 @@ from art_ext.adapters.robustbench.evaluation import Evaluation, evaluate
 from art_ext.adapters.robustbench.evidence import Evidence
 from art_ext.adapters.robustbench.importing import autoattack_bridge, import_robustbench
 from art_ext.adapters.robustbench.info import write_model_info
+from art_ext.adapters.robustbench.rebuilding import check_submitted, submitted
 from art_ext.adapters.robustbench.writing import Metadata, Source, submission
 from art_ext.adapters.robustbench.zoo import load_zoo_model
 
@@ -18,9 +19,11 @@ __all__ = [
     "Source",
     "autoattack_bridge",
     "check_submission",
+    "check_submitted",
     "evaluate",
     "import_robustbench",
     "load_zoo_model",
     "submission",
+    "submitted",
     "write_model_info",
 ]

@@ -91,12 +91,18 @@ class Source:
         file: with nothing but installed packages imported in it, since it is handed in alone.
         factory: name of the function.
         arguments: of it, as text.
+        content: text of the file. None: the file exists.
     """
 
     model: nn.Module
     file: Path
     factory: str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    content: str | None = None
+
+    def read(self) -> bytes:
+        """Return the content of the file."""
+        return self.file.read_bytes() if self.content is None else self.content.encode()
 
 
 def submission(
@@ -151,10 +157,10 @@ def submission(
         )
     if source is None and not external:
         raise ValueError(
-            "a new model must be handed in with its file and weights, got none (--model"
-            " FILE.py:FACTORY)"
+            "a new model must be handed in with its file and weights, got none (--model SOURCE)"
         )
-    if source is not None and (source.file.suffix != ".py" or not source.file.is_file()):
+    there = source is None or source.content is not None or source.file.is_file()
+    if source is not None and (source.file.suffix != ".py" or not there):
         raise ValueError(
             f"the model must come from a Python file, which is handed in, got {source.file}"
         )
@@ -217,7 +223,7 @@ def _write(
 ) -> None:
     store.write(EVIDENCE, safetensors_of(evidence.sample(sample)))
     if source is not None:
-        store.write(source.file.name, source.file.read_bytes())
+        store.write(source.file.name, source.read())
         state = source.model.state_dict()
         store.write(WEIGHTS[0], safetensors_of(state))
         _write_tensors(store, WEIGHTS[1], plain_tensors(state))

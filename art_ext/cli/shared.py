@@ -42,6 +42,11 @@ ClassOrder = Annotated[str | None, shown(shared.CLASS_ORDER)]
 ClassFile = Annotated[str | None, shown(shared.CLASSES)]
 ModelArgs = Annotated[str, shown(shared.MODEL_ARGS)]
 Weights = Annotated[Path | None, shown(shared.WEIGHTS)]
+Normalize = Annotated[str | None, shown(shared.NORMALIZE)]
+Checkpoint = Annotated[str, shown(shared.CHECKPOINT)]
+TrustCheckpoint = Annotated[
+    bool, typer.Option("--trust-checkpoint", help=shared.TRUST_CHECKPOINT.help)
+]
 Device = Annotated[str | None, shown(shared.DEVICE)]
 Quiet = Annotated[bool, typer.Option("--quiet", help=shared.QUIET.help)]
 FailUnder = Annotated[str | None, shown(shared.FAIL_UNDER)]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from art_ext.cli.shared import ClassFile, ClassOrder, Device, ModelArgs, Weights, explained
+from art_ext.cli.shared import (
+    Checkpoint,
+    ClassFile,
+    ClassOrder,
+    Device,
+    ModelArgs,
+    Normalize,
+    TrustCheckpoint,
+    Weights,
+    explained,
+)
 from art_ext.configuration.parsing import parse_arguments, parse_number, read_toml
 from art_ext.configuration.places import place_of
 
@@ -18,18 +28,21 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from art_ext.adapters.robustbench import Check, Evidence, Metadata, Source
+    from art_ext.adapters.robustbench import Check, Evidence, Metadata
     from art_ext.evaluation.analysis.records import LoadedRun
+    from art_ext.models import LoadedModel
 
 RUN = "Folder of a complete run, evaluated with --save-images."
 MODEL = (
-    "The model as it was evaluated, FILE.py:FACTORY. The file is handed in. An external evaluation"
-    " may leave it out."
+    "The model as it was evaluated: FILE.py:FACTORY, whose file is handed in, or the folder of a"
+    " training, timm/NAME, torchvision/NAME or a short name, for which a file is written. An"
+    " external evaluation may leave it out."
 )
 NAME = "Model id: <Name><Year><FirstWordOfTitle>, or for --external that in the model zoo."
 METADATA = "TOML file with the options of this group by their names; the command line wins over it."
 DATA = "Where the samples are, as for evaluate; by default where the run had them."
 _said = partial(typer.Option, rich_help_panel="What the records cannot know")
+ROWS = 8  # samples on which a written file is compared with the model
 _TYPES: dict[str, type] = {"str": str, "bool": bool, "bool | None": bool, "int": int}
 
 
@@ -48,6 +61,9 @@ def submit(
     model: Annotated[str | None, typer.Option(help=MODEL)] = None,
     model_args: ModelArgs = "",
     weights: Weights = None,
+    normalize: Normalize = None,
+    checkpoint: Checkpoint = "best",
+    trust_checkpoint: TrustCheckpoint = False,
     run_model: Annotated[
         str | None, typer.Option(help="Which model of the run, if it has several.")
     ] = None,
@@ -94,7 +110,13 @@ def submit(
     fails.
     """
     with explained():
-        from art_ext.adapters.robustbench import check_submission, submission
+        from art_ext.adapters.robustbench import (
+            check_submission,
+            check_submitted,
+            submission,
+            submitted,
+        )
+        from art_ext.models import load_model
         from art_ext.storage.store import local_folder
 
         if (run is None) == (check is None):
@@ -105,11 +127,22 @@ def submit(
             folder = local_folder(out, "submit")
             said = _metadata(context.params, metadata)
             if external and model is None and weights is not None:
-                raise ValueError("weights need a model: --model FILE.py:FACTORY")
-            source = None if model is None else _source(model, model_args, weights)
+                raise ValueError("weights need a model: --model SOURCE")
+            loaded = None
+            if model is not None:
+                check_submitted(model)
+                loaded = load_model(
+                    model,
+                    model_args=parse_arguments(model_args),
+                    weights=weights,
+                    normalize=normalize,
+                    checkpoint=checkpoint,
+                    trust_checkpoint=trust_checkpoint,
+                )
             radius = None if eps is None else parse_number("eps", eps)
             places = {"path": data, "class_order": class_order, "classes": classes}
-            evidence = _evidence(run, run_model, radius, places, source)
+            evidence = _evidence(run, run_model, radius, places, loaded)
+            source = None if loaded is None else submitted(loaded, evidence.x[:ROWS])
             check = submission(
                 folder,
                 said,
@@ -165,32 +198,12 @@ def _of_file(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
     return found
 
 
-def _source(spec: str, arguments: str, weights: Path | None) -> Source:
-    """Return the user's model with its weights."""
-    from torch import nn
-
-    from art_ext.adapters.robustbench import Source
-    from art_ext.models import load_model
-
-    file, _, factory = spec.rpartition(":")
-    if not file.endswith(".py"):
-        raise ValueError(
-            f"model must be FILE.py:FACTORY, since the file is part of the submission, got"
-            f" {spec!r}. For a module, write a file with one line: from MODULE import FACTORY"
-        )
-    known = parse_arguments(arguments)
-    model = load_model(spec, model_args=known, weights=weights).model
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{spec!r} must make an nn.Module, got {type(model).__name__}")
-    return Source(model, Path(file), factory, known)
-
-
 def _evidence(
     run: str,
     name: str | None,
     eps: float | None,
     data: Mapping[str, str | None],
-    source: Source | None,
+    model: LoadedModel | None,
 ) -> Evidence:
     """Results of one model of a run at one radius.
 
@@ -199,7 +212,7 @@ def _evidence(
         name, eps: of the model and the radius, if the run has several.
         data: ``path``, ``class_order`` and ``classes`` of the data. None stands for the run's own
             argument.
-        source: the model, if it is part of the submission.
+        model: the model, if it is part of the submission.
 
     Raises:
         ValueError: if the run does not contain this model or radius, or if data or model differ.
@@ -207,7 +220,6 @@ def _evidence(
     from art_ext.adapters.robustbench import Evidence
     from art_ext.data import Transform, load_data
     from art_ext.evaluation.analysis.records import load_images, load_run
-    from art_ext.evaluation.execution.job import identity_of_model
 
     loaded = load_run(run)
     facts = loaded.run
@@ -229,22 +241,13 @@ def _evidence(
         root=facts["arguments"].get("root"),
         data_args=facts["arguments"].get("data_args"),
         transform=None if transform is None else Transform(**transform),
+        model=None if model is None else replace(model.facts, transform=None),
         **order,
     ).first(facts["data"]["samples"])
     if samples.identity != facts["identity"]["data"]:
         raise ValueError(f"data must be those of the run, but {path} holds others")
-    if source is not None:
-        evaluated = facts["identity"]["models"][name]
-        if "normalize" in evaluated:
-            raise ValueError(
-                f"{name} was evaluated with --normalize, which a submission does not have: let"
-                " FACTORY normalise, as normalized of art_ext.models does, and evaluate again"
-            )
-        if evaluated["state"] != identity_of_model(source.model)["state"]:
-            raise ValueError(
-                "model and weights must be those of the run, but their parameters differ from"
-                f" {name}'s"
-            )
+    if model is not None:
+        _check_model(name, facts["identity"]["models"][name], model)
     wrong, successes, attacked = _verdicts(loaded, name, eps)
     kept = bool(facts["arguments"].get("save_images"))
     told = (
@@ -270,6 +273,23 @@ def _evidence(
         images=load_images(run, name, eps) if kept else None,
         details=details | {key: facts[key] for key in told if key in facts},
     )
+
+
+def _check_model(name: str, evaluated: Mapping[str, Any], model: LoadedModel) -> None:
+    """Raise ValueError unless a model is the one that was evaluated."""
+    from art_ext.evaluation.execution.job import identity_of_model
+
+    found = identity_of_model(model.model)
+    if evaluated.get("normalize") != found.get("normalize"):
+        told = [one.get("normalize", "none") for one in (evaluated, found)]
+        raise ValueError(
+            f"{name} was evaluated with the normalisation {told[0]}, got {told[1]}: give --model"
+            " and --normalize as for evaluate"
+        )
+    if evaluated["state"] != found["state"]:
+        raise ValueError(
+            f"model and weights must be those of the run, but their parameters differ from {name}'s"
+        )
 
 
 def _verdicts(

@@ -47,12 +47,7 @@ class EvaluationConfig(DataOptions):
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
     weights: Texts = option((), replace(shared.with_more(shared.WEIGHTS, EACH), of=("model",)))
     normalize: Texts = option((), replace(shared.with_more(shared.NORMALIZE, EACH), of=("model",)))
-    checkpoint: str = option(
-        "best",
-        "Weights of the folder of a training: best or final.",
-        choices=("best", "final"),
-        of=("model",),
-    )
+    checkpoint: str = option("best", shared.CHECKPOINT)
     untrained: bool = option(False, shared.UNTRAINED)
     trust_checkpoint: bool = option(False, shared.TRUST_CHECKPOINT)
     attacks: tuple[str, ...] | None = option(

@@ -23,6 +23,9 @@ NORMALIZE = Option(
     " cifar100, mnist, none, or 'MEAN;STD' with commas between the channels.",
     metavar="NAME|MEAN;STD",
 )
+CHECKPOINT = Option(
+    "Weights of the folder of a training: best or final.", choices=("best", "final"), of=("model",)
+)
 UNTRAINED = Option("Initial weights drawn by the seed, no pretrained ones.")
 TRUST_CHECKPOINT = Option(
     "Unpickle checkpoints that hold more than tensors. This runs the code in them."

@@ -48,16 +48,15 @@ def open_model(source: ModelSource) -> Opened:
     if source.rest not in known:
         raise unknown_name(source, known)
     kinds = models.get_model_weights(source.rest)
-    arguments = literals(source.model_args)
-    size = arguments.pop("input_size", None)
-    chosen = str(arguments.pop("weights", kinds.DEFAULT.name)).rpartition(".")[2]
+    given = literals(source.model_args)
+    size = given.get("input_size")
+    chosen = str(given.get("weights", kinds.DEFAULT.name)).rpartition(".")[2]
     check_choice("weights of model_args", chosen, tuple(one.name for one in kinds))
     weights = kinds[chosen]
     pretrained = source.weights is None and not source.untrained
     if pretrained:
         check_weights_there(source, weights.url)
-    elif source.weights is not None:
-        arguments = {**_AS_PRETRAINED.get(source.rest, {}), **arguments}
+    arguments = network_arguments(source)
     with seeded(source.seed), only_tensors(source.trust_checkpoint):
         model = models.get_model(source.rest, weights=weights if pretrained else None, **arguments)
     if source.weights is not None:
@@ -77,6 +76,13 @@ def open_model(source: ModelSource) -> Opened:
         transform,
         categories if ours else None,
     )
+
+
+def network_arguments(source: ModelSource) -> dict[str, Any]:
+    """Return the keyword arguments of the function that makes the network of a source."""
+    own = ("input_size", "weights")
+    given = {key: one for key, one in literals(source.model_args).items() if key not in own}
+    return given if source.untrained else {**_AS_PRETRAINED.get(source.rest, {}), **given}
 
 
 def _size(given: list[int]) -> int | tuple[int, int]:

@@ -27,7 +27,7 @@ def open_model(source: ModelSource) -> Opened:
             another kind of source.
     """
     folder = Path(source.source)
-    configuration = _configuration(folder)
+    configuration = read_configuration(folder)
     for option in ("model_args", "untrained"):
         if getattr(source, option):
             raise ValueError(f"{folder} holds a trained network: {option} does not apply")
@@ -55,7 +55,7 @@ def run_defaults(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: as ``open_model``.
     """
-    configuration = _configuration(folder)
+    configuration = read_configuration(folder)
     norm = norm_name(configuration.recipe_args.get("norm", "linf"))
     found = {"data": configuration.data, "norm": norm, "eps": (configuration.eps,)}
     return {**found, "clip_values": configuration.clip_values, **_places(configuration)}
@@ -72,7 +72,7 @@ def _places(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def _configuration(folder: Path) -> Configuration:
+def read_configuration(folder: Path) -> Configuration:
     """Return the configuration of a finished training.
 
     Raises:
