@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 
 from art_ext.adapters.autoattack.state import StateFolder
 from art_ext.cli import app
+from art_ext.core.geometry import DISTORTIONS
 from art_ext.data import Dataset
 from art_ext.evaluation import Outcome, evaluate, load_images, load_run, merge, read_run
 from art_ext.evaluation.analysis.records import read_records
@@ -34,6 +36,7 @@ from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.files import metadata_of, safetensors_of
 from art_ext.storage.locking import OWN_FILES, check_unlocked, locked
 from art_ext.storage.ownership import PREVIOUS, is_free, put_aside, read_manifest, sweep
+from art_ext.storage.records import COLUMNS, parquet_of, table_of_columns, table_of_rows
 from art_ext.storage.store import LocalStore, Place, Store, store_of
 from art_ext.storage.training import locked_training
 from art_ext.storage.units import plan
@@ -644,3 +647,26 @@ class TestLocks:
             RunFolder(tmp_path, run).begin()
         RunFolder(tmp_path, run).begin()  # another process of this run
         assert sorted(os.listdir(tmp_path)) == ["run.json"]
+
+
+# --- records ---
+
+
+@pytest.mark.parametrize("distances", [np.float32, np.float64])
+def test_records_are_those_of_a_frame(distances: type) -> None:
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {name: rng.integers(0, 9, 12) for name in COLUMNS}
+    for name in ("attacked", "success", "already_adversarial"):
+        columns[name] = columns[name] > 4
+    for name in ("distance", "nearest_distance", *DISTORTIONS):
+        columns[name] = rng.random(12).astype(np.float32)
+        columns[name][:2] = np.inf, np.nan
+    columns["distance"] = columns["distance"].astype(distances)
+    columns["nearest_distance"] = np.full(12, np.nan, np.float32)  # unknown everywhere
+    columns |= {"eps": np.repeat([0.1, 0.2], 6), "seconds": rng.random(12)}
+    columns |= {"model": "a name", "attack": "fgsm"}
+    wanted = table_of_rows(pd.DataFrame(columns))
+    found = table_of_columns(columns)
+    assert found.schema.equals(wanted.schema, check_metadata=True)
+    assert parquet_of([found]) == parquet_of([wanted])
+    pd.testing.assert_frame_equal(found.to_pandas(), pd.DataFrame(columns)[list(COLUMNS)])

@@ -25,7 +25,7 @@ from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.models.remote import RemoteClassifier
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
     from art_ext.evaluation.panel.attack import Settings
 
@@ -74,17 +74,17 @@ class CleanPass:
         """Number of samples without a success within the largest eps so far."""
         return int((~self.wrong & ~self.successes[max(self.successes)]).sum())
 
-    def count(self, rows: pd.DataFrame, start: int) -> None:
+    def count(self, records: pa.Table, start: int) -> None:
         """Add the successes of a unit. A success at eps counts as a success at every larger eps.
 
         Args:
-            rows: its records.
+            records: of the unit.
             start: position of the chunk's first sample.
         """
-        found = rows[rows["success"]]
+        success, radius, index = (records[name].to_numpy() for name in ("success", "eps", "index"))
         for eps, successes in self.successes.items():
-            index = found.loc[found["eps"] <= eps, "index"].to_numpy(copy=True)
-            successes[torch.from_numpy(index) - start] = True
+            found = index[success & (radius <= eps)]
+            successes[torch.from_numpy(found) - start] = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +22,11 @@ from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.storage.chunks import ChunkWriter
-from art_ext.storage.records import table_of_rows
+from art_ext.storage.records import table_of_columns
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 # of a result, what is spread over a chunk of which only some samples were attacked
 _SPREAD = (
@@ -42,7 +43,7 @@ _SPREAD = (
 
 def run_unit(
     job: Job, writer: ChunkWriter, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally
-) -> pd.DataFrame:
+) -> pa.Table:
     """Run an attack on a chunk, with the largest radius of the unit, and give the unit to
     the writer of the chunk.
 
@@ -77,12 +78,12 @@ def run_unit(
     whole = len(index) == len(x)
     result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
     tally.end(result, wanted)
-    rows = _records(unit, chunk, wanted, result, tally, seconds)
+    records = _records(unit, chunk, wanted, result, tally, seconds)
     start = chunk.samples.start
     images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
     facts = [_facts_of(attack.name, one, index + start) for one in found]
-    writer.add(unit.place, table_of_rows(rows), images, facts[0] if facts else None)
-    return rows
+    writer.add(unit.place, records, images, facts[0] if facts else None)
+    return records
 
 
 def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
@@ -140,10 +141,8 @@ def _spread(
 
 def _records(
     unit: Unit, chunk: Chunk, attacked: Tensor, result: AttackResult, tally: Tally, seconds: float
-) -> pd.DataFrame:
+) -> pa.Table:
     """Return the records of a unit, one block of rows per radius."""
-    import pandas as pd
-
     clean = chunk.clean[unit.model]
     unknown = torch.full_like(result.distance, torch.nan)
     nearest = unknown if result.nearest_distance is None else result.nearest_distance
@@ -175,10 +174,10 @@ def _records(
             **(found if given else dict.fromkeys(found, unknown)),
         }
         columns = {column: values.cpu().numpy() for column, values in ({**shared, **own}).items()}
-        blocks.append(
-            pd.DataFrame({**columns, "model": unit.model, "attack": unit.attack, "eps": radius})
-        )
-    return pd.concat(blocks, ignore_index=True)
+        blocks.append({**columns, "eps": np.full(len(attacked), radius)})
+    # a copy, which later changes of the tensors do not reach
+    joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return table_of_columns({**joined, "model": unit.model, "attack": unit.attack})
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
@@ -276,16 +275,18 @@ class Tally:
         adversarial = (result.success | result.already_adversarial).cpu()
         self._end(torch.where(attacked, adversarial | self.before, self.before))
 
-    def skip(self, rows: pd.DataFrame, adversarial: Tensor) -> None:
+    def skip(self, records: pa.Table, adversarial: Tensor) -> None:
         """Count a chunk that had ended before this process began, from its records.
 
         Args:
-            rows: the records.
+            records: of the unit.
             adversarial: as in ``begin``.
         """
-        found = rows[rows["eps"] == self.radii[-1]]
-        successes = (found["success"] | found["already_adversarial"]).to_numpy(copy=True)
-        self._end(adversarial | torch.from_numpy(successes))
+        given = records["eps"].to_numpy() == self.radii[-1]
+        success, already = (
+            records[name].to_numpy()[given] for name in ("success", "already_adversarial")
+        )
+        self._end(adversarial | torch.from_numpy(success | already))
 
     def _end(self, adversarial: Tensor) -> None:
         self.adversarial = adversarial

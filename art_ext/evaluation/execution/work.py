@@ -117,12 +117,12 @@ class Work:
             self._tallies[place] = Tally(self.watcher, radii, attack.cost(self.job.settings))
         tally = self._tallies[place]
         if place in writer.tables:
-            rows = writer.tables[place].to_pandas()
-            tally.skip(rows, adversarial_before(self.job, clean, radii[-1]))
+            records = writer.tables[place]
+            tally.skip(records, adversarial_before(self.job, clean, radii[-1]))
         else:
             with scope(unit.name):
-                rows = run_unit(self.job, writer, chunk, unit, attack, tally)
-        clean.count(rows, chunk.samples.start)
+                records = run_unit(self.job, writer, chunk, unit, attack, tally)
+        clean.count(records, chunk.samples.start)
 
     def _clean_pass(self, number: int) -> Chunk:
         start, stop = self.folder.chunks[number]
