@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,8 @@ def normalized(
 class Wrapper(nn.Module):
     """A module around one network, with the state dict of the network.
 
+    Tensors of its other parts keep their names.
+
     Attributes:
         model: the network.
     """
@@ -80,6 +83,11 @@ class Wrapper(nn.Module):
         self.training = model.training
         self.register_state_dict_post_hook(_to_own_names)
         self.register_load_state_dict_pre_hook(_from_own_names)
+
+    @property
+    def head_record(self) -> dict[str, Any] | None:
+        """Name and arguments of the head that makes the scores, or None without a head."""
+        return None
 
 
 class Preprocessed(Wrapper):
@@ -111,6 +119,24 @@ class Preprocessed(Wrapper):
         return outputs if scores is None else scores
 
 
+HEADS = "art_ext_heads"  # key of the heads in the metadata of weights
+
+
+def head_records(model: nn.Module) -> list[dict[str, Any]]:
+    """Return names and arguments of the heads in a model, the outermost first."""
+    found = (one.head_record for one in model.modules() if isinstance(one, Wrapper))
+    return [record for record in found if record is not None]
+
+
+def weights_metadata(model: nn.Module) -> dict[str, str] | None:
+    """Return the metadata of a file of a model's weights, which names its heads.
+
+    None for a model without a head.
+    """
+    records = head_records(model)
+    return {HEADS: json.dumps(records, default=repr)} if records else None
+
+
 _INNER = "model."  # from the names of a wrapper to those of its network
 
 
@@ -120,5 +146,7 @@ def _to_own_names(module: nn.Module, state: dict[str, Any], prefix: str, _: obje
 
 
 def _from_own_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    for key in [key for key in state if key.startswith(prefix)]:
+    parts = {f"{name}.": part for name, part in module.named_children() if f"{name}." != _INNER}
+    others = {prefix + name + key for name, part in parts.items() for key in part.state_dict()}
+    for key in [key for key in state if key.startswith(prefix) and key not in others]:
         state[prefix + _INNER + key.removeprefix(prefix)] = state.pop(key)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # nothing is unpickled with it
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import listed
+from art_ext.models.layers import HEADS, head_records, weights_metadata
 from art_ext.models.pickled_types import unsupported_types
-from art_ext.storage.files import write_state_dict
+from art_ext.storage.files import header_of, write_state_dict
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.")  # of DataParallel and AveragedModel, and of Lightning modules
@@ -33,6 +36,10 @@ def load_weights(
     has them. The counter ``n_averaged`` of AveragedModel is ignored. Every name and shape must fit,
     otherwise the model is unchanged. Mode, device and dtype of the model do not change.
 
+    A file that ``save_weights`` or a training wrote names the heads of its model. The same heads
+    must be around this model, because its outputs would mean something else without them.
+    ``art_ext.models.load_model`` puts them there.
+
     Args:
         model: the network to fill.
         path: the checkpoint. Its type is read from its first bytes, not from its name.
@@ -41,7 +48,7 @@ def load_weights(
     Raises:
         ValueError: if the file does not exist, if it is not a checkpoint (the message names a web
             page or a Git-LFS pointer), if it holds other types than tensors and plain containers
-            (the message names them), or if names or shapes do not fit.
+            (the message names them), or if names, shapes or heads do not fit.
     """
     file = Path(path)
     if not file.is_file():
@@ -49,6 +56,7 @@ def load_weights(
             f"weights must name a checkpoint file, got {file}, which does not exist or is a folder"
         )
     content = read_trusted(file) if trust_checkpoint else read_tensors(file)
+    _check_heads(head_records(model), read_heads(file), file)
     state = _without_wrapper(content, file)
     expected = model.state_dict()
     state = _under_names_of(expected, state)
@@ -60,10 +68,26 @@ def load_weights(
 def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the model's state dict as safetensors, atomically.
 
+    The metadata name the heads of the model, see ``art_ext.training.heads``.
+
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    write_state_dict(Path(path), model.state_dict())
+    write_state_dict(Path(path), model.state_dict(), weights_metadata(model))
+
+
+def read_heads(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return names and arguments of the heads that a file of weights names, the outermost first.
+
+    The list is empty for weights without a head, and for files of another format or origin.
+    """
+    file = Path(path)
+    try:
+        metadata = header_of(file).get("__metadata__", {})
+        found: list[dict[str, Any]] = json.loads(metadata.get(HEADS, "[]"))
+    except (OSError, ValueError, AttributeError):  # another format, which read_tensors explains
+        return []
+    return found
 
 
 def read_tensors(file: Path) -> object:
@@ -102,6 +126,27 @@ def read_tensors(file: Path) -> object:
             # its next sentences advise to load it nevertheless
             f"{type(error).__name__}: {str(error).split('. ')[0]}"
         ) from error
+
+
+def _check_heads(own: list[dict[str, Any]], wanted: list[dict[str, Any]], file: Path) -> None:
+    """Raise ValueError unless the heads of a model are those that a file of weights names."""
+    if not wanted or json.loads(json.dumps(own, default=repr)) == wanted:
+        return
+    there = f"the model has {_named(own)}" if own else "the model has no head"
+    raise ValueError(
+        f"{file} holds weights of a network with {_named(wanted)}, but {there}: put the head around"
+        " the network, art_ext.training.heads.with_heads(network,"
+        " art_ext.models.weights.read_heads(FILE)), or load both by art_ext.models.load_model"
+    )
+
+
+def _named(records: list[dict[str, Any]]) -> str:
+    """Describe heads by names and arguments."""
+    texts = []
+    for record in records:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in record["arguments"].items())
+        texts.append(f"the head {record['name']}" + (f" ({arguments})" if arguments else ""))
+    return " around ".join(texts)
 
 
 def _explain_impostor(head: bytes, file: Path) -> None:

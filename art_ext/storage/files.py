@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,21 @@ def safetensors_of(state: Mapping[str, Tensor], metadata: dict[str, str] | None 
     from safetensors.torch import save
 
     return save(plain_tensors(state), metadata)
+
+
+def header_of(file: Path) -> dict[str, Any]:
+    """Return the JSON header of a safetensors file, without reading its tensors.
+
+    Raises:
+        ValueError: for a file of another format.
+        OSError: for a file that cannot be read.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > file.stat().st_size:
+            raise ValueError(f"{file} must be a safetensors file")
+        found: dict[str, Any] = json.loads(stream.read(length))
+    return found
 
 
 def metadata_of(content: bytes) -> dict[str, str]:

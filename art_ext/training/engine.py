@@ -13,6 +13,7 @@ from art_ext.core.geometry import Box, exact_dtype
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import OutputReader
 from art_ext.training.heads import Head, IdentityHead, apply_head
+from art_ext.training.heads.base import on_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,7 +43,7 @@ class Engine:
         head: Head | None = None,
     ) -> None:
         self.frozen = frozen
-        self.head = IdentityHead() if head is None else head
+        self.head = IdentityHead() if head is None else on_device(head, device)
         self.accelerator = accelerator
         self.plain = plain
         self.wrapped = wrapped

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from art_ext.models.factory import file_of_model
+from art_ext.models.layers import weights_metadata
 from art_ext.storage.files import safetensors_of
 from art_ext.storage.store import Store, store_of
 from art_ext.storage.training import BEST, WEIGHTS, begin_training
@@ -59,11 +60,16 @@ class RunFolder:
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
         """Write the final weights and, if there are any, those of the best validation.
 
-        The files are ``model.safetensors`` and ``best.safetensors``.
+        The files are ``model.safetensors`` and ``best.safetensors``. Their metadata name the heads.
+
+        Args:
+            model: the exported network, with the head of the recipe.
+            best: the weights of the best validation.
         """
-        self.store.write(WEIGHTS, safetensors_of(model.state_dict()))
+        metadata = weights_metadata(model)
+        self.store.write(WEIGHTS, safetensors_of(model.state_dict(), metadata))
         if best is not None:
-            self.store.write(BEST, safetensors_of(best["weights"]))
+            self.store.write(BEST, safetensors_of(best["weights"], metadata))
 
 
 def configuration(

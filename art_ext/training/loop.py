@@ -243,12 +243,13 @@ def _result(run: _Run) -> TrainingResult:
     run.average.load_into_model()
     last = state.history[-1]
     folder = run.checkpointing.folder
+    exported = run.recipe.head.export(run.model)
     if folder is not None and run.engine.accelerator.is_main_process:
         # a killed run may not have written these
         write_history(folder.store, state.history)
-        folder.write_weights(run.model, state.best)
+        folder.write_weights(exported, state.best)
     return TrainingResult(
-        model=run.recipe.head.export(run.model),
+        model=exported,
         history=state.history,
         losses=state.losses.stacked().cpu(),
         best=None if state.best is None else state.best["weights"],
@@ -386,11 +387,12 @@ def _end_epoch(run: _Run) -> None:
     row = _row(run, done)
     validation = run.sources.validation
     current = run.average.current
+    exported = run.recipe.head.export(current)
     if validation is not None:
         measured = validation.measure(engine, current)
         row.update({f"validation_{name}": value for name, value in measured.items()})
-        state.best = better(state.best, row, state.epoch, current)
-    _call_back(run.options, run.recipe.head.export(current), state.epoch, row)
+        state.best = better(state.best, row, state.epoch, exported)
+    _call_back(run.options, exported, state.epoch, row)
     run.rate.end_epoch(row, state.epoch, engine)
     state.history.append(row)
     state.logged = {}

@@ -10,11 +10,15 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 import torch
+from torch import nn
 
 from art_ext.core.checks import nearest
 from art_ext.data import servers
+from art_ext.models.layers import Preprocessed, head_records
 from art_ext.models.sources.source import ModelSource
+from art_ext.models.weights import load_weights, read_heads
 
+_HEADS = "art_ext.training.heads"  # above this package, and imported when it is needed
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # of torch.load, whoever calls it
 
 
@@ -51,6 +55,23 @@ def seeded(seed: int) -> Iterator[None]:
         # torch.manual_seed would set the streams of GPUs too
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def with_weights(model: nn.Module, source: ModelSource) -> nn.Module:
+    """Return a model with the weights of a source, and with the heads that they name.
+
+    A model that has heads already gets no others.
+
+    Raises:
+        ValueError: as ``load_weights``, and for a head that the model does not fit.
+    """
+    if source.weights is None:
+        return model
+    records = [] if head_records(model) else read_heads(source.weights)
+    if records:
+        heads = importlib.import_module(_HEADS)
+        model = heads.with_heads(Preprocessed(model, None), records)  # the scores as a tensor
+    return load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
 
 
 @contextmanager

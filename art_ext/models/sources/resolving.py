@@ -17,10 +17,9 @@ from art_ext.core.plugins import Plugins
 from art_ext.models.factory import call_factory, resolve_factory
 from art_ext.models.layers import Normalize, Preprocessed
 from art_ext.models.networks import NETWORKS
-from art_ext.models.sources.libraries import seeded
+from art_ext.models.sources.libraries import seeded, with_weights
 from art_ext.models.sources.normalization import Normalization, read_normalization
 from art_ext.models.sources.source import LoadedModel, ModelSource, Opened
-from art_ext.models.weights import load_weights
 
 PLUGINS = Plugins("art_ext.models", "model", lambda: [*NETWORKS, *LIBRARIES])
 # by prefix, the module whose function open_model opens such a source. A module is imported when it
@@ -216,7 +215,7 @@ def _filled(source: ModelSource, model: Any) -> Opened:
             raise ValueError(
                 f"weights need an nn.Module, but {source.source!r} made a {type(model).__name__}"
             )
-        load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
+        model = with_weights(model, source)
     return Opened(model)
 
 

@@ -16,10 +16,10 @@ from art_ext.models.sources.libraries import (
     only_tensors,
     seeded,
     unknown_name,
+    with_weights,
 )
 from art_ext.models.sources.normalization import Normalization
 from art_ext.models.sources.source import ModelSource, Opened
-from art_ext.models.weights import load_weights
 
 BLIND = (
     "does not see huggingface_hub {hub}: pip install 'timm>=1.0.31' (RobustBench names timm 1.0.9,"
@@ -57,12 +57,11 @@ def open_model(source: ModelSource) -> Opened:
         _check_there(timm, source)
     with seeded(source.seed), only_tensors(source.trust_checkpoint):
         model = timm.create_model(name, pretrained=pretrained, **arguments)
-    if source.weights is not None:
-        load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
+    filled = with_weights(model, source)
     config = timm.data.resolve_model_data_config(model, args=sizes)
     class_names, class_ids = _classes(timm, model)
     return Opened(
-        model,
+        filled,
         Normalization(tuple(config["mean"]), tuple(config["std"])),
         tuple(config["input_size"]),
         _transform(source, config),

@@ -14,10 +14,10 @@ from art_ext.models.sources.libraries import (
     only_tensors,
     seeded,
     unknown_name,
+    with_weights,
 )
 from art_ext.models.sources.normalization import Normalization
 from art_ext.models.sources.source import ModelSource, Opened
-from art_ext.models.weights import load_weights
 
 # as torchvision builds them for its own weights
 _AS_PRETRAINED: dict[str, dict[str, Any]] = {
@@ -59,8 +59,7 @@ def open_model(source: ModelSource) -> Opened:
     arguments = network_arguments(source)
     with seeded(source.seed), only_tensors(source.trust_checkpoint):
         model = models.get_model(source.rest, weights=weights if pretrained else None, **arguments)
-    if source.weights is not None:
-        load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
+    filled = with_weights(model, source)
     steps = weights.transforms()
     transform = Transform(
         _size(steps.resize_size), _size(steps.crop_size), steps.interpolation.value
@@ -70,7 +69,7 @@ def open_model(source: ModelSource) -> Opened:
     categories = tuple(weights.meta["categories"])
     ours = arguments.get("num_classes", len(categories)) == len(categories)
     return Opened(
-        model,
+        filled,
         Normalization(tuple(steps.mean), tuple(steps.std)),
         None if transform.shape is None else (3, *transform.shape),
         transform,

@@ -15,10 +15,15 @@ import torch
 
 from art_ext.data.transform import INTERPOLATIONS, Size, Transform
 from art_ext.models.factory import literals
-from art_ext.models.sources.libraries import check_reachable, import_library, only_tensors, seeded
+from art_ext.models.sources.libraries import (
+    check_reachable,
+    import_library,
+    only_tensors,
+    seeded,
+    with_weights,
+)
 from art_ext.models.sources.normalization import Normalization
 from art_ext.models.sources.source import ModelSource, Opened
-from art_ext.models.weights import load_weights
 
 PROCESSOR = "preprocessor_config.json"
 TOLERANCE = 3 / 255  # of a pixel: the library resizes whole bytes by another program
@@ -57,8 +62,7 @@ def _open(source: ModelSource, library: ModuleType, place: str, is_folder: bool)
         else:
             files = {"weights_only": not source.trust_checkpoint}
             model = _from_files(source, kind, place, config=config, **files, **arguments)
-    if source.weights is not None:
-        load_weights(model, source.weights, trust_checkpoint=source.trust_checkpoint)
+    filled = with_weights(model, source)
     processor = _processor(source, library, place, is_folder)
     names = getattr(model.config, "id2label", None) or {}
     named = sorted(names) == list(range(len(names))) and not _are_numbers(names)
@@ -67,10 +71,10 @@ def _open(source: ModelSource, library: ModuleType, place: str, is_folder: bool)
     if processor is None:
         side = getattr(config, "image_size", None)
         shape = (channels, side, side) if isinstance(side, int) else None
-        return Opened(model, None, shape, None, class_names)
+        return Opened(filled, None, shape, None, class_names)
     transform, normalization = _steps(source, processor)
     return Opened(
-        model,
+        filled,
         normalization,
         None if transform.shape is None else (channels, *transform.shape),
         transform,

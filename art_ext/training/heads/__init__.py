@@ -1,5 +1,33 @@
 """Heads: the way from a network's raw output to class scores."""
 
-from art_ext.training.heads.base import Head, HeadedModel, IdentityHead, apply_head
+from art_ext.training.heads.base import (
+    Head,
+    HeadedModel,
+    IdentityHead,
+    adaptive_attacks,
+    apply_head,
+    heads_of,
+)
+from art_ext.training.heads.centres import max_mahalanobis_centres
+from art_ext.training.heads.max_mahalanobis import MaxMahalanobis, MaxMahalanobisHead
+from art_ext.training.heads.networks import replace_last_linear
+from art_ext.training.heads.registry import HEADS, rebuild_head, with_heads
+from art_ext.training.heads.reverse import ReverseLogits, ReverseLogitsHead
 
-__all__ = ["Head", "HeadedModel", "IdentityHead", "apply_head"]
+__all__ = [
+    "HEADS",
+    "Head",
+    "HeadedModel",
+    "IdentityHead",
+    "MaxMahalanobis",
+    "MaxMahalanobisHead",
+    "ReverseLogits",
+    "ReverseLogitsHead",
+    "adaptive_attacks",
+    "apply_head",
+    "heads_of",
+    "max_mahalanobis_centres",
+    "rebuild_head",
+    "replace_last_linear",
+    "with_heads",
+]

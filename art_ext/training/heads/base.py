@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
+import torch
 from torch import Tensor, nn
 
 from art_ext.core.calling import widened
+from art_ext.core.networks import model_device
 from art_ext.core.outputs import predicted_classes
 from art_ext.models.layers import Wrapper
+
+Adaptive = tuple[tuple[str, Mapping[str, Any]], ...]
 
 
 class Head(ABC):
     """The way from a network's raw output to class scores.
 
     A recipe names its head. Crafting, validation, the choice of the best checkpoint and the
-    exported model use it. A head holds settings only, no parameters.
+    exported model use it. A head holds settings and, if it is an ``nn.Module`` too, buffers. What
+    is trained belongs to the network.
+
+    Attributes:
+        name: key of the head in the metadata of weights. Default: the name of the class.
+        adaptive: attacks that know the head, as names of ``art-ext attacks`` with arguments. An
+            evaluation adds them to every panel.
     """
+
+    name: ClassVar[str]
+    adaptive: ClassVar[Adaptive] = ()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     @abstractmethod
     def scores(self, raw: Any) -> Tensor:
@@ -40,12 +60,35 @@ class Head(ABC):
     def export(self, model: nn.Module) -> nn.Module:
         """Return a module around the network whose output is class scores.
 
-        Its state dict is that of the network.
+        Its state dict is that of the network and, under ``head.``, the buffers of the head.
+
+        Raises:
+            ValueError: if the network has a head of this kind.
         """
         return HeadedModel(model, self)
 
+    def fitted(self, network: nn.Module) -> nn.Module:
+        """Return the network, changed so that its raw output fits this head.
+
+        It is called before weights are loaded.
+        """
+        return network
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that build this head again, in the types of JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def rebuilt(cls, arguments: Mapping[str, Any]) -> Head:
+        """Return the head of saved arguments. Buffers are filled when weights are loaded."""
+        return cls(**arguments)
+
+    def record(self) -> dict[str, Any]:
+        """Return name and arguments, which are saved beside the weights."""
+        return {"name": self.name, "arguments": self.arguments()}
+
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
         return f"{type(self).__name__}({settings})"
 
 
@@ -65,16 +108,54 @@ class IdentityHead(Head):
 class HeadedModel(Wrapper):
     """A network with a head: from rows (r, *S) to class scores (r, C).
 
-    The state dict is that of the network, so that weights can be exchanged.
+    The state dict is that of the network, so that weights can be exchanged. The buffers of a head
+    are added to it under ``head.``.
+
+    Args:
+        model: the network. It is not copied.
+        head: the head. A head with buffers is copied.
+
+    Raises:
+        ValueError: if the network has a head of this kind.
     """
 
     def __init__(self, model: nn.Module, head: Head) -> None:
+        taken = [one for one in heads_of(model) if one.name == head.name]
+        if taken:
+            raise ValueError(
+                f"a head is put around a network without a head of its kind, got {head!r} around"
+                f" a network with {taken[0]!r}: pass the network inside, which is .model"
+            )
         super().__init__(model)
-        self.head = head
+        self.head: Any = on_device(head, model_device(model, None, torch.device("cpu")))
+        if isinstance(self.head, nn.Module):
+            self.head.train(model.training)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores for rows (r, *S)."""
         return apply_head(self.head, self.model(rows), len(rows))
+
+    @property
+    def head_record(self) -> dict[str, Any]:
+        """Name and arguments of the head."""
+        found: dict[str, Any] = self.head.record()
+        return found
+
+
+def on_device(head: Head, device: torch.device) -> Head:
+    """Return a head for a model on a device: a copy if it has buffers, else the head itself."""
+    return copy.deepcopy(head).to(device) if isinstance(head, nn.Module) else head
+
+
+def heads_of(model: object) -> list[Head]:
+    """Return the heads in a model, the outermost first."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return [module.head for module in modules if isinstance(module, HeadedModel)]
+
+
+def adaptive_attacks(model: object) -> Adaptive:
+    """Return the attacks that the heads of a model declare, as names with arguments."""
+    return tuple(attack for head in heads_of(model) for attack in head.adaptive)
 
 
 def apply_head(head: Head, raw: Any, rows: int) -> Tensor:

@@ -6,13 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from art_ext.configuration.data import DataOptions, transform_of
 from art_ext.configuration.options import default_of, options_of
 from art_ext.core.geometry import norm_name
 from art_ext.models import load_weights
 from art_ext.models.sources import ModelSource, Opened, load_source
+from art_ext.models.weights import read_heads
 from art_ext.storage.store import LocalStore
 from art_ext.storage.training import BEST, CONFIGURATION, RUN, TRAINING, WEIGHTS, read_run
+from art_ext.training.heads import HEADS, with_heads
 from art_ext.training.runs.configuration import Configuration, resolve
 from art_ext.training.runs.networks import source_of
 
@@ -38,15 +42,28 @@ def open_model(source: ModelSource) -> Opened:
         )
         file = folder / WEIGHTS
     loaded = load_source(source_of(configuration), training=True)
-    load_weights(loaded.model, source.weights or file, trust_checkpoint=source.trust_checkpoint)
-    head = configuration.make_recipe().head
+    weights = source.weights or file
+    model = _headed(loaded.model, configuration, read_heads(weights))
+    load_weights(model, weights, trust_checkpoint=source.trust_checkpoint)
     return Opened(
-        head.export(loaded.model),
+        model,
         transform=transform_of(configuration) or loaded.transform,
         class_names=loaded.class_names,
         class_ids=loaded.class_ids,
         normalizes=True,
     )
+
+
+def _headed(
+    network: nn.Module, configuration: Configuration, records: list[dict[str, Any]]
+) -> nn.Module:
+    """Return the network with the heads of its weights, or else with the head of the recipe.
+
+    Only the recipe has a head that is not one of art-ext. Weights of earlier versions name none.
+    """
+    if records and all(record["name"] in HEADS for record in records):
+        return with_heads(network, records)
+    return configuration.make_recipe().head.export(network)
 
 
 def run_defaults(folder: Path) -> dict[str, Any]:
