@@ -20,6 +20,7 @@ from art_ext.core.calling import ModelCall
 from art_ext.core.calls import describing
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
+from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
@@ -213,6 +214,21 @@ class ScoreOracle(LabelOracle):
         """Return (R, K) outputs for rows (R, *S), for one query each."""
         self.ledger.charge(index)
         return self.passes.forward(rows, index)
+
+    def features(self, layer: str | None = None) -> FeatureTap:
+        """Return a tap of features, in the same passes as the scores. They cost no query.
+
+        Enter it around calls of this oracle, inside the oracle's own context. After a call with at
+        most ``batch_size`` rows, and in the loss of ``gradient``, ``take(rows)`` gives the features
+        of those rows.
+
+        Args:
+            layer: name of a module. None: the input of the last linear layer.
+
+        Raises:
+            ValueError: if the model is no network, or has no such module.
+        """
+        return FeatureTap(self.model, layer)
 
     def evaluate(
         self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None

@@ -1,0 +1,174 @@
+"""Squeezers: transformations that keep an image's class and destroy small perturbations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from art_ext.core.checks import check_count, nearest
+
+
+@dataclass(frozen=True)
+class Squeezer(ABC):
+    """A transformation of images in [0, 1], row by row. Its gradient may be straight-through."""
+
+    @abstractmethod
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the squeezed rows, of the shape of rows (r, *S)."""
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+        return f"{_NAMES[type(self)]}({settings})"
+
+
+def straight_through(rows: Tensor, squeezed: Tensor) -> Tensor:
+    """Return squeezed (r, *S), with the gradient of the identity with respect to rows (r, *S)."""
+    return squeezed.detach() + (rows - rows.detach()) if rows.requires_grad else squeezed
+
+
+@dataclass(frozen=True)
+class BitDepth(Squeezer):
+    """Round to 2^bits levels: round(x (2^bits - 1)) / (2^bits - 1), halves to even.
+
+    The gradient is straight-through.
+
+    Args:
+        bits: number of bits, at least 1.
+
+    Raises:
+        ValueError: if bits is out of range.
+    """
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        check_count("bits", self.bits)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the rounded rows (r, *S)."""
+        steps = 2**self.bits - 1
+        return straight_through(rows, (rows.detach() * steps).round() / steps)
+
+
+@dataclass(frozen=True)
+class Median(Squeezer):
+    """The median of each size x size window of the last two axes.
+
+    The window of size 2 is {i-1, i} x {j-1, j}. Images are mirrored at their edges. Of an even
+    number of values the upper middle one counts. This equals ``scipy.ndimage.median_filter`` with
+    its default mode bit for bit.
+
+    Args:
+        size: side of the window in pixels.
+
+    Raises:
+        ValueError: if size is not an integer >= 1.
+    """
+
+    size: int = 2
+
+    def __post_init__(self) -> None:
+        check_count("size", self.size)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the medians of rows (r, *S).
+
+        Raises:
+            ValueError: unless the rows are images.
+        """
+        if rows.dim() < 3:
+            raise ValueError(
+                f"median must squeeze images (rows, ..., height, width), got {tuple(rows.shape)}"
+            )
+        padded = _mirrored(_mirrored(rows, -1, self.size), -2, self.size)
+        height, width = rows.shape[-2:]
+        shifts = [
+            padded[..., i : i + height, j : j + width]
+            for i in range(self.size)
+            for j in range(self.size)
+        ]
+        if self.size == 2:  # the second largest of four, without a sort
+            low, high = torch.minimum(shifts[0], shifts[1]), torch.maximum(shifts[0], shifts[1])
+            low2, high2 = torch.minimum(shifts[2], shifts[3]), torch.maximum(shifts[2], shifts[3])
+            return torch.maximum(torch.minimum(high, high2), torch.maximum(low, low2))
+        return torch.stack(shifts, dim=-1).sort(dim=-1).values[..., len(shifts) // 2]
+
+
+def _mirrored(rows: Tensor, axis: int, size: int) -> Tensor:
+    """Pad an axis for windows of this size, each of which begins size // 2 before its place."""
+    length = rows.shape[axis]
+    places = torch.arange(-(size // 2), length + size - size // 2 - 1, device=rows.device)
+    places = places.remainder(2 * length)
+    places = torch.where(places < length, places, 2 * length - 1 - places)
+    return rows.index_select(axis, places)
+
+
+def bit_depth(bits: int) -> Squeezer:
+    """Return the squeezer that rounds to 2^bits levels.
+
+    Args:
+        bits: number of bits, at least 1.
+
+    Raises:
+        ValueError: if bits is out of range.
+
+    References:
+        Xu, Evans, Qi. Feature squeezing: detecting adversarial examples in deep neural networks.
+        NDSS 2018.
+    """
+    return BitDepth(bits)
+
+
+def median(size: int = 2) -> Squeezer:
+    """Return the squeezer that takes medians of size x size windows.
+
+    Args:
+        size: side of the window in pixels.
+
+    Raises:
+        ValueError: if size is not an integer >= 1.
+    """
+    return Median(size)
+
+
+SQUEEZERS: dict[str, Callable[..., Squeezer]] = {"bit_depth": bit_depth, "median": median}
+_NAMES: dict[type[Squeezer], str] = {BitDepth: "bit_depth", Median: "median"}
+
+
+def squeezer_of(text: str) -> Squeezer:
+    """Return the squeezer that a text such as ``"bit_depth(5)"`` or ``"median(size=2)"`` names.
+
+    Raises:
+        ValueError: for an unknown name or argument.
+    """
+    found = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+    name = found.group(1) if found else text
+    if found is None or name not in SQUEEZERS:
+        raise ValueError(
+            f"a squeezer must be one of {', '.join(SQUEEZERS)}, with arguments as in bit_depth(5),"
+            f" got {text!r}{nearest(name, SQUEEZERS)}"
+        )
+    known = inspect.signature(SQUEEZERS[name]).parameters
+    arguments: list[int | str] = []
+    named: dict[str, int | str] = {}
+    for part in filter(None, (one.strip() for one in (found.group(2) or "").split(","))):
+        key, equals, value = (one.strip() for one in part.rpartition("="))
+        if equals and key not in known:
+            raise ValueError(f"{name} has no argument {key!r}{nearest(key, known)}")
+        read = int(value) if re.fullmatch(r"-?\d+", value) else value.strip("'\"")
+        if equals:
+            named[key] = read
+        else:
+            arguments.append(read)
+    try:
+        return SQUEEZERS[name](*arguments, **named)
+    except TypeError as error:
+        raise ValueError(
+            f"the squeezer {text!r} must fit {name}{inspect.signature(SQUEEZERS[name])}"
+        ) from error
