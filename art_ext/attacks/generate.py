@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from art_ext.core import detection
 from art_ext.core.attacks.registry import AttackSpec, is_built_in, specs
 from art_ext.shells import Plan, art, plans, torchattacks, trainers
 from art_ext.shells.text import docstring, spelled, valued
@@ -99,6 +100,7 @@ def written() -> dict[Path, str]:
         ROOT / "adapters" / "torchattacks" / "attacks.py": of_torchattacks,
         ROOT / "torchattacks.pyi": _facade(plans(torchattacks.HOST)),
         ROOT / "core" / "attacks" / "__init__.pyi": _core(),
+        ROOT / "core" / "detection" / "__init__.pyi": _detection(),
         ROOT / "training" / "__init__.pyi": _training(),
         ROOT / "__init__.py": _front(),
         ROOT / "__init__.pyi": _front_types(),
@@ -193,6 +195,15 @@ def _core() -> str:
     return (
         "\n\n".join([head, _imports(body, {"": ""}), registry, "__all__: list[str]", body]) + "\n"
     )
+
+
+def _detection() -> str:
+    """Return the names of ``art_ext.core.detection`` for editors and type checkers."""
+    found = [getattr(detection, name) for name in detection.__all__]
+    lines = [f'"""Detectors, for editors and type checkers.\n\n{NOTE}\n"""', ""]
+    lines += ["from art_ext.core.detection import registry as registry"]
+    lines += [f"from {one.__module__} import {one.__name__} as {one.__name__}" for one in found]
+    return "\n".join([*lines, "", "__all__: list[str]"]) + "\n"
 
 
 def _ours() -> list[AttackSpec]:

@@ -2,101 +2,67 @@
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from contextlib import ExitStack
-from typing import ClassVar, NamedTuple, TypeVar
+import os
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count, check_number
+from art_ext.core.checks import check_count
+from art_ext.core.detection.scoring import Answers, Scoring, given, raw_answers
 from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
+from art_ext.core.identity import describe_samples
 from art_ext.core.losses import logits_of
+from art_ext.core.metrics.detection import threshold_of
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.samples import check_classes, check_samples
 
+__all__ = ["Answers", "Detector", "given"]
+
 LEAST_CALIBRATION = 20  # images, below which no threshold is set
 LEAST_SCALE = 1e-12  # a spread of scores, below which they count as equal
+PROBES = 8  # images that a saved detector keeps, to compare the answers of a callable
 Self = TypeVar("Self", bound="Detector")
 
 
-class Answers(NamedTuple):
-    """Outputs of the model and scores of a detector for R rows.
-
-    Attributes:
-        outputs: (R, K) outputs of the model, of the kind that the model returns.
-        scores: (R,) float32 scores. A larger one is more suspicious.
-    """
-
-    outputs: Tensor
-    scores: Tensor
-
-
-class Detector(ABC):
+class Detector(Scoring):
     """A score of an input that is larger for adversarial ones, and a threshold.
 
-    An input is rejected if its score exceeds the threshold. ``fit`` binds the model and learns
-    from clean training data. ``calibrate`` sets the threshold at a false-positive rate.
+    An input is rejected if its score exceeds the threshold. ``fit`` binds the model and learns from
+    clean training data. ``calibrate`` sets the threshold at a false-positive rate.
 
-    A subclass defines ``measure``, and where it needs them ``variants`` and ``learn``. Both are
-    functions of tensors inside an autograd graph, so that attacks can use them.
+    A subclass defines ``name`` and ``measure``, and where it needs them ``variants`` and ``learn``.
+    Each argument of its constructor is kept in an attribute of the same name.
 
     Attributes:
-        name: key of the detector in the list.
-        needs_features: whether ``measure`` gets features of the network.
         needs_data: whether ``fit`` needs training data.
-        differentiable: whether the score has a gradient with respect to the input. A
-            straight-through one counts.
-        layer: name of the module whose output the features are. None: the input of the last linear
-            layer.
+        learned: names of the attributes that ``learn`` sets, each a tensor.
         threshold: the largest accepted score. None before ``calibrate``.
         scale: interquartile range of the calibration scores, the unit of penalties in attacks.
         fpr: the false-positive rate that the threshold was set at. None before ``calibrate``.
-        rows: number of rows through the model for one row, 1 and one for each variant.
+        data: digests of the training and the calibration data, by ``"fit"`` and ``"calibration"``.
+        probe: (n, *S) some of the inputs, n <= 8. None before ``fit`` and ``calibrate``.
     """
 
-    name: ClassVar[str] = ""
-    needs_features: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
-    differentiable: ClassVar[bool] = True
+    learned: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        self.layer: str | None = None
+        super().__init__()
         self.threshold: float | None = None
         self.scale = 1.0
         self.fpr: float | None = None
-        self.rows = 1
-        self.model: Model | None = None
-        self.outputs = "logits"
-        self.batch_size = 256
-        self.clip_values: ClipValues | None = (0.0, 1.0)
-        self.device: torch.device | str | None = None
+        self.data: dict[str, str] = {}
+        self.probe: Tensor | None = None
 
-    @abstractmethod
-    def measure(
-        self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...]
-    ) -> Tensor:
-        """Return (r,) scores. Row i depends on row i of the arguments only.
-
-        Args:
-            outputs: (r, K) logits of the rows.
-            features: (r, F) features of the rows, or None for a detector that needs none.
-            further: (r, K) logits of each variant of the rows.
-        """
-
-    def variants(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return further inputs (r, *S) that the model answers for rows (r, *S). Default: none."""
-        return ()
-
-    def learn(self, outputs: Tensor, features: Tensor | None, y: Tensor | None) -> None:
+    def learn(self, outputs: Tensor, features: Tensor | None, y: Tensor) -> None:
         """Learn from clean training data.
 
         Args:
             outputs: (N, K) logits.
             features: (N, F), or None for a detector that needs none.
-            y: (N,) true classes, or None.
+            y: (N,) int64 true classes.
         """
         raise NotImplementedError(f"{type(self).__name__} needs data and must define learn")
 
@@ -113,16 +79,20 @@ class Detector(ABC):
     ) -> Self:
         """Bind a model, and learn from its answers to clean training data.
 
-        An earlier threshold is dropped.
+        An earlier threshold is dropped. Each training input is one query.
 
         Args:
-            model: an ``nn.Module``, or a callable from (R, *S) to class scores (R, K).
+            model: an ``nn.Module``, or a callable from (R, *S) to class scores (R, K). Detectors
+                that need features take an ``nn.Module`` only.
             x: (N, *S) clean training inputs. May be None for a detector that needs no data.
             y: (N,) true classes. May be None where x may be.
             outputs: what the model returns, ``"logits"`` or ``"probabilities"``.
-            batch_size: maximum number of rows in one call of the model.
+            batch_size: maximum number of rows in one call of the model. Default: 256.
             clip_values: the box (lower, upper) of the inputs.
             device: device of the inputs, for models without parameters.
+
+        Returns:
+            The detector itself.
 
         Raises:
             ValueError: if the model shows too little, or the data do not suffice.
@@ -135,102 +105,93 @@ class Detector(ABC):
         self.device = device
         self.threshold = None
         self.fpr = None
+        self.data = {}
         self.check_model(model)
-        if self.needs_data:
-            if x is None or y is None:
-                raise ValueError(f"{self.name} must be fitted to training data, got x or y None")
-            check_samples(x)
-            check_classes("y", y, len(x))
-            self._learn_from(x, y)
+        if not self.needs_data:
+            return self
+        if x is None or y is None:
+            raise ValueError(f"{self.name} must be fitted to training data, got none")
+        check_samples(x)
+        check_classes("y", y, len(x))
+        self._learn_from(x, y.to(torch.int64))
+        self.data["fit"] = describe_samples(x, y)
+        self.probe = x[:PROBES].detach().float().cpu()
         return self
 
     def _learn_from(self, x: Tensor, y: Tensor) -> None:
-        """Send training data (N, *S) through the model, and learn from the answers."""
-        with self.oracle(len(x)) as oracle, torch.no_grad(), ExitStack() as stack:
-            tap = None
-            if self.needs_features:
-                tap = stack.enter_context(oracle.features(self.layer))
-            outputs = []
-            features = []
-            for start in range(0, len(x), oracle.batch_size):
-                part = x[start : start + oracle.batch_size].detach().to(oracle.device).float()
-                owner = torch.arange(start, start + len(part), device=oracle.device)
-                outputs.append(logits_of(oracle.scores(part, owner), oracle.outputs))
-                if tap is not None:
-                    features.append(tap.take(len(part)))
-            found = torch.cat(features) if features else None
-            self.learn(torch.cat(outputs), found, y.to(oracle.device))
+        """Send training data (N, *S) through the model, and learn from the answers.
+
+        Raises:
+            ValueError: without data, or for a class that the model does not have.
+        """
+        if not len(x):
+            raise ValueError(f"{self.name} must be fitted to training data, got no image")
+        with self.oracle(len(x)) as oracle:
+            rows = x.detach().to(oracle.device).float()
+            index = torch.arange(len(rows), device=oracle.device)
+            found = [
+                (logits_of(outputs, oracle.outputs), features)
+                for _, _, outputs, features in raw_answers(self, oracle, rows, index)
+            ]
+            outputs = torch.cat([logits for logits, _ in found])
+            features = torch.cat([given(one) for _, one in found]) if self.needs_features else None
+            if int(y.max()) >= outputs.shape[1]:
+                raise ValueError(
+                    f"y must hold class indices below {outputs.shape[1]}, the model's width, got"
+                    f" {int(y.max())}"
+                )
+            with torch.no_grad():
+                self.learn(outputs, features, y.to(oracle.device))
 
     def check_model(self, model: Model) -> None:
-        """Raise ValueError if the detector cannot work with the model."""
+        """Raise ValueError if the detector cannot work with the model.
+
+        Raises:
+            ValueError: if it returns labels only, or hides the features that the detector needs.
+        """
         ScoreOracle(model, 0, outputs=self.outputs)
         if self.needs_features:
             FeatureTap(model, self.layer)
 
-    def score(self, x: Tensor) -> Tensor:
-        """Return (N,) float32 scores of inputs (N, *S). A larger one is more suspicious.
+    def calibrate(self, x: Tensor, fpr: float = 0.05) -> float:
+        """Set the threshold so that at most a share ``fpr`` of clean inputs is rejected.
 
-        Raises:
-            ValueError: before ``fit``.
-        """
-        check_samples(x)
-        return self.answers(x).scores
-
-    def answers(self, x: Tensor) -> Answers:
-        """Return the model's outputs and the scores of inputs (N, *S), from the same passes.
-
-        Raises:
-            ValueError: before ``fit``.
-        """
-        with self.oracle(len(x)) as oracle:
-            rows = x.detach().to(oracle.device).float()
-            return self.query(oracle, rows, torch.arange(len(rows), device=oracle.device))
-
-    def oracle(self, num_samples: int) -> ScoreOracle:
-        """Return an oracle of the model that the detector was fitted to.
-
-        Raises:
-            ValueError: before ``fit``.
-        """
-        if self.model is None:
-            raise ValueError(f"{self.name} must be fitted before use: call fit(model, x, y)")
-        return ScoreOracle(
-            self.model,
-            num_samples,
-            outputs=self.outputs,
-            batch_size=self.batch_size,
-            clip_values=self.clip_values,
-            device=self.device,
-        )
-
-    def query(self, oracle: ScoreOracle, rows: Tensor, index: Tensor) -> Answers:
-        """Return outputs and scores of rows (R, *S), without a graph.
-
-        Each row is charged ``rows`` queries: one for itself and one for each variant.
+        The threshold is the (n - floor(n fpr))-th smallest of n scores. Use clean images that
+        neither the model nor the detector was trained on, and that are not attacked, drawn at
+        random: ``art_ext.core.detection.calibration.drawn`` does so.
 
         Args:
-            oracle: of the model that the detector was fitted to.
-            rows: (R, *S) inputs.
-            index: (R,) int64, the sample each row is charged to.
+            x: (n, *S) clean inputs, n >= 20. Below 1,000 the threshold is not reliable.
+            fpr: the false-positive rate, in (0, 1). Default: 0.05.
+
+        Returns:
+            The threshold.
+
+        Raises:
+            ValueError: if fpr or n is out of range, a score is NaN, or before ``fit``.
         """
-        parts = []
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            tap = None
-            if self.needs_features:
-                tap = stack.enter_context(oracle.features(self.layer))
-            for start in range(0, max(1, len(rows)), oracle.batch_size):
-                part = rows[start : start + oracle.batch_size]
-                owner = index[start : start + oracle.batch_size]
-                outputs = oracle.scores(part, owner)
-                features = None if tap is None else tap.take(len(part))
-                further = tuple(
-                    logits_of(oracle.scores(variant, owner), oracle.outputs)
-                    for variant in self.variants(part)
-                )
-                scores = self.measure(logits_of(outputs, oracle.outputs), features, further)
-                parts.append(Answers(outputs, scores.float()))
-        return Answers(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        threshold = self.set_threshold(self.score(x), fpr)
+        self.data["calibration"] = describe_samples(x, torch.zeros(len(x), dtype=torch.int64))
+        if self.probe is None:
+            self.probe = x[:PROBES].detach().float().cpu()
+        return threshold
+
+    def set_threshold(self, scores: Tensor, fpr: float = 0.05) -> float:
+        """Set the threshold as ``calibrate`` does, from scores (n,) of clean inputs.
+
+        Raises:
+            ValueError: as ``calibrate``.
+        """
+        if len(scores) < LEAST_CALIBRATION:
+            raise ValueError(
+                f"calibration needs at least {LEAST_CALIBRATION} clean images, got {len(scores)}"
+            )
+        self.threshold = threshold_of(scores, fpr)
+        ends = torch.tensor([0.25, 0.75], dtype=torch.float64)
+        low, high = torch.quantile(scores.detach().double().cpu(), ends).tolist()
+        self.scale = max(high - low, LEAST_SCALE)
+        self.fpr = float(fpr)
+        return self.threshold
 
     def accepts(self, scores: Tensor) -> Tensor:
         """Return (r,) bool, True where a score is at most the threshold. NaN is not.
@@ -239,7 +200,7 @@ class Detector(ABC):
             ValueError: before ``calibrate``.
         """
         if self.threshold is None:
-            raise ValueError(f"{self.name} has no threshold: call calibrate(x) before")
+            raise ValueError(f"{self.name} has no threshold: call calibrate(x) first")
         return scores.float() <= self.threshold
 
     def detect(self, x: Tensor) -> Tensor:
@@ -250,54 +211,44 @@ class Detector(ABC):
         """
         return ~self.accepts(self.score(x))
 
-    def calibrate(self, x: Tensor, fpr: float = 0.05) -> float:
-        """Set the threshold so that at most a share ``fpr`` of clean inputs is rejected.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the detector to one safetensors file, without the model. The write is atomic.
 
-        The threshold is the (n - floor(n fpr))-th smallest of n scores. Use clean images that
-        neither the model nor the detector was trained on, and that are not attacked.
-
-        Args:
-            x: (n, *S) clean inputs, n >= 20. From a few images the threshold is unstable.
-            fpr: the false-positive rate, in (0, 1).
-
-        Returns:
-            The threshold.
+        The metadata hold its name, arguments and threshold as JSON, and digests of model and data.
 
         Raises:
-            ValueError: if fpr or n is out of range, a score is NaN, or before ``fit``.
+            ValueError: before ``fit``.
+            OSError: if the folder does not exist or cannot be written.
         """
-        check_samples(x)
-        return self.set_threshold(self.score(x), fpr)
+        from art_ext.core.detection.saving import write_detector
 
-    def set_threshold(self, scores: Tensor, fpr: float = 0.05) -> float:
-        """Set the threshold as ``calibrate`` does, from scores (n,) of clean inputs."""
-        self.threshold = threshold_at(scores, fpr)
-        quartiles = torch.quantile(
-            scores.double().cpu(), torch.tensor([0.25, 0.75], dtype=torch.float64)
-        )
-        self.scale = max(float(quartiles[1] - quartiles[0]), LEAST_SCALE)
-        self.fpr = float(fpr)
-        return self.threshold
+        write_detector(self, path)
 
+    @classmethod
+    def load(
+        cls: type[Self],
+        path: str | os.PathLike[str],
+        model: Model,
+        *,
+        batch_size: int = 256,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Read a detector that ``save`` wrote, for the same model.
 
-def threshold_at(scores: Tensor, fpr: float) -> float:
-    """Return the smallest of n scores that at most a share ``fpr`` of them exceeds.
+        Args:
+            path: the file.
+            model: the model that the detector was fitted to.
+            batch_size: maximum number of rows in one call of the model. Default: 256.
+            device: device of the inputs, for models without parameters.
 
-    Args:
-        scores: (n,) scores of clean inputs, n >= 20.
-        fpr: the false-positive rate, in (0, 1).
+        Returns:
+            A detector of the class that the file names. ``Detector.load`` takes any class in the
+            list of detectors. A class of your own loads its own files.
 
-    Raises:
-        ValueError: if fpr or n is out of range, or a score is NaN.
-    """
-    check_number("fpr", fpr)
-    if not 0 < fpr < 1:
-        raise ValueError(f"fpr must lie in (0, 1), got {fpr!r}")
-    if len(scores) < LEAST_CALIBRATION:
-        raise ValueError(
-            f"calibration needs at least {LEAST_CALIBRATION} clean images, got {len(scores)}"
-        )
-    if bool(scores.isnan().any()):
-        raise ValueError("the scores of clean images must be numbers, got NaN")
-    rejected = math.floor(len(scores) * fpr + 1e-9)  # 1e-9: 0.05 is no binary fraction
-    return float(scores.sort().values[len(scores) - rejected - 1])
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if ``save`` did not write it, or it belongs to another model or class.
+        """
+        from art_ext.core.detection.saving import read_detector
+
+        return read_detector(cls, path, model, batch_size=batch_size, device=device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from art_ext.core.checks import nearest
 from art_ext.core.detection.base import Detector
+from art_ext.core.detection.registry import DetectorSpec, register
 from art_ext.core.detection.squeezers import Squeezer, bit_depth, median, squeezer_of
 from art_ext.core.oracle import Model
 
@@ -92,3 +93,15 @@ def _squeezers(given: str | Sequence[Squeezer | str]) -> tuple[Squeezer, ...]:
     if not found or not all(isinstance(one, Squeezer) for one in found):
         raise ValueError(f"squeezers must hold at least one squeezer, got {given!r}")
     return found
+
+
+register(
+    DetectorSpec(
+        FeatureSqueezing,
+        art="FeatureSqueezingDetector",
+        paper="Xu, Evans, Qi. Feature squeezing: detecting adversarial examples in deep neural"
+        " networks. NDSS 2018",
+        url="https://arxiv.org/abs/1704.01155",
+        page="detectors/feature-squeezing.md",
+    )
+)

@@ -1,0 +1,165 @@
+"""Scores of inputs, from the answers of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from art_ext.core.geometry import ClipValues
+from art_ext.core.losses import logits_of
+from art_ext.core.oracle import Model, ScoreOracle
+from art_ext.core.samples import check_samples
+
+
+class Answers(NamedTuple):
+    """Outputs of the model and scores of a detector for R rows.
+
+    Attributes:
+        outputs: (R, K) outputs of the model, of the kind that the model returns.
+        scores: (R,) float32 scores. A larger one is more suspicious.
+    """
+
+    outputs: Tensor
+    scores: Tensor
+
+
+class Scoring(ABC):
+    """A score of an input that is larger for adversarial ones.
+
+    A subclass defines ``measure``, and where it needs them ``variants``. Both are functions of
+    tensors inside an autograd graph, so that attacks can use them.
+
+    Attributes:
+        name: key of the detector in the list.
+        needs_features: whether ``measure`` gets features of the network.
+        differentiable: whether the score has a gradient with respect to the input. A
+            straight-through one counts.
+        layer: name of the module whose output the features are. None: the input of the last linear
+            layer.
+        rows: number of rows through the model for one row, 1 and one for each variant.
+        model: the model, None before ``fit``.
+    """
+
+    name: ClassVar[str] = ""
+    needs_features: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.layer: str | None = None
+        self.rows = 1
+        self.model: Model | None = None
+        self.outputs = "logits"
+        self.batch_size = 256
+        self.clip_values: ClipValues | None = (0.0, 1.0)
+        self.device: torch.device | str | None = None
+
+    @abstractmethod
+    def measure(
+        self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Return (r,) scores. Row i depends on row i of the arguments only.
+
+        Args:
+            outputs: (r, K) logits of the rows.
+            features: (r, F) features of the rows, or None for a detector that needs none.
+            further: (r, K) logits of each variant of the rows.
+        """
+
+    def variants(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return further inputs (r, *S) that the model answers for rows (r, *S). Default: none."""
+        return ()
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return (N,) float32 scores of inputs (N, *S). A larger one is more suspicious.
+
+        Raises:
+            ValueError: before ``fit``.
+        """
+        return self.answers(x).scores
+
+    def answers(self, x: Tensor) -> Answers:
+        """Return the model's outputs and the scores of inputs (N, *S), from the same passes.
+
+        Raises:
+            ValueError: before ``fit``.
+        """
+        check_samples(x)
+        with self.oracle(len(x)) as oracle:
+            rows = x.detach().to(oracle.device).float()
+            return self.query(oracle, rows, torch.arange(len(rows), device=oracle.device))
+
+    def oracle(self, num_samples: int) -> ScoreOracle:
+        """Return an oracle of the model that the detector was fitted to.
+
+        Raises:
+            ValueError: before ``fit``.
+        """
+        if self.model is None:
+            raise ValueError(f"{self.name} must be fitted before use: call fit(model, x, y)")
+        return ScoreOracle(
+            self.model,
+            num_samples,
+            outputs=self.outputs,
+            batch_size=self.batch_size,
+            clip_values=self.clip_values,
+            device=self.device,
+        )
+
+    def query(self, oracle: ScoreOracle, rows: Tensor, index: Tensor) -> Answers:
+        """Return outputs and scores of rows (R, *S), without a graph.
+
+        Each row is charged as many queries as ``self.rows`` says: one for itself and one for each
+        variant.
+
+        Args:
+            oracle: of the model that the detector was fitted to.
+            rows: (R, *S) inputs.
+            index: (R,) int64, the sample each row is charged to.
+        """
+        parts = []
+        for part, owner, outputs, features in raw_answers(self, oracle, rows, index):
+            further = tuple(
+                logits_of(oracle.scores(variant, owner), oracle.outputs)
+                for variant in self.variants(part)
+            )
+            scores = self.measure(logits_of(outputs, oracle.outputs), features, further)
+            parts.append(Answers(outputs, scores.float()))
+        return Answers(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def raw_answers(
+    detector: Scoring, oracle: ScoreOracle, rows: Tensor, index: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Yield rows, their samples, outputs and features of each call of the model, without a graph.
+
+    The features are None for a detector that needs none. Without a row, there is one empty call.
+    """
+    with ExitStack() as stack:
+        tap = (
+            stack.enter_context(oracle.features(detector.layer))
+            if detector.needs_features
+            else None
+        )
+        for start in range(0, max(1, len(rows)), oracle.batch_size):
+            part = rows[start : start + oracle.batch_size]
+            owner = index[start : start + oracle.batch_size]
+            with torch.no_grad():
+                outputs = oracle.scores(part, owner)
+                features = None if tap is None else tap.take(len(part))
+            yield part, owner, outputs, features
+
+
+def given(features: Tensor | None) -> Tensor:
+    """Return the features, which a detector that needs them gets from every caller.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if features is None:
+        raise ValueError("this detector needs features of the network, got None")
+    return features
