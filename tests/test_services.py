@@ -22,7 +22,10 @@ from art_ext.cli import app
 from art_ext.core import ModelStopped
 from art_ext.data import Dataset
 from art_ext.evaluation import RunStopped, Watcher, evaluate, read_records, read_run
+from art_ext.evaluation.execution.engines import Started, processes
+from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.models import RemoteClassifier
+from tests.test_workers import Here
 from tests.toys import samples, waves
 
 ROOT = Path(__file__).parents[1]
@@ -188,7 +191,10 @@ def test_bad_input(tmp_path: Path) -> None:
 
 FACTORY = """
 import numpy as np
+from art_ext.evaluation.execution.engines import Started, processes
+from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.models import RemoteClassifier
+from tests.test_workers import Here
 
 def network(rows):
     flat = rows.reshape(len(rows), -1)
@@ -229,6 +235,60 @@ def test_the_command_line_ends_with_3_and_goes_on(folder: Path) -> None:
     )
     second = run_cli([*COMMAND, "--answers", "log", "--max-rows", "600"])
     assert second.exit_code == 0, second.output
+
+
+FAILING = """
+import os
+import time
+from pathlib import Path
+import torch
+from art_ext.data import load_data
+
+TRAIN = load_data("digits", split="train")
+MEANS = torch.stack([TRAIN.x[TRAIN.y == one].flatten(1).mean(dim=0) for one in range(10)])
+
+def service():
+    def answer(rows: torch.Tensor):
+        if Path("revoked").exists():
+            raise PermissionError("key revoked")
+        if len(list(Path().glob("row-*"))) > 150:
+            Path("revoked").touch()
+        for _ in rows:
+            Path(f"row-{os.getpid()}-{time.monotonic_ns()}").touch()
+        return -torch.cdist(rows.flatten(1), MEANS)
+    return answer
+"""
+
+
+@pytest.mark.parametrize(
+    "engine", ["local", "here", pytest.param("processes", marks=pytest.mark.slow)]
+)
+def test_a_service_that_fails_for_good_ends_with_3_under_every_engine(
+    engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mine.py").write_text(FAILING)
+    if engine == "here":
+        monkeypatch.setattr(processes, "start", lambda *_: Started(Slots([Here()]), 1))
+    workers = [] if engine == "local" else ["--workers", "2"]
+    command = [*COMMAND, "--answers", "log", "--chunk-size", "3", *workers]
+    first = run_cli(command)
+    assert first.exit_code == 3, first.output
+    line = first.output.strip().splitlines()[-1]
+    fails = "stopped: the service fails at once: PermissionError: key revoked. "
+    found = re.fullmatch(
+        re.escape(fails)
+        + r"(\d+) rows sent, \d+ replayed, cost 0, \d of 4 chunks finished: the same"
+        " command goes on",
+        line,
+    )
+    assert found is not None, line
+    answered = len(list(folder.glob("row-*")))
+    assert answered < int(found[1]) <= answered + 8, "the requests on their way failed"
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    (folder / "revoked").rename(folder / "row-revoked")
+    (folder / "mine.py").write_text(FAILING.replace("> 150", "> 1500"))
+    assert run_cli([*COMMAND, "--answers", "log", "--chunk-size", "3"]).exit_code == 0
 
 
 def test_a_larger_limit_in_the_file_goes_on(folder: Path) -> None:

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from art_ext.evaluation.execution.engines import Started, Workers, device_of_dri
 from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.job import Blueprint, Ended
+from art_ext.evaluation.execution.services import WorkersStopped
 from art_ext.evaluation.execution.work import ChunkTask
+from art_ext.models.remote import Usage
 from art_ext.storage.chunks import CHUNKS
 from tests._sessions import wait_until_gone
 
@@ -335,6 +338,7 @@ class Tasks:
     deaths: dict[int, int] = field(default_factory=dict)
     errors: dict[int, int] = field(default_factory=dict)
     wrong: tuple[int, ...] = ()
+    stops: tuple[int, ...] = ()
     log: list[tuple[int, ...]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
@@ -348,6 +352,11 @@ class Tasks:
             if self.errors.get(number, 0):
                 self.errors[number] -= 1
                 ends.append(Ended(number, "host", {}, "RuntimeError: out of memory"))
+            elif number in self.stops:
+                ends.append(
+                    Ended(number, "host", {}, "revoked", stopped=True, usage=Usage(5, 2, 3))
+                )
+                break
             elif number in self.wrong:
                 ends.append(Ended(number, "host", {}, "no such weights", final=True))
             else:
@@ -407,6 +416,36 @@ class TestDistribution:
         with pytest.raises(ValueError, match="No chunk succeeded"):
             tasks.run(1000, workers=2)
         assert len(tasks.log) <= 1000
+
+    def test_a_model_that_stops_ends_the_run(self) -> None:
+        tasks = Tasks(stops=(2,))
+        held = Held()
+        waiting = [held.submit(int) for _ in range(4)]
+        futures = iter(waiting)
+
+        class Handed(Executor):
+            def submit(self, task: Any, /, *arguments: Any, **_: Any) -> Future[Any]:
+                return next(futures)
+
+        order = Distribution(
+            Workers("processes", 2),
+            Started(Handed(), 1),
+            tasks,
+            {number: f"chunk {number}" for number in range(4)},
+            tasks.done.__contains__,
+            Watcher(),
+        )
+        waiting[0].set_running_or_notify_cancel()
+        one = Ended(1, "host", {"model": (4, 2)}, process=7, usage=Usage(1, 1, 1))
+        waiting[1].set_result([one])
+        waiting[2].set_result(tasks((2,)))
+        end_later = threading.Timer(0.2, lambda: waiting[0].set_result([replace(one, number=0)]))
+        end_later.start()
+        with pytest.raises(WorkersStopped, match=r"^revoked$") as stop:
+            order.run()
+        assert stop.value.usage == Usage(6, 3, 4), "of two workers, the newest of each"
+        assert waiting[3].cancelled()
+        assert waiting[0].done(), "what runs is awaited"
 
     def test_groups_are_few_and_a_death_costs_one_chunk_an_attempt(self) -> None:
         tasks = Tasks(deaths={2: 1}, wrong=(4,))

@@ -14,6 +14,8 @@ from art_ext.core.wording import counted
 from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.engines import Started, Workers
 from art_ext.evaluation.execution.job import Ended, Watcher
+from art_ext.evaluation.execution.services import WorkersStopped
+from art_ext.models.remote import Usage
 
 logger = logging.getLogger("art_ext")
 Task = Callable[[Sequence[int]], Sequence[Ended]]
@@ -27,7 +29,9 @@ class Distribution:
     """Chunks of a run on the workers of an engine.
 
     A chunk that fails is tried again, but not after an error that another attempt would end with
-    too, such as a ValueError. The other chunks go on.
+    too, such as a ValueError. The other chunks go on. A model that gives no further answers ends
+    the run: tasks that wait are cancelled, and those that run are awaited, because their requests
+    are paid for.
 
     Attributes:
         workers: the order for workers.
@@ -52,6 +56,7 @@ class Distribution:
 
         Raises:
             ValueError: for chunks that have failed. All others are done then, unless all failed.
+            WorkersStopped: if the model of a worker gives no further answers.
         """
         self._running: dict[Future[Sequence[Ended]], tuple[int, ...]] = {}
         self._ended: SimpleQueue[Future[Sequence[Ended]]] = SimpleQueue()
@@ -60,12 +65,16 @@ class Distribution:
         self._done = 0
         self._samples: Counter[str] = Counter()
         self._robust: Counter[str] = Counter()
+        self._usage: dict[tuple[str, int], Usage] = {}  # of each worker, by host and process
+        self._stop: str | None = None
         for numbers in self._groups():
             self._start(numbers)
         while self._running:
             self._settle(self._ended.get())
             if not self._done and len(self._failed) >= 2 * self.workers.number:
                 break  # whatever fails everywhere is not tried on thousands of chunks
+        if self._stop is not None:
+            raise WorkersStopped(self._stop, sum(self._usage.values(), Usage()))
         if self._failed:
             self._report()
 
@@ -87,13 +96,24 @@ class Distribution:
         try:
             found = future.result()
         except (Exception, CancelledError) as error:
-            self._lost(numbers, error)
+            if self._stop is None:
+                self._lost(numbers, error)
             return
         for ended in found:
+            self._usage[ended.host, ended.process] = ended.usage
             if ended.error is None:
                 self._succeed(ended)
+            elif ended.stopped:
+                self._cancel_rest(ended.error)
             else:
                 self._fail(ended)
+
+    def _cancel_rest(self, stop: str) -> None:
+        """Begin no further task, because a model has stopped."""
+        if self._stop is None:
+            self._stop = stop
+            for future in self._running:
+                future.cancel()
 
     def _succeed(self, ended: Ended) -> None:
         self._done += 1
@@ -122,7 +142,7 @@ class Distribution:
         """Count a failed attempt, and give the chunk up after the last one."""
         number = ended.number
         self._attempts[number] += 1
-        if not ended.final and self._attempts[number] <= RETRIES:
+        if not ended.final and self._attempts[number] <= RETRIES and self._stop is None:
             self._start((number,))
             return
         self._failed[number] = ended

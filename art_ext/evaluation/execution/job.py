@@ -15,7 +15,7 @@ from art_ext.core.identity import digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.data import Samples
 from art_ext.models.factory import file_of_model
-from art_ext.models.remote import RemoteClassifier
+from art_ext.models.remote import RemoteClassifier, Usage
 
 if TYPE_CHECKING:
     from art_ext.evaluation.panel.attack import Attack, Settings
@@ -139,6 +139,9 @@ class Ended:
         error: message, None without an error.
         final: True if another attempt would end with the same error.
         trace: traceback of the error.
+        stopped: True if the model gives no further answers. ``error`` is its message.
+        process: number of the worker's process on its host.
+        usage: of the services, by this process so far.
     """
 
     number: int
@@ -147,6 +150,9 @@ class Ended:
     error: str | None = None
     final: bool = False
     trace: str = ""
+    stopped: bool = False
+    process: int = 0
+    usage: Usage = field(default_factory=Usage)
 
 
 def identity_of_model(model: Model) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def _distribute(
     # workers may be in another folder
     place = folder.path.absolute() if isinstance(folder.store, LocalStore) else folder.place
     # before the run begins, so that an engine that does not start leaves nothing behind
-    with started(crew, folder.path.absolute()) as begun:
+    with stopping(work.job, folder), started(crew, folder.path.absolute()) as begun:
         work.begin(numbers[:1], overwrite)
         tracked.begin([number for number in numbers if number not in names])
         task = ChunkTask(content, blueprint.key, place, begun.threads)

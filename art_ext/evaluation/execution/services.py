@@ -27,11 +27,31 @@ class RunStopped(RuntimeError):
     """Raised by an evaluation whose model gives no further answers. Finished chunks are kept."""
 
 
+class WorkersStopped(ModelStopped):
+    """Raised for workers whose model gives no further answers.
+
+    Attributes:
+        usage: of the services, by all workers.
+    """
+
+    def __init__(self, message: str, usage: Usage) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
 def services_of(job: Job) -> dict[str, RemoteClassifier]:
     """Return the models that are services, by name."""
     return {
         name: model for name, model in job.models.items() if isinstance(model, RemoteClassifier)
     }
+
+
+def usage_of(job: Job) -> Usage:
+    """Return the rows that this process sent to the services of a run."""
+    total = Usage()
+    for service in services_of(job).values():
+        total += service.usage
+    return total
 
 
 def check_services(job: Job, other_processes: bool) -> None:
@@ -106,9 +126,9 @@ def stopping(job: Job, folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (ModelStopped, AttackInterrupted) as stop:
-        total = Usage()
-        for service in services_of(job).values():
-            total += service.usage
+        total = usage_of(job)
+        if isinstance(stop, WorkersStopped):
+            total += stop.usage
         done = len(folder.complete_chunks())
         raise RunStopped(
             f"{stop}. {total.rows_sent:,} rows sent, {total.rows_replayed:,} replayed, cost"

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.calls import scope
+from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.streams import fingerprint
 from art_ext.data import Samples
 from art_ext.data.reading import Reader
@@ -30,7 +31,9 @@ from art_ext.evaluation.execution.job import (
     files_of_models,
     identity_of_job,
 )
+from art_ext.evaluation.execution.services import usage_of
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
+from art_ext.models.remote import Usage
 from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
@@ -231,21 +234,33 @@ class ChunkTask:
     home: str = field(default_factory=os.getcwd)
 
     def __call__(self, numbers: Sequence[int]) -> list[Ended]:
-        """Do the chunks. Errors are returned, so that other chunks of the task go on."""
-        host = socket.gethostname()
+        """Do the chunks. Errors are returned, so that other chunks of the task go on.
+
+        A model that gives no further answers ends the task.
+        """
+        ended = partial(Ended, host=socket.gethostname(), process=os.getpid())
         torch.set_num_threads(self.threads)
         ends = []
         for number in numbers:
             try:
                 robust = self._work().do(number)
+            except (ModelStopped, AttackInterrupted) as stop:
+                text = str(stop)
+                ends.append(ended(number, robust={}, error=text, stopped=True, usage=self._usage))
+                break
             except Exception as error:
                 final = isinstance(_cause(error), _FINAL)
                 text = describe(error)
                 trace = "".join(traceback.format_exception(error))
-                ends.append(Ended(number, host, {}, text, final, trace))
+                ends.append(ended(number, robust={}, error=text, final=final, trace=trace))
             else:
-                ends.append(Ended(number, host, robust))
+                ends.append(ended(number, robust=robust, usage=self._usage))
         return ends
+
+    @property
+    def _usage(self) -> Usage:
+        """Rows that this worker sent to the services of the run."""
+        return usage_of(_built[self.key].job) if self.key in _built else Usage()
 
     def _work(self) -> Work:
         """Return the work on the run. A worker builds it once.

@@ -150,6 +150,13 @@ class _Jobs(Executor):
             room = len(self._waiting) if self._most is None else self._most - len(self._running)
             tasks = self._waiting[:room]
             self._waiting = self._waiting[room:]
+        # jobs of this machine run from now on, those of a cluster when it likes
+        tasks = [
+            one
+            for one in tasks
+            if not one[0].cancelled()
+            and (self._most is None or one[0].set_running_or_notify_cancel())
+        ]
         if not tasks:
             return
         try:
@@ -169,7 +176,7 @@ class _Jobs(Executor):
         self._running = [(future, job) for future, job in running if not job.done()]
         left = {id(job) for _, job in self._running}
         for future, job in running:
-            if id(job) in left:
+            if id(job) in left or future.cancelled():
                 continue
             # of a dead process of this machine no result will come, which submitit waits for
             dead = self._most is not None and not job.paths.result_pickle.exists()
