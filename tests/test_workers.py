@@ -203,6 +203,30 @@ class TestBadInput:
             local(tmp_path / "run", rebuild=globals()[build], workers=1)
         assert not list((tmp_path / "run" / CHUNKS).glob("[0-9]*"))
 
+    def test_workers_that_load_another_version_of_an_attack(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attacks_as_before: None
+    ) -> None:
+        file = tmp_path / "mine.py"
+        text = (
+            "from art_ext.core.attacks import fgsm\n"
+            "def own(model, x, y, *, eps):\n    return fgsm(model, x, y, eps=eps)\n"
+        )
+        file.write_text(text)
+
+        def start(*_: Any) -> Started:
+            file.write_text(text.replace("eps=eps", "eps=eps / 2"))  # on the worker's machine
+            return Started(Slots([Here()]), 1)
+
+        monkeypatch.setattr(processes, "start", start)
+        options = {"attacks": [f"{file}:own"], "attack_args": {}, "mode": "independent"}
+        with pytest.raises(
+            ValueError,
+            match=rf"worker on \S+ loaded another version of {file} than the run has: the file of"
+            " the attack 'own' must",
+        ):
+            local(tmp_path / "run", rebuild=rebuild, workers=1, **options)
+        assert not list((tmp_path / "run" / CHUNKS).glob("[0-9]*"))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -33,6 +33,7 @@ from art_ext.evaluation.execution.job import (
 )
 from art_ext.evaluation.execution.services import usage_of
 from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
+from art_ext.models.factory import digest_of_file
 from art_ext.models.remote import Usage
 from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
@@ -289,12 +290,18 @@ def _cause(error: Exception) -> BaseException:
 
 
 def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a worker has built the models and the data of the run.
+    """Raise ValueError unless a worker has built the models, data and own attacks of the run.
 
     Args:
         job: that the worker has built.
         identity: of the run, from ``run.json``.
     """
+    for attack in job.panel:
+        if attack.digest and digest_of_file(attack.file) != attack.digest:
+            raise ValueError(
+                f"worker on {socket.gethostname()} loaded another version of {attack.file} than the"
+                f" run has: the file of the attack {attack.name!r} must be the same on each machine"
+            )
     built = identity_of_job(job)
     models = built["models"]
     if list(models) != list(identity["models"]):

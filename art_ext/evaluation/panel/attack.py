@@ -141,7 +141,8 @@ class Attack:
         tanh_cost: queries of such an iteration.
         rounds: approximate queries of a sample without success, if ``max_queries`` does not limit
             it.
-        digest: of the file that holds the attack, if it is a user's own.
+        file: that holds the attack, if it is a user's own.
+        digest: of this file.
         keeps_input: True if it is known never to write into the samples, which are then not copied.
     """
 
@@ -160,6 +161,7 @@ class Attack:
     tanh_cost: int = 1
     rounds: int = 1
     check_classes: Callable[[int], None] | None = None
+    file: str = ""
     digest: str = ""
     keeps_input: bool = False
 

@@ -183,7 +183,7 @@ def find_attack(
     arguments = dict(arguments or {})
     if is_file(name):
         own = load_attack(name)
-        found = replace(member_of(own, arguments), digest=own.digest())
+        found = replace(member_of(own, arguments), file=own.file, digest=own.digest())
     elif ":" in name or name.casefold() == "autoattack":
         found = external_attack(name, arguments)
     else:

@@ -26,9 +26,14 @@ class FileAttack(AttackSpec):
     def __reduce__(self) -> tuple[Callable[[str], AttackSpec], tuple[str]]:
         return load_attack, (self.source,)
 
+    @property
+    def file(self) -> str:
+        """Path of the file."""
+        return self.source.rpartition(":")[0]
+
     def digest(self) -> str:
         """Return a digest of the file, which identifies a version of the attack."""
-        return digest_of_file(self.source.rpartition(":")[0])
+        return digest_of_file(self.file)
 
 
 # by source and digest of its file: a copy of an attack that was pickled equals the attack
