@@ -1,4 +1,4 @@
-"""Contract checks of attacks, recipes and models of your own, for your tests.
+"""Contract checks of attacks, recipes, detectors and models of your own, for your tests.
 
     from art_ext.testing import check_attack
 
@@ -10,7 +10,8 @@
 
 from art_ext.testing.attacks import check_attack
 from art_ext.testing.checks import Check
+from art_ext.testing.detectors import check_detector
 from art_ext.testing.models import check_model
 from art_ext.testing.recipes import check_recipe
 
-__all__ = ["Check", "check_attack", "check_model", "check_recipe"]
+__all__ = ["Check", "check_attack", "check_detector", "check_model", "check_recipe"]

@@ -187,8 +187,8 @@ class Detector(Scoring):
                 f"calibration needs at least {LEAST_CALIBRATION} clean images, got {len(scores)}"
             )
         self.threshold = threshold_of(scores, fpr)
-        ends = torch.tensor([0.25, 0.75], dtype=torch.float64)
-        low, high = torch.quantile(scores.detach().double().cpu(), ends).tolist()
+        ordered = scores.detach().float().sort().values
+        low, high = (float(ordered[int(share * (len(scores) - 1))]) for share in (0.25, 0.75))
         self.scale = max(high - low, LEAST_SCALE)
         self.fpr = float(fpr)
         return self.threshold

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
+
 PIECE = 1 << 20  # distances in one temporary
 
 
-def wide_dtype(device: torch.device) -> torch.dtype:
-    """Return float64, or float32 where the device has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def widest(tensor: Tensor) -> Tensor:
-    """Return a tensor in the widest type of its device."""
-    return tensor.to(wide_dtype(tensor.device))
+    """Return a tensor in float64, or in float32 where its device has no other."""
+    return tensor.to(geometry.exact_dtype(tensor.device))
 
 
 def squared_distances(rows: Tensor, stored: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count, check_positive, listed
 from art_ext.core.detection.base import Detector, given
-from art_ext.core.detection.distances import pieces, squared_distances, wide_dtype, widest
+from art_ext.core.detection.distances import pieces, squared_distances, widest
 from art_ext.core.detection.registry import DetectorSpec, register
 from art_ext.core.streams import resolve_seed, uniform
 
@@ -107,8 +107,8 @@ class KernelDensity(Detector):
     def log_density(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return (r,) float32 log densities of features (r, F) at the kernels of classes (r,)."""
         # rows of one class share their kernels; their numbers are read from the device once
-        found_rows = torch.bincount(classes, minlength=len(self.counts))
-        numbers, counts = torch.stack([found_rows, self.counts]).tolist()
+        rows_of_class = torch.bincount(classes, minlength=len(self.counts))
+        numbers, counts = torch.stack([rows_of_class, self.counts]).tolist()
         order = classes.argsort()
         found = []
         kernels = self.kernels.split(counts)
@@ -119,8 +119,7 @@ class KernelDensity(Detector):
         return torch.cat(found)[order.argsort()]
 
     def _number(self) -> Tensor:
-        device = self.kernels.device
-        return torch.tensor(float(self.sigma2), dtype=wide_dtype(device), device=device)
+        return widest(self.kernels.new_tensor(float(self.sigma2)))
 
     def _median(self) -> Tensor:
         """Return the median squared distance of two kernels of one class.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from art_ext.core import geometry
 from art_ext.core.detection.base import Detector
 from art_ext.core.detection.registry import get, make_detector
 from art_ext.core.identity import digest_of_state
@@ -62,9 +63,7 @@ def write_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     from art_ext.storage.files import write_state_dict
 
     if detector.model is None:
-        raise ValueError(
-            f"{detector.name} must be fitted before it is saved: call fit(model, x, y)"
-        )
+        raise ValueError(f"{detector.name} must be fitted before use: call fit(model, x, y)")
     tensors = {name: getattr(detector, name).detach().cpu() for name in detector.learned}
     digest = digest_of_model(detector.model)
     if digest is None and detector.probe is not None:
@@ -155,7 +154,10 @@ def read_detector(
     _check_model(detector, content, tensors, path)
     place = model_device(model, device, torch.device("cpu"))
     for name in detector.learned:
-        setattr(detector, name, tensors[name].to(place))
+        tensor = tensors[name]
+        if tensor.dtype == torch.float64:
+            tensor = tensor.to(geometry.exact_dtype(place))
+        setattr(detector, name, tensor.to(place))
     detector.threshold = content["threshold"]
     detector.scale = content["scale"]
     detector.fpr = content["fpr"]

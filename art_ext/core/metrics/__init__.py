@@ -21,15 +21,27 @@ from art_ext.core.metrics.chain import (
     transfer_success,
 )
 from art_ext.core.metrics.chance import chance_level, chance_warning
+from art_ext.core.metrics.detection import (
+    DetectionMetrics,
+    Rate,
+    RejectionAccuracy,
+    detection_metrics,
+    rejection_accuracy,
+    rejection_by_distance,
+    rejection_by_fpr,
+)
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
 
 __all__ = [
     "BoundaryDistance",
+    "DetectionMetrics",
     "Diversity",
     "LocalLipschitz",
     "PairedInterval",
     "QueryStatistics",
+    "Rate",
+    "RejectionAccuracy",
     "TransferRate",
     "acceptance_rate",
     "adbd",
@@ -38,11 +50,15 @@ __all__ = [
     "chance_level",
     "chance_warning",
     "clean_accuracy",
+    "detection_metrics",
     "diversity",
     "local_lipschitz",
     "paired_interval",
     "perturbation_stability",
     "query_statistics",
+    "rejection_accuracy",
+    "rejection_by_distance",
+    "rejection_by_fpr",
     "robust_accuracy",
     "success_rate",
     "transfer_success",

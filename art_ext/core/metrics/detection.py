@@ -30,7 +30,7 @@ def threshold_of(scores: Tensor, fpr: float) -> float:
         ValueError: if fpr is out of range, there is no score, or a score is NaN.
     """
     check_fpr(fpr)
-    scores = _scores("scores", scores)
+    _check_scores("scores", scores)
     rejected = math.floor(len(scores) * fpr + 1e-9)  # 1e-9: 0.05 is no binary fraction
     return float(scores.sort().values[len(scores) - rejected - 1])
 
@@ -302,10 +302,10 @@ def rejection_by_distance(
         ValueError: if the shapes do not fit.
     """
     total = len(clean_correct)
-    smallest = _attacks("distance", distance, total, torch.float64)
+    smallest = _attacks("distance", distance, total, distance.dtype)
     smallest = torch.cat([smallest, smallest.new_full((1, total), torch.inf)]).amin(dim=0)
     clean = clean_correct.bool() & clean_accepted.bool()
-    at = torch.as_tensor(radii, dtype=torch.float64).unsqueeze(1)
+    at = torch.as_tensor(radii, dtype=distance.dtype).unsqueeze(1)
     return (clean & (smallest > at)).double().mean(dim=1)
 
 
@@ -356,16 +356,21 @@ def _attacks(name: str, values: Tensor, total: int, dtype: torch.dtype = torch.b
     return rows.to(dtype)
 
 
-def _scores(name: str, scores: Tensor, reason: str = "none") -> Tensor:
+def _scores(name: str, scores: Tensor, reason: str) -> Tensor:
     """Return scores (n,) as float64 on the CPU.
 
     Raises:
         ValueError: without a score, or for NaN.
     """
+    _check_scores(name, scores, reason)
+    return scores.detach().cpu().double()
+
+
+def _check_scores(name: str, scores: Tensor, reason: str = "none") -> None:
+    """Raise ValueError unless there is a score, and none is NaN."""
     if scores.dim() != 1:
         raise ValueError(f"{name} must have one axis, got shape {tuple(scores.shape)}")
     if not len(scores):
         raise ValueError(f"{name} must hold at least one score, got {reason}")
     if bool(scores.isnan().any()):
         raise ValueError(f"{name} must be numbers, got NaN")
-    return scores.detach().double().cpu()
