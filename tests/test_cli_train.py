@@ -258,8 +258,9 @@ class TestConfiguration:
     def test_defaults_of_data_and_recipe(self, recipe: str, data: str, eps: float) -> None:
         found = resolve({"recipe": recipe, "data": data})
         assert found.eps == eps
-        assert found.make_recipe().radius == (0 if recipe == "natural" else eps)
-        assert (found.epochs is None) == (recipe != "natural")
+        crafts = hasattr(RECIPES[recipe], "eps")
+        assert found.make_recipe().radius == (eps if crafts else 0)
+        assert (found.epochs is None) == crafts
         assert found.augmentation == ("crop_flip" if data == "cifar10" else "none")
         assert 0 < found.validation < 1, "never chosen on test data"
 

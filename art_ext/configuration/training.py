@@ -51,7 +51,8 @@ class _Run(DataOptions):
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
-        " backward-smoothing or war; or FILE.py:CLASS, one of your own (art-ext recipes lists all)."
+        " backward-smoothing, war or distillation; or FILE.py:CLASS, one of your own (art-ext"
+        " recipes lists all)."
         " Needed, here or in the configuration file.",
     )
     data: str = option(MISSING, shared.with_more(shared.DATA, "It holds both splits."))
@@ -74,6 +75,15 @@ class _Run(DataOptions):
     )
     recipe_args: Mapping[str, Any] = option(
         dict, "Arguments of the recipe.", metavar=TABLE, of=("recipe",)
+    )
+    teacher: str | torch.nn.Module | None = option(
+        None,
+        "Model that gives the soft labels of distillation, such as the folder of a training. By"
+        " default the run trains one.",
+        doc="""network from (r, *S) to class scores (r, C) that gives the soft labels of a recipe
+        with a teacher. None: the run trains one.""",
+        hosts=LOOP,
+        of=("recipe",),
     )
     model_args: Mapping[str, str] = option(dict, replace(shared.MODEL_ARGS, of=("model",)))
     weights: str | None = option(
@@ -149,6 +159,15 @@ class _Length:
         hosts=EVERY,
     )
     n: int | None = _length(None, "Take the first n training samples.", range=">= 1")
+    append: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = _length(
+        None,
+        "Files of samples to train on as well, such as those of art-ext craft, separated by commas."
+        " None of them is held out.",
+        doc="""samples to train on as well, (x, y) or names of ``.npz`` files, such as those of
+        ``fixed_set``. They are never held out for the validation.""",
+        hosts=EVERY,
+        metavar="FILE,FILE",
+    )
     augmentation: str | Augmentation | None = _length(
         None,
         "Augmentation of the images: none or crop_flip.",

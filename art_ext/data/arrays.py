@@ -15,6 +15,8 @@ from art_ext.data.raw import Raw
 _NPZ_KEYS = {
     "test": (("x_test", "y_test"), ("x", "y"), ("images", "labels")),
     "train": (("x_train", "y_train"),),
+    # samples that are trained on as well, among them those of art-ext craft
+    "append": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
 }
 # what NumPy raises for damaged files, and ValueError for objects in them
 _DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -26,6 +28,7 @@ def read_npz(file: Path, split: str) -> Raw:
     Raises:
         ValueError: if the file is damaged or has no pair of keys for the split. Test keys are
             x_test and y_test, x and y, or images and labels. Train keys are x_train and y_train.
+            Keys of samples to append are those of training, x and y, or images and labels.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive
@@ -40,7 +43,8 @@ def read_npz(file: Path, split: str) -> Raw:
     except _DAMAGE as error:
         raise ValueError(f"{file} must be an .npz file of plain arrays: {error}") from error
     wanted = " or ".join(f"{x} and {y}" for x, y in _NPZ_KEYS[split])
-    raise ValueError(f"{file} must hold {wanted} for the {split} split, got {held}")
+    purpose = "to be appended" if split == "append" else f"for the {split} split"
+    raise ValueError(f"{file} must hold {wanted} {purpose}, got {held}")
 
 
 def read_npy(file: Path) -> Raw:

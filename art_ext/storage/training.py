@@ -35,7 +35,9 @@ HISTORY = "history.jsonl"
 HISTORY_TABLE = "history.csv"
 WEIGHTS = "model.safetensors"
 BEST = "best.safetensors"
-RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, WEIGHTS, BEST)
+TEACHER = "teacher.safetensors"  # weights of the network whose answers a student learns
+TARGETS = "soft_labels.safetensors"  # these answers, for the training samples
+RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, WEIGHTS, BEST, TEACHER, TARGETS)
 CONFIGURATION = "config.toml"
 RUN = "run.json"
 

@@ -181,7 +181,7 @@ def _rows(subject: _Subject) -> str:
 def _cost(subject: _Subject) -> str:
     """Compare the rows of a sample and update with what the recipe states."""
     result, _ = subject.whole
-    updates = EPOCHS * subject.recipe.replays * SAMPLES  # of single samples
+    updates = len(result.losses) * BATCH  # of single samples, since every minibatch is full
     spent = (result.forwards / updates, result.backwards / updates)
     least = subject.recipe.cost()
     most = subject.recipe.largest_cost()

@@ -10,13 +10,14 @@ from art_ext.training.callbacks import TrackLipschitz, TrackStability
 from art_ext.training.cost import Cost
 from art_ext.training.heads import Head, IdentityHead
 from art_ext.training.history import EpochEnd
-from art_ext.training.loop import TrainingResult, train
+from art_ext.training.loop import train
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import (
     RECIPES,
     Atcd,
     BackwardSmoothing,
     Cat,
+    Distillation,
     Fast,
     FastTrades,
     Free,
@@ -29,6 +30,7 @@ from art_ext.training.recipes import (
     load_recipe,
     make_recipe,
 )
+from art_ext.training.result import TrainingResult
 from art_ext.training.zeta import measure_zeta
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "BackwardSmoothing",
     "Cat",
     "Cost",
+    "Distillation",
     "EpochEnd",
     "Fast",
     "FastTrades",

@@ -16,12 +16,12 @@ from art_ext.training.cost import Cost as Cost
 from art_ext.training.heads import Head as Head
 from art_ext.training.heads import IdentityHead as IdentityHead
 from art_ext.training.history import EpochEnd as EpochEnd
-from art_ext.training.loop import TrainingResult as TrainingResult
 from art_ext.training.options import TrainingOptions as TrainingOptions
 from art_ext.training.recipes import RECIPES as RECIPES
 from art_ext.training.recipes import Atcd as Atcd
 from art_ext.training.recipes import BackwardSmoothing as BackwardSmoothing
 from art_ext.training.recipes import Cat as Cat
+from art_ext.training.recipes import Distillation as Distillation
 from art_ext.training.recipes import Fast as Fast
 from art_ext.training.recipes import FastTrades as FastTrades
 from art_ext.training.recipes import Free as Free
@@ -33,6 +33,7 @@ from art_ext.training.recipes import War as War
 from art_ext.training.recipes import find_recipe as find_recipe
 from art_ext.training.recipes import load_recipe as load_recipe
 from art_ext.training.recipes import make_recipe as make_recipe
+from art_ext.training.result import TrainingResult as TrainingResult
 from art_ext.training.schedules import ScheduleObject
 from art_ext.training.sources import Data
 from art_ext.training.zeta import measure_zeta as measure_zeta
@@ -45,6 +46,7 @@ def train(
     recipe: Recipe | str,
     *,
     seed: int = 0,
+    teacher: str | torch.nn.modules.module.Module | None = None,
     resume: bool = False,
     epochs: int | None = None,
     equivalent_epochs: float | None = None,
@@ -52,6 +54,7 @@ def train(
     updates: int | None = None,
     batch_size: int = 128,
     drop_last: bool = False,
+    append: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = None,
     augmentation: str | Callable[[Tensor, Tensor, int, int], Tensor] | None = None,
     clip_values: tuple[float, float] = (0.0, 1.0),
     optimizer: str | torch.optim.optimizer.Optimizer = "sgd",
@@ -100,6 +103,8 @@ def train(
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         seed: seed of the order, the noise, and the model's own draws (dropout).
+        teacher: network from (r, *S) to class scores (r, C) that gives the soft labels of a recipe
+            with a teacher. None: the run trains one.
         resume: continue from the newest checkpoint in the folder, if there is one.
         epochs: length of the run in passes over the data. The length is given by one of ``epochs``,
             ``updates``, ``equivalent_epochs`` and ``passes``.
@@ -111,6 +116,8 @@ def train(
         updates: length in weight updates.
         batch_size: rows of a minibatch, over all processes. Not used with a loader.
         drop_last: omit the last minibatch of an epoch if it has fewer rows. A loader drops its own.
+        append: samples to train on as well, (x, y) or names of ``.npz`` files, such as those of
+            ``fixed_set``. They are never held out for the validation.
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
         clip_values: the box (lower, upper).
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's

@@ -34,6 +34,11 @@ class WeightAverage:
         if self._average is not None:
             self._average.update_parameters(self.model)
 
+    def restart(self) -> None:
+        """Let the average begin anew with the next weights."""
+        if self._average is not None:
+            self._average.n_averaged.zero_()
+
     def load_into_model(self) -> None:
         """Load the average into the network."""
         if self._average is not None:

@@ -143,6 +143,11 @@ class TensorBatches(OrderedBatches):
             rows = own.to(self.x.device)
             yield Batch(self.x[rows], self.y[rows], own, len(batch))
 
+    def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield samples (r, *S) by lists of their positions, each (r,)."""
+        for part in parts:
+            yield self.x[part.to(self.x.device)]
+
 
 def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
     """Raise ValueError if ``drop_last`` would omit every minibatch."""
@@ -274,6 +279,10 @@ class LoaderBatches:
                 )
             own = x[process::processes]
             yield Batch(own, y[process::processes], fingerprint(own), len(x))
+
+    def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Raise ValueError, because a loader gives no samples by their positions."""
+        raise ValueError("samples are read by their positions from tensors and datasets only")
 
     def _seed(self, epoch: int, place: int) -> None:
         """Seed torch's stream for a batch. Its key is below 0, those of weight updates are not."""

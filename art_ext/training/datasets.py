@@ -103,6 +103,14 @@ class DatasetBatches(OrderedBatches):
             x, y = self._admit(*part, f"batch {skip + place}")
             yield Batch(x, y, own[place], len(batches[place]))
 
+    def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield samples (r, *S) as they are before the first epoch, by lists of their positions.
+
+        A data set that draws nothing at random gives them as they are in any epoch.
+        """
+        for x, y in self.read([self.indices[part] for part in parts], BEFORE):
+            yield self._admit(x, y, "the samples to label")[0]
+
     def read(self, parts: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield samples (r, *S) and labels (r,) as they are in an epoch.
 

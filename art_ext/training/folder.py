@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from art_ext.core.identity import digest_of_state
 from art_ext.models.factory import file_of_model
 from art_ext.models.layers import weights_metadata
 from art_ext.storage.files import safetensors_of
@@ -86,10 +87,12 @@ def configuration(
         frozen: names of the modules that stay in eval mode.
     """
     shapes = repr([(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()])
+    teacher = options.given_teacher()
     files = {"recipe_file": file_digest(recipe), "model_file": file_of_model(model)}
     return {
         "recipe": recipe.settings(),
         **{name: digest for name, digest in files.items() if digest},
+        **({"teacher": digest_of_state(teacher)} if teacher is not None else {}),
         "options": options.identity(),
         "model": f"{type(model).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:16]}",
         "data": batches.describe(),

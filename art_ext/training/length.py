@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from art_ext.training.datasets import Batches
 from art_ext.training.options import ROUNDING, TrainingOptions
 from art_ext.training.recipes import Recipe
+from art_ext.training.recipes.phase import Phase
 
 
 @dataclass(eq=False)
 class Length:
-    """Number of weight updates of a run.
+    """Number of weight updates of a phase, which for most recipes is the whole run.
 
     Attributes:
-        recipe: of the run.
+        recipe: of the phase.
         per_epoch: weight updates of an epoch.
-        total: weight updates of the run. A budget of rows may end it earlier.
+        total: weight updates of the phase. A budget of rows may end it earlier.
         budget: rows forward plus backward that all processes may send. None: no bound.
+        first: weight updates of the run before the phase.
+        first_epoch: epochs of the run before the phase.
     """
 
     recipe: Recipe
     per_epoch: int
     total: int
     budget: float | None = None
+    first: int = 0
+    first_epoch: int = 0
 
     @staticmethod
     def of(options: TrainingOptions, recipe: Recipe, batches: Batches, processes: int) -> Length:
@@ -42,19 +48,50 @@ class Length:
         budget = options.passes * samples * (1 + ROUNDING)
         return Length(recipe, count * recipe.replays, total, budget)
 
+    @staticmethod
+    def of_phases(
+        phases: Sequence[Phase], options: TrainingOptions, batches: Batches, processes: int
+    ) -> list[Length]:
+        """Return the lengths of phases that follow each other.
+
+        Raises:
+            ValueError: as ``of``.
+        """
+        found: list[Length] = []
+        for phase in phases:
+            length = Length.of(options, phase.recipe, batches, processes)
+            if phase.epochs is not None:
+                length.total = phase.epochs * length.per_epoch
+            if found:
+                length.first = found[-1].end
+                length.first_epoch = found[-1].first_epoch + found[-1].whole_epochs
+            found.append(length)
+        return found
+
+    @property
+    def end(self) -> int:
+        """Weight updates of the run at the end of the phase."""
+        return self.first + self.total
+
     @property
     def epochs(self) -> float:
         """Length in epochs."""
         return self.total / self.per_epoch
 
+    @property
+    def whole_epochs(self) -> int:
+        """Number of epochs. A shorter last one counts."""
+        return -(-self.total // self.per_epoch)
+
     def time(self, update: int) -> float:
-        """Return the fractional epoch of a weight update."""
-        return update / self.per_epoch
+        """Return the fractional epoch of the phase at a weight update of the run."""
+        return (update - self.first) / self.per_epoch
 
     def place(self, update: int) -> tuple[int, int]:
         """Return the epoch of a weight update, and its minibatch in that epoch, from 0."""
         replays = self.recipe.replays
-        return divmod(update // replays, self.per_epoch // replays)
+        epoch, batch = divmod((update - self.first) // replays, self.per_epoch // replays)
+        return self.first_epoch + epoch, batch
 
     def room(self, rows: int, spent: int) -> tuple[bool, bool]:
         """Return two flags: the budget has room for an update, and for a repeat of it.

@@ -31,9 +31,11 @@ from art_ext.training.length import Length
 from art_ext.training.modes import Frozen, frozen_modules, log_frozen, set_training
 from art_ext.training.network import prepared
 from art_ext.training.options import TrainingOptions
+from art_ext.training.phases import Phases, check_labelled, phases_of
 from art_ext.training.rates import Rate, check_schedule
 from art_ext.training.recipes import Recipe, make_recipe
 from art_ext.training.reporting import Reporter
+from art_ext.training.result import TrainingResult
 from art_ext.training.saving import Checkpointing
 from art_ext.training.schedules import warm_up
 from art_ext.training.sources import Data, Sources, make_sources
@@ -47,35 +49,6 @@ if TYPE_CHECKING:
 
 # updates between checks of the losses on an accelerator, because each check waits for it
 CHECK_EVERY = 20
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """Result of a run.
-
-    Attributes:
-        model: the network that was passed, trained. Its mode is unchanged. If the recipe has a head
-            of its own, a module around the network that returns class scores.
-        history: a row per epoch: loss, rate, radius, the recipe's values, validation, rows forward
-            and backward.
-        losses: (updates,) the loss of each weight update's whole minibatch.
-        best: the state dict of the epoch with the best validation, on the CPU. None without
-            validation.
-        best_epoch: number of that epoch. None without validation.
-        updates: number of weight updates done.
-        forwards, backwards: rows of all processes, without those of the validation.
-        seconds: wall time, of all parts of a resumed run.
-    """
-
-    model: nn.Module
-    history: list[Row]
-    losses: Tensor
-    best: dict[str, Tensor] | None
-    best_epoch: int | None
-    updates: int
-    forwards: int
-    backwards: int
-    seconds: float
 
 
 @public(TrainingOptions)
@@ -134,9 +107,12 @@ def train_tracked(
         with _started(model, data, recipe, options, accelerator, device, trackers) as run:
             run.state = run.checkpointing.resume()
             run.reporter.resume(run.state.history)
-            with run.reporter.bar(run.length.total, run.state.update):
-                while run.state.update < run.length.total:
-                    _train_epoch(run)
+            with run.reporter.bar(run.phases.total, run.state.update):
+                for place, length in enumerate(run.phases.lengths):
+                    if run.state.update < length.end:
+                        run.phases.enter(place, run.state)
+                    while run.state.update < length.end:
+                        _train_epoch(run)
         return _result(run)
 
 
@@ -148,7 +124,7 @@ class _Run:
     recipe: Recipe
     options: TrainingOptions
     sources: Sources
-    length: Length
+    phases: Phases
     optimizer: torch.optim.Optimizer
     stepper: Any
     engine: Engine
@@ -158,6 +134,11 @@ class _Run:
     checkpointing: Checkpointing
     reporter: Reporter
     state: TrainState
+
+    @property
+    def length(self) -> Length:
+        """Length of the current phase."""
+        return self.phases.length
 
 
 # --- begin and end ---
@@ -180,7 +161,9 @@ def _started(
     sources = make_sources(data, options, recipe, device)
     recipe.check(sources.box)
     processes = int(accelerator.num_processes)
-    length = Length.of(options, recipe, sources.batches, processes)
+    phases = phases_of(recipe, options)
+    check_labelled(phases, sources.batches)
+    lengths = Length.of_phases(phases, options, sources.batches, processes)
     check_schedule(options, sources.validation)
     optimizer = options.make_optimizer(model)
     frozen = frozen_modules(model) if options.freeze_eval_modules else {}
@@ -207,7 +190,18 @@ def _started(
             recipe=recipe,
             options=options,
             sources=sources,
-            length=length,
+            phases=Phases(
+                phases,
+                lengths,
+                model,
+                optimizer,
+                rate,
+                average,
+                engine,
+                sources.batches,
+                folder,
+                options.given_teacher(),
+            ),
             optimizer=optimizer,
             stepper=stepper,
             engine=engine,
@@ -254,6 +248,7 @@ def _result(run: _Run) -> TrainingResult:
         losses=state.losses.stacked().cpu(),
         best=None if state.best is None else state.best["weights"],
         best_epoch=None if state.best is None else state.best["epoch"],
+        teacher=run.phases.trained_teacher(),
         updates=state.update,
         forwards=int(last["forwards"]),
         backwards=int(last["backwards"]),
@@ -270,14 +265,15 @@ def _train_epoch(run: _Run) -> None:
     engine = run.engine
     set_training(run.model, engine.frozen)
     process = engine.accelerator.process_index
-    for batch in run.sources.batches.epoch(state.epoch, state.batch, process, engine.processes):
+    epoch = state.epoch - run.length.first_epoch
+    for batch in run.sources.batches.epoch(epoch, state.batch, process, engine.processes):
         _train_batch(run, batch)
         state.batch += 1
         run.reporter.advance(state.update)
-        if state.update >= run.length.total:
+        if state.update >= run.length.end:
             break
         due = run.options.checkpoint_every
-        if due and state.update // due > (state.update - run.recipe.replays) // due:
+        if due and state.update // due > (state.update - run.phases.recipe.replays) // due:
             _check_numbers(run)
             run.checkpointing.save(state)
     if state.epoch_updates:
@@ -292,23 +288,27 @@ def _train_batch(run: _Run, batch: Batch) -> None:
     options = run.options
     state = run.state
     length = run.length
+    recipe = run.phases.recipe
+    epoch = state.epoch - length.first_epoch
     engine.expect(run.sources.batches.largest_label)  # a loader's labels are known batch by batch
     x = engine.place(batch.x)
     y = ordinary(batch.y.to(engine.device))
     ids = batch.ids.to(engine.device)
     augment = options.augment()
     if augment is not None:
-        x = engine.place(augment(x, ids, options.seed, state.epoch))
+        x = engine.place(augment(x, ids, options.seed, epoch))
+    targets = run.phases.targets_of(batch.ids)
     memory: dict[str, Tensor] = {}
-    for replay in range(run.recipe.replays):
+    for replay in range(recipe.replays):
         # a budget is counted over all processes, which wait for each other
         spent = 0 if length.budget is None else sum(engine.ledger())
         fits, spare = length.room(batch.rows, spent)
         if not fits:
-            length.total = state.update
-        if state.update >= length.total:
+            length.total = state.update - length.first
+        if state.update >= length.end:
             return
-        seed_streams(options.seed, state.update, engine.accelerator.process_index, engine.device)
+        update = state.update - length.first  # the key of every draw
+        seed_streams(options.seed, update, engine.accelerator.process_index, engine.device)
         time = length.time(state.update)
         run.rate.set(time, length.epochs)
         step = Step(
@@ -317,16 +317,17 @@ def _train_batch(run: _Run, batch: Batch) -> None:
             y,
             ids,
             rows=batch.rows,
-            update=state.update,
+            update=update,
             replay=replay,
             eps=_radius(run, state.update),
             seed=options.seed,
             smoothing=options.label_smoothing,
             memory=memory,
             carried=state.carried,
-            epoch=state.epoch,
+            epoch=epoch,
             time=time,
             spare=spare,
+            targets=targets,
         )
         try:
             _update(run, step)
@@ -342,11 +343,11 @@ def _update(run: _Run, step: Step) -> None:
     """Make one weight update."""
     state = run.state
     run.optimizer.zero_grad(set_to_none=True)
-    loss = run.recipe.loss(step)
+    loss = run.phases.recipe.loss(step)
     state.losses.append(loss.detach())
     state.losses.check(CHECK_EVERY if run.engine.device.type != "cpu" else 1, run.length)
     run.engine.accelerator.backward(loss)
-    run.recipe.after_backward(step)
+    run.phases.recipe.after_backward(step)
     run.stepper.step()
     run.rate.end_update()
     run.average.update()
@@ -356,7 +357,9 @@ def _update(run: _Run, step: Step) -> None:
 
 def _radius(run: _Run, update: int) -> float:
     """Return the radius of a weight update, after warm-up."""
-    return run.recipe.radius * warm_up(run.length.time(update), run.options.eps_warmup_epochs)
+    return run.phases.recipe.radius * warm_up(
+        run.length.time(update), run.options.eps_warmup_epochs
+    )
 
 
 def _check_numbers(run: _Run) -> None:
@@ -393,11 +396,11 @@ def _end_epoch(run: _Run) -> None:
         row.update({f"validation_{name}": value for name, value in measured.items()})
         state.best = better(state.best, row, state.epoch, exported)
     _call_back(run.options, exported, state.epoch, row)
-    run.rate.end_epoch(row, state.epoch, engine)
+    run.rate.end_epoch(row, state.epoch - run.length.first_epoch, engine)
     state.history.append(row)
     state.logged = {}
     run.reporter.end_epoch(row, state.update)
-    if run.options.checkpoint_every is None or state.update >= run.length.total:
+    if run.options.checkpoint_every is None or state.update >= run.length.end:
         run.checkpointing.save(state)
 
 
@@ -413,6 +416,7 @@ def _row(run: _Run, done: int) -> Row:
     forwards, backwards = run.engine.ledger()
     return {
         "epoch": state.epoch,
+        **run.phases.facts(),
         "updates": state.update,
         "epoch_updates": done,
         "loss": state.losses.mean(done),

@@ -63,6 +63,8 @@ class TrainingOptions(_Keywords):
             raise ValueError("resume and trackers need a checkpoint_dir")
         if isinstance(self.checkpoint_dir, (str, os.PathLike)):
             local_folder(self.checkpoint_dir, "train")
+        if self.teacher is not None and not isinstance(self.teacher, nn.Module):
+            raise ValueError(f"teacher must be an nn.Module, got {self.teacher!r}")
         check_trackers(self.trackers, self.tracker_args)
         self._check_schedule()
 
@@ -91,6 +93,10 @@ class TrainingOptions(_Keywords):
                 "schedule_metric belongs to a schedule whose .step() takes a metric, such as"
                 f" ReduceLROnPlateau, got {self.schedule_metric!r} beside another schedule"
             )
+
+    def given_teacher(self) -> nn.Module | None:
+        """Return the caller's teacher, if there is one."""
+        return self.teacher if isinstance(self.teacher, nn.Module) else None
 
     def rate(self) -> Schedule | None:
         """Return the schedule as a function of the epoch. None for an object with ``.step()``."""

@@ -67,6 +67,7 @@ class Checkpointing:
                     "forwards": forwards,
                     "backwards": backwards,
                     "seconds": state.seconds,
+                    **({"kept": state.kept} if state.kept else {}),
                 },
                 CHECKPOINTS,
             )
@@ -105,6 +106,7 @@ class Checkpointing:
             losses=Losses(saved["losses"].to(engine.device).unbind()),
             logged={name: value.to(engine.device) for name, value in saved["logged"].items()},
             best=saved["best"],
+            kept=saved.get("kept", {}),
             earlier=saved["seconds"],
             started=time.perf_counter(),
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from art_ext.core.geometry import Box
 from art_ext.data import Dataset, LazyDataset, Samples, as_dataset
 from art_ext.data.objects import is_dataset
+from art_ext.training.appending import Joined, appended
 from art_ext.training.batches import LoaderBatches, TensorBatches
 from art_ext.training.datasets import BEFORE, Batches, DatasetBatches
 from art_ext.training.options import TrainingOptions
@@ -93,9 +94,13 @@ def _of_tensors(
     y = y.to(x.device)
     # check the labels before they are split
     TensorBatches(x, y, options.batch_size, options.seed)
+    more = appended(options.append, x.shape[1:], box)
     held = None
     if options.validation and options.validation_data is None:
         (x, y), held = hold_out(x, y, options.validation, options.seed)
+    if more is not None:
+        x = torch.cat([x, more[0]])
+        y = torch.cat([y.to(torch.int64), more[1]])
     batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last)
     return batches, held, box
 
@@ -108,6 +113,12 @@ def _of_dataset(
     split = bool(options.validation) and options.validation_data is None
     if split:
         (indices, _), (rest, _) = hold_out(indices, indices, options.validation, options.seed)
+    more = appended(
+        options.append, data.shape, Box.of(options.clip_values, data.shape, torch.device("cpu"))
+    )
+    if more is not None:
+        indices = torch.cat([indices, torch.arange(len(data), len(data) + len(more[0]))])
+        data = Joined(data, more)
     batches = DatasetBatches(
         data, indices, options.clip_values, options.batch_size, options.seed, options.drop_last, pin
     )
@@ -126,6 +137,10 @@ def _of_loader(data: Any, options: TrainingOptions) -> LoaderBatches:
     """Return the minibatches of the caller's own loader."""
     if options.validation:
         raise ValueError("a loader cannot be split: pass validation_data instead of validation")
+    if options.append is not None:
+        raise ValueError(
+            "append is for data in tensors and datasets, got a loader: add the samples to it"
+        )
     if options.drop_last:
         raise ValueError(
             "drop_last is for data in tensors; a loader drops its own last batch: "

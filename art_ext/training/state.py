@@ -88,7 +88,8 @@ class TrainState:
         history: a row per completed epoch.
         losses: losses of the weight updates.
         logged: sums of the recipe's values over the current epoch.
-        best: score, epoch and weights of the best validation so far.
+        best: score, epoch and weights of the best validation of the phase so far.
+        kept: weights on the CPU that a later phase begins with, by the phase that they come from.
         earlier: seconds of the parts of the run before this one.
         started: time at which this part began.
     """
@@ -101,6 +102,7 @@ class TrainState:
     losses: Losses = field(default_factory=Losses)
     logged: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Any] | None = None
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     earlier: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 

@@ -31,6 +31,7 @@ class Step(Passes):
         carried: values that it keeps over the whole run: tensors whose rows are those of the
             process' minibatch, or of no row.
         log: values for the history, without rows. Their means over an epoch are entered.
+        targets: (r, C) target rows that a teacher gives, or None.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Step(Passes):
         epoch: int = 0,
         time: float = 0.0,
         spare: bool = True,
+        targets: Tensor | None = None,
     ) -> None:
         super().__init__(engine)
         self._seed = seed
@@ -67,6 +69,7 @@ class Step(Passes):
         self.spare = spare
         self.memory = memory
         self.carried = carried
+        self.targets = targets
         self.log = dict[str, Tensor]()
         self._draws = 0
 

@@ -53,7 +53,7 @@ def refreshed(model: nn.Sequential) -> list[bool]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_layers_in_eval_mode_stay_there(name: str) -> None:
-    arguments = {} if name == "natural" else {"eps": EPS}
+    arguments = {"eps": EPS} if hasattr(RECIPES[name], "eps") else {}
     model = build()
     for layer in model[:4]:
         layer.eval().requires_grad_(False)
@@ -247,7 +247,7 @@ HEADS: list[tuple[Callable[[Tensor], Any], str]] = [
 @pytest.mark.parametrize(("change", "message"), HEADS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_no_logits_in_training_mode(name: str, change: Any, message: str) -> None:
-    arguments = {} if name == "natural" else {"eps": EPS}
+    arguments = {"eps": EPS} if hasattr(RECIPES[name], "eps") else {}
     model = TwoHeads(change)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=f"in training mode the model {message}"):

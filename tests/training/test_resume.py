@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import Atcd, Free, Pgd, TrainingResult, War, saving, train
+from art_ext.training import RECIPES, Atcd, Free, Pgd, TrainingResult, War, saving, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 WORKER = Path(__file__).with_name("_killing.py")
@@ -71,7 +71,7 @@ def case(
     return {
         "name": recipe + "-".join(options) + "-unusual" * unusual,
         "recipe": recipe,
-        "arguments": {"eps": 0.1, **arguments},
+        "arguments": {**({"eps": 0.1} if hasattr(RECIPES[recipe], "eps") else {}), **arguments},
         "options": options,
         "kills": kills,
         "seed": len(recipe) + kills,
@@ -90,6 +90,34 @@ def test_killed_a_few_times(tmp_path: Path) -> None:
         rates = {row["learning_rate"] for row in rows(tmp_path / cases[1]["name"] / folder)}
         assert min(rates) < 0.02  # the scheduler is at work
     assert len(places) > 1  # while training, and inside a save
+
+
+def labels_are_equal(folder: Path) -> bool:
+    """Return True if teacher and soft labels of a killed run are those of the whole one."""
+    pairs = [
+        [(folder / one / f"{name}.safetensors").read_bytes() for one in ("whole", "killed")]
+        for name in ("teacher", "soft_labels")
+    ]
+    return all(whole == killed for whole, killed in pairs)
+
+
+def test_a_distillation_killed_a_few_times(tmp_path: Path) -> None:
+    one = case("distillation", {**MANY_SAVES, "epochs": 2}, 3)
+    kill_and_compare(tmp_path, [one], 240)
+    assert labels_are_equal(tmp_path / one["name"])
+
+
+@pytest.mark.slow
+def test_a_distillation_killed_ten_times_in_both_phases(tmp_path: Path) -> None:
+    options = {"epochs": 9, "ema": 0.5}
+    cases = [
+        case("distillation", {**MANY_SAVES, **options}, 10, temperature=20.0),
+        case("distillation", options, 10, temperature=20.0),
+        case("distillation", {**MANY_SAVES, **options}, 10, unusual=True, warm_epochs=0),
+    ]
+    places = kill_and_compare(tmp_path, cases, 900)
+    assert len(places) == 6
+    assert all(labels_are_equal(tmp_path / one["name"]) for one in cases)
 
 
 @pytest.mark.slow

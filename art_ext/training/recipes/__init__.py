@@ -11,7 +11,9 @@ from art_ext.training.recipes.catalogue import (
     Pgd,
     Trades,
 )
+from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.phase import Phase
 from art_ext.training.recipes.registry import RECIPES, find_recipe, load_recipe, make_recipe
 from art_ext.training.recipes.war import War
 
@@ -24,11 +26,13 @@ __all__ = [
     "Composition",
     "Cost",
     "CraftingRecipe",
+    "Distillation",
     "Fast",
     "FastTrades",
     "Free",
     "Natural",
     "Pgd",
+    "Phase",
     "Recipe",
     "Trades",
     "War",

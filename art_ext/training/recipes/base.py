@@ -15,6 +15,7 @@ from art_ext.training.craft.base import Craft
 from art_ext.training.heads import Head, IdentityHead
 from art_ext.training.modes import BN_MODES
 from art_ext.training.objectives.base import Objective
+from art_ext.training.recipes.phase import Phase
 from art_ext.training.step import Step
 
 
@@ -69,9 +70,17 @@ class Recipe(ABC):
     def largest_cost(self) -> Cost:
         """Return the largest cost of an update per sample.
 
-        It exceeds ``cost()`` if rows may be sent again.
+        It exceeds ``cost()`` if rows may be sent again, or if a teacher labels the samples.
         """
         return self.cost()
+
+    def phases(self, taught: bool = False) -> tuple[Phase, ...]:
+        """Return the phases of a run, one for most recipes.
+
+        Args:
+            taught: True if the caller has a teacher, whose training is left out.
+        """
+        return (Phase(self.name, self),)
 
     @abstractmethod
     def loss(self, step: Step) -> Tensor:

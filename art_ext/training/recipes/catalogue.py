@@ -17,6 +17,7 @@ from art_ext.training.craft.tolerance import Tolerance
 from art_ext.training.objectives import CrossEntropy, Objective, Regularised, divergence_terms
 from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
+from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
 from art_ext.training.recipes.war import War
 
@@ -317,4 +318,5 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     Atcd,
     BackwardSmoothing,
     War,
+    Distillation,
 )

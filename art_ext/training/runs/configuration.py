@@ -17,8 +17,9 @@ from art_ext.data.loading import data_name
 from art_ext.models.sources import check_source
 from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
+from art_ext.training.phases import check_phases
 from art_ext.training.recipes import find_recipe
-from art_ext.training.runs.defaults import filled
+from art_ext.training.runs.defaults import filled, takes_radius
 
 if TYPE_CHECKING:
     _Fields = TrainingConfig
@@ -36,16 +37,18 @@ class Configuration(_Fields):
     def __post_init__(self) -> None:
         check_source(self.model)
         check_options(self, text=True)
+        if self.teacher is not None:
+            check_source(str(self.teacher))
         check_trackers(self.tracker_names(), self.tracker_args)
-        self.make_recipe()
-        TrainingOptions(**self.options())
+        check_phases(
+            self.make_recipe(), TrainingOptions(**self.options()), self.teacher is not None
+        )
 
     def make_recipe(self) -> Recipe:
         """Create the recipe. Natural training, which perturbs nothing, has no eps."""
         if "eps" in self.recipe_args:
             raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
-        takes_eps = any(one.name == "eps" for one in fields(find_recipe(self.recipe)))
-        radius = {"eps": self.eps} if takes_eps else {}
+        radius = {"eps": self.eps} if takes_radius(self.recipe) else {}
         return make_recipe(self.recipe, **radius, **self.recipe_args)
 
     def options(self) -> dict[str, Any]:
@@ -53,7 +56,8 @@ class Configuration(_Fields):
         found = {}
         for name, (_, about) in options_of(type(self), "loop").items():
             value = getattr(self, name)
-            if name not in ("device", "trackers", "tracker_args"):  # run_training decides these
+            # run_training decides these
+            if name not in ("device", "teacher", "trackers", "tracker_args"):
                 found[name] = None if value == about.off else value
         return found
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from art_ext.configuration.training import LENGTHS
 from art_ext.core.geometry import norm_name
-from art_ext.training import make_recipe
+from art_ext.training import find_recipe, make_recipe
 
 # as the authors train it; text, as all arguments of a factory
 MODEL_ARGS = {"mnist-smallcnn": {"dropout": "0.5"}}
@@ -22,7 +22,7 @@ class DataDefaults:
     Attributes:
         model: a short name. None if the data do not suggest a network.
         eps: L-infinity radius of crafting and of the figures. None if one must be given.
-        natural_epochs: passes over the data of natural training.
+        natural_epochs: passes over the data of recipes without a radius, such as natural training.
         equivalent_epochs: for all other recipes: epochs as the papers count them. They are not of
             equal cost.
         optimizer, learning_rate, weight_decay, schedule, batch_size: of the weight updates.
@@ -112,6 +112,11 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def takes_radius(recipe: str) -> bool:
+    """Return True if a recipe crafts within a radius of its own."""
+    return any(one.name == "eps" for one in fields(find_recipe(recipe)))
+
+
 def _fill_radius(found: dict[str, Any], own: DataDefaults) -> None:
     if "eps" in found:
         return
@@ -137,7 +142,7 @@ def _fill_rate(found: dict[str, Any], own: DataDefaults) -> None:
 
 
 def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
-    natural = found["recipe"] == "natural"
+    natural = not takes_radius(found["recipe"])
     if not any(name in found for name in LENGTHS):
         found.update(
             {"epochs": own.natural_epochs}

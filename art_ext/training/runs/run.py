@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from art_ext import __version__
 from art_ext.configuration.data import data_keywords
@@ -35,6 +35,7 @@ from art_ext.storage.training import (
 )
 from art_ext.tracking import Trackers, key
 from art_ext.training import Recipe, TrainingOptions, TrainingResult
+from art_ext.training.appending import appended
 from art_ext.training.batches import check_drop_last
 from art_ext.training.loop import train_tracked
 from art_ext.training.modes import frozen_modules
@@ -44,6 +45,7 @@ from art_ext.training.runs.figures import SEED, measure, measure_weights, step_s
 from art_ext.training.runs.folder import check_folder, figure_settings
 from art_ext.training.runs.networks import network_of, source_of
 from art_ext.training.runs.requirements import require_training
+from art_ext.training.runs.source import load_teacher
 from art_ext.training.trial import check_one_row
 from art_ext.training.validation import hold_out
 
@@ -110,6 +112,7 @@ def run_training(
     test = load_data(configuration.data, **options).first(configuration.test_n)
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
+    teacher = _teacher(configuration, classes, data)
     # other processes wait for this one when Accelerate creates the group, so none writes before
     with locked_training(folder), closing(trackers):
         if main:
@@ -125,6 +128,7 @@ def run_training(
             checkpoint_dir=folder,
             resume=resume,
             device=device,
+            teacher=teacher,
             progress=progress,
         )
         result = train_tracked(model, data, recipe, trained, trackers)
@@ -219,15 +223,8 @@ def _check_fit(
         shapes = f"{tuple(data.shape)} and {tuple(test.shape)}"
         raise ValueError(f"training and test samples must have one shape, got {shapes}")
     rows = data.rows(0, 2)[0]
-    try:
-        with frozen_eval(model), torch.no_grad():
-            scores = ModelCall(recipe.head.export(model))(rows)
-    except Exception as error:  # layers may raise anything for inputs that do not fit
-        shape = tuple(rows.shape)
-        raise ValueError(
-            f"the model fails on inputs of shape {shape}: {type(error).__name__}: {error}"
-        ) from error
-    classes = read_outputs(scores, len(rows), "logits").shape[1]
+    classes = _classes(recipe.head.export(model), rows, "model")
+    appended(configuration.append, data.shape, box, classes)
     labels = [part.labels for part in (data, test) if part.labels is not None]
     largest = max((int(one.max()) for one in labels), default=0)
     if largest >= classes:
@@ -242,6 +239,38 @@ def _check_fit(
         frozen=frozen_modules(model) if configuration.freeze_eval_modules else (),
     )
     return classes
+
+
+def _classes(model: nn.Module, rows: Tensor, name: str) -> int:
+    """Return the number of classes of a network.
+
+    Raises:
+        ValueError: if it fails on the rows (r, *S), or returns no class scores.
+    """
+    try:
+        with frozen_eval(model), torch.no_grad():
+            scores = ModelCall(model)(rows)
+    except Exception as error:  # layers may raise anything for inputs that do not fit
+        shape = tuple(rows.shape)
+        raise ValueError(
+            f"the {name} fails on inputs of shape {shape}: {type(error).__name__}: {error}"
+        ) from error
+    return read_outputs(scores, len(rows), "logits").shape[1]
+
+
+def _teacher(configuration: Configuration, classes: int, data: AnyData) -> nn.Module | None:
+    """Return the teacher that the configuration names, or None.
+
+    Raises:
+        ValueError: unless it has the classes of the network.
+    """
+    if configuration.teacher is None:
+        return None
+    teacher = load_teacher(str(configuration.teacher))
+    found = _classes(teacher, data.rows(0, 2)[0], "teacher")
+    if found != classes:
+        raise ValueError(f"the teacher must have the {classes} classes of the model, got {found}")
+    return teacher
 
 
 def _norm(recipe: Recipe) -> str:

@@ -12,13 +12,21 @@ from art_ext.configuration.data import DataOptions, transform_of
 from art_ext.configuration.options import default_of, options_of
 from art_ext.core.geometry import norm_name
 from art_ext.models import load_weights
-from art_ext.models.sources import ModelSource, Opened, load_source
+from art_ext.models.sources import ModelSource, Opened, is_run_folder, load_source
 from art_ext.models.weights import read_heads
 from art_ext.storage.store import LocalStore
-from art_ext.storage.training import BEST, CONFIGURATION, RUN, TRAINING, WEIGHTS, read_run
+from art_ext.storage.training import (
+    BEST,
+    CONFIGURATION,
+    RUN,
+    TEACHER,
+    TRAINING,
+    WEIGHTS,
+    read_run,
+)
 from art_ext.training.heads import HEADS, with_heads
 from art_ext.training.runs.configuration import Configuration, resolve
-from art_ext.training.runs.networks import source_of
+from art_ext.training.runs.networks import network_of, source_of
 
 logger = logging.getLogger("art_ext")
 
@@ -64,6 +72,21 @@ def _headed(
     if records and all(record["name"] in HEADS for record in records):
         return with_heads(network, records)
     return configuration.make_recipe().head.export(network)
+
+
+def load_teacher(source: str) -> nn.Module:
+    """Return the network that gives soft labels, in eval mode.
+
+    Args:
+        source: a model, as ``load_model`` takes it. Of the folder of a distillation it is the
+            teacher, of that of another training the best weights.
+
+    Raises:
+        ValueError: as ``load_model``, and for a model that is no network.
+    """
+    file = Path(source) / TEACHER
+    trained = is_run_folder(source) and file.is_file()
+    return network_of(load_source(ModelSource(source, weights=str(file) if trained else None)))
 
 
 def run_defaults(folder: Path) -> dict[str, Any]:
