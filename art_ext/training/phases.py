@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from art_ext.core.calling import ModelCall
 from art_ext.core.networks import frozen_eval, model_device
 from art_ext.core.outputs import read_outputs
+from art_ext.models.layers import weights_metadata
 from art_ext.storage.files import safetensors_of
 from art_ext.storage.training import TARGETS, TEACHER
 from art_ext.training.averaging import WeightAverage
@@ -184,7 +185,8 @@ class Phases:
         targets = self._targets(phase)
         if self.folder is not None and self.engine.accelerator.is_main_process:
             if self.teacher is not None:
-                self.folder.store.write(TEACHER, safetensors_of(self.teacher))
+                metadata = weights_metadata(self.engine.head.export(self.model))
+                self.folder.store.write(TEACHER, safetensors_of(self.teacher, metadata))
             self.folder.store.write(TARGETS, safetensors_of({"targets": targets}))
         return targets
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_ext.data import as_dataset
+from art_ext.data import as_dataset, load_data
+from art_ext.models import digits_cnn, load_model, load_weights
 from art_ext.training import Distillation, TrainingResult, make_recipe, saving, train
 from art_ext.training.checkpoints import checkpoints, save_checkpoint
+from art_ext.training.heads import adaptive_attacks
 from art_ext.training.objectives import soft_cross_entropy
 from art_ext.training.recipes.distillation import TemperedCrossEntropy, soft_labels
 from art_ext.training.runs import resolve, run_training
@@ -375,7 +377,17 @@ def run(folder: Path, **given: Any) -> dict[str, Any]:
 
 def test_the_teacher_of_a_run_teaches_the_same_student(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
-    assert first["recipe"] == {"name": "distillation", "temperature": 100.0, "warm_epochs": 1}
+    assert first["recipe"] == {
+        "name": "distillation",
+        "temperature": 100.0,
+        "warm_epochs": 1,
+        "head": "DistilledHead()",
+    }
+    bare = load_weights(digits_cnn(), tmp_path / "first" / "model.safetensors").eval()
+    loaded = load_model(tmp_path / "first", checkpoint="final").model
+    assert adaptive_attacks(loaded) == (("pgd", {"num_steps": 50, "loss": "margin"}),)
+    x = load_data("digits").first(9).x
+    assert torch.equal(bare(x), loaded(x)), "the scores are the outputs of the network"
     assert first["final"]["epoch"] == 5
     run(tmp_path / "second", teacher=str(tmp_path / "first"))
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")]

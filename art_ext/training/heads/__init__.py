@@ -9,6 +9,7 @@ from art_ext.training.heads.base import (
     heads_of,
 )
 from art_ext.training.heads.centres import max_mahalanobis_centres
+from art_ext.training.heads.distilled import DistilledHead
 from art_ext.training.heads.max_mahalanobis import MaxMahalanobis, MaxMahalanobisHead
 from art_ext.training.heads.networks import replace_last_linear
 from art_ext.training.heads.registry import HEADS, rebuild_head, with_heads
@@ -16,6 +17,7 @@ from art_ext.training.heads.reverse import ReverseLogits, ReverseLogitsHead
 
 __all__ = [
     "HEADS",
+    "DistilledHead",
     "Head",
     "HeadedModel",
     "IdentityHead",

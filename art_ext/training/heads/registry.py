@@ -9,10 +9,13 @@ from torch import nn
 
 from art_ext.core.checks import nearest
 from art_ext.training.heads.base import Head
+from art_ext.training.heads.distilled import DistilledHead
 from art_ext.training.heads.max_mahalanobis import MaxMahalanobisHead
 from art_ext.training.heads.reverse import ReverseLogitsHead
 
-HEADS: dict[str, type[Head]] = {one.name: one for one in (ReverseLogitsHead, MaxMahalanobisHead)}
+HEADS: dict[str, type[Head]] = {
+    one.name: one for one in (ReverseLogitsHead, MaxMahalanobisHead, DistilledHead)
+}
 
 
 def rebuild_head(record: Mapping[str, Any]) -> Head:

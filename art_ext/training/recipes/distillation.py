@@ -12,6 +12,7 @@ from torch.nn import functional
 from art_ext.core.checks import check_count, check_positive
 from art_ext.training.cost import Cost
 from art_ext.training.craft import Clean
+from art_ext.training.heads import DistilledHead, Head
 from art_ext.training.objectives.base import CrossEntropy, Objective
 from art_ext.training.objectives.losses import soft_cross_entropy
 from art_ext.training.recipes.base import Composition
@@ -116,6 +117,7 @@ class Distillation(Composition):
         "Papernot, McDaniel, Wu, Jha, Swami. Distillation as a defense to adversarial perturbations"
         " against deep neural networks. IEEE S&P 2016."
     )
+    head: ClassVar[Head] = DistilledHead()
     crafting = Clean()
     temperature: float = 100.0
     warm_epochs: int = 1

@@ -15,15 +15,7 @@ from art_ext.models import load_weights
 from art_ext.models.sources import ModelSource, Opened, is_run_folder, load_source
 from art_ext.models.weights import read_heads
 from art_ext.storage.store import LocalStore
-from art_ext.storage.training import (
-    BEST,
-    CONFIGURATION,
-    RUN,
-    TEACHER,
-    TRAINING,
-    WEIGHTS,
-    read_run,
-)
+from art_ext.storage.training import BEST, CONFIGURATION, RUN, TEACHER, TRAINING, WEIGHTS, read_run
 from art_ext.training.heads import HEADS, with_heads
 from art_ext.training.runs.configuration import Configuration, resolve
 from art_ext.training.runs.networks import network_of, source_of
