@@ -162,10 +162,11 @@ class LoaderBatches:
     """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``.
 
     The iterable is iterated anew in each epoch. Every process iterates over all of it and keeps its
-    own rows. torch's random stream is seeded before each batch. A loader that shuffles or augments
-    by that stream then gives the same batches on every process and after a resume. A loader with a
-    generator of its own, or one that draws from NumPy, does not. A sample's identity is a
-    fingerprint of its bits.
+    own rows. ``SharedLoaderBatches`` is for loaders whose items can be read one by one. torch's
+    random stream is seeded before each batch. A loader that shuffles or augments by that stream
+    then gives the same batches on every process and after a resume. A loader with a generator of
+    its own, or one that draws from NumPy, does not. A sample's identity is a fingerprint of its
+    bits.
 
     Args:
         loader: the iterable, on any device.
@@ -196,13 +197,17 @@ class LoaderBatches:
         self.seed = seed
         self.largest_label = 0
         self._sizes: list[int] = []
-        # a loader that shuffles draws as soon as its iterator is made
-        with own_random_streams(torch.device("cpu")):
-            first = next(iter(loader), None)
+        first = self._first()
         x, _ = self._pair(first, 0)
         self.shape = x.shape[1:]
         self.box = Box.of(clip_values, self.shape, x.device)
         self.example = self._admit(first, 0)[0][:2].clone()  # before anything is written
+
+    def _first(self) -> object:
+        """Return the first minibatch, or None."""
+        # a loader that shuffles draws as soon as its iterator is made
+        with own_random_streams(torch.device("cpu")):
+            return next(iter(self.loader), None)
 
     @staticmethod
     def _pair(batch: object, place: int) -> tuple[Tensor, Tensor]:
@@ -272,17 +277,22 @@ class LoaderBatches:
             if place < skip:
                 continue
             x, y = self._admit(batch, place)
-            if len(x) < processes:
-                raise ValueError(
-                    f"a batch must have a row for each of the {processes} processes, got {len(x)}"
-                    f" rows in batch {place}: drop it (drop_last=True)"
-                )
+            self.check_rows(len(x), place, processes)
             own = x[process::processes]
             yield Batch(own, y[process::processes], fingerprint(own), len(x))
 
     def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """Raise ValueError, because a loader gives no samples by their positions."""
         raise ValueError("samples are read by their positions from tensors and datasets only")
+
+    @staticmethod
+    def check_rows(rows: int, place: int, processes: int) -> None:
+        """Raise ValueError unless each process gets a row of a minibatch."""
+        if rows < processes:
+            raise ValueError(
+                f"a batch must have a row for each of the {processes} processes, got {rows}"
+                f" rows in batch {place}: drop it (drop_last=True)"
+            )
 
     def _seed(self, epoch: int, place: int) -> None:
         """Seed torch's stream for a batch. Its key is below 0, those of weight updates are not."""

@@ -66,7 +66,8 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
         data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
             minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
             torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
-            library, of which each process reads its own rows only.
+            library. Each process reads its own rows only, except of iterables that are no
+            ``DataLoader`` of a map-style dataset.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         **options: the keywords of ``TrainingOptions``.
@@ -158,9 +159,9 @@ def _started(
 
     Errors of arguments and data are raised before anything is written.
     """
-    sources = make_sources(data, options, recipe, device)
-    recipe.check(sources.box)
     processes = int(accelerator.num_processes)
+    sources = make_sources(data, options, recipe, device, processes)
+    recipe.check(sources.box)
     phases = phases_of(recipe, options)
     check_labelled(phases, sources.batches)
     lengths = Length.of_phases(phases, options, sources.batches, processes)

@@ -15,6 +15,7 @@ from art_ext.data.objects import is_dataset
 from art_ext.training.appending import Joined, appended
 from art_ext.training.batches import LoaderBatches, TensorBatches
 from art_ext.training.datasets import BEFORE, Batches, DatasetBatches
+from art_ext.training.loaders import SharedLoaderBatches, can_be_shared
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
 from art_ext.training.validation import Held, HeldOut, Validation, hold_out, make_validation
@@ -37,7 +38,7 @@ class Sources(NamedTuple):
 
 
 def make_sources(
-    data: Data, options: TrainingOptions, recipe: Recipe, device: torch.device
+    data: Data, options: TrainingOptions, recipe: Recipe, device: torch.device, processes: int = 1
 ) -> Sources:
     """Return the minibatches, the held-out samples, and their box.
 
@@ -45,6 +46,7 @@ def make_sources(
         data: as in ``train``.
         options, recipe: of the run.
         device: device of the training.
+        processes: number of processes that share the minibatches.
 
     Raises:
         TypeError, ValueError: for data that do not fit, or that do not fit the options.
@@ -63,7 +65,7 @@ def make_sources(
         batches, split, box = _of_tensors(*data, options)
         held = split if held is None else held
     else:
-        loader = _of_loader(data, options)
+        loader = _of_loader(data, options, processes)
         batches = loader
         box = loader.box
     if held is None:
@@ -133,7 +135,7 @@ def _read_held(
     return batches.read([held[positions] for positions in parts], BEFORE)
 
 
-def _of_loader(data: Any, options: TrainingOptions) -> LoaderBatches:
+def _of_loader(data: Any, options: TrainingOptions, processes: int) -> LoaderBatches:
     """Return the minibatches of the caller's own loader."""
     if options.validation:
         raise ValueError("a loader cannot be split: pass validation_data instead of validation")
@@ -146,4 +148,5 @@ def _of_loader(data: Any, options: TrainingOptions) -> LoaderBatches:
             "drop_last is for data in tensors; a loader drops its own last batch: "
             "DataLoader(..., drop_last=True)"
         )
-    return LoaderBatches(data, options.clip_values, options.seed)
+    kind = SharedLoaderBatches if processes > 1 and can_be_shared(data) else LoaderBatches
+    return kind(data, options.clip_values, options.seed)

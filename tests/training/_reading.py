@@ -1,6 +1,6 @@
 """Trains on a data set that augments at random, on one process or on those of ``torchrun``.
 
-Usage: FOLDER WORKERS. Losses go to FOLDER/losses-P-WORKERS.pt for P processes, and the index of
+Usage: FOLDER WORKERS [loader]. Losses go to FOLDER/losses-P-WORKERS.pt for P processes, and the index of
 each item that is read to a file of its process in FOLDER/read-P-WORKERS.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from art_ext.data import as_dataset
 from art_ext.training import Pgd, train
@@ -24,7 +25,7 @@ EPOCHS = 4
 BATCH_SIZE = 18  # 5 minibatches an epoch, 20 updates
 
 
-class Augmented:
+class Augmented(Dataset[Any]):
     """Images of bytes, flipped, shifted and with noise of three random streams."""
 
     def __init__(self, log: Path) -> None:
@@ -47,7 +48,22 @@ class Augmented:
         return (image + noise).astype(np.uint8), int(self.kinds[index])
 
 
-def go(folder: Path, workers: int, **options: Any) -> Any:
+class Plain(Augmented):
+    """The images as they are, as tensors."""
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        super().__getitem__(index)
+        return torch.from_numpy(self.images[index].copy()).movedim(2, 0) / 255, int(
+            self.kinds[index]
+        )
+
+
+def loader_of(log: Path, workers: int) -> Any:
+    """A loader that shuffles, whose last batch is short."""
+    return DataLoader(Plain(log), BATCH_SIZE, shuffle=True, num_workers=workers)
+
+
+def go(folder: Path, workers: int, loader: bool = False, **options: Any) -> Any:
     processes = os.environ.get("WORLD_SIZE", "1")
     log = folder / f"read-{processes}-{workers}"
     log.mkdir(parents=True, exist_ok=True)
@@ -56,14 +72,14 @@ def go(folder: Path, workers: int, **options: Any) -> Any:
         model = nn.Sequential(
             nn.Conv2d(1, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 3)
         )
-    data = as_dataset(Augmented(log), workers=workers)
+    data: Any = loader_of(log, workers) if loader else as_dataset(Augmented(log), workers=workers)
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "learning_rate": 0.05, "seed": 3}
     return train(model, data, Pgd(eps=0.05, num_steps=2), epochs=EPOCHS, **settings, **options)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    result = go(Path(sys.argv[1]), int(sys.argv[2]))
+    result = go(Path(sys.argv[1]), int(sys.argv[2]), loader="loader" in sys.argv)
     if os.environ.get("RANK", "0") == "0":
         name = f"losses-{os.environ.get('WORLD_SIZE', '1')}-{sys.argv[2]}.pt"
         torch.save(result.losses, Path(sys.argv[1]) / name)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from art_ext.data import LazyDataset, as_dataset
 from art_ext.training import Pgd, TrainingResult, saving, train
+from art_ext.training.batches import LoaderBatches
 from art_ext.training.checkpoints import save_checkpoint
 from art_ext.training.datasets import DatasetBatches
+from art_ext.training.loaders import SharedLoaderBatches, can_be_shared
 from art_ext.training.runs import resolve, run_training
 from tests.training.test_processes import launch
 
@@ -107,6 +109,85 @@ def test_each_process_reads_its_own_rows(data: Samples) -> None:
     assert whole == [one for pair in zip(rows[0][0], rows[1][0], strict=True) for one in pair]
 
 
+class Places(Noisy):
+    """Samples that hold their index, and noise of three streams."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(index)
+        x[0, 0] = index / 100
+        x[0, 1, 0] = random.random()
+        x[0, 1, 1] = float(np.random.random())  # noqa: NPY002
+        return x, y
+
+
+@pytest.mark.parametrize(
+    ("workers", "persistent", "own_generator"),
+    # how much a generator of its own has drawn after a look depends on what workers read ahead
+    [(0, False, False), (0, False, True), (2, False, False), (2, True, False)],
+)
+def test_each_process_reads_its_own_rows_of_a_loader(
+    workers: int, persistent: bool, own_generator: bool, data: Samples
+) -> None:
+    def loader_of(dataset: Any) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(8) if own_generator else None
+        return DataLoader(
+            dataset,
+            6,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=persistent,
+            generator=generator,
+        )
+
+    def epochs(batches: LoaderBatches, process: int, processes: int) -> list[list[Tensor]]:
+        return [[one.x for one in batches.epoch(epoch, 0, process, processes)] for epoch in (0, 1)]
+
+    parts: list[list[list[Tensor]]] = []
+    for process in range(2):
+        dataset = Places(*data)
+        batches = SharedLoaderBatches(loader_of(dataset), (0.0, 1.0), seed=1)
+        assert workers or len(dataset.read) == 2, "the example"
+        dataset.read.clear()
+        parts.append(epochs(batches, process, 2))
+        own = [
+            round(100 * float(x[0, 0, 0])) for epoch in parts[-1] for part in epoch for x in part
+        ]
+        assert workers or dataset.read == own
+        later = batches.epoch(1, 1, process, 2)
+        if not own_generator:  # whose state an epoch changes
+            assert torch.equal(next(later).x, parts[-1][1][1]), "after a resume"
+    whole = epochs(LoaderBatches(loader_of(Places(*data)), (0.0, 1.0), seed=1), 0, 1)
+    for epoch in (0, 1):
+        for place, batch in enumerate(whole[epoch]):
+            order = [parts[row % 2][epoch][place][row // 2] for row in range(len(batch))]
+            assert torch.equal(torch.stack(order)[:, 0, 0], batch[:, 0, 0]), "one process' order"
+    drawn = torch.cat([x[:, 0, 1, :2] for epochs in parts for epoch in epochs for x in epoch])
+    assert len(drawn.unique(dim=0)) == len(drawn) == 2 * len(data[0])
+
+
+def test_loaders_that_processes_cannot_share(data: Samples) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(())
+
+    dataset = TensorDataset(*data)
+    assert can_be_shared(DataLoader(dataset, 4))
+    for loader in (DataLoader(dataset, None), DataLoader(Stream(), 4), [(data[0], data[1])]):
+        assert not can_be_shared(loader)
+    split: Any = DistributedSampler(dataset, 2, 0)
+    with pytest.raises(ValueError, match="leave out the DistributedSampler"):
+        SharedLoaderBatches(DataLoader(dataset, 4, sampler=split), (0.0, 1.0), 0)
+
+    def first_only(items: list[Any]) -> tuple[Tensor, Tensor]:
+        return items[0][0][None], torch.tensor([items[0][1]])
+
+    kept = SharedLoaderBatches(DataLoader(dataset, 4, collate_fn=first_only), (0.0, 1.0), 0)
+    with pytest.raises(ValueError, match="got 1 rows of 2 items in batch 0"):
+        next(kept.epoch(0, 0, 0, 2))
+    with pytest.raises(ValueError, match=r"a row for each of the 5 processes, got 4 rows in bat"):
+        next(kept.epoch(0, 0, 0, 5))
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [
@@ -181,6 +262,21 @@ def test_losses_are_equal_for_one_and_two_processes_and_any_workers(tmp_path: Pa
         assert len(losses[1]) == 20
         assert float((losses[1] - losses[2]).abs().max()) < 1e-4
         check_reads(tmp_path, 2, workers)
+
+
+@pytest.mark.slow
+def test_processes_share_a_loader(tmp_path: Path) -> None:
+    for workers in (0, 2):
+        losses = READING.go(tmp_path, workers, loader=True).losses
+        outcome = launch(Path(READING.__file__), str(tmp_path), str(workers), "loader")
+        assert outcome.returncode == 0, outcome.stderr[-4000:]
+        shared = torch.load(tmp_path / f"losses-2-{workers}.pt", weights_only=True)
+        assert len(losses) == 20
+        assert float((losses - shared).abs().max()) < 1e-4
+        found = reads(tmp_path, 2, workers)
+        # both processes look at the first two rows before the first epoch
+        assert sum(found.values()) == READING.SAMPLES * READING.EPOCHS + 4
+        assert set(found.values()) <= {READING.EPOCHS, READING.EPOCHS + 2}
 
 
 def test_a_killed_run_with_workers_goes_on_bit_for_bit(
