@@ -256,8 +256,8 @@ class AutoPGD(FunctionAttack):
             max_iter: T, the steps of each ascent. Default: 100.
             nb_targets: m > 0 attacks the m other classes that score highest at the clean input
                 (all, if there are fewer) in turn, highest first. Each phase has a start of its own
-                and T steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default:
-                0.
+                and T steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
+                misclassification is a success. Default: 0.
             nb_random_init: R, ascents from R random points, in each phase. The first one is that of
                 ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
@@ -268,8 +268,9 @@ class AutoPGD(FunctionAttack):
             targeted: reach y instead of leaving it.
             loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
                 outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers.
-                Default: None, ``"ce"``, or with ``nb_targets`` the margin of the target, to which
-                only ``"margin"`` may name another.
+                Default: None, ``"ce"``, or with ``nb_targets`` the margin of the target, in place
+                of which only ``"score"`` is possible there: ``z_t`` alone. For scores that are
+                minus squared distances to centres, that descends the distance to the target's.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.

@@ -25,7 +25,7 @@ def train(context: typer.Context, **options: Any) -> None:
         from art_ext.storage.store import local_folder
         from art_ext.storage.training import CONFIGURATION, TRAINING
         from art_ext.training.runs import resolve, run_training
-        from art_ext.training.runs.figures import to_text
+        from art_ext.training.runs.figures import pgd_title, to_text
 
         folder = local_folder(out, "train")
         named = config is not None or {"recipe", "data"} & set(given)
@@ -52,7 +52,7 @@ def train(context: typer.Context, **options: Any) -> None:
         if run is None:  # not the main process
             return
         # every terminal shows the first and the accuracies
-        keep = ("weights", "clean acc.", f"PGD-{run['pgd']['steps']}")
+        keep = ("weights", "clean acc.", pgd_title(run))
         typer.echo(fitted_markdown(to_text(run), keep))
         for warning in run.get("warnings", ()):
             typer.echo(f"warning: {warning['message']}", err=True)

@@ -51,9 +51,14 @@ class _Run(DataOptions):
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
-        " backward-smoothing, war or distillation; or FILE.py:CLASS, one of your own (art-ext"
-        " recipes lists all)."
-        " Needed, here or in the configuration file.",
+        " backward-smoothing, war, distillation, rce, mmlda or mmc; or FILE.py:CLASS, one of your"
+        " own (art-ext recipes lists all). Needed, here or in the configuration file.",
+    )
+    craft: str | None = option(
+        None,
+        "Examples to train on, for rce, mmlda and mmc: those of pgd, fast, trades, fast-trades or"
+        " backward-smoothing. By default the inputs themselves.",
+        of=("recipe",),
     )
     data: str = option(MISSING, shared.with_more(shared.DATA, "It holds both splits."))
     model: str = option(

@@ -8,7 +8,7 @@ result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validati
 
 from art_ext.training.callbacks import TrackLipschitz, TrackStability
 from art_ext.training.cost import Cost
-from art_ext.training.heads import Head, IdentityHead
+from art_ext.training.heads import Head, IdentityHead, MaxMahalanobis, ReverseLogits
 from art_ext.training.history import EpochEnd
 from art_ext.training.loop import train
 from art_ext.training.options import TrainingOptions
@@ -21,8 +21,11 @@ from art_ext.training.recipes import (
     Fast,
     FastTrades,
     Free,
+    Mmc,
+    Mmlda,
     Natural,
     Pgd,
+    Rce,
     Recipe,
     Trades,
     War,
@@ -46,9 +49,14 @@ __all__ = [
     "Free",
     "Head",
     "IdentityHead",
+    "MaxMahalanobis",
+    "Mmc",
+    "Mmlda",
     "Natural",
     "Pgd",
+    "Rce",
     "Recipe",
+    "ReverseLogits",
     "TrackLipschitz",
     "TrackStability",
     "Trades",

@@ -15,6 +15,8 @@ from art_ext.training.callbacks import TrackStability as TrackStability
 from art_ext.training.cost import Cost as Cost
 from art_ext.training.heads import Head as Head
 from art_ext.training.heads import IdentityHead as IdentityHead
+from art_ext.training.heads import MaxMahalanobis as MaxMahalanobis
+from art_ext.training.heads import ReverseLogits as ReverseLogits
 from art_ext.training.history import EpochEnd as EpochEnd
 from art_ext.training.options import TrainingOptions as TrainingOptions
 from art_ext.training.recipes import RECIPES as RECIPES
@@ -25,8 +27,11 @@ from art_ext.training.recipes import Distillation as Distillation
 from art_ext.training.recipes import Fast as Fast
 from art_ext.training.recipes import FastTrades as FastTrades
 from art_ext.training.recipes import Free as Free
+from art_ext.training.recipes import Mmc as Mmc
+from art_ext.training.recipes import Mmlda as Mmlda
 from art_ext.training.recipes import Natural as Natural
 from art_ext.training.recipes import Pgd as Pgd
+from art_ext.training.recipes import Rce as Rce
 from art_ext.training.recipes import Recipe as Recipe
 from art_ext.training.recipes import Trades as Trades
 from art_ext.training.recipes import War as War
@@ -99,7 +104,8 @@ def train(
         data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
             minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
             torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
-            library, of which each process reads its own rows only.
+            library. Each process reads its own rows only, except of iterables that are no
+            ``DataLoader`` of a map-style dataset.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
         seed: seed of the order, the noise, and the model's own draws (dropout).

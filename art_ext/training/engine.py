@@ -106,7 +106,8 @@ class Engine:
         except ValueError as error:
             if not any(module.training for module in self.plain.modules()):
                 raise
-            if isinstance(self.head, IdentityHead) and isinstance(raw, (tuple, list, Mapping)):
+            takes_tensor = isinstance(self.head, IdentityHead) or self.head.takes_rows
+            if takes_tensor and isinstance(raw, (tuple, list, Mapping)):
                 raise ValueError(
                     f"in training mode the model returns a {_kind(raw)}; recipes need logits: "
                     "switch auxiliary heads off, or return the logits alone"

@@ -160,7 +160,9 @@ def _started(
     Errors of arguments and data are raised before anything is written.
     """
     processes = int(accelerator.num_processes)
+    recipe.check_smoothing(options.label_smoothing)
     sources = make_sources(data, options, recipe, device, processes)
+    recipe = recipe.fitted(model, sources.batches.example, options.seed)
     recipe.check(sources.box)
     phases = phases_of(recipe, options)
     check_labelled(phases, sources.batches)

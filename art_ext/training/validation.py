@@ -80,7 +80,8 @@ class Validation:
         for rows, labels in self.held.read(own.split(256)):
             rows = engine.place(rows)
             labels = labels.to(engine.device)
-            attacked = self._attack(scorer, rows, labels) if self.eps else None
+            gain = engine.head.attack_loss
+            attacked = self._attack(scorer, rows, labels, gain) if self.eps else None
             with frozen_eval(scorer), torch.no_grad():
                 logits = read_outputs(ModelCall(scorer)(rows), len(rows), "logits").float()
             if attacked is None:
@@ -94,13 +95,14 @@ class Validation:
         found = dict(zip(("clean", "robust", "loss"), means, strict=True))
         return found if self.eps else {"clean": found["clean"], "loss": found["loss"]}
 
-    def _attack(self, model: nn.Module, rows: Tensor, labels: Tensor) -> AttackResult:
+    def _attack(self, model: nn.Module, rows: Tensor, labels: Tensor, loss: str) -> AttackResult:
         return pgd(
             model,
             rows,
             labels,
             eps=self.eps,
             norm=self.norm,
+            loss=loss,
             num_steps=self.num_steps,
             stop_on_success=True,
             clip_values=self.clip_values,

@@ -489,7 +489,9 @@ def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(
     name, mode, network, batch
 ):
     model = network("norm")
-    arguments = {"num_steps": 2} if "num_steps" in make_recipe(name).settings() else {}
+    settings = make_recipe(name).settings()
+    arguments = {"craft": "pgd"} if "craft" in settings else {}
+    arguments |= {"num_steps": 2} if "num_steps" in settings else {}
     recipe = make_recipe(name, eps=EPS, bn_mode=mode, **arguments)
     updates = 2 * recipe.replays
     train(model, batch, recipe, updates=updates, batch_size=6)
@@ -537,7 +539,9 @@ def test_seeds_reproduce_runs_and_differ(name, network, data):
     found = {}
     for seed, again in ((0, False), (0, True), (1, False)):
         model = network()
-        train(model, data, make_recipe(name, eps=EPS), epochs=1, batch_size=6, seed=seed)
+        arguments = {"craft": "pgd"} if "craft" in make_recipe(name).settings() else {}
+        recipe = make_recipe(name, eps=EPS, **arguments)
+        train(model, data, recipe, epochs=1, batch_size=6, seed=seed)
         found[seed, again] = weights_of(model)
     assert torch.equal(found[0, False], found[0, True])
     assert not torch.allclose(found[0, False], found[1, False], atol=1e-5)

@@ -18,8 +18,11 @@ from art_ext.training import (
     Fast,
     FastTrades,
     Free,
+    Mmc,
+    Mmlda,
     Natural,
     Pgd,
+    Rce,
     Trades,
     War,
     make_recipe,
@@ -98,6 +101,12 @@ CASES = [
     (War(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=2, regulariser="at"), 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=1, regulariser="at", fixed=2.0), 1 + 2, 1 + 2),
+    (Rce(), 1, 1),
+    (Mmlda(), 1, 1),
+    (Mmc(), 1, 1),
+    (Rce(eps=EPS, craft="pgd", num_steps=3), 4, 4),
+    (Mmlda(eps=EPS, craft="trades", num_steps=2), 1 + 2 + 1, 2 + 1),
+    (Mmc(eps=EPS, craft="pgd", num_steps=2, gain="margin", target="random"), 3, 3),
     *(
         chain(*case)
         for case in itertools.product(

@@ -186,11 +186,13 @@ def auto_pgd(
         num_steps: T, the steps of each ascent. Default: 100.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,
-            ``"ce"``, or with ``num_targets`` the margin of the target, to which only ``"margin"``
-            may name another.
+            ``"ce"``, or with ``num_targets`` the margin of the target, in place of which only
+            ``"score"`` is possible there: ``z_t`` alone. For scores that are minus squared
+            distances to centres, that descends the distance to the target's.
         num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
             if there are fewer) in turn, highest first. Each phase has a start of its own and T
-            steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default: 0.
+            steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
+            misclassification is a success. Default: 0.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
             limit.
         stop_on_success: True stops a sample at its first success. Default: True.

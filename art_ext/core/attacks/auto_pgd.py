@@ -81,6 +81,7 @@ class AutoPgd(Method[AutoPgdState]):
         num_steps: T.
         num_targets: m other classes to attack in turn, 0 for none.
         num_restarts: ascents of each phase.
+        alone: ascend a rival's score alone, not its lead over the label's.
 
     Attributes:
         rivals: (N, m) the other classes, those that score highest at the clean input first.
@@ -89,7 +90,10 @@ class AutoPgd(Method[AutoPgdState]):
     starts_at_input = False
     rivals: Tensor | None = None
 
-    def __init__(self, num_steps: int, num_targets: int, num_restarts: int) -> None:
+    def __init__(
+        self, num_steps: int, num_targets: int, num_restarts: int, alone: bool = False
+    ) -> None:
+        self.alone = alone
         self.num_steps = num_steps
         self.num_targets = num_targets
         self.num_restarts = num_restarts
@@ -112,7 +116,7 @@ class AutoPgd(Method[AutoPgdState]):
         return num_restarts * (1 if self.rivals is None else self.rivals.shape[1])
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
-        """Return the margin of the next rival, at the beginning of its phase."""
+        """Return the loss of the next rival, at the beginning of its phase."""
         phase, restart = divmod(trajectory, self.num_restarts)
         if self.rivals is None or restart:
             return None
@@ -121,7 +125,7 @@ class AutoPgd(Method[AutoPgdState]):
 
         def gain(outputs: Tensor, index: Tensor) -> Tensor:
             chosen = logits_of(outputs, kind).gather(1, pairs.index_select(0, index))
-            return chosen.diff(dim=1).squeeze(1)
+            return chosen[:, 1] if self.alone else chosen.diff(dim=1).squeeze(1)
 
         return gain
 
@@ -208,8 +212,10 @@ class AutoPgd(Method[AutoPgdState]):
 class SparseAutoPgd(AutoPgd):
     """Ascents in L1."""
 
-    def __init__(self, num_steps: int, num_targets: int, num_restarts: int) -> None:
-        super().__init__(num_steps, num_targets, num_restarts)
+    def __init__(
+        self, num_steps: int, num_targets: int, num_restarts: int, alone: bool = False
+    ) -> None:
+        super().__init__(num_steps, num_targets, num_restarts, alone)
         interval = max(num_steps // 25, 1)
         self.checkpoints = list(range(interval, num_steps + 1, interval))
 
@@ -280,11 +286,13 @@ def auto_pgd(
         num_steps: T, the steps of each ascent. Default: 100.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,
-            ``"ce"``, or with ``num_targets`` the margin of the target, to which only ``"margin"``
-            may name another.
+            ``"ce"``, or with ``num_targets`` the margin of the target, in place of which only
+            ``"score"`` is possible there: ``z_t`` alone. For scores that are minus squared
+            distances to centres, that descends the distance to the target's.
         num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
             if there are fewer) in turn, highest first. Each phase has a start of its own and T
-            steps, and ascends ``z_t - z_y``. Any misclassification is a success. Default: 0.
+            steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
+            misclassification is a success. Default: 0.
         stop_on_success: True stops a sample at its first success. Default: True.
         num_restarts: R, ascents from R random points, in each phase. The first one is that of
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
@@ -330,13 +338,13 @@ def auto_pgd(
         y,
         eps=eps,
         norm=norm,
-        loss=("margin" if num_targets else "ce") if loss is None else loss,
+        loss="margin" if num_targets else "ce" if loss is None else loss,
         stop_on_success=stop_on_success,
         max_queries=max_queries,
         **options,
     )
     kind = SparseAutoPgd if norm == "l1" else AutoPgd
-    method = kind(num_steps, num_targets, num_restarts)
+    method = kind(num_steps, num_targets, num_restarts, loss == "score")
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
@@ -348,10 +356,10 @@ def _check_targets(num_targets: int, loss: str | Loss | None, options: dict[str,
             "num_targets must be 0 in a targeted attack, whose classes are given, got"
             f" {num_targets}"
         )
-    if loss not in (None, "margin"):
+    if loss not in (None, "margin", "score"):
         raise ValueError(
-            "loss must be 'margin' or None with num_targets, which ascends the target's, got"
-            f" {loss!r}"
+            "loss must be 'margin' or None with num_targets, which ascends the target's, or"
+            f" 'score', its score alone, got {loss!r}"
         )
     if options.get("criterion") is not None:
         raise ValueError("criterion must be None with num_targets, which needs class scores")

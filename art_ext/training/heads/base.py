@@ -29,10 +29,15 @@ class Head(ABC):
         name: key of the head in the metadata of weights. Default: the name of the class.
         adaptive: attacks that know the head, as names of ``art-ext attacks`` with arguments. An
             evaluation adds them to every panel.
+        takes_rows: True if the raw output must be a tensor of a row for each input, (rows, d).
+        attack_loss: loss of the PGD attacks of the validation and of the figures of a training,
+            ``"ce"`` or ``"margin"``.
     """
 
     name: ClassVar[str]
     adaptive: ClassVar[Adaptive] = ()
+    takes_rows: ClassVar[bool] = False
+    attack_loss: ClassVar[str] = "ce"
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -164,11 +169,14 @@ def apply_head(head: Head, raw: Any, rows: int) -> Tensor:
     The output of the identity is not checked.
 
     Raises:
-        ValueError: if the head fails, or returns no (rows, classes) scores.
+        ValueError: if the raw output does not fit the head, if the head fails, or if it returns no
+            (rows, classes) scores.
     """
     raw = widened(raw) if isinstance(raw, Tensor) else raw
     if isinstance(head, IdentityHead):
         return head.scores(raw)
+    if head.takes_rows:
+        _check_rows(head, raw, rows)
     try:
         scores = head.scores(raw)
     except Exception as error:  # the head is the user's: it may fail in any way
@@ -182,6 +190,17 @@ def apply_head(head: Head, raw: Any, rows: int) -> Tensor:
             f" {_form(scores)}"
         )
     return scores
+
+
+def _check_rows(head: Head, raw: object, rows: int) -> None:
+    """Raise ValueError unless a raw output is a tensor (rows, d)."""
+    if not isinstance(raw, Tensor):
+        raise ValueError(f"the model must return a tensor, got {type(raw).__name__}")
+    if raw.dim() != 2 or len(raw) != rows:
+        raise ValueError(
+            f"the model must return (rows, classes) logits, or features (rows, d) for the head"
+            f" {head!r}, got shape {tuple(raw.shape)} for {rows} rows"
+        )
 
 
 def _form(value: object) -> str:

@@ -56,7 +56,12 @@ class MaxMahalanobisHead(nn.Module, Head):
     """
 
     name: ClassVar[str] = "max-mahalanobis"
-    adaptive: ClassVar[Adaptive] = (("pgd", {"num_steps": 50, "loss": "margin"}),)
+    adaptive: ClassVar[Adaptive] = (
+        ("pgd", {"num_steps": 50, "loss": "margin"}),
+        ("auto_pgd", {"num_steps": 50, "num_targets": 3, "loss": "score"}),
+    )
+    takes_rows: ClassVar[bool] = True
+    attack_loss: ClassVar[str] = "margin"
     centres: Tensor
 
     def __init__(

@@ -11,7 +11,8 @@ def replace_last_linear(network: nn.Module, dim: int) -> nn.Module:
     """Replace the last linear layer by a new one with ``dim`` outputs, in place.
 
     The layer is the last module that holds parameters. The new one has the device, dtype and mode
-    of the old one, and a bias if that has one. Its weights are drawn from torch's global stream.
+    of the old one, and a bias if that has one. Its weights are drawn on the CPU, from torch's
+    global stream.
 
     Args:
         network: the network. If it is the linear layer itself, a new one is returned.
@@ -26,13 +27,9 @@ def replace_last_linear(network: nn.Module, dim: int) -> nn.Module:
     """
     check_count("dim", dim)
     name, layer = _last_linear(network)
-    new = nn.Linear(
-        layer.in_features,
-        dim,
-        bias=layer.bias is not None,
-        device=layer.weight.device,
-        dtype=layer.weight.dtype,
-    ).train(layer.training)
+    # drawn on the CPU, so that the weights are those of a seed on every device
+    new = nn.Linear(layer.in_features, dim, layer.bias is not None, dtype=layer.weight.dtype)
+    new.to(layer.weight.device).train(layer.training)
     if not name:
         return new
     parent, _, child = name.rpartition(".")

@@ -21,6 +21,8 @@ class ReverseLogitsHead(Head):
 
     name: ClassVar[str] = "reverse-logits"
     adaptive: ClassVar[Adaptive] = (("pgd", {"num_steps": 50, "loss": "margin"}),)
+    takes_rows: ClassVar[bool] = True
+    attack_loss: ClassVar[str] = "margin"
 
     def scores(self, raw: Any) -> Tensor:
         """Return (rows, classes) ``-z`` for z of the same shape."""

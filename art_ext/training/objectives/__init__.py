@@ -3,13 +3,18 @@
 from art_ext.training.objectives.base import (
     CrossEntropy,
     Objective,
+    OfScores,
     Regularised,
     divergence_terms,
     generalised_terms,
 )
 from art_ext.training.objectives.losses import (
+    ScoreLoss,
     divergence,
+    mmc,
+    mmlda,
     one_hot,
+    rce,
     smoothed_cross_entropy,
     soft_cross_entropy,
 )
@@ -17,11 +22,16 @@ from art_ext.training.objectives.losses import (
 __all__ = [
     "CrossEntropy",
     "Objective",
+    "OfScores",
     "Regularised",
+    "ScoreLoss",
     "divergence",
     "divergence_terms",
     "generalised_terms",
+    "mmc",
+    "mmlda",
     "one_hot",
+    "rce",
     "smoothed_cross_entropy",
     "soft_cross_entropy",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_ext.core.checks import check_not_negative
 from art_ext.training.cost import Cost
-from art_ext.training.objectives.losses import divergence
+from art_ext.training.objectives.losses import ScoreLoss, divergence
 
 if TYPE_CHECKING:
     from art_ext.training.step import Step
@@ -50,6 +50,26 @@ class CrossEntropy(Objective):
         """Return (r,) cross-entropies."""
         step.count_backward(x_adv)
         return step.cross_entropy(step.forward(x_adv))
+
+
+@dataclass(frozen=True)
+class OfScores(Objective):
+    """A loss of the class scores of the examples. Label smoothing does not apply.
+
+    Attributes:
+        loss: from scores (r, C) and labels (r,) to (r,).
+    """
+
+    loss: ScoreLoss
+
+    def cost(self) -> Cost:
+        """Return 1 forward and 1 backward."""
+        return Cost(1, 1)
+
+    def __call__(self, step: Step, x_adv: Tensor) -> Tensor:
+        """Return (r,) losses."""
+        step.count_backward(x_adv)
+        return self.loss(step.forward(x_adv), step.y)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+ScoreLoss = Callable[[Tensor, Tensor], Tensor]  # from scores (R, C) and classes (R,) to (R,)
 
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -31,6 +36,48 @@ def soft_cross_entropy(logits: Tensor, q: Tensor) -> Tensor:
     The rows need not be distributions.
     """
     return -(q * functional.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def rce(scores: Tensor, y: Tensor) -> Tensor:
+    """Return (R,) reverse cross-entropy, ``-1/(C-1) sum_{j != y} log softmax(-s)_j``.
+
+    The scores are those of ``ReverseLogits``, minus the outputs of the network. The least value is
+    ``log(C - 1)``, reached when all other classes have equal scores far below the label's.
+    """
+    log_p = functional.log_softmax(-scores, dim=1)
+    # masked, because the label's own is the smallest by far: a difference would lose digits
+    others = log_p.scatter(1, y.unsqueeze(1), 0.0).sum(dim=1)
+    return -others / (scores.shape[1] - 1)
+
+
+def mmlda(factor: float = 1.0) -> ScoreLoss:
+    """Return Max-Mahalanobis linear discriminant analysis, ``-log softmax(factor s)_y``.
+
+    The scores are those of ``MaxMahalanobis``.
+
+    Args:
+        factor: 1, as in the authors' program, or 1/2, as in their text.
+    """
+    return partial(_mmlda, factor=factor)
+
+
+def mmc(factor: float = 1.0) -> ScoreLoss:
+    """Return the Max-Mahalanobis centre loss, ``-factor s_y = factor ||z - mu_y||^2``.
+
+    The scores are those of ``MaxMahalanobis``.
+
+    Args:
+        factor: 1, as in the authors' program, or 1/2, as in their text.
+    """
+    return partial(_mmc, factor=factor)
+
+
+def _mmlda(scores: Tensor, y: Tensor, factor: float) -> Tensor:
+    return functional.cross_entropy(factor * scores, y, reduction="none")
+
+
+def _mmc(scores: Tensor, y: Tensor, factor: float) -> Tensor:
+    return -factor * scores.gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ from art_ext.training.recipes.catalogue import (
 )
 from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
 from art_ext.training.recipes.phase import Phase
 from art_ext.training.recipes.registry import RECIPES, find_recipe, load_recipe, make_recipe
+from art_ext.training.recipes.scores import Rce
 from art_ext.training.recipes.war import War
 
 __all__ = [
@@ -30,9 +32,12 @@ __all__ = [
     "Fast",
     "FastTrades",
     "Free",
+    "Mmc",
+    "Mmlda",
     "Natural",
     "Pgd",
     "Phase",
+    "Rce",
     "Recipe",
     "Trades",
     "War",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_ext.core.checks import check_choice, check_not_negative
 from art_ext.core.geometry import Box, check_ball, norm_name
@@ -33,12 +33,14 @@ class Recipe(ABC):
         needs: the data and arguments that the method needs, for listings.
         paper: the publication, as ``"Authors. Title. Venue year."``
         head: makes class scores of the network's raw output. Default: the output itself.
+        smooths: False for losses to which label smoothing does not apply.
     """
 
     name: ClassVar[str]
     needs: ClassVar[str] = "labels"
     paper: ClassVar[str] = ""
     head: ClassVar[Head] = IdentityHead()
+    smooths: ClassVar[bool] = True
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -91,6 +93,23 @@ class Recipe(ABC):
 
     def check(self, box: Box) -> None:  # noqa: B027  # most have nothing to check
         """Raise ValueError for a configuration that does not fit inputs in this box."""
+
+    def check_smoothing(self, label_smoothing: float) -> None:
+        """Raise ValueError for a label smoothing that the loss would leave out."""
+        if label_smoothing and not self.smooths:
+            raise ValueError(
+                f"label_smoothing does not apply to the loss of {self.name}, got {label_smoothing}"
+            )
+
+    def fitted(self, model: nn.Module, rows: Tensor, seed: int) -> Recipe:
+        """Return the recipe with the arguments that depend on the network.
+
+        Args:
+            model: the network, which may be changed in place.
+            rows: (r, *S) one or two samples, on any device.
+            seed: of the weights of new layers.
+        """
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Return name, fields and a head of its own for the record of a run."""

@@ -19,6 +19,8 @@ from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
 from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
+from art_ext.training.recipes.scores import CRAFTS, Rce
 from art_ext.training.recipes.war import War
 
 
@@ -319,4 +321,12 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     BackwardSmoothing,
     War,
     Distillation,
+    Rce,
+    Mmlda,
+    Mmc,
+)
+CRAFTS.update(
+    (one.name, one)
+    for one in CATALOGUE
+    if issubclass(one, Composition) and issubclass(one, CraftingRecipe)
 )

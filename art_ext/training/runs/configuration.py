@@ -19,7 +19,7 @@ from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
 from art_ext.training.phases import check_phases
 from art_ext.training.recipes import find_recipe
-from art_ext.training.runs.defaults import filled, takes_radius
+from art_ext.training.runs.defaults import filled, takes_craft, takes_radius
 
 if TYPE_CHECKING:
     _Fields = TrainingConfig
@@ -40,16 +40,25 @@ class Configuration(_Fields):
         if self.teacher is not None:
             check_source(str(self.teacher))
         check_trackers(self.tracker_names(), self.tracker_args)
-        check_phases(
-            self.make_recipe(), TrainingOptions(**self.options()), self.teacher is not None
-        )
+        recipe = self.make_recipe()
+        recipe.check_smoothing(self.label_smoothing)
+        check_phases(recipe, TrainingOptions(**self.options()), self.teacher is not None)
 
     def make_recipe(self) -> Recipe:
         """Create the recipe. Natural training, which perturbs nothing, has no eps."""
         if "eps" in self.recipe_args:
             raise ValueError("eps has an option of its own: --eps, not --recipe-args eps=...")
-        radius = {"eps": self.eps} if takes_radius(self.recipe) else {}
-        return make_recipe(self.recipe, **radius, **self.recipe_args)
+        if "craft" in self.recipe_args:
+            raise ValueError("craft has an option of its own: --craft, not --recipe-args craft=...")
+        own: dict[str, Any] = {"eps": self.eps} if takes_radius(self.recipe) else {}
+        if self.craft is not None:
+            if not takes_craft(self.recipe):
+                raise ValueError(
+                    f"the recipe {self.recipe} decides itself how examples are crafted, got"
+                    f" craft={self.craft!r}"
+                )
+            own["craft"] = self.craft
+        return make_recipe(self.recipe, **own, **self.recipe_args)
 
     def options(self) -> dict[str, Any]:
         """Return the keywords of ``TrainingOptions``, except those of the run folder."""

@@ -104,8 +104,9 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
         )
     if found["model"] in MODEL_ARGS:
         found["model_args"] = {**MODEL_ARGS[found["model"]], **found.get("model_args", {})}
-    if found["recipe"] in own.recipe_args:
-        found["recipe_args"] = {**own.recipe_args[found["recipe"]], **found.get("recipe_args", {})}
+    for name in (found["recipe"], found.get("craft")):  # a craft takes what its recipe takes
+        if name is not None and name in own.recipe_args:
+            found["recipe_args"] = {**own.recipe_args[name], **found.get("recipe_args", {})}
     _fill_radius(found, own)
     _fill_rate(found, own)
     _fill_length(found, own)
@@ -115,6 +116,11 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
 def takes_radius(recipe: str) -> bool:
     """Return True if a recipe crafts within a radius of its own."""
     return any(one.name == "eps" for one in fields(find_recipe(recipe)))
+
+
+def takes_craft(recipe: str) -> bool:
+    """Return True if the craft of a recipe can be chosen."""
+    return any(one.name == "craft" for one in fields(find_recipe(recipe)))
 
 
 def _fill_radius(found: dict[str, Any], own: DataDefaults) -> None:
@@ -142,7 +148,9 @@ def _fill_rate(found: dict[str, Any], own: DataDefaults) -> None:
 
 
 def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
-    natural = not takes_radius(found["recipe"])
+    natural = not takes_radius(found["recipe"]) or (
+        takes_craft(found["recipe"]) and found.get("craft") in (None, "none")
+    )
     if not any(name in found for name in LENGTHS):
         found.update(
             {"epochs": own.natural_epochs}
@@ -158,6 +166,8 @@ def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
         arguments = {
             name: value for name, value in found.get("recipe_args", {}).items() if name != "eps"
         }
+        if found.get("craft") is not None:
+            arguments["craft"] = found["craft"]
         recipe = make_recipe(found["recipe"], **arguments)
         worth = {
             "epochs": 1,

@@ -24,7 +24,7 @@ HEAD = (
     "weights",
     "epoch",
     "clean acc.",
-    "PGD-{steps}",
+    "{pgd}",
     "RayS",
     "ADBD",
     "mean queries",
@@ -44,6 +44,7 @@ def measure(
     queries: int,
     pgd_steps: int = PGD_STEPS,
     pgd_step_size: float | None = None,
+    loss: str = "ce",
 ) -> dict[str, Any]:
     """Measure fractions of correctly classified samples, as JSON values.
 
@@ -57,6 +58,7 @@ def measure(
         queries: RayS queries per sample, without a stop at success. 0 omits RayS.
         pgd_steps: number of steps of PGD.
         pgd_step_size: length of each in the units of x. None: ``2.5 eps / pgd_steps``.
+        loss: that PGD ascends, ``"ce"`` or ``"margin"``.
 
     Returns:
         ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of
@@ -67,7 +69,14 @@ def measure(
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)
     result = _attacked(
-        pgd, model, data, num_steps=pgd_steps, step_size=length, stop_on_success=True, **shared
+        pgd,
+        model,
+        data,
+        num_steps=pgd_steps,
+        step_size=length,
+        loss=loss,
+        stop_on_success=True,
+        **shared,
     )
     found: dict[str, Any] = {
         "clean": clean_accuracy(result),
@@ -135,11 +144,17 @@ def to_text(run: Mapping[str, Any]) -> str:
     steps = run["pgd"]["steps"]
     rows = [_row(name, run[name], steps) for name in ("final", "best") if run[name] is not None]
     lines = [
-        tuple(title.format(steps=steps) for title in HEAD),
+        tuple(title.format(pgd=pgd_title(run)) for title in HEAD),
         ("---", *("---:",) * (len(HEAD) - 1)),
         *rows,
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def pgd_title(run: Mapping[str, Any]) -> str:
+    """Return the heading of the accuracy under PGD. It names another loss than cross-entropy."""
+    loss = run["pgd"].get("loss")
+    return f"PGD-{run['pgd']['steps']}{'' if loss is None else f' on the {loss}'}"
 
 
 def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from art_ext.core.metrics import chance_warning
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
+from art_ext.models.layers import head_records
 from art_ext.models.sources import load_source
 from art_ext.storage import formats
 from art_ext.storage.differences import flat
@@ -109,6 +110,7 @@ def run_training(
     model = network_of(loaded)
     options = {**data_keywords(configuration), "model": loaded.facts}
     data = load_data(configuration.data, split="train", **options).first(configuration.n)
+    recipe = recipe.fitted(model, data.rows(0, 2)[0], configuration.seed)
     test = load_data(configuration.data, **options).first(configuration.test_n)
     device = _device(configuration)
     classes = _check_fit(configuration, recipe, model, data, test)
@@ -295,10 +297,12 @@ def _record(
         "queries": configuration.rays,
         "pgd_steps": configuration.pgd_steps,
         "pgd_step_size": configuration.pgd_step_size,
+        "loss": recipe.head.attack_loss,
     }
     length = step_size(configuration.eps, configuration.pgd_steps, configuration.pgd_step_size)
     final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
     best = None
+    heads = head_records(result.model)
     if result.best is not None and result.best_epoch is not None:
         measured = measure_weights(result.model, result.best, test, **settings)
         best = {**_effort(result, result.best_epoch), **measured}
@@ -312,6 +316,7 @@ def _record(
         "data": configuration.data,
         "model": configuration.model,
         "seed": configuration.seed,
+        **({"heads": heads} if heads else {}),
         "updates": result.updates,
         "seconds": result.seconds,
         "forwards": result.forwards,
@@ -319,7 +324,13 @@ def _record(
         "test_samples": len(test),
         "eps": configuration.eps,
         "norm": _norm(recipe),
-        "pgd": {"steps": configuration.pgd_steps, "step_size": length, "starts": 1, "seed": SEED},
+        "pgd": {
+            "steps": configuration.pgd_steps,
+            "step_size": length,
+            "starts": 1,
+            "seed": SEED,
+            **({} if settings["loss"] == "ce" else {"loss": settings["loss"]}),
+        },
         "figures": figure_settings(configuration),
         "final": final,
         "best": best,
