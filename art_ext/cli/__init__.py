@@ -16,6 +16,7 @@ from art_ext import __version__
 from art_ext.cli import (
     attacks,
     compare,
+    craft,
     data,
     demo,
     detectors,
@@ -75,6 +76,7 @@ for _module in (
     data,
     models,
     train,
+    craft,
     report,
     compare,
     submit,

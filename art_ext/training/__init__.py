@@ -8,6 +8,7 @@ result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validati
 
 from art_ext.training.callbacks import TrackLipschitz, TrackStability
 from art_ext.training.cost import Cost
+from art_ext.training.fixed_set import FixedSet, fixed_set
 from art_ext.training.heads import Head, IdentityHead, MaxMahalanobis, ReverseLogits
 from art_ext.training.history import EpochEnd
 from art_ext.training.loop import train
@@ -46,6 +47,7 @@ __all__ = [
     "EpochEnd",
     "Fast",
     "FastTrades",
+    "FixedSet",
     "Free",
     "Head",
     "IdentityHead",
@@ -64,6 +66,7 @@ __all__ = [
     "TrainingResult",
     "War",
     "find_recipe",
+    "fixed_set",
     "load_recipe",
     "make_recipe",
     "measure_zeta",

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from art_ext.training.callbacks import TrackLipschitz as TrackLipschitz
 from art_ext.training.callbacks import TrackStability as TrackStability
 from art_ext.training.cost import Cost as Cost
+from art_ext.training.fixed_set import FixedSet as FixedSet
+from art_ext.training.fixed_set import fixed_set as fixed_set
 from art_ext.training.heads import Head as Head
 from art_ext.training.heads import IdentityHead as IdentityHead
 from art_ext.training.heads import MaxMahalanobis as MaxMahalanobis
