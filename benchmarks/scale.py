@@ -2,11 +2,14 @@
 
     python -m art_ext.benchmarks.scale simulate RUN --workers 64 [--samples 50000] [--mean 1.5]
     python -m art_ext.benchmarks.scale noop [--samples 1000000] [--engine processes] [--workers 2]
+    python -m art_ext.benchmarks.scale slow-chunk [--engine dask] [--chunks 40] [--slow 20]
 
 ``simulate`` takes the seconds of each sample of a run folder, or multiples of them with ``--mean``.
 It draws as many samples as wanted from them. Workers take their chunks one after the other, as with
 ``--engine``. ``noop`` evaluates with attacks that do nothing, and prints the processor time of the
-run and of its end, the files and the memory.
+run and of its end, the files and the memory. ``slow-chunk`` evaluates with an attack that sleeps,
+in one chunk so many times as long as in the others. It compares the time from the first start of a
+chunk to the last end with list scheduling: a free worker takes the next chunk at once.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import importlib
+import os
 import resource
 import tempfile
 import time
@@ -56,7 +60,12 @@ def simulated(tasks: Sequence[float], workers: int, start: float, driver: float)
         start: seconds until a worker has built models and data.
         driver: seconds of the driver for each task, which it spends one after the other.
     """
-    free = [start] * workers
+    return scheduled(tasks, [start] * workers, driver)
+
+
+def scheduled(tasks: Sequence[float], free: Sequence[float], driver: float) -> float:
+    """Return the time at which the last task ends, if worker i is free from ``free[i]`` on."""
+    free = list(free)
     heapq.heapify(free)
     told = 0.0
     for seconds in tasks:
@@ -180,6 +189,60 @@ def noop(arguments: argparse.Namespace) -> None:
     )
 
 
+def build_numbered(chunks: int) -> tuple[dict[str, nn.Module], Dataset]:
+    """Return a small model, and one sample for each chunk, whose value tells its number."""
+    models, _ = build(1)
+    x = (torch.arange(chunks) / chunks).view(-1, 1, 1, 1).expand(-1, *SHAPE)
+    return models, Dataset("numbers", x.contiguous(), torch.zeros(chunks, dtype=torch.int64))
+
+
+def sleeping(request: AttackRequest, seconds: Sequence[float], log: Path) -> AttackResult:
+    """Sleep as long as the chunk of the sample wants, and log the times of start and end."""
+    number = round(float(request.x.flatten()[0]) * len(seconds))
+    begun = time.time()
+    time.sleep(seconds[number])
+    (log / str(number)).write_text(f"{os.getpid()} {begun} {time.time()}")
+    return nothing(request)
+
+
+def slow_chunk(arguments: argparse.Namespace) -> None:
+    """Print one row."""
+    seconds = [arguments.seconds] * arguments.chunks
+    seconds[arguments.chunks // 3] *= arguments.slow
+    models, data = build_numbered(arguments.chunks)
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "log"
+        log.mkdir()
+        run = partial(sleeping, seconds=seconds, log=log)
+        evaluate(
+            models,
+            data,
+            Path(place) / "run",
+            attacks=[Attack("sleeping", run, nearest=False, about="Sleeps.", access="labels")],
+            eps=0.1,
+            chunk_size=1,
+            engine=arguments.engine,
+            workers=arguments.workers,
+            rebuild=partial(build_numbered, arguments.chunks),
+        )
+        times = [file.read_text().split() for file in log.iterdir()]
+    starts: dict[str, float] = {}
+    for worker, begun, _ in times:
+        starts[worker] = min(float(begun), starts.get(worker, float("inf")))
+    first = min(starts.values())
+    took = max(float(end) for _, _, end in times) - first
+    free = [start - first for start in starts.values()]
+    ideal = scheduled(seconds, free, 0)
+    shared = sum(seconds) / len(free)
+    graham = shared + (1 - 1 / len(free)) * max(seconds) + max(free)
+    print(
+        f"{arguments.chunks} chunks of {arguments.seconds:g} s, one of them {arguments.slow:g}"
+        f" times as slow, engine {arguments.engine}, {len(free)} workers that begin within"
+        f" {max(free):.1f} s: {took:.2f} s, list scheduling {ideal:.2f} s (ratio"
+        f" {took / ideal:.3f}), its bound {graham:.2f} s (ratio {took / graham:.3f})"
+    )
+
+
 def main() -> None:
     """Simulate or measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -201,6 +264,13 @@ def main() -> None:
     two.add_argument("--engine", default="local")
     two.add_argument("--workers", type=int, default=2)
     two.set_defaults(run_part=noop)
+    three = parts.add_parser("slow-chunk")
+    three.add_argument("--chunks", type=int, default=40)
+    three.add_argument("--seconds", type=float, default=0.5, help="of a chunk")
+    three.add_argument("--slow", type=float, default=20.0, help="times as slow is one of them")
+    three.add_argument("--engine", default="processes")
+    three.add_argument("--workers", type=int, default=2)
+    three.set_defaults(run_part=slow_chunk)
     arguments = parser.parse_args()
     arguments.run_part(arguments)
 

@@ -31,6 +31,7 @@ LIBRARIES = {"processes": "torch", "ray": "ray", "slurm": "submitit", "dask": "d
 ENGINES = list(LIBRARIES)
 PATIENCE = 600  # seconds, on a machine that others use too
 KILLS = 5
+N_CHUNKS = 8
 PROGRAM = "from tests._engine_driver import main; main()"
 
 
@@ -145,6 +146,34 @@ def test_drivers_that_are_killed(
         drivers.end()  # of Ray, agents stay for a minute
     drivers.run(folder, "local")
     pd.testing.assert_frame_equal(comparable(folder), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("processes", "dask"), ("dask", "slurm"), ("slurm", "ray"), ("ray", "processes")],
+)
+def test_an_engine_goes_on_with_the_run_of_another(
+    tmp_path: Path, drivers: Drivers, whole: pd.DataFrame, first: str, second: str
+) -> None:
+    for engine in (first, second):
+        pytest.importorskip(LIBRARIES[engine])
+    folder = tmp_path / "run"
+    driver = drivers.start(folder, first)
+    deadline = time.monotonic() + PATIENCE
+    while not list(folder.glob("chunks/?????.parquet")):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    drivers.end()  # jobs of Slurm would do the rest
+    held = {path.name: path.stat().st_mtime_ns for path in folder.glob("chunks/?????.parquet")}
+    assert 0 < len(held) < N_CHUNKS
+    drivers.run(folder, second)
+    pd.testing.assert_frame_equal(comparable(folder), whole)
+    found = {path.name: path.stat().st_mtime_ns for path in folder.glob("chunks/?????.parquet")}
+    assert {name: found[name] for name in held} == held, "finished chunks are not done again"
 
 
 @pytest.mark.slow

@@ -32,32 +32,41 @@ def model():
 
 
 class Maite:
+    """A dataset in the form of MAITE."""
+
     metadata = {"id": "digits", "index2label": dict(enumerate("0123456789"))}  # noqa: RUF012
 
+    def __init__(self, samples=DIGITS):
+        self.samples = samples
+
     def __len__(self):
-        return N
+        return len(self.samples)
 
     def __getitem__(self, i):
-        return DIGITS.x[i].numpy(), np.eye(10)[DIGITS.y[i]], {"id": i}
+        return self.samples.x[i].numpy(), np.eye(10)[self.samples.y[i]], {"id": i}
 
 
-def hugging_face():
+def hugging_face(samples=DIGITS):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {
-            "image": datasets.Array3D((1, 8, 8), "float32"),
+            "image": datasets.Array3D(samples.shape, "float32"),
             "label": datasets.ClassLabel(names=list("0123456789")),
         }
     )
-    columns = {"image": DIGITS.x.tolist(), "label": DIGITS.y.tolist()}
+    columns = {"image": samples.x.tolist(), "label": samples.y.tolist()}
     source = datasets.Dataset.from_dict(columns, features=features)
     return as_dataset(source, columns=("image", "label"))
 
 
+def loader(samples=DIGITS):
+    return DataLoader(TensorDataset(samples.x, samples.y), batch_size=7, num_workers=2)
+
+
 SOURCES = {
-    "tuple": lambda: (DIGITS.x, DIGITS.y),
-    "dataset": lambda: TensorDataset(DIGITS.x, DIGITS.y),
-    "loader": lambda: DataLoader(TensorDataset(DIGITS.x, DIGITS.y), batch_size=7, num_workers=2),
+    "tuple": lambda samples=DIGITS: (samples.x, samples.y),
+    "dataset": lambda samples=DIGITS: TensorDataset(samples.x, samples.y),
+    "loader": loader,
     "maite": Maite,
     "hugging face": hugging_face,
 }
@@ -79,6 +88,25 @@ def test_records_are_equal_for_every_source(kind, reference, tmp_path):
     assert records(outcome).equals(reference)
     # the same command again reads what is there
     assert records(evaluate(model(), SOURCES[kind](), tmp_path, **SETTINGS)).equals(reference)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("art_ext_data")
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_records_of_real_images_are_equal_for_every_source(name, tmp_path):
+    data = load_data(name)
+    samples = data.first(40).in_memory()
+    x, y = data.rows(40, 540)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10, bias=False))
+    with torch.no_grad():
+        means = torch.stack([x[y == label].flatten(1).mean(0) for label in range(10)])
+        network[1].weight.copy_(means - means.mean(0))
+    settings = {**SETTINGS, "eps": 0.02, "chunk_size": 15}
+    reference = records(evaluate({"m": network}, samples, tmp_path / "name", **settings))
+    assert reference["success"].any()
+    for kind, source in SOURCES.items():
+        outcome = evaluate({"m": network}, source(samples), tmp_path / kind, **settings)
+        assert records(outcome).equals(reference), kind
 
 
 def rebuild():

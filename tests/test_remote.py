@@ -436,6 +436,47 @@ def test_through_the_estimator_of_art(tmp_path: Path) -> None:
     assert service.rows == int(undisturbed.queries.sum())
 
 
+def arrivals(events: Path) -> int:
+    """Number of rows that the server has seen."""
+    return sum(line[:4] not in ("done", "lost") for line in events.read_text().splitlines())
+
+
+def test_a_limit_holds_over_http_through_the_estimator_of_art(
+    served: Callable[..., Service], tmp_path: Path
+) -> None:
+    x, y = digits(20)
+    client = Client(served(seed=2, share=0.1).server_address[1])
+    compute = digits_network()
+
+    def network(rows: Tensor) -> Tensor:
+        return torch.from_numpy(compute(rows.numpy()))
+
+    undisturbed = rays(network, x, y, eps=0.1, max_queries=100, seed=0)
+    assert int(undisturbed.queries.sum()) > 1000
+
+    def attack(limit: int | None) -> RayS:
+        model = model_of(
+            client.predict, tmp_path / "log", max_rows=limit, timeout=0.5, rows_per_request=8
+        )
+        estimator = BlackBoxClassifier(model.predict, (64,), 10, clip_values=(0, 1))
+        return RayS(estimator, eps=0.1, max_queries=100, probe=False)
+
+    stopped = attack(1000)
+    with pytest.raises(AttackInterrupted, match="max_rows=1,000 is spent") as caught:
+        stopped.generate(x.numpy(), y.numpy())
+    assert 1000 - 8 < arrivals(tmp_path / "events") <= 1000
+    result = caught.value.result
+    assert stopped.last_result is result
+    assert bool((network(result.x_adv).argmax(dim=1) != y)[result.success].all())
+    assert bool((result.queries <= undisturbed.queries).all())
+    again = attack(None)
+    again.generate(x.numpy(), y.numpy())
+    assert again.last_result is not None
+    for name in ("x_adv", "success", "queries", "queries_to_success", "distance"):
+        assert torch.equal(getattr(again.last_result, name), getattr(undisturbed, name)), name
+    assert requested_again(tmp_path / "events", tmp_path / "log") == 0
+
+
 def test_labels_become_one_hot_rows_for_art(tmp_path: Path) -> None:
     def predict(rows: np.ndarray) -> list[int]:
         return [1] * len(rows)
