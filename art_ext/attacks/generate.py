@@ -50,6 +50,7 @@ _IMPORTS = {
     "Callable": "from collections.abc import Callable",
     "Any": "from typing import Any",
     "ClassVar": "from typing import ClassVar",
+    "Detector": "from art_ext.core.detection.base import Detector",
     "ClipValues": "from art_ext.core.geometry import ClipValues",
     "Loss": "from art_ext.core.losses import Loss",
     "Judge": "from art_ext.core.oracle import Judge",

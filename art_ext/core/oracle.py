@@ -22,6 +22,7 @@ from art_ext.core.checks import check_choice, check_count
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
+from art_ext.core.inspection import REJECTED, InspectingPasses, Inspector, accepted, class_scores
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
@@ -54,10 +55,14 @@ class LabelOracle:
             kernels round differently for a few rows. Padding is counted in ``wasted_rows``.
         device: device of the inputs, for models without parameters.
         default_device: device of the inputs if neither ``device`` nor the model names one.
+        inspector: a detector that sees each row. Its columns follow the class scores in all
+            outputs, its variants are charged too, and the predicted class of a rejected row is
+            ``REJECTED``. Default: None.
 
     Attributes:
         ledger: the rows charged to each sample.
         queries, wasted_rows, gradients: (N,) int64, its columns.
+        cost: queries of one answer, more than 1 for a detector with variants.
         ids: (N,) int64 identities of the samples, for models that record their answers, or None.
 
     Raises:
@@ -76,6 +81,7 @@ class LabelOracle:
         pad_rows: int = 0,
         device: torch.device | str | None = None,
         default_device: torch.device | None = None,
+        inspector: Inspector | None = None,
     ) -> None:
         if not callable(model):
             raise ValueError(
@@ -92,13 +98,18 @@ class LabelOracle:
         self.max_queries = max_queries
         self.clip_values = clip_values
         self.device = model_device(model, device, default_device or torch.device("cpu"))
-        self.ledger = Ledger(num_samples, max_queries, self.device)
+        self.inspector = inspector
+        self.cost = 1 if inspector is None else inspector.cost
+        self.ledger = Ledger(num_samples, max_queries, self.device, self.cost)
         self.queries = self.ledger.queries
         self.wasted_rows = self.ledger.wasted_rows
         self.gradients = self.ledger.gradients
         self.reader = OutputReader(outputs)
-        self.passes = Passes(
-            ModelCall(model), self.reader, self.ledger, batch_size=batch_size, pad_rows=pad_rows
+        sizes = {"batch_size": batch_size, "pad_rows": pad_rows}
+        self.passes = (
+            Passes(ModelCall(model), self.reader, self.ledger, **sizes)
+            if inspector is None
+            else InspectingPasses(inspector, model, self.reader, self.ledger, **sizes)
         )
         self.ids: Tensor | None = None
         self._entered = ExitStack()
@@ -112,6 +123,8 @@ class LabelOracle:
         with ExitStack() as stack:
             stack.enter_context(frozen_eval(self.model))
             stack.enter_context(describing(lambda: self.passes.described(self.ids)))
+            if self.inspector is not None and self.inspector.tap is not None:
+                stack.enter_context(self.inspector.tap)
             self._entered = stack.pop_all()
         return self
 
@@ -153,16 +166,24 @@ class LabelOracle:
         """Return (N,) predicted classes of the clean inputs, for one query each.
 
         Raises:
-            ValueError: if the model returns NaN, probabilities outside [0, 1], or labels that are
-                no class indices. The message names the first sample.
+            ValueError: as ``clean_outputs``, or for labels that are no class indices. The message
+                names the first sample.
+        """
+        if not len(x):
+            return torch.empty(0, dtype=torch.int64, device=self.device)
+        return self.predict(self.clean_outputs(x))
+
+    def clean_outputs(self, x: Tensor) -> Tensor:
+        """Return scores (N, K) or labels (N,) of clean inputs (N, *S), for one query each.
+
+        Raises:
+            ValueError: if the model returns NaN, or probabilities outside [0, 1].
         """
         index = torch.arange(len(x), device=self.device)
-        if not len(x):
-            return index
         self.ledger.charge(index)
         outputs = self.passes.forward(x, index)
         self.check_clean(outputs)
-        return self.predict(outputs)
+        return outputs
 
     def check_clean(self, outputs: Tensor) -> None:
         """Raise ValueError if outputs for all clean inputs (N, *S) hold NaN or are of another kind.
@@ -170,6 +191,7 @@ class LabelOracle:
         A model may have a check of its own, ``check_clean_outputs``, which gets the same outputs.
         """
         self.check_known(outputs, torch.arange(len(outputs), device=self.device))
+        outputs = class_scores(outputs, self.inspector)
         self.reader.check_clean(outputs)
         own_check = getattr(self.model, "check_clean_outputs", None)
         if own_check is not None:
@@ -177,6 +199,7 @@ class LabelOracle:
 
     def check_known(self, outputs: Tensor, index: Tensor) -> None:
         """Raise ValueError if clean outputs of the samples in index (R,) hold NaN."""
+        outputs = class_scores(outputs, self.inspector)
         if outputs.is_floating_point():
             has_nan = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
             if bool(has_nan.any()):
@@ -186,12 +209,18 @@ class LabelOracle:
                 )
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Return (R,) int64 predicted classes of scores or labels. A row of NaN gives ``NO_LABEL``.
+        """Return (R,) int64 predicted classes of scores or labels. A row of NaN gives ``NO_LABEL``,
+        and a row that the detector rejects ``REJECTED``.
 
         Raises:
             ValueError: if a label is not an integer >= 0.
         """
-        return predicted_classes(outputs, self.outputs)
+        classes = self.classes(outputs)
+        return classes if self.inspector is None else classes.where(accepted(outputs), REJECTED)
+
+    def classes(self, outputs: Tensor) -> Tensor:
+        """Return (R,) int64 classes as ``predict`` does, whatever a detector says."""
+        return predicted_classes(class_scores(outputs, self.inspector), self.outputs)
 
 
 class ScoreOracle(LabelOracle):
@@ -262,6 +291,7 @@ class ScoreOracle(LabelOracle):
     def check_clean(self, outputs: Tensor) -> None:
         """Raise ValueError for NaN or one-hot rows. Warn of logits that look like probabilities."""
         super().check_clean(outputs)
+        outputs = class_scores(outputs, self.inspector)
         self._check_soft(outputs)
         if self.outputs == "logits" and len(outputs) and bool((outputs >= 0).all()):
             total = outputs.sum(dim=1)
@@ -385,7 +415,7 @@ class GradientOracle(ScoreOracle):
         Raises:
             ValueError: for one-hot rows, which serve no attack on scores either.
         """
-        self._check_soft(output.detach())
+        self._check_soft(class_scores(output.detach(), self.inspector))
         black_box = f"use a black-box attack: {advised('labels', 'scores')}"
         if of_loss:
             return ValueError(

@@ -78,11 +78,12 @@ class Passes:
         pending = self.ledger.pending.cpu()
         owners = pending.tolist()
         left = self.ledger.queries.cpu()[pending].tolist()  # with later rows of the same sample
+        missing = self.ledger.missing().tolist()
         later: dict[int, int] = {}
         for place in reversed(range(len(owners))):
             after = later.get(owners[place], 0)
-            later[owners[place]] = after + 1
-            left[place] -= after
+            later[owners[place]] = after + missing[place]
+            left[place] -= after + missing[place] - 1
         known = ids.cpu()[pending].tolist()
         return known[: self.batch_size], left[: self.batch_size]
 

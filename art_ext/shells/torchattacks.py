@@ -33,6 +33,9 @@ HOST = Host(
             "callback",
             "pad_rows",
             "criterion",
+            "detector",
+            "detector_weight",
+            "detector_loss",
             "x_init",
         }
     ),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks import registry as registry
+from art_ext.core.detection.base import Detector
 from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge, Model
@@ -46,6 +47,9 @@ def ai_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -106,6 +110,16 @@ def ai_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -157,6 +171,9 @@ def auto_pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     criterion: Judge | None = None,
     on_failure: str = "input",
 ) -> AttackResult:
@@ -219,6 +236,16 @@ def auto_pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -276,6 +303,9 @@ def cw(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
 ) -> AttackResult:
     """Carlini and Wagner's L2 attack: the least distortion, found in a space without a box.
 
@@ -330,6 +360,16 @@ def cw(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one for each iteration,
@@ -377,6 +417,9 @@ def ead(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
 ) -> AttackResult:
     """EAD minimum-norm attack: the adversarial of least elastic-net distortion.
 
@@ -433,6 +476,16 @@ def ead(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its
@@ -482,6 +535,9 @@ def fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -516,6 +572,16 @@ def fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -567,6 +633,9 @@ def frank_wolfe(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     on_failure: str = "input",
@@ -622,6 +691,16 @@ def frank_wolfe(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -685,6 +764,9 @@ def frank_wolfe_black_box(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     on_failure: str = "input",
@@ -741,6 +823,16 @@ def frank_wolfe_black_box(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -808,6 +900,9 @@ def hmcam(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -875,6 +970,16 @@ def hmcam(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -934,6 +1039,9 @@ def i_fgm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
 ) -> AttackResult:
     """Find the smallest radius at which a few normalised steps succeed: iterated FGM.
 
@@ -985,6 +1093,16 @@ def i_fgm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, whose gradient begins
@@ -1026,6 +1144,9 @@ def i_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -1060,6 +1181,16 @@ def i_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1110,6 +1241,9 @@ def m_pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -1154,6 +1288,16 @@ def m_pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1201,6 +1345,9 @@ def mi_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -1238,6 +1385,16 @@ def mi_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1288,6 +1445,9 @@ def nes(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     on_failure: str = "input",
@@ -1333,6 +1493,16 @@ def nes(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1379,6 +1549,9 @@ def pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -1420,6 +1593,16 @@ def pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1467,6 +1650,7 @@ def rays(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
 ) -> AttackResult:
     """Find the sign direction along which the decision boundary is nearest, from predicted labels
     alone.
@@ -1522,6 +1706,9 @@ def rays(
         seed: recorded in the result. RayS does not use it.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, whose squeezed copies of a row are queries too. Its answer to a rejected row
+            is a further class that is no goal.
 
     Returns:
         An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
@@ -1572,6 +1759,9 @@ def sign_gradient(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     stop_on_success: bool = False,
@@ -1640,6 +1830,16 @@ def sign_gradient(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
             (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
             product with a target's embedding. A callable is ascended as it is, targeted or not.
@@ -1692,6 +1892,9 @@ def square(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
     criterion: Judge | None = None,
     on_failure: str = "input",
 ) -> AttackResult:
@@ -1748,6 +1951,16 @@ def square(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1807,6 +2020,9 @@ def zoo(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
 ) -> AttackResult:
     """Minimise the objective of C&W from scores alone, by difference quotients.
 
@@ -1879,6 +2095,16 @@ def zoo(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,

@@ -82,8 +82,7 @@ class Probes:
 
     def hinge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) ``max(kappa - margin, 0)`` in float64: (10) and (11) plus kappa."""
-        run = self.run
-        return (run.confidence - run.margins(outputs, owner, self.exact)).clamp(min=0)
+        return self.run.hinge(outputs, owner, self.exact)
 
     def draw(
         self, state: DescentState, rows: Tensor, level: int, size: int

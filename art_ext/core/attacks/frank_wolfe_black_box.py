@@ -10,7 +10,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.estimation import GradientEstimator
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers
-from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.frank_wolfe import FrankWolfe, FrankWolfeState
 from art_ext.core.attacks.hosts import Shell
@@ -108,7 +108,7 @@ def frank_wolfe_black_box(
     )
     method = FrankWolfeBlackBox(
         estimator=estimator,
-        num_steps=(max_queries - 1) // (estimator.cost + 1),
+        num_steps=(affordable(max_queries, options.get("detector")) - 1) // (estimator.cost + 1),
         step_fraction=step_fraction,
         momentum=momentum,
         schedule=schedule,

@@ -13,7 +13,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.estimation import GradientEstimator
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
-from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.plateau import Plateau
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
@@ -142,7 +142,7 @@ def nes(
     )
     method = Nes(
         estimator=estimator,
-        num_steps=(max_queries - 1) // (estimator.cost + 1),
+        num_steps=(affordable(max_queries, options.get("detector")) - 1) // (estimator.cost + 1),
         step_size=step_size,
         momentum=momentum,
     )

@@ -11,6 +11,7 @@ from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_count, check_number
+from art_ext.core.detection.base import Detector
 from art_ext.core.geometry import ClipValues, free_coordinates
 from art_ext.core.interruption import interruptible
 from art_ext.core.keywords import public
@@ -43,6 +44,7 @@ def rays(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    detector: Detector | None = None,
 ) -> AttackResult:
     """Find the sign direction along which the decision boundary is nearest, from predicted labels
     alone.
@@ -98,6 +100,9 @@ def rays(
         seed: recorded in the result. RayS does not use it.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, whose squeezed copies of a row are queries too. Its answer to a rejected row
+            is a further class that is no goal.
 
     Returns:
         An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
@@ -134,6 +139,7 @@ def rays(
             device=device,
             seed=seed,
             pad_rows=pad_rows,
+            detector=detector,
         ),
         oracle=LabelOracle,
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
-from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
@@ -183,7 +183,7 @@ class Square(Method[SquareState]):
     Attributes:
         layout: of the inputs.
         p_init: p, the share of the pixels in the first window, in (0, 1].
-        max_queries: N, for which the schedule of p is rescaled.
+        max_queries: N, the answers for which the schedule of p is rescaled.
         num_draws: random numbers of a candidate.
     """
 
@@ -457,7 +457,7 @@ def square(
     method = METHODS[norm](
         layout=Layout.of(x.shape[1:]),
         p_init=P_INIT[norm] if p_init is None else p_init,
-        max_queries=max_queries,
+        max_queries=affordable(max_queries, options.get("detector")),
     )
     return driver.run(method)
 

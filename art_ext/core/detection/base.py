@@ -37,6 +37,9 @@ class Detector(Scoring):
 
     Attributes:
         needs_data: whether ``fit`` needs training data.
+        attack_loss: the loss of attacks that know the detector and leave the choice to it:
+            ``"selective"``, ``"penalty"``, ``"hinges"`` for detectors with variants, or
+            ``"density"`` for those with ``class_excess``.
         learned: names of the attributes that ``learn`` sets, each a tensor.
         threshold: the largest accepted score. None before ``calibrate``.
         scale: interquartile range of the calibration scores, the unit of penalties in attacks.
@@ -46,6 +49,7 @@ class Detector(Scoring):
     """
 
     needs_data: ClassVar[bool] = False
+    attack_loss: ClassVar[str] = "selective"
     learned: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
@@ -65,6 +69,14 @@ class Detector(Scoring):
             y: (N,) int64 true classes.
         """
         raise NotImplementedError(f"{type(self).__name__} needs data and must define learn")
+
+    def class_excess(self, features: Tensor | None, classes: Tensor) -> Tensor:
+        """Return (r,) how suspicious features (r, F) are as those of classes (r,), at most 0 for
+        typical ones.
+
+        Detectors with ``attack_loss = "density"`` define it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no densities of classes")
 
     def fit(
         self: Self,

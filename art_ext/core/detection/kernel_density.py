@@ -49,6 +49,7 @@ class KernelDensity(Detector):
     """
 
     name: ClassVar[str] = "kernel_density"
+    attack_loss: ClassVar[str] = "density"
     needs_features: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
     learned: ClassVar[tuple[str, ...]] = ("kernels", "counts", "bandwidth", "log_medians")
@@ -103,6 +104,12 @@ class KernelDensity(Detector):
     ) -> Tensor:
         """Return (r,) scores of features (r, F), by the predictions of logits (r, K)."""
         return -self.log_density(given(features), outputs.argmax(dim=1))
+
+    def class_excess(self, features: Tensor | None, classes: Tensor) -> Tensor:
+        """Return (r,) how far the log density at the kernels of classes (r,) lies below the median
+        of their training images.
+        """
+        return self.log_medians[classes] - self.log_density(given(features), classes)
 
     def log_density(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return (r,) float32 log densities of features (r, F) at the kernels of classes (r,)."""

@@ -36,6 +36,7 @@ class FeatureSqueezing(Detector):
     """
 
     name: ClassVar[str] = "feature_squeezing"
+    attack_loss: ClassVar[str] = "hinges"
 
     def __init__(self, squeezers: str | Sequence[Squeezer | str] = "mnist") -> None:
         super().__init__()

@@ -15,6 +15,7 @@ _OPTIONS = {
     "clip_values": "--clip-values",
     "outputs": "--outputs",
     "device": "--device",
+    "detector": "--detector",
     "batch_size": "--batch-size",
     "stop_on_success": "--stop-on-success",
     "targeted": "--targeted",

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.inspection import Inspector
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.keywords import Function
 from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult, Callback
-from art_ext.core.samples import admit, check_classes, check_ids, check_width
+from art_ext.core.samples import admit, check_classes, check_ids, check_width, reaches_goal
 from art_ext.core.streams import fingerprint, resolve_seed, uniform
 
 CASES = ("best", "average", "worst", "all")
@@ -92,10 +93,14 @@ def _attack_case(
         return attack(model, x, y, **options)
     seed = resolve_seed(options.get("seed"))
     names = ("outputs", "batch_size", "clip_values", "pad_rows", "device")
+    detector = options.get("detector")
     oracle = ScoreOracle(
         model,
         len(x),
         default_device=x.device,
+        inspector=None
+        if detector is None
+        else Inspector(detector, model, options.get("outputs", "logits")),
         **{name: options[name] for name in names if name in options},
     )
     samples, _ = admit(oracle, x)
@@ -104,23 +109,27 @@ def _attack_case(
     check_ids(ids, len(x))
     try:
         with oracle:
-            clean = oracle.clean_labels(samples)
+            outputs = oracle.clean_outputs(samples)
+            clean = oracle.classes(outputs)
+            predicted = oracle.predict(outputs)
     except ModelStopped as stop:
         raise _stopped_at_once(attack, x, stop, options, oracle) from stop
     true = clean if y is None else y.to(clean)
     check_width("y", true, oracle)
     ids = fingerprint(samples) if ids is None else ids.to(clean.device)
-    # a wrong sample is its own nearest, unless a margin is wanted
-    settled = (clean != true) & (case == "best" and not options.get("confidence"))
+    # a wrong sample is its own nearest, unless a margin is wanted, or the detector rejects it
+    wrong = reaches_goal(predicted, true, False)
+    settled = wrong & (case == "best" and not options.get("confidence"))
     rows = _rows(case, true, settled, _classes(oracle), seed, ids)
     budget = options.get("max_queries")
     if budget is not None:
         check_count("max_queries", budget)
-        if budget <= rows.width:
+        least = oracle.cost * (1 + rows.width) - 1
+        if budget <= least:
             raise ValueError(
-                f"max_queries must be > {rows.width}, one for each class attacked, got {budget!r}"
+                f"max_queries must be > {least}, one for each class attacked, got {budget!r}"
             )
-        budget = (budget - 1) // rows.width
+        budget = (budget - oracle.cost) // rows.width
     given = {**options, "seed": seed, "max_queries": budget, "sample_ids": ids[rows.owner]}
     if options.get("mask") is not None:
         mask = torch.as_tensor(options["mask"])
@@ -218,12 +227,14 @@ def _fold(
     # as if the classes were attacked one after another
     first = rows.table(result.queries_to_success, count, -1)
     at_success = torch.where(
-        first >= 0, 1 + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max
+        first >= 0, oracle.cost + queries.cumsum(1) - queries + first, torch.iinfo(torch.int64).max
     )
     achieved = (success.all(1) if case == "worst" else success.any(1)) | settled
-    at = (at_success.amax(1) if case == "worst" else at_success.amin(1)).masked_fill(settled, 1)
+    at = (at_success.amax(1) if case == "worst" else at_success.amin(1)).masked_fill(
+        settled, oracle.cost
+    )
     if case == "all":
-        at = at.masked_fill(already, 1)
+        at = at.masked_fill(already, oracle.cost)
 
     def total(values: Tensor, more: Tensor) -> Tensor:
         return more.to(home) + rows.table(values, count, 0).sum(1)

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.awareness import Awareness
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.inspection import accepted, class_scores
 from art_ext.core.interruption import interruptible
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
+from art_ext.core.outputs import predicted_classes
 from art_ext.core.outside import Outside, describe_outside
 from art_ext.core.result import AttackResult, Progress, build_result
 from art_ext.core.samples import warn_if_reached
@@ -34,6 +37,7 @@ class Driver:
         problem: the active rows.
         whole: the problem with all N samples.
         already: (N,) bool, samples whose clean input is adversarial.
+        awareness: what the loss knows of a detector.
         rounds: rounds of model calls so far.
         name: of the method, for messages.
     """
@@ -58,6 +62,7 @@ class Driver:
             model, x, y, eps=eps, norm=norm, options=options, oracle=oracle
         )
         self.home = x.device
+        self.awareness = Awareness(options, self.whole.scores, self.whole.goal, self.reached)
         self.already = torch.zeros_like(self.whole.index, dtype=torch.bool)
         self.rounds = 0
 
@@ -75,11 +80,21 @@ class Driver:
         """Build the result so far, of an attack that is interrupted."""
         raise NotImplementedError
 
-    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
-        """(r,) bool, True where outputs (r, K) reach the goal of their samples. A row of NaN never
-        does.
+    def reached(self, scores: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where class scores (r, K) reach the goal of their samples. A row of NaN
+        never does.
         """
-        return self.whole.goal.reached(self.whole.oracle.predict(outputs), owner)
+        classes = predicted_classes(scores, self.outputs)
+        return self.whole.goal.reached(classes, owner)
+
+    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where outputs reach the goal of their samples, and the detector of the
+        problem, if there is one, accepts their rows.
+        """
+        inspector = self.whole.oracle.inspector
+        if inspector is None:
+            return self.reached(outputs, owner)
+        return self.reached(class_scores(outputs, inspector), owner) & accepted(outputs)
 
     def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where clean inputs are not adversarial.
@@ -92,7 +107,7 @@ class Driver:
         whole = self.whole
         whole.oracle.check_known(outputs, owner)
         if whole.goal.unlabelled:
-            whole.goal.fill(whole.oracle.predict(outputs), owner)
+            whole.goal.fill(whole.oracle.classes(outputs), owner)
         if self.goals_are_classes:
             whole.goal.check(whole.oracle, owner)
         success = self.judge(outputs, owner)
@@ -117,9 +132,10 @@ class Driver:
         """Warn if the budget does not pay for one iteration: no sample is attacked then.
 
         Args:
-            needed: queries per sample of the clean check and one iteration.
+            needed: answers per sample of the clean check and one iteration.
             max_queries: the budget. None for no limit.
         """
+        needed *= self.whole.oracle.cost
         if max_queries is not None and max_queries < needed and len(self.whole.x):
             logger.warning(
                 "%s attacks no sample: one iteration needs %d queries per sample, the clean check"

@@ -14,6 +14,7 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
+from art_ext.core.inspection import class_scores
 from art_ext.core.losses import make_gain
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
@@ -39,7 +40,7 @@ class FixedRadius(Driver):
 
     Attributes:
         moved: (N,) bool, samples for which a step was made.
-        spent: queries charged to each active row so far, the same for all of them.
+        spent: answers charged to each active row so far, the same for all of them.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class FixedRadius(Driver):
         gain = make_gain(
             self.options.loss, goal.labels, targeted=goal.targeted, outputs=self.outputs
         )
-        self.problem = self.whole = replace(self.whole, gain=gain)
+        self.problem = self.whole = replace(self.whole, gain=self.awareness.ascended(gain))
         self.successes = Successes(self.whole, self.options.on_failure)
         self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
@@ -95,7 +96,7 @@ class FixedRadius(Driver):
             for number in range(self.trajectories):
                 gain = method.next_loss(self.problem, number)
                 if gain is not None:
-                    self.problem = replace(self.problem, gain=gain)
+                    self.problem = replace(self.problem, gain=self.awareness.ascended(gain))
                 self.successes.begin(number, self.problem, another_loss=gain is not None)
                 state = method.init(self.own_problem(), number)
                 check_state(method, "init", state, self.problem)
@@ -113,16 +114,16 @@ class FixedRadius(Driver):
                     break
         return self._result(method.chain(self.successes.x_adv, self.moved))
 
-    def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
-        """(r,) bool, True where outputs reach the goal, or satisfy the caller's criterion."""
+    def reached(self, outputs: Tensor, owner: Tensor) -> Tensor:
+        """(r,) bool, True where class scores reach the goal, or satisfy the caller's criterion."""
         if self.options.criterion is None:
-            return super().judge(outputs, owner)
+            return super().reached(outputs, owner)
         return _flags(self.options.criterion(outputs, owner), len(outputs))
 
     def judge_clean(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """As the base does, and show the outputs to the method."""
         wanted = super().judge_clean(outputs, owner)
-        self.method.see_clean(self.whole, outputs, owner)
+        self.method.see_clean(self.whole, class_scores(outputs, self.whole.oracle.inspector), owner)
         return wanted
 
     def _open(self) -> Answers:
@@ -138,7 +139,7 @@ class FixedRadius(Driver):
         )
         self.check_clean(outputs)
         answers = Answers(losses, self.already, gradient)
-        self.successes.first.masked_fill_(self.already, 1)
+        self.successes.first.masked_fill_(self.already, whole.oracle.cost)
         leaving = self.already | (not further)
         self._tell(leaving, self.already, None)
         return self._keep((~leaving).nonzero().squeeze(1), answers)[1]
@@ -164,7 +165,7 @@ class FixedRadius(Driver):
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)
         answers = Answers(losses, success, gradient)
-        self.successes.hold(state.x, success, losses, self.spent)
+        self.successes.hold(state.x, success, losses, self.spent * problem.oracle.cost)
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
         return self._drop(state, answers, last)

@@ -16,6 +16,7 @@ from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import distances, within_ball
+from art_ext.core.inspection import class_scores
 from art_ext.core.losses import Loss, logits_of, margin
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
@@ -132,12 +133,14 @@ class MinimumNorm(Driver):
     def margins(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """(r,) margins of outputs (r, K) beyond the decision boundary, negative before it."""
         goal = self.whole.goal.labels.index_select(0, owner)
-        gain = margin(logits_of(outputs, self.outputs, dtype), goal)
+        scores = class_scores(outputs, self.whole.oracle.inspector)
+        gain = margin(logits_of(scores, self.outputs, dtype), goal)
         return -gain if self.whole.goal.targeted else gain
 
-    def hinge(self, outputs: Tensor, owner: Tensor) -> Tensor:
-        """(r,) ``max(kappa - margin, 0)``: the loss f of (9) plus kappa."""
-        return (self.confidence - self.margins(outputs, owner)).clamp(min=0)
+    def hinge(self, outputs: Tensor, owner: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(r,) ``max(kappa - margin, 0)``: the loss f of (9) plus kappa, and a detector's term."""
+        hinge = (self.confidence - self.margins(outputs, owner, dtype)).clamp(min=0)
+        return self.awareness.descended(hinge, outputs)
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs reach the goal by a margin of at least the confidence."""
@@ -152,14 +155,15 @@ class MinimumNorm(Driver):
         Args:
             method: the optimisation.
             search: begins it anew.
-            gain: the loss whose gradient the method takes. None: the hinge.
+            gain: a loss of class scores to ascend. None: the method descends the hinge.
         """
-        self.problem = self.whole = replace(self.whole, gain=gain or self.hinge)
+        chosen = self.hinge if gain is None else self.awareness.ascended(gain)
+        self.problem = self.whole = replace(self.whole, gain=chosen)
         self.name = type(method).__name__
         check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
         self.warn_if_short(2, self.options.max_queries)
         with self.running():
-            differentiate = method.needs_clean_gradient and self.options.max_queries != 1
+            differentiate = method.needs_clean_gradient and self.options.max_answers != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
             self.problem = self.own_problem()
             search.open(self)

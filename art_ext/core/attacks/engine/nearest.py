@@ -31,7 +31,7 @@ class NearestAdversarials:
     def enter_clean(self, already: Tensor) -> None:
         """Enter the samples (N,) bool whose clean input is adversarial."""
         self.distance.masked_fill_(already, 0.0)
-        self.first.masked_fill_(already, 1)
+        self.first.masked_fill_(already, self.whole.oracle.cost)
 
     def enter(
         self, index: Tensor, x: Tensor, rows: Tensor, verified: Tensor | None = None

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import check_choice, check_count, check_positive
+from art_ext.core.detection.base import Detector
 from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge
 from art_ext.core.result import Callback
+
+DETECTOR_LOSSES = ("auto", "penalty", "hinges", "none")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +41,16 @@ class AttackOptions:
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
+            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
+            know the detector, with the same test of success. ``"auto"`` chooses the one that the
+            detector names as its own. Default: ``"auto"``.
     """
 
     targeted: bool = False
@@ -51,10 +65,38 @@ class AttackOptions:
     callback: Callback | None = None
     seed: int | None = None
     pad_rows: int = 0
+    detector: Detector | None = None
+    detector_weight: float = 1.0
+    detector_loss: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_positive("detector_weight", self.detector_weight)
+        check_choice("detector_loss", self.detector_loss, DETECTOR_LOSSES)
+        if self.detector is not None and not isinstance(self.detector, Detector):
+            raise ValueError(
+                f"detector must be a Detector, fitted and calibrated, got {self.detector!r}"
+            )
+        if self.max_queries is not None:
+            check_count("max_queries", self.max_queries)
+            if self.detector is not None and self.max_queries < self.detector.rows:
+                raise ValueError(
+                    f"max_queries must be >= {self.detector.rows}, the rows of one answer with"
+                    f" {self.detector.name}, got {self.max_queries}"
+                )
+
+    @property
+    def max_answers(self) -> int | None:
+        """The most answers that max_queries pays for. None: no limit."""
+        return None if self.max_queries is None else affordable(self.max_queries, self.detector)
 
     def remaining(self, spent: int) -> float:
-        """Return the queries left to a sample after so many. Without a limit, infinity."""
-        return math.inf if self.max_queries is None else self.max_queries - spent
+        """Return the answers left to a sample after so many. Without a limit, infinity."""
+        return math.inf if self.max_answers is None else self.max_answers - spent
+
+
+def affordable(max_queries: int, detector: object) -> int:
+    """Return the number of answers that so many queries pay for, with a detector or None."""
+    return max_queries // int(getattr(detector, "rows", 1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from art_ext.core.geometry import (
     uniform_in_ball,
     within_ball,
 )
+from art_ext.core.inspection import Inspector
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, LabelOracle, Model, ScoreOracle
 from art_ext.core.samples import admit, check_ids, check_samples, warn_if_reached
@@ -85,6 +86,7 @@ class Problem:
         """
         check_samples(x)
         count = len(x)
+        detector = options.detector
         ledger = oracle(
             model,
             count,
@@ -95,6 +97,7 @@ class Problem:
             pad_rows=options.pad_rows,
             device=options.device,
             default_device=x.device,
+            inspector=None if detector is None else Inspector(detector, model, options.outputs),
         )
         samples, box = admit(ledger, x)
         check_ball(norm, eps, box)
@@ -148,8 +151,11 @@ class Problem:
         Raises:
             ValueError: if the model returns NaN for an input, or has no class for a goal.
         """
-        labels = self.oracle.clean_labels(self.shaped(self.x))
-        self.goal.fill(labels, self.index)
+        if not len(self.x):
+            return torch.zeros_like(self.index, dtype=torch.bool)
+        outputs = self.oracle.clean_outputs(self.shaped(self.x))
+        labels = self.oracle.predict(outputs)
+        self.goal.fill(self.oracle.classes(outputs), self.index)
         self.goal.check(self.oracle, self.index)
         reached = self.goal.reached(labels, self.index)
         if self.goal.targeted:

@@ -202,7 +202,7 @@ class Successes:
             problem: the active rows.
             already: (N,) bool, samples that were adversarial from the start.
         """
-        self.first.masked_fill_(already, 1)
+        self.first.masked_fill_(already, self.whole.oracle.cost)
         self.fallback = "input"
         inputs = self.whole.x[problem.index]
         every = torch.arange(len(inputs), device=inputs.device)
