@@ -31,17 +31,21 @@ from art_ext.core.metrics.detection import (
     rejection_by_fpr,
 )
 from art_ext.core.metrics.intervals import wilson
+from art_ext.core.metrics.members import EnsembleDiversity, ensemble_diversity
 from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
+from art_ext.core.metrics.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
     "BoundaryDistance",
     "DetectionMetrics",
     "Diversity",
+    "EnsembleDiversity",
     "LocalLipschitz",
     "PairedInterval",
     "QueryStatistics",
     "Rate",
     "RejectionAccuracy",
+    "TransferMatrix",
     "TransferRate",
     "acceptance_rate",
     "adbd",
@@ -52,6 +56,7 @@ __all__ = [
     "clean_accuracy",
     "detection_metrics",
     "diversity",
+    "ensemble_diversity",
     "local_lipschitz",
     "paired_interval",
     "perturbation_stability",
@@ -61,6 +66,7 @@ __all__ = [
     "rejection_by_fpr",
     "robust_accuracy",
     "success_rate",
+    "transfer_matrix",
     "transfer_success",
     "wilson",
 ]
