@@ -17,7 +17,7 @@ import functools
 import logging
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from torch.nn import functional
 from art_ext.benchmarks.common import print_versions, seconds
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
+from art_ext.training import RECIPES as RECIPE_CLASSES
 from art_ext.training import Recipe, make_recipe, train
 from art_ext.training.options import TrainingOptions
 
@@ -78,6 +79,7 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
     "atcd": ({}, Passes(1, 1, 1, 1)),
     "backward-smoothing": ({}, Passes(1, 2, 2)),
     "war": ({"num_steps": 10}, Passes(1, 10, 2)),
+    "adp": ({}, Passes(0, 0, 1)),
 }
 
 
@@ -102,16 +104,24 @@ def bare(
                     model(x)
             for _ in range(passes.crafted):
                 leaf = x.detach().requires_grad_(True)
-                torch.autograd.grad(functional.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+                torch.autograd.grad(_cross_entropy(model(leaf), y, "sum"), leaf)
         model.train()
         model.zero_grad(set_to_none=True)
         leaf = x.detach().requires_grad_(passes.shared > 0)
-        losses = [functional.cross_entropy(model(leaf), y) for _ in range(passes.trained)]
+        losses = [_cross_entropy(model(leaf), y, "mean") for _ in range(passes.trained)]
         if separate:
             torch.autograd.grad(losses[0], leaf, retain_graph=True)
         torch.stack(losses).sum().backward()
         if optimizer is not None:
             optimizer.step()
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor, reduction: str) -> Tensor:
+    """Cross-entropy of logits (r, C), or of the logits (r, K, C) of an ensemble's members."""
+    if outputs.dim() == 3:
+        y = y.repeat_interleave(outputs.shape[1])
+        outputs = outputs.flatten(0, 1)
+    return functional.cross_entropy(outputs, y, reduction=reduction)
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, updates: int, batch: int) -> float:
@@ -135,6 +145,12 @@ def shared_over_apart(
         ratios.append(shared / apart)
     ratios.sort()
     return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+
+
+def _seeded(network: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network with weights of a seed."""
+    torch.manual_seed(seed)
+    return network()
 
 
 def art_trainer(
@@ -208,8 +224,9 @@ def measure(
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in names:
         arguments, passes = RECIPES[name]
-        recipe = make_recipe(name, **({"eps": EPS, **arguments} if name != "natural" else {}))
-        model = network()
+        radius = {"eps": EPS} if "eps" in {one.name for one in fields(RECIPE_CLASSES[name])} else {}
+        recipe = make_recipe(name, **radius, **arguments)
+        model = recipe.build(functools.partial(_seeded, network), 0)
         separate = name in ("cat", "atcd")
         ours(model, x, y, recipe, 1, batch)  # warm up
         optimizer = TrainingOptions(updates=updates, **OPTIMIZER).make_optimizer(model)

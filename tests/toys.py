@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from art_ext.data import Dataset
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.evaluation import open_run
+from art_ext.training import RECIPES, IdentityHead, Recipe, make_recipe
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -118,3 +120,16 @@ def drop_units(folder: Path, number: int, places: Collection[int]) -> None:
         else:
             writer.add(place, table, {})
     writer.write()
+
+
+def small_recipe(name: str, eps: float, **arguments: Any) -> Recipe:
+    """A recipe with a radius, if it has one, and with as few members as an ensemble can have."""
+    usual = {"eps": eps, "members": 2}
+    known = {one.name for one in fields(RECIPES[name])}
+    return make_recipe(name, **{**{k: v for k, v in usual.items() if k in known}, **arguments})
+
+
+# recipes that train one network, one whose outputs are logits, and those that take a radius
+SINGLE = [name for name in RECIPES if make_recipe(name).networks == 1]
+LOGITS = [name for name in SINGLE if isinstance(make_recipe(name).head, IdentityHead)]
+RADIUS = [name for name in RECIPES if "eps" in {one.name for one in fields(RECIPES[name])}]

@@ -51,8 +51,8 @@ class _Run(DataOptions):
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
-        " backward-smoothing, war, distillation, rce, mmlda or mmc; or FILE.py:CLASS, one of your"
-        " own (art-ext recipes lists all). Needed, here or in the configuration file.",
+        " backward-smoothing, war, distillation, rce, mmlda, mmc or adp; or FILE.py:CLASS, one of"
+        " your own (art-ext recipes lists all). Needed, here or in the configuration file.",
     )
     craft: str | None = option(
         None,

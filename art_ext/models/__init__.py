@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from art_ext.models.cifar import cifar_resnet, cifar_resnet20
 from art_ext.models.factory import resolve_factory
+from art_ext.models.joint import JointEnsemble, members
 from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
 from art_ext.models.remote import RemoteClassifier, drop_damaged_answers
@@ -20,6 +21,7 @@ from art_ext.models.sources import LoadedModel, ModelSource, load_model
 from art_ext.models.weights import load_weights, save_weights
 
 __all__ = [
+    "JointEnsemble",
     "LoadedModel",
     "ModelSource",
     "Normalize",
@@ -30,6 +32,7 @@ __all__ = [
     "drop_damaged_answers",
     "load_model",
     "load_weights",
+    "members",
     "mnist_lenet5",
     "mnist_small_cnn",
     "mnist_two_conv",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import BALL_TOLERANCE, distances
+from art_ext.models.joint import JointEnsemble
 from art_ext.testing.checks import (
     Check,
     World,
@@ -84,8 +85,10 @@ class _Rows:
         self.distance = 0.0
         self._x = x
         self._norm = norm
-        model.register_forward_pre_hook(self._forward)
-        model.register_full_backward_pre_hook(self._backward)
+        # each member of an ensemble counts its rows
+        for network in model.members if isinstance(model, JointEnsemble) else [model]:
+            network.register_forward_pre_hook(self._forward)
+            network.register_full_backward_pre_hook(self._backward)
 
     def _forward(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         rows = inputs[0].detach()
@@ -111,8 +114,12 @@ class _Subject:
 
     def build(self) -> nn.Module:
         """Return the network, with the same weights each time."""
-        seed_streams(SEED)
-        return self.network()
+
+        def make(seed: int) -> nn.Module:
+            seed_streams(seed)
+            return self.network()
+
+        return self.recipe.build(make, SEED)
 
     def train(self, model: nn.Module, **options: Any) -> TrainingResult:
         """Train a network for two epochs."""

@@ -15,6 +15,7 @@ from art_ext.training.loop import train
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import (
     RECIPES,
+    Adp,
     Atcd,
     BackwardSmoothing,
     Cat,
@@ -39,6 +40,7 @@ from art_ext.training.zeta import measure_zeta
 
 __all__ = [
     "RECIPES",
+    "Adp",
     "Atcd",
     "BackwardSmoothing",
     "Cat",

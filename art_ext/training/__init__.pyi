@@ -22,6 +22,7 @@ from art_ext.training.heads import ReverseLogits as ReverseLogits
 from art_ext.training.history import EpochEnd as EpochEnd
 from art_ext.training.options import TrainingOptions as TrainingOptions
 from art_ext.training.recipes import RECIPES as RECIPES
+from art_ext.training.recipes import Adp as Adp
 from art_ext.training.recipes import Atcd as Atcd
 from art_ext.training.recipes import BackwardSmoothing as BackwardSmoothing
 from art_ext.training.recipes import Cat as Cat

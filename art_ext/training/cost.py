@@ -19,3 +19,7 @@ class Cost(NamedTuple):
     def plus(self, other: Cost) -> Cost:
         """Return the rows of two parts together."""
         return Cost(self.forwards + other.forwards, self.backwards + other.backwards)
+
+    def times(self, networks: int) -> Cost:
+        """Return the rows of several networks of this cost."""
+        return Cost(self.forwards * networks, self.backwards * networks)

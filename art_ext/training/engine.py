@@ -28,6 +28,7 @@ class Engine:
             update.
         frozen: modules that stay in eval mode.
         head: makes class scores of the network's raw output.
+        networks: number of networks that a row is sent through, of an ensemble. Each one counts.
         forwards, backwards: rows of this process so far.
     """
 
@@ -41,8 +42,10 @@ class Engine:
         channels_last: bool,
         frozen: Collection[nn.Module] = (),
         head: Head | None = None,
+        networks: int = 1,
     ) -> None:
         self.frozen = frozen
+        self.networks = networks
         self.head = IdentityHead() if head is None else on_device(head, device)
         self.accelerator = accelerator
         self.plain = plain
@@ -71,7 +74,7 @@ class Engine:
 
     def raw(self, network: nn.Module, rows: Tensor) -> Any:
         """Return the network's raw output, and count the rows."""
-        self.forwards += len(rows)
+        self.forwards += len(rows) * self.networks
         if self._rows_dtype is None:
             self._rows_dtype = self._try_dtype(rows.detach())
         with self.accelerator.autocast():

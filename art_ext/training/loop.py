@@ -185,6 +185,7 @@ def _started(
         sources.box,
         frozen=frozen,
         head=recipe.head,
+        networks=recipe.networks,
         example=sources.batches.example,
     ) as (engine, average, stepper):
         rate = Rate(options, optimizer)

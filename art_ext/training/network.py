@@ -52,6 +52,7 @@ def prepared(
     *,
     frozen: Frozen,
     head: Head,
+    networks: int,
     example: Tensor,
 ) -> Iterator[Prepared]:
     """Prepare a network and its optimiser for the device, for a block.
@@ -64,7 +65,7 @@ def prepared(
         accelerator, device: the environment of the run.
         box: of a sample.
         frozen: modules that stay in eval mode.
-        head: of the recipe.
+        head, networks: of the recipe.
         example: (r, *S) one or two samples.
     """
     own_names = dict(model.__dict__)
@@ -82,7 +83,15 @@ def prepared(
         stepper = accelerator.prepare_optimizer(optimizer, device_placement=False)
     own = Box(box.lower.to(device), box.upper.to(device))
     engine = Engine(
-        accelerator, plain, wrapped, own, device, options.channels_last, frozen.values(), head
+        accelerator,
+        plain,
+        wrapped,
+        own,
+        device,
+        options.channels_last,
+        frozen.values(),
+        head,
+        networks,
     )
     try:
         yield Prepared(engine, average, stepper)

@@ -107,7 +107,7 @@ class Passes:
 
         Each row costs one backward.
         """
-        self._engine.backwards += sum(len(rows) for rows in inputs)
+        self._engine.backwards += sum(len(rows) for rows in inputs) * self._engine.networks
         scale = self._engine.scale
         gradients = torch.autograd.grad(scale * gains.sum(), inputs, retain_graph=keep_graph)
         return [finite_or_zero(one) / scale if scale != 1 else one for one in gradients]
@@ -120,4 +120,4 @@ class Passes:
 
     def count_backward(self, rows: Tensor) -> None:
         """Count rows whose forward is part of the loss that this update differentiates."""
-        self._engine.backwards += len(rows)
+        self._engine.backwards += len(rows) * self._engine.networks

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from art_ext.core.geometry import Ball
-from art_ext.core.streams import normal, uniform_pairs
+from art_ext.core.streams import normal, uniform, uniform_pairs
 from art_ext.training.engine import Engine
 from art_ext.training.objectives.losses import smoothed_cross_entropy
 from art_ext.training.passes import Passes
@@ -73,9 +74,9 @@ class Step(Passes):
         self.log = dict[str, Tensor]()
         self._draws = 0
 
-    def ball(self, norm: str) -> Ball:
-        """Return the allowed perturbations around this minibatch."""
-        return Ball(self.x, self.eps, norm, self._engine.box)
+    def ball(self, norm: str, eps: float | None = None) -> Ball:
+        """Return the allowed perturbations around this minibatch, of another radius if given."""
+        return Ball(self.x, self.eps if eps is None else eps, norm, self._engine.box)
 
     def _block(self) -> int:
         """Return the next block of the samples' streams. Each draw of each update has its own."""
@@ -86,6 +87,12 @@ class Step(Passes):
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Draw (r, *shape) uniform numbers in [0, 1), keyed by the sample and the update."""
         return uniform_pairs(self._seed, self.ids, self._block(), shape)
+
+    def uniform_of_update(self) -> float:
+        """Draw a number in [0, 1) that is keyed by the update, the same for all rows."""
+        # on the CPU, so that no accelerator is waited for
+        key = torch.full((1,), -1, dtype=torch.int64, device="cpu")
+        return float(uniform(self._seed, key, self._block()))
 
     def normal_like_x(self) -> Tensor:
         """Draw (r, *S) standard normal numbers, keyed by the sample and the update."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,10 @@ from art_ext.training.modes import set_training
 def output_width(model: nn.Module, rows: Tensor) -> int:
     """Return the number of outputs d of a network for rows (r, *S), in eval mode.
 
-    A copy of the network is tried, so that its hooks count no row.
-
     Raises:
         ValueError: if the network fails on the rows, or returns no features (r, d).
     """
-    try:
-        with trial_copy(model, ()) as network, torch.no_grad():
-            features = ModelCall(network.eval())(_placed(rows, model))
-    except Exception as error:  # layers may raise anything for inputs that do not fit
-        raise ValueError(
-            f"the model fails on inputs of shape {tuple(rows.shape)}: {type(error).__name__}:"
-            f" {error}"
-        ) from error
+    features = raw_output(model, rows)
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != len(rows):
         shape = getattr(features, "shape", type(features).__name__)
         raise ValueError(
@@ -38,6 +30,24 @@ def output_width(model: nn.Module, rows: Tensor) -> int:
             f" {tuple(shape) if isinstance(features, Tensor) else shape}"
         )
     return features.shape[1]
+
+
+def raw_output(model: nn.Module, rows: Tensor) -> Any:
+    """Return the output of a network for rows (r, *S), in eval mode and without a graph.
+
+    A copy of the network is tried, so that its hooks count no row.
+
+    Raises:
+        ValueError: if the network fails on the rows.
+    """
+    try:
+        with trial_copy(model, ()) as network, torch.no_grad():
+            return ModelCall(network.eval())(_placed(rows, model))
+    except Exception as error:  # layers may raise anything for inputs that do not fit
+        raise ValueError(
+            f"the model fails on inputs of shape {tuple(rows.shape)}: {type(error).__name__}:"
+            f" {error}"
+        ) from error
 
 
 def check_one_row(

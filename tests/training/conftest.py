@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.geometry import Box
+from art_ext.models import JointEnsemble
+from art_ext.training import Natural, Recipe
 from art_ext.training.engine import Engine
 from art_ext.training.step import Step
 
@@ -70,12 +72,15 @@ def network() -> Callable[..., nn.Module]:
 
 
 class Rows:
-    """Counts the rows that go through a network, forward and backward, by hooks of its own."""
+    """Counts the rows that go through a network, or through each member of an ensemble, forward
+    and backward, by hooks of its own.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.forwards = self.backwards = 0
-        model.register_forward_hook(self._forward)
-        model.register_full_backward_pre_hook(self._backward)
+        for network in model.members if isinstance(model, JointEnsemble) else [model]:
+            network.register_forward_hook(self._forward)
+            network.register_full_backward_pre_hook(self._backward)
 
     def _forward(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.forwards += len(output)
@@ -97,11 +102,20 @@ def make_step() -> Callable[..., Step]:
     """One weight update as a recipe sees it, without the loop around it."""
 
     def build(
-        model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0, **state: Any
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float,
+        seed: int = 0,
+        recipe: Recipe | None = None,
+        **state: Any,
     ) -> Step:
         alone: Any = SimpleNamespace(mixed_precision="no", num_processes=1, autocast=nullcontext)
         box = Box.of((0.0, 1.0), x.shape[1:], x.device)
-        engine = Engine(alone, model, model, box, x.device, False)
+        method = Natural() if recipe is None else recipe
+        parts: Any = {"head": method.head, "networks": method.networks}
+        engine = Engine(alone, model, model, box, x.device, False, **parts)
         known = {"update": 0, "replay": 0, "smoothing": 0.0, "memory": {}, "carried": {}, **state}
         return Step(engine, x, y, torch.arange(len(x)), rows=len(x), eps=eps, seed=seed, **known)
 

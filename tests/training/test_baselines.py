@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from art_ext.training import (
-    RECIPES,
     BackwardSmoothing,
     Fast,
     FastTrades,
@@ -21,6 +20,7 @@ from art_ext.training import (
     make_recipe,
     train,
 )
+from tests.toys import RADIUS
 
 EPS = 0.125
 SGD = {"batch_size": 6, "learning_rate": 0.3, "momentum": 0.0, "weight_decay": 0.0}
@@ -484,7 +484,7 @@ TRAINING_FORWARDS = {"trades": 2, "fast-trades": 2, "backward-smoothing": 2, "wa
 
 
 @pytest.mark.parametrize("mode", ["eval", "batch", "train"])
-@pytest.mark.parametrize("name", [name for name in RECIPES if hasattr(RECIPES[name], "bn_mode")])
+@pytest.mark.parametrize("name", [name for name in RADIUS if name != "free"])
 def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(
     name, mode, network, batch
 ):
@@ -534,7 +534,7 @@ def test_an_error_while_crafting_leaves_the_model_as_it_was(mode, network, batch
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if hasattr(RECIPES[name], "eps")])
+@pytest.mark.parametrize("name", RADIUS)
 def test_seeds_reproduce_runs_and_differ(name, network, data):
     found = {}
     for seed, again in ((0, False), (0, True), (1, False)):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext.training import (
     RECIPES,
+    Adp,
     Atcd,
     BackwardSmoothing,
     Cat,
@@ -28,6 +29,7 @@ from art_ext.training import (
     make_recipe,
     train,
 )
+from tests.toys import small_recipe
 
 EPS = 0.1
 EPOCHS = 2
@@ -98,6 +100,9 @@ CASES = [
         3,
         3,
     ),
+    (Adp(members=2), 2, 2),
+    (Adp(members=2, adversarial="plain", num_steps=2), 2 * (2 + 2), 2 * (2 + 2)),
+    (Adp(members=2, adversarial="regularised", num_steps=3, bn_mode="train"), 10, 10),
     (War(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=2, regulariser="at"), 2 + 2, 2 + 2),
     (War(eps=EPS, num_steps=1, regulariser="at", fixed=2.0), 1 + 2, 1 + 2),
@@ -134,7 +139,7 @@ def label(case):
 def test_hooks_count_what_the_recipe_states(case, network, data, count_rows):
     recipe, forwards, backwards = case
     assert recipe.cost() == (forwards, backwards)
-    model = network("norm")
+    model = recipe.build(lambda seed: network("norm", seed=seed), 0)
     rows, steps = count_rows(model), []
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     optimizer.register_step_post_hook(lambda *_: steps.append(rows.forwards))
@@ -188,11 +193,6 @@ def spent(result, samples=14):
     return (result.forwards + result.backwards) / samples
 
 
-def of_name(name, **arguments):
-    radius = {"eps": EPS} if hasattr(RECIPES[name], "eps") else {}
-    return make_recipe(name, **radius, **arguments)
-
-
 # a run of several phases has no budget, and is counted in test_distillation
 ONE_PHASE = [name for name in RECIPES if len(make_recipe(name).phases()) == 1]
 
@@ -200,11 +200,11 @@ ONE_PHASE = [name for name in RECIPES if len(make_recipe(name).phases()) == 1]
 @pytest.mark.parametrize("passes", [24.0, 61.5])
 @pytest.mark.parametrize("name", ONE_PHASE)
 def test_passes_end_a_run_within_one_update_of_the_budget(name, passes, network, data, count_rows):
-    recipe = of_name(name)
+    recipe = small_recipe(name, EPS)
     loader = DataLoader(TensorDataset(*data), 6, shuffle=True)
     runs = {}
     for kind, samples in {"tensors": data, "list": list(loader), "loader": loader}.items():
-        model = network()
+        model = recipe.build(lambda seed: network(seed=seed), 0)
         rows = count_rows(model)
         runs[kind] = train(model, samples, recipe, passes=passes, batch_size=6)
         assert (rows.forwards, rows.backwards) == (runs[kind].forwards, runs[kind].backwards)
@@ -216,14 +216,18 @@ def test_passes_end_a_run_within_one_update_of_the_budget(name, passes, network,
 
 @pytest.mark.parametrize("name", ONE_PHASE)
 def test_passes_below_one_update_are_refused(name, network, data, tmp_path):
-    recipe, folder = of_name(name), tmp_path / "run"
+    recipe, folder = small_recipe(name, EPS), tmp_path / "run"
     one = sum(recipe.cost()) * 6 / 14
+
+    def build():
+        return recipe.build(lambda seed: network(seed=seed), 0)
+
     with pytest.raises(
         ValueError, match=f"passes must be at least {one:.4g}, the rows of one weight update"
     ):
-        train(network(), data, recipe, passes=one * 0.999, batch_size=6, checkpoint_dir=folder)
+        train(build(), data, recipe, passes=one * 0.999, batch_size=6, checkpoint_dir=folder)
     assert not folder.exists()
-    assert train(network(), data, recipe, passes=one, batch_size=6).updates == 1
+    assert train(build(), data, recipe, passes=one, batch_size=6).updates == 1
 
 
 def test_natural_training_spends_two_passes_an_epoch(network, data):

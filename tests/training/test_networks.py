@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.training import RECIPES, Atcd, Pgd, make_recipe, train
+from art_ext.training import Atcd, Pgd, train
+from tests.toys import LOGITS, SINGLE, small_recipe
 
 EPS = 0.1
 X = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -51,14 +52,13 @@ def refreshed(model: nn.Sequential) -> list[bool]:
 # --- frozen layers ---
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", SINGLE)
 def test_layers_in_eval_mode_stay_there(name: str) -> None:
-    arguments = {"eps": EPS} if hasattr(RECIPES[name], "eps") else {}
     model = build()
     for layer in model[:4]:
         layer.eval().requires_grad_(False)
     frozen = copy.deepcopy(model[:4].state_dict())
-    train(model, DATA, make_recipe(name, **arguments), updates=4, batch_size=20, validation=10)
+    train(model, DATA, small_recipe(name, EPS), updates=4, batch_size=20, validation=10)
     assert all(torch.equal(frozen[key], value) for key, value in model[:4].state_dict().items())
     assert refreshed(model) == [False, True]
     assert [layer.training for layer in model] == [False] * 4 + [True] * 5
@@ -245,13 +245,12 @@ HEADS: list[tuple[Callable[[Tensor], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), HEADS)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", LOGITS)
 def test_what_is_no_logits_in_training_mode(name: str, change: Any, message: str) -> None:
-    arguments = {"eps": EPS} if hasattr(RECIPES[name], "eps") else {}
     model = TwoHeads(change)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=f"in training mode the model {message}"):
-        train(model, DATA, make_recipe(name, **arguments), epochs=1, batch_size=20)
+        train(model, DATA, small_recipe(name, EPS), epochs=1, batch_size=20)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from art_ext.training import RECIPES, Cat, make_recipe, train
+from tests.toys import RADIUS
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_bad_arguments_are_named(name, arguments, message):
         make_recipe(name, **arguments)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if hasattr(RECIPES[name], "eps")])
+@pytest.mark.parametrize("name", RADIUS)
 def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(
     name, network, data, tmp_path, count_rows
 ):

@@ -58,6 +58,25 @@ class NormalStart:
         return ball.into(step.x + self.deviation * step.normal_like_x())
 
 
+@dataclass(frozen=True)
+class RandomRadius:
+    """A radius for each weight update, drawn uniformly by the seed and the number of the update.
+
+    Attributes:
+        smallest, largest: ends of the range, before the warm-up of the radius.
+    """
+
+    smallest: float
+    largest: float
+
+    def __call__(self, step: Step) -> float:
+        """Return the radius, the same for all rows and processes, and enter it into the history."""
+        drawn = self.smallest + step.uniform_of_update() * (self.largest - self.smallest)
+        radius = drawn * (step.eps / self.largest) if self.largest else 0.0
+        step.log["radius"] = torch.tensor(radius, device=step.x.device)
+        return radius
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ascent(Craft):
     """Projected gradient ascent of a gain from a starting point.
@@ -70,6 +89,7 @@ class Ascent(Craft):
         radii: the default step size in radii. None: ``2.5 / K``.
         start: gives the starting points.
         tolerance: of ``ascend``, or a schedule ``{epoch: tolerance}``.
+        radius: gives the radius of an update. None: that of the step.
     """
 
     norm: str
@@ -79,6 +99,7 @@ class Ascent(Craft):
     step_size: float | None = None
     radii: float | None = None
     tolerance: Tolerance = None
+    radius: RandomRadius | None = None
 
     def __post_init__(self) -> None:
         if self.step_size is not None:
@@ -96,7 +117,8 @@ class Ascent(Craft):
 
     def __call__(self, step: Step) -> Tensor:
         """Return (r, *S) examples."""
-        ball = step.ball(self.norm)
+        eps = step.eps if self.radius is None else self.radius(step)
+        ball = step.ball(self.norm, eps)
         start = self.start(step, ball)
         tolerance = tolerance_at(self.tolerance, step.epoch)
         with step.crafting(self.bn_mode):
@@ -106,7 +128,7 @@ class Ascent(Craft):
                 self.gain(step),
                 ball,
                 self.num_steps,
-                self._length(step.eps),
+                self._length(eps),
                 self.bn_mode,
                 tolerance,
             )

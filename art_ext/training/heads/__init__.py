@@ -11,6 +11,7 @@ from art_ext.training.heads.base import (
 from art_ext.training.heads.centres import max_mahalanobis_centres
 from art_ext.training.heads.distilled import DistilledHead
 from art_ext.training.heads.max_mahalanobis import MaxMahalanobis, MaxMahalanobisHead
+from art_ext.training.heads.mean_probability import MeanProbability, MeanProbabilityHead
 from art_ext.training.heads.networks import replace_last_linear
 from art_ext.training.heads.registry import HEADS, rebuild_head, with_heads
 from art_ext.training.heads.reverse import ReverseLogits, ReverseLogitsHead
@@ -23,6 +24,8 @@ __all__ = [
     "IdentityHead",
     "MaxMahalanobis",
     "MaxMahalanobisHead",
+    "MeanProbability",
+    "MeanProbabilityHead",
     "ReverseLogits",
     "ReverseLogitsHead",
     "adaptive_attacks",

@@ -11,10 +11,12 @@ from art_ext.core.checks import nearest
 from art_ext.training.heads.base import Head
 from art_ext.training.heads.distilled import DistilledHead
 from art_ext.training.heads.max_mahalanobis import MaxMahalanobisHead
+from art_ext.training.heads.mean_probability import MeanProbabilityHead
 from art_ext.training.heads.reverse import ReverseLogitsHead
 
 HEADS: dict[str, type[Head]] = {
-    one.name: one for one in (ReverseLogitsHead, MaxMahalanobisHead, DistilledHead)
+    one.name: one
+    for one in (ReverseLogitsHead, MaxMahalanobisHead, DistilledHead, MeanProbabilityHead)
 }
 
 

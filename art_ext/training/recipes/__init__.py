@@ -1,6 +1,7 @@
 """Training recipes: compositions of craft and objective, and methods whose passes are shared."""
 
 from art_ext.training.cost import Cost
+from art_ext.training.recipes.adp import Adp
 from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import BallRecipe, Composition, CraftingRecipe, Recipe
 from art_ext.training.recipes.catalogue import (
@@ -21,6 +22,7 @@ from art_ext.training.recipes.war import War
 
 __all__ = [
     "RECIPES",
+    "Adp",
     "Atcd",
     "BackwardSmoothing",
     "BallRecipe",

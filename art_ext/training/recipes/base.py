@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -61,6 +62,11 @@ class Recipe(ABC):
         return 1
 
     @property
+    def networks(self) -> int:
+        """Networks that a row is sent through, each of which counts it: 1, or K of an ensemble."""
+        return 1
+
+    @property
     def radius(self) -> float:
         """Radius of crafting after warm-up. 0 for recipes that craft nothing."""
         return 0.0
@@ -110,6 +116,15 @@ class Recipe(ABC):
             seed: of the weights of new layers.
         """
         return self
+
+    def build(self, make: Callable[[int], nn.Module], seed: int) -> nn.Module:
+        """Return the network to train.
+
+        Args:
+            make: makes a network from a seed.
+            seed: of the run.
+        """
+        return make(seed)
 
     def settings(self) -> dict[str, Any]:
         """Return name, fields and a head of its own for the record of a run."""

@@ -15,6 +15,7 @@ from art_ext.training.craft import (
 )
 from art_ext.training.craft.tolerance import Tolerance
 from art_ext.training.objectives import CrossEntropy, Objective, Regularised, divergence_terms
+from art_ext.training.recipes.adp import Adp
 from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
 from art_ext.training.recipes.distillation import Distillation
@@ -324,6 +325,7 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     Rce,
     Mmlda,
     Mmc,
+    Adp,
 )
 CRAFTS.update(
     (one.name, one)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from art_ext.models.sources import LoadedModel, ModelSource, load_source, short_name
+from art_ext.models.sources.libraries import seeded
 
 if TYPE_CHECKING:
+    from art_ext.training.recipes import Recipe
     from art_ext.training.runs.configuration import Configuration
 
-__all__ = ["make_network", "network_of", "source_of"]
+__all__ = ["build_network", "make_network", "network_of", "source_of"]
 
 
 def source_of(configuration: Configuration) -> ModelSource:
@@ -31,6 +34,23 @@ def source_of(configuration: Configuration) -> ModelSource:
         untrained=configuration.untrained or (own and configuration.weights is None),
         seed=configuration.seed,
     )
+
+
+def build_network(configuration: Configuration, recipe: Recipe) -> tuple[LoadedModel, nn.Module]:
+    """Return the loaded source of a training, and the network that the recipe builds of it.
+
+    Raises:
+        ValueError, ImportError: as ``load_model``, and if the recipe cannot train the source.
+    """
+    source = source_of(configuration)
+    loaded = load_source(source, training=True)
+
+    def make(seed: int) -> nn.Module:
+        own = seed == configuration.seed
+        return network_of(loaded if own else load_source(replace(source, seed=seed), training=True))
+
+    with seeded(configuration.seed):  # a recipe may draw new layers
+        return loaded, recipe.build(make, configuration.seed)
 
 
 def network_of(loaded: LoadedModel) -> nn.Module:

@@ -20,7 +20,6 @@ from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
 from art_ext.models.layers import head_records
-from art_ext.models.sources import load_source
 from art_ext.storage import formats
 from art_ext.storage.differences import flat
 from art_ext.storage.locking import is_main_process
@@ -44,7 +43,7 @@ from art_ext.training.options import updates_within
 from art_ext.training.runs.configuration import Configuration
 from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
 from art_ext.training.runs.folder import check_folder, figure_settings
-from art_ext.training.runs.networks import network_of, source_of
+from art_ext.training.runs.networks import build_network
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.runs.source import load_teacher
 from art_ext.training.trial import check_one_row
@@ -106,8 +105,7 @@ def run_training(
         facts={"config": configuration.facts()},
     )
     recipe = configuration.make_recipe()
-    loaded = load_source(source_of(configuration), training=True)
-    model = network_of(loaded)
+    loaded, model = build_network(configuration, recipe)
     options = {**data_keywords(configuration), "model": loaded.facts}
     data = load_data(configuration.data, split="train", **options).first(configuration.n)
     recipe = recipe.fitted(model, data.rows(0, 2)[0], configuration.seed)
