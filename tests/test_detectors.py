@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -22,10 +23,11 @@ from art_ext.core.detection import (
     NonMaximalEntropy,
     make_detector,
     registry,
+    squeezers,
 )
 from art_ext.core.detection.calibration import drawn, held_out_rate
 from art_ext.core.detection.mahalanobis import ledoit_wolf_share
-from art_ext.core.detection.squeezers import bit_depth, median, squeezer_of
+from art_ext.core.detection.squeezers import bit_depth, median, non_local_means, squeezer_of
 from art_ext.core.features import FeatureTap
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 
@@ -135,6 +137,45 @@ def test_bit_depth_rounds_halves_to_even_and_passes_the_slope():
     assert slope.tolist() == [[1.0, 2.0, 3.0, 4.0]]
     image = torch.rand(1, 1, 20, 20, generator=stream())
     assert np.array_equal(bit_depth(5)(image).numpy(), np.rint(image.numpy() * 31) / np.float32(31))
+
+
+def test_non_local_means_is_opencv_s_in_the_authors_order():
+    cv2 = pytest.importorskip("cv2", reason="the extra detection installs OpenCV")
+    images = torch.rand(3, 3, 16, 16, generator=stream()).requires_grad_()
+    for channels, flip in (("rgb", False), ("bgr", True)):
+        found = non_local_means(channels=channels)(images)
+        for image, squeezed in zip(images.detach(), found, strict=True):
+            pixels = np.rint(255 * image.permute(1, 2, 0).numpy()).astype(np.uint8)
+            pixels = np.ascontiguousarray(pixels[..., ::-1]) if flip else pixels
+            wanted = cv2.fastNlMeansDenoisingColored(pixels, None, 2, 2, 3, 13)
+            wanted = wanted[..., ::-1] if flip else wanted
+            got = squeezed.detach().permute(1, 2, 0).numpy()
+            assert np.array_equal(got, wanted.astype(np.float32) / 255)
+    assert torch.equal(torch.autograd.grad(found.sum(), images)[0], torch.ones_like(images))
+    assert squeezer_of(str(non_local_means(strength=1.5))) == non_local_means(strength=1.5)
+    with pytest.raises(ValueError, match=r"images \(rows, 3, height, width\), got \(2, 1, 8, 8\)"):
+        FeatureSqueezing("cifar10").fit(lambda rows: rows.flatten(1)).score(torch.rand(2, 1, 8, 8))
+
+
+def test_the_missing_opencv_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(squeezers, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'art-ext\[detection\]'"):
+        FeatureSqueezing("cifar10")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"search": 12}, "search must be odd, got 12"),
+        ({"patch": 0}, "patch must be an integer >= 1, got 0"),
+        ({"strength": 0}, "strength must be > 0, got 0"),
+        ({"channels": "gbr"}, "channels must be one of 'rgb', 'bgr', got 'gbr'"),
+    ],
+)
+def test_wrong_filters_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        non_local_means(**arguments)
 
 
 def test_squeezing_is_the_largest_distance_of_probabilities():

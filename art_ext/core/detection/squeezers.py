@@ -7,11 +7,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count, nearest
+from art_ext.core.checks import check_choice, check_count, check_positive, nearest
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,77 @@ def _mirrored(rows: Tensor, axis: int, size: int) -> Tensor:
     return rows.index_select(axis, places)
 
 
+@dataclass(frozen=True)
+class NonLocalMeans(Squeezer):
+    """OpenCV's non-local means of colour images, in 8 bits.
+
+    A pixel becomes the average of the pixels in its search window, weighted by the likeness of the
+    patches around them. The gradient is straight-through.
+
+    Args:
+        search: side of the search window in pixels, odd.
+        patch: side of a patch in pixels, odd.
+        strength: of the filter, for brightness and colour.
+        channels: order in which OpenCV gets the channels of RGB images. OpenCV expects ``"bgr"``.
+            The authors of feature squeezing gave it ``"rgb"``.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        ImportError: if OpenCV is missing.
+    """
+
+    search: int = 13
+    patch: int = 3
+    strength: float = 2
+    channels: str = "rgb"
+
+    def __post_init__(self) -> None:
+        for name in ("search", "patch"):
+            value = getattr(self, name)
+            check_count(name, value)
+            if value % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {value}")
+        check_positive("strength", self.strength)
+        check_choice("channels", self.channels, ("rgb", "bgr"))
+        if find_spec("cv2") is None:
+            raise ImportError(
+                "non_local_means needs OpenCV: pip install 'art-ext[detection]', or take other"
+                " squeezers"
+            )
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the filtered rows (r, 3, h, w).
+
+        Raises:
+            ValueError: unless the rows are images of three channels.
+        """
+        if rows.dim() != 4 or rows.shape[1] != 3:
+            raise ValueError(
+                "non_local_means must squeeze images (rows, 3, height, width), got"
+                f" {tuple(rows.shape)}: take bit_depth and median for grey images"
+            )
+        if not len(rows):
+            return rows
+        pixels = (rows.detach().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
+        pixels = pixels.flip(1) if self.channels == "bgr" else pixels
+        # OpenCV takes one image at a time
+        found = torch.stack([self._filtered(image) for image in pixels.permute(0, 2, 3, 1)])
+        found = found.permute(0, 3, 1, 2)
+        found = found.flip(1) if self.channels == "bgr" else found
+        return straight_through(rows, found.to(rows.device, rows.dtype) / 255)
+
+    def _filtered(self, image: Tensor) -> Tensor:
+        """Return an image (h, w, 3) of bytes after the filter."""
+        import cv2
+
+        strength = float(self.strength)
+        return torch.from_numpy(
+            cv2.fastNlMeansDenoisingColored(
+                image.contiguous().numpy(), None, strength, strength, self.patch, self.search
+            )
+        )
+
+
 def bit_depth(bits: int) -> Squeezer:
     """Return the squeezer that rounds to 2^bits levels.
 
@@ -137,8 +210,35 @@ def median(size: int = 2) -> Squeezer:
     return Median(size)
 
 
-SQUEEZERS: dict[str, Callable[..., Squeezer]] = {"bit_depth": bit_depth, "median": median}
-_NAMES: dict[type[Squeezer], str] = {BitDepth: "bit_depth", Median: "median"}
+def non_local_means(
+    search: int = 13, patch: int = 3, strength: float = 2, channels: str = "rgb"
+) -> Squeezer:
+    """Return the squeezer that applies OpenCV's non-local means to RGB images.
+
+    Args:
+        search: side of the search window in pixels, odd. Default: 13.
+        patch: side of a patch in pixels, odd. Default: 3.
+        strength: of the filter, for brightness and colour. Default: 2.
+        channels: order in which OpenCV gets the channels. Default: ``"rgb"``, as the authors gave
+            them. OpenCV expects ``"bgr"``.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        ImportError: if OpenCV is missing. The extra ``detection`` installs it.
+    """
+    return NonLocalMeans(search, patch, strength, channels)
+
+
+SQUEEZERS: dict[str, Callable[..., Squeezer]] = {
+    "bit_depth": bit_depth,
+    "median": median,
+    "non_local_means": non_local_means,
+}
+_NAMES: dict[type[Squeezer], str] = {
+    BitDepth: "bit_depth",
+    Median: "median",
+    NonLocalMeans: "non_local_means",
+}
 
 
 def squeezer_of(text: str) -> Squeezer:
@@ -155,13 +255,13 @@ def squeezer_of(text: str) -> Squeezer:
             f" got {text!r}{nearest(name, SQUEEZERS)}"
         )
     known = inspect.signature(SQUEEZERS[name]).parameters
-    arguments: list[int | str] = []
-    named: dict[str, int | str] = {}
+    arguments: list[Any] = []
+    named: dict[str, Any] = {}
     for part in filter(None, (one.strip() for one in (found.group(2) or "").split(","))):
         key, equals, value = (one.strip() for one in part.rpartition("="))
         if equals and key not in known:
             raise ValueError(f"{name} has no argument {key!r}{nearest(key, known)}")
-        read = int(value) if re.fullmatch(r"-?\d+", value) else value.strip("'\"")
+        read = _value(value)
         if equals:
             named[key] = read
         else:
@@ -172,3 +272,13 @@ def squeezer_of(text: str) -> Squeezer:
         raise ValueError(
             f"the squeezer {text!r} must fit {name}{inspect.signature(SQUEEZERS[name])}"
         ) from error
+
+
+def _value(text: str) -> int | float | str:
+    """Return the number in a text, or the text without quotation marks."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text.strip("'\"")

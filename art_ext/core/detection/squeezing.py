@@ -11,10 +11,13 @@ from torch import Tensor
 from art_ext.core.checks import nearest
 from art_ext.core.detection.base import Detector
 from art_ext.core.detection.registry import DetectorSpec, register
-from art_ext.core.detection.squeezers import Squeezer, bit_depth, median, squeezer_of
+from art_ext.core.detection.squeezers import Squeezer, squeezer_of
 from art_ext.core.oracle import Model
 
-PRESETS: dict[str, tuple[Squeezer, ...]] = {"mnist": (bit_depth(1), median(2))}
+PRESETS = {
+    "mnist": ("bit_depth(1)", "median(2)"),
+    "cifar10": ("bit_depth(5)", "median(2)", "non_local_means(13, 3, 2)"),
+}
 
 
 class FeatureSqueezing(Detector):
@@ -24,11 +27,13 @@ class FeatureSqueezing(Detector):
     row costs 1 + S queries for S squeezers.
 
     Args:
-        squeezers: name of a preset (``"mnist"``: 1 bit and a 2 x 2 median), or squeezers, each as
-            an object or as a text such as ``"median(size=2)"``.
+        squeezers: name of a preset, or squeezers, each as an object or as a text such as
+            ``"median(size=2)"``. Presets: ``"mnist"`` is 1 bit and a 2 x 2 median, ``"cifar10"`` 5
+            bits, a 2 x 2 median and non-local means (13, 3, 2). Default: ``"mnist"``.
 
     Raises:
         ValueError: for an unknown preset or squeezer, or none.
+        ImportError: if a squeezer needs OpenCV and it is missing.
 
     References:
         Xu, Evans, Qi. Feature squeezing: detecting adversarial examples in deep neural networks.
@@ -83,7 +88,7 @@ def _squeezers(given: str | Sequence[Squeezer | str]) -> tuple[Squeezer, ...]:
     """
     if isinstance(given, str):
         if given in PRESETS:
-            return PRESETS[given]
+            return tuple(map(squeezer_of, PRESETS[given]))
         if "(" not in given:
             raise ValueError(
                 f"squeezers must be one of {', '.join(PRESETS)}, or a list of squeezers, got"
