@@ -7,7 +7,7 @@ import functools
 import math
 import numbers
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -247,14 +247,16 @@ def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
     """
     exact = exact_dtype(x.device)
     # the difference is taken in the wider type
-    parts = [row_norms(one.to(exact) - other, norm) for one, other in _in_parts(x_adv, x)]
-    return torch.cat(parts)
+    return _in_parts(lambda one, other: row_norms(one.to(exact) - other, norm), x_adv, x)
 
 
-def _in_parts(x_adv: Tensor, x: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    """Return pairs of a few rows of x_adv and x."""
-    rows = max(1, _MEASURED_AT_ONCE // max(1, x[0:1].numel()))
-    return zip(x_adv.split(rows), x.split(rows), strict=True)
+def _in_parts(measure: Callable[[Tensor, Tensor], Tensor], x_adv: Tensor, x: Tensor) -> Tensor:
+    """Return what a function of x_adv and x returns, a few rows at a time if they are large."""
+    if x.numel() <= _MEASURED_AT_ONCE:
+        return measure(x_adv, x)
+    rows = max(1, _MEASURED_AT_ONCE // x[0:1].numel())
+    pairs = zip(x_adv.split(rows), x.split(rows), strict=True)
+    return torch.cat([measure(*pair) for pair in pairs])
 
 
 def distortions(x_adv: Tensor, x: Tensor) -> Tensor:
@@ -268,7 +270,7 @@ def distortions(x_adv: Tensor, x: Tensor) -> Tensor:
     Returns:
         (N, 4), in the order of ``DISTORTIONS``.
     """
-    return torch.cat([_distortions(*pair) for pair in _in_parts(x_adv, x)])
+    return _in_parts(_distortions, x_adv, x)
 
 
 def _distortions(x_adv: Tensor, x: Tensor) -> Tensor:
