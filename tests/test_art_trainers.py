@@ -781,7 +781,8 @@ def test_bad_generators_are_refused(data):
 
 def test_the_names_of_the_package():
     kinds = [name for name in TRAINERS if "," not in name]
-    assert sorted(trainers.__all__) == sorted(f"AdversarialTrainer{name}PyTorch" for name in kinds)
+    listed = [name for name in trainers.__all__ if name.startswith("AdversarialTrainer")]
+    assert sorted(listed) == sorted(f"AdversarialTrainer{name}PyTorch" for name in kinds)
     # written once
     assert AdversarialTrainerBackwardSmoothingPyTorch.fit is AdversarialTrainerWARPyTorch.fit
 

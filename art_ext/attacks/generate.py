@@ -88,10 +88,16 @@ def written() -> dict[Path, str]:
         [shell.name for shell in trainers.TRAINERS],
         {
             "PyTorchClassifier": "from art.estimators.classification import PyTorchClassifier",
+            "HeadTrainer": "from art_ext.trainers.headed import HeadTrainer",
             "CoreTrainer": "from art_ext.trainers.shell import CoreTrainer",
+            "Tensor": "from torch import Tensor",
+            "ClassVar": "from typing import ClassVar",
+            "Mapping": "from collections.abc import Mapping",
+            "Recipe": "from art_ext.training import Recipe",
             **{
-                shell.recipe.__name__: f"from art_ext.training import {shell.recipe.__name__}"
+                recipe.__name__: f"from art_ext.training import {recipe.__name__}"
                 for shell in trainers.TRAINERS
+                for recipe in (shell.recipe, *shell.objectives.values())
             },
         },
     )

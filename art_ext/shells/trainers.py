@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 
 from art_ext.core.keywords import HOST_KEYWORDS
 from art_ext.shells.text import argument_texts, docstring, paragraph, renamed, valued
-from art_ext.training import Atcd, BackwardSmoothing, Cat, Recipe, War
+from art_ext.training import Atcd, BackwardSmoothing, Cat, Mmc, Mmlda, Rce, Recipe, War
 
 _NAMES = HOST_KEYWORDS["art"]["training"]  # of the arguments of recipes
 _CLASSIFIER = (
@@ -30,6 +30,8 @@ class TrainerShell:
         notes: further sentences of the docstring.
         texts: descriptions that differ from the recipe's, by name in ART.
         described: recipe that describes the arguments. None: the recipe itself.
+        base: class that it derives from. ``"HeadTrainer"`` trains a copy, and gives it a head.
+        objectives: recipes by the name that the argument ``objective`` gives them.
     """
 
     name: str
@@ -40,12 +42,17 @@ class TrainerShell:
     notes: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
     described: type[Recipe] | None = None
+    base: str = "CoreTrainer"
+    objectives: Mapping[str, type[Recipe]] = field(default_factory=dict)
 
 
 _CHAIN = "eps nb_replays max_iter eps_step lam rho alpha momentum order"
 _CHAIN_NOTES = (
     "One pass over the data is ``nb_replays * max_iter`` epochs as the paper counts them."
 )
+_CRAFT = "craft eps max_iter eps_step boxed_start gain target norm bn_mode"
+_CRAFT_TEXTS = {"max_iter": "steps of the craft. None: those of its recipe."}
+_COPIES = "The passed classifier is not changed: ``get_classifier()`` is a new one."
 _CHAIN_TEXTS = {"eps": "radius of the L-inf ball, in the units of x."}
 TRAINERS = (
     TrainerShell(
@@ -88,6 +95,32 @@ TRAINERS = (
             "start": 'standard deviation of the initial noise of crafting, with ``"trades"``.',
         },
     ),
+    TrainerShell(
+        "TrainerReverseCrossEntropyPyTorch",
+        Rce,
+        _CRAFT,
+        "Reverse cross-entropy: the output of the label becomes the smallest.",
+        "https://arxiv.org/abs/1706.00633",
+        notes=f"{_COPIES} The head returns minus the outputs.",
+        texts=_CRAFT_TEXTS,
+        base="HeadTrainer",
+    ),
+    TrainerShell(
+        "TrainerMaxMahalanobisPyTorch",
+        Mmc,
+        f"objective dim centre_norm centres centre_seed factor {_CRAFT}",
+        "Max-Mahalanobis training: features of a class gather around a fixed centre.",
+        "https://arxiv.org/abs/1905.10626",
+        notes=f"{_COPIES} The head returns minus the squared distances to the centres. Attack the"
+        " margin of these scores: their cross-entropy has no gradient.",
+        texts={
+            **_CRAFT_TEXTS,
+            "objective": '``"mmc"``, the squared distance to the centre of the label, or'
+            ' ``"mmlda"``, the cross-entropy of the scores.',
+        },
+        base="HeadTrainer",
+        objectives={"mmc": Mmc, "mmlda": Mmlda},
+    ),
 )
 
 
@@ -96,8 +129,13 @@ def source(shell: TrainerShell) -> str:
     names = shell.parameters.split()
     notes = f"``art_ext.training.{shell.recipe.__name__}`` documents the method. {shell.notes}"
     about = [shell.summary, "", paragraph(notes.strip(), 4), "", f"    | Paper link: {shell.url}"]
-    lines = [f"class {shell.name}(CoreTrainer):", docstring(about, 4), ""]
-    lines += [f"    _recipe = {shell.recipe.__name__}", ""]
+    lines = [f"class {shell.name}({shell.base}):", docstring(about, 4), ""]
+    lines += [f"    _recipe = {shell.recipe.__name__}"]
+    if shell.objectives:
+        pairs = (f'"{name}": {one.__name__}' for name, one in shell.objectives.items())
+        kind = "ClassVar[Mapping[str, type[Recipe]]]"
+        lines += [f"    _objectives: {kind} = {{{', '.join(pairs)}}}"]
+    lines += [""]
     lines += ["    def __init__(self,", "        classifier: PyTorchClassifier,"]
     lines += [*_arguments(shell), "seed: int = 0,", "verbose: bool = True,", "    ) -> None:"]
     texts = _texts(shell)
@@ -116,6 +154,8 @@ def _arguments(shell: TrainerShell) -> Iterator[str]:
     for name in shell.parameters.split():
         if name == "norm":
             yield "norm: int | float | str = np.inf,"
+        elif name == "objective":
+            yield f'objective: str = "{next(iter(shell.objectives))}",'
         else:
             yield f"{name}: {known[name].type} = {valued(_default(known[name]))},"
 

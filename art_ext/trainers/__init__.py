@@ -1,10 +1,15 @@
-"""ART trainers, which train a ``PyTorchClassifier`` in place. They need the extra ``train``."""
+"""ART trainers, which train a ``PyTorchClassifier``. They need the extra ``train``.
+
+``AdversarialTrainer...`` train it in place. Those whose network gets a head train a copy.
+"""
 
 from art_ext.trainers.shells import (
     AdversarialTrainerATCDPyTorch,
     AdversarialTrainerBackwardSmoothingPyTorch,
     AdversarialTrainerCATPyTorch,
     AdversarialTrainerWARPyTorch,
+    TrainerMaxMahalanobisPyTorch,
+    TrainerReverseCrossEntropyPyTorch,
 )
 
 __all__ = [
@@ -12,4 +17,6 @@ __all__ = [
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "TrainerMaxMahalanobisPyTorch",
+    "TrainerReverseCrossEntropyPyTorch",
 ]

@@ -45,6 +45,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         )
         self.seed = seed
         self.verbose = verbose
+        self._trained = classifier
         self._last_result: TrainingResult | None = None
 
     @property
@@ -78,7 +79,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         passes: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the classifier in place.
+        """Train the classifier, in place or, if the class says so, a copy.
 
         Args:
             x: (n, *shape) inputs inside the classifier's ``clip_values``. They are never modified.
@@ -124,7 +125,7 @@ class CoreTrainer(CheckedKeywords, Trainer):
         passes: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the classifier in place on minibatches of a data generator or an iterable.
+        """Train as ``fit``, on minibatches of a data generator or an iterable.
 
         The noise of crafting is keyed by a sample's bits here, and by its position in ``fit``. The
         two differ as two seeds do.
@@ -181,14 +182,14 @@ class CoreTrainer(CheckedKeywords, Trainer):
             options["append"] = as_samples(inputs, labels, classifier.nb_classes, "y of append")
         with own_numpy_streams(self.seed):
             result = train(
-                ClassifierNetwork(classifier),
+                ClassifierNetwork(self._trained),
                 data,
                 self.recipe,
                 epochs=nb_epochs,
                 passes=passes,
                 validation_data=held,
-                optimizer=classifier.optimizer,
-                schedule=_schedule(scheduler),
+                optimizer=self._trained.optimizer,
+                schedule=self._schedule(scheduler),
                 seed=self.seed,
                 clip_values=tuple(classifier.clip_values),
                 device=classifier.device,
@@ -196,6 +197,18 @@ class CoreTrainer(CheckedKeywords, Trainer):
                 **options,
             )
         self._last_result = dataclasses.replace(result, model=classifier.model)
+
+    def _schedule(self, scheduler: Any) -> Any:
+        """Return the object that the loop steps.
+
+        Raises:
+            ValueError: if there is no ``.step()``.
+        """
+        if scheduler is None:
+            return _Unchanged()
+        if not callable(getattr(scheduler, "step", None)):
+            raise ValueError(f"scheduler must have .step(), got {scheduler!r}")
+        return scheduler
 
 
 class _Unchanged:
@@ -210,16 +223,3 @@ class _Unchanged:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing."""
-
-
-def _schedule(scheduler: Any) -> Any:
-    """Return the object that the loop steps.
-
-    Raises:
-        ValueError: if there is no ``.step()``.
-    """
-    if scheduler is None:
-        return _Unchanged()
-    if not callable(getattr(scheduler, "step", None)):
-        raise ValueError(f"scheduler must have .step(), got {scheduler!r}")
-    return scheduler

@@ -5,17 +5,24 @@ Written by ``make shells`` from the lists of attacks and trainers. Change those 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
+from torch import Tensor
 
+from art_ext.trainers.headed import HeadTrainer
 from art_ext.trainers.shell import CoreTrainer
-from art_ext.training import Atcd, BackwardSmoothing, Cat, War
+from art_ext.training import Atcd, BackwardSmoothing, Cat, Mmc, Mmlda, Rce, Recipe, War
 
 __all__ = [
     "AdversarialTrainerATCDPyTorch",
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "TrainerMaxMahalanobisPyTorch",
+    "TrainerReverseCrossEntropyPyTorch",
 ]
 
 
@@ -316,6 +323,157 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             ema=ema,
             fixed=fixed,
             start=start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
+
+
+class TrainerReverseCrossEntropyPyTorch(HeadTrainer):
+    """Reverse cross-entropy: the output of the label becomes the smallest.
+
+    ``art_ext.training.Rce`` documents the method. The passed classifier is not changed:
+    ``get_classifier()`` is a new one. The head returns minus the outputs.
+
+    | Paper link: https://arxiv.org/abs/1706.00633
+    """
+
+    _recipe = Rce
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        craft: str = "none",
+        eps: float = 8 / 255,
+        max_iter: int | None = None,
+        eps_step: float | None = None,
+        boxed_start: bool = True,
+        gain: str = "ce",
+        target: str = "none",
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            craft: ``"none"`` trains on the inputs. The name of a composed recipe, such as
+                ``"pgd"``, trains on its examples.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            max_iter: steps of the craft. None: those of its recipe.
+            eps_step: in the units of x. None: that of its recipe.
+            boxed_start: as of ``Fast``, for crafts that have it.
+            gain: what ``"pgd"`` and ``"fast"`` ascend: ``"ce"``, ``"margin"``, the lead of the best
+                other class, or ``"objective"``, the loss of this recipe.
+            target: ``"none"`` leaves the label. ``"random"`` descends the loss of a wrong class,
+                drawn for each sample and update.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            craft=craft,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            boxed_start=boxed_start,
+            gain=gain,
+            target=target,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
+
+
+class TrainerMaxMahalanobisPyTorch(HeadTrainer):
+    """Max-Mahalanobis training: features of a class gather around a fixed centre.
+
+    ``art_ext.training.Mmc`` documents the method. The passed classifier is not changed:
+    ``get_classifier()`` is a new one. The head returns minus the squared distances to the centres.
+    Attack the margin of these scores: their cross-entropy has no gradient.
+
+    | Paper link: https://arxiv.org/abs/1905.10626
+    """
+
+    _recipe = Mmc
+    _objectives: ClassVar[Mapping[str, type[Recipe]]] = {"mmc": Mmc, "mmlda": Mmlda}
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        objective: str = "mmc",
+        dim: int | None = None,
+        centre_norm: float = 10.0,
+        centres: str | Tensor = "simplex",
+        centre_seed: int = 0,
+        factor: float = 1.0,
+        craft: str = "none",
+        eps: float = 8 / 255,
+        max_iter: int | None = None,
+        eps_step: float | None = None,
+        boxed_start: bool = True,
+        gain: str = "ce",
+        target: str = "none",
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            objective: ``"mmc"``, the squared distance to the centre of the label, or ``"mmlda"``,
+                the cross-entropy of the scores.
+            dim: d, length of z. None: the number of outputs of the network. If the network has
+                another number, its last linear layer is replaced.
+            centre_norm: C, norm of the centres.
+            centres: ``"simplex"``, which needs ``dim >= num_classes - 1``, ``"random"`` (MMC-rand),
+                ``"optimised"``, or a tensor (L, d).
+            centre_seed: seed of random and optimised centres.
+            factor: of the scores in the loss. 1: the authors' program. 1/2: their text.
+            craft: ``"none"`` trains on the inputs. The name of a composed recipe, such as
+                ``"pgd"``, trains on its examples.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            max_iter: steps of the craft. None: those of its recipe.
+            eps_step: in the units of x. None: that of its recipe.
+            boxed_start: as of ``Fast``, for crafts that have it.
+            gain: what ``"pgd"`` and ``"fast"`` ascend: ``"ce"``, ``"margin"``, the lead of the best
+                other class, or ``"objective"``, the loss of this recipe.
+            target: ``"none"`` leaves the label. ``"random"`` descends the loss of a wrong class,
+                drawn for each sample and update.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            objective=objective,
+            dim=dim,
+            centre_norm=centre_norm,
+            centres=centres,
+            centre_seed=centre_seed,
+            factor=factor,
+            craft=craft,
+            eps=eps,
+            max_iter=max_iter,
+            eps_step=eps_step,
+            boxed_start=boxed_start,
+            gain=gain,
+            target=target,
             norm=norm,
             bn_mode=bn_mode,
         )

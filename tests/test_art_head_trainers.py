@@ -1,0 +1,204 @@
+"""ART trainers whose network gets a head: the passed classifier stays, the new one is right."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from art import config
+from art.attacks.evasion import ProjectedGradientDescentPyTorch
+from art.defences.preprocessor import CutoutPyTorch
+from art.defences.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from art_ext.data import load_data
+from art_ext.models import digits_cnn
+from art_ext.trainers import TrainerMaxMahalanobisPyTorch, TrainerReverseCrossEntropyPyTorch
+from art_ext.training import Mmc, Mmlda, Rce, train
+from art_ext.training.heads import heads_of
+
+Arrays = tuple[np.ndarray, np.ndarray]
+# trainer, its arguments, and the recipe of the core
+CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
+    "rce": (TrainerReverseCrossEntropyPyTorch, {}, Rce()),
+    "rce-pgd": (
+        TrainerReverseCrossEntropyPyTorch,
+        {"craft": "pgd", "eps": 0.1, "max_iter": 2, "eps_step": 0.06, "gain": "margin"},
+        Rce(craft="pgd", eps=0.1, num_steps=2, step_size=0.06, gain="margin"),
+    ),
+    "mmc": (TrainerMaxMahalanobisPyTorch, {}, Mmc()),
+    "mmc-16": (TrainerMaxMahalanobisPyTorch, {"dim": 16}, Mmc(dim=16)),
+    "mmlda": (
+        TrainerMaxMahalanobisPyTorch,
+        {"objective": "mmlda", "factor": 0.5, "centres": "random", "centre_seed": 2},
+        Mmlda(factor=0.5, centres="random", centre_seed=2),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> Arrays:
+    first = load_data("digits", split="train").first(96)
+    return first.x.numpy(), first.y.numpy()
+
+
+@pytest.fixture(autouse=True)
+def _art_writes_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # deepcopy of a classifier writes files
+    monkeypatch.setattr(config, "ART_DATA_PATH", str(tmp_path / "art"))
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return digits_cnn()
+
+
+def adam(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(module.parameters(), lr=4e-3)
+
+
+def estimator(module: nn.Module | None = None, **options: Any) -> PyTorchClassifier:
+    module = network() if module is None else module
+    settings: dict[str, Any] = {"optimizer": adam(module), "clip_values": (0.0, 1.0), **options}
+    loss = nn.CrossEntropyLoss()
+    return PyTorchClassifier(module, loss, (1, 8, 8), 10, device_type="cpu", **settings)
+
+
+def made(name: str, classifier: PyTorchClassifier) -> Any:
+    kind, arguments, _ = CASES[name]
+    return kind(classifier, **arguments, seed=4, verbose=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_new_classifier_is_that_of_the_core_and_the_passed_one_stays(
+    name: str, data: Arrays
+) -> None:
+    classifier = estimator()
+    trainer = made(name, classifier)
+    trainer.fit(*data, batch_size=32, nb_epochs=2)
+    module = network()
+    recipe = CASES[name][2]
+    if getattr(recipe, "dim", None):
+        recipe = recipe.fitted(module, torch.zeros(2, 1, 8, 8), 4)
+    samples = tuple(map(torch.from_numpy, data))
+    result = train(module, samples, recipe, epochs=2, batch_size=32, seed=4, optimizer=adam(module))
+    found = trainer.get_classifier()
+    x = data[0]
+    with torch.no_grad():
+        wanted = result.model.eval()(samples[0]).numpy()
+    np.testing.assert_array_equal(found.predict(x), wanted)
+    np.testing.assert_array_equal(trainer.predict(x), wanted)
+    assert torch.equal(trainer.last_result.losses, result.losses)
+    assert trainer.last_result.model is found.model
+    assert isinstance(trainer, Trainer)
+    assert found is not classifier
+    before = network().state_dict()
+    after = classifier.model.state_dict()
+    assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+    assert not classifier.optimizer.state
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_and_copies_of_the_new_classifier(name: str, data: Arrays) -> None:
+    trainer = made(name, estimator())
+    trainer.fit(*data, batch_size=32, nb_epochs=1)
+    found = trainer.get_classifier()
+    x, y = data[0][:7], data[1][:7]
+    rows = torch.from_numpy(x).requires_grad_(True)
+    head = heads_of(found.model)[0]
+    scores = head.scores(found.model.model.eval()(rows))
+    loss = functional.cross_entropy(scores, torch.from_numpy(y))
+    (gradient,) = torch.autograd.grad(loss, rows)
+    np.testing.assert_allclose(
+        found.loss_gradient(x, np.eye(10, dtype=np.float32)[y]), gradient.numpy(), atol=1e-6
+    )
+    twin = copy.deepcopy(found)
+    np.testing.assert_array_equal(twin.predict(x), found.predict(x))
+    assert twin.model is not found.model
+    first = next(twin.model.parameters())
+    with torch.no_grad():
+        first.zero_()
+    assert float(next(found.model.parameters()).detach().abs().max()) > 0
+    attack = ProjectedGradientDescentPyTorch(found, eps=0.1, max_iter=2, verbose=False)
+    assert attack.generate(x, y).shape == x.shape
+
+
+def test_the_arg_max_decides() -> None:
+    learned, held = load_data("digits", split="train"), load_data("digits")
+    trainer = made("rce", estimator())
+    trainer.fit(learned.x.numpy(), learned.y.numpy(), batch_size=64, nb_epochs=4)
+    y = held.y.numpy()
+    found = trainer.get_classifier()
+    assert (found.predict(held.x.numpy()).argmax(1) == y).mean() > 0.9
+    inner = found.model.model(held.x).argmax(1).numpy()
+    assert (inner == y).mean() < 0.02
+
+
+def test_preprocessing_and_settings_are_kept() -> None:
+    defence = CutoutPyTorch(2, apply_fit=True, apply_predict=False, device_type="cpu")
+    classifier = estimator(preprocessing=(0.1, 0.5), preprocessing_defences=defence)
+    found = made("mmc", classifier).get_classifier()
+    assert found.clip_values is not None
+    np.testing.assert_array_equal(found.clip_values, classifier.clip_values)
+    assert [type(one) for one in found.preprocessing_operations] == [
+        type(one) for one in classifier.preprocessing_operations
+    ]
+    x = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32)
+    scores = found.model((torch.from_numpy(x) - 0.1) / 0.5).detach().numpy()
+    np.testing.assert_allclose(found.predict(x), scores, rtol=1e-5)
+
+
+def test_the_state_of_the_optimizer_is_copied(data: Arrays) -> None:
+    module = network()
+    classifier = estimator(module)
+    classifier.fit(*data, batch_size=32, nb_epochs=1)
+    trainer = made("mmc-16", classifier)
+    optimizer = trainer.get_classifier().optimizer
+    own = set(trainer.get_classifier().model.parameters())
+    assert {one for group in optimizer.param_groups for one in group["params"]} == own
+    assert len(optimizer.state) == len(own) - 2  # the new layer has none
+    assert set(classifier.optimizer.state) == set(module.parameters())
+
+
+def test_a_schedule_is_that_of_the_new_optimizer(data: Arrays) -> None:
+    schedule: Callable[..., Any] = torch.optim.lr_scheduler.StepLR
+    classifier = estimator()
+    trainer = made("rce", classifier)
+    wrong = schedule(classifier.optimizer, 1, 0.5)
+    with pytest.raises(ValueError, match=r"must be one of get_classifier\(\).optimizer"):
+        trainer.fit(*data, nb_epochs=1, scheduler=wrong)
+    right = schedule(trainer.get_classifier().optimizer, 1, 0.5)
+    trainer.fit(*data, nb_epochs=3, scheduler=right)
+    assert trainer.history[-1]["learning_rate"] == pytest.approx(5e-4)
+
+
+def test_the_folder_names_the_head(data: Arrays, tmp_path: Path) -> None:
+    from art_ext.models.weights import read_heads
+
+    trainer = made("mmc", estimator())
+    trainer.fit(*data, nb_epochs=1, batch_size=32, checkpoint_dir=tmp_path / "run")
+    file = tmp_path / "run" / "model.safetensors"
+    assert [record["name"] for record in read_heads(file)] == ["max-mahalanobis"]
+    assert set(load_file(file)) == {"head.centres", *digits_cnn().state_dict()}
+
+
+def test_arguments_that_make_no_sense() -> None:
+    for options, message in (
+        ({"objective": "mcc"}, "objective must be one of 'mmc', 'mmlda', got 'mcc'"),
+        ({"dim": 8}, "dim must be >= num_classes - 1 = 9"),
+        ({"craft": "pgd", "gain": "kl"}, "gain must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TrainerMaxMahalanobisPyTorch(estimator(), verbose=False, **options)
+    first = made("rce", estimator()).get_classifier()
+    with pytest.raises(ValueError, match="around a network with ReverseLogitsHead"):
+        made("rce", first)
