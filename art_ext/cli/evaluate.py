@@ -26,7 +26,7 @@ from art_ext.configuration.parsing import parse_arguments, parse_value
 from art_ext.configuration.places import placed
 
 if TYPE_CHECKING:
-    from art_ext.data import Samples
+    from art_ext.data import ModelFacts, Samples
     from art_ext.evaluation import Outcome, Watcher
 
 SERVICE_OPTIONS = (
@@ -90,8 +90,11 @@ def _stopped() -> Iterator[None]:
         raise typer.Exit(3) from stop
 
 
-def _load(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
-    """Return the loaded models, by their names in the report, and the samples."""
+def _load(config: EvaluationConfig) -> tuple[dict[str, Any], Samples, dict[str, Any]]:
+    """Return the loaded models, by their names in the report, the samples, and those of detectors.
+
+    The last are by the names of the arguments of ``evaluate``.
+    """
     from art_ext.data import load_data
     from art_ext.evaluation.execution.models import facts_of
     from art_ext.evaluation.execution.services import with_answers
@@ -102,8 +105,30 @@ def _load(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
     models = with_answers(models, _service_options(config), config.outputs)
     options = data_keywords(config)
     facts = facts_of(models, sized=options["transform"] is not None)
-    samples = load_data(config.data, **options, model=facts).first(samples_wanted(config.n))
-    return models, samples
+    every = load_data(config.data, **options, model=facts)
+    samples = every.first(samples_wanted(config.n))
+    return models, samples, _data_of_detectors(config, every, samples, facts)
+
+
+def _data_of_detectors(
+    config: EvaluationConfig, every: Samples, samples: Samples, facts: ModelFacts
+) -> dict[str, Any]:
+    """Return training and calibration data of the detectors, by the arguments of ``evaluate``."""
+    from art_ext.data import load_data
+
+    found: dict[str, Any] = {}
+    if not (config.detectors or config.detector_files):
+        if config.fit_data is not None:
+            raise ValueError("fit-data are of detectors: give --detector too")
+        return found
+    options = data_keywords(config)
+    if config.fit_data is not None:
+        found["fit_data"] = load_data(config.fit_data, split="train", **options, model=facts)
+    if config.calibration_data is not None:
+        found["calibration_data"] = load_data(config.calibration_data, **options, model=facts)
+    elif len(samples) < len(every):
+        found["calibration_data"] = every.take(slice(len(samples), None))
+    return found
 
 
 def _training_defaults(values: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
@@ -153,7 +178,8 @@ def build_in_worker(config: EvaluationConfig) -> tuple[dict[str, Any], Samples]:
 
     if config.gpus_per_worker and config.device is None:
         config = replace(config, device="cuda")
-    models, samples = _load(config)
+    config = replace(config, detectors=(), detector_files=(), fit_data=None)  # fitted already
+    models, samples, _ = _load(config)
     return {name: callable_model(model) for name, model in models.items()}, samples
 
 
@@ -185,7 +211,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     check_trackers(config.trackers, config.tracker_args, config.out)
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
     here = device_of_driver(config.device, config.engine)
-    models, samples = _load(replace(config, device=here))
+    models, samples, of_detectors = _load(replace(config, device=here))
     note = getattr(samples, "note", "")
     if note and not config.quiet:
         typer.echo(note, err=True)
@@ -230,6 +256,13 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         dry_run=config.dry_run,
         trackers=config.trackers,
         tracker_args=config.tracker_args,
+        detectors=config.detectors,
+        detector_args=config.detector_args,
+        detector_files=config.detector_files,
+        fpr=config.fpr,
+        calibration=config.calibration,
+        adaptive=config.adaptive,
+        **of_detectors,
     )
 
 

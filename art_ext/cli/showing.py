@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 
-KEPT = ("model", "attack", "eps", "robust acc.")  # columns that a narrow terminal shows too
+KEPT = (
+    "model",
+    "attack",
+    "eps",
+    "robust acc.",
+    "with rejection",
+)  # columns that a narrow terminal shows too
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from art_ext.configuration.options import COMMAND, option
 from art_ext.configuration.training import TrainingConfig
 
 INPUT = "input"  # the unit of eps
+DETECTION = "Detectors"
 Texts = tuple[str, ...]  # of an option that may be given several times
 EACH = "With several models, once for each, - to leave one out."
 Defaults = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -173,6 +174,51 @@ class EvaluationConfig(DataOptions):
         (), shared.with_more(shared.TRACKERS, "They need the extra train.")
     )
     tracker_args: Mapping[str, Mapping[str, Any]] = option(dict, shared.TRACKER_ARGS)
+    detectors: tuple[str, ...] = option(
+        (),
+        "Detectors of adversarial examples, separated by commas: those of art-ext detectors, or"
+        " FILE.py:CLASS for one of yours. Each attack runs without and with knowledge of the"
+        " detector.",
+        flag="--detector",
+        panel=DETECTION,
+    )
+    detector_args: Mapping[str, Mapping[str, Any]] = option(
+        dict,
+        "Arguments of the detectors: name.key=value,name.key=value.",
+        of=("detectors",),
+        panel=DETECTION,
+    )
+    detector_files: tuple[str, ...] = option(
+        (),
+        "Files of fitted detectors, separated by commas, as art-ext detect --save writes them.",
+        flag="--detector-file",
+        panel=DETECTION,
+        metavar="FILE",
+    )
+    fpr: float = option(
+        0.05, "False-positive rate at which the threshold is set, in (0, 1).", panel=DETECTION
+    )
+    calibration: int = option(
+        1000,
+        "Most clean images that set the threshold. They are drawn at random from the data that are"
+        " not attacked.",
+        panel=DETECTION,
+    )
+    calibration_data: str | None = option(
+        None,
+        "Data of these images. By default those of --data that are not attacked.",
+        panel=DETECTION,
+        metavar="DATA",
+    )
+    fit_data: str | None = option(
+        None, "Data whose training part the detectors learn from.", panel=DETECTION, metavar="DATA"
+    )
+    adaptive: bool = option(
+        True,
+        "Run the attacks that know the detector, and those that the head of a model declares"
+        " against itself. Without them the results hold a warning.",
+        panel=DETECTION,
+    )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: Texts = option(
         (),

@@ -14,7 +14,11 @@ PARTS = ("arguments", "identity", "plan")
 # where model and data lie, since the identity tells what they hold. Runs of earlier versions record
 # no files of models, which are compared where both runs have them
 APART = {"arguments": ("weights", "path", "root"), "identity": ("model_files",)}
-FILES = {"attacks": "attack", "model_files": "model"}  # of the identity: digests of files
+FILES = {
+    "attacks": "attack",
+    "model_files": "model",
+    "detectors": "detector",
+}  # of the identity: digests of files
 LONGEST = 60  # letters of a value that a message shows
 
 
@@ -107,8 +111,12 @@ def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
         )
     ]
     yield from number
-    if not number and _part(given, "identity").get("data") != _part(found, "identity").get("data"):
+    here, there = (_part(run, "identity") for run in (given, found))
+    if not number and here.get("data") != there.get("data"):
         yield "data: other samples or labels there"
+    for name in ("fit_data", "calibration_data"):  # of detectors
+        if name in here and name in there and here[name] != there[name]:
+            yield f"{name}: other samples or labels there"
 
 
 def _of_models(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.storage.chunks import CHUNKS, is_chunk_file
+from art_ext.storage.detectors import DETECTORS
 from art_ext.storage.differences import differences
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.locking import PATIENCE, lock_of
@@ -38,8 +39,22 @@ REPORT = "index.html"
 WARNINGS = "warnings.json"
 TABLES = ("table.csv", "table.json")
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
+# of runs with a detector
+DETECTION_PLOTS = ("rejection.png", "detection_roc.png", "detection_scores.png")
 # whose the folder is: last
-OWN = (CONFIGURATION, RECORDS, REPORT, WARNINGS, *TABLES, *PLOTS, LOGS, TRACKERS, RUN)
+OWN = (
+    CONFIGURATION,
+    DETECTORS,
+    RECORDS,
+    REPORT,
+    WARNINGS,
+    *TABLES,
+    *PLOTS,
+    *DETECTION_PLOTS,
+    LOGS,
+    TRACKERS,
+    RUN,
+)
 
 
 def read_run(folder: Place) -> dict[str, Any] | None:

@@ -40,6 +40,8 @@ COLUMNS = (
     "wasted_rows",
     "seconds",
 )
+# of runs with a detector only
+DETECTION = ("detector", "clean_score", "clean_accepted", "score", "accepted", "success_accepted")
 COLUMNS_OF_FORMAT_4 = tuple(
     name for name in COLUMNS if name not in ("nearest_distance", *DISTORTIONS)
 )
@@ -49,7 +51,13 @@ def table_of_rows(rows: pd.DataFrame) -> pa.Table:
     """Return records as a table with the columns of the present format."""
     import pyarrow as pa
 
-    return pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False)
+    columns = columns_of("detector" in rows)
+    return pa.Table.from_pandas(rows[list(columns)], preserve_index=False)
+
+
+def columns_of(detector: bool) -> tuple[str, ...]:
+    """Return the columns of the records of a run with a detector, or without one."""
+    return (*COLUMNS, *DETECTION) if detector else COLUMNS
 
 
 def table_of_columns(columns: Mapping[str, np.ndarray[Any, Any] | str]) -> pa.Table:
@@ -62,9 +70,10 @@ def table_of_columns(columns: Mapping[str, np.ndarray[Any, Any] | str]) -> pa.Ta
     """
     import pyarrow as pa
 
-    chosen = [columns[name] for name in COLUMNS]
+    names = columns_of("detector" in columns)
+    chosen = [columns[name] for name in names]
     kinds = ["" if isinstance(one, str) else one.dtype.str for one in chosen]
-    schema = _schema(tuple(zip(COLUMNS, kinds, strict=True)))
+    schema = _schema(tuple(zip(names, kinds, strict=True)))
     rows = len(columns["index"])
     arrays = [
         pa.repeat(pa.scalar(one, field.type), rows)

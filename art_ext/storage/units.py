@@ -37,7 +37,10 @@ class Unit:
 
 
 def plan(
-    samples: int, chunk_size: int, attack_runs: Sequence[tuple[str, str, tuple[float, ...]]]
+    samples: int,
+    chunk_size: int,
+    attack_runs: Sequence[tuple[str, str, tuple[float, ...]]],
+    detectors: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the units of a run in the form of ``run.json``.
 
@@ -45,12 +48,19 @@ def plan(
         samples: N.
         chunk_size: most samples in a unit.
         attack_runs: model, attack and radii, in the order in which they run.
+        detectors: by model, the name of its detector. None: there are none.
     """
+    known = detectors or {}
     return {
         "samples": samples,
         "chunk_size": chunk_size,
         "searches": [
-            {"model": model, "attack": attack, "radii": list(radii)}
+            {
+                "model": model,
+                "attack": attack,
+                "radii": list(radii),
+                **({"detector": known[model]} if model in known else {}),
+            }
             for model, attack, radii in attack_runs
         ],
     }

@@ -84,11 +84,24 @@ class Blocks:
         """Return a column of a block."""
         return self._columns[key][name]
 
+    def has(self, key: Key, name: str) -> bool:
+        """Return True if a block has a column of this name."""
+        return name in self._columns[key]
+
     def samples(self, model: str) -> pd.DataFrame:
         """Return the samples of a model by position, ascending: label, target, clean results."""
         import pandas as pd
 
-        names = ("index", "id", "label", "target", "clean_prediction", "already_adversarial")
+        names = (
+            "index",
+            "id",
+            "label",
+            "target",
+            "clean_prediction",
+            "already_adversarial",
+            "clean_score",
+            "clean_accepted",
+        )
         found: dict[str, list[np.ndarray]] = {name: [] for name in names if name in self._types}
         seen = self.nothing(model)
         for key in self.keys(model):
@@ -105,6 +118,11 @@ class Blocks:
     def nothing(self, model: str) -> np.ndarray:
         """Return False for each position up to the last one of a model's samples."""
         return np.zeros(self._ends[model], dtype=bool)
+
+    def new_success(self, key: Key) -> np.ndarray:
+        """Return bool by row of a block: a success on a sample that was classified correctly."""
+        found: np.ndarray = self.column(key, "success") & ~self.column(key, "already_adversarial")
+        return found
 
     def spread(self, key: Key, values: np.ndarray) -> np.ndarray:
         """Return bool by position of bool by row of a block."""
@@ -171,7 +189,7 @@ def collect(parts: Iterable[pd.DataFrame]) -> Blocks:
 
 def new_success(blocks: Blocks, key: Key) -> np.ndarray:
     """Return bool by row of a block: a success on a sample that was classified correctly."""
-    return blocks.column(key, "success") & ~blocks.column(key, "already_adversarial")
+    return blocks.new_success(key)
 
 
 def successes(

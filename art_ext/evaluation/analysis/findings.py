@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_ext.adapters.external import MODEL_CHANGED
@@ -20,6 +18,8 @@ from art_ext.evaluation.analysis.blocks import (
     parts_of,
     successes_within,
 )
+from art_ext.evaluation.analysis.defences import of_defences
+from art_ext.evaluation.analysis.finding import Finding, in_order, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,85 +33,10 @@ SMALL_EPS = 1e-3  # of the box's width
 EDGE_FRACTION = 0.01
 # that such an attack needs: on MNIST C&W succeeds on 12, 25, 100 % after 50, 100, 400
 TANH_ITERATIONS = 400
-LEVELS = ("warning", "info")
 INFO_FLAGS = ("autoattack:square-better",)  # of AutoAttack: raised for sound models too
 
+__all__ = ["Finding", "findings", "in_order", "to_json"]
 Facts = Mapping[str, Sequence[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A warning that numbers of the run may be wrong, or an info that helps to read them.
-
-    Attributes:
-        kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
-            ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
-            ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
-            ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"`` or
-            ``"autoattack:<flag>"``.
-        model: the model that it concerns. Empty if it concerns the data or the settings, and so all
-            models.
-        attack: the attack that it concerns, if it is one attack.
-        eps: radius, if it depends on one.
-        message: finding and remedy, for people.
-        indices: positions in the data set of the samples concerned, ascending. Empty if it concerns
-            no particular samples.
-        ids: their 64-bit fingerprints, in the same order.
-        count: number of samples with the finding, out of ``samples``. Both are 0 if nothing is
-            counted.
-        samples: number of samples examined.
-        interval: Wilson interval at 95 % of count / samples, or None if nothing is counted.
-        level: ``"warning"``, or ``"info"`` for a finding that is expected on sound models too.
-    """
-
-    kind: str
-    model: str
-    attack: str | None
-    eps: float | None
-    message: str
-    indices: tuple[int, ...] = ()
-    ids: tuple[int, ...] = ()
-    count: int = 0
-    samples: int = 0
-    interval: tuple[float, float] | None = None
-    level: str = "warning"
-
-    @staticmethod
-    def from_plain(plain: Mapping[str, Any]) -> Finding:
-        """Return a finding from its ``asdict``, also after a JSON round trip.
-
-        Runs of earlier versions have no level. All their findings are warnings.
-        """
-        interval = plain["interval"]
-        return Finding(
-            **{
-                **plain,
-                "indices": tuple(plain["indices"]),
-                "ids": tuple(plain["ids"]),
-                "interval": None if interval is None else (interval[0], interval[1]),
-            }
-        )
-
-    @property
-    def line(self) -> str:
-        """Level, model and message in one line."""
-        subject = f"{self.model}: " if self.model else ""
-        return f"{self.level}: {subject}{self.message}"
-
-
-def in_order(found: Iterable[Finding]) -> list[Finding]:
-    """Return findings with the warnings first, otherwise in the given order."""
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
-
-
-def to_json(found: Iterable[Finding]) -> str:
-    """Content of ``warnings.json``: a list of objects with the attributes of :class:`Finding`."""
-    return (
-        json.dumps(
-            [asdict(finding) for finding in found], indent=2, ensure_ascii=False, allow_nan=False
-        )
-        + "\n"
-    )
 
 
 def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Facts) -> list[Finding]:
@@ -160,7 +85,7 @@ def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Fact
         *_eps_units(run),
         *_few_iterations(probed, run),
     ]
-    return in_order(found)
+    return in_order([*found, *of_defences(blocks, run)])
 
 
 def _counted(

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
+from art_ext.core.metrics.detection import PROTOCOLS
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.wording import radius
@@ -26,6 +27,16 @@ from art_ext.evaluation.analysis.blocks import (
     minimises,
     stopped_early,
     successes,
+)
+from art_ext.evaluation.analysis.rejection import (
+    accepted_successes,
+    clean_rates,
+    detector_of,
+    failures,
+    fpr_of,
+    has_detector,
+    rejected_successes,
+    separation,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +81,22 @@ class Row:
         queries, gradients, wasted_rows: rows of all samples together.
         seconds: wall time of the attack. If one run of the attack serves several radii, each radius
             repeats its queries and seconds.
+        adaptive: True if the attack knows the detector, or the head of the model declares it. It
+            and the following are None in runs in which no attack does, and then left out of files.
+        detector: name of the detector.
+        clean_accepted: fraction of all samples that are correct and accepted before the attack.
+        rejection_accuracy: robust accuracy with rejection: fraction of all samples that are correct
+            and accepted before the attack, without an accepted success within eps: of this attack,
+            or in a cascade of this attack or an earlier one.
+        rejection_low, rejection_high: its Wilson interval at 95 %.
+        rejected_successes: fraction of the successes that are rejected.
+        auroc_pairs: area under the ROC curve of the scores, of correctly classified samples with a
+            success against the returned rows.
+        auroc_pairs_low, auroc_pairs_high: its bootstrap interval at 95 %.
+        tpr_pairs: fraction of these rows above the threshold of the detector's false-positive rate
+            on these samples.
+        auroc_all, auroc_all_low, auroc_all_high, tpr_all: the same of all samples against all
+            returned rows.
     """
 
     model: str
@@ -101,6 +128,21 @@ class Row:
     gradients: int
     wasted_rows: int
     seconds: float
+    adaptive: bool | None = None
+    detector: str | None = None
+    clean_accepted: float | None = None
+    rejection_accuracy: float | None = None
+    rejection_low: float | None = None
+    rejection_high: float | None = None
+    rejected_successes: float | None = None
+    auroc_pairs: float | None = None
+    auroc_pairs_low: float | None = None
+    auroc_pairs_high: float | None = None
+    tpr_pairs: float | None = None
+    auroc_all: float | None = None
+    auroc_all_low: float | None = None
+    auroc_all_high: float | None = None
+    tpr_all: float | None = None
 
 
 def result_of(
@@ -145,29 +187,82 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
     rows = []
     for key in blocks:
         model, attack, eps = key
+        earlier = panel[: panel.index(attack) + 1] if in_cascade(run) else [attack]
+        index = blocks.column(key, "index")
         if in_cascade(run):
-            earlier = panel[: panel.index(attack) + 1]
-            index = blocks.column(key, "index")
-            failures = int(adversarial(blocks, model, eps, earlier)[index].sum())
+            failed = adversarial(blocks, model, eps, earlier)[index]
         else:
             failed = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
-            failures = int(failed.sum())
-        rows.append(_row(blocks, key, failures, run))
+        row = replace(_row(blocks, key, int(failed.sum()), run), adaptive=_adaptive(run, attack))
+        if has_detector(blocks, model):
+            among = earlier if in_cascade(run) else None
+            row = replace(row, **_with_rejection(blocks, key, among, run))
+        rows.append(row)
     return rows
+
+
+def _adaptive(run: Mapping[str, Any], attack: str) -> bool | None:
+    """Return True for an attack that knows the detector or the head, None where none could."""
+    known = any("aware_of" in one or "adaptive" in one for one in run["attacks"].values())
+    entry = run["attacks"][attack]
+    return bool(entry.get("aware_of") or entry.get("adaptive")) if known else None
+
+
+def _with_rejection(
+    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of ``Row`` on the detector.
+
+    Args:
+        blocks: the records.
+        key: of the row.
+        among: attacks of a cascade up to this one. None: this one alone, at its own eps.
+        run: the content of ``run.json``.
+    """
+    model, _, eps = key
+    index = blocks.column(key, "index")
+    count = len(index)
+    if among is None:
+        failed = failures(blocks, model, -math.inf)[index] | blocks.column(key, "success_accepted")
+    else:
+        failed = failures(blocks, model, eps, among)[index]
+    robust = count - int(failed.sum())
+    low, high = wilson(robust, count)
+    found: dict[str, Any] = {
+        "detector": detector_of(blocks, model),
+        "clean_accepted": clean_rates(blocks, model).accepted.share,
+        "rejection_accuracy": robust / count,
+        "rejection_low": low,
+        "rejection_high": high,
+        "rejected_successes": rejected_successes(blocks, [key]).share,
+    }
+    for protocol in PROTOCOLS:
+        one = separation(blocks, key, protocol, fpr_of(run, model))
+        values = ("auroc", "auroc_low", "auroc_high", "tpr")
+        for name in values:
+            first, _, end = name.partition("_")
+            own = "_".join(filter(None, (first, protocol, end)))
+            found[own] = math.nan if one is None else getattr(one, name)
+    return found
 
 
 def given(blocks: Blocks, key: Key, run: Mapping[str, Any]) -> np.ndarray:
     """Return bool by row of a block: the attack was given the sample at this eps.
 
     In a cascade, a unit with several eps is given the samples without a success at the smallest
-    one. At a larger eps, samples with a success of an earlier attack do not count as given.
+    one. At a larger eps, samples with a success of an earlier attack do not count as given. With a
+    detector, an earlier success counts where it was accepted.
     """
     attacked = blocks.column(key, "attacked")
     if not in_cascade(run):
         return attacked
     model, attack, eps = key
     panel = list(run["attacks"])
-    earlier = successes(blocks, model, eps, panel[: panel.index(attack)])
+    before = panel[: panel.index(attack)]
+    if has_detector(blocks, model):
+        earlier = accepted_successes(blocks, model, eps, before)
+    else:
+        earlier = successes(blocks, model, eps, before)
     return attacked & ~earlier[blocks.column(key, "index")]
 
 
@@ -234,12 +329,28 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
 
 @dataclass(frozen=True)
 class Worst:
-    """Worst case over all attacks of a panel at one eps: robust accuracy and interval at 95 %."""
+    """Worst case over all attacks of a panel at one eps: robust accuracy and interval at 95 %.
+
+    With a detector ``robust_accuracy`` is that without it, and ``rejection_accuracy`` that with
+    rejection, with its interval. ``rejected_successes`` is the fraction of the successes of attacks
+    that do not know the detector which it rejects. They are None without a detector.
+    """
 
     eps: float
     robust_accuracy: float
     robust_low: float
     robust_high: float
+    rejection_accuracy: float | None = None
+    rejection_low: float | None = None
+    rejection_high: float | None = None
+    rejected_successes: float | None = None
+
+    @property
+    def decisive(self) -> tuple[float, float, float]:
+        """Robust accuracy and its interval, with rejection if there is a detector."""
+        if self.rejection_accuracy is None:
+            return self.robust_accuracy, self.robust_low, self.robust_high
+        return self.rejection_accuracy, self.rejection_low or 0.0, self.rejection_high or 0.0
 
 
 @dataclass(frozen=True)
@@ -252,6 +363,14 @@ class Verdict:
         clean_accuracy, clean_low, clean_high: clean accuracy and its interval.
         worst: for each eps, ascending, the worst case over all attacks of the panel.
         warnings, infos: numbers of findings of each level that concern this model, or all models.
+        detector, fpr: name of the detector, and its wanted false-positive rate. They and the
+            following are None without a detector.
+        clean_accepted: fraction of samples that are correct and accepted without attack.
+        clean_rejected: fraction of clean samples that are rejected, the measured false-positive
+            rate.
+        clean_rejected_low, clean_rejected_high: its Wilson interval at 95 %.
+        correct_rejected, correct_rejected_low, correct_rejected_high: the same of the correctly
+            classified samples.
     """
 
     model: str
@@ -263,6 +382,15 @@ class Verdict:
     worst: tuple[Worst, ...]
     warnings: int
     infos: int
+    detector: str | None = None
+    fpr: float | None = None
+    clean_accepted: float | None = None
+    clean_rejected: float | None = None
+    clean_rejected_low: float | None = None
+    clean_rejected_high: float | None = None
+    correct_rejected: float | None = None
+    correct_rejected_low: float | None = None
+    correct_rejected_high: float | None = None
 
 
 def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Verdict]:
@@ -277,7 +405,8 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
         worst = []
         for eps in run["settings"]["eps"]:
             held = int((~adversarial(blocks, model, eps)[positions]).sum())
-            worst.append(Worst(float(eps), held / count, *wilson(held, count)))
+            one = Worst(float(eps), held / count, *wilson(held, count))
+            worst.append(replace(one, **_worst_with_rejection(blocks, model, eps, run)))
         levels = [
             one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)
         ]
@@ -291,12 +420,68 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
                 tuple(worst),
                 warnings=levels.count("warning"),
                 infos=levels.count("info"),
+                **_clean_with_detector(blocks, model, run),
             )
         )
     return found
 
 
-def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, float]:
+def _worst_with_rejection(
+    blocks: Blocks, model: str, eps: float, run: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the fields of ``Worst`` on the detector. Empty without one."""
+    if not has_detector(blocks, model):
+        return {}
+    positions = blocks.samples(model).index.to_numpy()
+    robust = int((~failures(blocks, model, eps)[positions]).sum())
+    low, high = wilson(robust, len(positions))
+    oblivious = [
+        key
+        for key in blocks.keys(model)
+        if key[2] == eps and not run["attacks"][key[1]].get("aware_of")
+    ]
+    return {
+        "rejection_accuracy": robust / len(positions),
+        "rejection_low": low,
+        "rejection_high": high,
+        "rejected_successes": rejected_successes(blocks, oblivious).share,
+    }
+
+
+def _clean_with_detector(blocks: Blocks, model: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Verdict`` on the detector. Empty without one."""
+    if not has_detector(blocks, model):
+        return {}
+    rates = clean_rates(blocks, model)
+    return {
+        "detector": detector_of(blocks, model),
+        "fpr": fpr_of(run, model),
+        "clean_accepted": rates.accepted.share,
+        "clean_rejected": rates.rejected.share,
+        "clean_rejected_low": rates.rejected.low,
+        "clean_rejected_high": rates.rejected.high,
+        "correct_rejected": rates.rejected_correct.share,
+        "correct_rejected_low": rates.rejected_correct.low,
+        "correct_rejected_high": rates.rejected_correct.high,
+    }
+
+
+def plain_verdict(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict in the types of JSON, without the fields on a detector if there is none."""
+    return {**_known(verdict), "worst": [_known(worst) for worst in verdict.worst]}
+
+
+def _known(values: Verdict | Worst) -> dict[str, Any]:
+    """Return the fields in the types of JSON, without those on a detector if there is none."""
+    optional = {one.name for one in fields(values) if one.default is None}
+    return {
+        name: None if value != value else value
+        for name, value in asdict(values).items()
+        if value is not None or name not in optional
+    }
+
+
+def _mean_distortions(result: AttackResult, among: torch.Tensor) -> dict[str, Any]:
     """Return the four means over some samples (N,) bool, by the fields of ``Row``."""
     return {f"mean_{name}": _mean(values, among) for name, values in result.distortions().items()}
 
@@ -325,14 +510,16 @@ def csv_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage with one decimal, or a dash for NaN."""
-    return UNKNOWN if math.isnan(fraction) else f"{100 * fraction:.1f} %"
+def percent(fraction: float | None) -> str:
+    """Return a fraction as a percentage with one decimal, or a dash for NaN and None."""
+    return UNKNOWN if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f} %"
 
 
-def number(value: float, digits: int = 1) -> str:
-    """Return a number with ``digits`` decimals and separated thousands, or a dash for NaN."""
-    return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
+def number(value: float | None, digits: int = 1) -> str:
+    """Return a number with ``digits`` decimals and separated thousands, or a dash for NaN and
+    None.
+    """
+    return UNKNOWN if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def silent(rows: Sequence[Row]) -> set[str]:
@@ -344,6 +531,10 @@ def silent(rows: Sequence[Row]) -> set[str]:
         **{
             f"mean_{name}": not all(math.isnan(getattr(row, f"mean_{name}")) for row in rows)
             for name in DISTORTIONS
+        },
+        **{
+            name: any(getattr(row, name) is not None for row in rows)
+            for name in ("rejection_accuracy", "rejected_successes", "auroc_pairs", "auroc_all")
         },
     }
     return {name for name, any_row in known.items() if not any_row}
@@ -357,7 +548,11 @@ def to_text(rows: Sequence[Row]) -> str:
         "attack",
         "eps",
         "robust acc.",
+        "with rejection",
         "success rate",
+        "successes rejected",
+        "AUROC pairs",
+        "AUROC all",
         "mean queries",
         "median",
         "gradients",
@@ -373,7 +568,11 @@ def to_text(rows: Sequence[Row]) -> str:
             row.attack,
             radius(row.eps),
             percent(row.robust_accuracy),
+            percent(row.rejection_accuracy),
             percent(row.success_rate),
+            percent(row.rejected_successes),
+            number(row.auroc_pairs, 3),
+            number(row.auroc_all, 3),
             number(row.mean_queries),
             number(row.median_queries),
             number(row.mean_gradients),
@@ -385,6 +584,10 @@ def to_text(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     optional = {
+        "with rejection": "rejection_accuracy",
+        "successes rejected": "rejected_successes",
+        "AUROC pairs": "auroc_pairs",
+        "AUROC all": "auroc_all",
         "gradients": "mean_gradients",
         "distance": "mean_distance",
         "ADBD": "adbd",

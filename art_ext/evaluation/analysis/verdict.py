@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import WORST_CASE
-from art_ext.evaluation.analysis.table import Row, Verdict, csv_rows, percent, plain
+from art_ext.evaluation.analysis.table import (
+    UNKNOWN,
+    Row,
+    Verdict,
+    Worst,
+    csv_rows,
+    percent,
+    plain,
+    plain_verdict,
+)
 
 ROUNDING = 1e-12
 OWN_COLUMNS = ("attacks", "warnings", "infos")  # that only rows of the worst case fill
+# the same of a model with a detector
+DETECTED = (
+    "fpr",
+    "clean_rejected",
+    "clean_rejected_low",
+    "clean_rejected_high",
+    "correct_rejected",
+    "correct_rejected_low",
+    "correct_rejected_high",
+)
 
 
 def lines(found: Sequence[Verdict]) -> list[str]:
@@ -22,29 +41,59 @@ def lines(found: Sequence[Verdict]) -> list[str]:
         name = f"{verdict.model}: " if len(found) > 1 else ""
         attacks = counted(verdict.attacks, "attack")
         warnings = counted(verdict.warnings, "warning") if verdict.warnings else "no warnings"
+        kind = "robust accuracy" if verdict.detector is None else "robust accuracy with rejection"
         for worst in verdict.worst:
-            interval = f"[{100 * worst.robust_low:.1f}, {100 * worst.robust_high:.1f}]"
+            share, low, high = worst.decisive
             sentences.append(
-                f"{name}robust accuracy {percent(worst.robust_accuracy)} {interval} at"
+                f"{name}{kind} {percent(share)} [{100 * low:.1f}, {100 * high:.1f}] at"
                 f" {radius(worst.eps)}: worst case of {attacks}, {warnings}"
+                f"{_beside(verdict, worst)}"
             )
     return sentences
 
 
+def _beside(verdict: Verdict, worst: Worst) -> str:
+    """Return the numbers that belong beside a robust accuracy with rejection."""
+    if verdict.detector is None:
+        return ""
+    values = {name: _share(one) for name, one in {**vars(verdict), **vars(worst)}.items()}
+    return (
+        f"; detector {verdict.detector}: clean correct and accepted {values['clean_accepted']},"
+        f" clean rejected {values['clean_rejected']}"
+        f" [{values['clean_rejected_low']}, {values['clean_rejected_high']}] (wanted"
+        f" {values['fpr']}), of the correct ones {values['correct_rejected']}; without the detector"
+        f" {values['robust_accuracy']}; oblivious successes rejected"
+        f" {values['rejected_successes']}"
+    )
+
+
+def _share(value: Any) -> str:
+    return percent(value) if isinstance(value, float) else UNKNOWN
+
+
 def below(found: Sequence[Verdict], least: float) -> list[str]:
     """One sentence for each model whose worst case at the largest eps is below a fraction."""
-    worst = [(verdict.model, verdict.worst[-1]) for verdict in found]
+    worst = [(verdict, verdict.worst[-1]) for verdict in found]
     return [
-        f"robust accuracy of {model} at {radius(one.eps)} is {percent(one.robust_accuracy)}, wanted"
-        f" at least {100 * least:.4g} %"
-        for model, one in worst
-        if one.robust_accuracy < least - ROUNDING
+        f"robust accuracy{' with rejection' if verdict.detector else ''} of {verdict.model} at"
+        f" {radius(one.eps)} is {percent(one.decisive[0])}, wanted at least {100 * least:.4g} %"
+        for verdict, one in worst
+        if one.decisive[0] < least - ROUNDING
     ]
 
 
-def columns() -> list[str]:
-    """Columns of ``table.csv``: those of the attacks' rows, then those of the worst case only."""
-    return [*(field.name for field in fields(Row)), *OWN_COLUMNS]
+def columns(rows: Sequence[Row], found: Sequence[Verdict] = ()) -> list[str]:
+    """Columns of ``table.csv``: those of the attacks' rows, then those of the worst case only.
+
+    Columns on detectors and adaptive attacks are there if one was run.
+    """
+    unknown = {
+        field.name
+        for field in fields(Row)
+        if field.default is None and all(getattr(row, field.name) is None for row in rows)
+    }
+    own = [*OWN_COLUMNS, *(DETECTED if any(one.detector for one in found) else ())]
+    return [*(field.name for field in fields(Row) if field.name not in unknown), *own]
 
 
 def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -53,15 +102,14 @@ def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]
 
     None means unknown or not applicable to the row.
     """
-    empty = dict.fromkeys(columns())
+    names = columns(rows, found)
+    empty = dict.fromkeys(names)
     joined = []
     for verdict in found:
-        joined += [{**empty, **plain(row)} for row in rows if row.model == verdict.model]
-        shared = asdict(verdict)
-        del shared["worst"]
-        joined += [
-            {**empty, **shared, **asdict(worst), "attack": WORST_CASE} for worst in verdict.worst
-        ]
+        own = [plain(row) for row in rows if row.model == verdict.model]
+        shared = plain_verdict(verdict)
+        own += [{**shared, **worst, "attack": WORST_CASE} for worst in shared.pop("worst")]
+        joined += [{name: {**empty, **one}[name] for name in names} for one in own]
     return joined
 
 
@@ -72,4 +120,4 @@ def to_json(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
 
 def to_csv(rows: Sequence[Row], found: Sequence[Verdict]) -> str:
     """Return the table as CSV with a header, with empty fields for unknown values."""
-    return csv_rows(columns(), table(rows, found))
+    return csv_rows(columns(rows, found), table(rows, found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -42,7 +42,10 @@ class CleanPass:
         targets: (K,) int64 target classes, -1 for none.
         targeted: True if the attacks have targets.
         facts: of the probe, in the types of JSON.
-        successes: by eps, (K,) bool: samples with a success of an attack that has run.
+        successes: by eps, (K,) bool: samples with a success of an attack that has run. With a
+            detector, those with an accepted one.
+        scores: (K,) float32 scores of the model's detector. None: it has none.
+        accepted: (K,) bool, what the detector accepts. None: there is none.
     """
 
     labels: Tensor
@@ -51,11 +54,18 @@ class CleanPass:
     targeted: bool
     facts: Mapping[str, Any]
     successes: dict[float, Tensor] = field(default_factory=dict)
+    scores: Tensor | None = None
+    accepted: Tensor | None = None
 
     @property
     def wrong(self) -> Tensor:
         """(K,) bool, misclassified before any attack."""
         return self.predictions != self.labels
+
+    @property
+    def failed(self) -> Tensor:
+        """(K,) bool, misclassified before any attack, or rejected by the detector."""
+        return self.wrong if self.accepted is None else self.wrong | ~self.accepted
 
     @property
     def goals(self) -> Tensor:
@@ -72,7 +82,7 @@ class CleanPass:
     @property
     def robust(self) -> int:
         """Number of samples without a success within the largest eps so far."""
-        return int((~self.wrong & ~self.successes[max(self.successes)]).sum())
+        return int((~self.failed & ~self.successes[max(self.successes)]).sum())
 
     def count(self, records: pa.Table, start: int) -> None:
         """Add the successes of a unit. A success at eps counts as a success at every larger eps.
@@ -81,7 +91,8 @@ class CleanPass:
             records: of the unit.
             start: position of the chunk's first sample.
         """
-        success, radius, index = (records[name].to_numpy() for name in ("success", "eps", "index"))
+        column = "success" if self.accepted is None else "success_accepted"
+        success, radius, index = (records[name].to_numpy() for name in (column, "eps", "index"))
         for eps, successes in self.successes.items():
             found = index[success & (radius <= eps)]
             successes[torch.from_numpy(found) - start] = True
@@ -124,10 +135,16 @@ def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> C
         TypeError, ValueError: as ``probe``, and if an attack of the panel cannot run on a model.
     """
     ids = fingerprint(x)
-    clean = {}
-    for name in job.models:
+    clean: dict[str, CleanPass] = {}
+    for name, model in job.models.items():
+        # with several detectors a model has several names
+        same = next((one for one in clean if job.models[one] is model), None)
         with scope(f"clean-{number:05d} {name}"):
-            clean[name] = _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
+            if same is None:
+                found = _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
+            else:
+                found = replace(clean[same], successes=_no_successes(job, y))
+            clean[name] = _scored(job, name, x, found)
     shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
     return Chunk(number, samples, x, y, ids, clean, shown)
 
@@ -180,8 +197,26 @@ def _clean_pass(
         targets=targets,
         targeted=job.settings.targeted is not None,
         facts=found.facts,
-        successes={eps: torch.zeros(len(y), dtype=torch.bool) for eps in job.settings.eps},
+        successes=_no_successes(job, y),
     )
+
+
+def _no_successes(job: Job, y: Tensor) -> dict[float, Tensor]:
+    return {eps: torch.zeros(len(y), dtype=torch.bool) for eps in job.settings.eps}
+
+
+def _scored(job: Job, name: str, x: Tensor, clean: CleanPass) -> CleanPass:
+    """Return a clean pass with the scores of the model's detector, if it has one."""
+    if job.detection is None:
+        return clean
+    scores = job.detection.scores(name, x)
+    unknown = scores.isnan().nonzero()
+    if len(unknown):
+        raise ValueError(
+            f"the detector {job.detection.names[name]} must return numbers, got NaN for the clean"
+            f" sample {clean.facts['start'] + int(unknown[0])}"
+        )
+    return replace(clean, scores=scores, accepted=job.detection.accepts(name, scores))
 
 
 def _least_likely(job: Job, model: Model, x: Tensor) -> Tensor | None:

@@ -59,6 +59,7 @@ def describe(
                 "access": attack.access,
                 "arguments": dict(attack.arguments),
                 **_tanh_iterations(attack, job.settings),
+                **_form(attack, job),
             }
             for attack in job.panel
         },
@@ -69,7 +70,12 @@ def describe(
         ],
         "versions": _versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "plan": plan(len(job.data), chunk_size, attack_runs),
+        "plan": plan(
+            len(job.data),
+            chunk_size,
+            attack_runs,
+            None if job.detection is None else job.detection.names,
+        ),
     }
 
 
@@ -107,6 +113,16 @@ def _tanh_iterations(attack: Attack, settings: Settings) -> dict[str, int]:
     """Entry of ``run.json`` for an attack in tanh space. Empty for others."""
     most = attack.tanh_iterations(settings)
     return {} if most is None else {"tanh_iterations": most}
+
+
+def _form(attack: Attack, job: Job) -> dict[str, Any]:
+    """Entries of ``run.json`` on an attack that knows a detector or that a head declares."""
+    found: dict[str, Any] = {}
+    if job.detection is not None:
+        found["aware_of"] = attack.aware_of
+    if attack.adaptive:
+        found["adaptive"] = True
+    return found
 
 
 def _versions() -> dict[str, str]:

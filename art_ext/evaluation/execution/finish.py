@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples, load_run, require_report
-from art_ext.evaluation.analysis.table import Row, Verdict, summarise, verdicts
+from art_ext.evaluation.analysis.table import Row, Verdict, plain_verdict, summarise, verdicts
 from art_ext.evaluation.analysis.together import renamed
 from art_ext.storage.chunks import CLEAN, name_of
+from art_ext.storage.detectors import facts_of_run
 from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.joined import record_parts_of, write_records
 from art_ext.storage.store import Place
@@ -79,15 +80,23 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
     numbers = range(len(folder.chunks))
-    run, warnings = _judged({**folder.run, **known}, blocks, _facts(folder, numbers))
+    told = {**folder.run, **known, **_detectors(folder)}
+    run, warnings = _judged(told, blocks, _facts(folder, numbers))
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
-    run["verdict"] = [asdict(verdict) for verdict in found]
+    run["verdict"] = [plain_verdict(verdict) for verdict in found]
     write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, load_examples(folder))])
     folder.finish(
         **{
             name: run[name]
-            for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict")
+            for name in (
+                "seconds",
+                "records",
+                "clean_accuracy",
+                "warnings",
+                "verdict",
+                *_detectors(folder),
+            )
         }
     )
     return Outcome(folder.path, rows, warnings, verdicts=found, blocks=blocks)
@@ -112,11 +121,19 @@ def load_partial(folder: Place) -> LoadedRun:
     blocks = collect(record_parts_of(existing, numbers))
     samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
-    unfinished = {**existing.run, "seconds": None, "partial": mark}
+    unfinished = {**existing.run, **_detectors(existing), "seconds": None, "partial": mark}
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
     examples = load_examples(existing, numbers)
     loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
+
+
+def _detectors(folder: RunFolder) -> dict[str, Any]:
+    """Return the entry of ``run.json`` on the fitted detectors. Empty without a detector."""
+    planned = folder.run["plan"]["searches"]
+    names = {one["model"]: one["detector"] for one in planned if "detector" in one}
+    models = list(folder.run["identity"]["models"])
+    return {"detectors": facts_of_run(folder.store, models, names)} if names else {}
 
 
 def _judged(

@@ -18,7 +18,9 @@ from art_ext.models.factory import file_of_model
 from art_ext.models.remote import RemoteClassifier, Usage
 
 if TYPE_CHECKING:
+    from art_ext.evaluation.execution.detection import Detection
     from art_ext.evaluation.panel.attack import Attack, Settings
+    from art_ext.evaluation.panel.detectors import Planned
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class Job:
 
     Attributes:
         models, data, panel, settings, mode, save_images: as in ``evaluate``, checked.
+        detection: detectors of the models. None: there are none.
     """
 
     models: Mapping[str, Model]
@@ -35,6 +38,7 @@ class Job:
     settings: Settings
     mode: str
     save_images: bool
+    detection: Detection | None = None
 
     @cached_property
     def known_classes(self) -> int:
@@ -61,6 +65,7 @@ class Job:
             (name, attack, radii)
             for name in self.models
             for attack in self.panel
+            if attack.models is None or name in attack.models
             for radii in attack.radii_by_run(self.settings)
         ]
 
@@ -75,6 +80,7 @@ class Blueprint:
     Attributes:
         rebuild: function without arguments that returns models and data.
         panel, settings, mode, save_images: as in ``Job``.
+        detectors: the detectors, without anything fitted.
         key: of the run, by which a worker keeps what it has built.
     """
 
@@ -83,10 +89,11 @@ class Blueprint:
     settings: Settings
     mode: str
     save_images: bool
+    detectors: tuple[Planned, ...] = ()
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job(self) -> Job:
-        """Return the job.
+        """Return the job, without the detectors.
 
         Raises:
             ValueError: if ``rebuild`` returns anything but models by name and a ``Dataset``.

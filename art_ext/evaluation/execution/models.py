@@ -67,15 +67,16 @@ def data_name(data: Any) -> str:
     return os.fspath(data) if isinstance(data, str | os.PathLike) else getattr(data, "name", "")
 
 
-def samples_of(data: AnyData, models: Mapping[str, Any]) -> Samples:
+def samples_of(data: AnyData, models: Mapping[str, Any], split: str = "test") -> Samples:
     """Return data of any kind as a data set. Images by name are resized as the models declare.
 
     Args:
         data: a name or path as ``load_data`` takes it, or data as ``as_dataset`` takes them.
         models: as ``resolve_models`` returns them.
+        split: part of data that are given by name or path.
     """
     if isinstance(data, str | os.PathLike):
-        return load_data(data, model=facts_of(models))
+        return load_data(data, split=split, model=facts_of(models))
     return as_dataset(data)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from art_ext.configuration.places import placed
-from art_ext.core.checks import check_choice, check_count
+from art_ext.core.checks import check_choice, check_count, check_flag
+from art_ext.core.detection import Detector
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
@@ -23,6 +24,7 @@ from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
+from art_ext.evaluation.execution.detection import Fitting, defended
 from art_ext.evaluation.execution.engines import (
     TASKS_PER_WORKER,
     Workers,
@@ -56,6 +58,8 @@ from art_ext.evaluation.execution.services import (
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
+from art_ext.evaluation.panel.detectors import digests, plan_detectors
+from art_ext.evaluation.panel.forms import declared_by_heads, in_forms
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
     MODES,
@@ -66,6 +70,7 @@ from art_ext.evaluation.panel.panels import (
 )
 from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
+from art_ext.storage.detectors import contents
 from art_ext.storage.differences import differences
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
@@ -108,6 +113,14 @@ def evaluate(
     dry_run: bool = False,
     trackers: Sequence[str] = (),
     tracker_args: Mapping[str, Mapping[str, Any]] | None = None,
+    detectors: Sequence[str | Detector] = (),
+    detector_args: Mapping[str, Mapping[str, Any]] | None = None,
+    detector_files: Sequence[str | os.PathLike[str]] = (),
+    fpr: float = 0.05,
+    calibration: int = 1000,
+    calibration_data: AnyData | None = None,
+    fit_data: AnyData | None = None,
+    adaptive: bool = True,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -176,6 +189,19 @@ def evaluate(
             robust accuracy so far after each chunk, and the table, warnings and report at the end.
             They need the extra ``train``.
         tracker_args: by tracker, its arguments, such as ``{"wandb": {"project": "robustness"}}``.
+        detectors: names of ``art-ext detectors``, ``FILE.py:CLASS`` for one of your own, or
+            ``Detector`` objects, fitted or not. Each is evaluated with each model. Every attack is
+            then run without and with knowledge of the detector.
+        detector_args: by the detector's name, arguments of its class.
+        detector_files: files of fitted detectors, which ``Detector.save`` wrote.
+        fpr: false-positive rate at which the threshold of a detector is set.
+        calibration: most clean images that set it, drawn at random by the seed.
+        calibration_data: clean images that set it, in any form of ``data``. Those that are attacked
+            are left out. The model should not have been trained on them.
+        fit_data: clean training data of the detectors, in any form of ``data``. Of a name or path
+            the training part is taken.
+        adaptive: False to leave out the attacks that know the detector, and those that the head of
+            a model declares against itself. The results then hold a warning.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -187,6 +213,7 @@ def evaluate(
             Finished units are kept.
     """
     require_report()
+    check_flag("adaptive", adaptive)
     chosen_trackers = Trackers(trackers, tracker_args, out)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     if crew is not None and rebuild is None:
@@ -205,6 +232,10 @@ def evaluate(
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     chosen, members, mode, file = _panel(attacks, panel, mode, attack_args or {})
+    planned = plan_detectors(detectors, detector_args or {}, detector_files)
+    detection = None
+    if planned:
+        named, detection = defended(named, planned)
     radii = tuple(
         sorted({float(radius) for radius in (eps if isinstance(eps, Sequence) else (eps,))})
     )
@@ -229,8 +260,20 @@ def evaluate(
         with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
             attack.check(next(iter(named.values())), nothing, labels, settings)
     _check_shard(shard, seed, overwrite)
-    job = Job(named, data, members, settings, mode, save_images)
+    declared = declared_by_heads(named, settings)
+    members = [*members, *(declared.attacks if adaptive else ())]
+    if detection is not None:
+        members = in_forms(members, adaptive)
+    _check_names(members)
+    job = Job(named, data, members, settings, mode, save_images, detection)
     check_services(job, crew is not None)
+    fitting = Fitting(
+        fpr,
+        calibration,
+        None if fit_data is None else samples_of(fit_data, given, split="train"),
+        None if calibration_data is None else samples_of(calibration_data, given),
+    )
+    fitting.check(detection, data)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
     if size is None:  # each part gets several chunks, since samples differ in what they cost
         parts = (4 * shard[1] if shard else 1) * (TASKS_PER_WORKER * crew.number if crew else 1)
@@ -250,16 +293,23 @@ def evaluate(
         **asdict(settings),
         "seed": seed,
         "save_images": save_images,
+        **({} if detection is None else fitting.told(planned)),
+        **({} if adaptive else {"adaptive": False}),
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
     begun = time.perf_counter()
-    folder = RunFolder(out, describe(job, recorded, chosen, size, given))
+    run = describe(job, recorded, chosen, size, given)
+    if detection is not None:
+        run["identity"] |= {**fitting.identity, **digests(planned)}
+    if left_out := declared.left_out(adaptive):
+        run["left_out"] = left_out
+    folder = RunFolder(out, run)
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
     samples = sum(end - start for start, end in folder.chunks[first::step])
     alone = crew is None or rebuild is None
-    work = Work(job, folder, watcher or Watcher(), samples, numbers if alone else ())
+    work = Work(job, folder, watcher or Watcher(), samples, numbers if alone else (), fitting)
     announce(job, [folder.chunks[number] for number in numbers], work.watcher)
     if dry_run:
         return Outcome(folder.path, [], missing=len(folder.units()))
@@ -275,7 +325,14 @@ def evaluate(
                     work.do(number)
                     tracked.chunk(number)
         else:
-            blueprint = Blueprint(rebuild, members, settings, mode, save_images)
+            blueprint = Blueprint(
+                rebuild,
+                members,
+                settings,
+                mode,
+                save_images,
+                tuple(one.for_workers() for one in planned),
+            )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked)
         outcome = finish(folder, page.write_report, time.perf_counter() - begun)
         tracked.finish(outcome)
@@ -360,13 +417,17 @@ def _check(
             f"wanted at least one model, attack and sample, got {len(models)} models, {len(panel)}"
             f" attacks and {len(data)} samples"
         )
+    _check_names(panel)
+    settings.check(data.shape)
+    check_gradients(models, {attack.name: attack.access for attack in panel})
+    check_box(models, settings.clip_values)
+
+
+def _check_names(panel: Sequence[Attack]) -> None:
     names = [attack.name for attack in panel]
     if len(set(names)) < len(names):
         raise ValueError(f"attacks must differ in their names, got {', '.join(names)}")
     check_member_names(names)
-    settings.check(data.shape)
-    check_gradients(models, {attack.name: attack.access for attack in panel})
-    check_box(models, settings.clip_values)
 
 
 def _check_shard(shard: tuple[int, int] | None, seed: int | None, overwrite: bool) -> None:
@@ -416,13 +477,36 @@ def merge(folders: Sequence[Place], out: Place) -> Outcome:
     if target.path.resolve() in {part.path.resolve() for part in parts}:
         raise ValueError(f"out must be another folder than those to merge, got {target.path}")
     _check_parts(parts)
+    found = _same_detectors(parts)
     target.begin()
+    for name, content in found.items():
+        target.store.write(name, content)
     for number in range(len(target.chunks)):
         writer = target.write_chunk(number)
         for part in parts:
             writer.take(part.files)
         writer.write()
     return finish(target, page.write_report)
+
+
+def _same_detectors(parts: Sequence[RunFolder]) -> dict[str, bytes]:
+    """Return the files of the fitted detectors, which all parts share. Empty without a detector.
+
+    Raises:
+        ValueError: if a part has others.
+    """
+    found: dict[str, bytes] = {}
+    owner = None
+    for part in parts:
+        own = contents(part.store)
+        if owner is not None and own and own != found:
+            raise ValueError(
+                f"{part.path} has another fitted detector than {owner}: shards on machines whose"
+                " kernels differ need one that is fitted before, by --detector-file"
+            )
+        if own and owner is None:
+            owner, found = part.path, own
+    return found
 
 
 def _check_parts(parts: Sequence[RunFolder]) -> None:

@@ -67,6 +67,11 @@ def check_services(job: Job, other_processes: bool) -> None:
                 f"the service {name!r} returns {service.outputs}, got outputs="
                 f"{job.settings.outputs!r}: pass outputs={service.outputs!r}"
             )
+        if job.detection is not None:
+            raise ValueError(
+                f"a detector judges models of this machine only, got the service {name!r}: evaluate"
+                " the service without a detector"
+            )
         limited = service.max_rows is not None or service.max_cost is not None
         if other_processes and limited:
             raise ValueError(

@@ -20,6 +20,7 @@ from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.analysis.examples import NOT_SHOWN
 from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
+from art_ext.evaluation.execution.judging import judged
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.records import table_of_columns
@@ -27,6 +28,8 @@ from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from art_ext.evaluation.execution.detection import Detection
 
 # of a result, what is spread over a chunk of which only some samples were attacked
 _SPREAD = (
@@ -67,7 +70,9 @@ def run_unit(
     tally.begin(index, adversarial_before(job, clean, eps))
     try:
         samples = x if attack.keeps_input and len(index) == len(x) else x[index]
-        request = AttackRequest(model, samples, clean.goals[index], eps, job.settings, tally)
+        detector = job.detection.of(unit.model) if job.detection and attack.aware_of else None
+        goal = clean.goals[index]
+        request = AttackRequest(model, samples, goal, eps, job.settings, tally, detector)
         found = [attack.run(request)] if len(index) else []
     except (AttackInterrupted, ModelStopped):
         raise
@@ -77,8 +82,8 @@ def run_unit(
     seconds = time.perf_counter() - begun
     whole = len(index) == len(x)
     result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
-    tally.end(result, wanted)
-    records = _records(unit, chunk, wanted, result, tally, seconds)
+    records = _records(unit, chunk, wanted, result, tally, seconds, job.detection)
+    tally.end(ended(records, unit), wanted)
     start = chunk.samples.start
     images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
     facts = [_facts_of(attack.name, one, index + start) for one in found]
@@ -87,8 +92,18 @@ def run_unit(
 
 
 def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
-    """(K,) bool, misclassified samples and, in a cascade, those with an earlier success at eps."""
-    return clean.wrong | clean.successes[eps] if job.mode == "cascade" else clean.wrong
+    """(K,) bool, misclassified or rejected samples and, in a cascade, those with an earlier success
+    at eps.
+    """
+    return clean.failed | clean.successes[eps] if job.mode == "cascade" else clean.failed
+
+
+def ended(records: pa.Table, unit: Unit) -> Tensor:
+    """Return (K,) bool from the records of a unit: adversarial at its largest radius."""
+    given = records["eps"].to_numpy() == unit.radii[-1]
+    column = "success_accepted" if "success_accepted" in records.column_names else "success"
+    success, already = (records[name].to_numpy()[given] for name in (column, "already_adversarial"))
+    return torch.from_numpy(success | already)
 
 
 def _spread(
@@ -140,7 +155,13 @@ def _spread(
 
 
 def _records(
-    unit: Unit, chunk: Chunk, attacked: Tensor, result: AttackResult, tally: Tally, seconds: float
+    unit: Unit,
+    chunk: Chunk,
+    attacked: Tensor,
+    result: AttackResult,
+    tally: Tally,
+    seconds: float,
+    detection: Detection | None,
 ) -> pa.Table:
     """Return the records of a unit, one block of rows per radius."""
     clean = chunk.clean[unit.model]
@@ -177,6 +198,8 @@ def _records(
         blocks.append({**columns, "eps": np.full(len(attacked), radius)})
     # a copy, which later changes of the tensors do not reach
     joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    if detection is not None:
+        joined |= judged(joined["success"], detection, unit, chunk, attacked, result)
     return table_of_columns({**joined, "model": unit.model, "attack": unit.attack})
 
 
@@ -265,28 +288,23 @@ class Tally:
             since[position[new]] = progress.queries.cpu()[new]
         self._notify()
 
-    def end(self, result: AttackResult, attacked: Tensor) -> None:
+    def end(self, adversarial: Tensor, attacked: Tensor) -> None:
         """End of the chunk. Attacks without callbacks are counted here.
 
         Args:
-            result: of its K samples.
+            adversarial: (K,) bool, misclassified samples and those with a success.
             attacked: (K,) bool, the attacked samples. The others are unchanged.
         """
-        adversarial = (result.success | result.already_adversarial).cpu()
         self._end(torch.where(attacked, adversarial | self.before, self.before))
 
-    def skip(self, records: pa.Table, adversarial: Tensor) -> None:
-        """Count a chunk that had ended before this process began, from its records.
+    def skip(self, adversarial: Tensor, before: Tensor) -> None:
+        """Count a chunk that had ended before this process began.
 
         Args:
-            records: of the unit.
-            adversarial: as in ``begin``.
+            adversarial: as in ``end``.
+            before: (K,) bool, as ``adversarial`` in ``begin``.
         """
-        given = records["eps"].to_numpy() == self.radii[-1]
-        success, already = (
-            records[name].to_numpy()[given] for name in ("success", "already_adversarial")
-        )
-        self._end(adversarial | torch.from_numpy(success | already))
+        self._end(before | adversarial)
 
     def _end(self, adversarial: Tensor) -> None:
         self.adversarial = adversarial

@@ -18,11 +18,13 @@ from torch import Tensor
 from art_ext.core import geometry
 from art_ext.core.calls import scope
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
+from art_ext.core.oracle import Model
 from art_ext.core.streams import fingerprint
 from art_ext.data import Samples
 from art_ext.data.reading import Reader
 from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
+from art_ext.evaluation.execution.detection import Detection, Fitting, with_detectors
 from art_ext.evaluation.execution.job import (
     Blueprint,
     Ended,
@@ -32,13 +34,14 @@ from art_ext.evaluation.execution.job import (
     identity_of_job,
 )
 from art_ext.evaluation.execution.services import usage_of
-from art_ext.evaluation.execution.units import Tally, adversarial_before, run_unit
+from art_ext.evaluation.execution.units import Tally, adversarial_before, ended, run_unit
+from art_ext.evaluation.panel.attack import Settings
 from art_ext.models.factory import digest_of_file
 from art_ext.models.remote import Usage
 from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
-from art_ext.storage.store import Place
+from art_ext.storage.store import Place, Store
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Work:
         watcher: observer of the progress.
         samples: number of samples of this process, for the watcher.
         numbers: of the chunks that this process will do, in their order, to read ahead.
+        fitting: data and rates by which detectors are fitted. None: they are loaded.
     """
 
     job: Job
@@ -65,6 +69,7 @@ class Work:
     watcher: Watcher
     samples: int
     numbers: Sequence[int] = ()
+    fitting: Fitting | None = None
     _clean: dict[int, Chunk] = field(default_factory=dict)
     _tallies: dict[int, Tally] = field(default_factory=dict)
 
@@ -78,15 +83,34 @@ class Work:
         Raises:
             ValueError: for a folder that is not free, or as ``clean_pass``.
         """
-        self.check(overwrite)
+        continued = self.check(overwrite)
+        numbers = list(numbers)
+        if self.job.detection is not None and numbers:
+            self._prepare(self.job.detection, continued)
         for number in numbers:
             self._clean[number] = self._clean_pass(number)
         for name in self.job.models if self._clean else ():
             right = torch.cat([~chunk.clean[name].wrong for chunk in self._clean.values()])
             self.watcher.clean(name, geometry.exact_mean(right))
         self.folder.begin(overwrite)
+        if self.job.detection is not None and numbers and self.job.detection.store(*self._place):
+            # another process has just fitted other detectors, by other kernels
+            self._clean = {number: self._clean_pass(number) for number in numbers}
         for chunk in self._clean.values():
             self._check_records(chunk, self.folder.files.tables(chunk.number))
+
+    @property
+    def _place(self) -> tuple[Store, Mapping[str, Model], Settings]:
+        """Store of the detectors of the run, its models, and its settings."""
+        return self.folder.store, self.job.models, self.job.settings
+
+    def _prepare(self, detection: Detection, continued: bool) -> None:
+        """Load the detectors of the run that the folder holds, or fit them."""
+        if continued and detection.load(*self._place):
+            return
+        if self.fitting is None:
+            raise RuntimeError("only the process that begins a run fits its detectors")
+        self.fitting.fit(detection, self.job.models, self.job.data, self.job.settings)
 
     def do(self, number: int) -> dict[str, tuple[int, int]]:
         """Run the missing units of a chunk, and write them.
@@ -122,7 +146,7 @@ class Work:
         tally = self._tallies[place]
         if place in writer.tables:
             records = writer.tables[place]
-            tally.skip(records, adversarial_before(self.job, clean, radii[-1]))
+            tally.skip(ended(records, unit), adversarial_before(self.job, clean, radii[-1]))
         else:
             with scope(unit.name):
                 records = run_unit(self.job, writer, chunk, unit, attack, tally)
@@ -274,9 +298,12 @@ class ChunkTask:
             with suppress(OSError):  # a machine without this folder may have all files elsewhere
                 os.chdir(self.home)
             blueprint: Blueprint = pickle.loads(self.blueprint)  # noqa: S301 of the driver
-            job = blueprint.job()
+            job = with_detectors(blueprint.job(), blueprint.detectors)
             run = open_run(self.folder)
             _check_built(job, run.run["identity"])
+            detection = job.detection
+            if detection and not detection.load(run.store, job.models, job.settings):
+                raise ValueError(f"{run.path} holds no fitted detector: run the same command again")
             _built[self.key] = Work(job, run, Watcher(), 0)
         return _built[self.key]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, check_count
+from art_ext.core.detection import Detector
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.networks import usable_device
 from art_ext.core.oracle import Model
@@ -100,6 +101,8 @@ class AttackRequest:
         eps: radius of the ball, in the units of x.
         settings: of the evaluation.
         callback: is called after each step of the attack.
+        detector: the fitted detector of the model, for an attack that knows it. None: the attack
+            knows none.
     """
 
     model: Model
@@ -108,6 +111,7 @@ class AttackRequest:
     eps: float
     settings: Settings
     callback: Callback = _no_callback
+    detector: Detector | None = None
 
 
 AttackFunction = Callable[[AttackRequest], AttackResult]
@@ -144,6 +148,10 @@ class Attack:
         file: that holds the attack, if it is a user's own.
         digest: of this file.
         keeps_input: True if it is known never to write into the samples, which are then not copied.
+        aware_of: name of the oblivious attack of which this is the form that knows the detector.
+            Empty: it knows no detector.
+        adaptive: True if a model's head declares it.
+        models: names of the models that it attacks. None: all.
     """
 
     name: str
@@ -164,6 +172,9 @@ class Attack:
     file: str = ""
     digest: str = ""
     keeps_input: bool = False
+    aware_of: str = ""
+    adaptive: bool = False
+    models: frozenset[str] | None = None
 
     def cost(self, settings: Settings) -> int:
         """Return the approximate number of queries of a sample without success."""

@@ -51,6 +51,8 @@ class CoreRun:
         """Attack the samples of the request and return the result."""
         parameters = self.spec.parameters
         offered = self._settings(request.settings) | {"eps": request.eps}
+        if request.detector is not None:
+            offered["detector"] = request.detector
         if "targets" not in self.arguments:  # it would be called for each class, not each sample
             offered["callback"] = request.callback
         taken = {key: value for key, value in offered.items() if key in parameters}

@@ -1,0 +1,421 @@
+"""Evaluation of models with a detector: fit, records, cascade, resume, shards, table, warnings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from art_ext.cli import app
+from art_ext.core.detection import Confidence, Detector
+from art_ext.core.metrics.detection import detection_metrics
+from art_ext.data import load_data
+from art_ext.evaluation import evaluate, merge, read_records
+from art_ext.evaluation.analysis.verdict import below, lines
+from art_ext.storage.records import COLUMNS, DETECTION
+from tests.toys import drop_units
+
+EPS = 0.1
+PGD = {"pgd": {"num_steps": 5}}
+ATTACKED = 40
+
+
+class Counting(Confidence):
+    """Counts how often it is fitted."""
+
+    name: ClassVar[str] = "counting"
+    fits: ClassVar[list[Any]] = []
+
+    def fit(self, model: Any, *data: Any, **options: Any) -> Any:
+        Counting.fits.append(model)
+        return super().fit(model, *data, **options)
+
+
+class Brightness(Detector):
+    """A score that the model has no part in: the mean of the logits' sum, always 0, plus 1."""
+
+    name: ClassVar[str] = "constant"
+
+    def measure(
+        self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...]
+    ) -> Tensor:
+        return outputs.sum(dim=1) * 0 + 1
+
+
+def run(net: nn.Module, out: Path, **options: Any) -> Any:
+    digits = load_data("digits")
+    chosen: dict[str, Any] = {
+        "eps": EPS,
+        "attacks": ("pgd",),
+        "attack_args": PGD,
+        "detectors": ("confidence",),
+        "calibration_data": digits,
+        **options,
+    }
+    return evaluate({"net": net}, digits.first(ATTACKED), out, **chosen)
+
+
+def comparable(folder: Path) -> pd.DataFrame:
+    return read_records(folder).drop(columns="seconds")
+
+
+@pytest.mark.usefixtures("no_report")
+class TestRecords:
+    def test_without_a_detector_they_are_as_ever(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "run", detectors=(), calibration_data=None)
+        assert tuple(read_records(tmp_path / "run").columns) == COLUMNS
+        content = (tmp_path / "run" / "run.json").read_text()
+        assert "detector" not in content
+        assert "adaptive" not in content
+        assert not (tmp_path / "run" / "detectors").exists()
+
+    def test_a_detector_adds_columns_and_changes_none(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "plain", detectors=(), calibration_data=None)
+        run(linear_net, tmp_path / "run", adaptive=False)
+        found = comparable(tmp_path / "run")
+        assert list(found.columns[-len(DETECTION) :]) == list(DETECTION)
+        pd.testing.assert_frame_equal(
+            found.drop(columns=list(DETECTION)), comparable(tmp_path / "plain")
+        )
+
+    def test_scores_are_the_detectors_own(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        outcome = run(linear_net, tmp_path / "run", adaptive=False, save_images=True)
+        digits = load_data("digits")
+        attacked = digits.first(ATTACKED)
+        detector = Detector.load(
+            tmp_path / "run" / "detectors" / "000" / "detector.safetensors", linear_net
+        )
+        found = outcome.records
+        assert (found["detector"] == "confidence").all()
+        clean = detector.score(attacked.x).numpy()
+        np.testing.assert_allclose(found["clean_score"], clean, rtol=1e-5)
+        assert (found["clean_accepted"] == (found["clean_score"] <= detector.threshold)).all()
+        assert (found["accepted"] == (found["score"] <= detector.threshold)).all()
+        assert (found["success_accepted"] == (found["success"] & found["accepted"])).all()
+        assert found["score"].notna().all()
+        assert found["success"].any()
+
+    def test_calibration_leaves_out_the_attacked(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "run", adaptive=False, calibration=10_000)
+        facts = json.loads((tmp_path / "run" / "detectors" / "000" / "facts.json").read_text())
+        assert facts["calibration"] == 500 - ATTACKED
+        others = load_data("digits").take(slice(ATTACKED, None))
+        detector = Confidence().fit(linear_net)
+        assert detector.calibrate(others.x) == pytest.approx(facts["threshold"], rel=1e-6)
+
+    def test_each_of_several_detectors_has_rows_of_its_own(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        names = ("confidence", "non_me")
+        outcome = run(linear_net, tmp_path / "both", detectors=names, adaptive=False)
+        for name in names:
+            alone = run(linear_net, tmp_path / name, detectors=(name,), adaptive=False)
+            mine = outcome.records[outcome.records["detector"] == name]
+            assert set(mine["model"]) == {f"net + {name}"}
+            pd.testing.assert_frame_equal(
+                mine.drop(columns=["seconds", "model"]).reset_index(drop=True),
+                alone.records.drop(columns=["seconds", "model"]),
+            )
+
+    def test_the_nearest_adversarial_is_judged_at_smaller_radii(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(
+            linear_net,
+            tmp_path / "run",
+            eps=(0.05, 0.1),
+            attacks=("rays",),
+            attack_args={"rays": {"max_queries": 200}},
+            adaptive=False,
+        )
+        found = outcome.records.pivot(index="index", columns="eps", values="success_accepted")
+        small = outcome.records[outcome.records["eps"] == 0.05]
+        assert small["score"].notna().all()
+        assert found[0.1].sum() >= found[0.05].sum()
+
+
+@pytest.mark.usefixtures("no_report")
+class TestResume:
+    def test_a_resumed_run_is_the_whole_run_and_does_not_fit_again(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        options: dict[str, Any] = {
+            "detectors": (Counting(),),
+            "panel": "quick",
+            "attacks": None,
+            "attack_args": None,
+            "chunk_size": 10,
+        }
+        run(linear_net, tmp_path / "run", **options)
+        whole = comparable(tmp_path / "run")
+        Counting.fits.clear()
+        content = json.loads((tmp_path / "run" / "run.json").read_text())
+        (tmp_path / "run" / "run.json").write_text(json.dumps({**content, "state": "running"}))
+        for number in range(4):
+            drop_units(
+                tmp_path / "run", number, range(1 + number % 2, len(content["plan"]["searches"]))
+            )
+        run(linear_net, tmp_path / "run", **options)
+        pd.testing.assert_frame_equal(comparable(tmp_path / "run"), whole)
+        assert Counting.fits == []
+
+    def test_shards_merge_to_the_whole_run(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        run(linear_net, tmp_path / "whole", chunk_size=10)
+        for part in range(2):
+            run(linear_net, tmp_path / f"part{part}", chunk_size=10, shard=(part, 2))
+        merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "merged")
+        pd.testing.assert_frame_equal(
+            comparable(tmp_path / "merged"), comparable(tmp_path / "whole")
+        )
+        detectors = [tmp_path / one / "detectors" / "000" for one in ("merged", "whole")]
+        contents = [(one / "detector.safetensors").read_bytes() for one in detectors]
+        assert contents[0] == contents[1]
+
+    def test_shards_of_other_thresholds_do_not_merge(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        for part in range(2):
+            run(linear_net, tmp_path / f"part{part}", chunk_size=10, shard=(part, 2))
+        file = tmp_path / "part1" / "detectors" / "000" / "facts.json"
+        facts = json.loads(file.read_text())
+        file.write_text(json.dumps({**facts, "threshold": 2 * facts["threshold"]}))
+        with pytest.raises(ValueError, match="another fitted detector"):
+            merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "merged")
+        assert not (tmp_path / "merged").exists()
+
+    @pytest.mark.parametrize(
+        ("changed", "phrase"),
+        [
+            ({"fpr": 0.1}, "fpr: 0.05 there, 0.1 here"),
+            ({"calibration": 100}, "calibration: 1000 there, 100 here"),
+            ({"detectors": ("non_me",)}, "detectors: confidence there, non_me here"),
+            ({"adaptive": False}, "adaptive: none there, false here"),
+            ({"calibration_data": load_data("digits", split="train")}, "calibration_data: other"),
+        ],
+    )
+    def test_another_run_is_named(
+        self, linear_net: nn.Module, tmp_path: Path, changed: dict[str, Any], phrase: str
+    ) -> None:
+        run(linear_net, tmp_path / "run", attack_args={"pgd": {"num_steps": 1}})
+        with pytest.raises(ValueError, match="holds another run") as caught:
+            run(linear_net, tmp_path / "run", attack_args={"pgd": {"num_steps": 1}}, **changed)
+        assert phrase in str(caught.value)
+
+    def test_a_saved_detector_is_taken_as_it_is(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        digits = load_data("digits")
+        detector = Confidence().fit(linear_net)
+        detector.calibrate(digits.x, 0.2)
+        detector.save(tmp_path / "mine.safetensors")
+        options: dict[str, Any] = {"calibration_data": None, "adaptive": False}
+        files = [tmp_path / "mine.safetensors"]
+        one = run(linear_net, tmp_path / "file", detectors=(), detector_files=files, **options)
+        two = run(linear_net, tmp_path / "live", detectors=(detector,), **options)
+        assert one.verdicts[0].fpr == 0.2
+        pd.testing.assert_frame_equal(
+            one.records.drop(columns="seconds"), two.records.drop(columns="seconds")
+        )
+
+
+@pytest.mark.usefixtures("no_report")
+class TestCascade:
+    def test_a_sample_is_passed_on_until_a_success_is_accepted(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(
+            linear_net,
+            tmp_path / "run",
+            attacks=("fgsm", "pgd"),
+            mode="cascade",
+            adaptive=False,
+            fpr=0.3,
+        )
+        found = outcome.records.set_index("index")
+        first = found[found["attack"] == "fgsm"]
+        second = found[found["attack"] == "pgd"]
+        wrong = first["clean_prediction"] != first["label"]
+        assert (first["success"] & ~first["accepted"] & ~wrong).any()
+        assert (second["attacked"] == ~(first["success_accepted"] | wrong)).all()
+        assert second["score"].isna().equals(~second["attacked"])
+
+
+@pytest.mark.usefixtures("no_report")
+class TestTable:
+    @pytest.mark.parametrize("mode", ["cascade", "independent"])
+    def test_robust_accuracy_with_rejection_recomputed(
+        self, linear_net: nn.Module, tmp_path: Path, mode: str
+    ) -> None:
+        outcome = run(
+            linear_net,
+            tmp_path / "run",
+            attacks=("fgsm", "pgd"),
+            mode=mode,
+            adaptive=False,
+            fpr=0.3,
+        )
+        found = outcome.records
+        clean = found[found["attack"] == "fgsm"].set_index("index")
+        good = (clean["clean_prediction"] == clean["label"]) & clean["clean_accepted"]
+        any_success = found.groupby("index")["success_accepted"].any()
+        (verdict,) = outcome.verdicts
+        (worst,) = verdict.worst
+        assert worst.rejection_accuracy == pytest.approx((good & ~any_success).mean())
+        assert verdict.clean_accepted == pytest.approx(good.mean())
+        assert verdict.clean_rejected == pytest.approx((~clean["clean_accepted"]).mean())
+        success = found.groupby("index")["success"].any()
+        right = clean["clean_prediction"] == clean["label"]
+        assert worst.robust_accuracy == pytest.approx((right & ~success).mean())
+        for row in outcome.rows:
+            own = found[found["attack"] == row.attack].set_index("index")
+            earlier = ["fgsm"] if row.attack == "fgsm" else ["fgsm", "pgd"]
+            among = found[found["attack"].isin(earlier if mode == "cascade" else [row.attack])]
+            failed = among.groupby("index")["success_accepted"].any()
+            assert row.rejection_accuracy == pytest.approx((good & ~failed).mean())
+            counted = own["success"] & (own["clean_prediction"] == own["label"])
+            assert row.rejected_successes == pytest.approx((~own["accepted"][counted]).mean())
+            pairs = detection_metrics(
+                torch.tensor(own["clean_score"][counted].to_numpy()),
+                torch.tensor(own["score"][counted].to_numpy()),
+                0.3,
+            )
+            assert row.auroc_pairs == pytest.approx(pairs.auroc)
+            assert (row.auroc_pairs_low, row.auroc_pairs_high) == (
+                pytest.approx(pairs.auroc_low),
+                pytest.approx(pairs.auroc_high),
+            )
+
+    def test_the_sentence_and_fail_under_tell_it(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(linear_net, tmp_path / "run", adaptive=False)
+        (sentence,) = lines(outcome.verdicts)
+        worst = outcome.verdicts[0].worst[0]
+        assert sentence.startswith(
+            f"robust accuracy with rejection {100 * worst.rejection_accuracy:.1f} %"
+        )
+        assert "detector confidence: clean correct and accepted" in sentence
+        assert "(wanted 5.0 %)" in sentence
+        assert below(outcome.verdicts, worst.rejection_accuracy) == []
+        assert (
+            "with rejection of net" in below(outcome.verdicts, worst.rejection_accuracy + 0.01)[0]
+        )
+
+    def test_a_detector_that_accepts_all_leaves_robust_accuracy(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(linear_net, tmp_path / "run", detectors=(Brightness(),), adaptive=False)
+        (verdict,) = outcome.verdicts
+        assert verdict.worst[0].rejection_accuracy == verdict.worst[0].robust_accuracy
+        assert verdict.clean_rejected == 0
+        assert verdict.worst[0].rejected_successes == 0
+        assert outcome.rows[0].auroc_pairs == 0.5
+
+
+@pytest.mark.usefixtures("no_report")
+class TestWarnings:
+    def kinds(self, outcome: Any) -> list[str]:
+        return [finding.kind for finding in outcome.warnings]
+
+    def test_no_adaptive_attack(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        outcome = run(linear_net, tmp_path / "run", adaptive=False)
+        assert "no-adaptive-attack" in self.kinds(outcome)
+
+    def test_few_calibration_images(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        outcome = run(linear_net, tmp_path / "few", adaptive=False)
+        assert "few-calibration-images" in self.kinds(outcome)
+        train = load_data("digits", split="train")
+        enough = run(linear_net, tmp_path / "enough", adaptive=False, calibration_data=train)
+        assert "few-calibration-images" not in self.kinds(enough)
+
+    def test_false_positive_rate(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        digits = load_data("digits")
+        confidence = linear_net(digits.x).softmax(dim=1).amax(dim=1)
+        sure = digits.take(confidence.argsort(descending=True)[:100])
+        outcome = run(linear_net, tmp_path / "run", adaptive=False, calibration_data=sure)
+        (found,) = [one for one in outcome.warnings if one.kind == "false-positive-rate"]
+        rejected = ~outcome.records["clean_accepted"]
+        assert (found.count, found.samples) == (int(rejected.sum()), ATTACKED)
+        assert found.interval is not None
+        assert found.interval[0] > 0.05
+
+
+CALL = ("evaluate", "--model", "art_ext.models:digits_cnn", "--data", "digits", "--eps", "0.1")
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (["--detector", "confidenc"], "did you mean 'confidence'?"),
+            (["--detector", "kernel_density"], "give fit_data, such as --fit-data digits"),
+            (["--detector", "confidence", "--fpr", "1.5"], "fpr must lie in (0, 1), got 1.5"),
+            (["--detector", "confidence", "--calibration", "19"], "calibration must be an integer"),
+            (["--detector", "confidence", "--n", "all"], "at least 20 clean images that are not"),
+            (["--detector", "confidence", "--n", "490"], "are not attacked, got 10"),
+            (
+                ["--detector", "confidence", "--detector-args", "non_me.x=1"],
+                "detector-args must name detectors of this run (confidence), got 'non_me'",
+            ),
+            (
+                ["--detector", "confidence", "--detector-args", "confidence.bits=1"],
+                "confidence has no argument 'bits'",
+            ),
+            (["--fit-data", "digits"], "give --detector too"),
+            (["--detector", "confidence,Confidence"], "detectors must differ in their names"),
+            (["--detector-file", "missing.safetensors"], "detector-file must name the file"),
+            (["--detector", "missing.py:Mine"], "the detector's file must exist"),
+            (["--detector", "confidence", "--calibration-data", "mnist.npz"], "'mnist.npz'"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_exit_code_2(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], message: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        size = () if "--n" in given else ("--n", "40")
+        done = CliRunner().invoke(app, [*CALL, *size, *given, "--out", "run", "--quiet"])
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert message in done.stderr
+        assert not (tmp_path / "run").exists()
+
+    def test_options_from_a_file_and_the_run_repeats(
+        self, digits_net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        save_file(digits_net.state_dict(), tmp_path / "net.safetensors")
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            'model = "art_ext.models:digits_cnn"\nweights = "net.safetensors"\ndata = "digits"\nn = 30\neps = 0.1\n'
+            'attacks = ["fgsm"]\ndetectors = ["feature_squeezing", "kernel_density"]\n'
+            'fit_data = "digits"\nfpr = 0.1\ncalibration = 100\nadaptive = false\n'
+            "[detector_args.feature_squeezing]\nsqueezers = ['median(size=3)']\n"
+            "[detector_args.kernel_density]\nnum_kernels = 5\n"
+        )
+        for config, out in ((file, "one"), (tmp_path / "one" / "config.toml", "two")):
+            done = CliRunner().invoke(
+                app, ["evaluate", "--config", str(config), "--out", out, "--quiet"]
+            )
+            assert done.exit_code == 0, done.output
+        records = [comparable(tmp_path / out) for out in ("one", "two")]
+        pd.testing.assert_frame_equal(records[0], records[1])
+        assert set(records[0]["detector"]) == {"feature_squeezing", "kernel_density"}
+        facts = json.loads((tmp_path / "one" / "run.json").read_text())["detectors"]
+        assert [one["calibration"] for one in facts] == [100, 100]
+        assert [one["fit"] for one in facts] == [0, 1297]
+        assert [one["fpr"] for one in facts] == [0.1, 0.1]
