@@ -16,6 +16,7 @@ _PACKAGES = (
     "attacks",
     "core",
     "data",
+    "detectors",
     "evaluation",
     "models",
     "testing",

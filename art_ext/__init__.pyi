@@ -1,11 +1,12 @@
 """The names of the front.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from art_ext import attacks as attacks
 from art_ext import core as core
 from art_ext import data as data
+from art_ext import detectors as detectors
 from art_ext import evaluation as evaluation
 from art_ext import models as models
 from art_ext import testing as testing

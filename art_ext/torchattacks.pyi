@@ -1,6 +1,6 @@
 """All of torchattacks plus our attacks.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from typing import Any

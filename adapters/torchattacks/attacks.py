@@ -1,6 +1,6 @@
 """Our attacks for torchattacks.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from __future__ import annotations

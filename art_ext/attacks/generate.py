@@ -13,15 +13,19 @@ from typing import Any
 
 from art_ext.core import detection
 from art_ext.core.attacks.registry import AttackSpec, is_built_in, specs
-from art_ext.shells import Plan, art, plans, torchattacks, trainers
+from art_ext.shells import Plan, art, detectors, plans, torchattacks, trainers
 from art_ext.shells.text import docstring, spelled, valued
 
 ROOT = Path(__file__).parent.parent
-NOTE = "Written by ``make shells`` from the lists of attacks and trainers. Change those instead."
+NOTE = (
+    "Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those"
+    " instead."
+)
 PACKAGES = (  # that ``art_ext.NAME`` imports
     "attacks",
     "core",
     "data",
+    "detectors",
     "evaluation",
     "models",
     "testing",
@@ -60,6 +64,8 @@ _IMPORTS = {
     "ScheduleObject": "from art_ext.training.schedules import ScheduleObject",
     "Data": "from art_ext.training.sources import Data",
     "EvasionAttack": "from art.attacks.attack import EvasionAttack",
+    "PyTorchClassifier": "from art.estimators.classification import PyTorchClassifier",
+    "Squeezer": "from art_ext.core.detection.squeezers import Squeezer",
     "BaseEstimator": "from art.estimators.estimator import BaseEstimator",
     "core": "from art_ext.core import attacks as core",
 }
@@ -87,7 +93,6 @@ def written() -> dict[Path, str]:
         [trainers.source(shell) for shell in trainers.TRAINERS],
         [shell.name for shell in trainers.TRAINERS],
         {
-            "PyTorchClassifier": "from art.estimators.classification import PyTorchClassifier",
             "HeadTrainer": "from art_ext.trainers.headed import HeadTrainer",
             "CoreTrainer": "from art_ext.trainers.shell import CoreTrainer",
             "Tensor": "from torch import Tensor",
@@ -101,8 +106,21 @@ def written() -> dict[Path, str]:
             },
         },
     )
+    of_detection = _module(
+        "Our detectors for ART.",
+        [detectors.source(spec) for spec in detectors.listed()],
+        [spec.art for spec in detectors.listed()],
+        {
+            "CoreDetector": "from art_ext.detectors.shell import CoreDetector",
+            **{
+                spec.kind.__name__: f"from {spec.kind.__module__} import {spec.kind.__name__}"
+                for spec in detectors.listed()
+            },
+        },
+    )
     texts = {
         ROOT / "attacks" / "shells.py": of_art,
+        ROOT / "detectors" / "shells.py": of_detection,
         ROOT / "trainers" / "shells.py": of_training,
         ROOT / "adapters" / "torchattacks" / "attacks.py": of_torchattacks,
         ROOT / "torchattacks.pyi": _facade(plans(torchattacks.HOST)),

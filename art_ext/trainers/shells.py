@@ -1,6 +1,6 @@
 """ART trainers of our recipes.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Robust training, with all keywords, for editors and type checkers.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Attacks with all their keywords, for editors and type checkers.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from collections.abc import Mapping, Sequence

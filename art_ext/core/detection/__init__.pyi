@@ -1,6 +1,6 @@
 """Detectors, for editors and type checkers.
 
-Written by ``make shells`` from the lists of attacks and trainers. Change those instead.
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
 """
 
 from art_ext.core.detection import registry as registry
