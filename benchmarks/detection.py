@@ -111,13 +111,13 @@ def print_costs(network: str, repeats: int) -> None:
         score = ratios(
             partial(detector.score, x[:ROWS]), partial(bare, model, x, y, calls), repeats
         )
-        print(f"| {name} | {detector.rows} | {score} | {aware(detector, x[:ROWS], y, repeats)} |")
+        print(
+            f"| {name} | {detector.rows} | {score} | {aware(detector, model, x[:ROWS], y, repeats)} |"
+        )
 
 
-def aware(detector: Detector, x: Tensor, y: Tensor, repeats: int) -> str:
+def aware(detector: Detector, model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> str:
     """Return the time of an aware attack over the bare passes that it makes."""
-    model = detector.model
-    assert isinstance(model, nn.Module)
     meter = Meter(model)
     detector.model = meter
     attack = partial(
