@@ -111,9 +111,8 @@ def print_costs(network: str, repeats: int) -> None:
         score = ratios(
             partial(detector.score, x[:ROWS]), partial(bare, model, x, y, calls), repeats
         )
-        print(
-            f"| {name} | {detector.rows} | {score} | {aware(detector, model, x[:ROWS], y, repeats)} |"
-        )
+        attacked = aware(detector, model, x[:ROWS], y, repeats)
+        print(f"| {name} | {detector.rows} | {score} | {attacked} |")
 
 
 def aware(detector: Detector, model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> str:
