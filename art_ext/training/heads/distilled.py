@@ -18,10 +18,11 @@ class DistilledHead(Head):
 
     References:
         Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017,
-        section IV.
+        section VIII.
     """
 
     name: ClassVar[str] = "distilled"
+    attack_loss: ClassVar[str] = "margin"
     adaptive: ClassVar[Adaptive] = (("pgd", {"num_steps": 50, "loss": "margin"}),)
 
     def scores(self, raw: Any) -> Tensor:
