@@ -64,6 +64,7 @@ def length(options: argparse.Namespace) -> dict[str, Any]:
         "num_steps": options.steps,
         "search_steps": options.search_steps,
         "initial_const": options.initial_const,
+        "step_size": options.step_size,
         "seed": 0,
     }
 
@@ -107,9 +108,8 @@ def defence(options: argparse.Namespace, images: Dataset, test: Dataset) -> None
 def temperatures(options: argparse.Namespace, images: Dataset, test: Dataset) -> None:
     """Print the success of C&W and EAD in the average case, by temperature."""
     print("Figure 7: success in the average case, and mean L1 and L2.\n")
-    print(
-        "| T | clean % | C&W | L1 | L2 | EAD, L1 rule | L1 | L2 |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| T | clean % | C&W | L1 | L2 | EAD, L1 rule | L1 | L2 |")
+    print("|---|---|---|---|---|---|---|---|")
     attacks: list[Callable[..., AttackResult]] = [cw, partial(ead, decision_rule="L1")]
     for temperature in options.temperatures:
         recipe = Distillation(temperature=temperature)
@@ -199,9 +199,10 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--temperature", type=float, default=100.0)
     parser.add_argument("--temperatures", type=numbers, default=[1.0, 10.0, 40.0, 100.0])
     parser.add_argument("--confidences", type=numbers, default=[0.0, 10.0, 20.0, 30.0, 40.0, 50.0])
-    parser.add_argument("--steps", type=int, default=150, help="of minimum-norm attacks")
-    parser.add_argument("--search-steps", type=int, default=5)
-    parser.add_argument("--initial-const", type=float, default=0.1)
+    parser.add_argument("--steps", type=int, default=100, help="of minimum-norm attacks")
+    parser.add_argument("--search-steps", type=int, default=4)
+    parser.add_argument("--initial-const", type=float, default=1.0)
+    parser.add_argument("--step-size", type=float, default=0.05)
     parser.add_argument("--seeds", type=lambda text: [int(one) for one in text.split(",")])
     parser.set_defaults(seeds=[0, 1, 2])
     options = parser.parse_args(given)
