@@ -73,7 +73,8 @@ def defence(options: argparse.Namespace, images: Dataset, test: Dataset) -> None
     """Print accuracies under PGD, and success and distance of C&W, for each seed."""
     print(f"PGD-40 at {EPS}, steps of {2.5 * EPS / 40:.5f}; C&W {options.search_steps} x")
     print(
-        f"{options.steps} steps on {options.attacked} images, targeted at a random wrong class.\n"
+        f"{options.steps} steps of {options.step_size:g}, c from {options.initial_const:g}, on"
+        f" {options.attacked} images, targeted at a random wrong class.\n"
     )
     print(
         "| network | seed | clean % | median gap | PGD on CE % | PGD on the margin % | C&W | L2 |"

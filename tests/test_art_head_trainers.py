@@ -21,8 +21,12 @@ from torch.nn import functional
 
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
-from art_ext.trainers import TrainerMaxMahalanobisPyTorch, TrainerReverseCrossEntropyPyTorch
-from art_ext.training import Mmc, Mmlda, Rce, train
+from art_ext.trainers import (
+    TrainerDistillationPyTorch,
+    TrainerMaxMahalanobisPyTorch,
+    TrainerReverseCrossEntropyPyTorch,
+)
+from art_ext.training import Distillation, Mmc, Mmlda, Rce, train
 from art_ext.training.heads import heads_of
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -40,6 +44,11 @@ CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
         TrainerMaxMahalanobisPyTorch,
         {"objective": "mmlda", "factor": 0.5, "centres": "random", "centre_seed": 2},
         Mmlda(factor=0.5, centres="random", centre_seed=2),
+    ),
+    "distillation": (
+        TrainerDistillationPyTorch,
+        {"temperature": 5.0},
+        Distillation(temperature=5.0),
     ),
 }
 
@@ -189,6 +198,28 @@ def test_the_folder_names_the_head(data: Arrays, tmp_path: Path) -> None:
     file = tmp_path / "run" / "model.safetensors"
     assert [record["name"] for record in read_heads(file)] == ["max-mahalanobis"]
     assert set(load_file(file)) == {"head.centres", *digits_cnn().state_dict()}
+
+
+def test_a_student_of_a_teacher_with_further_samples(data: Arrays, tmp_path: Path) -> None:
+    trainer = made("distillation", estimator())
+    x, y = data
+    settings: dict[str, Any] = {
+        "nb_epochs": 2,
+        "batch_size": 32,
+        "checkpoint_dir": tmp_path / "run",
+    }
+    trainer.fit(x[:64], y[:64], append=(x[64:], y[64:]), **settings)
+    assert [row["phase"] for row in trainer.history] == [0, 1, 1, 2, 2]
+    assert trainer.last_result.forwards == 96 * 6
+    teacher = digits_cnn()
+    teacher.load_state_dict(trainer.last_result.teacher)
+    assert set(load_file(tmp_path / "run" / "teacher.safetensors")) == set(teacher.state_dict())
+    with pytest.raises(ValueError, match="soft labels need samples that are read by their pos"):
+        trainer.fit_generator([(x[:32], y[:32])], nb_epochs=1)
+    with pytest.raises(ValueError, match="passes must not be given with the recipe distillation"):
+        trainer.fit(x, y, passes=10.0)
+    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+        TrainerDistillationPyTorch(estimator(), temperature=0.0, verbose=False)
 
 
 def test_arguments_that_make_no_sense() -> None:

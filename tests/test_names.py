@@ -296,8 +296,13 @@ class TestArgumentNames:
 
     @pytest.mark.parametrize("name", art_trainers.__all__)
     def test_art_trainers(self, name: str, classifier: PyTorchClassifier) -> None:
-        with pytest.raises(TypeError, match=rf"^{name}\(\) got .*'epz' .did you mean 'eps'"):
-            getattr(art_trainers, name)(classifier, epz=0.1)
+        kind = getattr(art_trainers, name)
+        known = "eps" if "eps" in inspect.signature(kind).parameters else "temperature"
+        wrong = f"{known[:-1]}z"
+        with pytest.raises(
+            TypeError, match=rf"^{name}\(\) got .*'{wrong}' .did you mean '{known}'"
+        ):
+            kind(classifier, **{wrong: 0.1})
 
     @pytest.mark.parametrize("function", [train, measure_zeta])
     def test_every_field_of_the_training_options_is_a_keyword(self, function: Any) -> None:

@@ -8,7 +8,17 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 
 from art_ext.core.keywords import HOST_KEYWORDS
 from art_ext.shells.text import argument_texts, docstring, paragraph, renamed, valued
-from art_ext.training import Atcd, BackwardSmoothing, Cat, Mmc, Mmlda, Rce, Recipe, War
+from art_ext.training import (
+    Atcd,
+    BackwardSmoothing,
+    Cat,
+    Distillation,
+    Mmc,
+    Mmlda,
+    Rce,
+    Recipe,
+    War,
+)
 
 _NAMES = HOST_KEYWORDS["art"]["training"]  # of the arguments of recipes
 _CLASSIFIER = (
@@ -120,6 +130,18 @@ TRAINERS = (
         },
         base="HeadTrainer",
         objectives={"mmc": Mmc, "mmlda": Mmlda},
+    ),
+    TrainerShell(
+        "TrainerDistillationPyTorch",
+        Distillation,
+        "temperature warm_epochs",
+        "Defensive distillation: a student that learns the soft labels of a teacher.",
+        "https://arxiv.org/abs/1511.04508",
+        notes=f"{_COPIES} It is the student. ``nb_epochs`` are those of the teacher, and again of"
+        " the student. ``last_result.teacher`` holds the weights of the teacher. Attack the margin"
+        " of the scores: their cross-entropy has no gradient. ``fit_generator`` raises an error,"
+        " because the teacher labels samples by their positions.",
+        base="HeadTrainer",
     ),
 )
 

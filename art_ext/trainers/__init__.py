@@ -8,6 +8,7 @@ from art_ext.trainers.shells import (
     AdversarialTrainerBackwardSmoothingPyTorch,
     AdversarialTrainerCATPyTorch,
     AdversarialTrainerWARPyTorch,
+    TrainerDistillationPyTorch,
     TrainerMaxMahalanobisPyTorch,
     TrainerReverseCrossEntropyPyTorch,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "TrainerDistillationPyTorch",
     "TrainerMaxMahalanobisPyTorch",
     "TrainerReverseCrossEntropyPyTorch",
 ]

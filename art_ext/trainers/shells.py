@@ -14,13 +14,24 @@ from torch import Tensor
 
 from art_ext.trainers.headed import HeadTrainer
 from art_ext.trainers.shell import CoreTrainer
-from art_ext.training import Atcd, BackwardSmoothing, Cat, Mmc, Mmlda, Rce, Recipe, War
+from art_ext.training import (
+    Atcd,
+    BackwardSmoothing,
+    Cat,
+    Distillation,
+    Mmc,
+    Mmlda,
+    Rce,
+    Recipe,
+    War,
+)
 
 __all__ = [
     "AdversarialTrainerATCDPyTorch",
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "TrainerDistillationPyTorch",
     "TrainerMaxMahalanobisPyTorch",
     "TrainerReverseCrossEntropyPyTorch",
 ]
@@ -476,4 +487,42 @@ class TrainerMaxMahalanobisPyTorch(HeadTrainer):
             target=target,
             norm=norm,
             bn_mode=bn_mode,
+        )
+
+
+class TrainerDistillationPyTorch(HeadTrainer):
+    """Defensive distillation: a student that learns the soft labels of a teacher.
+
+    ``art_ext.training.Distillation`` documents the method. The passed classifier is not changed:
+    ``get_classifier()`` is a new one. It is the student. ``nb_epochs`` are those of the teacher,
+    and again of the student. ``last_result.teacher`` holds the weights of the teacher. Attack the
+    margin of the scores: their cross-entropy has no gradient. ``fit_generator`` raises an error,
+    because the teacher labels samples by their positions.
+
+    | Paper link: https://arxiv.org/abs/1511.04508
+    """
+
+    _recipe = Distillation
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        temperature: float = 100.0,
+        warm_epochs: int = 1,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            temperature: T.
+            warm_epochs: passes over the data of the warm start. 0: teacher and student begin with
+                the initial weights.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier, seed, verbose, temperature=temperature, warm_epochs=warm_epochs
         )
