@@ -130,10 +130,11 @@ class AIFGSM(FunctionAttack):
                 - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
             start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped
                 to the box. Default: input.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -586,10 +587,11 @@ class FGSM(FunctionAttack):
             norm: np.inf, "inf", 1 or 2.
             eps: radius of the ball in the units of x.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -703,10 +705,11 @@ class FrankWolfe(FunctionAttack):
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
                 the box, and clipping leaves little of them. Default: clip.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -846,10 +849,11 @@ class FrankWolfeBlackBox(FunctionAttack):
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
                 the box, and clipping leaves little of them. Default: clip.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -989,10 +993,11 @@ class HMCAM(FunctionAttack):
             temperature: tau (3), > 0. Default: 1.
             keep_samples: True returns the chain in ``samples``. Otherwise each state goes to the
                 callback only, in ``Progress.samples``. Default: True.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True ends a chain at its first success, accepted or not. Default:
@@ -1193,10 +1198,11 @@ class IFGSM(FunctionAttack):
             max_iter: T, the number of steps. Default: 10.
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1319,10 +1325,11 @@ class MPGD(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1424,10 +1431,11 @@ class MIFGSM(FunctionAttack):
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             decay: mu, >= 0. Default: 1.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1545,10 +1553,11 @@ class NES(FunctionAttack):
             clip_probes: True clips the probes to the box, for a model that takes nothing else.
                 Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -1667,10 +1676,11 @@ class PGD(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1928,10 +1938,11 @@ class SignGradient(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as
-                the inner product with a target's embedding. A callable is ascended as it is,
-                targeted or not. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
+                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
+                numbers, such as the inner product with a target's embedding. A callable is ascended
+                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
+                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate

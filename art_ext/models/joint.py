@@ -30,6 +30,8 @@ class JointEnsemble(nn.Module):
         ValueError: for fewer than two members, anything but networks, or shared parameters.
     """
 
+    gives_members = True  # attacks find the members' logits by it
+
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         if not isinstance(members, Sequence) or not all(

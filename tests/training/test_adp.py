@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from art_ext.core.attacks import pgd
+from art_ext.core.detection import make_detector
 from art_ext.core.metrics import ensemble_diversity
 from art_ext.models import JointEnsemble, members
 from art_ext.models.joint import make_ensemble, member_seeds, redrawn
 from art_ext.training import Adp, EpochEnd, Natural, Pgd, make_recipe, train
-from art_ext.training.heads import MeanProbability, MeanProbabilityHead
+from art_ext.training.heads import MeanProbability, MeanProbabilityHead, adaptive_attacks
 
 Build = Callable[..., nn.Module]
 Samples = tuple[Tensor, Tensor]
@@ -451,3 +453,96 @@ def test_the_log_mean_is_validated_called_back_and_exported(network: Build, data
     assert list(result.best) == list(ensemble.state_dict())
     loss = functional.cross_entropy(seen[-1], data[1])
     assert result.history[-1]["validation_loss"] == pytest.approx(float(loss))
+
+
+# --- the attack on the mean logits ---
+
+
+class MeanLogitsModel(nn.Module):
+    """An ensemble as the mean of its members' logits."""
+
+    def __init__(self, ensemble: nn.Module) -> None:
+        super().__init__()
+        self.ensemble = ensemble
+
+    def forward(self, rows: Tensor) -> Tensor:
+        logits: Tensor = self.ensemble(rows)
+        return logits.mean(dim=1)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("batch_size", [5, 256])
+def test_the_attack_on_the_mean_logits_follows_their_margin(
+    targeted: bool, batch_size: int, network: Build, data: Samples
+) -> None:
+    """Its iterates are those of an attack on the mean logits, its verdicts those of the ensemble."""
+    x = data[0]
+    ensemble = joint(network, 3)
+    model = MeanProbability(ensemble).eval()
+    settings: dict[str, Any] = {"eps": 0.05, "num_steps": 4, "seed": 1, "on_failure": "last"}
+    with torch.no_grad():
+        y = ensemble(x).mean(1).argmax(1)
+    goal = (y + 1) % 3 if targeted else y
+    settings.update({"targeted": targeted, "batch_size": batch_size})
+    ours = pgd(model, x, goal, loss="mean-logits", **settings)
+    theirs = pgd(MeanLogitsModel(ensemble).eval(), x, goal, loss="margin", **settings)
+    attacked = ~(ours.already_adversarial | theirs.already_adversarial)
+    same = attacked & ~ours.success & ~theirs.success
+    assert same.any()
+    torch.testing.assert_close(ours.x_adv[same], theirs.x_adv[same])
+    with torch.no_grad():
+        said = model(ours.x_adv).argmax(1)
+    reached = said == goal if targeted else said != goal
+    assert torch.equal(reached & attacked, ours.success & attacked)
+    assert int(ours.queries.max()) == 6
+
+
+def test_the_attack_on_the_mean_logits_moves_members_that_are_sure(network: Build) -> None:
+    """The probabilities of such members are 1 and 0 in float32, and have no gradient."""
+    x = torch.full((4, 1, 4, 4), 0.5)
+    ensemble = JointEnsemble([network("linear", seed=seed, scale=1e5) for seed in (1, 2)])
+    model = MeanProbability(ensemble).eval()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        before = ensemble(x).mean(1)
+    found = pgd(model, x, y, eps=0.01, num_steps=3, loss="mean-logits", on_failure="last", seed=0)
+    with torch.no_grad():
+        after = ensemble(found.x_adv).mean(1)
+    own = y.unsqueeze(1)
+    lead = [
+        one.gather(1, own).squeeze(1) - one.scatter(1, own, -torch.inf).amax(1)
+        for one in (before, after)
+    ]
+    assert (lead[1] < lead[0]).all()
+
+
+def test_the_attack_on_the_mean_logits_with_a_detector(network: Build, data: Samples) -> None:
+    x = data[0]
+    model = MeanProbability(joint(network)).eval()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    squeezing = make_detector("feature_squeezing", {"squeezers": "mnist"}).fit(model, x, y)
+    squeezing.calibrate(x.repeat(2, 1, 1, 1))
+    settings: dict[str, Any] = {"eps": 0.05, "num_steps": 3, "seed": 0, "on_failure": "last"}
+    settings["loss"] = "mean-logits"
+    alone = pgd(model, x, y, **settings)
+    aware = {
+        loss: pgd(model, x, y, detector=squeezing, detector_loss=loss, **settings)
+        for loss in ("none", "auto")
+    }
+    for found in aware.values():
+        assert int(found.queries.max()) == 5 * squeezing.rows
+    # the squeezed copies go through the ensemble too, and the loss is that of the row itself
+    same = ~(alone.already_adversarial | alone.success | aware["none"].already_adversarial)
+    assert same.any()
+    assert torch.equal(aware["none"].x_adv[same], alone.x_adv[same])
+
+
+def test_the_loss_of_mean_logits_needs_an_ensemble(network: Build, data: Samples) -> None:
+    with pytest.raises(ValueError, match=r"loss='mean-logits' needs an ensemble .* got Sequential"):
+        pgd(network(), *data, eps=0.1, loss="mean-logits")
+
+
+def test_the_head_declares_its_attacks(network: Build) -> None:
+    found = adaptive_attacks(MeanProbability(joint(network)))
+    assert [arguments["loss"] for _, arguments in found] == ["margin", "mean-logits"]

@@ -120,10 +120,11 @@ def ai_fgsm(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -582,10 +583,11 @@ def fgsm(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -701,10 +703,11 @@ def frank_wolfe(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -833,10 +836,11 @@ def frank_wolfe_black_box(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -980,10 +984,11 @@ def hmcam(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1191,10 +1196,11 @@ def i_fgsm(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1298,10 +1304,11 @@ def m_pgd(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1395,10 +1402,11 @@ def mi_fgsm(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1503,10 +1511,11 @@ def nes(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1603,10 +1612,11 @@ def pgd(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -1840,10 +1850,11 @@ def sign_gradient(
             margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
             know the detector, with the same test of success. ``"auto"`` chooses the one that the
             detector names as its own. Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers, such as the inner
-            product with a target's embedding. A callable is ascended as it is, targeted or not.
-            Default: ``"ce"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
+            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
+            such as the inner product with a target's embedding. A callable is ascended as it is,
+            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.

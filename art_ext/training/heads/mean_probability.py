@@ -30,7 +30,10 @@ class MeanProbabilityHead(Head):
     """
 
     name: ClassVar[str] = "mean-probability"
-    adaptive: ClassVar[Adaptive] = (("pgd", {"num_steps": 50, "loss": "margin"}),)
+    adaptive: ClassVar[Adaptive] = (
+        ("pgd", {"num_steps": 50, "loss": "margin"}),
+        ("pgd", {"num_steps": 50, "loss": "mean-logits"}),
+    )
 
     def __init__(self, members: int) -> None:
         check_count("members", members, least=LEAST)

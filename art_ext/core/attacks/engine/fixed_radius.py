@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks.engine.driver import Driver
+from art_ext.core.attacks.engine.members import MEAN_LOGITS, MeanLogits
 from art_ext.core.attacks.engine.method import Answers, Method, S, check_needs, check_state
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
 from art_ext.core.inspection import class_scores
-from art_ext.core.losses import make_gain
+from art_ext.core.losses import Loss, make_gain
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
 
@@ -60,7 +62,10 @@ class FixedRadius(Driver):
         check_choice("on_failure", self.options.on_failure, ("input", "last"))
         self.goals_are_classes = self.options.criterion is None
         goal = self.whole.goal
-        gain = make_gain(
+        self.mean_logits: MeanLogits | None = None
+        if self.options.loss == MEAN_LOGITS:
+            self.mean_logits = MeanLogits(model, goal, self.whole.oracle.cost)
+        gain: Loss = self.mean_logits or make_gain(
             self.options.loss, goal.labels, targeted=goal.targeted, outputs=self.outputs
         )
         self.problem = self.whole = replace(self.whole, gain=self.awareness.ascended(gain))
@@ -87,7 +92,7 @@ class FixedRadius(Driver):
         self.method: Method[Any] = method
         self.name = type(method).__name__
         self.warn_if_short(method.least_queries, self.options.max_queries)
-        with self.running():
+        with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
             self.problem = self.own_problem()
             self.trajectories = method.num_trajectories(num_restarts)
