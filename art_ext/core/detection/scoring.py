@@ -121,6 +121,8 @@ class Scoring(ABC):
             rows: (R, *S) inputs.
             index: (R,) int64, the sample each row is charged to.
         """
+        if not len(rows):
+            return Answers(rows.new_zeros(0, 0), rows.new_zeros(0))
         parts = []
         for part, owner, outputs, features in raw_answers(self, oracle, rows, index):
             further = tuple(
@@ -137,7 +139,7 @@ def raw_answers(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
     """Yield rows, their samples, outputs and features of each call of the model, without a graph.
 
-    The features are None for a detector that needs none. Without a row, there is one empty call.
+    The features are None for a detector that needs none.
     """
     with ExitStack() as stack:
         tap = (
@@ -145,7 +147,7 @@ def raw_answers(
             if detector.needs_features
             else None
         )
-        for start in range(0, max(1, len(rows)), oracle.batch_size):
+        for start in range(0, len(rows), oracle.batch_size):
             part = rows[start : start + oracle.batch_size]
             owner = index[start : start + oracle.batch_size]
             with torch.no_grad():

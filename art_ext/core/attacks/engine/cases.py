@@ -163,7 +163,7 @@ def _stopped_at_once(
         raise stop
 
     try:
-        attack(model, x, None, **options)
+        attack(model, x, None, **{**options, "detector": None})
     except AttackInterrupted as found:
         result = replace(found.result, queries=oracle.queries.to(x.device))
         return AttackInterrupted(str(stop), result, found.finished)
