@@ -330,10 +330,12 @@ def test_the_folder_of_a_training(
         return folder
 
     said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
-    natural = trained("natural")
-    outcome = call(evaluated(place, tmp_path, "--model", natural), "--model", natural, *said)
-    assert outcome.exit_code == 0, outcome.output
-    assert "FAILED" not in outcome.stdout
+    for recipe in ("natural", "rce", "mmc"):
+        folder = trained(recipe)
+        run = evaluated(place, tmp_path / recipe, "--model", folder)
+        outcome = call(run, "--model", folder, *said[:-1], tmp_path / f"out-{recipe}")
+        assert outcome.exit_code == 0, outcome.output
+        assert "FAILED" not in outcome.stdout
     headed = trained(f"{tmp_path / 'mine_recipe.py'}:Mine")
     run = evaluated(place, tmp_path / "headed", "--model", headed)
     outcome = call(run, "--model", headed, *said[:-1], tmp_path / "other")

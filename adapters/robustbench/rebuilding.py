@@ -103,11 +103,13 @@ def submitted(loaded: LoadedModel, rows: Tensor) -> Source:
     if normalization is None and _is_file(source.source):
         file, _, factory = source.source.rpartition(":")
         return Source(loaded.model, Path(file), factory, source.model_args)
+    heads: list[dict[str, Any]] = []
     if is_run_folder(source.source):
-        source = _source_of_training(source)
+        heads = _heads(loaded)
+        source = _before_training(source)
         normalization = load_source(replace(source, weights=None, untrained=True)).normalization
     recipe = _recipe(source)
-    text = _text(recipe, normalization)
+    text = _text(recipe, normalization, heads)
     model = _rebuilt(text, recipe.file, loaded, rows)
     return Source(model, Path(recipe.file), MADE, content=text)
 
@@ -116,24 +118,30 @@ def _is_file(source: str) -> bool:
     return source.rpartition(":")[0].endswith(".py")
 
 
-def _source_of_training(source: ModelSource) -> ModelSource:
-    """Return the source of the network of a training.
-
-    Raises:
-        ValueError: if the head of its recipe is not the identity.
-    """
-    from art_ext.training.heads import IdentityHead
+def _before_training(source: ModelSource) -> ModelSource:
+    """Return the source of the network of a training."""
     from art_ext.training.runs.networks import source_of
     from art_ext.training.runs.source import read_configuration
 
-    configuration = read_configuration(Path(source.source))
-    head = configuration.make_recipe().head
-    if not isinstance(head, IdentityHead):
+    return source_of(read_configuration(Path(source.source)))
+
+
+def _heads(loaded: LoadedModel) -> list[dict[str, Any]]:
+    """Return the records of the heads of a trained network, the outermost first.
+
+    Raises:
+        ValueError: if one is not of art-ext.
+    """
+    from art_ext.training.heads import HEADS, heads_of
+
+    heads = heads_of(loaded.model)
+    own = [head for head in heads if head.name not in HEADS]
+    if own:
         raise ValueError(
-            f"{source.source} was trained with the head {head!r}, which RobustBench cannot rebuild:"
-            " write a file whose FACTORY makes network and head, and evaluate that"
+            f"{loaded.source.source} was trained with the head {own[0]!r}, which RobustBench cannot"
+            " rebuild: write a file whose FACTORY makes network and head, and evaluate that"
         )
-    return source_of(configuration)
+    return [head.record() for head in heads]
 
 
 def _recipe(source: ModelSource) -> _Recipe:
@@ -175,13 +183,24 @@ def _unknown(given: str) -> ValueError:
     )
 
 
-def _text(recipe: _Recipe, normalization: Normalization | None) -> str:
-    """Return the content of a file whose function ``MADE`` makes the network of a recipe."""
+def _text(
+    recipe: _Recipe, normalization: Normalization | None, heads: list[dict[str, Any]]
+) -> str:
+    """Return the content of a file whose function ``MADE`` makes the network of a recipe.
+
+    Args:
+        recipe: of the network.
+        normalization: of its inputs.
+        heads: records of the heads around it.
+    """
     text, made = recipe.text.rstrip(), recipe.call
     if normalization is not None and not normalization.is_identity:
         text += _NORMALIZED.rstrip()
         mean, std = (list(part) for part in (normalization.mean, normalization.std))
         made = f"Normalized({made}, {mean}, {std})"
+    if heads:
+        text += "\n\nfrom art_ext.training.heads import with_heads"
+        made = f"with_heads({made}, {heads})"
     return f"{text}\n\n\ndef {MADE}():\n    return {made}\n"
 
 
@@ -195,15 +214,18 @@ def _rebuilt(text: str, file: str, loaded: LoadedModel, rows: Tensor) -> nn.Modu
         place = Path(folder) / file
         place.write_text(text, encoding="utf-8")
         model: nn.Module = resolve_factory(f"{place}:{MADE}")
-    inner = model.get_submodule("network") if type(model).__name__ == "Normalized" else model
+    # the network lies inside the normalisation, or under its own names
+    inner = "network." if "class Normalized(" in text else ""
+    state = loaded.model.state_dict()
+    own = {name: state.get(name.removeprefix(inner)) for name in model.state_dict()}
     given = f"the file that art-ext writes for {loaded.source.source!r} makes another network"
     hint = "Write a file whose FACTORY makes it, and evaluate that"
     try:
-        inner.load_state_dict(loaded.model.state_dict())
+        model.load_state_dict({name: one for name, one in own.items() if one is not None})
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
         raise ValueError(f"{given}: {first} {hint}") from error
-    model.to(next(iter(loaded.model.state_dict().values())).device)
+    model.to(next(iter(state.values())).device)
     far = (_scores(model, rows) - _scores(loaded.model, rows)).abs().max()
     if not float(far) <= TOLERANCE:
         raise ValueError(f"{given}: its scores differ by {float(far):.3g}. {hint}")
