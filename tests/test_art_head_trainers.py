@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from torch import nn
 from torch.nn import functional
 
 from art_ext.data import load_data
-from art_ext.models import digits_cnn
+from art_ext.models import digits_cnn, members
+from art_ext.models.joint import redrawn
 from art_ext.trainers import (
+    TrainerADPPyTorch,
     TrainerDistillationPyTorch,
     TrainerMaxMahalanobisPyTorch,
     TrainerReverseCrossEntropyPyTorch,
 )
-from art_ext.training import Distillation, Mmc, Mmlda, Rce, train
+from art_ext.training import Adp, Distillation, Mmc, Mmlda, Rce, train
 from art_ext.training.heads import heads_of
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -49,6 +52,12 @@ CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
         TrainerDistillationPyTorch,
         {"temperature": 5.0},
         Distillation(temperature=5.0),
+    ),
+    "adp": (TrainerADPPyTorch, {}, Adp()),
+    "adp-pgd": (
+        TrainerADPPyTorch,
+        {"nb_members": 2, "adversarial": "regularised", "max_iter": 2, "beta": 1.0},
+        Adp(members=2, adversarial="regularised", num_steps=2, beta=1.0),
     ),
 }
 
@@ -94,8 +103,10 @@ def test_the_new_classifier_is_that_of_the_core_and_the_passed_one_stays(
     classifier = estimator()
     trainer = made(name, classifier)
     trainer.fit(*data, batch_size=32, nb_epochs=2)
-    module = network()
     recipe = CASES[name][2]
+    # the members of an ensemble are drawn anew, from copies of the network
+    draw = functools.partial(redrawn, network())
+    module = recipe.build(draw, 4) if recipe.networks > 1 else network()
     if getattr(recipe, "dim", None):
         recipe = recipe.fitted(module, torch.zeros(2, 1, 8, 8), 4)
     samples = tuple(map(torch.from_numpy, data))
@@ -220,6 +231,59 @@ def test_a_student_of_a_teacher_with_further_samples(data: Arrays, tmp_path: Pat
         trainer.fit(x, y, passes=10.0)
     with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
         TrainerDistillationPyTorch(estimator(), temperature=0.0, verbose=False)
+
+
+def test_an_ensemble_of_new_members_with_the_settings_of_the_optimizer(data: Arrays) -> None:
+    module = network()
+    groups = [
+        {"params": module.get_submodule("0").parameters(), "lr": 0.02},
+        {"params": module.get_submodule("6").parameters()},
+        {"params": module.get_submodule("8").parameters(), "weight_decay": 0.1},
+        {"params": module.get_submodule("2").parameters(), "lr": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=4e-3)
+    classifier = estimator(module, optimizer=optimizer)
+    classifier.fit(*data, batch_size=32, nb_epochs=1)
+    trainer = made("adp", classifier)
+    found = trainer.get_classifier()
+    networks = members(found)
+    assert len(networks) == 3
+    firsts = [next(one.parameters()) for one in (module, *networks)]
+    assert len({float(one.detach().sum()) for one in firsts}) == 4
+    assert type(found.optimizer) is torch.optim.AdamW
+    assert not found.optimizer.state
+    for place, layer in enumerate((0, 6, 8, 2)):
+        own, given = found.optimizer.param_groups[place], optimizer.param_groups[place]
+        assert {name: own[name] for name in ("lr", "weight_decay")} == {
+            name: given[name] for name in ("lr", "weight_decay")
+        }
+        wanted = {
+            one for member in networks for one in member.get_submodule(str(layer)).parameters()
+        }
+        assert set(own["params"]) == wanted
+    trainer.fit(*data, batch_size=32, nb_epochs=1)
+    kept = [one for member in networks for one in member.get_submodule("2").parameters()]
+    fresh = [redrawn(module, seed) for seed in (4 * 1_000_003 + place for place in range(3))]
+    before = [one for member in fresh for one in member.get_submodule("2").parameters()]
+    assert all(torch.equal(one, two) for one, two in zip(kept, before, strict=True))
+    assert trainer.last_result.forwards == 3 * 96
+
+
+def test_members_that_cannot_be_drawn_anew() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(64, 10))
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows.flatten(1) @ self.weight
+
+    with pytest.raises(ValueError, match=r"modules with reset_parameters, but .*\(Own\) has none"):
+        made("adp", estimator(Own()))
+    with pytest.raises(ValueError, match="members must be at most 9 for 10 classes"):
+        TrainerADPPyTorch(estimator(), nb_members=10, verbose=False)
+    with pytest.raises(ValueError, match="members must be an integer >= 2, got 1"):
+        TrainerADPPyTorch(estimator(), nb_members=1, verbose=False)
 
 
 def test_arguments_that_make_no_sense() -> None:

@@ -297,7 +297,8 @@ class TestArgumentNames:
     @pytest.mark.parametrize("name", art_trainers.__all__)
     def test_art_trainers(self, name: str, classifier: PyTorchClassifier) -> None:
         kind = getattr(art_trainers, name)
-        known = "eps" if "eps" in inspect.signature(kind).parameters else "temperature"
+        parameters = inspect.signature(kind).parameters
+        known = next(one for one in ("eps", "temperature", "alpha") if one in parameters)
         wrong = f"{known[:-1]}z"
         with pytest.raises(
             TypeError, match=rf"^{name}\(\) got .*'{wrong}' .did you mean '{known}'"

@@ -94,6 +94,7 @@ def written() -> dict[Path, str]:
         [shell.name for shell in trainers.TRAINERS],
         {
             "HeadTrainer": "from art_ext.trainers.headed import HeadTrainer",
+            "EnsembleTrainer": "from art_ext.trainers.headed import EnsembleTrainer",
             "CoreTrainer": "from art_ext.trainers.shell import CoreTrainer",
             "Tensor": "from torch import Tensor",
             "ClassVar": "from typing import ClassVar",

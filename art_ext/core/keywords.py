@@ -37,7 +37,12 @@ HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "coordinates": "nb_parallel",
             "h": "variable_h",
         },
-        "training": {"step_size": "eps_step", "num_steps": "max_iter", "num_replays": "nb_replays"},
+        "training": {
+            "step_size": "eps_step",
+            "num_steps": "max_iter",
+            "num_replays": "nb_replays",
+            "members": "nb_members",
+        },
     },
     "torchattacks": {
         "fixed-radius": {

@@ -9,6 +9,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from art_ext.core.keywords import HOST_KEYWORDS
 from art_ext.shells.text import argument_texts, docstring, paragraph, renamed, valued
 from art_ext.training import (
+    Adp,
     Atcd,
     BackwardSmoothing,
     Cat,
@@ -41,6 +42,7 @@ class TrainerShell:
         texts: descriptions that differ from the recipe's, by name in ART.
         described: recipe that describes the arguments. None: the recipe itself.
         base: class that it derives from. ``"HeadTrainer"`` trains a copy, and gives it a head.
+            ``"EnsembleTrainer"`` trains several copies with new weights.
         objectives: recipes by the name that the argument ``objective`` gives them.
     """
 
@@ -142,6 +144,17 @@ TRAINERS = (
         " of the scores: their cross-entropy has no gradient. ``fit_generator`` raises an error,"
         " because the teacher labels samples by their positions.",
         base="HeadTrainer",
+    ),
+    TrainerShell(
+        "TrainerADPPyTorch",
+        Adp,
+        "alpha beta nb_members det_offset adversarial eps_range max_iter step_fraction bn_mode",
+        "Adaptive diversity promoting: an ensemble whose members disagree on the wrong classes.",
+        "https://arxiv.org/abs/1901.08846",
+        notes=f"{_COPIES} Its members are copies of the network with new weights, drawn by"
+        " ``reset_parameters`` and the seed. The head returns the logarithm of their mean"
+        " probability. Attack its margin, and that of the mean logits.",
+        base="EnsembleTrainer",
     ),
 )
 

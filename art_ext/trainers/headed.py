@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from art_ext.core.checks import check_choice
+from art_ext.models.joint import make_ensemble, redrawn
 from art_ext.trainers.classifier import ClassifierNetwork
 from art_ext.trainers.shell import CoreTrainer
 from art_ext.training import Recipe
@@ -85,6 +87,33 @@ class HeadTrainer(CoreTrainer):
                 " stays as it is, got one of its optimizer"
             )
         return super()._schedule(scheduler)
+
+
+class EnsembleTrainer(HeadTrainer):
+    """Base of the trainers of ensembles: each member is a copy of the network with new weights."""
+
+    def _copied(self, classifier: PyTorchClassifier) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return an ensemble of copies that are drawn anew, and an optimizer of their parameters.
+
+        The optimizer has the settings of the classifier's, and no state.
+
+        Raises:
+            ValueError: if the weights of the network cannot be drawn anew.
+        """
+        network = classifier.model
+        draw = functools.partial(redrawn, network)
+        ensemble = make_ensemble(draw, self.recipe.networks, self.seed)
+        ensemble.to(classifier.device).train(network.training)
+        named = {one: name for name, one in network.named_parameters()}
+        optimizer = copy.deepcopy(classifier.optimizer)
+        optimizer.state.clear()
+        groups = zip(optimizer.param_groups, classifier.optimizer.param_groups, strict=True)
+        for group, given in groups:
+            names = [named[one] for one in given["params"]]
+            group["params"] = [
+                member.get_parameter(name) for member in ensemble.members for name in names
+            ]
+        return ensemble, optimizer
 
 
 def with_network(

@@ -12,9 +12,10 @@ import numpy as np
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_ext.trainers.headed import HeadTrainer
+from art_ext.trainers.headed import EnsembleTrainer, HeadTrainer
 from art_ext.trainers.shell import CoreTrainer
 from art_ext.training import (
+    Adp,
     Atcd,
     BackwardSmoothing,
     Cat,
@@ -31,6 +32,7 @@ __all__ = [
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "TrainerADPPyTorch",
     "TrainerDistillationPyTorch",
     "TrainerMaxMahalanobisPyTorch",
     "TrainerReverseCrossEntropyPyTorch",
@@ -525,4 +527,71 @@ class TrainerDistillationPyTorch(HeadTrainer):
         """
         super().__init__(
             classifier, seed, verbose, temperature=temperature, warm_epochs=warm_epochs
+        )
+
+
+class TrainerADPPyTorch(EnsembleTrainer):
+    """Adaptive diversity promoting: an ensemble whose members disagree on the wrong classes.
+
+    ``art_ext.training.Adp`` documents the method. The passed classifier is not changed:
+    ``get_classifier()`` is a new one. Its members are copies of the network with new weights, drawn
+    by ``reset_parameters`` and the seed. The head returns the logarithm of their mean probability.
+    Attack its margin, and that of the mean logits.
+
+    | Paper link: https://arxiv.org/abs/1901.08846
+    """
+
+    _recipe = Adp
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        alpha: float = 2.0,
+        beta: float = 0.5,
+        nb_members: int = 3,
+        det_offset: float = 1e-06,
+        adversarial: str = "none",
+        eps_range: tuple[float, float] = (0.01, 0.05),
+        max_iter: int = 10,
+        step_fraction: float | None = None,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            alpha: weight of the entropy of the mean.
+            beta: weight of the logarithm of the determinant.
+            nb_members: K, from 2 to the number of classes - 1.
+            det_offset: added to the diagonal of M M^T.
+            adversarial: ``"none"``, ``"regularised"`` or ``"plain"``. ``"regularised"`` adds the
+                whole loss at examples that PGD crafts against the log of the mean probabilities, as
+                the authors do. ``"plain"`` adds ``sum_k CE(p_k(x'), y)`` only, as a later port
+                does.
+            eps_range: smallest and largest radius of crafting, in the units of x. Each update draws
+                one radius uniformly from this range, by the seed and the number of the update. The
+                norm is L-inf. Unused without examples.
+            max_iter: S, steps of crafting.
+            step_fraction: length of a step as a fraction of the radius. None: ``1 / S``, as the
+                authors.
+            bn_mode: mode of BatchNorm while crafting, as of ``Pgd``.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            alpha=alpha,
+            beta=beta,
+            nb_members=nb_members,
+            det_offset=det_offset,
+            adversarial=adversarial,
+            eps_range=eps_range,
+            max_iter=max_iter,
+            step_fraction=step_fraction,
+            bn_mode=bn_mode,
         )
