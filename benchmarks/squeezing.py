@@ -1,10 +1,11 @@
 """Tables 11 and 12 of the EAD thesis: attacks against joint feature squeezing, and aware of it.
 
-Run with ``python -m art_ext.benchmarks.squeezing mnist`` (Table 11) or ``cifar10`` (Table 12). Needs
-ART_EXT_DATA with the checkpoints, and OpenCV for CIFAR-10. The success of a row of the table is the
-share of images whose example is misclassified and accepted by the detector (untargeted), with the
-mean distortions of these. Oblivious attacks do not know the detector: C&W and EAD by confidence,
-and PGD or I-FGM. Aware attacks get the detector: an example counts if that very row is accepted.
+Run with ``python -m art_ext.benchmarks.squeezing mnist`` (Table 11) or ``cifar10`` (Table 12).
+Needs ART_EXT_DATA with the checkpoints, and OpenCV for CIFAR-10. The success of a row of the table
+is the share of images whose example is misclassified and accepted by the detector (untargeted),
+with the mean distortions of these. Oblivious attacks do not know the detector: C&W and EAD by
+confidence, and PGD or I-FGM. Aware attacks get the detector: an example counts if that very row is
+accepted.
 
 The threshold is that of the authors for MNIST, .0029. Their value for CIFAR-10 is not in their
 program, and the threshold there is chosen on clean test images that are not attacked.

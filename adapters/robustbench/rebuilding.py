@@ -183,9 +183,7 @@ def _unknown(given: str) -> ValueError:
     )
 
 
-def _text(
-    recipe: _Recipe, normalization: Normalization | None, heads: list[dict[str, Any]]
-) -> str:
+def _text(recipe: _Recipe, normalization: Normalization | None, heads: list[dict[str, Any]]) -> str:
     """Return the content of a file whose function ``MADE`` makes the network of a recipe.
 
     Args:
