@@ -19,8 +19,13 @@ from art_ext.core.detection import Confidence, Detector
 from art_ext.core.metrics.detection import detection_metrics
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, merge, read_records
+from art_ext.evaluation.analysis.blocks import blocks_of
+from art_ext.evaluation.analysis.defences import of_defences
+from art_ext.evaluation.analysis.rejection import by_rate
 from art_ext.evaluation.analysis.verdict import below, lines
+from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
+from art_ext.training.heads import Head, HeadedModel
 from tests.toys import drop_units
 
 EPS = 0.1
@@ -146,6 +151,118 @@ class TestRecords:
         small = outcome.records[outcome.records["eps"] == 0.05]
         assert small["score"].notna().all()
         assert found[0.1].sum() >= found[0.05].sum()
+
+
+@pytest.mark.usefixtures("no_report")
+class TestForms:
+    def test_each_attack_runs_without_and_with_knowledge(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(
+            linear_net,
+            tmp_path / "run",
+            attacks=("pgd", "nes", "rays"),
+            attack_args={
+                "pgd": {"num_steps": 5, "detector_weight": 3.0},
+                "nes": {"max_queries": 50},
+                "rays": {"max_queries": 50},
+            },
+        )
+        content = json.loads((tmp_path / "run" / "run.json").read_text())["attacks"]
+        aware = {name: one["aware_of"] for name, one in content.items()}
+        # of labels, an attack sees the class or the rejection, and nothing else
+        assert aware == {
+            "pgd": "",
+            "pgd_aware": "pgd",
+            "nes": "",
+            "nes_aware": "nes",
+            "rays_aware": "rays",
+        }
+        assert content["pgd"]["arguments"] == {"num_steps": 5}
+        assert content["pgd_aware"]["arguments"] == {"num_steps": 5, "detector_weight": 3.0}
+        assert [row.adaptive for row in outcome.rows] == [False, True, False, True, True]
+        kinds = [finding.kind for finding in outcome.warnings]
+        assert "no-adaptive-attack" not in kinds
+
+    def test_the_oblivious_form_is_the_attack_as_ever(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "plain", detectors=(), calibration_data=None)
+        run(linear_net, tmp_path / "run")
+        found = comparable(tmp_path / "run")
+        oblivious = found[found["attack"] == "pgd"].drop(columns=list(DETECTION))
+        pd.testing.assert_frame_equal(oblivious, comparable(tmp_path / "plain"))
+
+    def test_successes_of_the_aware_form_are_accepted(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(linear_net, tmp_path / "run", detectors=("confidence",), fpr=0.2)
+        found = outcome.records[outcome.records["attack"] == "pgd_aware"]
+        successes = found[found["success"]]
+        assert len(successes)
+        assert successes["accepted"].all()
+
+    def test_rows_of_the_detector_are_charged(self, digits_net: nn.Module, tmp_path: Path) -> None:
+        outcome = run(digits_net, tmp_path / "run", detectors=("feature_squeezing",))
+        queries = outcome.records.groupby("attack")["queries"].sum()
+        # two squeezed copies of each row
+        assert queries["pgd_aware"] == 3 * queries["pgd"]
+
+    def test_a_head_declares_attacks_with_a_detector_and_without(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        model = HeadedModel(linear_net, Declaring())
+        digits = load_data("digits")
+        for detectors, names in (
+            ((), ["pgd", "head_fgsm", "head_pgd"]),
+            (
+                ("confidence",),
+                ["pgd", "pgd_aware", "head_fgsm", "head_fgsm_aware", "head_pgd", "head_pgd_aware"],
+            ),
+        ):
+            outcome = evaluate(
+                {"headed": model, "bare": linear_net},
+                digits.first(10),
+                tmp_path / f"run{len(detectors)}",
+                eps=EPS,
+                attacks=("pgd",),
+                attack_args=PGD,
+                detectors=detectors,
+                calibration_data=digits if detectors else None,
+            )
+            rows: dict[str, list[str]] = {"headed": [], "bare": []}
+            for row in outcome.rows:
+                rows[row.model].append(row.attack)
+            assert rows["headed"] == names
+            assert rows["bare"] == [name for name in names if not name.startswith("head_")]
+            marked = [row.attack for row in outcome.rows if row.adaptive]
+            assert set(marked) == {name for name in names if name != "pgd"}
+
+    def test_attacks_of_a_head_that_are_left_out_are_a_warning(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        model = HeadedModel(linear_net, Declaring())
+        outcome = evaluate(
+            {"headed": model},
+            load_data("digits").first(10),
+            tmp_path / "run",
+            eps=EPS,
+            attacks=("fgsm",),
+            adaptive=False,
+        )
+        assert [row.attack for row in outcome.rows] == ["fgsm"]
+        (found,) = [one for one in outcome.warnings if one.kind == "no-adaptive-attack"]
+        assert "(fgsm, pgd)" in found.message
+
+
+class Declaring(Head):
+    """A head that changes nothing, and declares two attacks."""
+
+    adaptive: ClassVar[Any] = (("fgsm", {}), ("pgd", {"num_steps": 2, "loss": "margin"}))
+
+    def scores(self, raw: Any) -> Tensor:
+        scores: Tensor = raw
+        return scores
 
 
 @pytest.mark.usefixtures("no_report")
@@ -352,6 +469,72 @@ class TestWarnings:
         assert (found.count, found.samples) == (int(rejected.sum()), ATTACKED)
         assert found.interval is not None
         assert found.interval[0] > 0.05
+
+    def test_an_aware_attack_that_is_weaker(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        sure = {"detectors": (Brightness(),), "attack_args": {"pgd": {"num_steps": 5}}}
+        outcome = run(linear_net, tmp_path / "run", **sure)
+        assert "aware-weaker" not in self.kinds(outcome)
+        content = json.loads((tmp_path / "run" / "run.json").read_text())
+        records = outcome.records
+        weak = records["attack"] == "pgd_aware"
+        records.loc[weak, ["success", "success_accepted"]] = False
+        (found,) = list(of_defences(blocks_of(records), {**content, "left_out": {}}))[-1:]
+        assert found.kind == "aware-weaker"
+        assert found.attack == "pgd_aware"
+        assert found.count == 0
+        assert found.samples == int((records["clean_prediction"] == records["label"])[weak].sum())
+
+
+class TestReport:
+    def test_figures_and_columns(self, digits_net: nn.Module, tmp_path: Path) -> None:
+        names = ("confidence", "feature_squeezing")
+        outcome = run(digits_net, tmp_path / "run", detectors=names)
+        page = (tmp_path / "run" / "index.html").read_text()
+        for name in DETECTION_PLOTS:
+            assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+        for title in (
+            "Robust accuracy with rejection against the false-positive rate",
+            "Detection of the successes",
+            "With rejection",
+            "AUROC (pairs)",
+            "AUROC (all)",
+            "detector feature_squeezing",
+            "clean correct and accepted",
+        ):
+            assert title in page
+        assert page.count('class="adaptive"') == len(names)
+        table = json.loads((tmp_path / "run" / "table.json").read_text())
+        worst = [row for row in table if row["attack"] == "worst_case"]
+        assert [row["rejection_accuracy"] for row in worst] == [
+            one.worst[0].rejection_accuracy for one in outcome.verdicts
+        ]
+        assert {row["detector"] for row in table} == set(names)
+        head = (tmp_path / "run" / "table.csv").read_text().partition("\n")[0].split(",")
+        assert {"rejection_accuracy", "auroc_pairs_low", "tpr_all", "clean_rejected"} < set(head)
+
+    def test_the_curve_against_the_rate_recomputed(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        outcome = run(linear_net, tmp_path / "run", adaptive=False)
+        found = outcome.records
+        right = found["clean_prediction"] == found["label"]
+        for rate, value in by_rate(outcome.blocks, "net", EPS):
+            rejected = int(ATTACKED * rate + 1e-9)
+            threshold = np.sort(found["clean_score"])[ATTACKED - rejected - 1]
+            failed = found["success"] & (found["score"] <= threshold)
+            good = right & (found["clean_score"] <= threshold) & ~failed
+            assert value == pytest.approx(good.mean())
+
+    def test_runs_without_a_detector_have_neither(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "run", detectors=(), calibration_data=None)
+        page = (tmp_path / "run" / "index.html").read_text()
+        assert "With rejection" not in page
+        assert not any((tmp_path / "run" / name).exists() for name in DETECTION_PLOTS)
+        head = (tmp_path / "run" / "table.csv").read_text().partition("\n")[0]
+        assert "adaptive" not in head
+        assert "reject" not in head
 
 
 CALL = ("evaluate", "--model", "art_ext.models:digits_cnn", "--data", "digits", "--eps", "0.1")

@@ -72,6 +72,18 @@ def accepted_successes(
     return found
 
 
+def decisive_success(blocks: Blocks, key: Key) -> str:
+    """Return the column of the successes that count: with a detector, the accepted ones."""
+    return "success_accepted" if has_detector(blocks, key[0]) else "success"
+
+
+def accepted_distance(blocks: Blocks, key: Key) -> np.ndarray:
+    """Return the distances of the returned rows that are accepted, inf for the others, by row."""
+    distance = blocks.column(key, "distance")
+    found: np.ndarray = np.where(blocks.column(key, "success_accepted"), distance, np.inf)
+    return found
+
+
 def _clean(blocks: Blocks, key: Key) -> np.ndarray:
     """Return bool by row of a block: correct and accepted without attack."""
     correct: np.ndarray = ~blocks.column(key, "already_adversarial")

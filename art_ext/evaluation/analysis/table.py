@@ -144,6 +144,13 @@ class Row:
     auroc_all_high: float | None = None
     tpr_all: float | None = None
 
+    @property
+    def decisive(self) -> tuple[float, float, float]:
+        """Robust accuracy and its interval, with rejection if there is a detector."""
+        if self.rejection_accuracy is None:
+            return self.robust_accuracy, self.robust_low, self.robust_high
+        return self.rejection_accuracy, self.rejection_low or 0.0, self.rejection_high or 0.0
+
 
 def result_of(
     blocks: Blocks, key: Key, *, norm: str, stop_on_success: bool, nearest: bool

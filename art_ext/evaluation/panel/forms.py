@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from art_ext.core.oracle import Model
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import CoreRun, find_attack
@@ -133,10 +131,11 @@ def declared_by_heads(models: Mapping[str, Model], settings: Settings) -> Declar
 
 def _declarations(models: Mapping[str, Model]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield model, name and arguments of each attack that a head declares."""
+    from art_ext.training.heads import adaptive_attacks
+
     for name, model in models.items():
-        for module in model.modules() if isinstance(model, nn.Module) else ():
-            for attack, arguments in getattr(getattr(module, "head", None), "adaptive", ()):
-                yield name, attack, dict(arguments)
+        for attack, arguments in adaptive_attacks(model):
+            yield name, attack, dict(arguments)
 
 
 def _unfit(attack: Attack, settings: Settings) -> str:

@@ -14,6 +14,7 @@ from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis import findings, verdict
 from art_ext.evaluation.analysis.blocks import adversarial
+from art_ext.evaluation.analysis.rejection import failures, has_detector
 from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent, verdicts
 from art_ext.evaluation.analysis.together import (
     comparable,
@@ -85,9 +86,37 @@ COLUMNS = (
         " kind.",
     ),
     Column(
+        "With rejection",
+        "Robust accuracy with rejection: share of all samples that are correct and accepted by the"
+        " detector without attack, and for which the attack (in a cascade: this one and all before"
+        " it) found no row within eps that is misclassified and accepted. Below it its Wilson"
+        " interval at 95 %.",
+        field="rejection_accuracy",
+    ),
+    Column(
         "Success rate",
         "Share of successes within eps among the correctly classified samples given to the attack"
         " (ASR). With targets, among those of them whose label is not the target.",
+    ),
+    Column(
+        "Rejected",
+        "Share of the successes on correctly classified samples that the detector rejects. The"
+        " successes of an attack that knows the detector are accepted.",
+        field="rejected_successes",
+    ),
+    Column(
+        "AUROC (pairs)",
+        "Area under the ROC curve of the detector's scores in the protocol pairs: correctly"
+        " classified clean samples with a success, against what the attack returned for them. Below"
+        " it its bootstrap interval at 95 %, and the share of these rows that is rejected at the"
+        " detector's false-positive rate on these samples (TPR).",
+        field="auroc_pairs",
+    ),
+    Column(
+        "AUROC (all)",
+        "The same in the protocol all: all clean samples against all that the attack returned,"
+        " successful or not.",
+        field="auroc_all",
     ),
     Column(
         "Mean queries",
@@ -303,7 +332,8 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     tables = []
     for model in one.blocks.models:
         samples = one.blocks.samples(model)
-        worst = adversarial(one.blocks, model, eps)[samples.index.to_numpy()]
+        failed = failures if has_detector(one.blocks, model) else adversarial
+        worst = failed(one.blocks, model, eps)[samples.index.to_numpy()]
         samples = samples.assign(broken=worst)
         rows = []
         for label, own in samples.groupby("label"):
@@ -346,7 +376,12 @@ def _cells(row: Row) -> list[Cell]:
         Cell(
             row.attack,
             row.attack.lower(),
-            "" if row.attacked == row.samples else f"given {row.attacked:,}",
+            ", ".join(
+                [
+                    *(["adaptive"] if row.adaptive else []),
+                    *([] if row.attacked == row.samples else [f"given {row.attacked:,}"]),
+                ]
+            ),
         ),
         Cell(radius(row.eps), row.eps),
         Cell(percent(row.clean_accuracy), _known(row.clean_accuracy)),
@@ -355,7 +390,15 @@ def _cells(row: Row) -> list[Cell]:
             _known(row.robust_accuracy),
             interval(row.robust_low, row.robust_high),
         ),
+        Cell(
+            percent(row.rejection_accuracy),
+            _known(row.rejection_accuracy),
+            _between(row.rejection_low, row.rejection_high),
+        ),
         Cell(percent(row.success_rate), _known(row.success_rate)),
+        Cell(percent(row.rejected_successes), _known(row.rejected_successes)),
+        _area(row, "pairs"),
+        _area(row, "all"),
         Cell(number(row.mean_queries), _known(row.mean_queries)),
         Cell(number(row.median_queries), _known(row.median_queries)),
         Cell(number(row.mean_gradients), _known(row.mean_gradients)),
@@ -370,5 +413,18 @@ def _distortion(mean: float, digits: int) -> Cell:
     return Cell(number(mean, digits), _known(mean))
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _area(row: Row, protocol: str) -> Cell:
+    """Return the cell of an area under the ROC curve, with its interval and the TPR."""
+    area, low, high = (getattr(row, f"auroc_{protocol}{end}") for end in ("", "_low", "_high"))
+    if _known(area) is None:
+        return Cell(number(area, 3), None)
+    tpr = percent(getattr(row, f"tpr_{protocol}"))
+    return Cell(number(area, 3), area, f"{low:.3f} to {high:.3f}, TPR {tpr}")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else interval(low, high)
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

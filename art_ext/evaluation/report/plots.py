@@ -10,10 +10,12 @@ import numpy as np
 
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, Key, in_cascade, stopped_early
+from art_ext.evaluation.analysis.rejection import accepted_distance, decisive_success, has_detector
 from art_ext.evaluation.analysis.table import Row, Verdict, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
+from art_ext.evaluation.report import detection
 from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
-from art_ext.storage.evaluation import PLOTS
+from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +59,7 @@ def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
         for number, group in enumerate(groups, start=1):
             suffix = "" if number == 1 else f"-{number}"
             where = f": {describe(group[0].run)}" if len(groups) > 1 else ""
-            for name, kind in zip(PLOTS, (_robust_accuracy, _success_queries), strict=False):
+            for name, kind in KINDS.items():
                 drawn = kind(group)
                 if drawn is None:
                     continue
@@ -104,6 +106,7 @@ def _robust_accuracy(group: Sequence[LoadedRun]) -> tuple[str, str, Figure]:
                 stop_on_success,
                 canvas.label(model, attack),
                 style,
+                bool(one.run["attacks"][attack].get("aware_of")),
             )
         else:
             marks.add(
@@ -145,7 +148,7 @@ class _Marks:
 
     def add(self, model: str, attack: str, rows: Sequence[Row], style: Mapping[str, Any]) -> None:
         """Draw the robust accuracies of one attack, one mark for each eps."""
-        values = [(row.eps, row.robust_accuracy, row.robust_low, row.robust_high) for row in rows]
+        values = [(row.eps, *row.decisive) for row in rows]
         place = self.attacks.index(attack) - (len(self.attacks) - 1) / 2
         self._draw(
             model, values, place, self.canvas.label(model, attack), style["color"], style["marker"]
@@ -153,9 +156,7 @@ class _Marks:
 
     def worst(self, verdict: Verdict, colour: str) -> None:
         """Draw the worst case over all attacks."""
-        values = [
-            (one.eps, one.robust_accuracy, one.robust_low, one.robust_high) for one in verdict.worst
-        ]
+        values = [(one.eps, *one.decisive) for one in verdict.worst]
         label = self.canvas.label(verdict.model, "worst case")
         self._draw(verdict.model, values, (len(self.attacks) + 1) / 2, label, colour, "*")
 
@@ -229,6 +230,11 @@ def _robust_caption(runs: Sequence[Mapping[str, Any]]) -> str:
             " In a cascade each mark is the robust accuracy after this attack and all before it."
             " The last is the worst case."
         )
+    if any("detectors" in run for run in runs):
+        caption += (
+            " With a detector it is the robust accuracy with rejection: rejected clean samples"
+            " count as failures, and an adversarial counts where the detector accepts it."
+        )
     if any(len(run["attacks"]) > 1 and not in_cascade(run) for run in runs):
         caption += " The star is the worst case over all attacks of the panel."
     return caption
@@ -266,14 +272,22 @@ def _steps(
     stop_on_success: bool,
     label: str,
     style: Mapping[str, Any],
+    aware: bool,
 ) -> None:
     """Draw the empirical curve of one model under one attack, from the run with the smallest
     radius.
+
+    With a detector the curve is that with rejection. The nearest adversarial of an attack that
+    knows it is accepted. Of other attacks, the returned row counts where it is accepted.
     """
     eps = min(radius for _, _, radius in blocks.keys(*key[:2]))
     key = (*key[:2], eps)
     wrong = blocks.column(key, "already_adversarial")
-    distance = np.sort(np.where(wrong, 0.0, blocks.column(key, "nearest_distance")))
+    nearest = blocks.column(key, "nearest_distance")
+    if has_detector(blocks, key[0]):
+        wrong = wrong | ~blocks.column(key, "clean_accepted")
+        nearest = nearest if aware else accepted_distance(blocks, key)
+    distance = np.sort(np.where(wrong, 0.0, nearest))
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
     held = 100 * (1 - np.searchsorted(distance, x, side="right") / len(distance))
@@ -282,7 +296,7 @@ def _steps(
     if stop_on_success:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
         known = x > eps
-        at_eps = 100 * (~(blocks.column(key, "success") | wrong)).mean()
+        at_eps = 100 * (~(blocks.column(key, decisive_success(blocks, key)) | wrong)).mean()
         x = np.concatenate([[eps], x[known]])
         held = np.concatenate([[at_eps], held[known]])
     axes.step(x, held, where="post", linewidth=1.8, label=label, **style)
@@ -383,3 +397,16 @@ def _queries_caption(group: Sequence[LoadedRun]) -> str:
             " those of RayS."
         )
     return caption
+
+
+KINDS = {
+    PLOTS[0]: _robust_accuracy,
+    PLOTS[1]: _success_queries,
+    **dict(
+        zip(
+            DETECTION_PLOTS,
+            (detection.rejection_by_rate, detection.roc, detection.histograms),
+            strict=True,
+        )
+    ),
+}
