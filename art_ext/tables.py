@@ -1,7 +1,7 @@
-"""Tables of attacks and options in the documentation, written by ``make tables``.
+"""Tables of attacks, detectors and options in the documentation, written by ``make tables``.
 
-Attacks come from the registry, options from the configuration classes. A page holds a table
-between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+Attacks and detectors come from their registries, options from the configuration classes. A page
+holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.detection import registry as detectors
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
 
@@ -29,6 +30,7 @@ PAGES = (
     "README.md",
     "docs/index.md",
     "docs/command-line.md",
+    "docs/detectors.md",
     "docs/training.md",
     "docs/hosts/*.md",
 )
@@ -128,6 +130,23 @@ def _on_failure(found: Plan) -> str:
     return "the last iterate" if own is not None and own.default == "last" else "the input"
 
 
+def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of detectors, which are no attacks."""
+    rows = (
+        (
+            f"[`{spec.name}`]({prefix}{spec.page})",
+            str(spec.rows),
+            spec.needs,
+            ", ".join(f"`{name}`" for name in spec.options) or "none",
+            f"`{spec.art}`",
+            spec.summary,
+        )
+        for spec in detectors.specs()
+        if detectors.is_built_in(spec)
+    )
+    return _table(("detector", "rows", "needs", "options", "in ART", "rejects"), rows)
+
+
 def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of the options of a configuration class."""
     rows = []
@@ -170,6 +189,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
     "functions": _functions,
     "pages": _pages,
+    "detectors": _detectors,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),
     "training": partial(_options, TrainingConfig),

@@ -1,4 +1,4 @@
-"""The guide's examples: an attack and a recipe, one file each, found everywhere."""
+"""The guide's examples: an attack, a recipe and a detector, one file each, found everywhere."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from art_ext import cli
 from art_ext.adapters.torchattacks import make as make_torchattacks
 from art_ext.attacks import make as make_art
 from art_ext.core.attacks import registry
+from art_ext.core.detection import registry as detectors
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.panel.user_attacks import load_attack
+from art_ext.evaluation.panel.user_detectors import find_detector
 from art_ext.evaluation.report import plots
 from art_ext.models import load_weights, resolve_factory
 from art_ext.testing import check_attack, check_recipe
@@ -155,6 +157,32 @@ class TestPackage:
         guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
         assert " corner-attacks 1.0 " in lines["corner"]
         assert " ".join(lines["corner"].split()) in " ".join(guide.split())
+
+
+class TestDetector:
+    SOURCE = "energy.py:Energy"
+
+    @pytest.fixture(autouse=True)
+    def _forgotten(self) -> Iterator[None]:
+        yield
+        if "energy" in detectors.names():
+            detectors.unregister("energy")
+
+    def test_in_the_listing(self, folder: Path) -> None:
+        done = CliRunner().invoke(cli.app, ["detectors", "--detector", self.SOURCE])
+        (line,) = [line for line in done.output.splitlines() if line.startswith("energy ")]
+        assert line.split()[1:4] == ["1", "scores", "energy.py:Energy"]
+
+    def test_its_contract(self, folder: Path) -> None:
+        done = CliRunner().invoke(cli.app, ["detectors", "--check", self.SOURCE])
+        assert done.exit_code == 0, done.output
+
+    def test_its_scores(self, folder: Path, linear_net: nn.Module) -> None:
+        x = load_data("digits").first(60).x
+        detector = find_detector(self.SOURCE).kind().fit(linear_net)
+        with torch.no_grad():
+            wanted = -linear_net(x).exp().sum(dim=1).log()
+        assert torch.allclose(detector.score(x), wanted, atol=1e-4)
 
 
 class TestRecipe:
