@@ -327,7 +327,8 @@ def test_a_row_that_reaches_the_goal_outranks_all_that_do_not() -> None:
     goal = Goal.of(torch.zeros(4, dtype=torch.int64), AttackOptions(), 4, torch.device("cpu"))
     loss = Selective(Confidence(), 1.0, goal, lambda scores, index: scores[:, 0] > 0, True)
     outputs = torch.zeros(4, 12)
-    outputs[:, -1] = torch.tensor([0.0, 0.0, 1.0, 3e38])
+    outputs[:, -2] = torch.tensor([-1.0, -1.0, 1.0, 3e38])  # the excess
+    outputs[:, -1] = torch.tensor([0.0, 5.0, 1.0, 3e38])  # the term counts for rejected rows only
     reached = torch.tensor([False, True, True, True])
     found = loss.ascended(torch.full((4,), math.log(10)), outputs, reached)
     assert found.argsort(descending=True).tolist() == [1, 2, 3, 0]

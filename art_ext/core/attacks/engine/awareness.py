@@ -12,7 +12,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.goal import Goal
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.detection.base import Detector
-from art_ext.core.inspection import Evidence, class_scores, term_of
+from art_ext.core.inspection import Evidence, accepted, class_scores, term_of
 from art_ext.core.losses import Loss, margin
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 
@@ -40,7 +40,7 @@ class Oblivious:
     differentiates: bool
 
     def term(self, seen: Evidence, owner: Tensor) -> Tensor:
-        """Return (r,) the detector's term >= 0, which is 0 for accepted rows."""
+        """Return (r,) the detector's term >= 0."""
         return torch.zeros_like(seen.excess)
 
     def ascended(self, gain: Tensor, outputs: Tensor, reached: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Selective(Penalty):
 
     def ascended(self, gain: Tensor, outputs: Tensor, reached: Tensor) -> Tensor:
         """Return the loss of each row's present aim."""
-        term = term_of(outputs)
+        term = torch.where(accepted(outputs), 0.0, term_of(outputs))
         found = LEAD - term.log1p() if self.differentiates else gain + 1 / (1 + term)
         return torch.where(reached, found, gain)
 
@@ -108,9 +108,7 @@ class ClassDensity(Selective):
         goal = self.goal.labels.index_select(0, owner)
         if not self.goal.targeted:
             goal = seen.logits.detach().scatter(1, goal.unsqueeze(1), -torch.inf).argmax(dim=1)
-        hinge = self.detector.class_excess(seen.features, goal).clamp(min=0)
-        success = self.reached(seen.outputs.detach(), owner) & (seen.excess <= 0)
-        return torch.where(success, 0.0, self.weight * hinge)
+        return self.weight * self.detector.class_excess(seen.features, goal).clamp(min=0)
 
     def descended(self, hinge: Tensor, outputs: Tensor) -> Tensor:
         """Return the sum of both hinges."""
@@ -118,7 +116,7 @@ class ClassDensity(Selective):
 
 
 class Hinges(Selective):
-    """``w sum_k max(0, m - margin_k)`` over a rejected row and its variants.
+    """``w sum_k max(0, m - margin_k)`` over a row and its variants.
 
     A margin of ``m = log(2 (K - 1) / threshold)`` leaves all other classes so little probability
     that two rows which both have it differ by at most the threshold.
@@ -133,8 +131,7 @@ class Hinges(Selective):
             (wanted - sign * margin(logits, goal)).clamp(min=0)
             for logits in (seen.logits, *seen.further)
         ]
-        hinges = self.weight * torch.stack(found).sum(dim=0)
-        return torch.where(seen.excess > 0, hinges, 0.0)
+        return self.weight * torch.stack(found).sum(dim=0)
 
     def descended(self, hinge: Tensor, outputs: Tensor) -> Tensor:
         """Return the sum of all hinges."""
