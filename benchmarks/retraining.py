@@ -114,13 +114,18 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--attacked", type=int, default=100, help="test images")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--search-steps", type=int, default=5)
+    parser.add_argument("--search-steps", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(given)
     print_versions()
     images = load_data(options.data, split="train").first(options.images).in_memory()
     test = load_data(options.data).in_memory()
-    schedule = {"num_steps": options.steps, "search_steps": options.search_steps}
+    schedule = {
+        "num_steps": options.steps,
+        "search_steps": options.search_steps,
+        "initial_const": 1.0,
+        "step_size": 0.05,
+    }
     natural = trained(options.data, images, (), options.epochs, options.seed)
     sets = made(natural, images, options.crafted, schedule)
     print(

@@ -26,6 +26,7 @@ from art_ext.training.runs import resolve, run_training
 
 Samples = tuple[Tensor, Tensor]
 Build = Callable[..., nn.Module]
+ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 6, "learning_rate": 0.05, "seed": 2}
 
 
@@ -443,3 +444,12 @@ def test_faults_of_a_run_are_found_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"the teacher must have the 10 classes .*, got 4"):
         run(tmp_path / "run", teacher=f"{own}:make")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_setting_of_the_authors_is_a_file() -> None:
+    found = resolve({}, ROOT / "benchmarks" / "papers" / "distillation.toml")
+    assert found.make_recipe().settings()["temperature"] == 100.0
+    assert (found.epochs, found.batch_size, found.validation) == (50, 128, 5000)
+    assert (found.optimizer, found.learning_rate, found.momentum) == ("sgd", 0.01, 0.9)
+    assert found.nesterov
+    assert found.model_args == {"dropout": "0.5", "mean": "0.5"}
