@@ -416,6 +416,7 @@ class TestConfiguration:
             "drop_damaged_answers",
             "load_model",
             "load_weights",
+            "members",
             "save_weights",
             "normalized",
             "resolve_factory",
