@@ -235,7 +235,7 @@ def test_a_student_of_a_teacher_with_further_samples(data: Arrays, tmp_path: Pat
 
 def test_an_ensemble_of_new_members_with_the_settings_of_the_optimizer(data: Arrays) -> None:
     module = network()
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": module.get_submodule("0").parameters(), "lr": 0.02},
         {"params": module.get_submodule("6").parameters()},
         {"params": module.get_submodule("8").parameters(), "weight_decay": 0.1},
