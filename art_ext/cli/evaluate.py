@@ -262,6 +262,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         fpr=config.fpr,
         calibration=config.calibration,
         adaptive=config.adaptive,
+        members=config.members,
         **of_detectors,
     )
 

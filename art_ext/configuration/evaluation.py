@@ -219,6 +219,12 @@ class EvaluationConfig(DataOptions):
         " against itself. Without them the results hold a warning.",
         panel=DETECTION,
     )
+    members: bool = option(
+        False,
+        "Attack each member of an ensemble that was trained together, and report how its examples"
+        " transfer to the others.",
+        panel=DETECTION,
+    )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: Texts = option(
         (),

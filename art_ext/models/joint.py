@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import check_count
+from art_ext.models.layers import Normalize, Preprocessed
 
 STRIDE = 1_000_003  # between the seeds of the first members of two runs
 LEAST = 2
@@ -130,6 +131,10 @@ def members(run: Any) -> list[nn.Module]:
         run: the result of ``train``, the folder of a finished ``art-ext train``, a loaded model, or
             the ensemble itself, with or without its head.
 
+    Returns:
+        The networks themselves or, behind a normalisation of the whole ensemble, modules that
+        normalise first.
+
     Raises:
         ValueError: if there is no ``JointEnsemble`` in it.
     """
@@ -138,7 +143,10 @@ def members(run: Any) -> list[nn.Module]:
         from art_ext.models.sources import load_model
 
         found = load_model(Path(run)).model
+    before: list[Normalize] = []
     while not isinstance(found, JointEnsemble):
+        if isinstance(found, Preprocessed) and found.normalize is not None:
+            before.append(found.normalize)
         inner = getattr(found, "model", None)
         if inner is None or inner is found:
             raise ValueError(
@@ -146,4 +154,7 @@ def members(run: Any) -> list[nn.Module]:
                 f" got {run if isinstance(run, (str, os.PathLike)) else type(run).__name__}"
             )
         found = inner
-    return list(found.members)
+    networks = list(found.members)
+    for layer in reversed(before):
+        networks = [Preprocessed(one, layer) for one in networks]
+    return networks

@@ -38,6 +38,7 @@ CONFIGURATION = "config.toml"  # of the command, which repeats the run
 REPORT = "index.html"
 WARNINGS = "warnings.json"
 TABLES = ("table.csv", "table.json")
+TRANSFER = "transfer.json"  # between the members of ensembles
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 # of runs with a detector
 DETECTION_PLOTS = ("rejection.png", "detection_roc.png", "detection_scores.png")
@@ -48,6 +49,7 @@ OWN = (
     RECORDS,
     REPORT,
     WARNINGS,
+    TRANSFER,
     *TABLES,
     *PLOTS,
     *DETECTION_PLOTS,

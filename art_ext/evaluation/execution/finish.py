@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from art_ext.evaluation.analysis.table import Row, Verdict, plain_verdict, summa
 from art_ext.evaluation.analysis.together import renamed
 from art_ext.storage.chunks import CLEAN, name_of
 from art_ext.storage.detectors import facts_of_run
-from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.storage.evaluation import TRANSFER, RunFolder, open_run
 from art_ext.storage.joined import record_parts_of, write_records
 from art_ext.storage.store import Place
 
@@ -80,7 +81,7 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
     numbers = range(len(folder.chunks))
-    told = {**folder.run, **known, **_detectors(folder)}
+    told = {**folder.run, **known, **_further(folder)}
     run, warnings = _judged(told, blocks, _facts(folder, numbers))
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
@@ -95,7 +96,7 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
                 "clean_accuracy",
                 "warnings",
                 "verdict",
-                *_detectors(folder),
+                *_further(folder),
             )
         }
     )
@@ -121,11 +122,23 @@ def load_partial(folder: Place) -> LoadedRun:
     blocks = collect(record_parts_of(existing, numbers))
     samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
-    unfinished = {**existing.run, **_detectors(existing), "seconds": None, "partial": mark}
+    unfinished = {**existing.run, **_further(existing), "seconds": None, "partial": mark}
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
     examples = load_examples(existing, numbers)
     loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
+
+
+def _further(folder: RunFolder) -> dict[str, Any]:
+    """Return the entries of ``run.json`` on fitted detectors and on the members of ensembles."""
+    return {**_detectors(folder), **_transfer(folder)}
+
+
+def _transfer(folder: RunFolder) -> dict[str, Any]:
+    """Return the entry of ``run.json`` on transfer between members. Empty without any."""
+    if not folder.store.exists(TRANSFER):
+        return {}
+    return {"transfer": json.loads(folder.store.read(TRANSFER).decode("utf-8"))}
 
 
 def _detectors(folder: RunFolder) -> dict[str, Any]:

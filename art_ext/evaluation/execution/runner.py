@@ -56,6 +56,7 @@ from art_ext.evaluation.execution.services import (
     stopping,
 )
 from art_ext.evaluation.execution.tracked import TrackedRun
+from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
@@ -72,7 +73,7 @@ from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.detectors import contents
 from art_ext.storage.differences import differences
-from art_ext.storage.evaluation import RunFolder, open_run, read_run
+from art_ext.storage.evaluation import TRANSFER, RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.store import LocalStore, Place
 from art_ext.tracking import Trackers
@@ -121,6 +122,7 @@ def evaluate(
     calibration_data: AnyData | None = None,
     fit_data: AnyData | None = None,
     adaptive: bool = True,
+    members: bool = False,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -202,6 +204,10 @@ def evaluate(
             the training part is taken.
         adaptive: False to leave out the attacks that know the detector, and those that the head of
             a model declares against itself. The results then hold a warning.
+        members: attack each member of an ensemble that was trained together by PGD of 20 steps at
+            the largest eps, and report how often its examples succeed on the others. The first
+            1,000 samples are taken, of which those count that all members classify correctly. These
+            queries are in no record.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -214,6 +220,7 @@ def evaluate(
     """
     require_report()
     check_flag("adaptive", adaptive)
+    check_flag("members", members)
     chosen_trackers = Trackers(trackers, tracker_args, out)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     if crew is not None and rebuild is None:
@@ -231,7 +238,8 @@ def evaluate(
     if not isinstance(data, Dataset):
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
-    chosen, members, mode, file = _panel(attacks, panel, mode, attack_args or {})
+    chosen, panel_attacks, mode, file = _panel(attacks, panel, mode, attack_args or {})
+    ensembles = ensembles_of(named) if members else {}
     planned = plan_detectors(detectors, detector_args or {}, detector_files)
     detection = None
     if planned:
@@ -253,19 +261,19 @@ def evaluate(
         seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed),
         targeted=targeted,
     )
-    _check(named, data, members, settings)
+    _check(named, data, panel_attacks, settings)
     nothing = torch.zeros(0, *data.shape)
     labels = torch.zeros(0, dtype=torch.int64)
-    for number, attack in enumerate(members):
+    for number, attack in enumerate(panel_attacks):
         with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
             attack.check(next(iter(named.values())), nothing, labels, settings)
     _check_shard(shard, seed, overwrite)
     declared = declared_by_heads(named, settings)
-    members = [*members, *(declared.attacks if adaptive else ())]
+    panel_attacks = [*panel_attacks, *(declared.attacks if adaptive else ())]
     if detection is not None:
-        members = in_forms(members, adaptive)
-    _check_names(members)
-    job = Job(named, data, members, settings, mode, save_images, detection)
+        panel_attacks = in_forms(panel_attacks, adaptive)
+    _check_names(panel_attacks)
+    job = Job(named, data, panel_attacks, settings, mode, save_images, detection)
     check_services(job, crew is not None)
     fitting = Fitting(
         fpr,
@@ -286,15 +294,16 @@ def evaluate(
         "samples": len(data),
         "panel": chosen,
         "mode": mode,
-        "attacks": [attack.name for attack in members],
+        "attacks": [attack.name for attack in panel_attacks],
         "attack_args": {
-            attack.name: dict(attack.arguments) for attack in members if attack.arguments
+            attack.name: dict(attack.arguments) for attack in panel_attacks if attack.arguments
         },
         **asdict(settings),
         "seed": seed,
         "save_images": save_images,
         **({} if detection is None else fitting.told(planned)),
         **({} if adaptive else {"adaptive": False}),
+        **({"members": True} if members else {}),
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
@@ -327,13 +336,15 @@ def evaluate(
         else:
             blueprint = Blueprint(
                 rebuild,
-                members,
+                panel_attacks,
                 settings,
                 mode,
                 save_images,
                 tuple(one.for_workers() for one in planned),
             )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked)
+        if ensembles and (first == 0 or not folder.missing()):
+            measure_transfer(folder, ensembles, data, settings)
         outcome = finish(folder, page.write_report, time.perf_counter() - begun)
         tracked.finish(outcome)
     return outcome
@@ -479,7 +490,7 @@ def merge(folders: Sequence[Place], out: Place) -> Outcome:
     _check_parts(parts)
     found = _same_detectors(parts)
     target.begin()
-    for name, content in found.items():
+    for name, content in {**found, **_transfer(parts)}.items():
         target.store.write(name, content)
     for number in range(len(target.chunks)):
         writer = target.write_chunk(number)
@@ -487,6 +498,12 @@ def merge(folders: Sequence[Place], out: Place) -> Outcome:
             writer.take(part.files)
         writer.write()
     return finish(target, page.write_report)
+
+
+def _transfer(parts: Sequence[RunFolder]) -> dict[str, bytes]:
+    """Return the file on transfer between members, of the first part that has it."""
+    found = [part.store.read(TRANSFER) for part in parts if part.store.exists(TRANSFER)]
+    return {TRANSFER: found[0]} if found else {}
 
 
 def _same_detectors(parts: Sequence[RunFolder]) -> dict[str, bytes]:

@@ -292,6 +292,11 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         choices=_choices(rows),
         leaders=[(group, board) for group in comparable(loaded) if (board := leaderboard(group))],
         classes=[table for one in loaded for table in by_class(one)],
+        transfers=[
+            (name, one.run["transfer"], found)
+            for one in loaded
+            for name, found in one.run.get("transfer", {"models": {}})["models"].items()
+        ],
         curves=curves,
         pictures=pictures,
         arguments={one.folder: _told(one.run["arguments"]) for one in loaded},
