@@ -16,7 +16,7 @@ from art_ext.core.metrics import (
     rejection_by_fpr,
     wilson,
 )
-from art_ext.core.metrics.detection import threshold_of
+from art_ext.core.thresholds import threshold_of
 
 
 def scores(count, seed=0, shift=0.0, step=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -485,3 +486,11 @@ def test_the_held_out_rate_stands_beside_the_wanted_one():
     assert rate.excludes
     assert not held_out_rate(rejected, 0.1).excludes
     assert "wanted 5 %, held out 10.0 %" in str(rate)
+
+
+@pytest.mark.parametrize("package", ["detection", "metrics", "attacks", "oracle"])
+def test_any_package_of_the_core_may_be_imported_first(package):
+    """Importing a package runs the files of its modules, which a list of modules does not show."""
+    program = f"import art_ext.core.{package}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from art_ext.core.detection.calibration import drawn
 from art_ext.core.detection.registry import make_detector
 from art_ext.core.features import feature_module
 from art_ext.core.keywords import CheckedKeywords
-from art_ext.core.metrics.detection import check_fpr
+from art_ext.core.thresholds import check_fpr
 
 OUTPUTS = ("logits", "probabilities")
 

@@ -14,9 +14,9 @@ from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
 from art_ext.core.identity import describe_samples
 from art_ext.core.losses import logits_of
-from art_ext.core.metrics.detection import threshold_of
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.samples import check_classes, check_samples
+from art_ext.core.thresholds import threshold_of
 
 __all__ = ["Answers", "Detector", "given"]
 

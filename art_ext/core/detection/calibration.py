@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count
-from art_ext.core.metrics.detection import Rate, check_fpr
+from art_ext.core.metrics.detection import Rate
 from art_ext.core.streams import uniform
+from art_ext.core.thresholds import check_fpr
 
 ENOUGH = 1000  # calibration images, below which a threshold is not reliable
 
