@@ -155,19 +155,17 @@ def fixed_set(
         given.setdefault("seed", seed)
     parts: list[tuple[Tensor, ...]] = []
     failed = 0
-    for part in torch.arange(len(rows.owner)).split(ROWS):
+    for part in torch.arange(len(rows)).split(ROWS):
         found, left_out = _attacked(model, spec, given, x, y, rows.part(part))
         parts.append(found)
         failed += left_out
         if progress is not None:
-            progress(int(part[-1]) + 1, len(rows.owner))
+            progress(int(part[-1]) + 1, len(rows))
     adversarial, labels, owner, target, success = (
         torch.cat(one).cpu() for one in zip(*parts, strict=True)
     )
     if not len(adversarial):
-        raise ValueError(
-            f"{spec.name} found no adversarial example in {failed} rows, so that the set is empty"
-        )
+        raise ValueError(f"{spec.name} found no adversarial example in {failed} rows")
     about = {
         "attack": spec.name,
         "arguments": {name: one for name, one in given.items() if name != "seed"},
@@ -184,6 +182,9 @@ class _Rows:
 
     owner: Tensor
     target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.owner)
 
     @staticmethod
     def of(
