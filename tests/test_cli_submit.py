@@ -20,6 +20,7 @@ from art_ext.evaluation import evaluate, load_images
 from art_ext.evaluation.report import plots
 from art_ext.models import load_model, resolve_factory, save_weights
 from art_ext.storage.store import store_of
+from art_ext.training.heads import MaxMahalanobis
 
 # digits enlarged to the size of CIFAR-10's images
 MODEL = """
@@ -295,6 +296,30 @@ def test_the_normalisation_must_be_that_of_the_run(
     assert "got none" in outcome.stderr
 
 
+def check_rebuilt(out: Path, wanted: nn.Module, place: Path) -> None:
+    """A submission makes the model from its own files, as RobustBench does."""
+    facts = json.loads((out / "submission.json").read_text())["model"]
+    made = resolve_factory(f"{out / facts['file']}:{facts['factory']}")
+    made.load_state_dict(torch.load(out / "model.pt", weights_only=True))
+    x = load_data(place / "cifar10.npz").first(6).x
+    with torch.no_grad():
+        assert torch.equal(made.eval()(x), wanted(x))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_weights_that_name_a_head(place: Path, tmp_path: Path) -> None:
+    """The file makes the bare network, and the weights are those of a trained one with a head."""
+    headed = MaxMahalanobis(resolve_factory(f"{place / 'mine.py'}:build"), 10, 10).eval()
+    save_weights(headed, tmp_path / "headed.safetensors")
+    given = ["--model", f"{place / 'mine.py'}:build", "--weights", tmp_path / "headed.safetensors"]
+    run = evaluated(place, tmp_path, *given)
+    said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
+    outcome = call(run, *given, *said)
+    assert outcome.exit_code == 0, outcome.output
+    assert "FAILED" not in outcome.stdout
+    check_rebuilt(tmp_path / "out", headed, place)
+
+
 HEADED = """
 from dataclasses import dataclass
 from art_ext.training.heads import Head
@@ -336,6 +361,7 @@ def test_the_folder_of_a_training(
         outcome = call(run, "--model", folder, *said[:-1], tmp_path / f"out-{recipe}")
         assert outcome.exit_code == 0, outcome.output
         assert "FAILED" not in outcome.stdout
+        check_rebuilt(tmp_path / f"out-{recipe}", load_model(folder).model, place)
     headed = trained(f"{tmp_path / 'mine_recipe.py'}:Mine")
     run = evaluated(place, tmp_path / "headed", "--model", headed)
     outcome = call(run, "--model", headed, *said[:-1], tmp_path / "other")

@@ -100,13 +100,12 @@ def submitted(loaded: LoadedModel, rows: Tensor) -> Source:
         raise ValueError(
             f"{source.source!r} must make an nn.Module, got {type(loaded.model).__name__}"
         )
-    if normalization is None and _is_file(source.source):
+    heads = _added_heads(loaded)
+    if normalization is None and not heads and _is_file(source.source):
         file, _, factory = source.source.rpartition(":")
         return Source(loaded.model, Path(file), factory, source.model_args)
-    heads: list[dict[str, Any]] = []
     if is_run_folder(source.source):
-        heads = _heads(loaded)
-        source = _before_training(source)
+        source = _source_of_training(source)
         normalization = load_source(replace(source, weights=None, untrained=True)).normalization
     recipe = _recipe(source)
     text = _text(recipe, normalization, heads)
@@ -118,30 +117,33 @@ def _is_file(source: str) -> bool:
     return source.rpartition(":")[0].endswith(".py")
 
 
-def _before_training(source: ModelSource) -> ModelSource:
+def _added_heads(loaded: LoadedModel) -> list[dict[str, Any]]:
+    """Return the records of the heads of a model that its source does not make, outermost first.
+
+    Raises:
+        ValueError: for a head that is not of art-ext.
+    """
+    from art_ext.training.heads import HEADS, heads_of
+
+    heads = heads_of(loaded.model)
+    strange = [head for head in heads if head.name not in HEADS]
+    if strange and is_run_folder(loaded.source.source):
+        raise ValueError(
+            f"{loaded.source.source} was trained with the head {strange[0]!r}, which RobustBench"
+            " cannot rebuild: write a file whose FACTORY makes network and head, and evaluate that"
+        )
+    if heads and _is_file(loaded.source.source):
+        made = resolve_factory(loaded.source.source, loaded.source.model_args)
+        heads = [] if heads_of(made) else heads
+    return [head.record() for head in heads]
+
+
+def _source_of_training(source: ModelSource) -> ModelSource:
     """Return the source of the network of a training."""
     from art_ext.training.runs.networks import source_of
     from art_ext.training.runs.source import read_configuration
 
     return source_of(read_configuration(Path(source.source)))
-
-
-def _heads(loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Return the records of the heads of a trained network, the outermost first.
-
-    Raises:
-        ValueError: if one is not of art-ext.
-    """
-    from art_ext.training.heads import HEADS, heads_of
-
-    heads = heads_of(loaded.model)
-    own = [head for head in heads if head.name not in HEADS]
-    if own:
-        raise ValueError(
-            f"{loaded.source.source} was trained with the head {own[0]!r}, which RobustBench cannot"
-            " rebuild: write a file whose FACTORY makes network and head, and evaluate that"
-        )
-    return [head.record() for head in heads]
 
 
 def _recipe(source: ModelSource) -> _Recipe:
