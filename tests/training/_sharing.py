@@ -41,6 +41,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "start": START,
     },
     "distillation": {"temperature": 5.0},
+    "rce": {},
+    "mmlda": {"centre_norm": 2.0},
+    # a wrong centre is drawn for each sample; centres of norm 10 would be far off at this rate
+    "mmc": {
+        "craft": "pgd",
+        "num_steps": 3,
+        "gain": "margin",
+        "target": "random",
+        "centre_norm": 2.0,
+    },
     "adp": {"members": 2, "adversarial": "regularised", "num_steps": 2, "eps_range": (0.05, 0.1)},
 }
 ENSEMBLES = ("adp",)  # of three classes and two members, with radii of their own

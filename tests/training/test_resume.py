@@ -18,11 +18,32 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import RECIPES, Atcd, Free, Pgd, TrainingResult, War, saving, train
+from art_ext.training import (
+    RECIPES,
+    Atcd,
+    Free,
+    Mmc,
+    Mmlda,
+    Pgd,
+    Rce,
+    TrainingResult,
+    War,
+    saving,
+    train,
+)
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 WORKER = Path(__file__).with_name("_killing.py")
 SIX_SAVES = {"epochs": 6}  # of five minibatches each
+# the last layer is replaced, and a wrong centre is drawn for each sample and update
+MMC: dict[str, Any] = {
+    "craft": "pgd",
+    "num_steps": 2,
+    "gain": "objective",
+    "target": "random",
+    "dim": 12,
+    "centre_norm": 2.0,
+}
 MANY_SAVES = {"epochs": 6, "checkpoint_every": 4}
 
 
@@ -133,6 +154,8 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("war", {**MANY_SAVES, **long}, 10, num_steps=2, zeta=20.0, hold_epochs=2.5),
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
+        case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),
+        case("mmc", {**SIX_SAVES, **long, "learning_rate": 0.01}, 10, craft="fast", gain="margin"),
         case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),
         case("war", {**MANY_SAVES, **long}, 10, unusual=True, num_steps=2, zeta=20.0),
     ]
@@ -294,6 +317,9 @@ def test_stopped_with(
         War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=1.5),
         War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=0.3, regulariser="at"),
         Pgd(eps=0.1, num_steps=2, bn_mode="train"),
+        Rce(eps=0.1, craft="pgd", num_steps=2),
+        Mmc(eps=0.1, **MMC),
+        Mmlda(centres="optimised", dim=2, num_classes=3, centre_norm=2.0),
     ],
 )
 def test_stopped_in_mid_epoch(
