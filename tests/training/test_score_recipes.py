@@ -356,6 +356,9 @@ def test_options_of_the_command() -> None:
     from art_ext.training.runs import resolve
 
     assert resolve({"recipe": "rce", "data": "digits"}).epochs == 15
+    assert resolve({"recipe": "mmc", "data": "cifar10"}).learning_rate == 0.01
+    assert resolve({"recipe": "rce", "data": "cifar10"}).learning_rate == 0.1
+    assert resolve({"recipe": "mmc", "data": "digits"}).learning_rate == 4e-3, "of Adam"
     crafted = resolve({"recipe": "mmc", "data": "mnist", "craft": "fast"})
     assert crafted.make_recipe().crafting == Mmc(craft="fast", eps=0.3, boxed_start=False).crafting  # type: ignore[attr-defined]
     assert crafted.equivalent_epochs == 20

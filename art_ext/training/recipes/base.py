@@ -34,6 +34,7 @@ class Recipe(ABC):
         needs: the data and arguments that the method needs, for listings.
         paper: the publication, as ``"Authors. Title. Venue year."``
         head: makes class scores of the network's raw output. Default: the output itself.
+        sgd_rate: learning rate of SGD on the command line. None: that of the data set.
         smooths: False for losses to which label smoothing does not apply.
     """
 
@@ -41,6 +42,7 @@ class Recipe(ABC):
     needs: ClassVar[str] = "labels"
     paper: ClassVar[str] = ""
     head: ClassVar[Head] = IdentityHead()
+    sgd_rate: ClassVar[float | None] = None
     smooths: ClassVar[bool] = True
 
     def __init_subclass__(cls, **keywords: Any) -> None:

@@ -46,6 +46,7 @@ class MaxMahalanobisRecipe(ScoreRecipe):
     """
 
     head: ClassVar[Head] = UnfittedHead()
+    sgd_rate: ClassVar[float | None] = 0.01  # the authors'; nothing is learnt at .1
     num_classes: int | None = None
     dim: int | None = None
     centre_norm: float = 10.0

@@ -141,6 +141,9 @@ def _fill_rate(found: dict[str, Any], own: DataDefaults) -> None:
         found["learning_rate"] = (
             own.learning_rate if known else OTHER_RATES.get(found["optimizer"], own.learning_rate)
         )
+        rate = find_recipe(found["recipe"]).sgd_rate
+        if found["optimizer"] == "sgd" and rate is not None:
+            found["learning_rate"] = rate
     if "schedule" not in found:
         found["schedule"] = own.schedule
         if own.peak is not None:
