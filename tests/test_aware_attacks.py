@@ -306,6 +306,42 @@ def test_each_row_has_a_number_of_its_own(
         assert sorted(number for one, number in seen if one == sample) == [*range(1, queries + 1)]
 
 
+@pytest.mark.parametrize("name", ["feature_squeezing", "kernel_density"])
+def test_padding_and_speculation_are_counted_apart(
+    name: str, model: NearestMean, detectors: dict[str, Detector], samples: tuple[Tensor, Tensor]
+) -> None:
+    x, y = samples
+    given: dict[str, Any] = {"eps": 0.2, "max_queries": BUDGET, "detector": detectors[name]}
+    plain = rays(model, x, y, **given)
+    for more in ({"pad_rows": 8, "batch_size": 5}, {"speculate": True, "batch_size": 64}):
+        model.rows = 0
+        result = rays(model, x, y, **given, **more)
+        assert model.rows == int((result.queries + result.wasted_rows).sum())
+        assert int(result.wasted_rows.sum()) > 0
+        for field in ("x_adv", "success", "queries", "queries_to_success"):
+            assert torch.equal(getattr(result, field), getattr(plain, field)), (more, field)
+
+
+def test_probabilities_serve_as_well_as_logits(
+    model: NearestMean, samples: tuple[Tensor, Tensor]
+) -> None:
+    x, y = samples
+    soft = nn.Sequential(model, nn.Softmax(dim=1))
+    for name in ("confidence", "kernel_density"):
+        data = load_data("digits", split="train").first(400)
+        options = {"layer": "0.dropout"} if name == "kernel_density" else {}
+        detector = make_detector(name, options)
+        detector.fit(soft, data.x, data.y, outputs="probabilities")
+        detector.calibrate(load_data("digits").x[100:300], 0.2)
+        result = pgd(
+            soft, x, y, eps=0.2, num_steps=8, seed=0, outputs="probabilities", detector=detector
+        )
+        found = result.x_adv[result.success]
+        assert len(found) > 0
+        assert bool((soft(found).argmax(1) != y[result.success]).all())
+        assert not bool(detector.detect(found).any())
+
+
 # --- the losses ---
 
 
