@@ -199,6 +199,9 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
         "targets",
         "sample_ids",
         "device",
+        "detector",
+        "detector_weight",
+        "detector_loss",
         "pad_rows",
     }
 

@@ -127,6 +127,9 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
         "outputs",
         "sample_ids",
         "callback",
+        "detector",
+        "detector_weight",
+        "detector_loss",
         "pad_rows",
         *({"seed", "momentum"} if shell is EAD else ()),
     }

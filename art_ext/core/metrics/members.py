@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.calling import widened
-from art_ext.core.geometry import exact_dtype
 from art_ext.core.keywords import public
 from art_ext.core.samples import check_classes
 
@@ -58,7 +58,7 @@ def ensemble_diversity(outputs: Tensor, y: Tensor) -> EnsembleDiversity:
     check_classes("y", y, len(outputs))
     if len(y) and int(y.max()) >= outputs.shape[2]:
         raise ValueError(f"y must hold class indices below {outputs.shape[2]}, got {int(y.max())}")
-    exact = outputs.detach().to(exact_dtype(outputs.device))
+    exact = outputs.detach().to(geometry.exact_dtype(outputs.device))
     gram = other_class_gram(exact, y.to(outputs.device, torch.int64))
     determinant = torch.linalg.det(gram).clamp(0, 1)
     return EnsembleDiversity(determinant, entropy_of(log_mean_probability(exact)))

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core import geometry
 from art_ext.core.attacks import registry
-from art_ext.core.geometry import exact_dtype
 from art_ext.core.metrics.chain import predictions
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.oracle import Model
@@ -121,7 +121,7 @@ def transfer_matrix(
 
 def _matrix(success: Tensor, counted: Tensor) -> TransferMatrix:
     """Return the shares and intervals of counts (K, K) of the samples that count (N,)."""
-    exact = exact_dtype(torch.device("cpu"))
+    exact = geometry.exact_dtype(torch.device("cpu"))
     total = int(counted.sum())
     ends = [[wilson(one, total) for one in row] for row in success.tolist()]
     shares = success.to(exact) / total if total else torch.full_like(success, math.nan, dtype=exact)
