@@ -2,7 +2,7 @@
 through.
 
 A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER
-    KILLS SEED. The run is
+    KILLS SEED [DETECTOR ...]. The run is
 made into FOLDER/whole without a kill and into FOLDER/killed with them; what happened is printed as
 JSON.
 """
@@ -62,6 +62,7 @@ def run(folder: Path) -> None:
     """The evaluation; the same call begins it and goes on with it."""
     torch.set_num_threads(1)
     data = load_data("digits").first(60)
+    detectors = sys.argv[4:]
     evaluate(
         Centroids(),
         data,
@@ -71,6 +72,8 @@ def run(folder: Path) -> None:
         stop_on_success=True,
         chunk_size=15,
         batch_size=15,
+        detectors=detectors,
+        calibration_data="digits" if detectors else None,
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -349,6 +352,52 @@ class TestResume:
         )
 
 
+@pytest.mark.slow
+def test_ten_kills_leave_the_records_of_one_run(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("_killing_evaluation.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, "10", "3", "confidence", "feature_squeezing"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["killed"]) == 10
+    assert set(told["statuses"]) == {0}
+    pd.testing.assert_frame_equal(comparable(tmp_path / "killed"), comparable(tmp_path / "whole"))
+    for number in ("000", "001"):
+        contents = [
+            (tmp_path / one / "detectors" / number / "detector.safetensors").read_bytes()
+            for one in ("killed", "whole")
+        ]
+        assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+def test_workers_leave_the_records_of_one_process(tmp_path: Path) -> None:
+    options = {
+        "detectors": ["confidence", "feature_squeezing"],
+        "calibration_data": "digits",
+        "calibration": 200,
+    }
+    for engine in ("local", "processes"):
+        command = "from tests._engine_driver import main; main()"
+        told = json.dumps({"engine": engine, **options})
+        done = subprocess.run(
+            [sys.executable, "-c", command, str(tmp_path / engine), told],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            cwd=Path(__file__).parents[1],
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    pd.testing.assert_frame_equal(
+        comparable(tmp_path / "processes"), comparable(tmp_path / "local")
+    )
+
+
 @pytest.mark.usefixtures("no_report")
 class TestCascade:
     def test_a_sample_is_passed_on_until_a_success_is_accepted(
@@ -535,6 +584,24 @@ class TestReport:
         head = (tmp_path / "run" / "table.csv").read_text().partition("\n")[0]
         assert "adaptive" not in head
         assert "reject" not in head
+
+
+def test_the_script_of_the_guide(tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "docs" / "evaluate-a-detector.md"
+    text = page.read_text(encoding="utf-8")
+    (script,) = re.findall(r"<!-- example: \S+ -->\n```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    names = "confidence", "kernel_density"
+    for line, name in zip(done.stdout.splitlines(), names, strict=True):
+        assert re.fullmatch(
+            rf"net \+ {name}: with rejection 0\.\d+, without the detector 0\.\d+, clean rejected"
+            r" 0\.\d+",
+            line,
+        )
+    assert (tmp_path / "detected" / "index.html").is_file()
 
 
 CALL = ("evaluate", "--model", "art_ext.models:digits_cnn", "--data", "digits", "--eps", "0.1")

@@ -67,6 +67,7 @@ def describe(
         "protocol": [
             *protocol(job.data, job.panel, job.settings, job.mode),
             *(preprocessing(models, transform is not None) or _reading(transform)),
+            *_detecting(job),
         ],
         "versions": _versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -92,6 +93,33 @@ def preprocessing(models: Mapping[str, Mapping[str, Any]], resized: bool) -> lis
         f" of {image} in [0, 1]."
         for name, facts in models.items()
         if facts["preprocessing"] != "none"
+    ]
+
+
+def _detecting(job: Job) -> list[str]:
+    """Return the sentences on detectors. Empty without one."""
+    if job.detection is None:
+        return []
+    names = dict.fromkeys(job.detection.names.values())
+    aware = [attack.name for attack in job.panel if attack.aware_of]
+    return [
+        f"Detectors ({', '.join(names)}) are fitted to clean training data, and their thresholds"
+        " set on clean images that are not attacked. An input is rejected if its score exceeds the"
+        " threshold. What an attack returned is given to the detector once more, outside of its"
+        " ledger.",
+        *(
+            [
+                f"Attacks that know the detector ({', '.join(aware)}) count only rows that it"
+                " accepts, and each row that it needs is a query."
+            ]
+            if aware
+            else []
+        ),
+        *(
+            ["The cascade passes a sample on until it has a success that the detector accepts."]
+            if job.mode == "cascade"
+            else []
+        ),
     ]
 
 
