@@ -313,7 +313,11 @@ def test_padding_and_speculation_are_counted_apart(
     x, y = samples
     given: dict[str, Any] = {"eps": 0.2, "max_queries": BUDGET, "detector": detectors[name]}
     plain = rays(model, x, y, **given)
-    for more in ({"pad_rows": 8, "batch_size": 5}, {"speculate": True, "batch_size": 64}):
+    ways: list[dict[str, Any]] = [
+        {"pad_rows": 8, "batch_size": 5},
+        {"speculate": True, "batch_size": 64},
+    ]
+    for more in ways:
         model.rows = 0
         result = rays(model, x, y, **given, **more)
         assert model.rows == int((result.queries + result.wasted_rows).sum())
