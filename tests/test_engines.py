@@ -43,6 +43,7 @@ class Drivers:
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
+        self.paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
 
     def start(self, folder: str | Path, engine: str, **options: Any) -> subprocess.Popen[str]:
         if engine == "slurm":
@@ -50,11 +51,7 @@ class Drivers:
         given = json.dumps({"engine": engine, **options})
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(folder), given],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                "OMP_NUM_THREADS": "1",
-            },
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(self.paths), "OMP_NUM_THREADS": "1"},
             cwd=ROOT,
             start_new_session=True,
             stderr=subprocess.PIPE,
@@ -119,6 +116,22 @@ class TestRecords:
         assert len(list(marks.iterdir())) == KILLS
         pd.testing.assert_frame_equal(comparable(tmp_path / "run"), whole)
         assert not wait_until_gone(drivers.started[0].pid)
+
+
+@pytest.mark.slow
+def test_workers_of_dask_that_come_back_late(
+    tmp_path: Path, drivers: Drivers, whole: pd.DataFrame
+) -> None:
+    """Dask gives workers up after 15 s by default. Both die, and need longer to start again."""
+    pytest.importorskip("distributed")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    late = f"import os, time\nif os.listdir({str(marks)!r}):\n    time.sleep(25)\n"
+    (tmp_path / "sitecustomize.py").write_text(late)
+    drivers.paths.insert(0, str(tmp_path))
+    drivers.run(tmp_path / "run", "dask", marks=str(marks), moments=[9, 9])
+    assert len(list(marks.iterdir())) == 2
+    pd.testing.assert_frame_equal(comparable(tmp_path / "run"), whole)
 
 
 @pytest.mark.slow

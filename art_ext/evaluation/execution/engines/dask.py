@@ -10,6 +10,7 @@ from art_ext.evaluation.execution.engines import Started, Workers, missing_libra
 from art_ext.evaluation.execution.engines.slots import Slots, Task
 
 PATIENCE = 10.0  # seconds for the answer of a scheduler
+PATIENCE_TO_RESTART = "1 hour"  # for a worker that died, on a busy machine
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "error"}  # of workers that this process starts
 
 
@@ -65,6 +66,8 @@ def _local_cluster(workers: Workers) -> Any:
     }
     # the run has its own retries, and Dask blames tasks that only waited on a dead worker
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    # a worker that is not back by then is given up, and without any the run would wait for ever
+    dask.config.set({"distributed.deploy.lost-worker-timeout": PATIENCE_TO_RESTART})
     scheduler = {
         "cls": distributed.Scheduler,
         "options": {"dashboard": False, "host": "127.0.0.1", "port": 0},
