@@ -125,35 +125,10 @@ class Detector(Scoring):
             raise ValueError(f"{self.name} must be fitted to training data, got none")
         check_samples(x)
         check_classes("y", y, len(x))
-        self._learn_from(x, y.to(torch.int64))
+        learn_from(self, x, y.to(torch.int64))
         self.data["fit"] = describe_samples(x, y)
         self.probe = x[:PROBES].detach().float().cpu()
         return self
-
-    def _learn_from(self, x: Tensor, y: Tensor) -> None:
-        """Send training data (N, *S) through the model, and learn from the answers.
-
-        Raises:
-            ValueError: without data, or for a class that the model does not have.
-        """
-        if not len(x):
-            raise ValueError(f"{self.name} must be fitted to training data, got no image")
-        with self.oracle(len(x)) as oracle:
-            rows = x.detach().to(oracle.device).float()
-            index = torch.arange(len(rows), device=oracle.device)
-            found = [
-                (logits_of(outputs, oracle.outputs), features)
-                for _, _, outputs, features in raw_answers(self, oracle, rows, index)
-            ]
-            outputs = torch.cat([logits for logits, _ in found])
-            features = torch.cat([given(one) for _, one in found]) if self.needs_features else None
-            if int(y.max()) >= outputs.shape[1]:
-                raise ValueError(
-                    f"y must hold class indices below {outputs.shape[1]}, the model's width, got"
-                    f" {int(y.max())}"
-                )
-            with torch.no_grad():
-                self.learn(outputs, features, y.to(oracle.device))
 
     def check_model(self, model: Model) -> None:
         """Raise ValueError if the detector cannot work with the model.
@@ -255,7 +230,7 @@ class Detector(Scoring):
 
         Returns:
             A detector of the class that the file names. ``Detector.load`` takes any class in the
-            list of detectors. A class of your own loads its own files.
+            list. A class of your own loads its own files.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -264,3 +239,29 @@ class Detector(Scoring):
         from art_ext.core.detection.saving import read_detector
 
         return read_detector(cls, path, model, batch_size=batch_size, device=device)
+
+
+def learn_from(detector: Detector, x: Tensor, y: Tensor) -> None:
+    """Send training data (N, *S) through the model, and let a detector learn from the answers.
+
+    Raises:
+        ValueError: without data, or for a class that the model does not have.
+    """
+    if not len(x):
+        raise ValueError(f"{detector.name} must be fitted to training data, got no image")
+    with detector.oracle(len(x)) as oracle:
+        rows = x.detach().to(oracle.device).float()
+        index = torch.arange(len(rows), device=oracle.device)
+        found = [
+            (logits_of(outputs, oracle.outputs), features)
+            for _, _, outputs, features in raw_answers(detector, oracle, rows, index)
+        ]
+        outputs = torch.cat([logits for logits, _ in found])
+        features = torch.cat([given(one) for _, one in found]) if detector.needs_features else None
+        if int(y.max()) >= outputs.shape[1]:
+            raise ValueError(
+                f"y must hold class indices below {outputs.shape[1]}, the model's width, got"
+                f" {int(y.max())}"
+            )
+        with torch.no_grad():
+            detector.learn(outputs, features, y.to(oracle.device))

@@ -87,7 +87,9 @@ class KernelDensity(Detector):
         order = class_order(y, self.seed)
         found = torch.bincount(y, minlength=outputs.shape[1])
         if bool((found == 0).any()):
-            missing = listed(str(label) for label in (found == 0).nonzero().flatten().tolist())
+            missing = listed(
+                str(label) for label in (found == 0).nonzero().flatten().cpu().tolist()
+            )
             raise ValueError(
                 f"{self.name} needs training images of every class, got none of class {missing}"
             )
@@ -97,7 +99,9 @@ class KernelDensity(Detector):
         self.counts = found.clamp(max=self.num_kernels)
         self.bandwidth = self._median() if self.sigma2 == "median" else self._number()
         densities = self.log_density(ordered, y[order])
-        self.log_medians = torch.stack([own.median() for own in densities.split(found.tolist())])
+        self.log_medians = torch.stack(
+            [own.median() for own in densities.split(found.cpu().tolist())]
+        )
 
     def measure(
         self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...]
@@ -115,7 +119,7 @@ class KernelDensity(Detector):
         """Return (r,) float32 log densities of features (r, F) at the kernels of classes (r,)."""
         # rows of one class share their kernels; their numbers are read from the device once
         rows_of_class = torch.bincount(classes, minlength=len(self.counts))
-        numbers, counts = torch.stack([rows_of_class, self.counts]).tolist()
+        numbers, counts = torch.stack([rows_of_class, self.counts]).cpu().tolist()
         order = classes.argsort()
         found = []
         kernels = self.kernels.split(counts)
@@ -136,7 +140,7 @@ class KernelDensity(Detector):
         """
         most = max(2, int((2 * BANDWIDTH_PAIRS / len(self.counts)) ** 0.5))
         found = []
-        for stored in self.kernels.split(self.counts.tolist()):
+        for stored in self.kernels.split(self.counts.cpu().tolist()):
             kept = stored[:most]
             first, second = torch.triu_indices(len(kept), len(kept), 1, device=kept.device)
             found.append(squared_distances(kept, kept)[first, second].float())
