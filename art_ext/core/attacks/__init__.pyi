@@ -116,10 +116,12 @@ def ai_fgsm(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -243,10 +245,12 @@ def auto_pgd(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -367,10 +371,12 @@ def cw(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one for each iteration,
@@ -483,10 +489,12 @@ def ead(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the success that the rule chose and ``distance`` its
@@ -579,10 +587,12 @@ def fgsm(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -699,10 +709,12 @@ def frank_wolfe(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -832,10 +844,12 @@ def frank_wolfe_black_box(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -980,10 +994,12 @@ def hmcam(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1104,10 +1120,12 @@ def i_fgm(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, whose gradient begins
@@ -1192,10 +1210,12 @@ def i_fgsm(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1300,10 +1320,12 @@ def m_pgd(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1398,10 +1420,12 @@ def mi_fgsm(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1507,10 +1531,12 @@ def nes(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1608,10 +1634,12 @@ def pgd(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1846,10 +1874,12 @@ def sign_gradient(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
             the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
             such as the inner product with a target's embedding. A callable is ascended as it is,
@@ -1968,10 +1998,12 @@ def square(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
             target.
@@ -2112,10 +2144,12 @@ def zoo(
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, the check of each iterate,

@@ -47,10 +47,12 @@ class AttackOptions:
         detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
-            interquartile range of the clean scores, once a row is misclassified. ``"hinges"``: the
-            margins of a row and of all its squeezed copies. ``"none"``: an attack that does not
-            know the detector, with the same test of success. ``"auto"`` chooses the one that the
-            detector names as its own. Default: ``"auto"``.
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
     """
 
     targeted: bool = False
