@@ -626,6 +626,11 @@ class TestCommand:
                 "confidence has no argument 'bits'",
             ),
             (["--fit-data", "digits"], "give --detector too"),
+            (["--detector", "confidence", "--outputs", "labels"], "a detector needs scores, and"),
+            (
+                ["--detector", "confidence", "--detector-args", "confidence.x"],
+                "detector-args must be name.key=value",
+            ),
             (["--detector", "confidence,Confidence"], "detectors must differ in their names"),
             (["--detector-file", "missing.safetensors"], "detector-file must name the file"),
             (["--detector", "missing.py:Mine"], "the detector's file must exist"),

@@ -165,12 +165,13 @@ class Fitting:
             **{name: data.name for name, data in parts.items() if data is not None},
         }
 
-    def check(self, detection: Detection | None, data: Samples) -> None:
+    def check(self, detection: Detection | None, data: Samples, outputs: str) -> None:
         """Raise ValueError unless the detectors can be fitted and calibrated.
 
         Args:
             detection: of the run. None: it has no detectors.
             data: the samples to attack.
+            outputs: type of the models' outputs.
         """
         check_fpr(self.fpr)
         check_count("calibration", self.calibration, least=LEAST_CALIBRATION)
@@ -178,6 +179,11 @@ class Fitting:
             if self.fit_data is not None:
                 raise ValueError("fit_data are of detectors: give detectors (--detector) too")
             return
+        if outputs == "labels":
+            raise ValueError(
+                "a detector needs scores, and a model with outputs='labels' returns class indices"
+                " only: hand over a model that returns logits or probabilities"
+            )
         for model, planned in detection.planned.items():
             if planned.fits and self.fit_data is None and planned.kind.needs_data:
                 raise ValueError(

@@ -281,7 +281,7 @@ def evaluate(
         None if fit_data is None else samples_of(fit_data, given, split="train"),
         None if calibration_data is None else samples_of(calibration_data, given),
     )
-    fitting.check(detection, data)
+    fitting.check(detection, data, settings.outputs)
     size = _begun_with(earlier, "plan", "chunk_size") if chunk_size is None else chunk_size
     if size is None:  # each part gets several chunks, since samples differ in what they cost
         parts = (4 * shard[1] if shard else 1) * (TASKS_PER_WORKER * crew.number if crew else 1)
