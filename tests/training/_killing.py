@@ -40,9 +40,9 @@ PLACES = (
 )
 
 
-def build() -> nn.Sequential:
+def build(seed: int = 0) -> nn.Sequential:
     """A network with BatchNorm and dropout: both have a state of their own."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, stride=2),
         nn.BatchNorm2d(4),
@@ -80,11 +80,12 @@ def unusual() -> tuple[nn.Module, dict[str, Any]]:
 def run(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor]) -> None:
     """Train, or go on with it."""
     torch.set_num_threads(1)
-    model, more = unusual() if case["unusual"] else (build(), {})
+    recipe = make_recipe(case["recipe"], **case["arguments"])
+    model, more = unusual() if case["unusual"] else (recipe.build(build, 0), {})
     result = train(
         model,
         data,
-        make_recipe(case["recipe"], **case["arguments"]),
+        recipe,
         batch_size=32,
         validation=21,
         validation_steps=2,

@@ -142,6 +142,18 @@ def test_a_distillation_killed_ten_times_in_both_phases(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_ensemble_killed_ten_times(tmp_path: Path) -> None:
+    options = {"epochs": 9, "ema": 0.5}
+    arguments: dict[str, Any] = {"adversarial": "regularised", "num_steps": 2}
+    cases = [
+        case("adp", {**MANY_SAVES, **options}, 10, **arguments),
+        case("adp", options, 10, members=2),
+    ]
+    places = kill_and_compare(tmp_path, cases, 900)
+    assert len(places) > 2  # while training, and inside a save
+
+
+@pytest.mark.slow
 def test_killed_ten_times(tmp_path: Path) -> None:
     long = {"epochs": 16}
     cases = [
