@@ -376,6 +376,21 @@ class TestTargets:
             for row in rows[1:]:
                 torch.testing.assert_close(row, wanted, rtol=0, atol=1e-6)
 
+    @pytest.mark.parametrize("norm", ["linf", "l1"])
+    def test_the_score_of_a_target_alone_is_ascended(self, norm):
+        """Pixel 2 lowers the score of the label, which only the margin follows."""
+        weight = torch.tensor([[0.0, 0.0, -5.0], [1.0, 0.0, 0.0]])
+
+        def model(rows):
+            return ((rows - 0.5)[:, None] * weight).sum(-1) + torch.tensor([9.0, 0.0])
+
+        x, y = torch.full((1, 3), 0.5), torch.tensor([0])
+        options = {"eps": 0.05, "norm": norm, "num_steps": 25, "num_targets": 1, "seed": 0}
+        options |= {"on_failure": "last"}
+        for loss, wanted in (("margin", 2), ("score", 0)):
+            moved = auto_pgd(model, x, y, loss=loss, **options).x_adv[0] - 0.5
+            assert float(moved[wanted]) == pytest.approx(0.05, abs=2e-3), loss
+
     def test_a_success_ends_all_phases(self):
         spy = Recorder(self.model)
         x = torch.full((2, 3), 0.5)
