@@ -221,6 +221,28 @@ def test_the_scores_are_float32_under_autocast_and_for_half_networks() -> None:
     assert torch.equal(model.head.centres, max_mahalanobis_centres(10, 16)), "no digit is lost"
 
 
+def test_a_device_without_float64_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = MaxMahalanobisHead(10, 16)
+    monkeypatch.setattr(
+        "art_ext.training.heads.max_mahalanobis.exact_dtype", lambda device: torch.float32
+    )
+    seen: list[torch.dtype] = []
+
+    def move(tensor: Tensor) -> Tensor:
+        seen.append(tensor.dtype)
+        return tensor.clone()
+
+    head._apply(move)
+    assert seen == [torch.float32]
+    assert head.centres.dtype == torch.float32
+    z = torch.randn(5, 16)
+    assert torch.allclose(head.scores(z), MaxMahalanobisHead(10, 16).scores(z), rtol=1e-4)
+    monkeypatch.undo()
+    assert head.to("cpu").centres.dtype == torch.float64
+    meta = MaxMahalanobisHead(10, 16).to("meta")
+    assert meta.centres.is_meta
+
+
 def test_the_scores_of_a_row_do_not_depend_on_the_others() -> None:
     head = MaxMahalanobisHead(10, 16)
     z = 8 * torch.randn(64, 16, generator=torch.Generator().manual_seed(2))

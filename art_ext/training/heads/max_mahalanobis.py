@@ -113,11 +113,12 @@ class MaxMahalanobisHead(nn.Module, Head):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
         """Move the centres as the network, but keep their precision."""
-        before = self.centres
+        exact = self.centres
+        self.centres = exact.float()  # a device may have no float64
         super()._apply(fn, recurse)
-        if self.centres.dtype != before.dtype:
-            device = self.centres.device
-            self.centres = before.to(device, exact_dtype(device))
+        device = self.centres.device
+        if not exact.is_meta:
+            self.centres = exact.to(exact_dtype(device)).to(device)
         return self
 
     __repr__ = Head.__repr__
