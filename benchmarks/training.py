@@ -80,6 +80,9 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
     "backward-smoothing": ({}, Passes(1, 2, 2)),
     "war": ({"num_steps": 10}, Passes(1, 10, 2)),
     "adp": ({}, Passes(0, 0, 1)),
+    "rce": ({}, Passes(0, 0, 1)),
+    "mmlda": ({}, Passes(0, 0, 1)),
+    "mmc": ({}, Passes(0, 0, 1)),
 }
 
 
