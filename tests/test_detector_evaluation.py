@@ -24,8 +24,11 @@ from art_ext.data import load_data
 from art_ext.evaluation import evaluate, merge, read_records
 from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.defences import of_defences
+from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.rejection import by_rate
 from art_ext.evaluation.analysis.verdict import below, lines
+from art_ext.evaluation.execution.finish import load_partial
+from art_ext.evaluation.report import write_report
 from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
 from art_ext.training.heads import Head, HeadedModel
@@ -573,6 +576,29 @@ class TestReport:
             failed = found["success"] & (found["score"] <= threshold)
             good = right & (found["clean_score"] <= threshold) & ~failed
             assert value == pytest.approx(good.mean())
+
+    def test_one_report_on_a_run_with_and_a_run_without_a_detector(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        run(linear_net, tmp_path / "with", adaptive=False)
+        run(linear_net, tmp_path / "without", detectors=(), calibration_data=None)
+        (tmp_path / "both").mkdir()
+        loaded = [load_run(tmp_path / one) for one in ("with", "without")]
+        write_report(tmp_path / "both", loaded)
+        table = json.loads((tmp_path / "both" / "table.json").read_text())
+        found = {row["model"]: row["rejection_accuracy"] for row in table}
+        assert found["net (without)"] is None
+        assert found["net (with)"] == loaded[0].rows[0].rejection_accuracy
+        page = (tmp_path / "both" / "index.html").read_text()
+        assert "Detection of the successes" in page
+
+    def test_a_run_in_work_has_a_report(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        run(linear_net, tmp_path / "run", chunk_size=20, shard=(0, 2))
+        partial = load_partial(tmp_path / "run")
+        (tmp_path / "report").mkdir()
+        write_report(tmp_path / "report", [partial])
+        assert (tmp_path / "report" / DETECTION_PLOTS[0]).exists()
+        assert partial.rows[0].samples == 20
 
     def test_runs_without_a_detector_have_neither(
         self, linear_net: nn.Module, tmp_path: Path

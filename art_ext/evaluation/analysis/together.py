@@ -68,6 +68,8 @@ def renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
             {**warning, "model": new(warning["model"])} for warning in one.run["warnings"]
         ],
     }
+    if "detectors" in run:
+        run["detectors"] = [{**facts, "model": new(facts["model"])} for facts in run["detectors"]]
     examples = one.examples and replace(
         one.examples,
         found={(new(model), attack): kept for (model, attack), kept in one.examples.found.items()},
