@@ -75,8 +75,8 @@ class KNN(Detector):
     ) -> Tensor:
         """Return (r,) scores of features (r, F)."""
         rows = functional.normalize(widest(given(features)), dim=1)
-        found = [
-            squared_distances(part, self.stored).kthvalue(self.k, dim=1).values
+        found = [  # topk, because kthvalue takes five times as long
+            squared_distances(part, self.stored).topk(self.k, dim=1, largest=False).values[:, -1]
             for part in pieces(rows, len(self.stored))
         ]
         return torch.cat(found).clamp(min=LEAST).sqrt().float()
