@@ -67,6 +67,7 @@ def main(given: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=SETTINGS)
     parser.add_argument("--n", type=int, default=40, help="images to attack")
+    parser.add_argument("--only", default="", help="rows whose attack has this text in its name")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--search-steps", type=int, default=4)
     parser.add_argument("--initial-const", type=float, default=1.0)
@@ -95,6 +96,8 @@ def main(given: Sequence[str]) -> None:
         "step_size": 0.05,
     }
     for name, kappa, attack in attacks(options.data, detector, schedule):
+        if options.only not in name:
+            continue
         found = attack(model, x, y, seed=0)
         passed = found.success & ~detector.detect(found.x_adv)
         lengths = distortions(found.x_adv[passed], x[passed]).mean(0).tolist()[1:]
