@@ -352,7 +352,7 @@ def test_probabilities_serve_as_well_as_logits(
 def test_rows_with_the_margin_of_the_hinges_agree_within_the_threshold() -> None:
     stream = torch.Generator().manual_seed(0)
     goal = Goal.of(torch.zeros(2000, dtype=torch.int64), AttackOptions(), 2000, torch.device("cpu"))
-    for classes, threshold in ((10, 0.0029), (10, 1.14), (100, 0.01)):
+    for classes, threshold in ((10, 0.0029), (10, 1.14), (100, 0.01), (10, 1.9)):
         detector = FeatureSqueezing()
         detector.threshold = threshold
         loss = Hinges(detector, 1.0, goal, lambda scores, index: scores[:, 0] > 0, True)

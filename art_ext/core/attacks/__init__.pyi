@@ -117,7 +117,8 @@ def ai_fgsm(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -246,7 +247,8 @@ def auto_pgd(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -372,7 +374,8 @@ def cw(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -490,7 +493,8 @@ def ead(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -588,7 +592,8 @@ def fgsm(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -710,7 +715,8 @@ def frank_wolfe(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -845,7 +851,8 @@ def frank_wolfe_black_box(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -995,7 +1002,8 @@ def hmcam(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1121,7 +1129,8 @@ def i_fgm(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1211,7 +1220,8 @@ def i_fgsm(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1321,7 +1331,8 @@ def m_pgd(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1421,7 +1432,8 @@ def mi_fgsm(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1532,7 +1544,8 @@ def nes(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1635,7 +1648,8 @@ def pgd(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1875,7 +1889,8 @@ def sign_gradient(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1999,7 +2014,8 @@ def square(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -2145,7 +2161,8 @@ def zoo(
             Default: 1.
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
-            margins of a row and of all its squeezed copies, below ``log(2 (K - 1) / threshold)``.
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.

@@ -118,8 +118,9 @@ class ClassDensity(Selective):
 class Hinges(Selective):
     """``w sum_k max(0, m - margin_k)`` over a row and its variants.
 
-    A margin of ``m = log(2 (K - 1) / threshold)`` leaves all other classes so little probability
-    that two rows which both have it differ by at most the threshold.
+    A margin of ``m = log((K - 1) (2 - t) / t)`` leaves a probability of at most t / 2 to all other
+    classes, so that two rows which both have it differ by at most the threshold t. For t close to
+    2, the largest possible score, m is negative.
     """
 
     def term(self, seen: Evidence, owner: Tensor) -> Tensor:
@@ -140,9 +141,10 @@ class Hinges(Selective):
     def margin(self, num_classes: int) -> float:
         """Return the margin that all hinges ask for."""
         threshold = float(self.detector.threshold or 0.0)
-        if threshold <= 0:
-            return LARGEST_MARGIN
-        return min(max(math.log(2 * (num_classes - 1) / threshold), 0.0), LARGEST_MARGIN)
+        if not 0 < threshold < 2:
+            return LARGEST_MARGIN if threshold <= 0 else -LARGEST_MARGIN
+        margin = math.log((num_classes - 1) * (2 - threshold) / threshold)
+        return min(max(margin, -LARGEST_MARGIN), LARGEST_MARGIN)
 
 
 LOSSES: dict[str, type[Oblivious]] = {
