@@ -17,6 +17,7 @@ from art_ext.core.losses import Loss, margin
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 
 LARGEST_MARGIN = 50.0  # of logits, at which softmax has long been exact in float32
+STEP = 0.1  # of the loss of an attack on scores, for a row that reaches the goal and is accepted
 LEAD = 100.0  # of a row that reaches the goal over all that do not. log1p of a float32 is below 89
 Reached = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,7 +75,7 @@ class Selective(Penalty):
     not grow with the unit of the score. Attacks ascend ``LEAD`` minus this, so that those which
     keep their best point do not return to one that has not reached the goal. An attack on scores
     compares values along many directions, among which such a lead hides all else. It ascends ``gain
-    + 1 / (1 + w excess)``.
+    + 0.1 / (1 + w excess)``.
 
     References:
         Bryniarski, Hingun, Pachuca, Wang, Carlini. Evading adversarial example detection defenses
@@ -84,7 +85,7 @@ class Selective(Penalty):
     def ascended(self, gain: Tensor, outputs: Tensor, reached: Tensor) -> Tensor:
         """Return the loss of each row's present aim."""
         term = torch.where(accepted(outputs), 0.0, term_of(outputs))
-        found = LEAD - term.log1p() if self.differentiates else gain + 1 / (1 + term)
+        found = LEAD - term.log1p() if self.differentiates else gain + STEP / (1 + term)
         return torch.where(reached, found, gain)
 
     def descended(self, hinge: Tensor, outputs: Tensor) -> Tensor:
