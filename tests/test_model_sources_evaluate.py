@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -417,6 +418,42 @@ def test_the_folder_of_a_training_gives_its_figures(
     own = read_records(tmp_path / "run")
     robust = float((~(own["success"] | own["already_adversarial"])).mean())
     assert robust == said[checkpoint][f"pgd{steps}"]
+
+
+@pytest.mark.parametrize(
+    ("detectors", "more"), [("confidence,kernel_density", ", fit_data digits"), ("confidence", "")]
+)
+def test_detectors_learn_from_the_data_of_the_training(
+    detectors: str, more: str, trained: Path, tmp_path: Path
+) -> None:
+    told = []
+    for name, given in (("default", ()), ("given", ("--fit-data", "digits"))):
+        done = call(
+            "evaluate", "--model", trained, "--attack", "fgsm", "--n", 20, "--no-adaptive",
+            "--detector", detectors, *given, "--out", tmp_path / name,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        told.append(next(line for line in done.stderr.splitlines() if "from the training" in line))
+    assert told[0] == told[1] + more
+    if more:
+        pd.testing.assert_frame_equal(
+            *(
+                read_records(tmp_path / name)[["score", "success_accepted"]]
+                for name in ("default", "given")
+            )
+        )
+
+
+def test_detect_learns_from_the_data_of_the_training(trained: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "default.csv", tmp_path / "given.csv"]
+    for out, given in zip(files, ((), ("--fit-data", "digits")), strict=True):
+        done = call(
+            "detect", "--model", trained, "--detector", "kernel_density", *given,
+            "--images", "digits", "--out", out,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert ("from the training: fit_data digits\n" in done.stderr) == (not given)
+    assert files[0].read_text() == files[1].read_text()
 
 
 def test_an_unfinished_training(trained: Path, tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ from art_ext.cli.shared import (
     Weights,
     explained,
 )
+from art_ext.cli.sources import tell_training_defaults, training_defaults
 from art_ext.configuration import shared
+from art_ext.configuration.data import DataOptions, data_keywords
+from art_ext.configuration.options import options_of
 from art_ext.configuration.parsing import parse_arguments
 
 if TYPE_CHECKING:
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 DETECTOR = "A detector of art-ext detectors, or FILE.py:CLASS for one of yours."
 FILE = "A fitted detector that --save wrote, instead of --detector."
 ARGUMENTS = "Arguments of the detector: key=value,key=value."
-FIT = "Data whose training part the detector learns from, and whose test part sets the threshold."
+FIT = (
+    "Data whose training part the detector learns from, and whose test part sets the threshold. By"
+    " default those of the training whose folder --model names."
+)
 CALIBRATION_DATA = "Clean images that set the threshold instead."
 CALIBRATION = "Most images that set the threshold, drawn at random. The others measure the rate."
 FPR = "False-positive rate at which the threshold is set, in (0, 1). (default: 0.05)"
@@ -106,6 +112,7 @@ def detect(
                 detector_args,
                 network,
                 data,
+                source=model,
                 fit=fit_data,
                 calibrating=calibration_data,
                 calibration=calibration,
@@ -144,28 +151,35 @@ def _fitted(
     model: Any,
     options: dict[str, Any],
     *,
+    source: str,
     fit: str | None,
     calibrating: str | None,
     quiet: bool,
     **rates: Any,
 ) -> Detector:
-    """Return a fitted and calibrated detector, and tell its rates."""
+    """Return a fitted and calibrated detector of the model of a source, and tell its rates."""
     from art_ext.data import load_data
     from art_ext.evaluation.detecting import prepare_detector
     from art_ext.evaluation.panel.user_detectors import find_detector
     from art_ext.models.factory import literals
 
     spec = find_detector(name)
-    source = calibrating or fit
-    if source is None:
+    needed = spec.kind.needs_data
+    learning = options
+    if fit is None and (needed or calibrating is None):
+        fit, learning = _of_training(source, options, quiet)
+    if calibrating is None and fit is None:
         raise ValueError(f"{spec.name} is calibrated on clean images: give --fit-data DATA")
-    needed = spec.kind.needs_data and fit is not None
     prepared = prepare_detector(
         spec,
         literals(parse_arguments(arguments, "detector-args")),
         model,
-        fit_data=load_data(str(fit), split="train", **options) if needed else None,
-        calibration_data=load_data(source, **options),
+        fit_data=None if fit is None or not needed else load_data(fit, split="train", **learning),
+        calibration_data=(
+            load_data(str(fit), **learning)
+            if calibrating is None
+            else load_data(calibrating, **options)
+        ),
         **rates,
     )
     detector = prepared.detector
@@ -177,6 +191,20 @@ def _fitted(
     for warning in prepared.warnings:
         typer.echo(f"warning: {warning}", err=True)
     return detector
+
+
+def _of_training(
+    source: str, options: dict[str, Any], quiet: bool
+) -> tuple[str | None, dict[str, Any]]:
+    """Return the data of a training, with the keywords that read them. None without a training."""
+    found = training_defaults({"model": (source,)})
+    if "data" not in found:
+        return None, options
+    if not quiet:
+        tell_training_defaults({"fit_data": found["data"]})
+    own = {name: one for name, one in found.items() if name in options_of(DataOptions)}
+    given = {name: one for name, one in options.items() if one is not None}
+    return found["data"], data_keywords(DataOptions(**own)) | given
 
 
 def _score(detector: Detector, images: str, options: dict[str, Any], out: Path | None) -> None:

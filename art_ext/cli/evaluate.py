@@ -19,7 +19,7 @@ from art_ext.cli.shared import (
     with_options,
 )
 from art_ext.cli.showing import show, watching
-from art_ext.cli.sources import model_sources, training_defaults
+from art_ext.cli.sources import model_sources, tell_training_defaults, training_defaults
 from art_ext.configuration.data import data_keywords, recorded, samples_wanted
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
 from art_ext.configuration.parsing import parse_arguments, parse_value
@@ -134,16 +134,9 @@ def _data_of_detectors(
 def _training_defaults(values: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
     """Return defaults of the trainings among the models, and say in one line which are used."""
     found = training_defaults(values)
-    used = {name: one for name, one in found.items() if name not in values}
-    if used and not quiet:
-        told = ", ".join(f"{name} {_shown(one)}" for name, one in used.items())
-        typer.echo(f"from the training: {told}", err=True)
+    if not quiet:
+        tell_training_defaults({name: one for name, one in found.items() if name not in values})
     return found
-
-
-def _shown(value: Any) -> str:
-    every = value if isinstance(value, tuple) else (value,)
-    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in every)
 
 
 def _model_arguments(config: EvaluationConfig) -> dict[str, Any]:

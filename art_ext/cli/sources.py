@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.parsing import parse_arguments, read_toml
 from art_ext.configuration.places import place_of
@@ -114,6 +116,8 @@ def _of_file(file: Path, device: str | None) -> list[ModelSource]:
 def training_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return data, norm, eps and box of the trainings among the models, where they agree.
 
+    Detectors that learn, learn from the same data.
+
     Args:
         values: options that are given, by name.
 
@@ -126,7 +130,29 @@ def training_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     from art_ext.training.runs.source import run_defaults
 
     first, *others = [run_defaults(folder) for folder in folders]
-    return {name: one for name, one in first.items() if all(o.get(name) == one for o in others)}
+    found = {name: one for name, one in first.items() if all(o.get(name) == one for o in others)}
+    if "data" in found and any(map(_learns, values.get("detectors", ()))):
+        found["fit_data"] = found["data"]
+    return found
+
+
+def tell_training_defaults(used: Mapping[str, Any]) -> None:
+    """Say in one line on stderr which defaults of a training are used. Nothing without any."""
+    if used:
+        told = ", ".join(f"{name} {_shown(one)}" for name, one in used.items())
+        typer.echo(f"from the training: {told}", err=True)
+
+
+def _shown(value: Any) -> str:
+    every = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in every)
+
+
+def _learns(detector: str) -> bool:
+    """Return True if a detector learns from training data."""
+    from art_ext.evaluation.panel.user_detectors import find_detector
+
+    return find_detector(detector).kind.needs_data
 
 
 def _is_folder(source: str) -> bool:

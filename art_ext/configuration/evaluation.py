@@ -211,7 +211,11 @@ class EvaluationConfig(DataOptions):
         metavar="DATA",
     )
     fit_data: str | None = option(
-        None, "Data whose training part the detectors learn from.", panel=DETECTION, metavar="DATA"
+        None,
+        "Data whose training part the detectors learn from. By default those of the training whose"
+        " folder --model names.",
+        panel=DETECTION,
+        metavar="DATA",
     )
     adaptive: bool = option(
         True,
