@@ -23,6 +23,7 @@ from art_ext.core.metrics.detection import detection_metrics
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, merge, read_records
 from art_ext.evaluation.analysis.blocks import blocks_of
+from art_ext.evaluation.analysis.compare import compare
 from art_ext.evaluation.analysis.defences import of_defences
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.rejection import by_rate
@@ -207,6 +208,34 @@ class TestForms:
         successes = found[found["success"]]
         assert len(successes)
         assert successes["accepted"].all()
+
+    def test_compare_counts_accepted_successes(self, linear_net: nn.Module, tmp_path: Path) -> None:
+        for name, fpr in (("low", 0.05), ("high", 0.4)):
+            run(linear_net, tmp_path / name, fpr=fpr)
+        run(linear_net, tmp_path / "plain", detectors=(), calibration_data=None)
+        runs = [load_run(str(tmp_path / name)) for name in ("low", "high", "plain")]
+        failed, clean = [], []
+        for name in ("low", "high"):
+            samples = read_records(tmp_path / name).groupby("index")
+            right = ~samples["already_adversarial"].any() & samples["clean_accepted"].all()
+            clean.append(float(right.mean()))
+            failed.append(~right | samples["success_accepted"].any())
+        found = compare(runs[0], runs[1])
+        pair = found.pairs[0]
+        assert (pair.clean_a, pair.clean_b) == tuple(clean)
+        assert (pair.robust_a, pair.robust_b) == tuple(float((~one).mean()) for one in failed)
+        assert pair.only_a == int((failed[0] & ~failed[1]).sum())
+        assert pair.only_b == int((failed[1] & ~failed[0]).sum())
+        assert pair.only_a + pair.only_b > 0
+        assert "has a detector in A and B: there the numbers are those with" in found.notes[0]
+        named = {one.attacks for one in found.disagreements if one.kind != "clean"}
+        assert "misclassified or rejected" in named
+        mixed = compare(runs[2], runs[0])
+        assert "has a detector in B: there" in mixed.notes[0]
+        assert mixed.pairs[0].robust_b == pair.robust_a
+        plain = read_records(tmp_path / "plain")
+        robust = ~(plain["success"] | plain["already_adversarial"])
+        assert mixed.pairs[0].robust_a == float(robust.mean())
 
     def test_rows_of_the_detector_are_charged(self, digits_net: nn.Module, tmp_path: Path) -> None:
         outcome = run(digits_net, tmp_path / "run", detectors=("feature_squeezing",))

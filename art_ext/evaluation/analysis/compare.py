@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, adversarial, new_success, samples_of
+from art_ext.evaluation.analysis.rejection import failures, has_detector
 from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
@@ -31,10 +32,12 @@ class Pair:
         model: its name, or both names if they differ between the runs.
         eps: radius.
         samples: number of samples in both runs.
-        clean_a, clean_b: clean accuracies.
-        robust_a, robust_b: robust accuracies, over all attacks of each run's panel.
+        clean_a, clean_b: clean accuracies. With a detector, shares that are correct and accepted.
+        robust_a, robust_b: robust accuracies, over all attacks of each run's panel. With a
+            detector, those with rejection.
         both, neither: samples with a success in both runs, and in neither. A misclassified sample
-            counts as a success.
+            counts as a success. With a detector a success must be accepted, and a clean sample
+            that is rejected counts as one.
         only_a, only_b: samples with a success in one run only.
         p_value: two-sided p-value of McNemar's exact test, see :func:`mcnemar`.
     """
@@ -61,13 +64,13 @@ class Disagreement:
         model: as in ``Pair``.
         eps: radius, or None for clean predictions.
         kind: ``"clean"`` (the clean predictions differ), ``"only A"`` or ``"only B"`` (success in
-            one run only).
+            one run only, as in ``Pair``).
         index_a, index_b: its positions in the data of the runs.
         id: its fingerprint.
         label: its class.
         prediction_a, prediction_b: predictions of the models on the clean sample.
         attacks: the successful attacks, separated by commas, or "misclassified" if no attack was
-            needed.
+            needed. With a detector it is "misclassified or rejected".
     """
 
     model: str
@@ -119,6 +122,7 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
     disagreements = []
     for name, ours, theirs in _matched_models(a, b, notes):
         runs = ((a.blocks, ours), (b.blocks, theirs))
+        notes += _rejecting(name, runs)
         joined = _with_predictions(joined, runs)
         differs = joined[joined["clean_prediction_a"] != joined["clean_prediction_b"]]
         disagreements += _listed(differs, name, None, KINDS[0], {})
@@ -127,6 +131,17 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
             pairs.append(pair)
             disagreements += found
     return Comparison(pairs, disagreements, notes)
+
+
+def _rejecting(name: str, runs: _Runs) -> list[str]:
+    """Return a note if a detector rejects in one of the runs."""
+    which = [side for side, one in zip("AB", runs, strict=True) if has_detector(*one)]
+    if not which:
+        return []
+    return [
+        f"{name} has a detector in {' and '.join(which)}: there the numbers are those with"
+        " rejection. Only accepted successes count, and a rejected clean sample counts as one"
+    ]
 
 
 def _common_radii(a: LoadedRun, b: LoadedRun) -> tuple[list[float], list[str]]:
@@ -198,13 +213,16 @@ def _join(a: LoadedRun, b: LoadedRun, ours: pd.DataFrame, theirs: pd.DataFrame) 
 
 
 def _with_predictions(joined: pd.DataFrame, runs: _Runs) -> pd.DataFrame:
-    """Add the clean predictions of one model to the joined samples."""
+    """Add the clean predictions of one model to the joined samples, and where they fail."""
     for (blocks, model), which in zip(runs, "ab", strict=True):
         own = blocks.samples(model).loc[joined[f"index_{which}"]]
+        failed = own["already_adversarial"].to_numpy()
+        if has_detector(blocks, model):
+            failed = failed | ~own["clean_accepted"].to_numpy()
         joined = joined.assign(
             **{
-                f"{name}_{which}": own[name].to_numpy()
-                for name in ("clean_prediction", "already_adversarial")
+                f"clean_prediction_{which}": own["clean_prediction"].to_numpy(),
+                f"clean_failure_{which}": failed,
             }
         )
     return joined
@@ -215,7 +233,7 @@ def _at(
 ) -> tuple[Pair, list[Disagreement]]:
     """Pair and disagreements at one radius."""
     success_a, success_b = (
-        adversarial(blocks, model, eps)[joined[index].to_numpy()]
+        _failed(blocks, model, eps)[joined[index].to_numpy()]
         for (blocks, model), index in zip(runs, ("index_a", "index_b"), strict=True)
     )
     only_a = success_a & ~success_b
@@ -224,8 +242,8 @@ def _at(
         model=name,
         eps=eps,
         samples=len(joined),
-        clean_a=float((~joined["already_adversarial_a"]).mean()),
-        clean_b=float((~joined["already_adversarial_b"]).mean()),
+        clean_a=float((~joined["clean_failure_a"]).mean()),
+        clean_b=float((~joined["clean_failure_b"]).mean()),
         robust_a=float((~success_a).mean()),
         robust_b=float((~success_b).mean()),
         both=int((success_a & success_b).sum()),
@@ -240,8 +258,13 @@ def _at(
     ):
         rows = joined[only]
         attacks = _successful_attacks(blocks, model, eps, rows[index].to_numpy())
-        found += _listed(rows, name, eps, kind, attacks, index)
+        found += _listed(rows, name, eps, kind, attacks, index, has_detector(blocks, model))
     return pair, found
+
+
+def _failed(blocks: Blocks, model: str, eps: float) -> np.ndarray:
+    """Return bool by position: the success that counts, or no attack was needed."""
+    return (failures if has_detector(blocks, model) else adversarial)(blocks, model, eps)
 
 
 def _successful_attacks(
@@ -250,7 +273,11 @@ def _successful_attacks(
     """By position, the attacks that succeeded on the sample within eps."""
     found: dict[int, list[str]] = {}
     for key in blocks.keys(model, eps=eps):
-        successes = blocks.spread(key, new_success(blocks, key))
+        counted = new_success(blocks, key)
+        if has_detector(blocks, model):
+            for name in ("success_accepted", "clean_accepted"):
+                counted = counted & blocks.column(key, name)
+        successes = blocks.spread(key, counted)
         for position in positions[successes[positions]].tolist():
             found.setdefault(position, []).append(key[1])
     return {position: ", ".join(dict.fromkeys(names)) for position, names in found.items()}
@@ -263,8 +290,10 @@ def _listed(
     kind: str,
     attacks: Mapping[int, str],
     index: str = "",
+    rejecting: bool = False,
 ) -> list[Disagreement]:
     """Disagreements of these samples. ``attacks`` is by the position in the column ``index``."""
+    unaided = "misclassified or rejected" if rejecting else "misclassified"
     return [
         Disagreement(
             model=name,
@@ -276,7 +305,7 @@ def _listed(
             label=row["label_a"],
             prediction_a=row["clean_prediction_a"],
             prediction_b=row["clean_prediction_b"],
-            attacks=attacks.get(row[index], "misclassified") if index else "",
+            attacks=attacks.get(row[index], unaided) if index else "",
         )
         for row in rows.to_dict("records")
     ]
