@@ -1,12 +1,14 @@
 """Overhead of an evaluation, gain of a second process, and time of a large report.
 
     ART_EXT_DATA=... OMP_NUM_THREADS=1 python -m art_ext.benchmarks.evaluation [overhead]
-    [processes] [report]
+    [detector] [processes] [report]
 
 ``overhead``: RayS at 200 queries on a small network, 10,000 images: (run - attack's seconds) /
-attack's seconds. ``processes``: the same command line in one process and with two workers, of one
-thread each. The records are compared. ``report``: a folder of 8 attacks on 10,000 images, loaded
-and rendered again. ``python -m art_ext.benchmarks.records`` reports on ten million records.
+attack's seconds. ``detector``: PGD-50 without and with knowledge of a kernel density, run / the
+same calls of attacks and detector alone, with and without the report. ``processes``: the same
+command line in one process and with two workers, of one thread each. The records are compared.
+``report``: a folder of 8 attacks on 10,000 images, loaded and rendered again.
+``python -m art_ext.benchmarks.records`` reports on ten million records.
 """
 
 from __future__ import annotations
@@ -15,21 +17,35 @@ import argparse
 import importlib
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from art_ext.benchmarks.common import network_and_images
+from art_ext.benchmarks.common import network_and_images, seconds
+from art_ext.core.attacks import pgd
+from art_ext.core.detection import KernelDensity
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate, load_run, read_records
 from art_ext.evaluation.report.page import write_report
 
 MODEL = "mnist_conv2_fast_pgd"
 EPS = 0.3
+PGD: dict[str, Any] = {"num_steps": 50, "stop_on_success": False}
+REPORT_PACKAGES = (
+    "pandas",
+    "pyarrow.parquet",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "jinja2",
+)
 CHEAP = ("fgsm", "i_fgsm", "mi_fgsm", "m_pgd", "pgd", "frank_wolfe", "ai_fgsm", "rays")
 
 
@@ -37,13 +53,7 @@ def overhead(folder: Path, count: int, queries: int) -> str:
     """Time outside the attack, relative to the attack."""
     network, x, y, weights = network_and_images(MODEL, count)
     begun = time.perf_counter()
-    for name in (
-        "pandas",
-        "pyarrow.parquet",
-        "matplotlib.figure",
-        "matplotlib.backends.backend_agg",
-        "jinja2",
-    ):
+    for name in REPORT_PACKAGES:
         importlib.import_module(name)
     imports = time.perf_counter() - begun
     begun = time.perf_counter()
@@ -57,6 +67,66 @@ def overhead(folder: Path, count: int, queries: int) -> str:
         f" attack {own:.1f} s, rest / attack {100 * (whole - own) / own:.1f} %, with the imports of"
         f" pandas, pyarrow, matplotlib and Jinja2 {100 * (whole + imports - own) / own:.1f} %"
     )
+
+
+def with_detector(folder: Path, count: int, repeats: int) -> str:
+    """Return the time of a run with a detector over that of the same calls without a run."""
+    for name in REPORT_PACKAGES:
+        importlib.import_module(name)
+    network, x, y, weights = network_and_images(MODEL, count + 6_000)
+    parts = [
+        Dataset("mnist", images, labels)
+        for images, labels in zip(
+            x.split([count, 1_000, 5_000]), y.split([count, 1_000, 5_000]), strict=True
+        )
+    ]
+
+    def run(number: int) -> None:
+        attacked, clean, learned = parts
+        evaluate(
+            network,
+            attacked,
+            folder / str(number),
+            eps=EPS,
+            attacks=("pgd",),
+            attack_args={"pgd": PGD},
+            detectors=("kernel_density",),
+            calibration_data=clean,
+            fit_data=learned,
+        )
+
+    def report(number: int) -> None:
+        own = folder / str(number)
+        write_report(own, [load_run(own)])
+
+    run(0)
+    report(0)
+    ratios = []
+    for number in range(1, repeats + 1):
+        whole = seconds(partial(run, number))
+        drawn = seconds(partial(report, number))
+        alone = seconds(partial(calls_alone, network, parts))
+        ratios.append((whole / alone, (whole - drawn) / alone, drawn))
+    texts = (
+        f"{statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f})"
+        for found in zip(*ratios, strict=True)
+    )
+    return (
+        f"detector: {MODEL} ({weights}), n = {count}, PGD-50 without and with knowledge of"
+        " kernel_density: run / calls alone {}, without the report {}, report {} s".format(*texts)
+    )
+
+
+def calls_alone(network: nn.Module, parts: list[Dataset]) -> None:
+    """Make the calls of attacks and detector that a run with a detector makes."""
+    attacked, clean, learned = parts
+    detector = KernelDensity()
+    detector.fit(network, learned.x, learned.y)
+    detector.calibrate(clean.x)
+    detector.score(attacked.x)
+    for known in ({}, {"detector": detector}):
+        keywords: dict[str, Any] = {"eps": EPS, "seed": 0, **PGD, **known}
+        detector.score(pgd(network, attacked.x, attacked.y, **keywords).x_adv)
 
 
 def processes(folder: Path, count: int, panel: str) -> str:
@@ -131,8 +201,10 @@ def report(folder: Path, count: int) -> str:
 def main() -> None:
     """Print one line for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", nargs="*", default=["overhead", "processes", "report"])
+    parser.add_argument("what", nargs="*", default=["overhead", "detector", "processes", "report"])
     parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--detector-n", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--panel", default="standard")
     parser.add_argument("--processes-n", type=int, default=500)
@@ -142,6 +214,9 @@ def main() -> None:
     try:
         if "overhead" in arguments.what:
             print(overhead(folder / "overhead", arguments.n, arguments.queries), flush=True)
+        if "detector" in arguments.what:
+            count, repeats = arguments.detector_n, arguments.repeats
+            print(with_detector(folder / "detector", count, repeats), flush=True)
         if "processes" in arguments.what:
             print(
                 processes(folder / "processes", arguments.processes_n, arguments.panel), flush=True
