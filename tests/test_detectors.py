@@ -27,6 +27,7 @@ from art_ext.core.detection import (
     squeezers,
 )
 from art_ext.core.detection.calibration import drawn, held_out_rate
+from art_ext.core.detection.kernel_density import grouped_log_sums, masked_log_sums
 from art_ext.core.detection.mahalanobis import ledoit_wolf_share
 from art_ext.core.detection.squeezers import bit_depth, median, non_local_means, squeezer_of
 from art_ext.core.features import FeatureTap
@@ -283,6 +284,33 @@ def test_kernels_are_drawn_by_the_seed():
     assert not torch.equal(kept[0], kept[2])
     of_class = [(features == one).all(1).nonzero().item() % 3 for one in kept[0]]
     assert of_class == [0] * 7 + [1] * 7 + [2] * 7
+
+
+def test_densities_of_all_kernels_equal_those_of_one_class_at_a_time():
+    """Values and gradients, also where float32 would underflow, and with a class without rows."""
+    features = 4 * torch.randn(40, 6, generator=stream(3))
+    classes = torch.arange(40) % 3  # of four
+    counts = torch.tensor([5, 1, 9, 4])
+    kernels = torch.randn(int(counts.sum()), 6, generator=stream(4))
+    found = []
+    for log_sums in (grouped_log_sums, masked_log_sums):
+        leaf = features.clone().requires_grad_()
+        sums = log_sums(leaf, classes, kernels, counts, torch.tensor(0.385, dtype=torch.float64))
+        found.append((sums.detach(), *torch.autograd.grad(sums.sum(), leaf)))
+    assert found[0][0].min() < -200
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_kernel_density_reads_no_value_from_an_accelerator():
+    """A meta tensor has no values: whoever reads one fails."""
+    features, y = torch.randn(12, 5, generator=stream()), torch.arange(12) % 3
+    detector = learned(KernelDensity(), features, y, classes=3)
+    for name in detector.learned:
+        setattr(detector, name, getattr(detector, name).to("meta"))
+    logits, rows = torch.zeros(7, 3, device="meta"), torch.zeros(7, 5, device="meta")
+    assert detector.measure(logits, rows, ()).shape == (7,)
+    assert detector.class_excess(rows, logits.argmax(dim=1)).shape == (7,)
 
 
 def test_kernel_density_needs_every_class_and_distinct_images():

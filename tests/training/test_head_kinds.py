@@ -240,6 +240,8 @@ def test_a_device_without_float64_gets_none(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     assert head.to("cpu").centres.dtype == torch.float64
     meta = MaxMahalanobisHead(10, 16).to("meta")
+    # a kind of device without autocast
+    assert meta.scores(torch.empty(3, 16, device="meta")).shape == (3, 10)
     assert meta.centres.is_meta
 
 

@@ -117,17 +117,10 @@ class KernelDensity(Detector):
 
     def log_density(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return (r,) float32 log densities of features (r, F) at the kernels of classes (r,)."""
-        # rows of one class share their kernels; their numbers are read from the device once
-        rows_of_class = torch.bincount(classes, minlength=len(self.counts))
-        numbers, counts = torch.stack([rows_of_class, self.counts]).cpu().tolist()
-        order = classes.argsort()
-        found = []
-        kernels = self.kernels.split(counts)
-        for own, stored in zip(features[order].split(numbers), kernels, strict=True):
-            for part in pieces(own, len(stored)):
-                exponent = squared_distances(part, stored) / -self.bandwidth
-                found.append(exponent.float().logsumexp(dim=1) - math.log(len(stored)))
-        return torch.cat(found)[order.argsort()]
+        # on the CPU each row meets the kernels of its class only. Elsewhere it meets all of them,
+        # because how many rows a class has would be read from the device
+        sums = grouped_log_sums if features.device.type == "cpu" else masked_log_sums
+        return sums(features, classes, self.kernels, self.counts, self.bandwidth)
 
     def _number(self) -> Tensor:
         return widest(self.kernels.new_tensor(float(self.sigma2)))
@@ -159,6 +152,47 @@ def class_order(y: Tensor, seed: int) -> Tensor:
     places = torch.arange(len(y), device=y.device)
     order = uniform(seed, places, 0).argsort()
     return order[y[order].argsort(stable=True)]
+
+
+def grouped_log_sums(
+    features: Tensor, classes: Tensor, kernels: Tensor, counts: Tensor, bandwidth: Tensor
+) -> Tensor:
+    """Return (r,) float32 ``log mean_i exp(-||phi - phi_i||^2 / sigma2)``, class by class.
+
+    Args:
+        features: (r, F), the phi.
+        classes: (r,) int64, whose kernels count.
+        kernels: (M, F), the phi_i, ordered by class.
+        counts: (K,) int64, kernels of each class.
+        bandwidth: (), sigma2.
+    """
+    # rows of one class share their kernels; their numbers are read from the device once
+    rows_of_class = torch.bincount(classes, minlength=len(counts))
+    numbers, stored_numbers = torch.stack([rows_of_class, counts]).cpu().tolist()
+    order = classes.argsort()
+    found = []
+    parts = zip(features[order].split(numbers), kernels.split(stored_numbers), strict=True)
+    for own, stored in parts:
+        for part in pieces(own, len(stored)):
+            exponent = squared_distances(part, stored) / -bandwidth
+            found.append(exponent.float().logsumexp(dim=1) - math.log(len(stored)))
+    return torch.cat(found)[order.argsort()]
+
+
+def masked_log_sums(
+    features: Tensor, classes: Tensor, kernels: Tensor, counts: Tensor, bandwidth: Tensor
+) -> Tensor:
+    """Return the numbers of ``grouped_log_sums`` without reading a value from the device."""
+    labels = torch.arange(len(counts), device=counts.device)
+    labels = labels.repeat_interleave(counts, output_size=len(kernels))
+    found = []
+    for part, own in zip(
+        pieces(features, len(kernels)), pieces(classes, len(kernels)), strict=True
+    ):
+        exponent = (squared_distances(part, kernels) / -bandwidth).float()
+        exponent = exponent.masked_fill(labels != own[:, None], -math.inf)
+        found.append(exponent.logsumexp(dim=1) - counts[own].log())
+    return torch.cat(found)
 
 
 register(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -88,7 +89,7 @@ class MaxMahalanobisHead(nn.Module, Head):
 
     def scores(self, raw: Any) -> Tensor:
         """Return (rows, L) ``-||z - mu_l||^2`` for features z (rows, d)."""
-        with torch.autocast(raw.device.type, enabled=False):
+        with _without_autocast(raw.device.type):
             z = raw.to(self.centres.dtype)
             lengths = z.square().sum(dim=1, keepdim=True) + self.centres.square().sum(dim=1)
             scores: Tensor = (2 * z @ self.centres.T - lengths).to(raw.dtype)
@@ -181,3 +182,10 @@ def make_centres(
         *(num_classes, norm, dim, smallest_distance(found)),
     )
     return found
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast on a kind of device, which may know none."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
