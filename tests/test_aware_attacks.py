@@ -306,7 +306,19 @@ def test_each_row_has_a_number_of_its_own(
         assert sorted(number for one, number in seen if one == sample) == [*range(1, queries + 1)]
 
 
-@pytest.mark.parametrize("name", ["feature_squeezing", "kernel_density"])
+def test_rays_comes_nearer_where_all_far_rows_are_rejected(
+    model: NearestMean, detectors: dict[str, Detector], samples: tuple[Tensor, Tensor]
+) -> None:
+    x, y = samples
+    given: dict[str, Any] = {"max_queries": 300, "detector": detectors["mahalanobis"]}
+    result = rays(model, x, y, eps=0.2, **given)
+    assert int((result.success & ~result.already_adversarial).sum()) > 0
+    # without a ball there is no radius to go to
+    far = rays(model, x, y, eps=None, **given)
+    assert not bool((far.success & ~far.already_adversarial).any())
+
+
+@pytest.mark.parametrize("name", ["feature_squeezing", "kernel_density", "mahalanobis"])
 def test_padding_and_speculation_are_counted_apart(
     name: str, model: NearestMean, detectors: dict[str, Detector], samples: tuple[Tensor, Tensor]
 ) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
+from art_ext.core.inspection import REJECTED
 from art_ext.core.oracle import LabelOracle
 from art_ext.core.samples import reaches_goal
 
@@ -66,6 +67,7 @@ class Rays:
         root: (U,) ``||s||_2``, the square root of the number of free coordinates. U = 1 if all
             samples share them, else N.
         reach: (U,) radius at which a ray has left the box in every free coordinate.
+        edge: (U,) radius at which a ray leaves the ball. None without eps or a detector.
     """
 
     def __init__(
@@ -79,6 +81,11 @@ class Rays:
         self.width = problem.box.width
         self.root = blocks.count.to(problem.x.dtype).sqrt()
         self.reach = self.root * self.width
+        self.edge: Tensor | None = None
+        if problem.oracle.inspector is not None and problem.eps is not None:
+            # in units of eps, the L2 length of a sign vector on the ball
+            length = {"linf": self.root, "l2": torch.ones_like(self.root), "l1": 1 / self.root}
+            self.edge = torch.minimum(problem.radius * length[problem.norm], self.reach)
 
     def begin(self, index: Tensor) -> RayState:
         """Return the state of the samples (B,) at the beginning of their search."""
@@ -108,6 +115,12 @@ class Rays:
             low=reach.clone(),
             high=reach.clone(),
         )
+
+    def edge_of(self, sample: Tensor) -> Tensor:
+        """(B,) the radii at which the rays of some samples (B,) leave the ball."""
+        if self.edge is None:
+            raise RuntimeError("the search has no ball to go to")
+        return self.edge if self.blocks.shared else self.edge[sample]
 
     def directions(self, sample: Tensor, signs: Tensor, flip: Tensor) -> Tensor:
         """(B, D) the best directions of some samples (B,) with the block of a flip (B,) turned."""
@@ -151,12 +164,14 @@ class Rounds:
             (B,) bool, True where a bisection ended.
         """
         middle = (state.low + state.high).mul_(0.5)
-        success = self._succeed(state, state.flip, middle)
+        labels = self._labels(state, state.flip, middle)
+        success = reaches_goal(labels, state.goal, self.targeted)
         # Algorithm 5, mended: the adversarial end is kept. Nothing moves at a fast check.
         state.high = torch.where(success, middle, state.high)
         state.low = torch.where(success, state.low, middle)
         # tested after the step: one is always made
         ended = state.bisecting & (state.high - state.low <= self.tol)
+        self._move_nearer(state, self._too_far(state, labels))
         self._accept(state, success)
         state.flip += ~state.bisecting
         return ended
@@ -178,35 +193,60 @@ class Rounds:
         candidates = keep(state, row)
         radius = tree[row, number.clamp(max=tree.shape[1] - 1)]
         flip = candidates.flip + torch.where(candidates.bisecting, 0, number)
+        labels = self._labels(candidates, flip, radius, speculative=True)
         success = torch.zeros(len(remaining), width, dtype=torch.bool, device=remaining.device)
-        success[row, number] = self._succeed(candidates, flip, radius, speculative=True)
+        far = success.clone()
+        success[row, number] = reaches_goal(labels, candidates.goal, self.targeted)
+        far[row, number] = self._too_far(candidates, labels)
 
-        found = success.any(dim=1)
-        first = success.to(torch.uint8).argmax(dim=1)
+        # a sequential search goes on elsewhere behind the first of either
+        first = (success | far).to(torch.uint8).argmax(dim=1)
+        found = success.gather(1, first.unsqueeze(1)).squeeze(1)
+        nearer = far.gather(1, first.unsqueeze(1)).squeeze(1)
         failures = torch.where(found, first, remaining.clamp(max=width))
+        failures = torch.where(nearer, first + 1, failures)
         steps, ended = self._descend(state, success, tree, levels, remaining)
         used = torch.where(state.bisecting, steps, failures + found)
         state.flip += torch.where(state.bisecting, 0, failures)
+        self._move_nearer(state, nearer)
         self._accept(state, found)
         self.oracle.ledger.claim(state.sample, used)
         return ended
 
-    def _succeed(
+    def _labels(
         self, state: RayState, flip: Tensor, radius: Tensor, *, speculative: bool = False
     ) -> Tensor:
-        """(B,) bool, True where the point at some radius along some flip reaches the goal."""
+        """(B,) answers to the points at some radius along some flip."""
         direction = self.rays.directions(state.sample, state.signs, flip)
         points = self.rays.points(state.x, state.sample, direction, radius)
-        labels = self.oracle.labels(
+        return self.oracle.labels(
             self.rays.problem.shaped(points), state.sample, speculative=speculative, fresh=True
         )
-        return reaches_goal(labels, state.goal, self.targeted)
+
+    def _too_far(self, state: RayState, labels: Tensor) -> Tensor:
+        """(B,) bool, True where the detector rejected a fast check before the first success,
+        outside the ball.
+        """
+        if self.rays.edge is None:
+            return torch.zeros_like(state.bisecting)
+        outside = (state.radius == math.inf) & (state.high > self.rays.edge_of(state.sample))
+        return (labels == REJECTED) & ~state.bisecting & outside
+
+    def _move_nearer(self, state: RayState, rows: Tensor) -> None:
+        """Halve the radius of the next fast check of some rows (B,) bool, down to that of the ball.
+
+        Detectors reject most rows far from x, where the search begins.
+        """
+        if self.rays.edge is not None:
+            half = torch.maximum(state.high / 2, self.rays.edge_of(state.sample))
+            state.high = torch.where(rows, half, state.high)
+            state.low = torch.where(rows, half, state.low)
 
     def _accept(self, state: RayState, success: Tensor) -> None:
         """Enter the bisection behind a successful fast check: between 0 and the best radius.
 
-        Before the first success that is the radius at which the ray has left the box in every
-        coordinate.
+        Before the first success that is the radius of that check: one at which the ray has left
+        the box in every coordinate, or with a detector a smaller one.
         """
         bisecting = state.bisecting | success
         state.low.masked_fill_(bisecting ^ state.bisecting, 0.0)

@@ -102,7 +102,8 @@ def rays(
             batch sizes.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, whose squeezed copies of a row are queries too. Its answer to a rejected row
-            is a further class that is no goal.
+            is a further class that is no goal. Where it rejects a fast check before the first
+            success, the next one is made at half the radius, but not inside the ball of eps.
 
     Returns:
         An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
