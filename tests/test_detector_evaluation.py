@@ -32,7 +32,7 @@ from art_ext.evaluation.execution.finish import load_partial
 from art_ext.evaluation.report import write_report
 from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
-from art_ext.training.heads import Head, HeadedModel
+from art_ext.training.heads import Head, HeadedModel, MaxMahalanobis
 from tests.toys import drop_units
 
 EPS = 0.1
@@ -288,6 +288,23 @@ class TestForms:
         assert [row.attack for row in outcome.rows] == ["fgsm"]
         (found,) = [one for one in outcome.warnings if one.kind == "no-adaptive-attack"]
         assert "(fgsm, pgd)" in found.message
+
+    def test_a_declared_attack_takes_the_targets_of_the_run(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        """Those that it would choose itself are left out."""
+        outcome = evaluate(
+            {"mmc": MaxMahalanobis(linear_net, 10, 10)},
+            load_data("digits").first(10),
+            tmp_path / "run",
+            eps=EPS,
+            attacks=("fgsm",),
+            targeted="random",
+        )
+        assert [row.attack for row in outcome.rows] == ["fgsm", "head_pgd", "head_auto_pgd"]
+        told = json.loads((tmp_path / "run" / "run.json").read_text())["attacks"]
+        assert told["head_auto_pgd"]["arguments"]["loss"] == "margin"
+        assert "num_targets" not in told["head_auto_pgd"]["arguments"]
 
 
 class Declaring(Head):

@@ -379,3 +379,50 @@ def test_ascents_of_scores_are_compared_by_their_fields() -> None:
     assert one.loss is rce
     assert {part.name for part in fields(one)} >= {"loss", "target", "num_steps"}
     assert not isinstance(Trades().crafting, ScoreAscent)
+
+
+def trained(out: Path, **given: Any) -> dict[str, Any]:
+    """``run.json`` of a short training on digits."""
+    from art_ext.training.runs import resolve, run_training
+
+    small = {"data": "digits", "n": 256, "epochs": 1, "test_n": 50, "validation": 40}
+    run = run_training(resolve({**small, **given}), out)
+    assert run is not None
+    return run
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "heads"),
+    [
+        ("rce", "natural", ["reverse-logits"]),
+        ("rce", "mmc", ["max-mahalanobis", "reverse-logits"]),
+        ("mmc", "natural", ["max-mahalanobis"]),
+        ("adp", "natural", ["mean-probability"]),
+    ],
+)
+def test_a_network_that_brings_its_head_is_loaded_with_it(
+    first: str, second: str, heads: list[str], tmp_path: Path
+) -> None:
+    from art_ext.data import load_data
+
+    trained(tmp_path / "first", recipe=first)
+    run = trained(tmp_path / "second", recipe=second, model=str(tmp_path / "first"))
+    assert [one["name"] for one in run["heads"]] == heads
+    model = load_model(tmp_path / "second", checkpoint="final").model
+    assert [head.name for head in heads_of(model)] == heads
+    test = load_data("digits").first(50)
+    right = (model(test.x).argmax(1) == test.y).double().mean()
+    assert float(right) == pytest.approx(run["final"]["clean"])
+
+
+def test_a_network_that_gets_its_head_from_weights_is_loaded_with_it(tmp_path: Path) -> None:
+    from art_ext.data import load_data
+
+    trained(tmp_path / "first", recipe="rce")
+    weights = tmp_path / "first" / "model.safetensors"
+    run = trained(tmp_path / "second", recipe="natural", model="digits-cnn", weights=str(weights))
+    model = load_model(tmp_path / "second", checkpoint="final").model
+    assert [head.name for head in heads_of(model)] == ["reverse-logits"]
+    test = load_data("digits").first(50)
+    right = (model(test.x).argmax(1) == test.y).double().mean()
+    assert float(right) == pytest.approx(run["final"]["clean"])

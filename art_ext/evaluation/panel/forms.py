@@ -14,6 +14,7 @@ AWARE = "_aware"  # ends the name of the form of an attack that knows the detect
 OF_HEAD = "head_"  # begins the name of an attack that a head declares
 # arguments of attacks that only this form takes
 ONLY_AWARE = ("detector_weight", "detector_loss")
+CHOOSE_TARGETS = "num_targets"  # an argument of untargeted attacks only
 
 
 def in_forms(panel: Sequence[Attack], adaptive: bool) -> list[Attack]:
@@ -102,7 +103,8 @@ def declared_by_heads(models: Mapping[str, Model], settings: Settings) -> Declar
     owners: dict[str, list[str]] = {}
     attacks: dict[str, Attack] = {}
     unfit: dict[str, tuple[str, ...]] = {}
-    for model, name, arguments in _declarations(models):
+    for model, name, declared in _declarations(models):
+        arguments = declared if settings.targeted is None else _with_given_targets(declared)
         attack = find_attack(name, arguments)
         reason = _unfit(attack, settings)
         if reason:
@@ -136,6 +138,18 @@ def _declarations(models: Mapping[str, Model]) -> Iterator[tuple[str, str, dict[
     for name, model in models.items():
         for attack, arguments in adaptive_attacks(model):
             yield name, attack, dict(arguments)
+
+
+def _with_given_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an attack for targets that the run gives.
+
+    An attack that would choose its targets ascends the margin of the given one, because the
+    target's score alone is a loss of chosen targets only.
+    """
+    if not arguments.get(CHOOSE_TARGETS):
+        return dict(arguments)
+    others = {name: value for name, value in arguments.items() if name != CHOOSE_TARGETS}
+    return {**others, "loss": "margin"}
 
 
 def _unfit(attack: Attack, settings: Settings) -> str:

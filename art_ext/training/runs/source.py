@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from art_ext.configuration.data import DataOptions, transform_of
 from art_ext.configuration.options import default_of, options_of
 from art_ext.core.geometry import norm_name
 from art_ext.models import load_weights
+from art_ext.models.layers import head_records
 from art_ext.models.sources import ModelSource, Opened, is_run_folder, load_source
 from art_ext.models.weights import read_heads
 from art_ext.storage.store import LocalStore
@@ -59,11 +61,19 @@ def _headed(
 ) -> nn.Module:
     """Return the network with the heads of its weights, or else with the head of the recipe.
 
-    Only the recipe has a head that is not one of art-ext. Weights of earlier versions name none.
+    Heads that the network brings from its source are not added again. Only the recipe has a head
+    that is not one of art-ext. Weights of earlier versions name none.
     """
-    if records and all(record["name"] in HEADS for record in records):
-        return with_heads(network, records)
+    own = json.loads(json.dumps(head_records(network), default=repr))  # as the file has them
+    further = records[: len(records) - len(own)] if _ends_with(records, own) else records
+    if records and all(record["name"] in HEADS for record in further):
+        return with_heads(network, further)
     return configuration.make_recipe().head.export(network)
+
+
+def _ends_with(records: list[dict[str, Any]], own: list[dict[str, Any]]) -> bool:
+    """Return True if the innermost of these heads are the own ones."""
+    return len(own) <= len(records) and records[len(records) - len(own) :] == own
 
 
 def load_teacher(source: str) -> nn.Module:
