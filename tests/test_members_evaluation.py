@@ -72,6 +72,32 @@ def test_the_report_of_an_ensemble_holds_the_matrix_of_its_members(
     assert "Transfer between members" in (out / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("right", "message"),
+    [
+        (0, "0 of 30 images are right for all members: the transfer matrix is empty"),
+        (1, "1 of 30 images is right for all members: the transfer matrix rests on fewer than 20"),
+        (20, None),
+    ],
+)
+def test_few_images_that_all_members_classify_right_are_a_warning(
+    model: nn.Module, right: int, message: str | None, tmp_path: Path
+) -> None:
+    found = load_data("digits").first(N)
+    every = torch.stack([one(found.x).argmax(1) for one in members(model)])
+    agreed = (every == found.y).all(dim=0).nonzero().squeeze(1)
+    x = found.x[agreed[:30]]
+    y = found.y[agreed[:30]].clone()
+    assert len(x) == 30
+    y[right:] = (y[right:] + 1) % 10
+    outcome = evaluate({"adp": model}, (x, y), tmp_path / "run", members=True, **SETTINGS)
+    texts = [one.message for one in outcome.warnings if one.kind == "few-transfer-images"]
+    assert [text.split(". ")[0] for text in texts] == ([message] if message else [])
+    told = json.loads((tmp_path / "run" / "warnings.json").read_text())
+    assert len([one for one in told if one["kind"] == "few-transfer-images"]) == len(texts)
+    assert (outcome.transfer["adp"] is None) == (right == 0)
+
+
 def test_the_head_adds_its_attacks_to_the_panel(model: nn.Module, tmp_path: Path) -> None:
     out = tmp_path / "run"
     data = load_data("digits").first(20)
@@ -128,7 +154,11 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     given = ["evaluate", "--model", str(trained), "--n", "30", "--eps", "0.1", "--attack", "fgsm"]
     done = run(app, [*given, "--members", "--no-adaptive", "--quiet", "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert transfer_of(out)["models"][trained.name]["members"] == 3
+    matrix = transfer_of(out)["models"][trained.name]
+    assert matrix["members"] == 3
+    mean = "unknown" if matrix["count"] == 0 else f"{100 * matrix['off_diagonal']:.1f} %"
+    line = f"transfer between members of {trained.name}: {mean}, mean off the diagonal"
+    assert line in done.output.splitlines()
     other = ["evaluate", "--model", "digits-cnn", "--untrained", "--data", "digits", "--members"]
     done = run(app, [*other, "--out", str(tmp_path / "other"), "--quiet"])
     assert done.exit_code == 2

@@ -432,10 +432,11 @@ def test_impostors_are_explained(tmp_path, content, words):
         load_weights(tiny(), file)
 
 
-def test_truncated_safetensors_file_is_refused(tmp_path):
+@pytest.mark.parametrize("kept", [20, -4], ids=["in-the-header", "in-a-tensor"])
+def test_truncated_safetensors_file_is_refused(tmp_path, kept):
     file = tmp_path / "net.safetensors"
     save_weights(tiny(), file)
-    file.write_bytes(file.read_bytes()[:-4])
+    file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(ValueError, match="damaged or incomplete"):
         load_weights(tiny(), file)
 

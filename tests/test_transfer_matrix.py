@@ -100,6 +100,13 @@ def test_no_sample_that_counts_is_nan_and_attacks_nothing() -> None:
     assert [model.rows for model in models] == [40, 40]
 
 
+@pytest.mark.parametrize("changes", [{"eps": -1}, {"num_steps": 0}], ids=str)
+def test_arguments_are_checked_also_where_no_sample_counts(changes: dict[str, Any]) -> None:
+    x, y = points()
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        transfer_matrix([Side(0), Side(0, shift=-1.0)], x, y, **{**SETTINGS, **changes})
+
+
 def test_each_model_is_attacked_once_and_by_any_attack() -> None:
     x, y = points(10)
     models = [Side(0), Side(1)]

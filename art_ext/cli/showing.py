@@ -130,6 +130,9 @@ def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
     typer.echo(fitted_markdown(to_text(outcome.rows), KEPT))
     for sentence in lines(outcome.verdicts):
         typer.echo(sentence)
+    for model, mean in outcome.transfer.items():
+        share = "unknown" if mean is None else f"{100 * mean:.1f} %"
+        typer.echo(f"transfer between members of {model}: {share}, mean off the diagonal")
     for finding in outcome.warnings:
         if finding.level == "warning" or not quiet:
             typer.echo(finding.line, err=True)

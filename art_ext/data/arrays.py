@@ -41,7 +41,9 @@ def read_npz(file: Path, split: str) -> Raw:
                     return Raw(archive[x], archive[y])
             held = ", ".join(archive.files) or "nothing"
     except _DAMAGE as error:
-        raise ValueError(f"{file} must be an .npz file of plain arrays: {error}") from error
+        raise ValueError(
+            f"{file} must be an .npz file of plain arrays: {damage_of(error)}"
+        ) from error
     wanted = " or ".join(f"{x} and {y}" for x, y in _NPZ_KEYS[split])
     purpose = "to be appended" if split == "append" else f"for the {split} split"
     raise ValueError(f"{file} must hold {wanted} {purpose}, got {held}")
@@ -70,5 +72,13 @@ def _read_array(file: Path) -> npt.NDArray[Any]:
         if not isinstance(content, np.ndarray):
             raise ValueError("it is an .npz archive under that name")
     except _DAMAGE as error:
-        raise ValueError(f"{file} must be an .npy file of a plain array: {error}") from error
+        raise ValueError(
+            f"{file} must be an .npy file of a plain array: {damage_of(error)}"
+        ) from error
     return content
+
+
+def damage_of(error: Exception) -> str:
+    """Return what is wrong with a NumPy file, without NumPy's advice to unpickle it."""
+    said = str(error)
+    return "it is damaged, of another format, or holds objects" if "pickle" in said else said

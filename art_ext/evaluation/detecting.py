@@ -23,6 +23,7 @@ from art_ext.core.oracle import Model
 from art_ext.core.outputs import predicted_classes
 from art_ext.core.wording import counted
 from art_ext.data import Samples
+from art_ext.data.arrays import damage_of
 from art_ext.data.dataset import Dataset, dataset_from_arrays
 from art_ext.storage.files import write_atomically
 
@@ -210,5 +211,7 @@ def read_unlabelled(file: Path) -> Dataset | None:
                 return None
             content = content[names[0]]
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{file} must be a NumPy file of plain arrays: {error}") from error
+        raise ValueError(
+            f"{file} must be a NumPy file of plain arrays: {damage_of(error)}"
+        ) from error
     return dataset_from_arrays(file.stem, content, np.zeros(len(content), dtype=np.int64))

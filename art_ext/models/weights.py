@@ -97,8 +97,7 @@ def read_tensors(file: Path) -> object:
 
     with file.open("rb") as stream:
         head = stream.read(512)
-    # safetensors: eight bytes with the length of a JSON header, then the header
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
+    if _is_safetensors(file, head):
         try:
             return load_file(file, device="cpu")
         except SafetensorError as error:
@@ -126,6 +125,15 @@ def read_tensors(file: Path) -> object:
             # its next sentences advise to load it nevertheless
             f"{type(error).__name__}: {str(error).split('. ')[0]}"
         ) from error
+
+
+def _is_safetensors(file: Path, head: bytes) -> bool:
+    """Return True for eight bytes with the length of a JSON header, then the header.
+
+    A file of that name may be cut within its header.
+    """
+    whole = int.from_bytes(head[:8], "little") <= file.stat().st_size
+    return head[8:9] == b"{" and (whole or file.suffix == ".safetensors")
 
 
 def _check_heads(own: list[dict[str, Any]], wanted: list[dict[str, Any]], file: Path) -> None:

@@ -24,6 +24,7 @@ from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
 from art_ext.core.result import AttackResult
 from art_ext.core.samples import check_classes, check_samples, reaches_goal
 from art_ext.core.streams import fingerprint
+from art_ext.data.arrays import damage_of
 from art_ext.storage.files import write_atomically
 
 TARGETS = ("all", "random")
@@ -88,7 +89,9 @@ class FixedSet:
         except FileNotFoundError:
             raise
         except (OSError, KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} must be a set that art-ext craft wrote: {error}") from error
+            raise ValueError(
+                f"{path} must be a set that art-ext craft wrote: {damage_of(error)}"
+            ) from error
         if about.pop("format", None) != FORMAT:
             raise ValueError(f"{path} must be a set of format {FORMAT}")
         tensors = {name: torch.from_numpy(one) for name, one in found.items()}

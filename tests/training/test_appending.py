@@ -141,6 +141,19 @@ def test_files_that_do_not_fit(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("content", [b"no archive", b"", b"PK\x03\x04 cut"], ids=str)
+def test_a_damaged_file_gets_no_advice_to_unpickle_it(
+    content: bytes, network: Build, data: Samples, tmp_path: Path
+) -> None:
+    file = tmp_path / "bad.npz"
+    file.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"bad\.npz must be an \.npz file of plain arrays"
+    ) as found:
+        train(network(), data, "natural", epochs=1, append=[str(file)])
+    assert "pickle" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -426,3 +426,14 @@ def test_a_network_that_gets_its_head_from_weights_is_loaded_with_it(tmp_path: P
     test = load_data("digits").first(50)
     right = (model(test.x).argmax(1) == test.y).double().mean()
     assert float(right) == pytest.approx(run["final"]["clean"])
+
+
+@pytest.mark.parametrize("kept", [20, -4], ids=["in-the-header", "in-a-tensor"])
+def test_cut_weights_of_a_folder_are_damaged(kept: int, tmp_path: Path) -> None:
+    trained(tmp_path / "run", recipe="rce")
+    file = tmp_path / "run" / "best.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(
+        ValueError, match=r"best\.safetensors is a damaged or incomplete safetensors"
+    ):
+        load_model(tmp_path / "run")

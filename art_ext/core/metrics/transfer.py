@@ -77,8 +77,8 @@ def transfer_matrix(
         own attack as that attack counts, and once for each example of each model.
 
     Raises:
-        ValueError: for fewer than two models, an unknown attack, targets, or samples and labels
-            that do not fit.
+        ValueError: for fewer than two models, an unknown attack, targets, samples and labels that
+            do not fit, or arguments that the attack refuses, also where no sample counts.
         TypeError: for an argument that the attack does not have.
 
     References:
@@ -110,7 +110,8 @@ def transfer_matrix(
         counted &= clean == labels
     rows, right = x[counted.to(x.device)], labels[counted]
     success = torch.zeros(len(models), len(models), dtype=torch.int64)
-    for made_on, model in enumerate(models if len(rows) else ()):
+    for made_on, model in enumerate(models):
+        # without a row, only the arguments are checked
         found = spec.function(model, rows, right.to(rows.device), **own)
         examples = getattr(found, "x_adv", found).detach().to(x.device).unsqueeze(0)
         for tried_on, other in enumerate(models):

@@ -14,9 +14,11 @@ from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.finding import Finding
 from art_ext.evaluation.analysis.rejection import facts_of, has_detector, weaker_aware
 
+FEW_RIGHT = 20  # images that all members classify right: with fewer, the intervals say nothing
+
 
 def of_defences(blocks: Blocks, run: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the findings on detectors and heads.
+    """Yield the findings on detectors, heads and members of ensembles.
 
     Args:
         blocks: records of the run, finished or not.
@@ -31,9 +33,32 @@ def of_defences(blocks: Blocks, run: Mapping[str, Any]) -> Iterator[Finding]:
             "attacks that the head of the model declares against itself were left out"
             f" ({', '.join(attacks)}): the robust accuracy may be too high",
         )
+    yield from _of_transfer(run)
     for model in blocks.models:
         if has_detector(blocks, model):
             yield from _of_detector(blocks, run, model)
+
+
+def _of_transfer(run: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield a finding for each matrix of transfer that few samples decide."""
+    told = run.get("transfer", {"models": {}})
+    for model, matrix in told["models"].items():
+        count, samples = matrix["count"], told["samples"]
+        if count >= FEW_RIGHT:
+            continue
+        verb = "is" if count == 1 else "are"
+        result = f"rests on fewer than {FEW_RIGHT}" if count else "is empty"
+        yield Finding(
+            "few-transfer-images",
+            model,
+            None,
+            None,
+            f"{count} of {counted(samples, 'image')} {verb} right for all members: the transfer"
+            f" matrix {result}. Take more images, or members that are trained longer",
+            count=count,
+            samples=samples,
+            interval=wilson(count, samples),
+        )
 
 
 def _of_detector(blocks: Blocks, run: Mapping[str, Any], model: str) -> Iterator[Finding]:

@@ -19,8 +19,9 @@ class Finding:
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
             ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"``,
-            ``"autoattack:<flag>"`` or, of detectors and heads, ``"no-adaptive-attack"``,
-            ``"few-calibration-images"``, ``"false-positive-rate"`` or ``"aware-weaker"``.
+            ``"autoattack:<flag>"`` or, of detectors, heads and members,
+            ``"no-adaptive-attack"``, ``"few-calibration-images"``, ``"false-positive-rate"``,
+            ``"aware-weaker"`` or ``"few-transfer-images"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.

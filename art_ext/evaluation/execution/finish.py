@@ -36,6 +36,8 @@ class Outcome:
             no report yet, and ``rows`` and ``records`` are empty.
         verdicts: the worst case of each model. Empty while units are missing.
         blocks: the records, by model, attack and eps.
+        transfer: by model that is an ensemble, the mean success of examples of one member on
+            another, or None where no sample counts. Empty unless it was asked for.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Outcome:
     missing: int = 0
     verdicts: Sequence[Verdict] = ()
     blocks: Blocks = field(default_factory=lambda: Blocks({}, {}))
+    transfer: Mapping[str, float | None] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> pd.DataFrame:
@@ -100,7 +103,9 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
             )
         }
     )
-    return Outcome(folder.path, rows, warnings, verdicts=found, blocks=blocks)
+    matrices = run.get("transfer", {"models": {}})["models"]
+    transfer = {name: matrix["off_diagonal"] for name, matrix in matrices.items()}
+    return Outcome(folder.path, rows, warnings, verdicts=found, blocks=blocks, transfer=transfer)
 
 
 def load_partial(folder: Place) -> LoadedRun:
