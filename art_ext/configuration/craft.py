@@ -11,6 +11,7 @@ from art_ext.configuration import shared
 from art_ext.configuration.data import DataOptions
 from art_ext.configuration.files import complete, layered, require
 from art_ext.configuration.options import COMMAND, check_options, option
+from art_ext.configuration.parsing import parse_arguments
 
 INPUT = "input"  # the unit of eps
 
@@ -38,7 +39,9 @@ class CraftConfig(DataOptions):
         None, "Number of samples to attack, drawn by the seed (default all).", range=">= 1"
     )
     attack_args: Mapping[str, Any] = option(
-        dict, "Arguments of the attack: key=value,key=value.", of=("attack",)
+        dict,
+        "Arguments of the attack: key=value,key=value. NAME.key=value is read too.",
+        of=("attack",),
     )
     eps: float | None = option(
         None,
@@ -75,6 +78,32 @@ def resolve_craft(given: Mapping[str, Any], **own: Any) -> CraftConfig:
     Raises:
         ValueError: for values that do not fit.
     """
-    values = layered(CraftConfig, given, None)
+    own_names = dict(given)
+    if isinstance(given.get("attack_args"), str):
+        name = str(given.get("attack") or "")
+        own_names["attack_args"] = _without_name(name, given["attack_args"])
+    values = layered(CraftConfig, own_names, None)
     require(values, ("model", "data", "attack"))
     return CraftConfig(**complete(CraftConfig, values), **own)
+
+
+def _without_name(attack: str, text: str) -> dict[str, str]:
+    """Return ``key=value,key=value`` as a dict. Keys may have the name of the attack in front.
+
+    Raises:
+        ValueError: if the text does not have that form, for the name of another attack, and for a
+            key that occurs twice.
+    """
+    from art_ext.core.checks import same_name
+
+    found: dict[str, str] = {}
+    for key, value in parse_arguments(text, "attack-args", key=r"[A-Za-z_][\w:.]*").items():
+        name, _, own = key.rpartition(".")
+        if name and same_name(name, [attack, attack.rpartition(":")[2]]) is None:
+            raise ValueError(
+                f"attack-args must be key=value,key=value of the attack {attack!r}, got {key!r}"
+            )
+        if own in found:
+            raise ValueError(f"attack-args must have each key once, got {own!r} twice")
+        found[own] = value
+    return found

@@ -181,9 +181,29 @@ def test_the_command_writes_what_train_appends(weights: str, tmp_path: Path) -> 
     assert "exists: choose another file, or pass --overwrite" in again.output
 
 
+@pytest.mark.parametrize("text", ["pgd.num_steps=2,step_size=.01", "PGD.num_steps=2"])
+def test_arguments_may_name_the_attack(text: str, weights: str, tmp_path: Path) -> None:
+    """As in evaluate, where several attacks run."""
+    out = tmp_path / "set.npz"
+    model = ["--model", "digits-cnn", "--weights", weights, "--n", "5"]
+    done = craft(*model, "--attack", "pgd", "--eps", ".3", "--attack-args", text, "--out", str(out))
+    assert done.exit_code == 0, done.output
+    found = FixedSet.load(out).about["arguments"]
+    assert found["num_steps"] == 2
+    assert found.get("step_size") == (0.01 if "step_size" in text else None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--attack", "pgd", "--eps", ".1", "--attack-args", "fgsm.num_steps=1"],
+            "of the attack 'pgd', got 'fgsm.num_steps'",
+        ),
+        (
+            ["--attack", "pgd", "--eps", ".1", "--attack-args", "pgd.num_steps=1,num_steps=2"],
+            "attack-args must have each key once, got 'num_steps' twice",
+        ),
         (["--attack", "pgd"], "eps must be given for pgd"),
         (["--attack", "pdg", "--eps", ".1"], "did you mean 'pgd'"),
         (["--eps", ".1"], "attack must be given"),
