@@ -270,7 +270,8 @@ def _evidence(
         attacked=attacked,
         norm=settings["norm"],
         eps=eps,
-        images=load_images(run, name, eps) if kept else None,
+        # a leaderboard knows no detector
+        images=load_images(run, name, eps, rejected=True) if kept else None,
         details=details | {key: facts[key] for key in told if key in facts},
     )
 

@@ -178,16 +178,18 @@ def load_examples(folder: RunFolder, complete: Container[int] | None = None) -> 
     return gather([images[CLEAN] for images in kept], units)
 
 
-def load_images(folder: Place, model: str, eps: float) -> Tensor:
+def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False) -> Tensor:
     """(N, *S) images of a complete run that kept all: an adversarial within eps, or the original.
 
     The original is returned if no attack succeeded within eps, or if the model misclassifies it
-    without an attack. Rows are in the order of the data.
+    without an attack. With a detector, only a success that it accepts counts. Rows are in the order
+    of the data.
 
     Args:
         folder: of the run, evaluated with ``save_images=True``.
         model: one of its models.
         eps: one of its radii.
+        rejected: True to let successes count that a detector rejects. Default: False.
 
     Raises:
         ValueError: if the run kept no images, or has no such model or radius.
@@ -209,6 +211,7 @@ def load_images(folder: Place, model: str, eps: float) -> Tensor:
     chunks = [existing.files.images(number) for number in range(len(existing.chunks))]
     images = torch.cat([chunk[CLEAN]["x"] for chunk in chunks])
     records = joined_records(existing)
+    decisive = "success_accepted" if "success_accepted" in records and not rejected else "success"
     # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units_of(0)):
         if unit.model != model or unit.radii[0] > eps:
@@ -220,7 +223,7 @@ def load_images(folder: Place, model: str, eps: float) -> Tensor:
             & (records["eps"] == radius)
         ].sort_values("index")
         success = torch.from_numpy(
-            (rows["success"] & ~rows["already_adversarial"]).to_numpy(copy=True)
+            (rows[decisive] & ~rows["already_adversarial"]).to_numpy(copy=True)
         )
         for kept in (chunk.get(name_of(unit.place)) for chunk in chunks):
             if kept:
