@@ -21,12 +21,13 @@ from art_ext.cli import app
 from art_ext.core.detection import Confidence, Detector
 from art_ext.core.metrics.detection import detection_metrics
 from art_ext.data import load_data
-from art_ext.evaluation import evaluate, merge, read_records
+from art_ext.evaluation import evaluate, load_images, merge, read_records
 from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.compare import compare
 from art_ext.evaluation.analysis.defences import of_defences
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.rejection import by_rate
+from art_ext.evaluation.analysis.table import plain, summarise, to_text
 from art_ext.evaluation.analysis.verdict import below, lines
 from art_ext.evaluation.execution.finish import load_partial
 from art_ext.evaluation.report import write_report
@@ -158,6 +159,35 @@ class TestRecords:
         small = outcome.records[outcome.records["eps"] == 0.05]
         assert small["score"].notna().all()
         assert found[0.1].sum() >= found[0.05].sum()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_images_are_those_of_accepted_successes(linear_net: nn.Module, tmp_path: Path) -> None:
+    outcome = run(linear_net, tmp_path / "run", fpr=0.2, save_images=True)
+    x, y = load_data("digits").first(ATTACKED).rows(0, ATTACKED)
+    right = linear_net(x).argmax(dim=1) == y
+    found = outcome.records.set_index("attack")
+    by_attack = {
+        (attack, column): torch.from_numpy(found.loc[attack, column].to_numpy(copy=True)) & right
+        for attack in ("pgd", "pgd_aware")
+        for column in ("success", "success_accepted")
+    }
+    success, accepted = (
+        by_attack["pgd", column] | by_attack["pgd_aware", column]
+        for column in ("success", "success_accepted")
+    )
+    first = by_attack["pgd", "success"] & ~by_attack["pgd", "success_accepted"]
+    assert (first & accepted).any(), "a rejected success before an accepted one"
+    assert (first & ~accepted).any(), "a rejected success alone"
+    detector = Detector.load(
+        tmp_path / "run" / "detectors" / "000" / "detector.safetensors", linear_net
+    )
+    images = load_images(tmp_path / "run", "net", EPS)
+    wrong = linear_net(images).argmax(dim=1) != y
+    assert torch.equal(wrong & ~detector.detect(images) & right, accepted)
+    assert torch.equal(images[~accepted], x[~accepted])
+    every = load_images(tmp_path / "run", "net", EPS, rejected=True)
+    assert torch.equal((linear_net(every).argmax(dim=1) != y) & right, success)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -513,6 +543,58 @@ class TestTable:
                 pytest.approx(pairs.auroc_low),
                 pytest.approx(pairs.auroc_high),
             )
+
+    @pytest.mark.parametrize("mode", ["cascade", "independent"])
+    def test_all_compares_the_samples_that_the_attack_was_given(
+        self, linear_net: nn.Module, tmp_path: Path, mode: str
+    ) -> None:
+        options: dict[str, Any] = {"attacks": ("fgsm", "pgd"), "adaptive": False, "fpr": 0.3}
+        outcome = run(linear_net, tmp_path / "run", mode=mode, **options)
+        for row in outcome.rows:
+            own = outcome.records[outcome.records["attack"] == row.attack]
+            given = own[own["attacked"]]
+            if mode == "cascade":
+                assert 0 < len(given) < ATTACKED
+            clean, score = (given[name].to_numpy() for name in ("clean_score", "score"))
+            wins = (score[:, None] > clean) + (score[:, None] == clean) / 2
+            assert row.auroc_all == pytest.approx(wins.mean())
+            threshold = np.sort(clean)[len(clean) - int(len(clean) * 0.3 + 1e-9) - 1]
+            assert row.tpr_all == pytest.approx((score > threshold).mean())
+
+    def test_without_any_success_there_is_no_boundary_distance(
+        self, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        options: dict[str, Any] = {
+            "attacks": ("rays",),
+            "attack_args": {"rays": {"max_queries": 30}},
+            "stop_on_success": False,
+        }
+        never = Brightness().fit(linear_net)
+        never.calibrate(load_data("digits").x)
+        never.threshold = 0.5
+        nothing = run(
+            linear_net, tmp_path / "nothing", detectors=(never,), calibration_data=None, **options
+        )
+        (row,) = nothing.rows
+        assert (row.attack, row.success_rate) == ("rays_aware", 0)
+        assert 0 < row.clean_accuracy < 1
+        assert row.left_out == round(row.clean_accuracy * ATTACKED)
+        assert plain(row)["adbd"] is None
+        assert "ADBD" not in to_text(nothing.rows)
+
+        found = run(linear_net, tmp_path / "found", detectors=(Brightness(),), **options)
+        distance = found.records["nearest_distance"].where(
+            found.records["clean_prediction"] == found.records["label"], 0.0
+        )
+        assert found.rows[0].adbd == pytest.approx(distance[np.isfinite(distance)].mean())
+
+        # without a detector the misclassified count 0, as ever
+        plain_options = {**options, "detectors": (), "calibration_data": None}
+        records = run(linear_net, tmp_path / "plain", **plain_options).records
+        records["success"] = False
+        records["nearest_distance"] = np.inf
+        content = json.loads((tmp_path / "plain" / "run.json").read_text())
+        assert summarise(records, content)[0].adbd == 0
 
     def test_the_sentence_and_fail_under_tell_it(
         self, linear_net: nn.Module, tmp_path: Path

@@ -131,7 +131,7 @@ def separation(blocks: Blocks, key: Key, protocol: str, fpr: float) -> Detection
         blocks: the records.
         key: of the attack.
         protocol: ``"pairs"``: correctly classified samples with a success, against the returned
-            rows. ``"all"``: all samples, against all returned rows.
+            rows. ``"all"``: all samples that the attack was given, against the returned rows.
         fpr: false-positive rate of the true-positive rate.
 
     Returns:
@@ -149,10 +149,10 @@ def scores_of(blocks: Blocks, key: Key, protocol: str) -> tuple[np.ndarray, np.n
     """Return clean scores and scores of returned rows, as ``separation`` compares them."""
     clean = blocks.column(key, "clean_score").astype(float)
     score = blocks.column(key, "score").astype(float)
+    chosen = ~np.isnan(score)  # the attack was given them
     if protocol == "pairs":
-        chosen = blocks.new_success(key) & ~np.isnan(score)
-        return clean[chosen], score[chosen]
-    return clean, score[~np.isnan(score)]
+        chosen &= blocks.new_success(key)
+    return clean[chosen], score[chosen]
 
 
 def by_rate(blocks: Blocks, model: str, eps: float) -> list[tuple[float, float]]:

@@ -77,7 +77,8 @@ class Row:
             on correctly classified samples. Only of minimum-norm attacks, at the largest eps. L0 is
             the number of features that differ.
         adbd: mean distance with misclassified samples counting 0, if each sample spent a whole
-            budget. NaN for an attack that was not given all samples.
+            budget. NaN for an attack that was not given all samples, and with a detector without
+            any success among the attacked samples, at any distance.
         queries, gradients, wasted_rows: rows of all samples together.
         seconds: wall time of the attack. If one run of the attack serves several radii, each radius
             repeats its queries and seconds.
@@ -95,8 +96,8 @@ class Row:
         auroc_pairs_low, auroc_pairs_high: its bootstrap interval at 95 %.
         tpr_pairs: fraction of these rows above the threshold of the detector's false-positive rate
             on these samples.
-        auroc_all, auroc_all_low, auroc_all_high, tpr_all: the same of all samples against all
-            returned rows.
+        auroc_all, auroc_all_low, auroc_all_high, tpr_all: the same of all samples that the
+            attack was given against the returned rows.
     """
 
     model: str
@@ -297,6 +298,8 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
     compact = eps == max(run["settings"]["eps"]) and minimises(run, attack)
     # of survivors it would be another mean
     whole = bool((every | result.already_adversarial).all())
+    # a detector may leave no success at all, and the mean of the misclassified alone misleads
+    reached = bool(found.any()) or not has_detector(blocks, model)
     count = len(result)
     low, high = wilson(count - failures, count)
     clean_low, clean_high = wilson(int((~result.already_adversarial).sum()), count)
@@ -324,7 +327,7 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
         **_mean_distortions(result, success if compact else torch.zeros_like(success)),
         adbd=(
             adbd(result).value
-            if measured and whole and run["attacks"][attack]["stops_early"]
+            if measured and whole and reached and run["attacks"][attack]["stops_early"]
             else math.nan
         ),
         queries=int(result.queries.sum()),

@@ -114,8 +114,8 @@ COLUMNS = (
     ),
     Column(
         "AUROC (all)",
-        "The same in the protocol all: all clean samples against all that the attack returned,"
-        " successful or not.",
+        "The same in the protocol all: all samples that the attack was given, against all that it"
+        " returned for them, successful or not.",
         field="auroc_all",
     ),
     Column(
@@ -153,7 +153,8 @@ COLUMNS = (
     Column(
         "ADBD",
         "Average decision boundary distance: the same mean with misclassified samples counting 0."
-        " It needs an attack that spends its whole budget on every sample.",
+        " It needs an attack that spends its whole budget on every sample, and with a detector a"
+        " success.",
         field="adbd",
     ),
     Column("Seconds", "Wall time of the attack on all samples."),
