@@ -188,3 +188,15 @@ def test_other_classifiers_serve_scores_and_no_features(spec, arrays):
         same.fit(x.reshape(len(x), -1))
         flat_scores = same.detect(other.reshape(len(other), -1))[0]["scores"]
         assert np.allclose(flat_scores, report["scores"], rtol=1e-3, atol=1e-6)
+
+
+def test_arrays_with_nan_are_named(spec, classifier, arrays):
+    x, y, _ = arrays
+    hole = x.copy()
+    hole[3, 0, 2, 2] = np.nan
+    detector = made(spec, classifier)
+    with pytest.raises(ValueError, match="x must be finite, got NaN"):
+        detector.fit(hole, y)
+    detector.fit(x, y)
+    with pytest.raises(ValueError, match="x must be finite, got NaN or infinity first in sample 3"):
+        detector.detect(hole)

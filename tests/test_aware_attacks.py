@@ -416,6 +416,8 @@ def test_bad_detectors_are_errors_before_a_query(
         ({"detector": Confidence().fit(model)}, "must be fitted and calibrated"),
         ({"detector": "confidence"}, "detector must be a Detector"),
         ({"detector": detectors["confidence"], "detector_loss": "hinges"}, "squeezes its inputs"),
+        ({"detector_loss": "penalty"}, r"detector_loss='penalty' needs a detector"),
+        ({"detector_weight": 2.0}, r"detector_weight=2.0 needs a detector: give detector= too"),
         ({"detector_loss": "hinge"}, "did you mean 'hinges'"),
         ({"detector_weight": 0}, "detector_weight must be > 0"),
         (

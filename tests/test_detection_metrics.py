@@ -128,3 +128,12 @@ def test_robust_accuracy_against_distance_and_rate():
     rates = rejection_by_fpr(calibration, clean, correct, attacked, [0.01, 0.05, 0.1])
     # thresholds 98, 94 and 89: sample 0 is safe below 93, sample 1 is rejected or falls
     assert rates.tolist() == [0.0, 0.0, 0.25]
+
+
+@pytest.mark.parametrize("given", [[0.1, 0.2], np.array([0.1, 0.2])])
+def test_scores_that_are_no_tensor_are_named(given):
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=f"clean_scores must be a torch tensor, got {kind}"):
+        detection_metrics(given, torch.tensor([0.1, 0.2]))
+    with pytest.raises(TypeError, match=f"adversarial_scores must be a torch tensor, got {kind}"):
+        detection_metrics(torch.tensor([0.1, 0.2]), given)

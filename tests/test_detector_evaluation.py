@@ -828,3 +828,17 @@ class TestCommand:
         assert [one["calibration"] for one in facts] == [100, 100]
         assert [one["fit"] for one in facts] == [0, 1297]
         assert [one["fpr"] for one in facts] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("detectors", [(), ("confidence",)])
+def test_a_penalty_that_does_not_fit_is_named_before_anything_runs(
+    detectors: tuple[str, ...], linear_net: nn.Module, tmp_path: Path
+) -> None:
+    penalty = {"detector_loss": "hinge" if detectors else "penalty"}
+    message = "did you mean 'hinges'" if detectors else "detector_loss='penalty' needs a detector"
+    given: dict[str, Any] = {"detectors": detectors, "attack_args": {"pgd": penalty}}
+    if not detectors:
+        given["calibration_data"] = None
+    with pytest.raises(ValueError, match=message):
+        run(linear_net, tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+from art_ext.core.attacks import pgd
 from art_ext.core.detection import (
     KNN,
     Confidence,
@@ -162,8 +163,11 @@ def test_non_local_means_is_opencv_s_in_the_authors_order():
 def test_the_missing_opencv_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setattr(squeezers, "find_spec", lambda name: None)
+    detector = FeatureSqueezing("cifar10").fit(lambda rows: rows.flatten(1)[:, :4])
+    with pytest.raises(ValueError, match="take bit_depth and median for grey images"):
+        detector.score(torch.rand(2, 1, 8, 8))
     with pytest.raises(ImportError, match=r"pip install 'art-ext\[detection\]'"):
-        FeatureSqueezing("cifar10")
+        detector.score(torch.rand(2, 3, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -215,6 +219,7 @@ def test_squeezing_works_in_other_boxes():
         ([], "at least one squeezer"),
         (["media(2)"], r"a squeezer must be one of .*got 'media\(2\)' \(did you mean 'median'\?\)"),
         (["median(bits=2)"], "median has no argument 'bits'"),
+        (["bit_depth(99)"], r"bits must lie in \[1, 24\], got 99"),
         (["median(0)"], "size must be an integer >= 1, got 0"),
         (["bit_depth"], "must fit bit_depth"),
         (["bit_depth(x)"], "bits must be an integer >= 1, got 'x'"),
@@ -522,3 +527,92 @@ def test_any_package_of_the_core_may_be_imported_first(package):
     program = f"import art_ext.core.{package}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# --- wrong detectors and data ---
+
+
+class Doubled(Confidence):
+    """A detector of a user, whose variants are one darker copy."""
+
+    name = "doubled"
+
+    def variants(self, rows):
+        return (0.9 * rows,)
+
+
+class Counted(Doubled):
+    name = "counted"
+    rows = 2
+
+
+def test_variants_that_rows_does_not_count_are_named():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    x = torch.rand(30, 1, 4, 4, generator=stream(1))
+    with pytest.raises(ValueError, match=r"doubled must have rows=2, .* got rows=1"):
+        Doubled().fit(model).score(x)
+    assert Counted().rows == 2
+    detector = Counted().fit(model)
+    detector.calibrate(x)
+    assert pgd(model, x, torch.zeros(30).long(), eps=0.1, num_steps=1, detector=detector)
+    detector.rows = 3
+    with pytest.raises(ValueError, match=r"counted must have rows=2, .* got rows=3"):
+        pgd(model, x, torch.zeros(30).long(), eps=0.1, num_steps=1, detector=detector)
+
+
+@pytest.fixture(params=registry.names())
+def plain_detector(request):
+    """Each detector, a network for it, and 30 images of 3 classes in [0, 1]."""
+    options = {"knn": {"k": 3}}.get(request.param, {})
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    return (
+        make_detector(request.param, options),
+        model,
+        torch.rand(30, 1, 4, 4, generator=stream(1)),
+        torch.arange(30) % 3,
+    )
+
+
+def test_nan_wrong_shapes_and_values_outside_the_box_are_named(plain_detector, tmp_path):
+    detector, model, x, y = plain_detector
+    hole = x.clone()
+    hole[7, 0, 1, 2] = math.nan
+    wrong = [
+        (hole, "x must be finite, got NaN or infinity first in sample 7"),
+        (255 * x, r"x must lie in \[0, 1\]; got min=.*Put normalisation"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            detector.fit(model, given, y)
+    detector.fit(model, x, y)
+    for given, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            detector.calibrate(given)
+    detector.calibrate(x)
+    detector.save(tmp_path / "d.safetensors")
+    wrong += [(x[:, 0], r"\(samples, 1, 4, 4\).* got \(30, 4, 4\)")]
+    for ready in (detector, Detector.load(tmp_path / "d.safetensors", model)):
+        for given, message in wrong:
+            with pytest.raises(ValueError, match=message):
+                ready.detect(given)
+        assert torch.allclose(ready.score(x + 5e-5), ready.score(x), rtol=0.1, atol=0.1)
+    wide = make_detector(type(detector), {"k": 3} if detector.name == "knn" else {})
+    wide.fit(model, 255 * x, y, clip_values=(0.0, 255.0))
+    assert bool(wide.score(255 * x).isfinite().all())
+
+
+def test_mahalanobis_needs_every_class_and_advises_what_is_not_set():
+    features = torch.randn(8, 5, generator=stream())
+    with pytest.raises(ValueError, match=r"mahalanobis needs .* got none of class 2, 3"):
+        learned(Mahalanobis(), features, torch.arange(2).repeat(4))
+    with pytest.raises(ValueError, match=r"mahalanobis needs .* got none of class 1"):
+        learned(Mahalanobis(), features, torch.zeros(8).long(), classes=2)
+    with pytest.raises(ValueError, match="has no inverse: take images of a class with different"):
+        learned(Mahalanobis(), torch.ones(8, 5), torch.arange(2).repeat(4), classes=2)
+    with pytest.raises(ValueError, match="take shrinkage='ledoit-wolf', or more than 5 images"):
+        learned(Mahalanobis(shrinkage=0.0), torch.ones(8, 5), torch.arange(8) % 2, classes=2)
+
+
+def test_a_k_above_the_stored_features_is_named():
+    with pytest.raises(ValueError, match="k must be at most num_features=10000, got k=1000000"):
+        KNN(k=10**6)

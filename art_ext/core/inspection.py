@@ -177,7 +177,7 @@ class InspectingPasses(Passes):
         tap = self.inspector.tap
         features = None if tap is None else tap.take(count)
         further = []
-        for number, variant in enumerate(self.inspector.detector.variants(rows[:count])):
+        for number, variant in enumerate(self.inspector.detector.copies(rows[:count])):
             self.ledger.answered = (count, 1 + number)
             padded = self.pad(variant, index)
             further.append(super().read(self.model_call(padded), padded, index))

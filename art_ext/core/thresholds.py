@@ -35,7 +35,17 @@ def check_fpr(fpr: float) -> None:
 
 
 def check_scores(name: str, scores: Tensor, reason: str = "none") -> None:
-    """Raise ValueError unless there is a score, and none is NaN."""
+    """Raise an error unless scores are a tensor of one axis that holds a score and no NaN.
+
+    Raises:
+        TypeError: for anything but a tensor.
+        ValueError: for more axes, no score, or NaN.
+    """
+    if not isinstance(scores, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor, got {type(scores).__name__}: pass"
+            " torch.as_tensor(scores)"
+        )
     if scores.dim() != 1:
         raise ValueError(f"{name} must have one axis, got shape {tuple(scores.shape)}")
     if not len(scores):

@@ -8,14 +8,14 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_count, listed
 from art_ext.core.detection.scoring import Answers, Scoring, given, raw_answers
 from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
 from art_ext.core.identity import describe_samples
 from art_ext.core.losses import logits_of
 from art_ext.core.oracle import Model, ScoreOracle
-from art_ext.core.samples import check_classes, check_samples
+from art_ext.core.samples import check_classes
 from art_ext.core.thresholds import threshold_of
 
 __all__ = ["Answers", "Detector", "given"]
@@ -107,7 +107,8 @@ class Detector(Scoring):
             The detector itself.
 
         Raises:
-            ValueError: if the model shows too little, or the data do not suffice.
+            ValueError: if the model shows too little, or the data do not suffice, hold NaN or leave
+                the box.
         """
         check_count("batch_size", batch_size)
         self.model = model
@@ -118,15 +119,18 @@ class Detector(Scoring):
         self.threshold = None
         self.fpr = None
         self.data = {}
+        self.shape = None
         self.check_model(model)
+        if x is not None:
+            self.check_inputs(x)
         if not self.needs_data:
             return self
         if x is None or y is None:
             raise ValueError(f"{self.name} must be fitted to training data, got none")
-        check_samples(x)
         check_classes("y", y, len(x))
         learn_from(self, x, y.to(torch.int64))
         self.data["fit"] = describe_samples(x, y)
+        self.shape = tuple(x.shape[1:])
         self.probe = x[:PROBES].detach().float().cpu()
         return self
 
@@ -155,9 +159,11 @@ class Detector(Scoring):
             The threshold.
 
         Raises:
-            ValueError: if fpr or n is out of range, a score is NaN, or before ``fit``.
+            ValueError: if fpr or n is out of range, x holds NaN or leaves the box, a score is NaN,
+                or before ``fit``.
         """
         threshold = self.set_threshold(self.score(x), fpr)
+        self.shape = tuple(x.shape[1:])
         self.data["calibration"] = describe_samples(x, torch.zeros(len(x), dtype=torch.int64))
         if self.probe is None:
             self.probe = x[:PROBES].detach().float().cpu()
@@ -265,3 +271,18 @@ def learn_from(detector: Detector, x: Tensor, y: Tensor) -> None:
             )
         with torch.no_grad():
             detector.learn(outputs, features, y.to(oracle.device))
+
+
+def class_counts(name: str, y: Tensor, num_classes: int) -> Tensor:
+    """Return (K,) int64 numbers of training images of each class of the model.
+
+    Raises:
+        ValueError: if a class has none.
+    """
+    found = torch.bincount(y, minlength=num_classes)
+    missing = listed(str(label) for label in (found == 0).nonzero().flatten().cpu().tolist())
+    if missing:
+        raise ValueError(
+            f"{name} needs training images of every class, got none of class {missing}"
+        )
+    return found

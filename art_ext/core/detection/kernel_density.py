@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_choice, check_count, check_positive, listed
-from art_ext.core.detection.base import Detector, given
+from art_ext.core.checks import check_choice, check_count, check_positive
+from art_ext.core.detection.base import Detector, class_counts, given
 from art_ext.core.detection.distances import pieces, squared_distances, widest
 from art_ext.core.detection.registry import DetectorSpec, register
 from art_ext.core.streams import resolve_seed, uniform
@@ -85,14 +85,7 @@ class KernelDensity(Detector):
         """
         features = given(features)
         order = class_order(y, self.seed)
-        found = torch.bincount(y, minlength=outputs.shape[1])
-        if bool((found == 0).any()):
-            missing = listed(
-                str(label) for label in (found == 0).nonzero().flatten().cpu().tolist()
-            )
-            raise ValueError(
-                f"{self.name} needs training images of every class, got none of class {missing}"
-            )
+        found = class_counts(self.name, y, outputs.shape[1])
         ordered = features[order]
         rank = torch.arange(len(y), device=y.device) - (found.cumsum(0) - found)[y[order]]
         self.kernels = ordered[rank < self.num_kernels]

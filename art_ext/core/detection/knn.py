@@ -52,7 +52,9 @@ class KNN(Detector):
     ) -> None:
         super().__init__()
         check_count("k", k)
-        check_count("num_features", num_features, least=k)
+        check_count("num_features", num_features)
+        if k > num_features:
+            raise ValueError(f"k must be at most num_features={num_features}, got k={k}")
         self.k = k
         self.num_features = num_features
         self.layer = layer

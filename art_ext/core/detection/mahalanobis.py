@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_number
-from art_ext.core.detection.base import Detector, given
+from art_ext.core.detection.base import Detector, class_counts, given
 from art_ext.core.detection.distances import pieces, squared_distances, widest
 from art_ext.core.detection.registry import DetectorSpec, register
 
@@ -26,7 +26,7 @@ class Mahalanobis(Detector):
             layer.
 
     Attributes:
-        means: (C, F) float64 whitened means of the classes with training images.
+        means: (K, F) float64 whitened means of the classes.
         whitening: (F, F) float64, W with W Sigma W^T = 1.
 
     Raises:
@@ -60,13 +60,13 @@ class Mahalanobis(Detector):
         """Take the means and the covariance of training features.
 
         Raises:
-            ValueError: if the covariance has no inverse.
+            ValueError: if a class has no training image, or the covariance has no inverse.
         """
         wide = widest(given(features))
-        classes, label = torch.unique(y, return_inverse=True)
-        sums = wide.new_zeros(len(classes), wide.shape[1]).index_add_(0, label, wide)
-        means = sums / torch.bincount(label).unsqueeze(1)
-        centred = wide - means[label]
+        counts = class_counts(self.name, y, outputs.shape[1])
+        sums = wide.new_zeros(len(counts), wide.shape[1]).index_add_(0, y, wide)
+        means = sums / counts.unsqueeze(1)
+        centred = wide - means[y]
         share = ledoit_wolf_share(centred) if isinstance(self.shrinkage, str) else self.shrinkage
         covariance = centred.T @ centred / len(centred)
         level = covariance.diagonal().mean()
@@ -74,10 +74,13 @@ class Mahalanobis(Detector):
         covariance.diagonal().add_(share * level)
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if bool(failed) or not bool(factor.diagonal().min() > 0):
-            raise ValueError(
-                "the covariance of the features has no inverse: take shrinkage='ledoit-wolf', or"
-                f" more than {wide.shape[1]} images for {wide.shape[1]} features"
-            )
+            images = "images of a class with different features"
+            if not isinstance(self.shrinkage, str):
+                images = (
+                    f"shrinkage='ledoit-wolf', or more than {wide.shape[1]} images for"
+                    f" {wide.shape[1]} features"
+                )
+            raise ValueError(f"the covariance of the features has no inverse: take {images}")
         identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
         self.whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         self.means = means @ self.whitening.T

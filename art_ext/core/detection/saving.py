@@ -78,6 +78,7 @@ def write_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
         "fpr": detector.fpr,
         "outputs": detector.outputs,
         "clip_values": _plain_box(detector),
+        "shape": detector.shape,
         "model": digest,
         "data": detector.data,
     }
@@ -151,6 +152,8 @@ def read_detector(
     detector.batch_size = batch_size
     detector.clip_values = None if box is None else (box[0], box[1])
     detector.device = device
+    shape = content.get("shape")  # files of earlier versions have none
+    detector.shape = None if shape is None else tuple(shape)
     _check_model(detector, content, tensors, path)
     place = model_device(model, device, torch.device("cpu"))
     for name in detector.learned:

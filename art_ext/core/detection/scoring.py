@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from art_ext.core.geometry import ClipValues
+from art_ext.core.geometry import Box, ClipValues
 from art_ext.core.losses import logits_of
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.samples import check_samples
@@ -42,16 +43,18 @@ class Scoring(ABC):
         layer: name of the module whose output the features are. None: the input of the last linear
             layer.
         rows: number of rows through the model for one row, 1 and one for each variant.
+        shape: (*S) of one input. None before ``fit`` to data or ``calibrate``.
         model: the model, None before ``fit``.
     """
 
     name: ClassVar[str] = ""
     needs_features: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
+    rows: int = 1
 
     def __init__(self) -> None:
         self.layer: str | None = None
-        self.rows = 1
+        self.shape: tuple[int, ...] | None = None
         self.model: Model | None = None
         self.outputs = "logits"
         self.batch_size = 256
@@ -74,11 +77,25 @@ class Scoring(ABC):
         """Return further inputs (r, *S) that the model answers for rows (r, *S). Default: none."""
         return ()
 
+    def copies(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return the variants of rows (r, *S), as many as ``self.rows`` counts.
+
+        Raises:
+            ValueError: if there are more or fewer, because each is charged as a query.
+        """
+        found = tuple(self.variants(rows))
+        if 1 + len(found) != self.rows:
+            raise ValueError(
+                f"{self.name} must have rows={1 + len(found)}, one for the row and one for each"
+                f" variant, got rows={self.rows}: set self.rows in its constructor"
+            )
+        return found
+
     def score(self, x: Tensor) -> Tensor:
         """Return (N,) float32 scores of inputs (N, *S). A larger one is more suspicious.
 
         Raises:
-            ValueError: before ``fit``.
+            ValueError: before ``fit``, or for inputs with NaN, of another shape or outside the box.
         """
         return self.answers(x).scores
 
@@ -86,12 +103,33 @@ class Scoring(ABC):
         """Return the model's outputs and the scores of inputs (N, *S), from the same passes.
 
         Raises:
-            ValueError: before ``fit``.
+            ValueError: before ``fit``, or for inputs with NaN, of another shape or outside the box.
         """
-        check_samples(x)
         with self.oracle(len(x)) as oracle:
+            self.check_inputs(x)
             rows = x.detach().to(oracle.device).float()
             return self.query(oracle, rows, torch.arange(len(rows), device=oracle.device))
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Raise an error unless x is a batch of finite inputs in the box of the detector.
+
+        Raises:
+            TypeError: if x is no tensor.
+            ValueError: for NaN or infinity, another shape, or values outside the box by more than
+                1e-4.
+        """
+        check_samples(x)
+        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"x must have shape (samples, {', '.join(map(str, self.shape))}), as the data of"
+                f" the detector {self.name!r}, got {tuple(x.shape)}"
+            )
+        rows = x.detach().float()
+        if self.clip_values is None:
+            box = Box(torch.tensor(-math.inf), torch.tensor(math.inf))
+        else:
+            box = Box.of(self.clip_values, rows.shape[1:], rows.device)
+        box.admit(rows)
 
     def oracle(self, num_samples: int) -> ScoreOracle:
         """Return an oracle of the model that the detector was fitted to.
@@ -127,7 +165,7 @@ class Scoring(ABC):
         for part, owner, outputs, features in raw_answers(self, oracle, rows, index):
             further = tuple(
                 logits_of(oracle.scores(variant, owner), oracle.outputs)
-                for variant in self.variants(part)
+                for variant in self.copies(part)
             )
             scores = self.measure(logits_of(outputs, oracle.outputs), features, further)
             parts.append(Answers(outputs, scores.float()))

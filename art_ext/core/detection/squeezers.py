@@ -15,6 +15,8 @@ from torch import Tensor
 
 from art_ext.core.checks import check_choice, check_count, check_positive, nearest
 
+MOST_BITS = 24  # float32 holds no more of them
+
 
 @dataclass(frozen=True)
 class Squeezer(ABC):
@@ -41,7 +43,7 @@ class BitDepth(Squeezer):
     The gradient is straight-through.
 
     Args:
-        bits: number of bits, at least 1.
+        bits: number of bits, 1 to 24.
 
     Raises:
         ValueError: if bits is out of range.
@@ -51,6 +53,8 @@ class BitDepth(Squeezer):
 
     def __post_init__(self) -> None:
         check_count("bits", self.bits)
+        if self.bits > MOST_BITS:
+            raise ValueError(f"bits must lie in [1, {MOST_BITS}], got {self.bits}")
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the rounded rows (r, *S)."""
@@ -127,7 +131,6 @@ class NonLocalMeans(Squeezer):
 
     Raises:
         ValueError: if an argument is out of range.
-        ImportError: if OpenCV is missing.
     """
 
     search: int = 13
@@ -143,22 +146,23 @@ class NonLocalMeans(Squeezer):
                 raise ValueError(f"{name} must be odd, got {value}")
         check_positive("strength", self.strength)
         check_choice("channels", self.channels, ("rgb", "bgr"))
-        if find_spec("cv2") is None:
-            raise ImportError(
-                "non_local_means needs OpenCV: pip install 'art-ext[detection]', or take other"
-                " squeezers"
-            )
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the filtered rows (r, 3, h, w).
 
         Raises:
             ValueError: unless the rows are images of three channels.
+            ImportError: if OpenCV is missing. The extra ``detection`` installs it.
         """
         if rows.dim() != 4 or rows.shape[1] != 3:
             raise ValueError(
                 "non_local_means must squeeze images (rows, 3, height, width), got"
                 f" {tuple(rows.shape)}: take bit_depth and median for grey images"
+            )
+        if find_spec("cv2") is None:
+            raise ImportError(
+                "non_local_means needs OpenCV: pip install 'art-ext[detection]', or take other"
+                " squeezers"
             )
         if not len(rows):
             return rows
@@ -186,7 +190,7 @@ def bit_depth(bits: int) -> Squeezer:
     """Return the squeezer that rounds to 2^bits levels.
 
     Args:
-        bits: number of bits, at least 1.
+        bits: number of bits, 1 to 24.
 
     Raises:
         ValueError: if bits is out of range.
@@ -224,7 +228,6 @@ def non_local_means(
 
     Raises:
         ValueError: if an argument is out of range.
-        ImportError: if OpenCV is missing. The extra ``detection`` installs it.
     """
     return NonLocalMeans(search, patch, strength, channels)
 

@@ -33,7 +33,6 @@ class FeatureSqueezing(Detector):
 
     Raises:
         ValueError: for an unknown preset or squeezer, or none.
-        ImportError: if a squeezer needs OpenCV and it is missing.
 
     References:
         Xu, Evans, Qi. Feature squeezing: detecting adversarial examples in deep neural networks.
@@ -54,7 +53,12 @@ class FeatureSqueezing(Detector):
         self._bounds()
 
     def variants(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return the squeezed copies of rows (r, *S). Squeezers work on [0, 1]."""
+        """Return the squeezed copies of rows (r, *S). Squeezers work on [0, 1].
+
+        Raises:
+            ValueError: if a squeezer does not fit the shape of the images.
+            ImportError: if a squeezer needs OpenCV and it is missing.
+        """
         low, high = self._bounds()
         if (low, high) == (0.0, 1.0):
             return tuple(squeezer(rows) for squeezer in self.squeezers)

@@ -105,6 +105,7 @@ def detection_metrics(
     Raises:
         ValueError: if there is no clean or no adversarial input, a score is NaN, the numbers differ
             in ``"pairs"``, or an argument is out of range.
+        TypeError: if scores are no tensor.
 
     References:
         Hanley, McNeil. The meaning and use of the area under a receiver operating characteristic

@@ -60,7 +60,7 @@ from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
-from art_ext.evaluation.panel.forms import declared_by_heads, in_forms
+from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
     MODES,
@@ -266,7 +266,8 @@ def evaluate(
     labels = torch.zeros(0, dtype=torch.int64)
     for number, attack in enumerate(panel_attacks):
         with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
-            attack.check(next(iter(named.values())), nothing, labels, settings)
+            checked = attack if detection is None else oblivious(attack)
+            checked.check(next(iter(named.values())), nothing, labels, settings)
     _check_shard(shard, seed, overwrite)
     declared = declared_by_heads(named, settings)
     panel_attacks = [*panel_attacks, *(declared.attacks if adaptive else ())]

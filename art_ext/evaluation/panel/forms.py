@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from art_ext.core.attacks.engine.options import check_penalty
 from art_ext.core.oracle import Model
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import CoreRun, find_attack
@@ -13,7 +14,7 @@ from art_ext.evaluation.panel.members import CoreRun, find_attack
 AWARE = "_aware"  # ends the name of the form of an attack that knows the detector
 OF_HEAD = "head_"  # begins the name of an attack that a head declares
 # arguments of attacks that only this form takes
-ONLY_AWARE = ("detector_weight", "detector_loss")
+ONLY_AWARE = frozenset({"detector_weight", "detector_loss"})
 CHOOSE_TARGETS = "num_targets"  # an argument of untargeted attacks only
 
 
@@ -32,7 +33,7 @@ def in_forms(panel: Sequence[Attack], adaptive: bool) -> list[Attack]:
     for attack in panel:
         aware = adaptive and takes_detector(attack)
         if not aware or attack.access != "labels":
-            found.append(_with(attack, _oblivious(attack.arguments)))
+            found.append(oblivious(attack))
         if aware:
             found.append(_aware(attack))
     return found
@@ -41,6 +42,18 @@ def in_forms(panel: Sequence[Attack], adaptive: bool) -> list[Attack]:
 def takes_detector(attack: Attack) -> bool:
     """Return True if an attack has a form that knows the detector."""
     return isinstance(attack.run, CoreRun) and "detector" in attack.run.spec.parameters
+
+
+def oblivious(attack: Attack) -> Attack:
+    """Return an attack without the arguments that only its aware form takes.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
+    if takes_detector(attack):
+        given = ONLY_AWARE & attack.arguments.keys()
+        check_penalty(**{name: attack.arguments[name] for name in given})
+    return _with(attack, _oblivious(attack.arguments))
 
 
 def _oblivious(arguments: Mapping[str, Any]) -> dict[str, Any]:

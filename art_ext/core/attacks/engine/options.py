@@ -73,9 +73,14 @@ class AttackOptions:
     detector_loss: str = "auto"
 
     def __post_init__(self) -> None:
-        check_positive("detector_weight", self.detector_weight)
-        check_choice("detector_loss", self.detector_loss, DETECTOR_LOSSES)
-        if self.detector is not None and not isinstance(self.detector, Detector):
+        check_penalty(self.detector_weight, self.detector_loss)
+        if self.detector is None:
+            for name, default in (("detector_weight", 1.0), ("detector_loss", "auto")):
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} needs a detector: give detector= too"
+                    )
+        elif not isinstance(self.detector, Detector):
             raise ValueError(
                 f"detector must be a Detector, fitted and calibrated, got {self.detector!r}"
             )
@@ -95,6 +100,12 @@ class AttackOptions:
     def remaining(self, spent: int) -> float:
         """Return the answers left to a sample after so many. Without a limit, infinity."""
         return math.inf if self.max_answers is None else self.max_answers - spent
+
+
+def check_penalty(detector_weight: float = 1.0, detector_loss: str = "auto") -> None:
+    """Raise ValueError unless both keywords have values that ``AttackOptions`` takes."""
+    check_positive("detector_weight", detector_weight)
+    check_choice("detector_loss", detector_loss, DETECTOR_LOSSES)
 
 
 def affordable(max_queries: int, detector: object) -> int:
