@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import art_ext.detectors
+from art_ext.core.attacks import pgd
 from art_ext.core.detection import registry
 from art_ext.core.detection.calibration import drawn
 from art_ext.data import load_data
@@ -200,3 +201,18 @@ def test_arrays_with_nan_are_named(spec, classifier, arrays):
     detector.fit(x, y)
     with pytest.raises(ValueError, match="x must be finite, got NaN or infinity first in sample 3"):
         detector.detect(hole)
+
+
+def test_the_core_s_detector_serves_attacks_on_its_own_model(classifier, arrays):
+    """The example of docs/hosts/art.md."""
+    x, y, other = arrays
+    detector = art_ext.detectors.ConfidenceDetector(classifier, fpr=0.2)
+    detector.fit(x, y)
+    own = detector.detector
+    few, labels = torch.from_numpy(other), load_data("digits").y[:60]
+    result = pgd(own.model, few, labels, eps=0.2, num_steps=8, seed=0, detector=own)
+    found = result.x_adv[result.success].numpy()
+    assert len(found) > 0
+    assert not detector.detect(found)[1].any()
+    with pytest.raises(ValueError, match="must be fitted to the model that is attacked"):
+        pgd(classifier.model, few, labels, eps=0.2, num_steps=1, detector=own)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
 from art_ext.core.detection import Detector, registry
+from art_ext.core.detection.saving import read_content
 from art_ext.data import load_data
 from art_ext.evaluation.detecting import prepare_detector
 from art_ext.evaluation.panel.user_detectors import find_detector
@@ -296,3 +297,48 @@ def test_the_held_out_rate_of_digits(name, digits_net):
     assert [rate.total for rate in rates] == [200] * 5
     mean = sum(rate.share for rate in rates) / 5
     assert 0.03 <= mean <= 0.08, [rate.share for rate in rates]
+
+
+def test_a_list_of_squeezers_is_given_as_on_its_page(place):
+    """The command of docs/detectors/feature-squeezing.md."""
+    found = call(
+        *("detect", *model_options(place), "--detector", "feature_squeezing", *DIGITS),
+        *("--detector-args", "squeezers=['bit_depth(3)', 'median(size=3)']"),
+        *("--save", place / "d.safetensors", "--quiet"),
+    )
+    assert found.exit_code == 0, found.output
+    content, _ = read_content(place / "d.safetensors")
+    assert content["settings"] == {"squeezers": ["bit_depth(bits=3)", "median(size=3)"]}
+
+
+def test_images_of_another_shape_or_range_are_named(place):
+    detect = ("detect", *model_options(place), "--detector", "confidence", "--fit-data", "digits")
+    np.save(place / "bytes.npy", 255 * np.ones((3, 1, 8, 8), np.float32))
+    np.save(place / "large.npy", np.ones((3, 1, 9, 9), np.float32))
+    for name, message in (
+        ("bytes", "x must lie in [0, 1]; got min=255, max=255"),
+        ("large", "x must have shape (samples, 1, 8, 8)"),
+    ):
+        found = call(*detect, "--images", place / f"{name}.npy", "--quiet")
+        assert found.exit_code == 2
+        assert message in found.output
+        assert "Traceback" not in found.output
+
+
+@pytest.mark.usefixtures("detectors_as_before")
+def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(place, digits_net):
+    file = place / "d.safetensors"
+    own = find_detector(f"{place}/mine.py:Brightness").kind()
+    data = load_data("digits")
+    own.fit(digits_net, data.x, data.y).calibrate(data.x)
+    own.save(file)
+    registry.unregister("brightness")
+    with pytest.raises(ValueError, match=r"'brightness', .* call Brightness.load\(file, model\)"):
+        Detector.load(file, digits_net)
+    given = ("detect", *model_options(place), "--detector-file", file, "--images", "digits")
+    alone = call(*given)
+    assert alone.exit_code == 2
+    assert "give --detector FILE.py:Brightness too" in alone.output
+    found = call(*given, "--detector", f"{place}/mine.py:Brightness")
+    assert found.exit_code == 0, found.output
+    assert f"({int(own.detect(data.x).sum())} of 500)" in found.output

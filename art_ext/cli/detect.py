@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from art_ext.data import Samples
 
 DETECTOR = "A detector of art-ext detectors, or FILE.py:CLASS for one of yours."
-FILE = "A fitted detector that --save wrote, instead of --detector."
+FILE = "A fitted detector that --save wrote. One of yours needs --detector FILE.py:CLASS too."
 ARGUMENTS = "Arguments of the detector: key=value,key=value."
 FIT = (
     "Data whose training part the detector learns from, and whose test part sets the threshold. By"
@@ -74,9 +74,12 @@ def detect(
     """Fit a detector of adversarial examples, or load one, and score images with it."""
     with explained():
         from art_ext.evaluation.execution.models import callable_model, common_outputs, facts_of
+        from art_ext.evaluation.panel.user_attacks import is_file
+        from art_ext.evaluation.panel.user_detectors import find_detector
         from art_ext.models import load_model
 
-        if (detector is None) == (detector_file is None):
+        both = detector is not None and detector_file is not None
+        if detector == detector_file or (both and not is_file(str(detector))):
             raise ValueError("detect takes either --detector NAME or --detector-file FILE")
         if images is None and save is None:
             raise ValueError("detect must score --images DATA, or --save FILE, or both")
@@ -105,6 +108,8 @@ def detect(
             lone = [name for name, value in given.items() if value]
             if lone:
                 raise ValueError(f"{lone[0]} is of a detector that is fitted: give --detector")
+            if detector is not None:
+                find_detector(detector)  # the user's class, which the file names
             found = _loaded(detector_file, network, device)
         else:
             found = _fitted(

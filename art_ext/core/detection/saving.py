@@ -139,7 +139,7 @@ def read_detector(
         ValueError: if it is no detector, or one of another class or model.
     """
     content, tensors = read_content(path)
-    own = kind if kind.name else get(content["name"]).kind
+    own = kind if kind.name else _listed(content, path)
     if own.name != content["name"]:
         raise ValueError(
             f"{os.fspath(path)} holds the detector {content['name']!r}, not {own.name!r}"
@@ -167,6 +167,22 @@ def read_detector(
     detector.data = content["data"]
     detector.probe = tensors.get("probe")
     return detector
+
+
+def _listed(content: dict[str, Any], path: str | os.PathLike[str]) -> type[Detector]:
+    """Return the class in the list that a file names.
+
+    Raises:
+        ValueError: if the list has none of that name.
+    """
+    try:
+        return get(content["name"]).kind
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(path)} holds the detector {content['name']!r}, which is not in the list:"
+            f" call {content['class']}.load(file, model), or on the command line of detect give"
+            f" --detector FILE.py:{content['class']} too"
+        ) from error
 
 
 def _check_model(
