@@ -19,7 +19,7 @@ def in_session(leader: int) -> list[int]:
     return found
 
 
-def wait_until_gone(leader: int, seconds: float = 30) -> list[int]:
+def wait_until_gone(leader: int, seconds: float = 120) -> list[int]:
     """Wait until a session has no process, and return those that are left."""
     deadline = time.monotonic() + seconds
     while in_session(leader) and time.monotonic() < deadline:

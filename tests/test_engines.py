@@ -211,11 +211,10 @@ def test_jobs_of_slurm_go_on_without_their_driver(
 
 
 @pytest.mark.slow
-def test_interrupted_driver_cancels_and_keeps(
-    tmp_path: Path, drivers: Drivers, whole: pd.DataFrame
-) -> None:
+def test_interrupted_driver_cancels_and_keeps(tmp_path: Path, drivers: Drivers) -> None:
     folder = tmp_path / "run"
-    driver = drivers.start(folder, "processes")
+    # many chunks: the run must not be over when the signal comes
+    driver = drivers.start(folder, "processes", chunk_size=1)
     deadline = time.monotonic() + PATIENCE
     while not list(folder.glob("chunks/*")):
         assert driver.poll() is None
@@ -223,9 +222,10 @@ def test_interrupted_driver_cancels_and_keeps(
         time.sleep(0.02)
     driver.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in driver.communicate(timeout=PATIENCE)[1]
-    assert not wait_until_gone(driver.pid, 10)
-    drivers.run(folder, "local")
-    pd.testing.assert_frame_equal(comparable(folder), whole)
+    assert not wait_until_gone(driver.pid)
+    drivers.run(folder, "local", chunk_size=1)
+    drivers.run(tmp_path / "whole", "local", chunk_size=1)
+    pd.testing.assert_frame_equal(comparable(folder), comparable(tmp_path / "whole"))
 
 
 class TestClusters:
