@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from art_ext.cli import app
-from art_ext.core.detection import Confidence, Detector
+from art_ext.core.detection import Confidence, Detector, registry
 from art_ext.core.metrics.detection import detection_metrics
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate, load_images, merge, read_records
@@ -30,6 +30,7 @@ from art_ext.evaluation.analysis.rejection import by_rate
 from art_ext.evaluation.analysis.table import plain, summarise, to_text
 from art_ext.evaluation.analysis.verdict import below, lines
 from art_ext.evaluation.execution.finish import load_partial
+from art_ext.evaluation.panel.user_detectors import find_detector
 from art_ext.evaluation.report import write_report
 from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
@@ -842,3 +843,26 @@ def test_a_penalty_that_does_not_fit_is_named_before_anything_runs(
     with pytest.raises(ValueError, match=message):
         run(linear_net, tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(
+    linear_net: nn.Module, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from art_ext.core.detection import Confidence\n\n\n"
+        "class Own(Confidence):\n    name = 'own_confidence'\n"
+    )
+    source = f"{tmp_path}/mine.py:Own"
+    detector = find_detector(source).kind().fit(linear_net)
+    detector.calibrate(load_data("digits").x, 0.2)
+    detector.save(tmp_path / "own.safetensors")
+    registry.unregister("own_confidence")
+    options: dict[str, Any] = {"calibration_data": None, "adaptive": False}
+    files = [tmp_path / "own.safetensors"]
+    try:
+        found = run(
+            linear_net, tmp_path / "run", detectors=(source,), detector_files=files, **options
+        )
+    finally:
+        registry.unregister("own_confidence")
+    assert [one.fpr for one in found.verdicts] == [0.2]

@@ -180,7 +180,7 @@ def _listed(content: dict[str, Any], path: str | os.PathLike[str]) -> type[Detec
     except ValueError as error:
         raise ValueError(
             f"{os.fspath(path)} holds the detector {content['name']!r}, which is not in the list:"
-            f" call {content['class']}.load(file, model), or on the command line of detect give"
+            f" call {content['class']}.load(file, model), or on the command line give"
             f" --detector FILE.py:{content['class']} too"
         ) from error
 

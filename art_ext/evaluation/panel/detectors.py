@@ -97,10 +97,9 @@ def plan_detectors(
         ValueError: for an unknown name or argument, a file that does not exist, or two detectors of
             one name.
     """
-    found = [
-        *(_planned(one, arguments) for one in detectors),
-        *(_saved(Path(file)) for file in files),
-    ]
+    found = _with_classes(
+        [_planned(one, arguments) for one in detectors], [_saved(Path(file)) for file in files]
+    )
     names = [one.name for one in found]
     for name in arguments:
         if same_name(name, names) is None:
@@ -111,6 +110,19 @@ def plan_detectors(
     if len(set(names)) < len(names):
         raise ValueError(f"detectors must differ in their names, got {', '.join(names)}")
     return found
+
+
+def _with_classes(planned: list[Planned], saved: list[Planned]) -> list[Planned]:
+    """Return all detectors. A class ``FILE.py:CLASS`` of a saved one's name reads its file."""
+    classes = {one.name: one for one in planned if is_file(one.source) and not one.arguments}
+    read = {one.name for one in saved} & classes.keys()
+    return [
+        *(one for one in planned if one.name not in read),
+        *(
+            replace(one, source=classes[one.name].source) if one.name in read else one
+            for one in saved
+        ),
+    ]
 
 
 def digests(planned: Sequence[Planned]) -> dict[str, dict[str, str]]:
