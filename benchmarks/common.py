@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_ext.core.networks import frozen_eval
-from art_ext.data import load_data
+from art_ext.data import Samples, load_data
 from art_ext.models import (
     cifar_resnet,
     cifar_resnet20,
@@ -24,6 +24,7 @@ from art_ext.models import (
     mnist_small_cnn,
     mnist_two_conv,
 )
+from art_ext.training import Recipe, train
 
 # name of the checkpoint -> builder, data set
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -72,6 +73,30 @@ def network(name: str) -> tuple[nn.Module, str]:
         return model, "random weights"
     load_weights(model, Path(folder) / "checkpoints" / f"{name}.safetensors")
     return model, "third-party weights"
+
+
+def seeded(network: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return network()
+
+
+def train_network(
+    model: nn.Module, data: Samples, recipe: str | Recipe, *, epochs: int, seed: int, **options: Any
+) -> nn.Module:
+    """Return a network in eval mode, with its head, after training by Adam at the rate 1e-3."""
+    return train(
+        model,
+        data.rows(0, len(data)),
+        recipe,
+        epochs=epochs,
+        seed=seed,
+        optimizer="adam",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        **options,
+    ).model.eval()
 
 
 def network_and_images(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor, str]:

@@ -23,26 +23,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions, right
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network
 from art_ext.core.attacks import cw, ead, i_fgm, pgd
 from art_ext.core.metrics import case_distortions, robust_accuracy
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
 from art_ext.models import mnist_two_conv
-from art_ext.training import Distillation, Natural, Recipe, train
+from art_ext.training import Distillation, Natural, Recipe
 
 PARTS = ("defence", "temperatures", "transfer")
-OPTIONS: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0}
 EPS = 0.1
 
 
 def trained(recipe: Recipe, images: Dataset, epochs: int, seed: int) -> nn.Module:
     """Return a trained network in eval mode, whose initial weights depend on the seed alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = mnist_two_conv()
-    result = train(model, (images.x, images.y), recipe, epochs=epochs, seed=seed, **OPTIONS)
-    return result.model.eval()
+    model = seeded(mnist_two_conv, seed)
+    return train_network(model, images, recipe, epochs=epochs, seed=seed)
 
 
 def gap(model: nn.Module, x: Tensor) -> float:

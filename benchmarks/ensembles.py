@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions
+from art_ext.benchmarks.common import print_versions, seeded, train_network
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import ensemble_diversity, transfer_matrix
 from art_ext.data import load_data
 from art_ext.models import digits_cnn, members, mnist_two_conv
-from art_ext.training import Adp, train
+from art_ext.training import Adp
 
-# by data set: network, training images, epochs, rate and batch
-SETTINGS: dict[str, tuple[Callable[[], nn.Module], int | None, int, float, int]] = {
-    "digits": (digits_cnn, None, 30, 1e-3, 64),
-    "mnist": (mnist_two_conv, 12_000, 8, 1e-3, 64),
+# by data set: network, training images, epochs
+SETTINGS: dict[str, tuple[Callable[[], nn.Module], int | None, int]] = {
+    "digits": (digits_cnn, None, 30),
+    "mnist": (mnist_two_conv, 12_000, 8),
 }
 COLUMNS = (
     "seed",
@@ -70,25 +70,10 @@ def main() -> None:
 
 def trained(data: str, recipe: Adp, seed: int) -> nn.Module:
     """Return a trained ensemble with its head."""
-    network, count, epochs, rate, batch = SETTINGS[data]
+    network, count, epochs = SETTINGS[data]
     samples = load_data(data, split="train").first(count)
-    return train(
-        recipe.build(functools.partial(_made, network), seed),
-        (samples.x, samples.y),
-        recipe,
-        epochs=epochs,
-        batch_size=batch,
-        optimizer="adam",
-        learning_rate=rate,
-        weight_decay=0.0,
-        seed=seed,
-    ).model.eval()
-
-
-def _made(network: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return network()
+    ensemble = recipe.build(functools.partial(seeded, network), seed)
+    return train_network(ensemble, samples, recipe, epochs=epochs, seed=seed, batch_size=64)
 
 
 def row(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float], steps: int) -> list[str]:

@@ -19,14 +19,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from art_ext.benchmarks.common import print_versions, right
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network
 from art_ext.core.attacks import m_pgd
 from art_ext.data import Dataset, load_data
 from art_ext.models import digits_cnn, mnist_two_conv
-from art_ext.training import FixedSet, fixed_set, train
+from art_ext.training import FixedSet, fixed_set
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 EPS = {"digits": 0.15, "mnist": 0.2}
@@ -42,19 +41,10 @@ def fitted(
     model: nn.Module, images: Dataset, extra: FixedSet | None, epochs: int, seed: int
 ) -> nn.Module:
     """Train a network on the images and a set, and return it in eval mode."""
-    train(
-        model,
-        (images.x, images.y),
-        "natural",
-        append=None if extra is None else (extra.x, extra.y),
-        epochs=epochs,
-        seed=seed,
-        batch_size=64,
-        optimizer="adam",
-        learning_rate=1e-3,
-        weight_decay=0.0,
+    append = None if extra is None else (extra.x, extra.y)
+    return train_network(
+        model, images, "natural", epochs=epochs, seed=seed, batch_size=64, append=append
     )
-    return model.eval()
 
 
 def success(model: nn.Module, test: Dataset, eps: float) -> float:
@@ -84,10 +74,8 @@ def main(given: Sequence[str]) -> None:
     images = load_data(options.data, split="train").first(options.images).in_memory()
     test = load_data(options.data).first(options.test_images).in_memory()
     eps = EPS[options.data]
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)
-        first = NETWORKS[options.data]()
-    first = fitted(first, images, None, options.epochs, options.seed)
+    untrained = seeded(NETWORKS[options.data], options.seed)
+    first = fitted(untrained, images, None, options.epochs, options.seed)
 
     def measured(attack: str, count: int, arguments: dict[str, Any]) -> str:
         extra = fixed_set(

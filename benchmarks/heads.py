@@ -29,19 +29,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions, right
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network
 from art_ext.core.attacks import auto_pgd, cw, ead, fgsm, i_fgsm, pgd, rays
 from art_ext.core.detection import Detector, KernelDensity, make_detector
 from art_ext.core.metrics import detection_metrics, robust_accuracy
 from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 from art_ext.models import digits_cnn, mnist_two_conv
-from art_ext.training import Mmc, Mmlda, Natural, Pgd, Rce, Recipe, train
+from art_ext.training import Mmc, Mmlda, Natural, Pgd, Rce, Recipe
 
-# by data set: network, training images, radius, epochs, rate and batch
-SETTINGS: dict[str, tuple[Callable[[], nn.Module], int | None, float, int, float, int]] = {
-    "digits": (digits_cnn, None, 0.15, 20, 1e-3, 64),
-    "mnist": (mnist_two_conv, 12_000, 0.1, 8, 1e-3, 64),
+# by data set: network, training images, radius, epochs
+SETTINGS: dict[str, tuple[Callable[[], nn.Module], int | None, float, int]] = {
+    "digits": (digits_cnn, None, 0.15, 20),
+    "mnist": (mnist_two_conv, 12_000, 0.1, 8),
 }
 SEED = 0  # of the attacks
 DETECTORS = ("confidence", "non_me")
@@ -75,21 +75,10 @@ def main() -> None:
 
 def trained(data: str, recipe: Recipe, seed: int) -> nn.Module:
     """Return a trained network with its head."""
-    network, count, _, epochs, rate, batch = SETTINGS[data]
+    network, count, _, epochs = SETTINGS[data]
     samples = load_data(data, split="train").first(count)
-    torch.manual_seed(seed)
-    result = train(
-        network(),
-        (samples.x, samples.y),
-        recipe,
-        epochs=epochs,
-        batch_size=batch,
-        optimizer="adam",
-        learning_rate=rate,
-        weight_decay=0.0,
-        seed=seed,
-    )
-    return result.model.eval()
+    model = seeded(network, seed)
+    return train_network(model, samples, recipe, epochs=epochs, seed=seed, batch_size=64)
 
 
 # --- Max-Mahalanobis training ---

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions, right
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network
 from art_ext.core.attacks import cw, ead
 from art_ext.core.result import AttackResult
 from art_ext.data import Dataset, load_data
 from art_ext.models import digits_cnn, mnist_two_conv
-from art_ext.training import FixedSet, fixed_set, train
+from art_ext.training import FixedSet, fixed_set
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 ATTACKS: dict[str, Callable[..., AttackResult]] = {
@@ -47,24 +47,11 @@ def trained(
     data: str, images: Dataset, sets: Sequence[FixedSet], epochs: int, seed: int
 ) -> nn.Module:
     """Return a network trained on the images and some sets, from weights of the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = NETWORKS[data]()
     append = None
     if sets:
         append = (torch.cat([one.x for one in sets]), torch.cat([one.y for one in sets]))
-    train(
-        model,
-        (images.x, images.y),
-        "natural",
-        append=append,
-        epochs=epochs,
-        seed=seed,
-        optimizer="adam",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-    )
-    return model.eval()
+    model = seeded(NETWORKS[data], seed)
+    return train_network(model, images, "natural", epochs=epochs, seed=seed, append=append)
 
 
 def made(

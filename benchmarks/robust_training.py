@@ -28,10 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from art_ext.benchmarks.common import print_versions
+from art_ext.benchmarks.common import print_versions, seeded
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import clean_accuracy, robust_accuracy
 from art_ext.data import Dataset, load_data
@@ -81,14 +78,6 @@ BATCH = 128
 RECIPE_NAMES = ("natural", "pgd", "free", "atcd", "cat", "backward-smoothing", "fast")
 
 
-def network(setting: Setting, seed: int) -> nn.Module:
-    """Return a network with initial weights that depend on the seed alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model: nn.Module = setting.network()
-        return model
-
-
 def passes_of(name: str, arguments: Mapping[str, Any]) -> float:
     """Return the number of passes over the training images that one epoch of updates costs."""
     recipe = make_recipe(name, **arguments)
@@ -117,7 +106,7 @@ def run(key: Mapping[str, Any], images: Dataset, test: Dataset, device: str) -> 
     given = (
         dict(key["arguments"]) if name == "natural" else {"eps": setting.eps, **key["arguments"]}
     )
-    model = network(setting, seed).to(device)
+    model = seeded(setting.network, seed).to(device)
     recipe = make_recipe(name, **given)
     result: TrainingResult = train(
         model,

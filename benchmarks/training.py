@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.benchmarks.common import print_versions, seconds
+from art_ext.benchmarks.common import print_versions, seconds, seeded
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
 from art_ext.training import RECIPES as RECIPE_CLASSES
@@ -150,12 +150,6 @@ def shared_over_apart(
     return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
 
 
-def _seeded(network: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return a network with weights of a seed."""
-    torch.manual_seed(seed)
-    return network()
-
-
 def art_trainer(
     name: str, model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int
 ) -> Callable[[], object]:
@@ -229,7 +223,7 @@ def measure(
         arguments, passes = RECIPES[name]
         radius = {"eps": EPS} if "eps" in {one.name for one in fields(RECIPE_CLASSES[name])} else {}
         recipe = make_recipe(name, **radius, **arguments)
-        model = recipe.build(functools.partial(_seeded, network), 0)
+        model = recipe.build(functools.partial(seeded, network), 0)
         separate = name in ("cat", "atcd")
         ours(model, x, y, recipe, 1, batch)  # warm up
         optimizer = TrainingOptions(updates=updates, **OPTIMIZER).make_optimizer(model)

@@ -13,12 +13,12 @@ rule=printed,lambda_0=6,hold_epochs=1``.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from art_ext.benchmarks.common import print_versions
+from art_ext.benchmarks.common import print_versions, seeded
 from art_ext.configuration.parsing import parse_arguments, read_value
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics import (
@@ -37,9 +37,8 @@ LAMBDA = 6.0
 
 def network(width: int, seed: int) -> nn.Module:
     """Return a network with 4 and 8 channels and 25 units, times the width."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return mnist_two_conv(channels=(4 * width, 8 * width), hidden=(25 * width,))
+    sizes = partial(mnist_two_conv, channels=(4 * width, 8 * width), hidden=(25 * width,))
+    return seeded(sizes, seed)
 
 
 def measured(model: nn.Module, test: Dataset, eps: float) -> str:
