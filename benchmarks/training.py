@@ -17,7 +17,7 @@ import functools
 import logging
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ from torch.nn import functional
 from art_ext.benchmarks.common import print_versions, seconds, seeded
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
-from art_ext.training import RECIPES as RECIPE_CLASSES
 from art_ext.training import Recipe, make_recipe, train
 from art_ext.training.options import TrainingOptions
+from art_ext.training.runs.defaults import takes_radius
 
 EPS = 0.1
 OPTIMIZER: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.0}
@@ -221,7 +221,7 @@ def measure(
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in names:
         arguments, passes = RECIPES[name]
-        radius = {"eps": EPS} if "eps" in {one.name for one in fields(RECIPE_CLASSES[name])} else {}
+        radius = {"eps": EPS} if takes_radius(name) else {}
         recipe = make_recipe(name, **radius, **arguments)
         model = recipe.build(functools.partial(seeded, network), 0)
         separate = name in ("cat", "atcd")
