@@ -48,12 +48,6 @@ def gap(model: nn.Module, x: Tensor) -> float:
     return float((top[:, 0] - top[:, 1]).median())
 
 
-def correct(model: nn.Module, data: Dataset, count: int) -> tuple[Tensor, Tensor]:
-    """Return the first images that the model classifies correctly, and their classes."""
-    kept = right(data.x, data.y, model).nonzero().squeeze(1)[:count]
-    return data.x[kept], data.y[kept]
-
-
 def length(options: argparse.Namespace) -> dict[str, Any]:
     """Return the schedule of minimum-norm attacks."""
     return {
@@ -83,17 +77,18 @@ def defence(options: argparse.Namespace, images: Dataset, test: Dataset) -> None
     for seed in options.seeds:
         for name, recipe in recipes.items():
             model = trained(recipe, images, options.epochs, seed)
-            clean = float(right(test.x, test.y, model).float().mean())
+            fine = right(test.x, test.y, model)
             robust = [
                 robust_accuracy(
                     pgd(model, test.x, test.y, eps=EPS, num_steps=40, loss=loss, seed=0)
                 )
                 for loss in ("ce", "margin")
             ]
-            x, y = correct(model, test, options.attacked)
+            x, y = test.x[fine][: options.attacked], test.y[fine][: options.attacked]
             found = cw(model, x, y, targets="average", **length(options))
             lengths = found.distortions()["l2"][found.success]
-            cells = [100 * clean, gap(model, test.x), *(100 * one for one in robust)]
+            clean = 100 * float(fine.float().mean())
+            cells = [clean, gap(model, test.x), *(100 * one for one in robust)]
             shown = " | ".join(f"{one:.1f}" for one in cells)
             success = float(found.success.float().mean())
             print(
@@ -111,8 +106,9 @@ def temperatures(options: argparse.Namespace, images: Dataset, test: Dataset) ->
     for temperature in options.temperatures:
         recipe = Distillation(temperature=temperature)
         model = trained(recipe, images, options.epochs, options.seeds[0])
-        clean = float(right(test.x, test.y, model).float().mean())
-        x, y = correct(model, test, options.attacked)
+        fine = right(test.x, test.y, model)
+        clean = float(fine.float().mean())
+        x, y = test.x[fine][: options.attacked], test.y[fine][: options.attacked]
         cells = []
         for attack in attacks:
             found = attack(model, x, y, targets="average", **length(options))
@@ -131,8 +127,8 @@ def transfer(options: argparse.Namespace, images: Dataset, test: Dataset) -> Non
     seed = options.seeds[0]
     source = trained(Natural(), images, options.epochs, seed)
     student = trained(Distillation(temperature=options.temperature), images, options.epochs, seed)
-    kept = right(test.x, test.y, source, student).nonzero().squeeze(1)[: options.attacked]
-    x, y = test.x[kept], test.y[kept]
+    fine = right(test.x, test.y, source, student)
+    x, y = test.x[fine][: options.attacked], test.y[fine][: options.attacked]
     print(f"Table 8: from the natural network to the student at T {options.temperature:g}, on")
     print(f"{len(x)} images that both classify correctly, all wrong classes.\n")
     print("| attack | kappa | best % | L1 | L2 | average % | L1 | L2 | worst % | L1 | L2 |")

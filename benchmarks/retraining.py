@@ -124,9 +124,10 @@ def main(given: Sequence[str]) -> None:
     for variant in VARIANTS:
         chosen = [sets[name] for name in variant]
         model = trained(options.data, images, chosen, options.epochs, options.seed)
-        clean = 100 * float(right(test.x, test.y, model).float().mean())
-        kept = right(test.x, test.y, model).nonzero().squeeze(1)[: options.attacked]
-        for name, cells in attacked(model, test.x[kept], test.y[kept], schedule).items():
+        fine = right(test.x, test.y, model)
+        clean = 100 * float(fine.float().mean())
+        x, y = test.x[fine][: options.attacked], test.y[fine][: options.attacked]
+        for name, cells in attacked(model, x, y, schedule).items():
             label = "+".join(variant) or "natural"
             print(f"| {label} | {clean:.1f} | {name} | {' | '.join(cells)} |", flush=True)
 
