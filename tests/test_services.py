@@ -191,10 +191,7 @@ def test_bad_input(tmp_path: Path) -> None:
 
 FACTORY = """
 import numpy as np
-from art_ext.evaluation.execution.engines import Started, processes
-from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.models import RemoteClassifier
-from tests.test_workers import Here
 
 def network(rows):
     flat = rows.reshape(len(rows), -1)
