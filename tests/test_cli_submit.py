@@ -229,6 +229,16 @@ def evaluated(place: Path, folder: Path, *model: object) -> Path:
     return folder / "run"
 
 
+def check_rebuilt(out: Path, wanted: nn.Module, place: Path) -> None:
+    """A submission makes the model from its own files, as RobustBench does."""
+    facts = json.loads((out / "submission.json").read_text())["model"]
+    made = resolve_factory(f"{out / facts['file']}:{facts['factory']}")
+    made.load_state_dict(torch.load(out / "model.pt", weights_only=True))
+    x = load_data(place / "cifar10.npz").first(6).x
+    with torch.no_grad():
+        assert torch.equal(made.eval()(x), wanted(x))
+
+
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(
     ("model", "network"),
@@ -271,17 +281,11 @@ def test_sources_for_which_a_file_is_written(
     assert "FAILED" not in outcome.stdout
     lacking = call(run, "--model", "mnist-conv2", "--weights", weights, *said)
     assert lacking.exit_code == 2
-    # nothing but torch and the library is needed to make the network
-    facts = json.loads((tmp_path / "out" / "submission.json").read_text())["model"]
-    made = resolve_factory(f"{tmp_path / 'out' / facts['file']}:{facts['factory']}")
-    made.load_state_dict(torch.load(tmp_path / "out" / "model.pt", weights_only=True))
-    x = load_data(place / "cifar10.npz").first(6).x
     keywords: dict[str, Any] = dict(zip([one[2:] for one in given[1::2]], given[2::2], strict=True))
     if "model-args" in keywords:
         keywords["model_args"] = parse_arguments(keywords.pop("model-args"))
-    wanted = load_model(given[0], **keywords).model
-    with torch.no_grad():
-        assert torch.equal(made.eval()(x), wanted(x))
+    # nothing but torch and the library is needed to make the network
+    check_rebuilt(tmp_path / "out", load_model(given[0], **keywords).model, place)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -294,16 +298,6 @@ def test_the_normalisation_must_be_that_of_the_run(
     assert outcome.exit_code == 2
     assert "net was evaluated with the normalisation mean=" in outcome.stderr
     assert "got none" in outcome.stderr
-
-
-def check_rebuilt(out: Path, wanted: nn.Module, place: Path) -> None:
-    """A submission makes the model from its own files, as RobustBench does."""
-    facts = json.loads((out / "submission.json").read_text())["model"]
-    made = resolve_factory(f"{out / facts['file']}:{facts['factory']}")
-    made.load_state_dict(torch.load(out / "model.pt", weights_only=True))
-    x = load_data(place / "cifar10.npz").first(6).x
-    with torch.no_grad():
-        assert torch.equal(made.eval()(x), wanted(x))
 
 
 @pytest.mark.usefixtures("no_report")
