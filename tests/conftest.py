@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks import rays, registry
+from art_ext.core.detection import registry as detectors
 from art_ext.core.result import AttackResult
 from art_ext.data import load_data
 from art_ext.models import digits_cnn
@@ -53,6 +54,15 @@ def attacks_as_before() -> Iterator[None]:
     yield
     for name in set(registry.names()) - set(known):
         registry.unregister(name)
+
+
+@pytest.fixture
+def detectors_as_before() -> Iterator[None]:
+    """Detectors that a test registers are forgotten after it."""
+    known = detectors.names()
+    yield
+    for name in set(detectors.names()) - set(known):
+        detectors.unregister(name)
 
 
 @pytest.fixture(scope="session")

@@ -54,14 +54,6 @@ def call(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def detectors_as_before():
-    known = registry.names()
-    yield
-    for name in set(registry.names()) - set(known):
-        registry.unregister(name)
-
-
-@pytest.fixture
 def place(tmp_path: Path, digits_net: nn.Module) -> Path:
     """A folder with a model and a detector of the user's."""
     save_weights(digits_net, tmp_path / "net.safetensors")

@@ -845,6 +845,7 @@ def test_a_penalty_that_does_not_fit_is_named_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("detectors_as_before")
 def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(
     linear_net: nn.Module, tmp_path: Path
 ) -> None:
@@ -859,10 +860,5 @@ def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(
     registry.unregister("own_confidence")
     options: dict[str, Any] = {"calibration_data": None, "adaptive": False}
     files = [tmp_path / "own.safetensors"]
-    try:
-        found = run(
-            linear_net, tmp_path / "run", detectors=(source,), detector_files=files, **options
-        )
-    finally:
-        registry.unregister("own_confidence")
+    found = run(linear_net, tmp_path / "run", detectors=(source,), detector_files=files, **options)
     assert [one.fpr for one in found.verdicts] == [0.2]

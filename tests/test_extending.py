@@ -22,7 +22,6 @@ from art_ext import cli
 from art_ext.adapters.torchattacks import make as make_torchattacks
 from art_ext.attacks import make as make_art
 from art_ext.core.attacks import registry
-from art_ext.core.detection import registry as detectors
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.panel.user_attacks import load_attack
@@ -159,14 +158,9 @@ class TestPackage:
         assert " ".join(lines["corner"].split()) in " ".join(guide.split())
 
 
+@pytest.mark.usefixtures("detectors_as_before")
 class TestDetector:
     SOURCE = "energy.py:Energy"
-
-    @pytest.fixture(autouse=True)
-    def _forgotten(self) -> Iterator[None]:
-        yield
-        if "energy" in detectors.names():
-            detectors.unregister("energy")
 
     def test_in_the_listing(self, folder: Path) -> None:
         done = CliRunner().invoke(cli.app, ["detectors", "--detector", self.SOURCE])
