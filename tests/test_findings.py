@@ -27,25 +27,9 @@ from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.findings import Finding, findings, to_json
 from art_ext.evaluation.execution.chunks import probe
 from art_ext.evaluation.panel.attack import Settings
+from tests.toys import settings
 
 N, EPS = 40, 0.1
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(
-        **{
-            "eps": (EPS,),
-            "max_queries": 100,
-            "norm": "linf",
-            "stop_on_success": True,
-            "outputs": "logits",
-            "clip_values": (0.0, 1.0),
-            "batch_size": 16,
-            "device": None,
-            "seed": 0,
-            **changes,
-        }
-    )
 
 
 def run_of(

@@ -15,6 +15,7 @@ from art_ext.core.ensemble import Ensemble
 from art_ext.core.networks import NetworkInUseError, frozen_eval, in_use
 from art_ext.core.oracle import GradientOracle
 from art_ext.data import load_data
+from tests.toys import settings
 
 
 class Waiting(nn.Module):
@@ -258,26 +259,16 @@ def test_an_ensemble_of_three_dtypes(digits, as_dtype):
 
 
 def test_a_network_of_another_dtype_with_external_attacks_and_metrics(digits, as_dtype):
-    from art_ext.evaluation.panel.attack import AttackRequest, Settings
+    from art_ext.evaluation.panel.attack import AttackRequest
     from art_ext.evaluation.panel.external import external_attack
 
     x, y = digits[0][:6], digits[1][:6]
-    settings = Settings(
-        eps=(0.2,),
-        max_queries=100,
-        norm="linf",
-        stop_on_success=True,
-        outputs="logits",
-        clip_values=(0.0, 1.0),
-        batch_size=64,
-        device=None,
-        seed=0,
-    )
+    chosen = settings(eps=(0.2,), batch_size=64)
     for dtype in DTYPES:
         network = as_dtype(dtype)
         for name in ("torchattacks:PGD", "art:ProjectedGradientDescent"):
             attack = external_attack(name, {})
-            result = attack.run(AttackRequest(network, x, y, 0.2, settings))
+            result = attack.run(AttackRequest(network, x, y, 0.2, chosen))
             confirm(network, dtype, result, y)
             assert bool(result.success.any())
         assert metrics.perturbation_stability(network, x, result.x_adv) < 1

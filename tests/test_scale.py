@@ -17,7 +17,8 @@ from art_ext.benchmarks.scale import (
     sleeping,
 )
 from art_ext.core.geometry import DISTORTIONS
-from art_ext.evaluation import AttackRequest, Settings
+from art_ext.evaluation import AttackRequest
+from tests.toys import settings
 
 
 class TestSimulation:
@@ -43,18 +44,7 @@ class TestSimulation:
         assert max(max(tasks), sum(tasks) / 8) <= found <= sum(tasks) / 8 + max(tasks) * 7 / 8
 
 
-SETTINGS = Settings(
-    eps=(0.1,),
-    max_queries=1,
-    norm="linf",
-    stop_on_success=True,
-    outputs="logits",
-    clip_values=(0.0, 1.0),
-    batch_size=5,
-    device=None,
-    seed=0,
-    targeted=None,
-)
+SETTINGS = settings(max_queries=1, batch_size=5)
 
 
 def test_the_attack_sleeps_as_long_as_its_chunk_wants(tmp_path: Path) -> None:

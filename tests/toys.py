@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from art_ext.data import Dataset
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.evaluation import open_run
 from art_ext.training import RECIPES, IdentityHead, Recipe, make_recipe
+
+if TYPE_CHECKING:
+    from art_ext.evaluation import Settings
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -108,6 +111,26 @@ def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: An
     from art_ext.evaluation import evaluate
 
     return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
+
+
+def settings(**changes: Any) -> Settings:
+    """Usual settings of attacks, but for the changes."""
+    from art_ext.evaluation import Settings
+
+    return Settings(
+        **{
+            "eps": (0.1,),
+            "max_queries": 100,
+            "norm": "linf",
+            "stop_on_success": True,
+            "outputs": "logits",
+            "clip_values": (0.0, 1.0),
+            "batch_size": 16,
+            "device": None,
+            "seed": 0,
+            **changes,
+        }
+    )
 
 
 def drop_units(folder: Path, number: int, places: Collection[int]) -> None:
