@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from art_ext.data import LazyDataset, as_dataset
-from art_ext.training import Pgd, TrainingResult, saving, train
+from art_ext.training import Pgd, TrainingResult, train
 from art_ext.training.batches import LoaderBatches
-from art_ext.training.checkpoints import save_checkpoint
 from art_ext.training.datasets import DatasetBatches
 from art_ext.training.loaders import SharedLoaderBatches, can_be_shared
 from art_ext.training.runs import resolve, run_training
+from tests.training._stopping import stop_at_save
 from tests.training.test_processes import launch
 
 _SPEC = importlib.util.spec_from_file_location("_reading", Path(__file__).with_name("_reading.py"))
@@ -78,16 +78,8 @@ def test_draws_of_a_dataset_depend_on_seed_epoch_and_index_only(
     whole = go()
     assert same(whole, go(workers=1))
     assert not same(whole, train(network(), data, "natural", epochs=3, batch_size=4))
-    saves = []
-
-    def save(*arguments: Any) -> Path:
-        saves.append(save_checkpoint(*arguments))
-        if len(saves) == 3:  # within the second epoch
-            raise KeyboardInterrupt
-        return saves[-1]
-
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "save_checkpoint", save)
+        stop_at_save(patch, 3, KeyboardInterrupt)  # within the second epoch
         with pytest.raises(KeyboardInterrupt):
             go(checkpoint_dir=tmp_path)
     assert same(whole, go(workers=2, checkpoint_dir=tmp_path, resume=True))
@@ -284,16 +276,8 @@ def test_a_killed_run_with_workers_goes_on_bit_for_bit(
 ) -> None:
     options: dict[str, Any] = {"validation": 12, "checkpoint_every": 3}
     whole = READING.go(tmp_path, 2, **options)
-    saves = []
-
-    def save(*arguments: Any) -> Path:
-        saves.append(save_checkpoint(*arguments))
-        if len(saves) == 3:  # within the second epoch
-            raise KeyboardInterrupt
-        return saves[-1]
-
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "save_checkpoint", save)
+        stop_at_save(patch, 3, KeyboardInterrupt)  # within the second epoch
         with pytest.raises(KeyboardInterrupt):
             READING.go(tmp_path, 0, checkpoint_dir=tmp_path / "run", **options)
     resumed = READING.go(tmp_path, 2, checkpoint_dir=tmp_path / "run", resume=True, **options)

@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from art_ext.data import as_dataset, load_data
 from art_ext.models import digits_cnn, load_model, load_weights
 from art_ext.storage.store import LocalStore
-from art_ext.training import Distillation, TrainingResult, make_recipe, saving, train
-from art_ext.training.checkpoints import checkpoints, save_checkpoint
+from art_ext.training import Distillation, TrainingResult, make_recipe, train
+from art_ext.training.checkpoints import checkpoints
 from art_ext.training.heads import adaptive_attacks
 from art_ext.training.objectives import soft_cross_entropy
 from art_ext.training.recipes.distillation import TemperedCrossEntropy, soft_labels
 from art_ext.training.runs import resolve, run_training
+from tests.training._stopping import Stopped, stop_at_save
 
 Samples = tuple[Tensor, Tensor]
 Build = Callable[..., nn.Module]
@@ -45,24 +46,6 @@ class Certain(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         place = torch.cdist(rows.flatten(1), self.get_buffer("known")).argmin(1)
         return self.get_buffer("scores")[place]
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the next run stop after its so-many-th checkpoint."""
-    saved = [0]
-
-    def save(*arguments: Any) -> Path:
-        target = save_checkpoint(*arguments)
-        saved[0] += 1
-        if saved[0] == number:
-            raise Stopped
-        return target
-
-    monkeypatch.setattr(saving, "save_checkpoint", save)
 
 
 def columns(result: TrainingResult) -> list[dict[str, float]]:

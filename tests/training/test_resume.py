@@ -18,20 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import (
-    RECIPES,
-    Atcd,
-    Free,
-    Mmc,
-    Mmlda,
-    Pgd,
-    Rce,
-    TrainingResult,
-    War,
-    saving,
-    train,
-)
+from art_ext.training import RECIPES, Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
+from tests.training._stopping import Stopped, stop_at_save
 
 WORKER = Path(__file__).with_name("_killing.py")
 SIX_SAVES = {"epochs": 6}  # of five minibatches each
@@ -178,10 +167,6 @@ def test_killed_ten_times(tmp_path: Path) -> None:
 # --- stopped within this process ---
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.fixture
 def samples() -> tuple[Tensor, Tensor]:
     """Forty images (40, 1, 4, 4) of three classes."""
@@ -200,20 +185,6 @@ def build() -> nn.Module:
             nn.Dropout(0.2),
             nn.Linear(64, 3),
         )
-
-
-def stop_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the next run stop after its so-many-th checkpoint."""
-    saved = [0]
-
-    def save(*arguments: Any) -> Path:
-        target = save_checkpoint(*arguments)
-        saved[0] += 1
-        if saved[0] == number:
-            raise Stopped
-        return target
-
-    monkeypatch.setattr(saving, "save_checkpoint", save)
 
 
 def check_stopped_and_resumed(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from art_ext.training import EpochEnd, Pgd, TrainingResult, saving, train
-from art_ext.training.checkpoints import save_checkpoint
+from art_ext.training import EpochEnd, Pgd, TrainingResult, train
+from tests.training._stopping import Stopped, stop_at_save
 
 X = torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
@@ -252,10 +252,6 @@ def test_a_column_that_does_not_exist_is_named() -> None:
 # --- resuming ---
 
 
-class Stopped(Exception):
-    pass
-
-
 def make(kind: str, optimizer: Any) -> Any:
     if kind == "plateau":
         return ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
@@ -282,16 +278,8 @@ def test_a_resumed_run_goes_on_with_the_schedule(
         )[0]
 
     whole = go("whole")
-    saves = iter(range(99))
-
-    def save(*arguments: Any) -> Path:
-        target = save_checkpoint(*arguments)
-        if next(saves) == 3:
-            raise Stopped
-        return target
-
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "save_checkpoint", save)
+        stop_at_save(patch, 4)
         with pytest.raises(Stopped):
             go("parts")
     parts = go("parts", resume=True)
