@@ -84,6 +84,12 @@ def never(outputs: Tensor, index: Tensor) -> Tensor:
     return torch.zeros(len(outputs), dtype=torch.bool)
 
 
+def accuracy(model: nn.Module, samples: tuple[Tensor, Tensor]) -> float:
+    """Return the fraction of samples that a network classifies correctly. It is set to eval mode."""
+    with torch.no_grad():
+        return float((model.eval()(samples[0]).argmax(dim=1) == samples[1]).float().mean())
+
+
 class Recorder:
     """Remembers the rows of every model call."""
 

@@ -44,6 +44,16 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture
+def samples() -> tuple[Tensor, Tensor]:
+    """Sixty separable images (60, 1, 4, 4): pixel y is bright."""
+    generator = torch.Generator().manual_seed(5)
+    y = torch.arange(60) % 3
+    x = 0.4 * torch.rand(60, 1, 4, 4, generator=generator)
+    x[torch.arange(60), 0, 0, y] += 0.5
+    return x, y
+
+
+@pytest.fixture
 def network() -> Callable[..., nn.Module]:
     """Networks from (r, 1, 4, 4) to three logits: ``"linear"``, ``"smooth"`` (tanh) or
     ``"norm"`` (with BatchNorm).

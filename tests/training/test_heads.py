@@ -14,6 +14,7 @@ from art_ext.core.attacks import pgd
 from art_ext.training import Cost, EpochEnd, Head, IdentityHead, Natural, Pgd, Recipe, Trades, train
 from art_ext.training.objectives import one_hot, soft_cross_entropy
 from art_ext.training.step import Step
+from tests.toys import accuracy
 
 Samples = tuple[Tensor, Tensor]
 EPS = 0.05
@@ -89,21 +90,6 @@ class Auxiliary(nn.Module):
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         return {"main": self.inner(rows), "other": rows.flatten(1)}
-
-
-@pytest.fixture
-def samples() -> Samples:
-    """Sixty separable images (60, 1, 4, 4): pixel y is bright."""
-    generator = torch.Generator().manual_seed(5)
-    y = torch.arange(60) % 3
-    x = 0.4 * torch.rand(60, 1, 4, 4, generator=generator)
-    x[torch.arange(60), 0, 0, y] += 0.5
-    return x, y
-
-
-def accuracy(model: nn.Module, samples: Samples) -> float:
-    with torch.no_grad():
-        return float((model(samples[0]).argmax(dim=1) == samples[1]).float().mean())
 
 
 def test_a_network_that_decides_by_the_smallest_output(

@@ -22,25 +22,11 @@ from art_ext.training.heads import MaxMahalanobisHead, ReverseLogits, heads_of
 from art_ext.training.objectives import mmc, rce
 from art_ext.training.recipes.scores import CRAFTS
 from art_ext.training.step import Step
+from tests.toys import accuracy
 
 EPS = 0.1
 Samples = tuple[Tensor, Tensor]
 NAMES = ("rce", "mmlda", "mmc")
-
-
-@pytest.fixture
-def samples() -> Samples:
-    """Sixty separable images (60, 1, 4, 4): pixel y is bright."""
-    generator = torch.Generator().manual_seed(5)
-    y = torch.arange(60) % 3
-    x = 0.4 * torch.rand(60, 1, 4, 4, generator=generator)
-    x[torch.arange(60), 0, 0, y] += 0.5
-    return x, y
-
-
-def accuracy(model: nn.Module, samples: Samples) -> float:
-    with torch.no_grad():
-        return float((model.eval()(samples[0]).argmax(dim=1) == samples[1]).float().mean())
 
 
 @pytest.mark.parametrize("name", NAMES)
