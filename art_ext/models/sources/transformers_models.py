@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from art_ext.data.classes import names_in_order
 from art_ext.data.transform import INTERPOLATIONS, Size, Transform
 from art_ext.models.factory import literals
 from art_ext.models.sources.libraries import (
@@ -65,8 +66,7 @@ def _open(source: ModelSource, library: ModuleType, place: str, is_folder: bool)
     filled = with_weights(model, source)
     processor = _processor(source, library, place, is_folder)
     names = getattr(model.config, "id2label", None) or {}
-    named = sorted(names) == list(range(len(names))) and not _are_numbers(names)
-    class_names = tuple(names[index] for index in range(len(names))) if named else None
+    class_names = None if _are_numbers(names) else names_in_order(names)
     channels = getattr(config, "num_channels", 3)
     if processor is None:
         side = getattr(config, "image_size", None)
