@@ -123,9 +123,11 @@ HEADS = "art_ext_heads"  # key of the heads in the metadata of weights
 
 
 def head_records(model: nn.Module) -> list[dict[str, Any]]:
-    """Return names and arguments of the heads in a model, the outermost first."""
+    """Return names and arguments of the heads in a model as JSON values, the outermost first."""
     found = (one.head_record for one in model.modules() if isinstance(one, Wrapper))
-    return [record for record in found if record is not None]
+    text = json.dumps([record for record in found if record is not None], default=repr)
+    records: list[dict[str, Any]] = json.loads(text)
+    return records
 
 
 def weights_metadata(model: nn.Module) -> dict[str, str] | None:
@@ -134,7 +136,7 @@ def weights_metadata(model: nn.Module) -> dict[str, str] | None:
     None for a model without a head.
     """
     records = head_records(model)
-    return {HEADS: json.dumps(records, default=repr)} if records else None
+    return {HEADS: json.dumps(records)} if records else None
 
 
 _INNER = "model."  # from the names of a wrapper to those of its network

@@ -141,10 +141,7 @@ def _check_heads(own: list[dict[str, Any]], wanted: list[dict[str, Any]], file: 
 
     Heads that leave the scores as they are do not count.
     """
-    own, wanted = (
-        [one for one in heads if not one.get("optional")]
-        for heads in (json.loads(json.dumps(own, default=repr)), wanted)
-    )
+    own, wanted = ([one for one in heads if not one.get("optional")] for heads in (own, wanted))
     if not wanted or own == wanted:
         return
     there = f"the model has {_named(own)}" if own else "the model has no head"

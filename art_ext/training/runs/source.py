@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def _headed(
     Heads that the network brings from its source are not added again. Only the recipe has a head
     that is not one of art-ext. Weights of earlier versions name none.
     """
-    own = json.loads(json.dumps(head_records(network), default=repr))  # as the file has them
+    own = head_records(network)
     further = records[: len(records) - len(own)] if _ends_with(records, own) else records
     if records and all(record["name"] in HEADS for record in further):
         return with_heads(network, further)
