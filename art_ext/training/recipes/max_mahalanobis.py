@@ -79,7 +79,8 @@ class MaxMahalanobisRecipe(ScoreRecipe):
         width = output_width(model, rows)
         classes = width if self.num_classes is None else self.num_classes
         length = width if self.dim is None else self.dim
-        recipe = replace(self, num_classes=classes, dim=length)
+        known = (classes, length) == (self.num_classes, self.dim)
+        recipe = self if known else replace(self, num_classes=classes, dim=length)
         if length != width:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
