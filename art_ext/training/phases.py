@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,7 +152,7 @@ class Phases:
         begins = state.update == self.length.first
         self.targets = None
         if phase.targets is not None:
-            self.targets = self._labelled(phase) if begins else self._stored_targets()
+            self.targets = self._labelled(phase.targets) if begins else self._stored_targets()
         if begins and len(self.phases) > 1:
             self._begin(phase, state)
 
@@ -178,11 +178,11 @@ class Phases:
         state.logged = {}
         state.best = None
 
-    def _labelled(self, phase: Phase) -> Tensor:
+    def _labelled(self, soften: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the targets (N, C) that the teacher gives, and write it and them to the folder."""
         if self.given is None:
             self.teacher = _on_cpu(self.average.current)
-        targets = self._targets(phase)
+        targets = self._targets(soften)
         if self.folder is not None and self.engine.accelerator.is_main_process:
             if self.teacher is not None:
                 metadata = weights_metadata(self.engine.head.export(self.model))
@@ -190,18 +190,18 @@ class Phases:
             self.folder.store.write(TARGETS, safetensors_of({"targets": targets}))
         return targets
 
-    def _targets(self, phase: Phase) -> Tensor:
+    def _targets(self, soften: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the target rows (N, C) of all samples. The processes share the work."""
         engine = self.engine
         network = self.average.current if self.given is None else self.given
         own = torch.arange(self.batches.samples())
         own = own[engine.accelerator.process_index :: engine.processes]
         parts = own.split(LABELLED)
-        found: list[Tensor] = []
         with frozen_eval(network), torch.no_grad():
-            for rows in self.batches.unaugmented(parts):
-                if phase.targets is not None:
-                    found.append(phase.targets(self._scores(network, engine.place(rows))))
+            found = [
+                soften(self._scores(network, engine.place(rows)))
+                for rows in self.batches.unaugmented(parts)
+            ]
         table = found[0].new_zeros(self.batches.samples(), found[0].shape[1])
         table[own.to(table.device)] = torch.cat(found)
         return engine.total(table).cpu()
