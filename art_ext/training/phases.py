@@ -14,7 +14,7 @@ from art_ext.core.calling import ModelCall
 from art_ext.core.networks import frozen_eval, model_device
 from art_ext.core.outputs import read_outputs
 from art_ext.models.layers import weights_metadata
-from art_ext.storage.files import safetensors_of
+from art_ext.storage.files import plain_tensors, safetensors_of
 from art_ext.storage.training import TARGETS, TEACHER
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import LoaderBatches
@@ -160,7 +160,7 @@ class Phases:
         """Set weights, optimiser, rate and average to those that the phase begins with."""
         before = self.phases[self.place - 1].name if self.place else INITIAL
         if any(one.start == before for one in self.phases[self.place :]):
-            state.kept[before] = _on_cpu(self.model)
+            state.kept[before] = plain_tensors(self.model.state_dict())
         if phase.start is not None:
             self.model.load_state_dict(state.kept[phase.start])
         later = {one.start for one in self.phases[self.place + 1 :]}
@@ -181,7 +181,7 @@ class Phases:
     def _labelled(self, soften: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the targets (N, C) that the teacher gives, and write it and them to the folder."""
         if self.given is None:
-            self.teacher = _on_cpu(self.average.current)
+            self.teacher = plain_tensors(self.average.current.state_dict())
         targets = self._targets(soften)
         if self.folder is not None and self.engine.accelerator.is_main_process:
             if self.teacher is not None:
@@ -243,8 +243,3 @@ class Phases:
         if self.teacher is None and store is not None and store.exists(TEACHER):
             self.teacher = load(store.read(TEACHER))
         return self.teacher
-
-
-def _on_cpu(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a network's state dict on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
