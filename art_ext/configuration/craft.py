@@ -13,8 +13,6 @@ from art_ext.configuration.files import complete, layered, require
 from art_ext.configuration.options import COMMAND, check_options, option
 from art_ext.configuration.parsing import parse_arguments
 
-INPUT = "input"  # the unit of eps
-
 
 @dataclass(frozen=True, kw_only=True)
 class CraftConfig(DataOptions):
@@ -46,20 +44,18 @@ class CraftConfig(DataOptions):
     eps: float | None = option(
         None,
         "Radius in the units of the input, such as 8/255. Attacks without a radius need none.",
-        unit=INPUT,
+        unit=shared.INPUT,
         range="> 0",
     )
-    norm: str = option("linf", "How eps and distances are measured: linf, l2 or l1.")
+    norm: str = option("linf", shared.NORM)
     targeted: str | None = option(
         None,
         "Classes to reach: all wrong classes of each sample, or a random one. By default none.",
         choices=("all", "random"),
     )
-    clip_values: tuple[float, float] = option(
-        (0.0, 1.0), "The box: lower,upper.", unit=INPUT, shown="0,1"
-    )
+    clip_values: tuple[float, float] = option((0.0, 1.0), shared.CLIP_VALUES)
     batch_size: int = option(256, "Most rows in one model call.", range=">= 1")
-    seed: int = option(0, replace(shared.SEED))
+    seed: int = option(0, shared.SEED)
     device: str | None = option(None, shared.DEVICE)
     overwrite: bool = option(False, "Replace the file if it exists.", hosts=COMMAND)
     quiet: bool = option(False, shared.QUIET)

@@ -18,7 +18,6 @@ from art_ext.configuration.files import complete, layered, require, to_toml
 from art_ext.configuration.options import COMMAND, option
 from art_ext.configuration.training import TrainingConfig
 
-INPUT = "input"  # the unit of eps
 DETECTION = "Detectors"
 Texts = tuple[str, ...]  # of an option that may be given several times
 EACH = "With several models, once for each, - to leave one out."
@@ -77,14 +76,14 @@ class EvaluationConfig(DataOptions):
     eps: tuple[float, ...] = option(
         (8 / 255,),
         "Radius or radii in the units of the input: 4/255,8/255.",
-        unit=INPUT,
+        unit=shared.INPUT,
         shown="8/255",
     )
     max_queries: int = option(
         10_000, "Most queries per sample, for attacks that need labels or scores."
     )
     n: str | int = option(1000, "Take the first n samples, or all.")
-    norm: str = option("linf", "How eps and distances are measured: linf, l2 or l1.")
+    norm: str = option("linf", shared.NORM)
     stop_on_success: bool | None = option(
         None,
         "For rays: stop on a sample at its first success, or go on to its nearest adversarial"
@@ -96,9 +95,7 @@ class EvaluationConfig(DataOptions):
         "What the model returns: logits, probabilities or labels. By default logits, and"
         " probabilities for scikit-learn.",
     )
-    clip_values: tuple[float, float] = option(
-        (0.0, 1.0), "The box: lower,upper.", unit=INPUT, shown="0,1"
-    )
+    clip_values: tuple[float, float] = option((0.0, 1.0), shared.CLIP_VALUES)
     batch_size: int = option(256, "Most rows in one model call.")
     chunk_size: int | None = option(
         None,

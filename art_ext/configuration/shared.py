@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from art_ext.configuration.options import COMMAND, LOOP, Option
 
+INPUT = "input"  # the unit of eps
 DATA = Option(
     "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, hf:NAME, torchvision:NAME,"
     " FILE.py:FUNCTION, or a path (.npz, .npy, a folder). art-ext data lists all names."
@@ -38,6 +39,8 @@ CLASSES = Option(
     "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line.",
     metavar="FILE",
 )
+NORM = Option("How eps and distances are measured: linf, l2 or l1.")
+CLIP_VALUES = Option("The box: lower,upper.", unit=INPUT, shown="0,1")
 DEVICE = Option("Device of the model, such as cpu or cuda.")
 SEED = Option("Seed of every random number.", hosts=LOOP, range=">= 0")
 TRACKERS = Option(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from art_ext.training.schedules import Schedule, ScheduleObject
 
 PYTHON = ("loop", "art")
-INPUT = "input"  # the unit of eps
 TABLE = "key=value,key=value"
 LENGTHS = ("epochs", "updates", "equivalent_epochs", "passes")
 _length = partial(option, panel="Length and batches")
@@ -69,7 +68,7 @@ class _Run(DataOptions):
     eps: float = option(
         MISSING,
         "Radius of crafting and of the figures, such as 8/255. By default that of the data.",
-        unit=INPUT,
+        unit=shared.INPUT,
         by_data=True,
     )
     seed: int = option(
@@ -187,7 +186,7 @@ class _Length:
         "The box: lower,upper.",
         doc="the box (lower, upper).",
         hosts=LOOP,
-        unit=INPUT,
+        unit=shared.INPUT,
         shown="0,1",
     )
 
@@ -311,7 +310,7 @@ class _Figures:
         doc="""radius of the PGD attack of the validation. None: the recipe's. With 0 the best
         checkpoint is that of the best clean accuracy.""",
         hosts=EVERY,
-        unit=INPUT,
+        unit=shared.INPUT,
     )
     validation_steps: int = _measure(
         10,
@@ -335,7 +334,7 @@ class _Figures:
         None,
         "Their length, such as 2/255, the papers' (default 2.5 eps / steps).",
         range="> 0",
-        unit=INPUT,
+        unit=shared.INPUT,
         decides="figures",
     )
 
