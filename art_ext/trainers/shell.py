@@ -177,9 +177,10 @@ class CoreTrainer(CheckedKeywords, Trainer):
         if held is not None:
             held = as_samples(held[0], held[1], classifier.nb_classes, "y of validation_data")
         more = options.get("append")
-        if isinstance(more, (tuple, list)) and not isinstance(more[0], (str, os.PathLike)):
+        if isinstance(more, (tuple, list)) and len(more) == 2:
             inputs, labels = more
-            options["append"] = as_samples(inputs, labels, classifier.nb_classes, "y of append")
+            if not isinstance(inputs, (str, os.PathLike)):
+                options["append"] = as_samples(inputs, labels, classifier.nb_classes, "y of append")
         with own_numpy_streams(self.seed):
             result = train(
                 ClassifierNetwork(self._trained),

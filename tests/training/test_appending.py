@@ -227,3 +227,7 @@ def test_an_art_trainer(network: Build, data: Samples, more: Samples, tmp_path: 
         losses.append(trainer.last_result.losses)
     assert len(losses[0]) == 5
     assert torch.equal(*losses)
+    wrong: list[Any] = [[], (more[0].numpy(),), (more[0].numpy(), one_hot, one_hot)]
+    for append in wrong:
+        with pytest.raises(ValueError, match="append must be a pair of tensors"):
+            trainer.fit(x, y, nb_epochs=1, batch_size=4, append=append)
