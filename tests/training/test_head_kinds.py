@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_ext.models import ModelSource, digits_cnn, load_model, load_weights, save_weights
-from art_ext.models.layers import Normalize, Preprocessed
+from art_ext.models.layers import Normalize, Preprocessed, head_records
 from art_ext.models.weights import read_heads
 from art_ext.training.heads import (
     HEADS,
+    Head,
     MaxMahalanobis,
     MaxMahalanobisHead,
     ReverseLogits,
@@ -363,6 +365,23 @@ def test_a_bare_network_does_not_take_the_weights(name: str, tmp_path: Path) -> 
         load_weights(bare, file)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(one, before[key]) for key, one in bare.state_dict().items())
+
+
+def test_the_arguments_of_ones_own_head_are_json_values(tmp_path: Path) -> None:
+    class Scaled(Head):
+        def __init__(self, factors: Tensor) -> None:
+            self.factors = factors
+
+        def scores(self, raw: Tensor) -> Tensor:
+            return raw * self.factors
+
+    model = Scaled(torch.arange(1.0, 11.0)).export(digits_cnn())
+    (record,) = head_records(model)
+    assert json.loads(json.dumps(record)) == record
+    assert record["arguments"]["factors"].startswith("tensor([")
+    save_weights(model, tmp_path / "weights.safetensors")
+    assert read_heads(tmp_path / "weights.safetensors") == [record]
+    load_weights(model, tmp_path / "weights.safetensors")
 
 
 def test_weights_of_another_head() -> None:
