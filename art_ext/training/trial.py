@@ -32,10 +32,14 @@ def output_width(model: nn.Module, rows: Tensor) -> int:
     return features.shape[1]
 
 
-def raw_output(model: nn.Module, rows: Tensor) -> Any:
+def raw_output(model: nn.Module, rows: Tensor, name: str = "model") -> Any:
     """Return the output of a network for rows (r, *S), in eval mode and without a graph.
 
     A copy of the network is tried, so that its hooks count no row.
+
+    Args:
+        model, rows: the network and its inputs.
+        name: of the network in the message.
 
     Raises:
         ValueError: if the network fails on the rows.
@@ -45,7 +49,7 @@ def raw_output(model: nn.Module, rows: Tensor) -> Any:
             return ModelCall(network.eval())(_placed(rows, model))
     except Exception as error:  # layers may raise anything for inputs that do not fit
         raise ValueError(
-            f"the model fails on inputs of shape {tuple(rows.shape)}: {type(error).__name__}:"
+            f"the {name} fails on inputs of shape {tuple(rows.shape)}: {type(error).__name__}:"
             f" {error}"
         ) from error
 

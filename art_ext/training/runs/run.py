@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from art_ext import __version__
 from art_ext.configuration.data import data_keywords
-from art_ext.core.calling import ModelCall
 from art_ext.core.geometry import Box, check_ball
 from art_ext.core.metrics import chance_warning
-from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
 from art_ext.models.layers import head_records
@@ -46,7 +44,7 @@ from art_ext.training.runs.folder import check_folder, figure_settings
 from art_ext.training.runs.networks import build_network
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.runs.source import load_teacher
-from art_ext.training.trial import check_one_row
+from art_ext.training.trial import check_one_row, raw_output
 from art_ext.training.validation import hold_out
 
 Say = Callable[[str], None]
@@ -247,15 +245,7 @@ def _classes(model: nn.Module, rows: Tensor, name: str) -> int:
     Raises:
         ValueError: if it fails on the rows (r, *S), or returns no class scores.
     """
-    try:
-        with frozen_eval(model), torch.no_grad():
-            scores = ModelCall(model)(rows)
-    except Exception as error:  # layers may raise anything for inputs that do not fit
-        shape = tuple(rows.shape)
-        raise ValueError(
-            f"the {name} fails on inputs of shape {shape}: {type(error).__name__}: {error}"
-        ) from error
-    return read_outputs(scores, len(rows), "logits").shape[1]
+    return read_outputs(raw_output(model, rows, name), len(rows), "logits").shape[1]
 
 
 def _teacher(configuration: Configuration, classes: int, data: AnyData) -> nn.Module | None:
