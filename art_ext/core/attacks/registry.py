@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from art_ext.core.advice import note_attack
 from art_ext.core.attacks.hosts import Shell
-from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.core.checks import check_choice, nearest
 from art_ext.core.geometry import NORMS, norm_name
-from art_ext.core.plugins import Plugins
+from art_ext.core.registry import Registry
 
 ACCESS = ("labels", "scores", "gradients", "unknown")
 FAMILIES = ("fixed-radius", "minimum-norm")
@@ -167,94 +167,53 @@ def spec_of(function: Callable[..., Any], name: str = "") -> AttackSpec:
     )
 
 
-_SPECS: dict[str, AttackSpec] = {}
-PLUGINS = Plugins(
-    "art_ext.attacks",
-    "attack",
-    lambda: [spec.name for spec in _SPECS.values() if is_built_in(spec)],
-)
+class Attacks(Registry[AttackSpec]):
+    """The attacks. Those of art-ext are noted for advice."""
 
+    def is_built_in(self, spec: AttackSpec) -> bool:
+        """Return whether an attack belongs to art-ext."""
+        return spec.function.__module__.startswith(f"{__package__}.")
 
-def register(*attacks: AttackSpec) -> None:
-    """Add attacks to the list.
+    def order(self, spec: AttackSpec) -> tuple[int, int, str]:
+        """Return the key by which attacks are sorted."""
+        return ACCESS.index(spec.access), FAMILIES.index(spec.family), spec.name
 
-    Args:
-        *attacks: the attacks. They replace attacks of the same names, but those of art-ext.
+    def read(self, found: Any, name: str, origin: str) -> AttackSpec:
+        """Return the spec of an AttackSpec, or of a function as ``spec_of`` takes it.
 
-    Raises:
-        ValueError: if a name belongs to an attack of art-ext, in any case.
-    """
-    for spec in attacks:
-        known = same_name(spec.name, _SPECS)
-        if known is not None and is_built_in(_SPECS[known]) and not is_built_in(spec):
-            raise ValueError(f"art-ext has an attack {known!r}: choose another name")
-        if known is not None:
-            del _SPECS[known]
-        _SPECS[spec.name] = spec
-        if is_built_in(spec):
+        Raises:
+            ValueError: for anything else.
+        """
+        if isinstance(found, AttackSpec):
+            return found
+        if not callable(found):
+            raise ValueError(
+                f"{origin} must be a function or an AttackSpec, got {type(found).__name__}"
+            )
+        return spec_of(found, name)
+
+    def register(self, *specs: AttackSpec) -> None:
+        """Add attacks to the list.
+
+        Args:
+            *specs: the attacks. They replace attacks of the same names, but those of art-ext.
+
+        Raises:
+            ValueError: if a name belongs to an attack of art-ext, in any case.
+        """
+        super().register(*specs)
+        for spec in filter(self.is_built_in, specs):
             note_attack(spec.name, spec.access)
 
 
-def unregister(name: str) -> None:
-    """Take an attack from the list."""
-    del _SPECS[get(name).name]
-
-
-def is_built_in(spec: AttackSpec) -> bool:
-    """Return whether an attack belongs to art-ext."""
-    return spec.function.__module__.startswith(f"{__package__}.")
-
-
-def get(name: str, others: Iterable[str] = ()) -> AttackSpec:
-    """Return the attack of that name, in any case.
-
-    Attacks that other packages declare as entry points of the group ``art_ext.attacks`` are
-    imported when they are asked for.
-
-    Args:
-        name: of the attack.
-        others: what else the caller takes for an attack, for the message.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest known one, or an entry point that fails.
-    """
-    known = same_name(name, _SPECS)
-    if known is not None:
-        return _SPECS[known]
-    declared = PLUGINS.names()
-    own = same_name(name, declared)
-    if own is not None:
-        return load(own)
-    known_names = [*names(), *declared, *others]
-    raise ValueError(
-        f"attack must be one of {', '.join(known_names)}, got {name!r}{nearest(name, known_names)}"
-    )
-
-
-def load(name: str) -> AttackSpec:
-    """Import the attack that another package declares, and register it.
-
-    Args:
-        name: of an entry point, which names an AttackSpec of that name, or a function as
-            ``spec_of`` takes it.
-
-    Raises:
-        ValueError: if the import fails, finds no such attack, or the name is taken.
-    """
-    found = PLUGINS.load(name)
-    if not callable(found) and not isinstance(found, AttackSpec):
-        raise ValueError(
-            f"the attack {name!r} of {PLUGINS.origin(name)} must be a function or an AttackSpec,"
-            f" got {type(found).__name__}"
-        )
-    spec = found if isinstance(found, AttackSpec) else spec_of(found, name)
-    if spec.name != name:
-        raise ValueError(
-            f"the attack {name!r} of {PLUGINS.origin(name)} must have the same name in its"
-            f" AttackSpec, got {spec.name!r}"
-        )
-    register(spec)
-    return spec
+_ATTACKS = Attacks("art_ext.attacks", "attack", "AttackSpec")
+PLUGINS = _ATTACKS.plugins
+register = _ATTACKS.register
+unregister = _ATTACKS.unregister
+is_built_in = _ATTACKS.is_built_in
+get = _ATTACKS.get
+load = _ATTACKS.load
+specs = _ATTACKS.specs
 
 
 def names(
@@ -274,20 +233,10 @@ def names(
     for argument, value, known in (("access", access, ACCESS), ("family", family, FAMILIES)):
         if value is not None:
             check_choice(argument, value, known)
-    found = [
-        spec
-        for spec in _SPECS.values()
+    return [
+        spec.name
+        for spec in specs()
         if access in (None, spec.access)
         and (norm is None or norm in spec.norms)
         and family in (None, spec.family)
     ]
-    return [spec.name for spec in sorted(found, key=_order)]
-
-
-def _order(spec: AttackSpec) -> tuple[int, int, str]:
-    return ACCESS.index(spec.access), FAMILIES.index(spec.family), spec.name
-
-
-def specs(listed: Iterable[str] | None = None) -> list[AttackSpec]:
-    """Return the attacks of these names, all attacks by default."""
-    return [get(name) for name in (names() if listed is None else listed)]

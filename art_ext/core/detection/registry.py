@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from art_ext.core.checks import nearest, same_name
+from art_ext.core.checks import nearest
 from art_ext.core.detection.base import Detector
-from art_ext.core.plugins import Plugins
+from art_ext.core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -82,96 +82,38 @@ def check_class(kind: object) -> None:
         raise ValueError(f"{kind.__name__} must have a name, as in name = 'my_detector'")
 
 
-_SPECS: dict[str, DetectorSpec] = {}
-PLUGINS = Plugins(
-    "art_ext.detectors",
-    "detector",
-    lambda: [spec.name for spec in _SPECS.values() if is_built_in(spec)],
-)
+class Detectors(Registry[DetectorSpec]):
+    """The detectors."""
+
+    def is_built_in(self, spec: DetectorSpec) -> bool:
+        """Return whether a detector belongs to art-ext."""
+        return spec.kind.__module__.startswith(f"{__package__}.")
+
+    def order(self, spec: DetectorSpec) -> tuple[bool, str]:
+        """Return the key by which detectors are sorted."""
+        return spec.kind.needs_features, spec.name
+
+    def read(self, found: Any, name: str, origin: str) -> DetectorSpec:
+        """Return the spec of a DetectorSpec, or of a subclass of ``Detector``.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        try:
+            return found if isinstance(found, DetectorSpec) else DetectorSpec(found)
+        except ValueError as error:
+            raise ValueError(f"{origin}: {error}") from error
 
 
-def register(*detectors: DetectorSpec) -> None:
-    """Add detectors to the list.
-
-    Args:
-        *detectors: the detectors. They replace detectors of the same names, but those of art-ext.
-
-    Raises:
-        ValueError: if a name belongs to a detector of art-ext, in any case.
-    """
-    for spec in detectors:
-        known = same_name(spec.name, _SPECS)
-        if known is not None and is_built_in(_SPECS[known]) and not is_built_in(spec):
-            raise ValueError(f"art-ext has a detector {known!r}: choose another name")
-        if known is not None:
-            del _SPECS[known]
-        _SPECS[spec.name] = spec
-
-
-def unregister(name: str) -> None:
-    """Take a detector from the list."""
-    del _SPECS[get(name).name]
-
-
-def is_built_in(spec: DetectorSpec) -> bool:
-    """Return whether a detector belongs to art-ext."""
-    return spec.kind.__module__.startswith(f"{__package__}.")
-
-
-def get(name: str) -> DetectorSpec:
-    """Return the detector of that name, in any case.
-
-    Detectors that other packages declare as entry points of the group ``art_ext.detectors`` are
-    imported when they are needed.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest known one, or an entry point that fails.
-    """
-    known = same_name(name, _SPECS)
-    if known is not None:
-        return _SPECS[known]
-    declared = PLUGINS.names()
-    own = same_name(name, declared)
-    if own is not None:
-        return load(own)
-    every = [*names(), *declared]
-    raise ValueError(
-        f"detector must be one of {', '.join(every)}, got {name!r}{nearest(name, every)}"
-    )
-
-
-def load(name: str) -> DetectorSpec:
-    """Import the detector that another package declares, and register it.
-
-    Args:
-        name: of an entry point, which names a subclass of ``Detector`` of that name, or a
-            DetectorSpec.
-
-    Raises:
-        ValueError: if the import fails, finds no such class, or the name is taken.
-    """
-    found = PLUGINS.load(name)
-    try:
-        spec = found if isinstance(found, DetectorSpec) else DetectorSpec(found)
-    except ValueError as error:
-        raise ValueError(f"the detector {name!r} of {PLUGINS.origin(name)}: {error}") from error
-    if spec.name != name:
-        raise ValueError(
-            f"the detector {name!r} of {PLUGINS.origin(name)} must have the same name in its class,"
-            f" got {spec.name!r}"
-        )
-    register(spec)
-    return spec
-
-
-def names() -> list[str]:
-    """Return the names of the detectors, those that need the least of the model first."""
-    return sorted(_SPECS, key=lambda name: (_SPECS[name].kind.needs_features, name))
-
-
-def specs(listed: Iterable[str] | None = None) -> list[DetectorSpec]:
-    """Return the detectors of these names, all detectors by default."""
-    return [get(name) for name in (names() if listed is None else listed)]
+_DETECTORS = Detectors("art_ext.detectors", "detector", "class")
+PLUGINS = _DETECTORS.plugins
+register = _DETECTORS.register
+unregister = _DETECTORS.unregister
+is_built_in = _DETECTORS.is_built_in
+get = _DETECTORS.get
+load = _DETECTORS.load
+names = _DETECTORS.names
+specs = _DETECTORS.specs
 
 
 def make_detector(
