@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from art_ext.core.calling import widened
 from art_ext.core.checks import listed, nearest
+
+Self = TypeVar("Self", bound="Tap")
 
 
 def feature_module(model: object, layer: str | None = None) -> tuple[str, nn.Module]:
@@ -45,7 +48,42 @@ def feature_module(model: object, layer: str | None = None) -> tuple[str, nn.Mod
     return layer, modules[layer]
 
 
-class FeatureTap:
+class Tap:
+    """Tensors of the latest forward passes of a module. Use it as a context manager around them.
+
+    Args:
+        module: that runs in each pass.
+        passes: number of passes to keep.
+    """
+
+    def __init__(self, module: nn.Module, passes: int = 1) -> None:
+        self._module = module
+        self._latest: deque[Any] = deque(maxlen=passes)
+        self._handle: RemovableHandle | None = None
+
+    def __enter__(self: Self) -> Self:
+        self._handle = self._module.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+        self._latest.clear()
+
+    def chosen(self, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Return what to keep of a pass. Default: the output."""
+        return output
+
+    def _keep(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._latest.append(self.chosen(inputs, output))
+
+
+class FeatureTap(Tap):
     """The features of the latest forward pass of a network, with its graph.
 
     Use it as a context manager around the passes. A row that gives outputs and features is
@@ -63,24 +101,9 @@ class FeatureTap:
     """
 
     def __init__(self, model: object, layer: str | None = None) -> None:
-        self.name, self._module = feature_module(model, layer)
+        self.name, module = feature_module(model, layer)
+        super().__init__(module)
         self._takes_input = layer is None
-        self._latest: Tensor | None = None
-        self._handle: RemovableHandle | None = None
-
-    def __enter__(self) -> FeatureTap:
-        self._handle = self._module.register_forward_hook(self._keep)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-        self._latest = None
 
     def take(self, rows: int) -> Tensor:
         """Return (rows, F) features of the first rows of the latest pass, at least float32.
@@ -92,8 +115,7 @@ class FeatureTap:
             ValueError: if the latest pass did not run the layer, or gave no tensor of that many
                 rows.
         """
-        kept = self._latest
-        self._latest = None
+        kept = self._latest.pop() if self._latest else None
         if kept is None or kept.dim() < 2 or len(kept) < rows:
             found = "nothing" if kept is None else f"shape {tuple(kept.shape)}"
             raise ValueError(
@@ -105,6 +127,7 @@ class FeatureTap:
             return features.mean(dim=1)
         return features.flatten(2).mean(dim=2) if features.dim() > 3 else features
 
-    def _keep(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def chosen(self, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Return the layer's output or its first input. None if that is no tensor."""
         taken = inputs[0] if self._takes_input else output
-        self._latest = taken if isinstance(taken, Tensor) else None
+        return taken if isinstance(taken, Tensor) else None
