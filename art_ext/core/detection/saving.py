@@ -36,11 +36,7 @@ def digest_of_model(model: Model) -> str | None:
         return None
     parts = [ADDRESS.sub("", repr(model)), digest_of_state(model)]
     for name, module in model.named_modules():
-        parts += [
-            f"{name} {getattr(module, key)!r}"
-            for key in ("identity", "head")
-            if hasattr(module, key)
-        ]
+        parts += [f"{name} {getattr(module, key)!r}" for key in OWN_WORDS if hasattr(module, key)]
     return hashlib.sha256("\n".join(ADDRESS.sub("", part) for part in parts).encode()).hexdigest()
 
 
