@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count
-from art_ext.core.metrics.detection import Rate
 from art_ext.core.streams import uniform
 from art_ext.core.thresholds import check_fpr
+
+if TYPE_CHECKING:
+    from art_ext.core.metrics.detection import Rate
 
 ENOUGH = 1000  # calibration images, below which a threshold is not reliable
 
@@ -70,6 +73,9 @@ def held_out_rate(rejected: Tensor, fpr: float, correct: Tensor | None = None) -
     Raises:
         ValueError: if fpr is out of range or the shapes differ.
     """
+    # not above: the measures import the attacks, which import the detectors
+    from art_ext.core.metrics.detection import Rate
+
     check_fpr(fpr)
     if correct is not None and correct.shape != rejected.shape:
         raise ValueError(
