@@ -279,8 +279,7 @@ def rejection_by_distance(
         ValueError: if the shapes do not fit.
     """
     total = len(clean_correct)
-    smallest = _attacks("distance", distance, total, distance.dtype)
-    smallest = torch.cat([smallest, smallest.new_full((1, total), torch.inf)]).amin(dim=0)
+    smallest = _smallest(_attacks("distance", distance, total, distance.dtype))
     clean = clean_correct.bool() & clean_accepted.bool()
     at = torch.as_tensor(radii, dtype=distance.dtype).unsqueeze(1)
     return (clean & (smallest > at)).double().mean(dim=1)
@@ -309,8 +308,7 @@ def rejection_by_fpr(
         ValueError: if the shapes do not fit, or a rate is out of range.
     """
     total = len(clean_correct)
-    lowest = _attacks("adversarial_scores", adversarial_scores, total, torch.float64)
-    lowest = torch.cat([lowest, lowest.new_full((1, total), torch.inf)]).amin(dim=0)
+    lowest = _smallest(_attacks("adversarial_scores", adversarial_scores, total, torch.float64))
     found = []
     for rate in rates:
         threshold = threshold_of(calibration_scores, rate)
@@ -331,6 +329,11 @@ def _attacks(name: str, values: Tensor, total: int, dtype: torch.dtype = torch.b
             f"{name} must have shape ({total},) or (attacks, {total}), got {tuple(values.shape)}"
         )
     return rows.to(dtype)
+
+
+def _smallest(values: Tensor) -> Tensor:
+    """Return (N,) the smallest values (A, N) over the attacks, infinity without an attack."""
+    return torch.cat([values, values.new_full((1, values.shape[1]), torch.inf)]).amin(dim=0)
 
 
 def _scores(name: str, scores: Tensor, reason: str) -> Tensor:
