@@ -145,6 +145,15 @@ class Box:
         return clamped
 
 
+def number_bounds(clip_values: ClipValues | None) -> tuple[float, float] | None:
+    """Return the box as two numbers. None without a box, or for bounds of each feature."""
+    if clip_values is not None:
+        low, high = clip_values
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            return float(low), float(high)
+    return None
+
+
 def _first_wrong(lower: Tensor, upper: Tensor, sample_shape: torch.Size, shown: int = 3) -> str:
     """List the first features whose bounds do not fit, and count the rest."""
     lower = lower.expand(sample_shape)

@@ -81,20 +81,18 @@ def write_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     write_state_dict(Path(path), tensors, {KEY: json.dumps(content)})
 
 
-def _plain_box(detector: Detector) -> list[float] | None:
-    """Return the box as two numbers.
+def _plain_box(detector: Detector) -> tuple[float, float] | None:
+    """Return the box as two numbers. None without a box.
 
     Raises:
         ValueError: for bounds of each feature.
     """
-    if detector.clip_values is None:
-        return None
-    low, high = detector.clip_values
-    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        return [float(low), float(high)]
-    raise ValueError(
-        f"a detector can be saved with clip_values of two numbers, got {detector.clip_values!r}"
-    )
+    bounds = geometry.number_bounds(detector.clip_values)
+    if bounds is None and detector.clip_values is not None:
+        raise ValueError(
+            f"a detector can be saved with clip_values of two numbers, got {detector.clip_values!r}"
+        )
+    return bounds
 
 
 def read_content(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:

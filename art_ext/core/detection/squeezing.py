@@ -12,6 +12,7 @@ from art_ext.core.checks import nearest
 from art_ext.core.detection.base import Detector
 from art_ext.core.detection.registry import DetectorSpec, register
 from art_ext.core.detection.squeezers import Squeezer, squeezer_of
+from art_ext.core.geometry import number_bounds
 from art_ext.core.oracle import Model
 
 PRESETS = {
@@ -74,14 +75,13 @@ class FeatureSqueezing(Detector):
         return torch.stack(distances).amax(dim=0)
 
     def _bounds(self) -> tuple[float, float]:
-        if self.clip_values is not None:
-            low, high = self.clip_values
-            if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-                return float(low), float(high)
-        raise ValueError(
-            f"{self.name} needs clip_values of two numbers, the range of all pixels, got"
-            f" {self.clip_values!r}"
-        )
+        bounds = number_bounds(self.clip_values)
+        if bounds is None:
+            raise ValueError(
+                f"{self.name} needs clip_values of two numbers, the range of all pixels, got"
+                f" {self.clip_values!r}"
+            )
+        return bounds
 
 
 def _squeezers(given: str | Sequence[Squeezer | str]) -> tuple[Squeezer, ...]:
