@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from art_ext.core.checks import nearest, same_name
 from art_ext.core.plugins import Plugins
+from art_ext.core.wording import with_article
 
 
 class Named(Protocol):
@@ -74,9 +75,8 @@ class Registry(ABC, Generic[Spec]):
             known = same_name(spec.name, self._specs)
             if known is not None:
                 if self.is_built_in(self._specs[known]) and not self.is_built_in(spec):
-                    article = "an" if self.kind[0] in "aeiou" else "a"
                     raise ValueError(
-                        f"art-ext has {article} {self.kind} {known!r}: choose another name"
+                        f"art-ext has {with_article(self.kind)} {known!r}: choose another name"
                     )
                 del self._specs[known]
             self._specs[spec.name] = spec

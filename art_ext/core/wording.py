@@ -1,4 +1,4 @@
-"""Numbers in messages and tables."""
+"""Numbers and nouns in messages and tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import math
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun, such as 1 sample and 1,000 samples."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with its article, such as a model and an attack."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def radius(eps: float) -> str:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from art_ext.core.checks import nearest
+from art_ext.core.wording import with_article
 from art_ext.errors import UserCodeError
 
 _FILES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # digests, by the model of a factory
@@ -80,9 +81,8 @@ def resolve_object(
     """
     location, colon, name = spec.rpartition(":")
     if not (colon and location and name):
-        article = "an" if kind[0] in "aeiou" else "a"
         raise ValueError(
-            f"{article} {kind} must be given as FILE.py:{noun} or MODULE:{noun}, got {spec!r}"
+            f"{with_article(kind)} must be given as FILE.py:{noun} or MODULE:{noun}, got {spec!r}"
         )
     is_file = location.endswith(".py")
     folder = Path(location).resolve().parent if is_file else Path.cwd()
