@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ CALIBRATION = "Most images that set the threshold, drawn at random. The others m
 FPR = "False-positive rate at which the threshold is set, in (0, 1). (default: 0.05)"
 IMAGES = "Images to score: data as --fit-data names them, or an .npy or .npz file without labels."
 OUT = "CSV file with score, rejected and prediction of each image."
+EITHER = "detect takes either --detector NAME or --detector-file FILE"
 
 
 def detect(
@@ -74,18 +76,16 @@ def detect(
     """Fit a detector of adversarial examples, or load one, and score images with it."""
     with explained():
         from art_ext.evaluation.execution.models import callable_model, common_outputs, facts_of
-        from art_ext.evaluation.panel.user_attacks import is_file
-        from art_ext.evaluation.panel.user_detectors import find_detector
         from art_ext.models import load_model
 
-        both = detector is not None and detector_file is not None
-        if detector == detector_file or (both and not is_file(str(detector))):
-            raise ValueError("detect takes either --detector NAME or --detector-file FILE")
-        if images is None and save is None:
-            raise ValueError("detect must score --images DATA, or --save FILE, or both")
-        if out is not None and images is None:
-            raise ValueError("out holds scores of images: give --images DATA too")
-        _check_folders(save, out)
+        of_fitting = {
+            "detector-args": detector_args,
+            "fit-data": fit_data,
+            "calibration-data": calibration_data,
+            "fpr": fpr,
+        }
+        _check_choice(detector, detector_file, of_fitting)
+        _check_results(save, images, out)
         loaded = load_model(
             model,
             model_args=parse_arguments(model_args),
@@ -99,18 +99,7 @@ def detect(
         network: Any = callable_model(loaded)
         data = {"root": root, "model": facts_of(models)}
         if detector_file is not None:
-            given = {
-                "detector-args": detector_args,
-                "fit-data": fit_data,
-                "calibration-data": calibration_data,
-                "fpr": fpr,
-            }
-            lone = [name for name, value in given.items() if value]
-            if lone:
-                raise ValueError(f"{lone[0]} is of a detector that is fitted: give --detector")
-            if detector is not None:
-                find_detector(detector)  # the user's class, which the file names
-            found = _loaded(detector_file, network, device)
+            found = _loaded(detector_file, detector, network, device)
         else:
             found = _fitted(
                 str(detector),
@@ -133,18 +122,45 @@ def detect(
             _score(found, images, data, out)
 
 
-def _check_folders(*files: Path | None) -> None:
-    """Raise ValueError for a file in a folder that does not exist, before anything takes time."""
-    for file in files:
+def _check_choice(detector: str | None, file: Path | None, of_fitting: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a detector is to be fitted, or the file of a fitted one is given.
+
+    With a file, the detector may be the user's class that the file holds.
+
+    Args:
+        detector: its name, or ``FILE.py:CLASS``.
+        file: of a fitted detector.
+        of_fitting: options by name that a fitted detector does not take.
+    """
+    from art_ext.evaluation.panel.user_attacks import is_file
+
+    lone = [name for name, value in of_fitting.items() if value]
+    if detector is None and file is None:
+        raise ValueError(EITHER)
+    if file is not None and detector is not None and not is_file(detector):
+        raise ValueError(EITHER)
+    if file is not None and lone:
+        raise ValueError(f"{lone[0]} is of a detector that is fitted: give --detector")
+
+
+def _check_results(save: Path | None, images: str | None, out: Path | None) -> None:
+    """Raise ValueError unless there is something to write, in folders that exist."""
+    if images is None and save is None:
+        raise ValueError("detect must score --images DATA, or --save FILE, or both")
+    if out is not None and images is None:
+        raise ValueError("out holds scores of images: give --images DATA too")
+    for file in (save, out):
         if file is not None and not file.resolve().parent.is_dir():
             raise ValueError(f"the folder of {file} must exist")
 
 
-def _loaded(file: Path, model: Any, device: str | None) -> Detector:
-    """Return a saved detector with a threshold."""
+def _loaded(file: Path, own: str | None, model: Any, device: str | None) -> Detector:
+    """Return a saved detector with a threshold. ``own`` is the user's class ``FILE.py:CLASS``."""
     from art_ext.core.detection.base import Detector
+    from art_ext.evaluation.panel.user_detectors import find_detector
 
-    found = Detector.load(file, model, device=device)
+    kind = Detector if own is None else find_detector(own).kind
+    found = kind.load(file, model, device=device)
     if found.threshold is None:
         raise ValueError(f"the detector in {file} has no threshold: it was not calibrated")
     return found
