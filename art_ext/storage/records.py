@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -58,6 +58,11 @@ def table_of_rows(rows: pd.DataFrame) -> pa.Table:
 def columns_of(detector: bool) -> tuple[str, ...]:
     """Return the columns of the records of a run with a detector, or without one."""
     return (*COLUMNS, *DETECTION) if detector else COLUMNS
+
+
+def success_column(columns: Container[str]) -> str:
+    """Return the column of the successes that count: with a detector, the accepted ones."""
+    return "success_accepted" if "success_accepted" in columns else "success"
 
 
 def table_of_columns(columns: Mapping[str, np.ndarray[Any, Any] | str]) -> pa.Table:

@@ -84,9 +84,9 @@ class Blocks:
         """Return a column of a block."""
         return self._columns[key][name]
 
-    def has(self, key: Key, name: str) -> bool:
-        """Return True if a block has a column of this name."""
-        return name in self._columns[key]
+    def names(self, key: Key) -> Collection[str]:
+        """Return the names of the columns of a block."""
+        return self._columns[key].keys()
 
     def samples(self, model: str) -> pd.DataFrame:
         """Return the samples of a model by position, ascending: label, target, clean results."""
@@ -118,11 +118,6 @@ class Blocks:
     def nothing(self, model: str) -> np.ndarray:
         """Return False for each position up to the last one of a model's samples."""
         return np.zeros(self._ends[model], dtype=bool)
-
-    def new_success(self, key: Key) -> np.ndarray:
-        """Return bool by row of a block: a success on a sample that was classified correctly."""
-        found: np.ndarray = self.column(key, "success") & ~self.column(key, "already_adversarial")
-        return found
 
     def spread(self, key: Key, values: np.ndarray) -> np.ndarray:
         """Return bool by position of bool by row of a block."""
@@ -189,7 +184,7 @@ def collect(parts: Iterable[pd.DataFrame]) -> Blocks:
 
 def new_success(blocks: Blocks, key: Key) -> np.ndarray:
     """Return bool by row of a block: a success on a sample that was classified correctly."""
-    return blocks.new_success(key)
+    return blocks.column(key, "success") & ~blocks.column(key, "already_adversarial")
 
 
 def successes(

@@ -8,8 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import NORMS, Blocks, adversarial, new_success, samples_of
-from art_ext.evaluation.analysis.rejection import failures, has_detector
+from art_ext.evaluation.analysis.blocks import NORMS, Blocks, samples_of
+from art_ext.evaluation.analysis.rejection import (
+    clean_failure,
+    decisive_failures,
+    decisive_success,
+    has_detector,
+)
 from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
@@ -233,7 +238,7 @@ def _at(
 ) -> tuple[Pair, list[Disagreement]]:
     """Pair and disagreements at one radius."""
     success_a, success_b = (
-        _failed(blocks, model, eps)[joined[index].to_numpy()]
+        decisive_failures(blocks, model, eps)[joined[index].to_numpy()]
         for (blocks, model), index in zip(runs, ("index_a", "index_b"), strict=True)
     )
     only_a = success_a & ~success_b
@@ -262,22 +267,14 @@ def _at(
     return pair, found
 
 
-def _failed(blocks: Blocks, model: str, eps: float) -> np.ndarray:
-    """Return bool by position: the success that counts, or no attack was needed."""
-    return (failures if has_detector(blocks, model) else adversarial)(blocks, model, eps)
-
-
 def _successful_attacks(
     blocks: Blocks, model: str, eps: float, positions: np.ndarray
 ) -> Mapping[int, str]:
     """By position, the attacks that succeeded on the sample within eps."""
     found: dict[int, list[str]] = {}
     for key in blocks.keys(model, eps=eps):
-        counted = new_success(blocks, key)
-        if has_detector(blocks, model):
-            for name in ("success_accepted", "clean_accepted"):
-                counted = counted & blocks.column(key, name)
-        successes = blocks.spread(key, counted)
+        counts = decisive_success(blocks, key) & ~clean_failure(blocks, key)
+        successes = blocks.spread(key, counts)
         for position in positions[successes[positions]].tolist():
             found.setdefault(position, []).append(key[1])
     return {position: ", ".join(dict.fromkeys(names)) for position, names in found.items()}

@@ -27,7 +27,7 @@ from art_ext.storage.evaluation import (
 )
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.joined import ended_records, joined_records, record_parts
-from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, upgraded
+from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, success_column, upgraded
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False
     chunks = [existing.files.images(number) for number in range(len(existing.chunks))]
     images = torch.cat([chunk[CLEAN]["x"] for chunk in chunks])
     records = joined_records(existing)
-    decisive = "success_accepted" if "success_accepted" in records and not rejected else "success"
+    decisive = "success" if rejected else success_column(records)
     # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units_of(0)):
         if unit.model != model or unit.radii[0] > eps:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from art_ext.core.metrics.detection import DetectionMetrics, Rate, detection_metrics
-
-if TYPE_CHECKING:
-    from art_ext.evaluation.analysis.blocks import Blocks, Key
+from art_ext.evaluation.analysis.blocks import Blocks, Key, adversarial, new_success
+from art_ext.storage.records import success_column
 
 RATES = tuple(percent / 100 for percent in range(1, 21))  # of the curve against the FPR
 
 
 def has_detector(blocks: Blocks, model: str) -> bool:
     """Return True if the records of a model hold the scores of a detector."""
-    return any(blocks.has(key, "detector") for key in blocks.keys(model)[:1])
+    return any("detector" in blocks.names(key) for key in blocks.keys(model)[:1])
 
 
 def detector_of(blocks: Blocks, model: str) -> str:
@@ -53,8 +52,17 @@ def failures(
     """
     found = accepted_successes(blocks, model, eps, attacks)
     for key in blocks.keys(model):
-        found |= blocks.spread(key, ~_clean(blocks, key))
+        found |= blocks.spread(key, clean_failure(blocks, key))
     return found
+
+
+def decisive_failures(blocks: Blocks, model: str, eps: float) -> np.ndarray:
+    """Return bool by position: the failures that count, with rejection if there is a detector.
+
+    Args:
+        blocks, model, eps: as in ``failures``.
+    """
+    return (failures if has_detector(blocks, model) else adversarial)(blocks, model, eps)
 
 
 def accepted_successes(
@@ -72,9 +80,9 @@ def accepted_successes(
     return found
 
 
-def decisive_success(blocks: Blocks, key: Key) -> str:
-    """Return the column of the successes that count: with a detector, the accepted ones."""
-    return "success_accepted" if has_detector(blocks, key[0]) else "success"
+def decisive_success(blocks: Blocks, key: Key) -> np.ndarray:
+    """Return bool by row of a block: the successes that count, with a detector the accepted."""
+    return blocks.column(key, success_column(blocks.names(key)))
 
 
 def accepted_distance(blocks: Blocks, key: Key) -> np.ndarray:
@@ -84,10 +92,13 @@ def accepted_distance(blocks: Blocks, key: Key) -> np.ndarray:
     return found
 
 
-def _clean(blocks: Blocks, key: Key) -> np.ndarray:
-    """Return bool by row of a block: correct and accepted without attack."""
-    correct: np.ndarray = ~blocks.column(key, "already_adversarial")
-    return correct & blocks.column(key, "clean_accepted")
+def clean_failure(blocks: Blocks, key: Key) -> np.ndarray:
+    """Return bool by row of a block: misclassified without attack or, by a detector, rejected."""
+    wrong = blocks.column(key, "already_adversarial")
+    if "clean_accepted" not in blocks.names(key):
+        return wrong
+    found: np.ndarray = wrong | ~blocks.column(key, "clean_accepted")
+    return found
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ def rejected_successes(blocks: Blocks, keys: Sequence[Key]) -> Rate:
         blocks: the records.
         keys: blocks whose successes count.
     """
-    rejected = [~blocks.column(key, "accepted")[blocks.new_success(key)] for key in keys]
+    rejected = [~blocks.column(key, "accepted")[new_success(blocks, key)] for key in keys]
     return Rate.of(torch.from_numpy(np.concatenate([np.zeros(0, dtype=bool), *rejected])))
 
 
@@ -151,7 +162,7 @@ def scores_of(blocks: Blocks, key: Key, protocol: str) -> tuple[np.ndarray, np.n
     score = blocks.column(key, "score").astype(float)
     chosen = ~np.isnan(score)  # the attack was given them
     if protocol == "pairs":
-        chosen &= blocks.new_success(key)
+        chosen &= new_success(blocks, key)
     return clean[chosen], score[chosen]
 
 
@@ -201,12 +212,11 @@ def weaker_aware(
     for key in blocks.keys(model):
         base = run["attacks"][key[1]].get("aware_of")
         plain = (model, base, key[2])
-        if not base or plain not in list(blocks):
+        if not base or plain not in blocks:
             continue
-        both = blocks.column(plain, "attacked") & blocks.column(key, "attacked")
-        counted = _clean(blocks, key) & both
-        if not both.all():
+        if not (blocks.column(plain, "attacked") & blocks.column(key, "attacked")).all():
             continue
+        counted = ~clean_failure(blocks, key)
         counts = [
             int((blocks.column(one, "success_accepted") & counted).sum()) for one in (plain, key)
         ]

@@ -30,6 +30,7 @@ from art_ext.evaluation.analysis.blocks import (
 )
 from art_ext.evaluation.analysis.rejection import (
     accepted_successes,
+    clean_failure,
     clean_rates,
     detector_of,
     failures,
@@ -231,7 +232,7 @@ def _with_rejection(
     index = blocks.column(key, "index")
     count = len(index)
     if among is None:
-        failed = failures(blocks, model, -math.inf)[index] | blocks.column(key, "success_accepted")
+        failed = clean_failure(blocks, key) | blocks.column(key, "success_accepted")
     else:
         failed = failures(blocks, model, eps, among)[index]
     robust = count - int(failed.sum())

@@ -23,6 +23,7 @@ from art_ext.evaluation.analysis.examples import choose, holds_examples
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.models.remote import RemoteClassifier
+from art_ext.storage.records import success_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +92,7 @@ class CleanPass:
             records: of the unit.
             start: position of the chunk's first sample.
         """
-        column = "success" if self.accepted is None else "success_accepted"
+        column = success_column(records.column_names)
         success, radius, index = (records[name].to_numpy() for name in (column, "eps", "index"))
         for eps, successes in self.successes.items():
             found = index[success & (radius <= eps)]

@@ -23,7 +23,7 @@ from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.judging import judged
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.storage.chunks import ChunkWriter
-from art_ext.storage.records import table_of_columns
+from art_ext.storage.records import success_column, table_of_columns
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
 def ended(records: pa.Table, unit: Unit) -> Tensor:
     """Return (K,) bool from the records of a unit: adversarial at its largest radius."""
     given = records["eps"].to_numpy() == unit.radii[-1]
-    column = "success_accepted" if "success_accepted" in records.column_names else "success"
+    column = success_column(records.column_names)
     success, already = (records[name].to_numpy()[given] for name in (column, "already_adversarial"))
     return torch.from_numpy(success | already)
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis import findings, verdict
-from art_ext.evaluation.analysis.blocks import adversarial
-from art_ext.evaluation.analysis.rejection import failures, has_detector
+from art_ext.evaluation.analysis.rejection import decisive_failures
 from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent, verdicts
 from art_ext.evaluation.analysis.together import (
     comparable,
@@ -338,8 +337,7 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     tables = []
     for model in one.blocks.models:
         samples = one.blocks.samples(model)
-        failed = failures if has_detector(one.blocks, model) else adversarial
-        worst = failed(one.blocks, model, eps)[samples.index.to_numpy()]
+        worst = decisive_failures(one.blocks, model, eps)[samples.index.to_numpy()]
         samples = samples.assign(broken=worst)
         rows = []
         for label, own in samples.groupby("label"):

@@ -10,7 +10,12 @@ import numpy as np
 
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, Key, in_cascade, stopped_early
-from art_ext.evaluation.analysis.rejection import accepted_distance, decisive_success, has_detector
+from art_ext.evaluation.analysis.rejection import (
+    accepted_distance,
+    clean_failure,
+    decisive_success,
+    has_detector,
+)
 from art_ext.evaluation.analysis.table import Row, Verdict, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report import detection
@@ -282,11 +287,10 @@ def _steps(
     """
     eps = min(radius for _, _, radius in blocks.keys(*key[:2]))
     key = (*key[:2], eps)
-    wrong = blocks.column(key, "already_adversarial")
+    wrong = clean_failure(blocks, key)
     nearest = blocks.column(key, "nearest_distance")
-    if has_detector(blocks, key[0]):
-        wrong = wrong | ~blocks.column(key, "clean_accepted")
-        nearest = nearest if aware else accepted_distance(blocks, key)
+    if has_detector(blocks, key[0]) and not aware:
+        nearest = accepted_distance(blocks, key)
     distance = np.sort(np.where(wrong, 0.0, nearest))
     finite = distance[np.isfinite(distance) & (distance <= right)]
     x = np.concatenate([[0.0], _thinned(finite), [right]])
@@ -296,7 +300,7 @@ def _steps(
     if stop_on_success:
         axes.step(x, held, where="post", linewidth=1.8, alpha=0.35, **style)
         known = x > eps
-        at_eps = 100 * (~(blocks.column(key, decisive_success(blocks, key)) | wrong)).mean()
+        at_eps = 100 * (~(decisive_success(blocks, key) | wrong)).mean()
         x = np.concatenate([[eps], x[known]])
         held = np.concatenate([[at_eps], held[known]])
     axes.step(x, held, where="post", linewidth=1.8, label=label, **style)
