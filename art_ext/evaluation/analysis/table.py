@@ -146,13 +146,6 @@ class Row:
     auroc_all_high: float | None = None
     tpr_all: float | None = None
 
-    @property
-    def decisive(self) -> tuple[float, float, float]:
-        """Robust accuracy and its interval, with rejection if there is a detector."""
-        if self.rejection_accuracy is None:
-            return self.robust_accuracy, self.robust_low, self.robust_high
-        return self.rejection_accuracy, self.rejection_low or 0.0, self.rejection_high or 0.0
-
 
 def result_of(
     blocks: Blocks, key: Key, *, norm: str, stop_on_success: bool, nearest: bool
@@ -356,12 +349,13 @@ class Worst:
     rejection_high: float | None = None
     rejected_successes: float | None = None
 
-    @property
-    def decisive(self) -> tuple[float, float, float]:
-        """Robust accuracy and its interval, with rejection if there is a detector."""
-        if self.rejection_accuracy is None:
-            return self.robust_accuracy, self.robust_low, self.robust_high
-        return self.rejection_accuracy, self.rejection_low or 0.0, self.rejection_high or 0.0
+
+def decisive(values: Row | Worst) -> tuple[float, float, float]:
+    """Return robust accuracy and its interval, with rejection if there is a detector."""
+    share, low, high = values.rejection_accuracy, values.rejection_low, values.rejection_high
+    if share is None or low is None or high is None:
+        return values.robust_accuracy, values.robust_low, values.robust_high
+    return share, low, high
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from art_ext.evaluation.analysis.table import (
     Verdict,
     Worst,
     csv_rows,
+    decisive,
     percent,
     plain,
     plain_verdict,
@@ -43,7 +44,7 @@ def lines(found: Sequence[Verdict]) -> list[str]:
         warnings = counted(verdict.warnings, "warning") if verdict.warnings else "no warnings"
         kind = "robust accuracy" if verdict.detector is None else "robust accuracy with rejection"
         for worst in verdict.worst:
-            share, low, high = worst.decisive
+            share, low, high = decisive(worst)
             sentences.append(
                 f"{name}{kind} {percent(share)} [{100 * low:.1f}, {100 * high:.1f}] at"
                 f" {radius(worst.eps)}: worst case of {attacks}, {warnings}"
@@ -76,9 +77,9 @@ def below(found: Sequence[Verdict], least: float) -> list[str]:
     worst = [(verdict, verdict.worst[-1]) for verdict in found]
     return [
         f"robust accuracy{' with rejection' if verdict.detector else ''} of {verdict.model} at"
-        f" {radius(one.eps)} is {percent(one.decisive[0])}, wanted at least {100 * least:.4g} %"
+        f" {radius(one.eps)} is {percent(decisive(one)[0])}, wanted at least {100 * least:.4g} %"
         for verdict, one in worst
-        if one.decisive[0] < least - ROUNDING
+        if decisive(one)[0] < least - ROUNDING
     ]
 
 

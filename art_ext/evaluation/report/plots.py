@@ -16,7 +16,7 @@ from art_ext.evaluation.analysis.rejection import (
     decisive_success,
     has_detector,
 )
-from art_ext.evaluation.analysis.table import Row, Verdict, given, verdicts
+from art_ext.evaluation.analysis.table import Row, Verdict, decisive, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report import detection
 from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
@@ -153,7 +153,7 @@ class _Marks:
 
     def add(self, model: str, attack: str, rows: Sequence[Row], style: Mapping[str, Any]) -> None:
         """Draw the robust accuracies of one attack, one mark for each eps."""
-        values = [(row.eps, *row.decisive) for row in rows]
+        values = [(row.eps, *decisive(row)) for row in rows]
         place = self.attacks.index(attack) - (len(self.attacks) - 1) / 2
         self._draw(
             model, values, place, self.canvas.label(model, attack), style["color"], style["marker"]
@@ -161,7 +161,7 @@ class _Marks:
 
     def worst(self, verdict: Verdict, colour: str) -> None:
         """Draw the worst case over all attacks."""
-        values = [(one.eps, *one.decisive) for one in verdict.worst]
+        values = [(one.eps, *decisive(one)) for one in verdict.worst]
         label = self.canvas.label(verdict.model, "worst case")
         self._draw(verdict.model, values, (len(self.attacks) + 1) / 2, label, colour, "*")
 
