@@ -10,7 +10,6 @@ from typing import Any
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.analysis.table import (
-    UNKNOWN,
     Row,
     Verdict,
     Worst,
@@ -57,19 +56,15 @@ def _beside(verdict: Verdict, worst: Worst) -> str:
     """Return the numbers that belong beside a robust accuracy with rejection."""
     if verdict.detector is None:
         return ""
-    values = {name: _share(one) for name, one in {**vars(verdict), **vars(worst)}.items()}
+    low, high = percent(verdict.clean_rejected_low), percent(verdict.clean_rejected_high)
     return (
-        f"; detector {verdict.detector}: clean correct and accepted {values['clean_accepted']},"
-        f" clean rejected {values['clean_rejected']}"
-        f" [{values['clean_rejected_low']}, {values['clean_rejected_high']}] (wanted"
-        f" {values['fpr']}), of the correct ones {values['correct_rejected']}; without the detector"
-        f" {values['robust_accuracy']}; oblivious successes rejected"
-        f" {values['rejected_successes']}"
+        f"; detector {verdict.detector}: clean correct and accepted"
+        f" {percent(verdict.clean_accepted)}, clean rejected {percent(verdict.clean_rejected)}"
+        f" [{low}, {high}] (wanted {percent(verdict.fpr)}), of the correct ones"
+        f" {percent(verdict.correct_rejected)}; without the detector"
+        f" {percent(worst.robust_accuracy)}; oblivious successes rejected"
+        f" {percent(worst.rejected_successes)}"
     )
-
-
-def _share(value: Any) -> str:
-    return percent(value) if isinstance(value, float) else UNKNOWN
 
 
 def below(found: Sequence[Verdict], least: float) -> list[str]:
@@ -104,13 +99,12 @@ def table(rows: Sequence[Row], found: Sequence[Verdict]) -> list[dict[str, Any]]
     None means unknown or not applicable to the row.
     """
     names = columns(rows, found)
-    empty = dict.fromkeys(names)
     joined = []
     for verdict in found:
         own = [plain(row) for row in rows if row.model == verdict.model]
         shared = plain_verdict(verdict)
         own += [{**shared, **worst, "attack": WORST_CASE} for worst in shared.pop("worst")]
-        joined += [{name: {**empty, **one}[name] for name in names} for one in own]
+        joined += [{name: one.get(name) for name in names} for one in own]
     return joined
 
 
