@@ -84,7 +84,8 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
     numbers = range(len(folder.chunks))
-    told = {**folder.run, **known, **_further(folder)}
+    further = _further(folder)
+    told = {**folder.run, **known, **further}
     run, warnings = _judged(told, blocks, _facts(folder, numbers))
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
@@ -93,14 +94,7 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
     folder.finish(
         **{
             name: run[name]
-            for name in (
-                "seconds",
-                "records",
-                "clean_accuracy",
-                "warnings",
-                "verdict",
-                *_further(folder),
-            )
+            for name in ("seconds", "records", "clean_accuracy", "warnings", "verdict", *further)
         }
     )
     matrices = run.get("transfer", {"models": {}})["models"]
