@@ -151,18 +151,22 @@ class Fitting:
     @property
     def identity(self) -> dict[str, Any]:
         """Digests of the data."""
+        return {name: data.identity for name, data in self._given.items()}
+
+    @property
+    def _given(self) -> dict[str, Samples]:
+        """The data that there are, by name."""
         parts = {"fit_data": self.fit_data, "calibration_data": self.calibration_data}
-        return {name: data.identity for name, data in parts.items() if data is not None}
+        return {name: data for name, data in parts.items() if data is not None}
 
     def told(self, planned: Sequence[Planned]) -> dict[str, Any]:
         """Return the arguments of a run with these detectors, to record."""
-        parts = {"fit_data": self.fit_data, "calibration_data": self.calibration_data}
         return {
             "detectors": [one.name for one in planned],
             "detector_args": {one.name: dict(one.arguments) for one in planned if one.arguments},
             "fpr": self.fpr,
             "calibration": self.calibration,
-            **{name: data.name for name, data in parts.items() if data is not None},
+            **{name: data.name for name, data in self._given.items()},
         }
 
     def check(self, detection: Detection | None, data: Samples, outputs: str) -> None:
@@ -192,11 +196,8 @@ class Fitting:
                 )
         if any(planned.fits for planned in detection.planned.values()):
             self._pool(data)
-        for name, other in (
-            ("fit_data", self.fit_data),
-            ("calibration_data", self.calibration_data),
-        ):
-            if other is not None and tuple(other.shape) != tuple(data.shape):
+        for name, other in self._given.items():
+            if tuple(other.shape) != tuple(data.shape):
                 raise ValueError(
                     f"{name} must hold samples of shape {tuple(data.shape)}, got"
                     f" {tuple(other.shape)}"
