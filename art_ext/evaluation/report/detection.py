@@ -14,6 +14,7 @@ from art_ext.evaluation.analysis.rejection import (
     detector_of,
     facts_of,
     failures,
+    fpr_of,
     has_detector,
     scores_of,
     separation,
@@ -61,9 +62,8 @@ def rejection_by_rate(group: Sequence[LoadedRun]) -> Drawn | None:
             failed = failures(one.blocks, model, eps)[samples.index.to_numpy()]
             place = (max(measured, 1.0), 100 * (~failed).mean())
             axes.plot(*place, "o", color=style["color"], alpha=shade, clip_on=False)
-        detector = detector_of(one.blocks, model)
-        if canvas.shared or len(pairs) == 1:
-            axes.set_title(f"detector {detector}" if len(pairs) == 1 else "", fontsize=11)
+        if len(pairs) == 1:
+            axes.set_title(f"detector {detector_of(one.blocks, model)}", fontsize=11)
     canvas.set(
         xlim=(1, 20),
         xticks=(1, 5, 10, 15, 20),
@@ -84,27 +84,25 @@ def rejection_by_rate(group: Sequence[LoadedRun]) -> Drawn | None:
 def roc(group: Sequence[LoadedRun]) -> Drawn | None:
     """Draw the ROC curve of each attack, oblivious and aware."""
     pairs = list(detected(group))
-    attacks = list(dict.fromkeys(base for one, _ in pairs for base in _bases(one.run).values()))
-    drawn = False
-    canvas = Canvas.of([model for _, model in pairs], attacks) if pairs else None
-    for one, model in pairs:
-        bases = _bases(one.run)
-        for key in _largest(one, model):
-            found = separation(one.blocks, key, "pairs", facts_of(one.run, model)["fpr"])
-            if found is None or canvas is None:
-                continue
-            drawn = True
-            aware = bases[key[1]] != key[1]
-            canvas.axes[model].plot(
-                100 * found.roc_fpr.numpy(),
-                100 * found.roc_tpr.numpy(),
-                color=canvas.styles[model, bases[key[1]]]["color"],
-                linestyle="--" if aware else "-",
-                linewidth=1.8,
-                label=canvas.label(model, key[1]),
-            )
-    if not drawn or canvas is None:
+    curves = [
+        (model, key[1], _bases(one.run)[key[1]], found)
+        for one, model in pairs
+        for key in _largest(one, model)
+        if (found := separation(one.blocks, key, "pairs", fpr_of(one.run, model))) is not None
+    ]
+    if not curves:
         return None
+    attacks = list(dict.fromkeys(base for one, _ in pairs for base in _bases(one.run).values()))
+    canvas = Canvas.of([model for _, model in pairs], attacks)
+    for model, attack, base, found in curves:
+        canvas.axes[model].plot(
+            100 * found.roc_fpr.numpy(),
+            100 * found.roc_tpr.numpy(),
+            color=canvas.styles[model, base]["color"],
+            linestyle="-" if attack == base else "--",
+            linewidth=1.8,
+            label=canvas.label(model, attack),
+        )
     for axes in canvas.every_axes():
         axes.plot([0, 100], [0, 100], color=SOFT, linewidth=0.9, linestyle=":")
     canvas.set(
@@ -130,9 +128,6 @@ def histograms(group: Sequence[LoadedRun]) -> Drawn | None:
     canvas = Canvas.of([model for _, model in pairs], ["one", "two", "three"])
     for one, model in pairs:
         _histogram(canvas.axes[model], one, model)
-        if not canvas.axes[model].get_title():
-            detector = detector_of(one.blocks, model)
-            canvas.axes[model].set_title(f"detector {detector}", fontsize=11)
     # scores of different detectors have different scales, so that each has labels of its own
     for axes in canvas.every_axes():
         axes.set(xlabel="score (more suspicious to the right)", ylabel="share of the scores (%)")
