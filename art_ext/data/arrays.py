@@ -19,7 +19,7 @@ _NPZ_KEYS = {
     "append": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
 }
 # what NumPy raises for damaged files, and ValueError for objects in them
-_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(file: Path, split: str) -> Raw:
@@ -40,7 +40,7 @@ def read_npz(file: Path, split: str) -> Raw:
                 if x in archive and y in archive:
                     return Raw(archive[x], archive[y])
             held = ", ".join(archive.files) or "nothing"
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{file} must be an .npz file of plain arrays: {damage_of(error)}"
         ) from error
@@ -71,7 +71,7 @@ def _read_array(file: Path) -> npt.NDArray[Any]:
             content = np.load(stream, allow_pickle=False)
         if not isinstance(content, np.ndarray):
             raise ValueError("it is an .npz archive under that name")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{file} must be an .npy file of a plain array: {damage_of(error)}"
         ) from error

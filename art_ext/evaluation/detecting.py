@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from art_ext.core.oracle import Model
 from art_ext.core.outputs import predicted_classes
 from art_ext.core.wording import counted
 from art_ext.data import Samples
-from art_ext.data.arrays import damage_of
+from art_ext.data.arrays import DAMAGE, damage_of
 from art_ext.data.dataset import Dataset, dataset_from_arrays
 from art_ext.storage.files import write_atomically
 
@@ -204,13 +203,14 @@ def read_unlabelled(file: Path) -> Dataset | None:
     if not file.is_file() or not (lone or file.suffix == ".npz"):
         return None
     try:
-        content = np.load(file, allow_pickle=False)
-        if not isinstance(content, np.ndarray):
-            names = content.files
-            if len(names) != 1:
-                return None
-            content = content[names[0]]
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        with file.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if not isinstance(content, np.ndarray):
+                names = content.files
+                if len(names) != 1:
+                    return None
+                content = content[names[0]]
+    except DAMAGE as error:
         raise ValueError(
             f"{file} must be a NumPy file of plain arrays: {damage_of(error)}"
         ) from error
