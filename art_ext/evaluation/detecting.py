@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from art_ext.core.wording import counted
 from art_ext.data import Samples
 from art_ext.data.arrays import DAMAGE, damage_of
 from art_ext.data.dataset import Dataset, dataset_from_arrays
+from art_ext.evaluation.analysis.table import csv_rows
 from art_ext.storage.files import write_atomically
 
 HELD_OUT = 4000  # clean images that a rate is measured on, at most
@@ -153,11 +152,7 @@ class Detected:
 
     def write(self, file: Path) -> None:
         """Write the rows as CSV. The write is atomic."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(file, text.getvalue().encode("utf-8"))
+        write_atomically(file, csv_rows(list(self.rows[0]), self.rows).encode("utf-8"))
 
 
 def detect(detector: Detector, data: Samples, *, labelled: bool) -> Detected:
