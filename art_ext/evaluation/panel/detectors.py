@@ -78,7 +78,7 @@ class Planned:
         """Return a digest of the file that holds the detector. Empty if there is none."""
         if self.saved is not None:
             return digest_of_file(self.saved)
-        return detector_digest(self.source) or ""
+        return detector_digest(self.source)
 
 
 def plan_detectors(

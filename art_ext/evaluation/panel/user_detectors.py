@@ -37,7 +37,7 @@ def load_detector_class(source: str) -> DetectorSpec:
         ValueError: if the file is missing or fails, holds no such class, or if a detector of
             art-ext has the same name.
     """
-    key = (source, detector_digest(source) or "")
+    key = (source, detector_digest(source))
     if key not in _LOADED:
         with resolve_object(source, "detector", "CLASS", _is_own_detector) as found:
             try:
@@ -49,13 +49,13 @@ def load_detector_class(source: str) -> DetectorSpec:
     return _LOADED[key]
 
 
-def detector_digest(source: str) -> str | None:
-    """Return a digest of the file of a detector ``FILE.py:CLASS``, or None for a name."""
+def detector_digest(source: str) -> str:
+    """Return a digest of the file of a detector ``FILE.py:CLASS``. Empty for a name."""
     location = source.rpartition(":")[0]
     try:
-        return digest_of_file(location) if location else None
+        return digest_of_file(location) if location else ""
     except OSError:  # the message about a missing file comes later
-        return None
+        return ""
 
 
 def _is_own_detector(value: object) -> bool:
