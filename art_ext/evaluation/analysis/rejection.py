@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from art_ext.core.metrics.detection import DetectionMetrics, Rate, detection_metrics
+from art_ext.core.metrics.detection import PROTOCOLS, DetectionMetrics, Rate, detection_metrics
 from art_ext.evaluation.analysis.blocks import Blocks, Key, adversarial, new_success
 from art_ext.storage.records import success_column
 
@@ -223,3 +223,80 @@ def weaker_aware(
         if counts[1] < counts[0]:
             found.append((base, key[1], key[2], *counts, int(counted.sum())))
     return found
+
+
+def row_fields(
+    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of ``Row`` on the detector.
+
+    Args:
+        blocks: the records.
+        key: of the row.
+        among: attacks of a cascade up to this one. None: this one alone, at its own eps.
+        run: the content of ``run.json``.
+    """
+    model, _, eps = key
+    if among is None:
+        failed = clean_failure(blocks, key) | blocks.column(key, "success_accepted")
+    else:
+        failed = failures(blocks, model, eps, among)[blocks.column(key, "index")]
+    found: dict[str, Any] = {
+        "detector": detector_of(blocks, model),
+        "clean_accepted": clean_rates(blocks, model).accepted.share,
+        **_rejection(failed),
+        "rejected_successes": rejected_successes(blocks, [key]).share,
+    }
+    for protocol in PROTOCOLS:
+        one = separation(blocks, key, protocol, fpr_of(run, model))
+        for name in ("auroc", "auroc_low", "auroc_high", "tpr"):
+            first, _, end = name.partition("_")
+            own = "_".join(filter(None, (first, protocol, end)))
+            found[own] = math.nan if one is None else getattr(one, name)
+    return found
+
+
+def worst_fields(
+    blocks: Blocks, model: str, eps: float, run: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the fields of ``Worst`` on the detector. Empty without one."""
+    if not has_detector(blocks, model):
+        return {}
+    positions = blocks.samples(model).index.to_numpy()
+    oblivious = [
+        key
+        for key in blocks.keys(model)
+        if key[2] == eps and not run["attacks"][key[1]].get("aware_of")
+    ]
+    return {
+        **_rejection(failures(blocks, model, eps)[positions]),
+        "rejected_successes": rejected_successes(blocks, oblivious).share,
+    }
+
+
+def _rejection(failed: np.ndarray) -> dict[str, float]:
+    """Return robust accuracy with rejection and its interval, by the fields of both classes."""
+    robust = Rate.of(torch.from_numpy(~failed))
+    return {
+        "rejection_accuracy": robust.share,
+        "rejection_low": robust.low,
+        "rejection_high": robust.high,
+    }
+
+
+def verdict_fields(blocks: Blocks, model: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Verdict`` on the detector. Empty without one."""
+    if not has_detector(blocks, model):
+        return {}
+    rates = clean_rates(blocks, model)
+    return {
+        "detector": detector_of(blocks, model),
+        "fpr": fpr_of(run, model),
+        "clean_accepted": rates.accepted.share,
+        "clean_rejected": rates.rejected.share,
+        "clean_rejected_low": rates.rejected.low,
+        "clean_rejected_high": rates.rejected.high,
+        "correct_rejected": rates.rejected_correct.share,
+        "correct_rejected_low": rates.rejected_correct.low,
+        "correct_rejected_high": rates.rejected_correct.high,
+    }

@@ -14,7 +14,6 @@ import torch
 
 from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
-from art_ext.core.metrics.detection import PROTOCOLS
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
 from art_ext.core.wording import radius
@@ -30,14 +29,10 @@ from art_ext.evaluation.analysis.blocks import (
 )
 from art_ext.evaluation.analysis.rejection import (
     accepted_successes,
-    clean_failure,
-    clean_rates,
-    detector_of,
-    failures,
-    fpr_of,
     has_detector,
-    rejected_successes,
-    separation,
+    row_fields,
+    verdict_fields,
+    worst_fields,
 )
 
 if TYPE_CHECKING:
@@ -198,7 +193,7 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
         row = replace(_row(blocks, key, int(failed.sum()), run), adaptive=_adaptive(run, attack))
         if has_detector(blocks, model):
             among = earlier if in_cascade(run) else None
-            row = replace(row, **_with_rejection(blocks, key, among, run))
+            row = replace(row, **row_fields(blocks, key, among, run))
         rows.append(row)
     return rows
 
@@ -208,44 +203,6 @@ def _adaptive(run: Mapping[str, Any], attack: str) -> bool | None:
     known = any("aware_of" in one or "adaptive" in one for one in run["attacks"].values())
     entry = run["attacks"][attack]
     return bool(entry.get("aware_of") or entry.get("adaptive")) if known else None
-
-
-def _with_rejection(
-    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields of ``Row`` on the detector.
-
-    Args:
-        blocks: the records.
-        key: of the row.
-        among: attacks of a cascade up to this one. None: this one alone, at its own eps.
-        run: the content of ``run.json``.
-    """
-    model, _, eps = key
-    index = blocks.column(key, "index")
-    count = len(index)
-    if among is None:
-        failed = clean_failure(blocks, key) | blocks.column(key, "success_accepted")
-    else:
-        failed = failures(blocks, model, eps, among)[index]
-    robust = count - int(failed.sum())
-    low, high = wilson(robust, count)
-    found: dict[str, Any] = {
-        "detector": detector_of(blocks, model),
-        "clean_accepted": clean_rates(blocks, model).accepted.share,
-        "rejection_accuracy": robust / count,
-        "rejection_low": low,
-        "rejection_high": high,
-        "rejected_successes": rejected_successes(blocks, [key]).share,
-    }
-    for protocol in PROTOCOLS:
-        one = separation(blocks, key, protocol, fpr_of(run, model))
-        values = ("auroc", "auroc_low", "auroc_high", "tpr")
-        for name in values:
-            first, _, end = name.partition("_")
-            own = "_".join(filter(None, (first, protocol, end)))
-            found[own] = math.nan if one is None else getattr(one, name)
-    return found
 
 
 def given(blocks: Blocks, key: Key, run: Mapping[str, Any]) -> np.ndarray:
@@ -411,7 +368,7 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
         for eps in run["settings"]["eps"]:
             held = int((~adversarial(blocks, model, eps)[positions]).sum())
             one = Worst(float(eps), held / count, *wilson(held, count))
-            worst.append(replace(one, **_worst_with_rejection(blocks, model, eps, run)))
+            worst.append(replace(one, **worst_fields(blocks, model, eps, run)))
         levels = [
             one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)
         ]
@@ -425,50 +382,10 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
                 tuple(worst),
                 warnings=levels.count("warning"),
                 infos=levels.count("info"),
-                **_clean_with_detector(blocks, model, run),
+                **verdict_fields(blocks, model, run),
             )
         )
     return found
-
-
-def _worst_with_rejection(
-    blocks: Blocks, model: str, eps: float, run: Mapping[str, Any]
-) -> dict[str, float]:
-    """Return the fields of ``Worst`` on the detector. Empty without one."""
-    if not has_detector(blocks, model):
-        return {}
-    positions = blocks.samples(model).index.to_numpy()
-    robust = int((~failures(blocks, model, eps)[positions]).sum())
-    low, high = wilson(robust, len(positions))
-    oblivious = [
-        key
-        for key in blocks.keys(model)
-        if key[2] == eps and not run["attacks"][key[1]].get("aware_of")
-    ]
-    return {
-        "rejection_accuracy": robust / len(positions),
-        "rejection_low": low,
-        "rejection_high": high,
-        "rejected_successes": rejected_successes(blocks, oblivious).share,
-    }
-
-
-def _clean_with_detector(blocks: Blocks, model: str, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``Verdict`` on the detector. Empty without one."""
-    if not has_detector(blocks, model):
-        return {}
-    rates = clean_rates(blocks, model)
-    return {
-        "detector": detector_of(blocks, model),
-        "fpr": fpr_of(run, model),
-        "clean_accepted": rates.accepted.share,
-        "clean_rejected": rates.rejected.share,
-        "clean_rejected_low": rates.rejected.low,
-        "clean_rejected_high": rates.rejected.high,
-        "correct_rejected": rates.rejected_correct.share,
-        "correct_rejected_low": rates.rejected_correct.low,
-        "correct_rejected_high": rates.rejected_correct.high,
-    }
 
 
 def plain_verdict(verdict: Verdict) -> dict[str, Any]:
