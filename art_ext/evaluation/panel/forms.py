@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,21 +51,12 @@ def oblivious(attack: Attack) -> Attack:
     Raises:
         ValueError: if one of them is out of range.
     """
-    if takes_detector(attack):
-        given = ONLY_AWARE & attack.arguments.keys()
-        check_penalty(**{name: attack.arguments[name] for name in given})
-    return _with(attack, _oblivious(attack.arguments))
-
-
-def _oblivious(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in ONLY_AWARE}
-
-
-def _with(attack: Attack, arguments: Mapping[str, Any]) -> Attack:
-    """Return an attack with other arguments."""
-    if not isinstance(attack.run, CoreRun) or dict(arguments) == dict(attack.arguments):
+    given = ONLY_AWARE & attack.arguments.keys()
+    if not given or not isinstance(attack.run, CoreRun):
         return attack
-    return replace(attack, run=replace(attack.run, arguments=arguments), arguments=arguments)
+    check_penalty(**{name: attack.arguments[name] for name in given})
+    others = {name: value for name, value in attack.arguments.items() if name not in given}
+    return replace(attack, run=replace(attack.run, arguments=others), arguments=others)
 
 
 def _aware(attack: Attack) -> Attack:
@@ -127,15 +119,16 @@ def declared_by_heads(models: Mapping[str, Model], settings: Settings) -> Declar
         attacks.setdefault(key, attack)
         owners.setdefault(key, []).append(model)
     found = []
-    for number, key in enumerate(attacks):
-        earlier = [one.name for one in list(attacks.values())[:number]]
-        same = earlier.count(attacks[key].name)
-        name = f"{OF_HEAD}{attacks[key].name}{f'_{same + 1}' if same else ''}"
+    seen: Counter[str] = Counter()
+    for key, attack in attacks.items():
+        seen[attack.name] += 1
+        number = seen[attack.name]
+        name = f"{OF_HEAD}{attack.name}{f'_{number}' if number > 1 else ''}"
         found.append(
             replace(
-                attacks[key],
+                attack,
                 name=name,
-                about=f"{name}: {attacks[key].name}, which the head of the model declares against"
+                about=f"{name}: {attack.name}, which the head of the model declares against"
                 " itself.",
                 adaptive=True,
                 models=frozenset(owners[key]),
