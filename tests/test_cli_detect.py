@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from art_ext.cli import app
 from art_ext.core.detection import Detector, registry
 from art_ext.core.detection.saving import read_content
 from art_ext.data import load_data
-from art_ext.evaluation.detecting import prepare_detector
+from art_ext.evaluation.detecting import prepare_detector, read_unlabelled
 from art_ext.evaluation.panel.user_detectors import find_detector
 from art_ext.models import save_weights
 from art_ext.testing import check_detector
@@ -334,3 +335,27 @@ def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(place, digit
     found = call(*given, "--detector", f"{place}/mine.py:Brightness")
     assert found.exit_code == 0, found.output
     assert f"({int(own.detect(data.x).sum())} of 500)" in found.output
+
+
+@pytest.mark.usefixtures("detectors_as_before")
+def test_a_class_that_comes_with_the_file_of_another_detector_is_named(place, digits_net):
+    file = place / "d.safetensors"
+    detector = find_detector("confidence").kind().fit(digits_net)
+    detector.calibrate(load_data("digits").x)
+    detector.save(file)
+    found = call(
+        *("detect", *model_options(place), "--detector-file", file, "--images", "digits"),
+        *("--detector", f"{place}/mine.py:Brightness"),
+    )
+    assert found.exit_code == 2
+    assert "holds the detector 'confidence', not 'brightness'" in found.output
+
+
+def test_damaged_compressed_images_are_named(tmp_path):
+    file = tmp_path / "images.npz"
+    np.savez_compressed(file, x=np.random.default_rng(0).random((50, 1, 8, 8)))
+    content = bytearray(file.read_bytes())
+    content[60:200] = bytes(255 - one for one in content[60:200])
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{file} must be a NumPy file of plain arrays")):
+        read_unlabelled(file)
