@@ -75,8 +75,8 @@ class AttackOptions:
     def __post_init__(self) -> None:
         check_penalty(self.detector_weight, self.detector_loss)
         if self.detector is None:
-            for name, default in (("detector_weight", 1.0), ("detector_loss", "auto")):
-                if getattr(self, name) != default:
+            for name in ("detector_weight", "detector_loss"):
+                if getattr(self, name) != getattr(AttackOptions, name):
                     raise ValueError(
                         f"{name}={getattr(self, name)!r} needs a detector: give detector= too"
                     )
