@@ -616,3 +616,17 @@ def test_mahalanobis_needs_every_class_and_advises_what_is_not_set():
 def test_a_k_above_the_stored_features_is_named():
     with pytest.raises(ValueError, match="k must be at most num_features=10000, got k=1000000"):
         KNN(k=10**6)
+
+
+def test_a_detector_fitted_anew_keeps_no_image_of_an_earlier_model(tmp_path):
+    def scores(rows):
+        return torch.stack([rows.flatten(1).sum(dim=1), rows.flatten(1)[:, 0]], dim=1)
+
+    detector = Confidence().fit(scores)
+    detector.calibrate(torch.rand(20, 3, generator=stream()))
+    detector.fit(scores)
+    x = torch.rand(20, 5, generator=stream(1))
+    threshold = detector.calibrate(x)
+    detector.save(tmp_path / "detector.safetensors")
+    assert torch.equal(detector.probe, x[:8])
+    assert Confidence.load(tmp_path / "detector.safetensors", scores).threshold == threshold

@@ -120,6 +120,7 @@ class Detector(Scoring):
         self.fpr = None
         self.data = {}
         self.shape = None
+        self.probe = None
         self.check_model(model)
         if x is not None:
             self.check_inputs(x)
