@@ -301,11 +301,17 @@ def test_the_normalisation_must_be_that_of_the_run(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_weights_that_name_a_head(place: Path, tmp_path: Path) -> None:
-    """The file makes the bare network, and the weights are those of a trained one with a head."""
-    headed = MaxMahalanobis(resolve_factory(f"{place / 'mine.py'}:build"), 10, 10).eval()
+@pytest.mark.parametrize("own", ["Net", "Normalized"])
+def test_weights_that_name_a_head(own: str, place: Path, tmp_path: Path) -> None:
+    """The file makes the bare network, and the weights are those of a trained one with a head.
+
+    Its class may have the name and the member of the normalisation that is written into files.
+    """
+    file = tmp_path / "own.py"
+    file.write_text(MODEL.replace("Net", own).replace("self.net", "self.network"))
+    headed = MaxMahalanobis(resolve_factory(f"{file}:build"), 10, 10).eval()
     save_weights(headed, tmp_path / "headed.safetensors")
-    given = ["--model", f"{place / 'mine.py'}:build", "--weights", tmp_path / "headed.safetensors"]
+    given = ["--model", f"{file}:build", "--weights", tmp_path / "headed.safetensors"]
     run = evaluated(place, tmp_path, *given)
     said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
     outcome = call(run, *given, *said)

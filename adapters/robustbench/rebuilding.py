@@ -108,8 +108,12 @@ def submitted(loaded: LoadedModel, rows: Tensor) -> Source:
         source = _source_of_training(source)
         normalization = load_source(replace(source, weights=None, untrained=True)).normalization
     recipe = _recipe(source)
+    if normalization is not None and normalization.is_identity:
+        normalization = None
     text = _text(recipe, normalization, heads)
-    model = _rebuilt(text, recipe.file, loaded, rows)
+    # the network lies inside the normalisation, or under its own names
+    inner = "" if normalization is None else "network."
+    model = _rebuilt(text, recipe.file, inner, loaded, rows)
     return Source(model, Path(recipe.file), MADE, content=text)
 
 
@@ -194,7 +198,7 @@ def _text(recipe: _Recipe, normalization: Normalization | None, heads: list[dict
         heads: records of the heads around it.
     """
     text, made = recipe.text.rstrip(), recipe.call
-    if normalization is not None and not normalization.is_identity:
+    if normalization is not None:
         text += _NORMALIZED.rstrip()
         mean, std = (list(part) for part in (normalization.mean, normalization.std))
         made = f"Normalized({made}, {mean}, {std})"
@@ -204,8 +208,15 @@ def _text(recipe: _Recipe, normalization: Normalization | None, heads: list[dict
     return f"{text}\n\n\ndef {MADE}():\n    return {made}\n"
 
 
-def _rebuilt(text: str, file: str, loaded: LoadedModel, rows: Tensor) -> nn.Module:
+def _rebuilt(text: str, file: str, inner: str, loaded: LoadedModel, rows: Tensor) -> nn.Module:
     """Return the network of a written file, with the weights of a model.
+
+    Args:
+        text: of the file.
+        file: its name.
+        inner: prefix that the file puts before the names of the model's tensors.
+        loaded: the model.
+        rows: as in ``submitted``.
 
     Raises:
         ValueError: if it takes other weights, or gives other scores.
@@ -214,8 +225,6 @@ def _rebuilt(text: str, file: str, loaded: LoadedModel, rows: Tensor) -> nn.Modu
         place = Path(folder) / file
         place.write_text(text, encoding="utf-8")
         model: nn.Module = resolve_factory(f"{place}:{MADE}")
-    # the network lies inside the normalisation, or under its own names
-    inner = "network." if "class Normalized(" in text else ""
     state = loaded.model.state_dict()
     own = {name: state.get(name.removeprefix(inner)) for name in model.state_dict()}
     given = f"the file that art-ext writes for {loaded.source.source!r} makes another network"
