@@ -35,7 +35,7 @@ from art_ext.evaluation.report import write_report
 from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
 from art_ext.training.heads import Head, HeadedModel, MaxMahalanobis
-from tests.toys import drop_units
+from tests.toys import drop_units, examples
 
 EPS = 0.1
 PGD = {"pgd": {"num_steps": 5}}
@@ -742,9 +742,7 @@ class TestReport:
 
 
 def test_the_script_of_the_guide(tmp_path: Path) -> None:
-    page = Path(__file__).parents[1] / "docs" / "evaluate-a-detector.md"
-    text = page.read_text(encoding="utf-8")
-    (script,) = re.findall(r"<!-- example: \S+ -->\n```python\n(.*?)```", text, re.DOTALL)
+    (script,) = examples("evaluate-a-detector.md").values()
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

@@ -30,6 +30,7 @@ from art_ext.evaluation.report import plots
 from art_ext.models import load_weights, resolve_factory
 from art_ext.testing import check_attack, check_recipe
 from art_ext.training import RECIPES
+from tests.toys import examples
 
 ROOT = Path(__file__).parents[1]
 EPS = 0.3
@@ -38,9 +39,7 @@ EPS = 0.3
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The example files of the guide; the current folder."""
-    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    example = r"<!-- example: (\S+) -->\n```(?:python|toml)\n(.*?)```"
-    for name, code in re.findall(example, text, re.DOTALL):
+    for name, code in examples("extending.md").items():
         (tmp_path / name).write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plots, "draw", lambda *arguments: [])

@@ -26,7 +26,7 @@ from art_ext.evaluation.execution.engines import Started, processes
 from art_ext.evaluation.execution.engines.slots import Slots
 from art_ext.models import RemoteClassifier
 from tests.test_workers import Here
-from tests.toys import samples, waves
+from tests.toys import examples, samples, waves
 
 ROOT = Path(__file__).parents[1]
 NETWORK = waves(12, frequency=2.0)
@@ -378,10 +378,9 @@ def test_a_partial_report_needs_a_complete_chunk(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "services.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", page, flags=re.DOTALL)
-    assert [name for name, _ in blocks] == ["server.py", "client.py", "attack.py"]
-    for name, text in blocks:
+    files = examples("services.md")
+    assert list(files) == ["server.py", "client.py", "attack.py"]
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -5,6 +5,7 @@ several attacks share.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
@@ -117,6 +118,13 @@ def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: An
     from art_ext.evaluation import evaluate
 
     return evaluate(model, data, out, eps=0.1, attacks=attacks, **options)
+
+
+def examples(page: str) -> dict[str, str]:
+    """The files that a page of the documentation shows, by name."""
+    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    example = r"<!-- example: (\S+) -->\n```(?:python|toml)\n(.*?)```"
+    return dict(re.findall(example, text, re.DOTALL))
 
 
 def settings(**changes: Any) -> Settings:
