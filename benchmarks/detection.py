@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import Meter, bare, network_and_images, print_versions, seconds
+from art_ext.benchmarks.common import (
+    Meter,
+    bare,
+    network_and_images,
+    print_versions,
+    seconds,
+    spread,
+)
 from art_ext.core.attacks import pgd
 from art_ext.core.detection import Detector, KernelDensity, make_detector, registry
 
@@ -68,8 +74,7 @@ def ratios(ours: Callable[[], object], bare: Callable[[], object], repeats: int)
     """Return the median and the range of the ratios of two times, taken in turn."""
     ours()
     bare()
-    found = sorted(seconds(ours) / seconds(bare) for _ in range(repeats))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    return spread([seconds(ours) / seconds(bare) for _ in range(repeats)], digits=2)
 
 
 def print_density(repeats: int) -> None:

@@ -17,7 +17,6 @@ import argparse
 import importlib
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from art_ext.benchmarks.common import network_and_images, seconds
+from art_ext.benchmarks.common import network_and_images, seconds, spread
 from art_ext.core.detection import KernelDensity
 from art_ext.data import Dataset
 from art_ext.evaluation import Outcome, evaluate, load_run, read_records
@@ -103,10 +102,7 @@ def with_detector(folder: Path, count: int, repeats: int) -> str:
         place = folder / str(number)
         drawn = seconds(partial(report_again, place))
         found.append((whole / own, (whole - drawn) / own, drawn))
-    texts = (
-        f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-        for values in zip(*found, strict=True)
-    )
+    texts = map(spread, zip(*found, strict=True))
     return (
         f"detector: {MODEL} ({weights}), n = {count}, PGD-50 without and with knowledge of"
         " kernel_density: run / attacks and scores {}, without the report {}, report {} s".format(

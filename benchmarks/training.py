@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.benchmarks.common import print_versions, seconds, seeded
+from art_ext.benchmarks.common import print_versions, seconds, seeded, spread
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
 from art_ext.training import Recipe, make_recipe, train
@@ -146,8 +146,7 @@ def shared_over_apart(
     for _ in range(repeats):
         shared, apart = (ours(model, x, y, recipe, updates, batch) for recipe in recipes)
         ratios.append(shared / apart)
-    ratios.sort()
-    return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+    return spread(ratios)
 
 
 def art_trainer(
@@ -237,9 +236,9 @@ def measure(
             stepped.append(seconds(functools.partial(passing, optimizer)))
             if name in ("pgd", "trades"):
                 theirs.append(seconds(art_trainer(name, Plain(network()), x, y, batch, 10)))
-        ratios = sorted(one / floor for one, floor in mine)
+        ratios = [one / floor for one, floor in mine]
         cells = [f"{1e3 * statistics.median(one for one, _ in mine) / updates:.1f}"]
-        cells.append(f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+        cells.append(spread(ratios))
         cells.append(f"{min(one for one, _ in mine) / min(floor for _, floor in mine):.3f}")
         with_step = (one / more for (one, _), more in zip(mine, stepped, strict=True))
         cells.append(f"{statistics.median(with_step):.3f}")
