@@ -19,6 +19,7 @@ from art_ext.data import Dataset
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.evaluation import open_run
 from art_ext.training import RECIPES, IdentityHead, Recipe, make_recipe
+from art_ext.training.runs.defaults import takes_radius
 
 if TYPE_CHECKING:
     from art_ext.evaluation import Settings
@@ -169,4 +170,4 @@ def small_recipe(name: str, eps: float, **arguments: Any) -> Recipe:
 # recipes that train one network, one whose outputs are logits, and those that take a radius
 SINGLE = [name for name in RECIPES if make_recipe(name).networks == 1]
 LOGITS = [name for name in SINGLE if isinstance(make_recipe(name).head, IdentityHead)]
-RADIUS = [name for name in RECIPES if "eps" in {one.name for one in fields(RECIPES[name])}]
+RADIUS = [name for name in RECIPES if takes_radius(name)]

@@ -1,7 +1,7 @@
 """Trains on a data set that augments at random, on one process or on those of ``torchrun``.
 
-Usage: FOLDER WORKERS [loader]. Losses go to FOLDER/losses-P-WORKERS.pt for P processes, and the index of
-each item that is read to a file of its process in FOLDER/read-P-WORKERS.
+Usage: FOLDER WORKERS [loader]. Losses go to FOLDER/losses-P-WORKERS.pt for P processes, and the
+index of each item that is read to a file of its process in FOLDER/read-P-WORKERS.
 """
 
 from __future__ import annotations

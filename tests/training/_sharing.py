@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from art_ext.training import EpochEnd, TrainingResult, make_recipe, train
+from art_ext.training.runs.defaults import takes_radius
 
 # of TRADES: nearer to x, the divergence is so flat that rounding decides signs of its gradient
 START = 0.05
@@ -118,7 +119,7 @@ def go(
     model: Any = None,
     **options: Any,
 ) -> TrainingResult:
-    radius = {} if recipe in ("natural", "distillation", *ENSEMBLES) else {"eps": eps}
+    radius = {"eps": eps} if takes_radius(recipe) else {}
     method = make_recipe(recipe, **radius, **RECIPES[recipe])
     result = train(
         model or method.build(build, 0),

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import RECIPES, Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
+from art_ext.training import Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
+from art_ext.training.runs.defaults import takes_radius
 from tests.training._stopping import Stopped, stop_at_save
 
 WORKER = Path(__file__).with_name("_killing.py")
@@ -81,7 +82,7 @@ def case(
     return {
         "name": recipe + "-".join(options) + "-unusual" * unusual,
         "recipe": recipe,
-        "arguments": {**({"eps": 0.1} if hasattr(RECIPES[recipe], "eps") else {}), **arguments},
+        "arguments": {**({"eps": 0.1} if takes_radius(recipe) else {}), **arguments},
         "options": options,
         "kills": kills,
         "seed": len(recipe) + kills,
