@@ -860,3 +860,11 @@ def test_a_saved_detector_of_the_user_s_class_is_read_with_its_file(
     files = [tmp_path / "own.safetensors"]
     found = run(linear_net, tmp_path / "run", detectors=(source,), detector_files=files, **options)
     assert [one.fpr for one in found.verdicts] == [0.2]
+
+
+def test_trackers_follow_a_run_with_a_detector(linear_net: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("accelerate")
+    outcome = run(linear_net, tmp_path / "run", trackers=("tensorboard",), chunk_size=ATTACKED // 2)
+    assert {row.detector for row in outcome.rows} == {"confidence"}
+    assert list((tmp_path / "run" / "art_ext").iterdir())

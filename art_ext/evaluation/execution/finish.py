@@ -84,7 +84,7 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
         else {"seconds": None if seconds is None else round(seconds, 3)}
     )
     numbers = range(len(folder.chunks))
-    further = _further(folder)
+    further = further_facts(folder)
     told = {**folder.run, **known, **further}
     run, warnings = _judged(told, blocks, _facts(folder, numbers))
     rows = summarise(blocks, run)
@@ -121,14 +121,14 @@ def load_partial(folder: Place) -> LoadedRun:
     blocks = collect(record_parts_of(existing, numbers))
     samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
-    unfinished = {**existing.run, **_further(existing), "seconds": None, "partial": mark}
+    unfinished = {**existing.run, **further_facts(existing), "seconds": None, "partial": mark}
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
     examples = load_examples(existing, numbers)
     loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
 
 
-def _further(folder: RunFolder) -> dict[str, Any]:
+def further_facts(folder: RunFolder) -> dict[str, Any]:
     """Return the entries of ``run.json`` on fitted detectors and on the members of ensembles."""
     return {**_detectors(folder), **_transfer(folder)}
 

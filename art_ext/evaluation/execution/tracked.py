@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 from art_ext.evaluation.analysis.blocks import Key
 from art_ext.evaluation.analysis.table import summarise
 from art_ext.evaluation.analysis.verdict import table
-from art_ext.storage.evaluation import PLOTS, REPORT, TABLES, WARNINGS, RunFolder
+from art_ext.evaluation.execution.finish import Outcome, further_facts
+from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, TABLES, WARNINGS, RunFolder
 from art_ext.tracking import Trackers, key
-
-if TYPE_CHECKING:
-    from art_ext.evaluation.execution.finish import Outcome
 
 logger = logging.getLogger("art_ext")
 
@@ -61,7 +60,7 @@ class TrackedRun:
         self._ended.add(number)
         tables = self._folder.files.tables(number)
         rows = pd.concat([tables[place].to_pandas() for place in sorted(tables)])
-        for row in summarise(rows, self._folder.run):
+        for row in summarise(rows, self._run):
             self._robust[row.model, row.attack, row.eps] += round(row.robust_accuracy * row.samples)
         start, end = self._folder.chunks[number]
         self._samples += end - start
@@ -70,6 +69,11 @@ class TrackedRun:
             for place, count in self._robust.items()
         }
         self._trackers.log(values, self._samples)
+
+    @cached_property
+    def _run(self) -> dict[str, Any]:
+        """The content of ``run.json`` with the facts of the fitted detectors."""
+        return {**self._folder.run, **further_facts(self._folder)}
 
     def finish(self, outcome: Outcome) -> None:
         """Log the table and the warnings of a complete run, with report and tables."""
@@ -87,7 +91,7 @@ class TrackedRun:
             if isinstance(value, (int, float)) and name != "eps"
         }
         values["warnings"] = "\n".join(one.line for one in outcome.warnings) or "none"
-        files: Sequence[str] = (REPORT, *TABLES, WARNINGS, *PLOTS)
+        files: Sequence[str] = (REPORT, *TABLES, WARNINGS, *PLOTS, *DETECTION_PLOTS)
         self._trackers.conclude(values, files, self._folder.run["plan"]["samples"])
 
     def _facts(self) -> dict[str, Any]:
