@@ -868,3 +868,14 @@ def test_trackers_follow_a_run_with_a_detector(linear_net: nn.Module, tmp_path: 
     outcome = run(linear_net, tmp_path / "run", trackers=("tensorboard",), chunk_size=ATTACKED // 2)
     assert {row.detector for row in outcome.rows} == {"confidence"}
     assert list((tmp_path / "run" / "art_ext").iterdir())
+
+
+def test_a_report_of_a_detector_is_written_over_an_earlier_one(
+    linear_net: nn.Module, tmp_path: Path
+) -> None:
+    run(linear_net, tmp_path / "run")
+    command = ["report", str(tmp_path / "run"), "--out", str(tmp_path / "report")]
+    for _ in range(2):
+        found = CliRunner().invoke(app, command)
+        assert found.exit_code == 0, found.output
+    assert (tmp_path / "report" / DETECTION_PLOTS[0]).exists()

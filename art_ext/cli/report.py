@@ -73,7 +73,7 @@ def _check(out: Store, overwrite: bool) -> None:
     Raises:
         ValueError: if the folder holds anything else. The message names one entry.
     """
-    from art_ext.evaluation.analysis.records import PLOTS, REPORT, RUN, TABLES, WARNINGS
+    from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, RUN, TABLES, WARNINGS
     from art_ext.storage.ownership import check_place
 
     check_place(out, "out must name a folder")
@@ -84,7 +84,7 @@ def _check(out: Store, overwrite: bool) -> None:
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
     ours = {REPORT, *TABLES, WARNINGS}
-    stems = tuple(Path(name).stem for name in PLOTS)
+    stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name
         for name in out.names()
