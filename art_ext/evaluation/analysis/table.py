@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -180,22 +180,41 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
         run: the content of ``run.json``.
     """
     blocks = blocks_of(records)
-    panel = list(run["attacks"])
     rows = []
-    for key in blocks:
-        model, attack, eps = key
-        earlier = panel[: panel.index(attack) + 1] if in_cascade(run) else [attack]
-        index = blocks.column(key, "index")
-        if in_cascade(run):
-            failed = adversarial(blocks, model, eps, earlier)[index]
-        else:
-            failed = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
-        row = replace(_row(blocks, key, int(failed.sum()), run), adaptive=_adaptive(run, attack))
+    for key, failed in failed_counts(blocks, run):
+        model, attack, _ = key
+        row = replace(_row(blocks, key, failed, run), adaptive=_adaptive(run, attack))
         if has_detector(blocks, model):
-            among = earlier if in_cascade(run) else None
+            among = _earlier(run, attack) if in_cascade(run) else None
             row = replace(row, **row_fields(blocks, key, among, run))
         rows.append(row)
     return rows
+
+
+def failed_counts(blocks: Blocks, run: Mapping[str, Any]) -> Iterator[tuple[Key, int]]:
+    """Yield the block of each attack, and the number of its samples that are not robust.
+
+    A sample is not robust if it is adversarial without an attack or by this one, and in a cascade
+    by one before it.
+
+    Args:
+        blocks: the records, or those of some chunks.
+        run: the content of ``run.json``.
+    """
+    for key in blocks:
+        model, attack, eps = key
+        if in_cascade(run):
+            index = blocks.column(key, "index")
+            failed = adversarial(blocks, model, eps, _earlier(run, attack))[index]
+        else:
+            failed = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
+        yield key, int(failed.sum())
+
+
+def _earlier(run: Mapping[str, Any], attack: str) -> list[str]:
+    """Return the attacks of the panel up to one of them."""
+    panel = list(run["attacks"])
+    return panel[: panel.index(attack) + 1]
 
 
 def _adaptive(run: Mapping[str, Any], attack: str) -> bool | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-from art_ext.evaluation.analysis.blocks import Key
-from art_ext.evaluation.analysis.table import summarise
+from art_ext.evaluation.analysis.blocks import Key, collect
+from art_ext.evaluation.analysis.table import failed_counts
 from art_ext.evaluation.analysis.verdict import table
-from art_ext.evaluation.execution.finish import Outcome, further_facts
+from art_ext.evaluation.execution.finish import Outcome
 from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, TABLES, WARNINGS, RunFolder
 from art_ext.tracking import Trackers, key
 
@@ -60,20 +59,15 @@ class TrackedRun:
         self._ended.add(number)
         tables = self._folder.files.tables(number)
         rows = pd.concat([tables[place].to_pandas() for place in sorted(tables)])
-        for row in summarise(rows, self._run):
-            self._robust[row.model, row.attack, row.eps] += round(row.robust_accuracy * row.samples)
         start, end = self._folder.chunks[number]
+        for place, failed in failed_counts(collect([rows]), self._folder.run):
+            self._robust[place] += end - start - failed
         self._samples += end - start
         values = {
             key(*place, "robust_accuracy"): count / self._samples
             for place, count in self._robust.items()
         }
         self._trackers.log(values, self._samples)
-
-    @cached_property
-    def _run(self) -> dict[str, Any]:
-        """The content of ``run.json`` with the facts of the fitted detectors."""
-        return {**self._folder.run, **further_facts(self._folder)}
 
     def finish(self, outcome: Outcome) -> None:
         """Log the table and the warnings of a complete run, with report and tables."""
