@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.metrics.intervals import wilson
-from art_ext.core.wording import counted, radius
+from art_ext.core.wording import radius
 from art_ext.evaluation.analysis import findings, verdict
 from art_ext.evaluation.analysis.rejection import decisive_failures
 from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent, verdicts
@@ -24,49 +21,22 @@ from art_ext.evaluation.analysis.together import (
     notes,
 )
 from art_ext.evaluation.report import plots
-from art_ext.evaluation.report.pictures import Sheet, class_name, encode, mosaic, sheets
+from art_ext.evaluation.report.pictures import Sheet, class_name, mosaic, sheets
 from art_ext.evaluation.report.plots import Plot
+from art_ext.evaluation.report.rendering import (
+    Cell,
+    Column,
+    Line,
+    interval,
+    known,
+    render_template,
+    told,
+)
 from art_ext.storage.evaluation import PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from art_ext.evaluation.analysis.records import LoadedRun
-
-SAMPLES_NAMED = 200  # of a warning; the rest are in warnings.json
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: the text.
-        sort: the sort key (None: unknown, always last).
-        note: a line below, in small letters.
-    """
-
-    text: str
-    sort: float | str | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table.
-
-    Attributes:
-        title: its heading.
-        meaning: its definition.
-        numeric: True if it holds numbers.
-        field: of ``Row``, if the column is omitted when no row has a value.
-    """
-
-    title: str
-    meaning: str
-    numeric: bool = True
-    field: str = ""
 
 
 COLUMNS = (
@@ -241,43 +211,13 @@ def _pictures(loaded: Sequence[LoadedRun]) -> list[Sheet]:
     return [sheet for one in loaded for sheet in sheets(one, together)]
 
 
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("art_ext.evaluation.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "radius": radius,
-        "interval": interval,
-        "written": _written,
-        "counted": counted,
-        "png": lambda content: base64.b64encode(content).decode("ascii"),
-        "encode": encode,
-    }
-    return environment
-
-
 def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequence[Sheet]) -> str:
-    from markupsafe import Markup
-
-    environment = _environment()
-    script = environment.get_template("report.js.j2").render()
     rows = [row for one in loaded for row in one.rows]
     hidden = silent(rows)
     columns = [column for column in COLUMNS if column.field not in hidden]
     cells = [(row, dict(zip(COLUMNS, _cells(row), strict=True))) for row in rows]
-    return environment.get_template("report.html.j2").render(
-        # a script that came with a name would have another digest, and not run even if it were not
-        # escaped
-        script=Markup(script),  # noqa: S704
-        digest=base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
+    return render_template(
+        "report.html.j2",
         loaded=loaded,
         data=list(dict.fromkeys(one.run["data"]["name"] for one in loaded)),
         targeted=any(one.run["settings"]["targeted"] is not None for one in loaded),
@@ -286,9 +226,15 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         describe=describe,
         cards=[(one, own) for one in loaded for own in verdicts(one.blocks, one.run)],
         findings=_findings(loaded),
-        samples_named=SAMPLES_NAMED,
         columns=columns,
-        rows=[(row, [own[column] for column in columns]) for row, own in cells],
+        rows=[
+            Line(
+                [own[column] for column in columns],
+                {"model": row.model, "attack": row.attack, "eps": row.eps},
+                marked=bool(row.adaptive),
+            )
+            for row, own in cells
+        ],
         choices=_choices(rows),
         leaders=[(group, board) for group in comparable(loaded) if (board := leaderboard(group))],
         classes=[table for one in loaded for table in by_class(one)],
@@ -299,7 +245,7 @@ def _page(loaded: Sequence[LoadedRun], curves: Sequence[Plot], pictures: Sequenc
         ],
         curves=curves,
         pictures=pictures,
-        arguments={one.folder: _told(one.run["arguments"]) for one in loaded},
+        arguments={one.folder: told(one.run["arguments"]) for one in loaded},
         facts={one.folder: _facts(one.run) for one in loaded},
     )
 
@@ -353,21 +299,6 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     return tables
 
 
-def interval(low: float, high: float) -> str:
-    """Two fractions as percentages, such as 49.2 to 55.4."""
-    return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: _written(value) for name, value in arguments.items() if value not in (None, {}, [])
-    }
-
-
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
     seconds = {} if run["seconds"] is None else {"seconds": run["seconds"]}
     return {**run["versions"], "started": run["started"], **seconds}
@@ -388,39 +319,39 @@ def _cells(row: Row) -> list[Cell]:
             ),
         ),
         Cell(radius(row.eps), row.eps),
-        Cell(percent(row.clean_accuracy), _known(row.clean_accuracy)),
+        Cell(percent(row.clean_accuracy), known(row.clean_accuracy)),
         Cell(
             percent(row.robust_accuracy),
-            _known(row.robust_accuracy),
+            known(row.robust_accuracy),
             interval(row.robust_low, row.robust_high),
         ),
         Cell(
             percent(row.rejection_accuracy),
-            _known(row.rejection_accuracy),
+            known(row.rejection_accuracy),
             _between(row.rejection_low, row.rejection_high),
         ),
-        Cell(percent(row.success_rate), _known(row.success_rate)),
-        Cell(percent(row.rejected_successes), _known(row.rejected_successes)),
+        Cell(percent(row.success_rate), known(row.success_rate)),
+        Cell(percent(row.rejected_successes), known(row.rejected_successes)),
         _area(row, "pairs"),
         _area(row, "all"),
-        Cell(number(row.mean_queries), _known(row.mean_queries)),
-        Cell(number(row.median_queries), _known(row.median_queries)),
-        Cell(number(row.mean_gradients), _known(row.mean_gradients)),
-        Cell(number(row.mean_distance, 4), _known(row.mean_distance), left_out),
+        Cell(number(row.mean_queries), known(row.mean_queries)),
+        Cell(number(row.median_queries), known(row.median_queries)),
+        Cell(number(row.mean_gradients), known(row.mean_gradients)),
+        Cell(number(row.mean_distance, 4), known(row.mean_distance), left_out),
         *(_distortion(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
-        Cell(number(row.adbd, 4), _known(row.adbd)),
-        Cell(number(row.seconds), _known(row.seconds)),
+        Cell(number(row.adbd, 4), known(row.adbd)),
+        Cell(number(row.seconds), known(row.seconds)),
     ]
 
 
 def _distortion(mean: float, digits: int) -> Cell:
-    return Cell(number(mean, digits), _known(mean))
+    return Cell(number(mean, digits), known(mean))
 
 
 def _area(row: Row, protocol: str) -> Cell:
     """Return the cell of an area under the ROC curve, with its interval and the TPR."""
     area, low, high = (getattr(row, f"auroc_{protocol}{end}") for end in ("", "_low", "_high"))
-    if _known(area) is None:
+    if known(area) is None:
         return Cell(number(area, 3), None)
     tpr = percent(getattr(row, f"tpr_{protocol}"))
     return Cell(number(area, 3), area, f"{low:.3f} to {high:.3f}, TPR {tpr}")
@@ -428,7 +359,3 @@ def _area(row: Row, protocol: str) -> Cell:
 
 def _between(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else interval(low, high)
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
