@@ -162,6 +162,25 @@ def test_npz_with_other_keys(tmp_path, keys):
         load_data(tmp_path / "mine.npz", split="train")
 
 
+def test_latents_of_generated_images_keep_to_their_rows(tmp_path):
+    z = np.arange(3 * len(LABELS), dtype=np.float64).reshape(len(LABELS), 3)
+    np.savez(tmp_path / "generated.npz", x=COLOUR, y=LABELS, z=z)
+    data = load_data(tmp_path / "generated.npz")
+    assert data.latents.dtype == torch.float32
+    assert data.latents.tolist() == z.tolist()
+    assert data.take([1, 0]).latents.tolist() == [z[1].tolist(), z[0].tolist()]
+    # the same samples, wherever they come from
+    np.savez(tmp_path / "plain.npz", x=COLOUR, y=LABELS)
+    plain = load_data(tmp_path / "plain.npz")
+    assert plain.latents is None
+    assert plain.identity == data.identity
+    # an array of another form is something else
+    np.savez(tmp_path / "other.npz", x=COLOUR, y=LABELS, z=z[:1])
+    assert load_data(tmp_path / "other.npz").latents is None
+    with pytest.raises(ValueError, match=r"latents must be float32 of shape \(\d, d\), one for"):
+        Dataset("mine", data.x, data.y, latents=data.latents[:1])
+
+
 def test_npy_with_its_labels(tmp_path):
     np.save(tmp_path / "rows.npy", np.array([[1.5, -2.0], [0.0, 7.0]]))
     with pytest.raises(ValueError, match=r"rows_labels\.npy, which does not exist"):

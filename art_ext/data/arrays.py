@@ -38,7 +38,8 @@ def read_npz(file: Path, split: str) -> Raw:
                 raise ValueError("it is an .npy file under that name")
             for x, y in _NPZ_KEYS[split]:
                 if x in archive and y in archive:
-                    return Raw(archive[x], archive[y])
+                    found = Raw(archive[x], archive[y])
+                    return found._replace(latents=_latents(archive, len(found.x)))
             held = ", ".join(archive.files) or "nothing"
     except DAMAGE as error:
         raise ValueError(
@@ -47,6 +48,18 @@ def read_npz(file: Path, split: str) -> Raw:
     wanted = " or ".join(f"{x} and {y}" for x, y in _NPZ_KEYS[split])
     purpose = "to be appended" if split == "append" else f"for the {split} split"
     raise ValueError(f"{file} must hold {wanted} {purpose}, got {held}")
+
+
+def _latents(archive: Any, samples: int) -> npt.NDArray[Any] | None:
+    """Return z (N, d) of an archive, from which a generator made its samples, or None.
+
+    An array of that name and of another form is something else.
+    """
+    if "z" not in archive:
+        return None
+    z: npt.NDArray[Any] = archive["z"]
+    is_one = z.ndim == 2 and len(z) == samples and np.issubdtype(z.dtype, np.floating)
+    return z if is_one else None
 
 
 def read_npy(file: Path) -> Raw:

@@ -26,6 +26,7 @@ class Dataset(Samples):
         x: (N, *S) float32. Images are (N, C, H, W), in [0, 1] if they came as bytes.
         y: (N,) int64 class indices.
         class_names: one name per class, if they are known.
+        latents: (N, d) float32, from which a generator made x, if they are known.
 
     Raises:
         ValueError: if the tensors have other types or shapes, or a label is negative or has no
@@ -36,6 +37,7 @@ class Dataset(Samples):
     x: Tensor
     y: Tensor
     class_names: tuple[str, ...] | None = None
+    latents: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype != torch.float32 or self.x.ndim < 2:
@@ -49,6 +51,12 @@ class Dataset(Samples):
                 f"got {self.y.dtype} of shape {tuple(self.y.shape)}"
             )
         self.check_labels(self.y)
+        z = self.latents
+        if z is not None and (z.dtype != torch.float32 or z.shape[:-1] != self.y.shape):
+            raise ValueError(
+                f"latents must be float32 of shape ({len(self.x)}, d), one for each row of x, got"
+                f" {z.dtype} of shape {tuple(z.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -89,11 +97,16 @@ class Dataset(Samples):
         """
         whole = isinstance(index, (Tensor, slice))
         rows = index if whole else torch.tensor(index, dtype=torch.int64)
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        latents = None if self.latents is None else self.latents[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], latents=latents)
 
 
 def dataset_from_arrays(
-    name: str, x: npt.NDArray[Any], y: npt.NDArray[Any], class_names: tuple[str, ...] | None = None
+    name: str,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    class_names: tuple[str, ...] | None = None,
+    latents: npt.NDArray[Any] | None = None,
 ) -> Dataset:
     """Convert raw arrays to a :class:`Dataset` (copied).
 
@@ -106,6 +119,7 @@ def dataset_from_arrays(
         x: (N, *S), uint8 or floating.
         y: (N,) or (N, 1), any integer type: class indices.
         class_names: one name per class. A label beyond them raises an error.
+        latents: (N, d) floating, from which a generator made x.
 
     Raises:
         ValueError: if there are no rows, another type or shape, values that are not finite, a
@@ -130,7 +144,9 @@ def dataset_from_arrays(
         x = x[:, None]
     elif x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
         x = x.transpose(0, 3, 1, 2)
-    return Dataset(name, _as_float32(name, x), torch.from_numpy(y.astype(np.int64)), class_names)
+    labels = torch.from_numpy(y.astype(np.int64))
+    z = None if latents is None else torch.from_numpy(latents.astype(np.float32))
+    return Dataset(name, _as_float32(name, x), labels, class_names, z)
 
 
 def _as_float32(name: str, x: npt.NDArray[Any]) -> Tensor:
