@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.data import Dataset
+from art_ext.models import ConditionalGenerator
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.evaluation import open_run
 from art_ext.training import RECIPES, IdentityHead, Recipe, make_recipe
@@ -47,6 +48,19 @@ def waves(features: int, seed: int = 0, classes: int = 3, frequency: float = 3.0
         torch.randn(classes, generator=generator),
     )
     return lambda rows: (torch.sin(frequency * rows.flatten(1))[:, None] * weight).sum(-1) + bias
+
+
+def small_generator(
+    size: int = 8, latent_dim: int = 4, seed: int = 0, num_classes: int = 10, width: int = 4
+) -> ConditionalGenerator:
+    """A generator of seeded weights in eval mode, whose BatchNorms have followed some batches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        generator = ConditionalGenerator(size, latent_dim, num_classes, width)
+        with torch.no_grad():
+            for _ in range(20):
+                generator(torch.randn(64, latent_dim), torch.randint(num_classes, (64,)))
+    return generator.eval()
 
 
 def linear(weight: Tensor) -> Rows:

@@ -6,12 +6,14 @@ measured in pixels.
     from art_ext.models import cifar_resnet20, load_model, load_weights
     model = load_weights(cifar_resnet20(), "resnet20.safetensors").eval()
     loaded = load_model("timm/resnet18")  # see load_model for the sources
+    generator = load_generator("runs/gan")  # from latents and classes to images
 """
 
 from __future__ import annotations
 
 from art_ext.models.cifar import cifar_resnet, cifar_resnet20
 from art_ext.models.factory import resolve_factory
+from art_ext.models.generators import ConditionalGenerator, Discriminator, load_generator
 from art_ext.models.joint import JointEnsemble, members
 from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
@@ -21,6 +23,8 @@ from art_ext.models.sources import LoadedModel, ModelSource, load_model
 from art_ext.models.weights import load_weights, save_weights
 
 __all__ = [
+    "ConditionalGenerator",
+    "Discriminator",
     "JointEnsemble",
     "LoadedModel",
     "ModelSource",
@@ -30,6 +34,7 @@ __all__ = [
     "cifar_resnet20",
     "digits_cnn",
     "drop_damaged_answers",
+    "load_generator",
     "load_model",
     "load_weights",
     "members",

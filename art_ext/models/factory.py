@@ -57,7 +57,7 @@ def resolve_factory(
                 f" {type(factory).__name__}"
             )
         model = call_factory(factory, spec, arguments or {})
-    _note_file(spec, model)
+    note_file(spec, model)
     return model.eval() if eval_mode and isinstance(model, nn.Module) else model
 
 
@@ -116,7 +116,7 @@ def _digest_of(part: Any) -> str | None:
         return None
 
 
-def _note_file(spec: str, model: Any) -> None:
+def note_file(spec: str, model: Any) -> None:
     """Keep the digest of the file whose factory made a model."""
     location = spec.rpartition(":")[0]
     if location.endswith(".py"):
