@@ -12,6 +12,10 @@ from typing import Any
 # name: module. ``__init__.pyi`` lists the same for editors and type checkers
 _MODULES = {
     "Bound": "bounds",
+    "Generator": "generator",
+    "GeneratorOracle": "generator",
+    "check_generator": "generator",
+    "draw_latents": "generator",
     "in_distribution_risk_bound": "bounds",
     "intrinsic_robustness_bound": "bounds",
 }
