@@ -209,6 +209,21 @@ class TestContent:
             assert line in lines
         assert "- **Evaluation method**: ascent, square; worst case over all" in "\n".join(lines)
 
+    @pytest.mark.parametrize("external", [False, True])
+    def test_the_issue_tells_that_declared_attacks_were_left_out(
+        self, external: bool, tmp_path: Path, evidence: Evidence, source: Source
+    ) -> None:
+        details = {**evidence.details, "left_out": ["pgd", "auto_pgd"]}
+        less = dataclasses.replace(evidence, details=details)
+        options: dict[str, Any] = {"external": external, "allow_partial": True}
+        out = submission(tmp_path / "out", SAID, less, source, **options)
+        text = (out / "issue.md").read_text()
+        (line,) = [one for one in text.splitlines() if "ascent, square; worst case" in one]
+        assert line.endswith(
+            "; attacks that the model declares against itself were left out (pgd, auto_pgd): the"
+            " robust accuracy may be too high"
+        )
+
     def test_log(self, folder: Path) -> None:
         text = (folder / "log.txt").read_text()
         rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if "%" in line}

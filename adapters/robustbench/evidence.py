@@ -31,7 +31,8 @@ class Evidence:
         images: (N, *S), an adversarial within eps where an attack succeeded, x elsewhere. None if
             none were kept.
         details: what else there is to say of the run, fit for JSON: ``data`` (name or path for
-            ``load_data``), ``attacks`` (name and arguments), ``protocol``, ``versions``, ``seed``,
+            ``load_data``), ``attacks`` (name and arguments), ``left_out`` (attacks that the model's
+            head declares and that did not run), ``protocol``, ``versions``, ``seed``,
             ``started``, ``seconds``, ...
 
     Raises:

@@ -41,6 +41,12 @@ def _method(facts: Mapping[str, Any], said: Mapping[str, str]) -> str:
     measured = (
         f"{attacks}; worst case over all, measured with art-ext {facts['version']}, log attached"
     )
+    left_out = ", ".join(facts["details"].get("left_out", ()))
+    if left_out:
+        measured += (
+            f"; attacks that the model declares against itself were left out ({left_out}): the"
+            " robust accuracy may be too high"
+        )
     return f"{said['method']} {measured}".strip()
 
 
