@@ -357,11 +357,15 @@ def test_the_folder_of_a_training(
     said = ["--metadata", place / "said.toml", "--allow-partial", "--out", tmp_path / "out"]
     for recipe in ("natural", "rce", "mmc"):
         folder = trained(recipe)
-        run = evaluated(place, tmp_path / recipe, "--model", folder)
-        outcome = call(run, "--model", folder, *said[:-1], tmp_path / f"out-{recipe}")
+        alone = ["--no-adaptive"] if recipe == "mmc" else []
+        run = evaluated(place, tmp_path / recipe, "--model", folder, *alone)
+        out = tmp_path / f"out-{recipe}"
+        outcome = call(run, "--model", folder, *said[:-1], out)
         assert outcome.exit_code == 0, outcome.output
         assert "FAILED" not in outcome.stdout
-        check_rebuilt(tmp_path / f"out-{recipe}", load_model(folder).model, place)
+        check_rebuilt(out, load_model(folder).model, place)
+        told = "against itself were left out (pgd, auto_pgd): the" in (out / "issue.md").read_text()
+        assert told == (recipe == "mmc")
     headed = trained(f"{tmp_path / 'mine_recipe.py'}:Mine")
     run = evaluated(place, tmp_path / "headed", "--model", headed)
     outcome = call(run, "--model", headed, *said[:-1], tmp_path / "other")
@@ -383,16 +387,54 @@ def test_what_to_do_must_be_said(command: list[object], tmp_path: Path) -> None:
         assert message in " ".join(outcome.stderr.split())
 
 
-def test_runs_that_no_leaderboard_measures(
-    place: Path, tmp_path: Path, command: list[object]
-) -> None:
-    run = tmp_path / "run"
+def copied(place: Path, run: Path) -> dict[str, Any]:
+    """Copy the run of the tests, and return the content of its run.json."""
     run.mkdir()
     for file in (place / "run").iterdir():
         if file.is_file():
             (run / file.name).write_bytes(file.read_bytes())
     (run / "chunks").symlink_to(place / "run" / "chunks")
-    facts = json.loads((run / "run.json").read_text())
+    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "message"),
+    [
+        ("digits", [], "leaderboards of cifar10, cifar100, imagenet, but the run is on digits"),
+        ("mnist", ["--dataset", "cifar10"], "but the run is on mnist"),
+        ("cifar100", ["--dataset", "cifar10"], "that of the run, cifar100, got 'cifar10'"),
+    ],
+)
+def test_the_data_of_a_run_decide_its_leaderboard(
+    path: str, given: list[str], message: str, place: Path, tmp_path: Path, command: list[object]
+) -> None:
+    run = tmp_path / "run"
+    facts = copied(place, run)
+    facts["arguments"] |= {"path": path}
+    (run / "run.json").write_text(json.dumps(facts))
+    outcome = call(run, *command[1:], *given)
+    assert outcome.exit_code == 2
+    assert message in outcome.stderr
+
+
+def test_a_run_on_cifar100_is_for_its_leaderboard(
+    place: Path, tmp_path: Path, command: list[object]
+) -> None:
+    run = tmp_path / "run"
+    facts = copied(place, run)
+    facts["arguments"] |= {"path": "cifar100"}
+    (run / "run.json").write_text(json.dumps(facts))
+    outcome = call(run, *command[1:], "--data", place / "cifar10.npz")
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "out" / "model_info" / "cifar100" / "Linf").is_dir()
+
+
+def test_runs_that_no_leaderboard_measures(
+    place: Path, tmp_path: Path, command: list[object]
+) -> None:
+    run = tmp_path / "run"
+    facts = copied(place, run)
     for key, value in (
         ("targeted", "random"),
         ("norm", "l1"),

@@ -41,6 +41,7 @@ MODEL = (
 NAME = "Model id: <Name><Year><FirstWordOfTitle>, or for --external that in the model zoo."
 METADATA = "TOML file with the options of this group by their names; the command line wins over it."
 DATA = "Where the samples are, as for evaluate; by default where the run had them."
+DATASET = "cifar10, cifar100 or imagenet. By default that of the run, or cifar10 for a file."
 _said = partial(typer.Option, rich_help_panel="What the records cannot know")
 ROWS = 8  # samples on which a written file is compared with the model
 _TYPES: dict[str, type] = {"str": str, "bool": bool, "bool | None": bool, "int": int}
@@ -83,7 +84,7 @@ def submit(
     device: Device = None,
     metadata: Annotated[Path | None, _said(metavar="FILE.toml", help=METADATA)] = None,
     name: Annotated[str | None, _said(help=NAME)] = None,
-    dataset: Annotated[str | None, _said(help="cifar10 (default), cifar100 or imagenet.")] = None,
+    dataset: Annotated[str | None, _said(help=DATASET)] = None,
     authors: Annotated[
         str | None, _said(help="Of the paper, or of the external evaluation.")
     ] = None,
@@ -116,6 +117,7 @@ def submit(
             submission,
             submitted,
         )
+        from art_ext.evaluation.analysis.records import load_run
         from art_ext.models import load_model
         from art_ext.storage.store import local_folder
 
@@ -125,7 +127,8 @@ def submit(
             if out is None:
                 raise ValueError("out must be given: --out FOLDER")
             folder = local_folder(out, "submit")
-            said = _metadata(context.params, metadata)
+            measured = load_run(run)
+            said = _metadata(context.params, metadata, measured.run["arguments"].get("path"))
             if external and model is None and weights is not None:
                 raise ValueError("weights need a model: --model SOURCE")
             loaded = None
@@ -141,7 +144,7 @@ def submit(
                 )
             radius = None if eps is None else parse_number("eps", eps)
             places = {"path": data, "class_order": class_order, "classes": classes}
-            evidence = _evidence(run, run_model, radius, places, loaded)
+            evidence = _evidence(measured, run_model, radius, places, loaded)
             source = None if loaded is None else submitted(loaded, evidence.x[:ROWS])
             check = submission(
                 folder,
@@ -165,11 +168,12 @@ def _show(checks: list[Check]) -> None:
         raise typer.Exit(1)
 
 
-def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
-    """Metadata from the command line, then from the TOML file.
+def _metadata(given: Mapping[str, Any], file: Path | None, data: str | None) -> Metadata:
+    """Metadata from the command line, then from the TOML file, then from the data of the run.
 
     Raises:
-        ValueError: for unknown names, values of another type, or a missing name.
+        ValueError: for unknown names, values of another type, a missing name, or data of another
+            leaderboard or of none.
     """
     from art_ext.adapters.robustbench import Metadata
 
@@ -178,7 +182,31 @@ def _metadata(given: Mapping[str, Any], file: Path | None) -> Metadata:
     values = behind | {key: given[key] for key in kinds if given.get(key) is not None}
     if "name" not in values:
         raise ValueError("name must be given, by --name or in the file that --metadata names")
-    return Metadata(**values)
+    return Metadata(**values | _leaderboard(data, values.get("dataset")))
+
+
+def _leaderboard(data: str | None, given: str | None) -> dict[str, str]:
+    """Return the data set of the run's leaderboard, if its data have a name and none is given.
+
+    Args:
+        data: name or path of the data of the run.
+        given: the data set that the user names.
+
+    Raises:
+        ValueError: for data that no leaderboard measures, or another data set than the run's.
+    """
+    from art_ext.adapters.robustbench.info import FULL
+    from art_ext.data.loading import data_name
+
+    name = (data_name(data) if data else None) or ""
+    known = name.partition(":")[0]
+    if name and known not in FULL:
+        raise ValueError(
+            f"RobustBench has leaderboards of {', '.join(FULL)}, but the run is on {known}"
+        )
+    if given and known and given != known:
+        raise ValueError(f"dataset must be that of the run, {known}, got {given!r}")
+    return {"dataset": known} if known and not given else {}
 
 
 def _of_file(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
@@ -199,7 +227,7 @@ def _of_file(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def _evidence(
-    run: str,
+    loaded: LoadedRun,
     name: str | None,
     eps: float | None,
     data: Mapping[str, str | None],
@@ -208,7 +236,7 @@ def _evidence(
     """Results of one model of a run at one radius.
 
     Args:
-        run: folder of the run.
+        loaded: the run.
         name, eps: of the model and the radius, if the run has several.
         data: ``path``, ``class_order`` and ``classes`` of the data. None stands for the run's own
             argument.
@@ -219,9 +247,9 @@ def _evidence(
     """
     from art_ext.adapters.robustbench import Evidence
     from art_ext.data import Transform, load_data
-    from art_ext.evaluation.analysis.records import load_images, load_run
+    from art_ext.evaluation.analysis.records import load_images
 
-    loaded = load_run(run)
+    run = loaded.folder
     facts = loaded.run
     settings = facts["settings"]
     name = _one_of("run-model", "models", name, list(facts["clean_accuracy"]))
@@ -262,6 +290,8 @@ def _evidence(
     )
     details = {"data": str(path), **order, "run_model": name, "seed": settings["seed"]}
     details["run_arguments"] = facts["arguments"]
+    if left_out := facts.get("left_out", {}).get(name):
+        details["left_out"] = left_out
     return Evidence(
         x=samples.x,
         y=samples.y,
@@ -314,7 +344,7 @@ def _verdicts(
     return by_sample(own, "already_adversarial"), successes, attacked
 
 
-def _check_settings(run: str, settings: Mapping[str, Any]) -> None:
+def _check_settings(run: Path, settings: Mapping[str, Any]) -> None:
     """Raise ValueError unless the settings of a run are those of a leaderboard."""
     wanted = {"targeted": (None,), "outputs": ("logits",), "norm": ("linf", "l2")}
     for key, allowed in wanted.items():
