@@ -256,6 +256,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         calibration=config.calibration,
         adaptive=config.adaptive,
         members=config.members,
+        generator=config.generator,
         **of_detectors,
     )
 

@@ -226,6 +226,13 @@ class EvaluationConfig(DataOptions):
         " transfer to the others.",
         panel=DETECTION,
     )
+    generator: str | None = option(
+        None,
+        "Generator of the images, for attacks that need one: the folder of art-ext generator train,"
+        " or FILE.py:FACTORY[@WEIGHTS]. With --data FILE.npz of art-ext generator sample, they know"
+        " the latents of the images.",
+        metavar="RUN",
+    )
     save_images: bool = option(False, "Keep every adversarial image.")
     name: Texts = option(
         (),

@@ -114,6 +114,10 @@ def _of_samples(given: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
     here, there = (_part(run, "identity") for run in (given, found))
     if not number and here.get("data") != there.get("data"):
         yield "data: other samples or labels there"
+    if here.get("latents") != there.get("latents"):
+        yield "latents: others there"
+    if here.get("generator") != there.get("generator"):
+        yield "generator: another one, or other weights there"
     for name in ("fit_data", "calibration_data"):  # of detectors
         if name in here and name in there and here[name] != there[name]:
             yield f"{name}: other samples or labels there"

@@ -48,6 +48,8 @@ class AttackSpec:
         budget: the keyword that limits the queries of a sample. Empty if there is none.
         lengths: the keywords whose product is the number of iterations.
         tanh: True if the attack moves in tanh space, or the keyword that says so.
+        resources: what it needs besides model and samples, such as ``("generator",)``. They are the
+            arguments of the function between ``model`` and ``x``. Such an attack is in no panel.
         hosts: the classes in the host toolkits, by the host's name.
 
     Raises:
@@ -69,6 +71,7 @@ class AttackSpec:
     budget: str = "max_queries"
     lengths: tuple[str, ...] = ()
     tanh: bool | str = False
+    resources: tuple[str, ...] = ()
     hosts: Mapping[str, Shell] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,7 +86,8 @@ class AttackSpec:
             raise ValueError(
                 f"{self.name} must name the keyword eps, got {inspect.signature(self.function)}"
             )
-        named = [self.budget, *self.lengths, self.tanh if isinstance(self.tanh, str) else ""]
+        tanh = self.tanh if isinstance(self.tanh, str) else ""
+        named = [self.budget, *self.lengths, tanh, *self.resources]
         for keyword in filter(None, named):
             if keyword not in parameters:
                 raise ValueError(

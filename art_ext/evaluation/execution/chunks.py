@@ -252,6 +252,12 @@ def _check_members(job: Job, name: str, classes: int | None, facts: Mapping[str,
             f" model {name!r} gives none ({reason}). Attacks that need no gradients: --panel"
             " black-box, or --attack rays"
         )
+    wanted = getattr(job.resources.generator, "num_classes", None)
+    if wanted is not None and classes and wanted != classes:
+        raise ValueError(
+            f"the model {name!r} has {classes} classes, but the generator makes images of {wanted}:"
+            " both must number the same classes"
+        )
     for attack in job.panel:
         if attack.check_classes is not None and classes:
             attack.check_classes(classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from art_ext.core.identity import digest_of_state
+from art_ext.core.identity import bytes_of, digest_of_state
 from art_ext.core.oracle import Model
 from art_ext.data import Samples
+from art_ext.evaluation.panel.resources import (
+    NO_RESOURCES,
+    GeneratorSource,
+    Resources,
+    resources_of,
+)
 from art_ext.models.factory import file_of_model
 from art_ext.models.remote import RemoteClassifier, Usage
 
@@ -30,6 +37,7 @@ class Job:
     Attributes:
         models, data, panel, settings, mode, save_images: as in ``evaluate``, checked.
         detection: detectors of the models. None: there are none.
+        resources: what attacks need besides model and samples.
     """
 
     models: Mapping[str, Model]
@@ -39,6 +47,7 @@ class Job:
     mode: str
     save_images: bool
     detection: Detection | None = None
+    resources: Resources = NO_RESOURCES
 
     @cached_property
     def known_classes(self) -> int:
@@ -81,6 +90,7 @@ class Blueprint:
         rebuild: function without arguments that returns models and data.
         panel, settings, mode, save_images: as in ``Job``.
         detectors: the detectors, without anything fitted.
+        generator: of the run. None: it has none.
         key: of the run, by which a worker keeps what it has built.
     """
 
@@ -90,6 +100,7 @@ class Blueprint:
     mode: str
     save_images: bool
     detectors: tuple[Planned, ...] = ()
+    generator: GeneratorSource | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job(self) -> Job:
@@ -111,7 +122,17 @@ class Blueprint:
                 f" Dataset, got {' and '.join(type(part).__name__ for part in parts) or 'nothing'}"
             )
         models, data = built
-        return Job(models, data, self.panel, self.settings, self.mode, self.save_images)
+        generator = None if self.generator is None else self.generator.load()
+        resources = resources_of(generator, data)
+        return Job(
+            models,
+            data,
+            self.panel,
+            self.settings,
+            self.mode,
+            self.save_images,
+            resources=resources,
+        )
 
     def pickled(self, script: bool = True) -> bytes:
         """Return the blueprint for other processes.
@@ -174,11 +195,22 @@ def identity_of_model(model: Model) -> dict[str, Any]:
 
 
 def identity_of_job(job: Job) -> dict[str, Any]:
-    """Digests of the models, by their names, and of the data of a run."""
+    """Digests of the models, by their names, of the data and of the resources of a run."""
     return {
         "models": {name: identity_of_model(model) for name, model in job.models.items()},
         "data": job.data.identity,
+        **identity_of_resources(job.resources),
     }
+
+
+def identity_of_resources(resources: Resources) -> dict[str, Any]:
+    """Digests of the generator of a run, and of the latents of its data. Empty without them."""
+    found: dict[str, Any] = {}
+    if resources.generator is not None:
+        found["generator"] = identity_of_model(resources.generator)
+    if resources.latents is not None:
+        found["latents"] = hashlib.sha256(bytes_of(resources.latents)).hexdigest()
+    return found
 
 
 def files_of_models(job: Job) -> dict[str, str]:

@@ -69,6 +69,7 @@ from art_ext.evaluation.panel.panels import (
     check_member_names,
     find_panel,
 )
+from art_ext.evaluation.panel.resources import GeneratorSource, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.detectors import contents
@@ -123,6 +124,7 @@ def evaluate(
     fit_data: AnyData | None = None,
     adaptive: bool = True,
     members: bool = False,
+    generator: str | os.PathLike[str] | GeneratorSource | Any | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -208,6 +210,10 @@ def evaluate(
             the largest eps, and report how often its examples succeed on the others. The first
             1,000 samples are taken, of which those count that all members classify correctly. These
             queries are in no record.
+        generator: for attacks that need one, such as ``in_distribution``: a run folder of
+            ``art-ext generator train``, ``FILE.py:FACTORY``, or a callable from latents (N, d) and
+            classes (N,) to images (N, *S) with ``latent_dim`` and ``num_classes``. Data that hold
+            the latents of their images hand them to the attack.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -240,6 +246,10 @@ def evaluate(
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     chosen, panel_attacks, mode, file = _panel(attacks, panel, mode, attack_args or {})
     ensembles = ensembles_of(named) if members else {}
+    source = source_of(generator, device)
+    resources = resources_of(None if source is None else source.load(), data)
+    if crew is not None and source is not None:
+        source.check_rebuilds(crew.engine)
     planned = plan_detectors(detectors, detector_args or {}, detector_files)
     detection = None
     if planned:
@@ -267,14 +277,14 @@ def evaluate(
     for number, attack in enumerate(panel_attacks):
         with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
             checked = attack if detection is None else oblivious(attack)
-            checked.check(next(iter(named.values())), nothing, labels, settings)
+            checked.check(next(iter(named.values())), nothing, labels, settings, resources)
     _check_shard(shard, seed, overwrite)
     declared = declared_by_heads(named, settings)
     panel_attacks = [*panel_attacks, *(declared.attacks if adaptive else ())]
     if detection is not None:
         panel_attacks = in_forms(panel_attacks, adaptive)
     _check_names(panel_attacks)
-    job = Job(named, data, panel_attacks, settings, mode, save_images, detection)
+    job = Job(named, data, panel_attacks, settings, mode, save_images, detection, resources)
     check_services(job, crew is not None)
     fitting = Fitting(
         fpr,
@@ -305,6 +315,7 @@ def evaluate(
         **({} if detection is None else fitting.told(planned)),
         **({} if adaptive else {"adaptive": False}),
         **({"members": True} if members else {}),
+        **({} if source is None else {"generator": source.name}),
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
@@ -342,6 +353,7 @@ def evaluate(
                 mode,
                 save_images,
                 tuple(one.for_workers() for one in planned),
+                source,
             )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked)
         if ensembles and (first == 0 or not folder.missing()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -72,7 +73,8 @@ def run_unit(
         samples = x if attack.keeps_input and len(index) == len(x) else x[index]
         detector = job.detection.of(unit.model) if job.detection and attack.aware_of else None
         goal = clean.goals[index]
-        request = AttackRequest(model, samples, goal, eps, job.settings, tally, detector)
+        resources = job.resources.rows(slice(chunk.samples.start, chunk.samples.stop)).rows(index)
+        request = AttackRequest(model, samples, goal, eps, job.settings, tally, detector, resources)
         found = [attack.run(request)] if len(index) else []
     except (AttackInterrupted, ModelStopped):
         raise
@@ -204,18 +206,21 @@ def _records(
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
-    """Facts of an external attack on the samples at these positions (M,) of the data. None if there
-    are none.
+    """Facts of an attack on the samples at these positions (M,) of the data, beyond its records.
+    None if there are none.
 
     Returns:
-        ``attack`` and ``eps``. ``autoattack``: the raised flags. ``parts``: for each part of
-        AutoAttack its name and the positions of its successes. ``outside``: the numbers of
-        ``Outside`` and the positions of its rows.
+        ``attack`` and ``eps``. ``starts``: of an attack on the images of a generator, the positions
+        of the samples, the distances of their best starts, and their rows of the generator.
+        ``autoattack``: the raised flags. ``parts``: for each part of AutoAttack its name and the
+        positions of its successes. ``outside``: the numbers of ``Outside`` and the positions of its
+        rows.
     """
     raised = [flag for flag in getattr(result, "flags", ()) if flag.raised]
     part_of_success = getattr(result, "broken_by", None)
     outside = getattr(result, "outside", None)
-    if not raised and part_of_success is None and outside is None:
+    start_distance = getattr(result, "start_distance", None)
+    if not raised and part_of_success is None and outside is None and start_distance is None:
         return None
     facts: dict[str, Any] = {
         "attack": attack,
@@ -224,6 +229,12 @@ def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any
             {"name": flag.name, "detail": flag.detail, "eps": result.eps} for flag in raised
         ],
     }
+    if start_distance is not None:
+        facts["starts"] = {
+            "rows": index.tolist(),
+            "distance": [one if math.isfinite(one) else None for one in start_distance.tolist()],
+            "generator_rows": getattr(result, "generator_rows", start_distance * 0).tolist(),
+        }
     if outside is not None:
         facts["outside"] = {**outside.numbers, "rows": index[outside.rows].tolist()}
     if part_of_success is not None:

@@ -339,6 +339,11 @@ def _check_built(job: Job, identity: Mapping[str, Any]) -> None:
     different = [f"model {name!r}" for name in models if models[name] != identity["models"][name]]
     if built["data"] != identity["data"]:
         different.append("data")
+    different += [
+        name
+        for name in ("generator", "latents")
+        if built.get(name) != identity.get(name, built.get(name))
+    ]
     known = identity.get("model_files", {})
     files = files_of_models(job)
     different += [

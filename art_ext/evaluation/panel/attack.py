@@ -18,10 +18,15 @@ from art_ext.core.networks import usable_device
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback, Progress
+from art_ext.evaluation.panel.resources import NO_RESOURCES, Resources
 
 # the settings that every function takes that calls the model
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
 TARGET_RULES = ("random", "least-likely")
+NO_GENERATOR = (
+    "{} needs a generator, got none: give --generator RUN, the folder of art-ext generator train,"
+    " or --generator FILE.py:FACTORY"
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class AttackRequest:
         callback: is called after each step of the attack.
         detector: the fitted detector of the model, for an attack that knows it. None: the attack
             knows none.
+        resources: of the samples, for an attack that needs more than the model.
     """
 
     model: Model
@@ -112,6 +118,7 @@ class AttackRequest:
     settings: Settings
     callback: Callback = _no_callback
     detector: Detector | None = None
+    resources: Resources = NO_RESOURCES
 
 
 AttackFunction = Callable[[AttackRequest], AttackResult]
@@ -152,6 +159,7 @@ class Attack:
             Empty: it knows no detector.
         adaptive: True if a model's head declares it.
         models: names of the models that it attacks. None: all.
+        resources: what it needs besides model and samples, as in ``AttackSpec``.
     """
 
     name: str
@@ -175,6 +183,7 @@ class Attack:
     aware_of: str = ""
     adaptive: bool = False
     models: frozenset[str] | None = None
+    resources: tuple[str, ...] = ()
 
     def cost(self, settings: Settings) -> int:
         """Return the approximate number of queries of a sample without success."""
@@ -208,7 +217,14 @@ class Attack:
             return [settings.eps]
         return [(eps,) for eps in settings.eps]
 
-    def check(self, model: Model, x: Tensor, y: Tensor, settings: Settings) -> None:
+    def check(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        settings: Settings,
+        resources: Resources = NO_RESOURCES,
+    ) -> None:
         """Raise ValueError unless the attack can work with settings and arguments.
 
         Nothing is computed.
@@ -218,6 +234,7 @@ class Attack:
             x: (N, *S) the samples. Only their shape is read.
             y: (N,) their labels.
             settings: the settings of the evaluation.
+            resources: of the evaluation.
 
         Raises:
             ValueError: naming the attack and the reason.
@@ -226,11 +243,14 @@ class Attack:
             raise ValueError(f"{self.name} cannot be targeted: {self.no_targets}")
         if self.access in ("scores", "gradients"):
             check_outputs(self.name, self.access, settings)
+        if "generator" in self.resources and resources.generator is None:
+            raise ValueError(NO_GENERATOR.format(self.name))
         if not self.checks_first:
             return
+        none = resources.rows(slice(0))
         for eps in settings.eps:
             try:
-                self.run(AttackRequest(model, x[:0], y[:0], eps, settings))
+                self.run(AttackRequest(model, x[:0], y[:0], eps, settings, resources=none))
             except (TypeError, ValueError) as error:
                 if isinstance(error, TypeError) and not self.arguments:
                     raise  # a text among numbers is the user's, anything else a defect

@@ -53,6 +53,8 @@ class CoreRun:
         offered = self._settings(request.settings) | {"eps": request.eps}
         if request.detector is not None:
             offered["detector"] = request.detector
+        if request.resources.latents is not None:
+            offered["latents"] = request.resources.latents
         if "targets" not in self.arguments:  # it would be called for each class, not each sample
             offered["callback"] = request.callback
         taken = {key: value for key, value in offered.items() if key in parameters}
@@ -69,7 +71,8 @@ class CoreRun:
         return result
 
     def _called(self, request: AttackRequest, keywords: Mapping[str, Any]) -> AttackResult:
-        result = self.spec.function(request.model, request.x, request.goal, **keywords)
+        needed = [getattr(request.resources, name) for name in self.spec.resources]
+        result = self.spec.function(request.model, *needed, request.x, request.goal, **keywords)
         if not isinstance(result, AttackResult):
             raise ValueError(
                 f"{self.spec.name} must return an AttackResult, got {type(result).__name__}"
@@ -136,6 +139,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         access=spec.access,
         rounds=_rounds(values[key] for key in spec.lengths),
         keeps_input=spec.function.__module__.startswith("art_ext.core."),
+        resources=spec.resources,
         **_tanh(spec, values),
     )
 

@@ -1,0 +1,128 @@
+"""Inputs of attacks besides model and samples: a generator and latents."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.data import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Resources:
+    """Inputs of attacks besides model and samples.
+
+    Attributes:
+        generator: a callable from latents (N, d) and classes (N,) to images (N, *S). None: there is
+            none.
+        latents: (N, d) those from which the generator made the samples. None: they are not known.
+    """
+
+    generator: Any = None
+    latents: Tensor | None = None
+
+    def rows(self, index: Tensor | slice) -> Resources:
+        """Return the resources of the samples at these positions."""
+        return self if self.latents is None else replace(self, latents=self.latents[index])
+
+
+NO_RESOURCES = Resources()
+
+
+class RangedGenerator(nn.Module):
+    """A generator whose images are mapped from their range to [0, 1].
+
+    Args:
+        generator: callable from latents (N, d) and classes (N,) to images.
+        image_range: (lower, upper) of its images.
+
+    Attributes:
+        latent_dim, num_classes: of the generator.
+    """
+
+    def __init__(self, generator: Any, image_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.generator = generator
+        self.image_range = image_range
+        self.latent_dim = generator.latent_dim
+        self.num_classes = generator.num_classes
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return images (N, *S)."""
+        lower, upper = self.image_range
+        images: Tensor = self.generator(z, y)
+        return (images - lower) / (upper - lower)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratorSource:
+    """Place from which processes load the generator of a run.
+
+    Attributes:
+        name: as ``load_generator`` takes it, or the class of a given generator.
+        weights: file of its weights. None: those of the source.
+        device: for the generator. None: it stays where it is.
+        image_range: of its images, which are mapped to [0, 1]. None: they are not mapped.
+        generator: the generator itself. None: it is loaded.
+    """
+
+    name: str
+    weights: str | os.PathLike[str] | None = None
+    device: str | None = None
+    image_range: tuple[float, float] | None = (0.0, 1.0)
+    generator: Any = None
+
+    def load(self) -> Any:
+        """Return the generator.
+
+        Raises:
+            ValueError: for a source that is none, as ``load_generator``, or a generator
+                without ``latent_dim`` and ``num_classes``.
+        """
+        generator = self.generator
+        if generator is None:
+            models = importlib.import_module("art_ext.models")
+            generator = models.load_generator(self.name, self.weights)
+        if self.device is not None and isinstance(generator, nn.Module):
+            generator = generator.to(torch.device(self.device))
+        for attribute in ("latent_dim", "num_classes"):
+            if not isinstance(getattr(generator, attribute, None), int):
+                raise ValueError(
+                    f"the generator {self.name} must be callable as generator(z, y) and tell its"
+                    f" latent_dim and num_classes as integers, got a {type(generator).__name__}"
+                    f" without {attribute}"
+                )
+        if self.image_range in (None, (0.0, 1.0)):
+            return generator
+        return RangedGenerator(generator, self.image_range)
+
+    def check_rebuilds(self, engine: str) -> None:
+        """Raise ValueError unless a worker of an engine can load the generator."""
+        if self.generator is not None:
+            raise ValueError(
+                f"engine {engine!r} needs a source of the generator, because workers load it by"
+                " themselves: give the folder of art-ext generator train, or FILE.py:FACTORY"
+            )
+
+
+def source_of(generator: Any, device: str | None = None) -> GeneratorSource | None:
+    """Return the source of a generator that is given by name, as a source or as an object.
+
+    None without one.
+    """
+    if generator is None or isinstance(generator, GeneratorSource):
+        return generator
+    if isinstance(generator, str | os.PathLike):
+        return GeneratorSource(os.fspath(generator), device=device)
+    return GeneratorSource(type(generator).__name__, generator=generator)
+
+
+def resources_of(generator: Any, data: Samples) -> Resources:
+    """Return the resources of a run. Latents of the data count with a generator only."""
+    latents = getattr(data, "latents", None)
+    return Resources(generator, None if generator is None else latents)
