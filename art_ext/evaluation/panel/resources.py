@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,8 +85,9 @@ class GeneratorSource:
         """
         generator = self.generator
         if generator is None:
-            models = importlib.import_module("art_ext.models")
-            generator = models.load_generator(self.name, self.weights)
+            from art_ext.models import load_generator
+
+            generator = load_generator(self.name, self.weights)
         if self.device is not None and isinstance(generator, nn.Module):
             generator = generator.to(torch.device(self.device))
         for attribute in ("latent_dim", "num_classes"):
