@@ -14,8 +14,10 @@ _MODULES = {
     "Bound": "bounds",
     "Generator": "generator",
     "GeneratorOracle": "generator",
+    "GeneratorLipschitz": "lipschitz",
     "check_generator": "generator",
     "draw_latents": "generator",
+    "generator_lipschitz": "lipschitz",
     "in_distribution_risk_bound": "bounds",
     "intrinsic_robustness_bound": "bounds",
 }

@@ -1,0 +1,119 @@
+"""Local Lipschitz constants from sampled neighbours of a latent (Algorithm 7)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from art_ext.core.limits.generator import GeneratorOracle
+from art_ext.core.streams import fingerprint, normal, uniform
+
+NEIGHBOURS = ("ball", "orthant")
+# float32 images that differ less than this share of the radius would be rounding noise
+LEAST_DISTANCE = 1e-3
+_COPIES = 6  # images of a row at one time: the generator's last layers, mapped, the difference
+
+
+class Neighbourhood(NamedTuple):
+    """The neighbours of a latent.
+
+    Attributes:
+        radius: of the ball around the latent.
+        kind: ``"ball"``, uniform in the ball, or ``"orthant"``, in its positive orthant only.
+        size: N, the number of neighbours.
+        seed: key of the draws.
+    """
+
+    radius: float
+    kind: str
+    size: int
+    seed: int
+
+    def offsets(self, z: Tensor, numbers: Tensor) -> Tensor:
+        """Draw offsets (S, n, d) from latents (S, d) to their neighbours of some numbers (n,).
+
+        An offset is keyed by (seed, latent, number).
+        """
+        dimension = z.shape[1]
+        owner = fingerprint(z).repeat_interleave(len(numbers))
+        number = numbers.repeat(len(z))
+        draw = normal if self.kind == "ball" else uniform
+        direction = draw(self.seed, owner, 2 * number, (dimension,))
+        share = uniform(self.seed, owner, 2 * number + 1).pow_(1 / dimension)
+        length = torch.linalg.vector_norm(direction, dim=1).clamp_min_(1e-30)
+        direction.mul_((self.radius * share / length).unsqueeze(1))
+        return direction.unflatten(0, (len(z), len(numbers)))
+
+
+class Nearby(NamedTuple):
+    """The best neighbours of S latents.
+
+    Attributes:
+        values: (S,) their ratios, 0 if no neighbour was far enough to measure.
+        offsets: (S, d) from the latents to them.
+    """
+
+    values: Tensor
+    offsets: Tensor
+
+
+def best_neighbours(oracle: GeneratorOracle, z: Tensor, y: Tensor, hood: Neighbourhood) -> Nearby:
+    """Find the largest ratio ``||g(z') - g(z)|| / ||z' - z||`` over N neighbours of each latent.
+
+    A neighbour nearer than 0.001 of the radius is left out. One generator row per latent and
+    neighbour, and one per latent.
+
+    Args:
+        oracle: of the generator, entered.
+        z: (S, d) latents.
+        y: (S,) classes.
+        hood: the neighbours.
+    """
+    with torch.no_grad():
+        rows = oracle.block_rows(row_bytes(oracle))
+        latents = max(1, rows // hood.size)  # of one block, with all neighbours if they fit
+        numbers = torch.arange(hood.size, device=z.device).split(max(1, rows // latents))
+        found = [
+            _best_of_block(oracle, part, classes, hood, numbers)
+            for part, classes in zip(z.split(latents), y.split(latents), strict=True)
+        ]
+    return Nearby(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _best_of_block(
+    oracle: GeneratorOracle, z: Tensor, y: Tensor, hood: Neighbourhood, numbers: tuple[Tensor, ...]
+) -> Nearby:
+    """Find the best neighbours of a block of latents, for some numbers at a time."""
+    images = oracle(z, y).flatten(1)
+    values = z.new_zeros(len(z))
+    offsets = torch.zeros_like(z)
+    for some in numbers:
+        points = z.unsqueeze(1) + hood.offsets(z, some)
+        classes = y.repeat_interleave(len(some))
+        moved = oracle(points.flatten(0, 1), classes).unflatten(0, points.shape[:2])
+        steps = points - z.unsqueeze(1)  # exact, unlike the offsets that were drawn
+        ratios = ratios_of(moved.flatten(2) - images.unsqueeze(1), steps, hood.radius)
+        largest, place = ratios.max(dim=1)
+        chosen = steps.take_along_dim(place.view(-1, 1, 1), dim=1).squeeze(1)
+        offsets = torch.where((largest > values).unsqueeze(1), chosen, offsets)
+        values = torch.maximum(values, largest)
+    return Nearby(values, offsets)
+
+
+def ratios_of(changes: Tensor, steps: Tensor, radius: float) -> Tensor:
+    """Return the ratios (...) of the lengths of image changes (..., D) and latent steps (..., d).
+
+    The ratio of a step too short to measure is 0.
+    """
+    distances = torch.linalg.vector_norm(steps, dim=-1)
+    ratios = torch.linalg.vector_norm(changes, dim=-1) / distances
+    return torch.where(distances >= LEAST_DISTANCE * radius, ratios, 0.0)
+
+
+def row_bytes(oracle: GeneratorOracle) -> int:
+    """Return the bytes that one neighbour takes. The oracle has made images before."""
+    features = math.prod(oracle.sample_shape or ())
+    return 4 * (_COPIES * features + 16 * oracle.latent_dim)
