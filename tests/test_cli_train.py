@@ -36,7 +36,15 @@ from art_ext.training import RECIPES, TrainingOptions, saving
 from art_ext.training.augmentation import AUGMENTATIONS
 from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.recipes.catalogue import CATALOGUE
-from art_ext.training.runs import NETWORKS, Configuration, make_network, requirements, resolve, run
+from art_ext.training.runs import (
+    NETWORKS,
+    Configuration,
+    figures,
+    make_network,
+    requirements,
+    resolve,
+    run,
+)
 from art_ext.training.runs.defaults import DEFAULTS
 from art_ext.training.schedules import SCHEDULES
 
@@ -545,7 +553,7 @@ def test_steps_of_pgd_for_the_figures(command: list[object], tmp_path: Path) -> 
     attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=7, step_size=0.02, seed=0)
     assert said["final"]["pgd7"] == robust_accuracy(attacked)
     assert content(folder)["model.safetensors"] == before["model.safetensors"]
-    plain = run.step_size(0.1, 20, None)
+    plain = figures.step_size(0.1, 20, None)
     assert plain == pytest.approx(0.0125)
 
 
@@ -762,6 +770,36 @@ def test_a_finished_run_is_shown_again_and_other_figures_are_measured(
     assert call("train", "--resume", "--out", folder, "--quiet").stdout == "", (
         "the first process prints"
     )
+
+
+def test_other_figures_need_no_training_data(
+    command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = load_data("digits").first(20)
+    np.savez(tmp_path / "more.npz", x=digits.x.numpy(), y=digits.y.numpy())
+    settings = ["--recipe", "mmc", "--recipe-args", "dim=12", "--append", tmp_path / "more.npz"]
+    settings += ["--eps", 0.1, "--learning-rate", 0.01]
+    first = call(*command, *settings)
+    assert first.exit_code == 0, first.output
+    (tmp_path / "more.npz").unlink()
+    folder = tmp_path / "run"
+    before = json.loads((folder / "run.json").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train_tracked", None)
+        more = call("train", "--resume", "--out", folder, "--pgd-steps", 3, "--quiet")
+    assert more.exit_code == 0, more.output
+    said = json.loads((folder / "run.json").read_text())
+    test = load_data("digits").first(20)
+    for name in ("final", "best"):
+        model = models.load_model(folder, checkpoint=name).model
+        attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=3, loss="margin", seed=0)
+        assert said[name].pop("pgd3") == robust_accuracy(attacked)
+        before[name].pop("pgd20")
+    changed = ("pgd", "figures")
+    assert {key: said[key] for key in said if key not in changed} == {
+        key: before[key] for key in before if key not in changed
+    }
+    assert said["pgd"]["loss"] == "margin"
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]])

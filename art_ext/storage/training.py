@@ -77,6 +77,16 @@ def recorded_files(store: Store) -> dict[str, str]:
     return {name: found[name] for name in FILES if name in found}
 
 
+def configuration_of(store: Store) -> dict[str, Any]:
+    """Return everything that decides the weights of the training of a folder.
+
+    Raises:
+        ValueError: if ``training.json`` cannot be read.
+    """
+    found = read_json(store, TRAINING, "hold the configuration of a run")
+    return {name: value for name, value in found.items() if name not in ("tool", "format")}
+
+
 def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
     """Write ``training.json`` into the folder of a training, or check that it is the same.
 
@@ -105,7 +115,7 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
     if found.get("tool") != TOOL:
         _check_strange(store, [TRAINING], "art-ext")
     formats.TRAINING.check(store.path, found)
-    facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
+    facts = configuration_of(store)
     given = dict(configuration)
     if NETWORK_FILE not in given or NETWORK_FILE not in facts:  # earlier versions record none
         given.pop(NETWORK_FILE, None)

@@ -28,7 +28,7 @@ def check_folder(
     """Raise ValueError unless a run may write into a folder.
 
     Returns:
-        The content of ``run.json`` if there is nothing left to do, else None.
+        The content of ``run.json`` of a finished run, else None.
 
     Raises:
         ValueError: if the folder is a file or holds other files. Without ``overwrite``, also for a
@@ -77,12 +77,7 @@ def check_folder(
             f"{folder} holds this very run: pass --resume to continue it or to show its figures, "
             "or --overwrite to start anew"
         )
-    # by run.json, not by config.toml, which is written first if other figures are wanted
-    return (
-        finished
-        if finished is not None and finished.get("figures") == figure_settings(wanted)
-        else None
-    )
+    return finished
 
 
 def _own_files(wanted: Configuration) -> dict[str, str]:

@@ -11,14 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext import __version__
 from art_ext.configuration.data import data_keywords
 from art_ext.core.geometry import Box, check_ball
-from art_ext.core.metrics import chance_warning
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
-from art_ext.models.layers import head_records
-from art_ext.storage import formats
+from art_ext.models import load_model
 from art_ext.storage.differences import flat
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.ownership import drop_previous, sweep, write_json
@@ -27,21 +24,28 @@ from art_ext.storage.training import (
     CONFIGURATION,
     HISTORY_TABLE,
     RUN,
-    TOOL,
+    configuration_of,
     locked_training,
     put_training_aside,
 )
 from art_ext.tracking import Trackers, key
-from art_ext.training import Recipe, TrainingOptions, TrainingResult
+from art_ext.training import Recipe, TrainingOptions
 from art_ext.training.appending import appended
 from art_ext.training.batches import check_drop_last
 from art_ext.training.loop import train_tracked
 from art_ext.training.modes import frozen_modules
 from art_ext.training.options import updates_within
 from art_ext.training.runs.configuration import Configuration
-from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
-from art_ext.training.runs.folder import check_folder, figure_settings
+from art_ext.training.runs.folder import check_folder
 from art_ext.training.runs.networks import build_network
+from art_ext.training.runs.record import (
+    has_figures,
+    has_weights,
+    measured_again,
+    norm_of,
+    record_of,
+    warnings_of,
+)
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.runs.source import load_teacher
 from art_ext.training.trial import check_one_row, raw_output
@@ -72,7 +76,7 @@ def run_training(
             ``overwrite``, that of any run of art-ext train.
         resume: continue from the newest checkpoint. A finished run is not trained again. Its
             figures are measured again only if other figures are wanted (``rays``, ``test_n``,
-            ``pgd_steps``, ``pgd_step_size``).
+            ``pgd_steps``, ``pgd_step_size``), from its weights and the test data alone.
         overwrite: start anew. An earlier run is kept in the hidden folder ``.previous-run`` until
             this one is complete. Files of other origin stay.
         progress: show a bar.
@@ -92,7 +96,7 @@ def run_training(
     # torchrun's rank, because Accelerate's is known only in the training
     main = is_main_process()
     finished = check_folder(folder, configuration, resume, overwrite)
-    if finished is not None:
+    if finished is not None and (not main or has_figures(finished, configuration)):
         return finished if main else None
     require_training()
     trackers = Trackers(
@@ -102,6 +106,10 @@ def run_training(
         driver=main,
         facts={"config": configuration.facts()},
     )
+    if finished is not None and has_weights(finished, folder):
+        device = _device(configuration)
+        with locked_training(folder), closing(trackers):
+            return _measured_again(configuration, finished, folder, device, trackers, say)
     recipe = configuration.make_recipe()
     loaded, model = build_network(configuration, recipe)
     options = {**data_keywords(configuration), "model": loaded.facts}
@@ -133,10 +141,39 @@ def run_training(
         if not main:
             return None
         say(f"measuring on {len(test)} test samples")
-        run = _record(configuration, recipe, result, test, device)
-        run["warnings"] = _warnings(run, test, classes)
-        _finish(folder, run)
-        trackers.conclude(_final_values(run), (CONFIGURATION, HISTORY_TABLE, RUN), result.updates)
+        run = record_of(configuration, recipe, result, test, device)
+        run["warnings"] = warnings_of(run, test, classes)
+        _finish(folder, run, trackers)
+    return run
+
+
+def _measured_again(
+    configuration: Configuration,
+    finished: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+    trackers: Trackers,
+    say: Say,
+) -> dict[str, Any]:
+    """Measure the weights of a finished run for other figures. Training data are not needed.
+
+    Args:
+        configuration: of the run, with the wanted figures.
+        finished: the content of its ``run.json``.
+        folder: of the run.
+        device: to measure on.
+        trackers: of the run. They are started here.
+        say: as in ``run_training``.
+    """
+    loaded = load_model(folder, checkpoint="final", device=str(device))
+    options = {**data_keywords(configuration), "model": loaded.facts}
+    test = load_data(configuration.data, **options).first(configuration.test_n)
+    _begin(folder, configuration, overwrite=False)
+    trackers.start(configuration_of(LocalStore(folder)))
+    say(f"measuring on {len(test)} test samples")
+    run = measured_again(configuration, finished, loaded.model, folder, test, device)
+    run["warnings"] = warnings_of(run, test, _classes(loaded.model, test.rows(0, 2)[0], "model"))
+    _finish(folder, run, trackers)
     return run
 
 
@@ -156,11 +193,12 @@ def _begin(folder: Path, configuration: Configuration, overwrite: bool) -> None:
     store.write(CONFIGURATION, configuration.to_toml().encode())
 
 
-def _finish(folder: Path, run: Mapping[str, Any]) -> None:
-    """Write ``run.json``, which says that the run is complete."""
+def _finish(folder: Path, run: Mapping[str, Any], trackers: Trackers) -> None:
+    """Write ``run.json``, which says that the run is complete, and conclude the trackers."""
     store = LocalStore(folder)
     write_json(store, RUN, run)
     drop_previous(store)
+    trackers.conclude(_final_values(run), (CONFIGURATION, HISTORY_TABLE, RUN), run["updates"])
 
 
 # --- checks ---
@@ -211,7 +249,7 @@ def _check_fit(
         first = min(configuration.batch_size, len(kept))
         updates_within(configuration.passes, recipe, [first], len(kept))
     box = Box.of(configuration.clip_values, data.shape, torch.device("cpu"))
-    check_ball(_norm(recipe), configuration.eps, box)
+    check_ball(norm_of(recipe), configuration.eps, box)
     recipe.check(box)
     for split, part in (("training", data), ("test", test)):
         # what is not in memory is checked when it is read
@@ -261,83 +299,3 @@ def _teacher(configuration: Configuration, classes: int, data: AnyData) -> nn.Mo
     if found != classes:
         raise ValueError(f"the teacher must have the {classes} classes of the model, got {found}")
     return teacher
-
-
-def _norm(recipe: Recipe) -> str:
-    return str(getattr(recipe, "norm", "linf"))
-
-
-# --- figures ---
-
-
-def _record(
-    configuration: Configuration,
-    recipe: Recipe,
-    result: TrainingResult,
-    test: AnyData,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Return the content of ``run.json``."""
-    settings: dict[str, Any] = {
-        "eps": configuration.eps,
-        "norm": _norm(recipe),
-        "clip_values": configuration.clip_values,
-        "queries": configuration.rays,
-        "pgd_steps": configuration.pgd_steps,
-        "pgd_step_size": configuration.pgd_step_size,
-        "loss": recipe.head.attack_loss,
-    }
-    length = step_size(configuration.eps, configuration.pgd_steps, configuration.pgd_step_size)
-    final = {**_effort(result, len(result.history)), **measure(result.model, test, **settings)}
-    best = None
-    heads = head_records(result.model)
-    if result.best is not None and result.best_epoch is not None:
-        measured = measure_weights(result.model, result.best, test, **settings)
-        best = {**_effort(result, result.best_epoch), **measured}
-    return {
-        "tool": TOOL,
-        "format": formats.TRAINING.written,
-        "version": __version__,
-        "torch": torch.__version__,
-        "device": str(device),
-        "recipe": recipe.settings(),
-        "data": configuration.data,
-        "model": configuration.model,
-        "seed": configuration.seed,
-        **({"heads": heads} if heads else {}),
-        "updates": result.updates,
-        "seconds": result.seconds,
-        "forwards": result.forwards,
-        "backwards": result.backwards,
-        "test_samples": len(test),
-        "eps": configuration.eps,
-        "norm": _norm(recipe),
-        "pgd": {
-            "steps": configuration.pgd_steps,
-            "step_size": length,
-            "starts": 1,
-            "seed": SEED,
-            **({} if settings["loss"] == "ce" else {"loss": settings["loss"]}),
-        },
-        "figures": figure_settings(configuration),
-        "final": final,
-        "best": best,
-    }
-
-
-def _warnings(run: Mapping[str, Any], test: AnyData, classes: int) -> list[dict[str, str]]:
-    """Return reasons to doubt the figures, in the format of an evaluation."""
-    correct = round(run["final"]["clean"] * len(test))
-    message = chance_warning(correct, test.y.bincount().tolist(), classes)
-    return [] if message is None else [{"kind": "chance-level", "message": message}]
-
-
-def _effort(result: TrainingResult, epoch: int) -> dict[str, Any]:
-    """Return the cost up to the end of an epoch."""
-    row = result.history[epoch - 1]
-    return {
-        "epoch": epoch,
-        "forwards": int(row["forwards"]),
-        "backwards": int(row["backwards"]),
-        "seconds": row["seconds"],
-    }
