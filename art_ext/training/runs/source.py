@@ -127,6 +127,11 @@ def read_configuration(folder: Path) -> Configuration:
             f" {CONFIGURATION} of one{hint}"
         )
     if read_run(store) is None:
+        if store.exists(RUN):
+            raise ValueError(
+                f"{folder / RUN} must be that of a finished art-ext train, but it is damaged: write"
+                f" it anew with art-ext train --resume --out {folder}"
+            )
         raise ValueError(
             f"{folder} holds a training that is not finished: go on with art-ext train --resume"
             f" --out {folder}"
