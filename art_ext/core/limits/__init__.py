@@ -11,15 +11,24 @@ from typing import Any
 
 # name: module. ``__init__.pyi`` lists the same for editors and type checkers
 _MODULES = {
+    "Alpha": "risk",
     "Bound": "bounds",
+    "Expansion": "expansion",
+    "GaussianSet": "expansion",
     "Generator": "generator",
-    "GeneratorOracle": "generator",
     "GeneratorLipschitz": "lipschitz",
+    "GeneratorOracle": "generator",
+    "GeneratorRisk": "risk",
+    "RiskBound": "risk",
+    "bounds_at_risk": "risk",
     "check_generator": "generator",
     "draw_latents": "generator",
+    "empirical_expansion": "expansion",
+    "gaussian_expansion": "bounds",
     "generator_lipschitz": "lipschitz",
     "in_distribution_risk_bound": "bounds",
     "intrinsic_robustness_bound": "bounds",
+    "risk_on": "risk",
 }
 __all__ = [*_MODULES]
 
