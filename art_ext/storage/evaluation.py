@@ -42,6 +42,10 @@ TRANSFER = "transfer.json"  # between the members of ensembles
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 # of runs with a detector
 DETECTION_PLOTS = ("rejection.png", "detection_roc.png", "detection_scores.png")
+# of runs on the limits of robustness
+LIMITS = "limits.json"
+LIMITS_TABLES = ("lipschitz.csv", "robustness.csv", "bounds.csv", "figure.csv")
+LIMITS_PLOT = "limits.png"
 # whose the folder is: last
 OWN = (
     CONFIGURATION,

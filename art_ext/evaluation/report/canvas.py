@@ -18,9 +18,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "Xos^DvP<h>"
 MOST_TOGETHER = 2  # attacks in axes that models share
+INK = "#1c2128"
 SOFT = "#5b626b"
 LETTER = 5.2  # points, width of a letter of small text
 LINE = 11.0  # points, height of a line of small text
+WIDTHS = {1: 6.6, 2: 10.6, 3: 13.2}  # inches, by the number of axes in a line
 STYLE: Any = {
     "text.parse_math": False,  # a model's name may hold dollar signs
     "font.size": 10.5,
@@ -39,6 +41,14 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def grid(names: Sequence[str], columns: int) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure and the axes of each name, so many in a line."""
+    lines = -(-len(names) // columns)
+    figure = _figure(WIDTHS[columns], 4.0 * lines)
+    places = [figure.add_subplot(lines, columns, number + 1) for number in range(len(names))]
+    return figure, dict(zip(names, places, strict=True))
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,7 @@ class Canvas:
             figure = _figure(6.6, 4.1)
             axes = dict.fromkeys(models, figure.add_subplot())
         else:
-            lines = -(-len(models) // 2)
-            figure = _figure(10.6, 4.0 * lines)
-            places = [figure.add_subplot(lines, 2, number + 1) for number in range(len(models))]
-            axes = dict(zip(models, places, strict=True))
+            figure, axes = grid(models, 2)
         if not shared:
             for model, own in axes.items():
                 own.set_title(short(model, 44), fontsize=11, pad=18)

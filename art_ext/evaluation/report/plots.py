@@ -19,7 +19,7 @@ from art_ext.evaluation.analysis.rejection import (
 from art_ext.evaluation.analysis.table import Row, Verdict, decisive, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report import detection
-from art_ext.evaluation.report.canvas import STYLE, Canvas, label_plainly, to_png
+from art_ext.evaluation.report.canvas import INK, STYLE, Canvas, label_plainly, to_png
 from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
 
 DODGE = 6.0  # points between marks of attacks at one radius
-INK = "#1c2128"
 STEPS = 400  # most steps of a curve: more are finer than the picture
 
 
@@ -42,14 +41,14 @@ class Plot:
         title: its heading.
         caption: explanation of the picture and of its limits.
         png: the file's content.
-        wide: True if models have axes side by side.
+        axes: number of axes side by side.
     """
 
     file: str
     title: str
     caption: str
     png: bytes
-    wide: bool
+    axes: int
 
 
 def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
@@ -70,8 +69,8 @@ def draw(loaded: Sequence[LoadedRun]) -> list[Plot]:
                     continue
                 title, caption, figure = drawn
                 file = name.replace(".png", f"{suffix}.png")
-                wide = len(figure.axes) > 1
-                plots.append(Plot(file, title + where, caption, to_png(figure), wide))
+                in_line = min(2, len(figure.axes))
+                plots.append(Plot(file, title + where, caption, to_png(figure), in_line))
     return plots
 
 
