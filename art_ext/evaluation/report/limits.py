@@ -180,7 +180,7 @@ def to_csv(limits: Limits) -> dict[str, str]:
         for bound in (*row.bounds, *row.classifier)
     ]
     curves = [
-        {"kind": "bound", **_named(curve), "risk": alpha, "robustness": value}
+        {"kind": "bound", **_flat(curve), "risk": alpha, "robustness": known(value)}
         for curve in limits.curves
         for alpha, value in zip(curve.alphas, curve.values, strict=True)
     ]
@@ -211,10 +211,6 @@ def _flat(row: Any) -> dict[str, Any]:
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in flat.items()
     }
-
-
-def _named(curve: Any) -> dict[str, Any]:
-    return {name: getattr(curve, name) for name in ("eps", "form", "estimator", "lipschitz")}
 
 
 # ---- the page
