@@ -12,22 +12,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from art_ext.core.limits.bounds import FORMS
+from art_ext.core.limits.lipschitz import ESTIMATORS
+from art_ext.core.limits.risk import OVERALL_RISK, PAPERS_READING, SMALLEST_CLASS_RISK, ZERO_RISK
 from art_ext.core.metrics import wilson
 from art_ext.evaluation.analysis.finding import Finding
 
-ESTIMATORS = ("sampled", "spectral", "ascent")
-FORMS = ("class-wise", "overall")
+__all__ = [
+    "ESTIMATORS",
+    "FORMS",
+    "GIVEN_ALPHA",
+    "KINDS",
+    "LOWER_ESTIMATE",
+    "OVERALL_RISK",
+    "PAPERS_READING",
+    "SMALLEST_CLASS_RISK",
+    "ZERO_RISK",
+    "BoundRow",
+    "ClassifierBound",
+    "Curve",
+    "Limits",
+    "LipschitzRow",
+    "ModelRow",
+    "Point",
+    "Share",
+]
 # stands beside every bound
 LOWER_ESTIMATE = (
     "L is a lower estimate of the local Lipschitz constant, so the printed bound may be too low."
 )
-# of the lines on a classifier without an error
-ZERO_RISK = "The measured risk is 0, so this bound holds for other classifiers only."
-# names of the readings of alpha
-SMALLEST_CLASS_RISK = "smallest class risk"
-OVERALL_RISK = "overall risk"
-PAPERS_READING = "papers' reading"
-GIVEN_ALPHA = "given alpha"
+GIVEN_ALPHA = "given alpha"  # a reading beside those of ``core.limits.risk``
 KINDS = (
     "bound-contradicted",
     "radius-too-small",

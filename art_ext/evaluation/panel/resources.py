@@ -33,31 +33,6 @@ class Resources:
 NO_RESOURCES = Resources()
 
 
-class RangedGenerator(nn.Module):
-    """A generator whose images are mapped from their range to [0, 1].
-
-    Args:
-        generator: callable from latents (N, d) and classes (N,) to images.
-        image_range: (lower, upper) of its images.
-
-    Attributes:
-        latent_dim, num_classes: of the generator.
-    """
-
-    def __init__(self, generator: Any, image_range: tuple[float, float]) -> None:
-        super().__init__()
-        self.generator = generator
-        self.image_range = image_range
-        self.latent_dim = generator.latent_dim
-        self.num_classes = generator.num_classes
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return images (N, *S)."""
-        lower, upper = self.image_range
-        images: Tensor = self.generator(z, y)
-        return (images - lower) / (upper - lower)
-
-
 @dataclass(frozen=True, eq=False)
 class GeneratorSource:
     """Place from which processes load the generator of a run.
@@ -66,14 +41,12 @@ class GeneratorSource:
         name: as ``load_generator`` takes it, or the class of a given generator.
         weights: file of its weights. None: those of the source.
         device: for the generator. None: it stays where it is.
-        image_range: of its images, which are mapped to [0, 1]. None: they are not mapped.
         generator: the generator itself. None: it is loaded.
     """
 
     name: str
     weights: str | os.PathLike[str] | None = None
     device: str | None = None
-    image_range: tuple[float, float] | None = (0.0, 1.0)
     generator: Any = None
 
     def load(self) -> Any:
@@ -97,9 +70,7 @@ class GeneratorSource:
                     f" latent_dim and num_classes as integers, got a {type(generator).__name__}"
                     f" without {attribute}"
                 )
-        if self.image_range in (None, (0.0, 1.0)):
-            return generator
-        return RangedGenerator(generator, self.image_range)
+        return generator
 
     def check_rebuilds(self, engine: str) -> None:
         """Raise ValueError unless a worker of an engine can load the generator."""

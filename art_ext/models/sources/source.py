@@ -13,6 +13,7 @@ from art_ext.core.checks import check_choice
 from art_ext.data.request import ModelFacts
 from art_ext.data.transform import Transform
 from art_ext.models.sources.normalization import Normalization, read_normalization
+from art_ext.storage.training import CHECKPOINT_NAME
 
 CHECKPOINTS = ("best", "final")
 Network = nn.Module | Callable[[Tensor], Tensor]
@@ -28,7 +29,8 @@ class ModelSource:
         weights: checkpoint file, in place of pretrained weights.
         normalize: mean and standard deviation, in place of the source's own.
         name: name in reports. None: ``default_name``.
-        checkpoint: weights of a training's run folder: ``"best"`` or ``"final"``.
+        checkpoint: weights of a training's run folder: ``"best"``, ``"final"``, or the name of a
+            checkpoint that it keeps, such as ``"update-000000120"``.
         trust_checkpoint: unpickle checkpoints that hold more than tensors. This runs code in them.
         device: device of the model. None: where it is made.
         untrained: draw the initial weights by the seed, without pretrained weights.
@@ -47,7 +49,8 @@ class ModelSource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("checkpoint", self.checkpoint, CHECKPOINTS)
+        if not self.checkpoint.startswith(CHECKPOINT_NAME):
+            check_choice("checkpoint", self.checkpoint, CHECKPOINTS)
         if self.name is not None and not self.name.strip():
             raise ValueError("name must hold at least one letter, got an empty text")
         if self.untrained and self.weights is not None:

@@ -10,13 +10,25 @@ from torch import nn
 
 from art_ext.configuration.data import DataOptions, transform_of
 from art_ext.configuration.options import default_of, options_of
+from art_ext.core.checks import listed
 from art_ext.core.geometry import norm_name
 from art_ext.models import load_weights
 from art_ext.models.layers import head_records
 from art_ext.models.sources import ModelSource, Opened, is_run_folder, load_source
 from art_ext.models.weights import read_heads
 from art_ext.storage.store import LocalStore
-from art_ext.storage.training import BEST, CONFIGURATION, RUN, TEACHER, TRAINING, WEIGHTS, read_run
+from art_ext.storage.training import (
+    BEST,
+    CHECKPOINT_NAME,
+    CHECKPOINTS,
+    CONFIGURATION,
+    RUN,
+    TEACHER,
+    TRAINING,
+    WEIGHTS,
+    read_run,
+)
+from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.heads import HEADS, with_heads
 from art_ext.training.runs.configuration import Configuration, resolve
 from art_ext.training.runs.networks import network_of, source_of
@@ -45,7 +57,10 @@ def open_model(source: ModelSource) -> Opened:
     loaded = load_source(source_of(configuration), training=True)
     weights = source.weights or file
     model = _headed(loaded.model, configuration, read_heads(weights))
-    load_weights(model, weights, trust_checkpoint=source.trust_checkpoint)
+    if source.checkpoint.startswith(CHECKPOINT_NAME):
+        _load_kept(model, folder, source.checkpoint)
+    else:
+        load_weights(model, weights, trust_checkpoint=source.trust_checkpoint)
     return Opened(
         model,
         transform=transform_of(configuration) or loaded.transform,
@@ -53,6 +68,45 @@ def open_model(source: ModelSource) -> Opened:
         class_ids=loaded.class_ids,
         normalizes=True,
     )
+
+
+def kept_checkpoints(folder: Path) -> list[tuple[str, int]]:
+    """Return the checkpoints that a finished training keeps, oldest first: name and epoch.
+
+    Raises:
+        ValueError: for a folder of other files, or one without any checkpoint.
+    """
+    read_configuration(folder)
+    found = checkpoints(folder, CHECKPOINTS)
+    if not found:
+        raise ValueError(f"{folder} holds no checkpoints: train it anew, or leave out checkpoints")
+    return [
+        (one.name, int(load_checkpoint(folder, f"{CHECKPOINTS}/{one.name}")["epoch"]))
+        for one in found
+    ]
+
+
+def _load_kept(model: nn.Module, folder: Path, name: str) -> None:
+    """Load the weights of a checkpoint that a training keeps. Buffers of its head stay.
+
+    Raises:
+        ValueError: if there is no such checkpoint, or its weights do not fit.
+    """
+    known = [one.name for one in checkpoints(folder, CHECKPOINTS)]
+    if name not in known:
+        raise ValueError(
+            f"checkpoint must be best, final or one that {folder} keeps"
+            f" ({', '.join(known) or 'it keeps none'}), got {name!r}"
+        )
+    saved = load_checkpoint(folder, f"{CHECKPOINTS}/{name}")["model"]
+    own = model.state_dict()
+    kept = {key: value for key, value in own.items() if key not in saved}
+    wrong = [key for key in kept if not key.startswith("head.")] + [*(saved.keys() - own.keys())]
+    if wrong:
+        raise ValueError(
+            f"the checkpoint {name} of {folder} does not fit the network: {listed(wrong)}"
+        )
+    model.load_state_dict({**kept, **saved})
 
 
 def _headed(

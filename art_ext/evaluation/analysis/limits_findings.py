@@ -1,0 +1,205 @@
+"""Warnings and verdicts on limits of robustness, from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from art_ext.core.wording import radius as radius_text
+from art_ext.evaluation.analysis.finding import Finding
+from art_ext.evaluation.analysis.limits import (
+    BoundRow,
+    ClassifierBound,
+    LipschitzRow,
+    ModelRow,
+    Share,
+)
+from art_ext.evaluation.analysis.table import percent
+
+LEAST_AGREEMENT = 0.95  # between the classes asked of a generator and those seen in its images
+
+
+def findings(
+    rows: Sequence[ModelRow],
+    lipschitz: Sequence[LipschitzRow],
+    radius: float,
+    facts: Mapping[str, Any],
+) -> list[Finding]:
+    """Return the warnings on a run, and then the infos.
+
+    Args:
+        rows: one for each model and eps.
+        lipschitz: constants of the generator.
+        radius: of the latent space in which they hold.
+        facts: of the run, among them the ``quality`` of its ``generator``, if that is known.
+    """
+    found = [
+        *_labels(facts),
+        *_radius(lipschitz, radius, sorted({row.eps for row in rows})),
+        *(one for row in rows for one in _contradicted(row)),
+        *(one for row in rows for one in _not_represented(row)),
+        *_zero_risk(rows),
+    ]
+    return sorted(found, key=lambda one: one.level != "warning")
+
+
+def _labels(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield a warning if the images of the generator often show another class than asked."""
+    agreement = (facts.get("generator", {}).get("quality") or {}).get("agreement")
+    if agreement is not None and agreement < LEAST_AGREEMENT:
+        yield Finding(
+            "generator-labels",
+            "",
+            None,
+            None,
+            f"a classifier trained on real data sees the wanted class in {percent(agreement)} of"
+            f" the generator's images, wanted at least {percent(LEAST_AGREEMENT)}: risks count"
+            " these images as errors of every model. Train the generator longer",
+        )
+
+
+def _radius(
+    lipschitz: Sequence[LipschitzRow], radius: float, eps: Sequence[float]
+) -> Iterator[Finding]:
+    """Yield a warning for each estimator whose constants hold in too small a ball."""
+    for estimator in dict.fromkeys(row.estimator for row in lipschitz):
+        smallest = min((row for row in lipschitz if row.estimator == estimator), key=_constant)
+        wrong = [one for one in eps if radius * smallest.value < one]
+        if wrong:
+            yield Finding(
+                "radius-too-small",
+                "",
+                None,
+                wrong[-1],
+                f"radius * L must be at least eps: class {smallest.label} has L"
+                f" {smallest.value:.3g} ({estimator}), so radius {radius:g} covers eps up to"
+                f" {radius * smallest.value:.3g}, but eps goes up to {wrong[-1]:g}. A radius of"
+                f" {wrong[-1] / smallest.value:.3g} would do: give --radius",
+                count=len(wrong),
+                samples=len(eps),
+            )
+
+
+def _constant(row: LipschitzRow) -> float:
+    return row.value
+
+
+def _contradicted(row: ModelRow) -> Iterator[Finding]:
+    """Yield a warning if the in-distribution robustness is above a bound, by the intervals."""
+    robust = row.in_distribution
+    above = [bound for bound in row.bounds if robust.low > bound.value_high]
+    above_own = [bound for bound in row.classifier if robust.low > bound.robustness_high]
+    if not above and not above_own:
+        return
+    wrong = {one.estimator for one in above} | {one.estimator for one in above_own}
+    holding = sorted({bound.estimator for bound in row.bounds} - wrong)
+    contrast = f" The bounds with the {' and '.join(holding)} L hold." if holding else ""
+    yield Finding(
+        "bound-contradicted",
+        row.model,
+        None,
+        row.eps,
+        f"in-distribution robustness {_percent(robust)} at eps {radius_text(row.eps)} is above"
+        f" {'; '.join([*map(_named, above), *map(_named_own, above_own)])}: L is too small, the"
+        " classifier is outside the class of the bound, or the attack is too weak." + contrast,
+        count=robust.count,
+        samples=robust.samples,
+        interval=(robust.low, robust.high),
+    )
+
+
+def _named(bound: BoundRow) -> str:
+    return (
+        f"the {bound.form} bound {percent(bound.value)} ({bound.reading}, {bound.estimator} L"
+        f" {bound.lipschitz:.3g})"
+    )
+
+
+def _named_own(bound: ClassifierBound) -> str:
+    return f"Theorem 4.4.3 {percent(bound.robustness)} ({bound.estimator} L)"
+
+
+def _not_represented(row: ModelRow) -> Iterator[Finding]:
+    """Yield a warning if the generator cannot make some samples."""
+    share = row.not_represented
+    if share.count:
+        yield Finding(
+            "not-represented",
+            row.model,
+            None,
+            row.eps,
+            f"{share.count} of {share.samples} samples are not represented at eps"
+            f" {radius_text(row.eps)}: the generator's best image is farther than eps, and no"
+            f" adversarial was found. They count as robust: in-distribution robustness"
+            f" {_percent(row.in_distribution)} with them, {_percent(row.represented)} without",
+            count=share.count,
+            samples=share.samples,
+            interval=(share.low, share.high),
+        )
+
+
+def _zero_risk(rows: Sequence[ModelRow]) -> Iterator[Finding]:
+    """Yield a warning for each model without any error on images of the generator."""
+    for row in {row.model: row for row in rows}.values():
+        if row.risk.count == 0:
+            yield Finding(
+                "zero-risk",
+                row.model,
+                None,
+                None,
+                f"no error in {row.risk.samples:,} images of the generator (risk at most"
+                f" {percent(row.risk.high)}): the printed bounds hold for other classifiers only",
+                samples=row.risk.samples,
+                interval=(row.risk.low, row.risk.high),
+            )
+        elif any(one.count == 0 for one in row.class_risks):
+            free = [label for label, one in enumerate(row.class_risks) if one.count == 0]
+            yield Finding(
+                "zero-risk",
+                row.model,
+                None,
+                None,
+                f"no error in the images of {len(free)} of {len(row.class_risks)} classes"
+                f" ({', '.join(map(str, free))}): the smallest class risk is 0, and the class-wise"
+                " bound says nothing about this classifier",
+                level="info",
+            )
+
+
+def sentences(rows: Sequence[ModelRow]) -> Iterator[str]:
+    """Yield one sentence for each model and eps, and one on each estimator's bounds."""
+    for row in rows:
+        hidden = row.not_represented
+        without = (
+            f", {_percent(row.represented)} without the {percent(hidden.value)} not represented"
+            if hidden.count
+            else ""
+        )
+        yield (
+            f"{row.model} at eps {radius_text(row.eps)}: robust accuracy"
+            f" {_percent(row.unconstrained)} unconstrained (PGD alone {percent(row.pgd.value)}),"
+            f" {_percent(row.in_distribution)} in-distribution{without}; risk"
+            f" {_percent(row.risk)}"
+        )
+        yield from map(_on_bound, row.bounds, [row] * len(row.bounds))
+
+
+def _on_bound(bound: BoundRow, row: ModelRow) -> str:
+    """Return the sentence on one bound."""
+    name = (
+        f"{row.model} at eps {radius_text(row.eps)}: {bound.form} bound ({bound.reading} alpha"
+        f" {bound.alpha:.3g}, {bound.estimator} L {bound.lipschitz:.3g})"
+    )
+    if bound.value != bound.value:
+        return f"{name}: the theorem says nothing here"
+    relation = "above" if bound.value >= row.in_distribution.value else "below"
+    vacuous = ", vacuous" if bound.vacuous else ""
+    return (
+        f"{name}: {bound.value:.4f} [{bound.value_low:.4f}, {bound.value_high:.4f}]{vacuous},"
+        f" {relation} the in-distribution robustness. {bound.sentence}"
+    )
+
+
+def _percent(share: Share) -> str:
+    """Return a share with its interval."""
+    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
