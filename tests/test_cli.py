@@ -31,7 +31,9 @@ from art_ext.configuration.parsing import (
     parse_value,
     read_toml,
 )
+from art_ext.core.detection import FeatureSqueezing
 from art_ext.evaluation import read_records, read_run
+from art_ext.evaluation.panel.detectors import plan_detectors
 from art_ext.evaluation.report import plots
 
 MODEL = """
@@ -113,6 +115,10 @@ class TestParsing:
                 "channels=(8, 16),hidden=(256,), name=a=b",
                 {"channels": "(8, 16)", "hidden": "(256,)", "name": "a=b"},
             ),
+            (
+                "squeezers=[median(2),non_local_means(search=7,patch=3)],k=(1",
+                {"squeezers": "[median(2),non_local_means(search=7,patch=3)]", "k": "(1"},
+            ),
         ],
     )
     def test_factory_arguments(self, text: str, found: dict[str, str]) -> None:
@@ -137,6 +143,9 @@ class TestParsing:
             ("(8, 1/4,)", (8, 0.25)),
             ("[]", ()),
             ("((1,2),3)", "((1,2),3)"),
+            ("[(1,2),3]", "[(1,2),3]"),
+            ("[a(b(1))]", "[a(b(1))]"),
+            ("['a(1, b=2)', \"c\", d(3)]", ("a(1, b=2)", "c", "d(3)")),
             ("{0: 7, 5: 14}", {0: 7, 5: 14}),
             ("{0:none,40: 1/4}", {0: None, 40: 0.25}),
             ("{0}", "{0}"),
@@ -151,6 +160,20 @@ class TestParsing:
         found = parse_value(text)
         assert found == value
         assert type(found) is type(value)
+
+    def test_a_list_of_squeezers(self) -> None:
+        for given in ("'bit_depth(3)', 'median(size=3)'", "bit_depth(3),median(size=3)"):
+            text = f"feature_squeezing.squeezers=[{given}],kernel_density.num_kernels=9"
+            found = parse_attack_arguments(text, "detector-args")
+            assert found["kernel_density"] == {"num_kernels": 9}
+            planned = plan_detectors(["feature_squeezing", "kernel_density"], found)
+            assert [one.make().rows for one in planned] == [3, 1]
+            detector = planned[0].make()
+            assert isinstance(detector, FeatureSqueezing)
+            assert [str(one) for one in detector.squeezers] == [
+                "bit_depth(bits=3)",
+                "median(size=3)",
+            ]
 
     def test_arguments_of_attacks(self) -> None:
         text = "pgd.num_steps=5, torchattacks:PGD.alpha=2/255,pgd.step_size=0.1,art:AutoAttack.attacks=(a,b)"

@@ -66,7 +66,8 @@ def parse_arguments(
 ) -> dict[str, str]:
     """Parse ``key=value,key=value`` into a dict.
 
-    A comma inside a value is kept, as in ``channels=(8,16)``.
+    A comma inside a value is kept, as in ``channels=(8,16)``, and inside brackets also one before a
+    key, as in ``squeezers=[median(2),non_local_means(search=13,patch=3)]``.
 
     Args:
         text: the text to parse.
@@ -79,7 +80,12 @@ def parse_arguments(
     """
     if not text.strip():
         return {}
-    parts = re.split(rf",(?=\s*{key}=)", text)
+    parts: list[str] = []
+    for part in split_outside_brackets(text):
+        if parts and not re.match(rf"\s*{key}=", part):
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
     pairs = [re.fullmatch(rf"\s*({key})=(.*)", part, re.DOTALL) for part in parts]
     found = {pair[1]: pair[2].strip() for pair in pairs if pair}
     if len(found) != len(pairs):
@@ -87,6 +93,19 @@ def parse_arguments(
             f"{option} must be {form}=value,{form}=value with each {form} once, got {text!r}"
         )
     return found
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """Split a text at the commas that are in no brackets."""
+    parts = [""]
+    depth = 0
+    for sign in text:
+        depth = max(0, depth + (sign in "([{") - (sign in ")]}"))
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def parse_attack_arguments(text: str, option: str = "attack-args") -> dict[str, dict[str, object]]:
@@ -111,15 +130,16 @@ def parse_value(text: str) -> object:
     """Parse a number, a fraction such as 8/255, true, false, none, or a bracket of these.
 
     Any other text is returned unchanged. ``{0: 7, 5: 14}`` becomes a dict, ``(1, 2)`` and ``[1,
-    2]`` become tuples.
+    2]`` become tuples, and so does ``[median(2), bit_depth(bits=3)]``, whose parts may have quotes.
     """
     words: dict[str, object] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
     if re.fullmatch(r"[+-]?\d+", text):
         return int(text)
-    if re.fullmatch(r"\([^()\[\]]*\)|\[[^()\[\]]*\]", text):
-        return tuple(parse_value(part.strip()) for part in text[1:-1].split(",") if part.strip())
+    if re.fullmatch(r"\([^()\[\]]*\)|\[([^()\[\]]|\w\([^()\[\]]*\))*\]", text):
+        parts = [part.strip() for part in split_outside_brackets(text[1:-1])]
+        return tuple(parse_value(_unquoted(part)) for part in parts if part)
     if re.fullmatch(r"\{[^{}()\[\]:]+:[^{}()\[\]]*\}", text):
         pairs = [part.partition(":") for part in text[1:-1].split(",") if part.strip()]
         if all(colon for _, colon, _ in pairs):
@@ -128,6 +148,12 @@ def parse_value(text: str) -> object:
         return parse_number("value", text)
     except ValueError:
         return text
+
+
+def _unquoted(text: str) -> str:
+    """Return a text without the quotes around it, if it has some."""
+    quoted = re.fullmatch(r"(['\"])(.*)\1", text)
+    return text if quoted is None else quoted[2]
 
 
 def read_value(value: object) -> object:
