@@ -314,6 +314,20 @@ def test_a_network_with_a_head_is_trained_further(
     assert [one["name"] for one in read_heads(tmp_path / "model.safetensors")] == ["reverse-logits"]
 
 
+@pytest.mark.parametrize("name", ["mmc", "mmlda"])
+@pytest.mark.parametrize("given", [{}, {"dim": 12}, {"num_classes": 10, "dim": 10}])
+def test_centres_need_a_network_without_another_head(
+    name: str, given: dict[str, Any], network: Callable[..., nn.Module], samples: Samples
+) -> None:
+    model = nn.Sequential(ReverseLogits(network("linear")))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=rf"^{name} needs a network without a head, got one with ReverseLogitsHead"
+    ):
+        train(model, samples, make_recipe(name, **given), epochs=1)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_folder_gives_the_model_with_its_head(name: str, tmp_path: Path) -> None:
     from art_ext.training.runs import resolve, run_training
@@ -381,7 +395,7 @@ def trained(out: Path, **given: Any) -> dict[str, Any]:
     ("first", "second", "heads"),
     [
         ("rce", "natural", ["reverse-logits"]),
-        ("rce", "mmc", ["max-mahalanobis", "reverse-logits"]),
+        ("mmc", "rce", ["reverse-logits", "max-mahalanobis"]),
         ("mmc", "natural", ["max-mahalanobis"]),
         ("adp", "natural", ["mean-probability"]),
     ],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from art_ext.core.checks import check_choice, check_positive
 from art_ext.training.heads import Head, MaxMahalanobisHead
+from art_ext.training.heads.base import heads_of
 from art_ext.training.heads.max_mahalanobis import CENTRES
 from art_ext.training.heads.networks import with_outputs
 from art_ext.training.objectives import ScoreLoss, mmc, mmlda
@@ -73,9 +74,15 @@ class MaxMahalanobisRecipe(ScoreRecipe):
         length.
 
         Raises:
-            ValueError: if the network fails on the rows, returns no features (r, d), or has no
-                last linear layer that can be replaced.
+            ValueError: if the network has another head, fails on the rows, returns no features
+                (r, d), or has no last linear layer that can be replaced.
         """
+        others = [one for one in heads_of(model) if one.name != MaxMahalanobisHead.name]
+        if others:
+            raise ValueError(
+                f"{self.name} needs a network without a head, got one with {others[0]!r}: pass the"
+                " network inside, which is .model"
+            )
         width = output_width(model, rows)
         classes = width if self.num_classes is None else self.num_classes
         length = width if self.dim is None else self.dim
