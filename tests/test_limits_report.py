@@ -24,6 +24,7 @@ from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import LoadedRun, load_run
 from art_ext.evaluation.report import limits as report
 from art_ext.evaluation.report import limits_plot, plots
+from art_ext.evaluation.report.limits_tables import to_csv
 from art_ext.evaluation.report.plots import Plot
 from art_ext.storage.evaluation import LIMITS, LIMITS_PLOT, LIMITS_TABLES, PLOTS, WARNINGS
 from tests._limits import bound, make_limits
@@ -67,10 +68,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Tensor, Tensor])
 
 
 def tables(limits: Limits) -> dict[str, list[dict[str, str]]]:
-    return {
-        name: list(csv.DictReader(io.StringIO(text)))
-        for name, text in report.to_csv(limits).items()
-    }
+    return {name: list(csv.DictReader(io.StringIO(text))) for name, text in to_csv(limits).items()}
 
 
 def test_one_page_with_the_figure_and_the_pictures_inside(tmp_path: Path, one: LoadedRun) -> None:
@@ -107,7 +105,7 @@ def test_the_results_are_read_back_from_their_file(tmp_path: Path) -> None:
     report.write_limits_report(tmp_path, limits, {})
     read = Limits.from_plain(json.loads((tmp_path / LIMITS).read_text()))
     assert report.render_limits(read, {}) == report.render_limits(limits, {})
-    assert report.to_csv(read) == report.to_csv(limits)
+    assert to_csv(read) == to_csv(limits)
     kinds = [found["kind"] for found in json.loads((tmp_path / WARNINGS).read_text())]
     assert kinds == ["zero-risk", "not-represented"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from torch import Tensor, nn
 
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate
+from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE
 from art_ext.evaluation.analysis.records import load_run
+from art_ext.evaluation.report.limits import strips, write_limits_report
 from art_ext.evaluation.report.page import write_report
+from tests._limits import make_limits
 
 pytestmark = pytest.mark.slow
 
@@ -63,11 +67,33 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "index.html"
 
 
+@pytest.fixture(scope="module")
+def limits_report(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Path:
+    """A report on limits, with a hostile name and the pictures of a run."""
+    out = tmp_path_factory.mktemp("limits")
+    headings = {"on the manifold": ("rays",), "without constraint": ("fgsm",)}
+    limits = make_limits(("natural", HOSTILE), checkpoints=(5, 10), name=HOSTILE)
+    write_limits_report(out, limits, {"data": HOSTILE}, strips(load_run(report.parent), headings))
+    return out / "index.html"
+
+
 @pytest.fixture
 def page(report: Path) -> Iterator[Any]:
-    """The report in Chromium; whatever it complains of or fetches is collected in
-    ``page.trouble``.
-    """
+    """The report in Chromium."""
+    with opened(report) as view:
+        yield view
+
+
+@pytest.fixture
+def limits_page(limits_report: Path) -> Iterator[Any]:
+    """The report on limits in Chromium."""
+    with opened(limits_report) as view:
+        yield view
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A page in Chromium; whatever it complains of or fetches is collected in ``page.trouble``."""
     chromium = shutil.which("chromium")
     if chromium is None:
         reason = "Chromium is not installed (the system's package `chromium`)"
@@ -84,7 +110,7 @@ def page(report: Path) -> Iterator[Any]:
         view.on("pageerror", lambda error: view.trouble.append(str(error)))
         view.on("requestfailed", lambda request: view.trouble.append(request.url))
         view.on("dialog", lambda dialog: view.trouble.append(dialog.message))
-        view.goto(report.as_uri())
+        view.goto(file.as_uri())
         view.wait_for_load_state("networkidle")
         yield view
         browser.close()
@@ -231,3 +257,67 @@ def test_a_button_turns_the_colours_round(page: Any, scheme: str) -> None:
     button.click()
     assert (page.evaluate(BRIGHTNESS) > 128) == (scheme == "light")
     assert page.trouble == []
+
+
+class TestLimits:
+    def test_opens_from_disk_and_shows_a_hostile_name_as_text(self, limits_page: Any) -> None:
+        page = limits_page
+        assert page.trouble == []
+        sizes = page.eval_on_selector_all(
+            "img", "images => images.map((image) => image.naturalWidth)"
+        )
+        assert min(sizes) > 0
+        assert max(sizes) > 1000, "the figure"
+        assert sizes.count(4) > 2 * 3, "samples, adversarials and perturbations"
+        assert page.locator(".card > b").nth(1).inner_text() == HOSTILE
+        assert page.title() == f"Limits of robustness of natural, {HOSTILE} on {HOSTILE}"
+        assert page.locator("h1").inner_text() == f"Limits of robustness on {HOSTILE}"
+        assert page.locator("img[src=x]").count() == 0
+        assert page.locator("script").count() == 1
+
+    def test_the_sentence_on_lower_estimates_stands_beside_every_bound(
+        self, limits_page: Any
+    ) -> None:
+        for heading in ("Bounds", "Local Lipschitz constants of the generator"):
+            beside = limits_page.locator(f"h2:text-is('{heading}') + p")
+            assert beside.inner_text() == LOWER_ESTIMATE
+        assert "the lines may lie too low" in limits_page.locator("figcaption").inner_text()
+        first = limits_page.locator("main p:not(.soft)").first
+        assert "the bound may be too low" in first.inner_text()
+
+    def test_rows_sort_and_filter(self, limits_page: Any) -> None:
+        page = limits_page
+        count = page.locator("#filters output")
+        assert count.inner_text() == "6 of 6 rows"
+        page.get_by_label("Model").select_option(HOSTILE)
+        page.get_by_label("eps").select_option("1.0")
+        assert count.inner_text() == "1 of 6 rows"
+        page.get_by_role("button", name="Clear").press("Enter")
+        page.wait_for_function("document.querySelectorAll('.out').length === 0")
+        page.locator("#results").get_by_role("button", name="Unconstrained", exact=True).click()
+        rising = [float(text.split()[0]) for text in column(page, 7)]
+        assert rising == sorted(rising)
+        assert len(set(rising)) > 2
+        assert page.locator("th[aria-sort=ascending]").count() == 1, "of that table alone"
+        assert page.trouble == []
+
+    @pytest.mark.parametrize("width", [390, 320])
+    def test_fits_a_phone(self, limits_page: Any, width: int) -> None:
+        limits_page.set_viewport_size({"width": width, "height": 800})
+        assert limits_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        cut = """[...document.querySelectorAll('table.sortable')].flatMap((table) => {
+          const right = table.closest('.box').getBoundingClientRect().right;
+          return [...table.querySelectorAll('td')]
+            .filter((cell) => cell.getBoundingClientRect().right > right + 1
+              || cell.scrollWidth > cell.clientWidth + 1)
+            .map((cell) => cell.textContent);
+        })"""
+        assert limits_page.evaluate(cut) == [], "no number is cut off"
+
+    def test_paper_has_all_rows_and_no_controls(self, limits_page: Any) -> None:
+        page = limits_page
+        page.get_by_label("Model").select_option(HOSTILE)
+        page.emulate_media(media="print", color_scheme="dark")
+        assert len(left(page)) == 6
+        assert not page.locator(".control:visible").count()
+        assert page.evaluate(BRIGHTNESS) == 255
