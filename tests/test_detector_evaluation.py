@@ -640,6 +640,25 @@ class TestWarnings:
         enough = run(linear_net, tmp_path / "enough", adaptive=False, calibration_data=train)
         assert "few-calibration-images" not in self.kinds(enough)
 
+    @pytest.mark.parametrize("shared", [0, 5])
+    def test_calibrated_on_attacked_images(
+        self, shared: int, linear_net: nn.Module, tmp_path: Path
+    ) -> None:
+        digits = load_data("digits")
+        detector = Confidence().fit(linear_net)
+        detector.calibrate(digits.x[ATTACKED - shared : ATTACKED + 100])
+        detector.save(tmp_path / "mine.safetensors")
+        options: dict[str, Any] = {"calibration_data": None, "adaptive": False, "detectors": ()}
+        for _ in range(2):  # the second reads what the folder holds
+            outcome = run(
+                linear_net,
+                tmp_path / "run",
+                detector_files=[tmp_path / "mine.safetensors"],
+                **options,
+            )
+            found = [one for one in outcome.warnings if one.kind == "calibrated-on-attacked"]
+            assert [(one.count, one.samples) for one in found] == [(5, ATTACKED)][: bool(shared)]
+
     def test_false_positive_rate(self, linear_net: nn.Module, tmp_path: Path) -> None:
         digits = load_data("digits")
         confidence = linear_net(digits.x).softmax(dim=1).amax(dim=1)

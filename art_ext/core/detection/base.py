@@ -16,6 +16,7 @@ from art_ext.core.identity import describe_samples
 from art_ext.core.losses import logits_of
 from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.samples import check_classes
+from art_ext.core.streams import fingerprint
 from art_ext.core.thresholds import threshold_of
 
 __all__ = ["Answers", "Detector", "given"]
@@ -46,6 +47,7 @@ class Detector(Scoring):
         fpr: the false-positive rate that the threshold was set at. None before ``calibrate``.
         data: digests of the training and the calibration data, by ``"fit"`` and ``"calibration"``.
         probe: (n, *S) some of the inputs, n <= 8. None before ``fit`` and ``calibrate``.
+        calibration_ids: (n,) int64 fingerprints of the inputs of ``calibrate``. None before it.
     """
 
     needs_data: ClassVar[bool] = False
@@ -59,6 +61,7 @@ class Detector(Scoring):
         self.fpr: float | None = None
         self.data: dict[str, str] = {}
         self.probe: Tensor | None = None
+        self.calibration_ids: Tensor | None = None
 
     def learn(self, outputs: Tensor, features: Tensor | None, y: Tensor) -> None:
         """Learn from clean training data.
@@ -121,6 +124,7 @@ class Detector(Scoring):
         self.data = {}
         self.shape = None
         self.probe = None
+        self.calibration_ids = None
         self.check_model(model)
         if x is not None:
             self.check_inputs(x)
@@ -131,8 +135,7 @@ class Detector(Scoring):
         check_classes("y", y, len(x))
         learn_from(self, x, y.to(torch.int64))
         self.data["fit"] = describe_samples(x, y)
-        self.shape = tuple(x.shape[1:])
-        self.probe = x[:PROBES].detach().float().cpu()
+        self._keep(x)
         return self
 
     def check_model(self, model: Model) -> None:
@@ -164,11 +167,16 @@ class Detector(Scoring):
                 or before ``fit``.
         """
         threshold = self.set_threshold(self.score(x), fpr)
-        self.shape = tuple(x.shape[1:])
         self.data["calibration"] = describe_samples(x, torch.zeros(len(x), dtype=torch.int64))
+        self.calibration_ids = fingerprint(x).cpu()
+        self._keep(x)
+        return threshold
+
+    def _keep(self, x: Tensor) -> None:
+        """Keep the shape of inputs (n, *S), and some of the first inputs that are seen."""
+        self.shape = tuple(x.shape[1:])
         if self.probe is None:
             self.probe = x[:PROBES].detach().float().cpu()
-        return threshold
 
     def set_threshold(self, scores: Tensor, fpr: float = 0.05) -> float:
         """Set the threshold as ``calibrate`` does, from scores (n,) of clean inputs.

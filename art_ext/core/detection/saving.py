@@ -61,6 +61,8 @@ def write_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     if detector.model is None:
         raise ValueError(f"{detector.name} must be fitted before use: call fit(model, x, y)")
     tensors = {name: getattr(detector, name).detach().cpu() for name in detector.learned}
+    if detector.calibration_ids is not None:
+        tensors["calibration_ids"] = detector.calibration_ids
     digest = digest_of_model(detector.model)
     if digest is None and detector.probe is not None:
         tensors["probe"] = detector.probe
@@ -160,6 +162,7 @@ def read_detector(
     detector.fpr = content["fpr"]
     detector.data = content["data"]
     detector.probe = tensors.get("probe")
+    detector.calibration_ids = tensors.get("calibration_ids")  # earlier versions wrote none
     return detector
 
 

@@ -82,6 +82,20 @@ def _of_detector(blocks: Blocks, run: Mapping[str, Any], model: str) -> Iterator
             f"the threshold of {name} was set on {counted(facts['calibration'], 'clean image')},"
             f" fewer than {ENOUGH:,}: another draw may give another one",
         )
+    if attacked := facts.get("attacked", 0):  # earlier versions count none
+        samples = len(blocks.samples(model))
+        yield Finding(
+            "calibrated-on-attacked",
+            model,
+            None,
+            None,
+            f"{attacked} of {counted(samples, 'attacked image')} also set the threshold of {name}:"
+            " its rates are not those of unseen images. Calibrate it on images that are not"
+            " attacked",
+            count=attacked,
+            samples=samples,
+            interval=wilson(attacked, samples),
+        )
     yield from _false_positives(blocks, model, facts)
     for base, aware, eps, *numbers in weaker_aware(blocks, model, run):
         oblivious, knowing, samples = numbers

@@ -20,8 +20,8 @@ class Finding:
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
             ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"``,
             ``"autoattack:<flag>"`` or, of detectors, heads and members,
-            ``"no-adaptive-attack"``, ``"few-calibration-images"``, ``"false-positive-rate"``,
-            ``"aware-weaker"`` or ``"few-transfer-images"``.
+            ``"no-adaptive-attack"``, ``"few-calibration-images"``, ``"calibrated-on-attacked"``,
+            ``"false-positive-rate"``, ``"aware-weaker"`` or ``"few-transfer-images"``.
         model: the model that it concerns. Empty if it concerns the data or the settings, and so all
             models.
         attack: the attack that it concerns, if it is one attack.

@@ -238,6 +238,7 @@ class Fitting:
                     part: int(detector.data.get(part, "0").split()[0])
                     for part in ("fit", "calibration")
                 },
+                "attacked": attacked_of(detector, data),
             }
 
     def _fitted(self, planned: Planned, model: Model, settings: Settings) -> Detector:
@@ -285,6 +286,13 @@ class Fitting:
                 " (--calibration-data)"
             )
         return pool
+
+
+def attacked_of(detector: Detector, data: Samples) -> int:
+    """Return the number of attacked samples in memory that have set the threshold of a detector."""
+    if detector.calibration_ids is None or not isinstance(data, Dataset):
+        return 0
+    return int(torch.isin(fingerprint(data.x).cpu(), detector.calibration_ids).sum())
 
 
 @contextmanager
