@@ -143,7 +143,7 @@ class KernelDensity(Detector):
 def class_order(y: Tensor, seed: int) -> Tensor:
     """Return (N,) places ordered by class, and at random within a class."""
     places = torch.arange(len(y), device=y.device)
-    order = uniform(seed, places, 0).argsort()
+    order = uniform(seed, places, 0).argsort(stable=True)
     return order[y[order].argsort(stable=True)]
 
 

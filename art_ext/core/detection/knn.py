@@ -69,7 +69,8 @@ class KNN(Detector):
         found = given(features)
         if len(found) < self.k:
             raise ValueError(f"{self.name} with k={self.k} needs {self.k} images, got {len(found)}")
-        order = uniform(self.seed, torch.arange(len(found), device=found.device), 0).argsort()
+        keys = uniform(self.seed, torch.arange(len(found), device=found.device), 0)
+        order = keys.argsort(stable=True)
         self.stored = functional.normalize(found[order[: self.num_features]], dim=1)
 
     def measure(
