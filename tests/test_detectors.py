@@ -343,7 +343,8 @@ def test_mahalanobis_equals_scikit_learn_s():
     found = detector.measure(torch.zeros(60, 4), rows, ())
     assert np.allclose(found.numpy(), wanted, rtol=1e-5)
     centred = torch.from_numpy(wide - means[y.numpy()])
-    assert ledoit_wolf_share(centred) == pytest.approx(fitted.shrinkage_, rel=1e-9)
+    share = ledoit_wolf_share(centred, centred.T @ centred / len(centred))
+    assert share == pytest.approx(fitted.shrinkage_, rel=1e-9)
 
 
 def test_mahalanobis_takes_a_share_and_names_a_singular_covariance():

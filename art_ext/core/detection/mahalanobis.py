@@ -67,8 +67,12 @@ class Mahalanobis(Detector):
         sums = wide.new_zeros(len(counts), wide.shape[1]).index_add_(0, y, wide)
         means = sums / counts.unsqueeze(1)
         centred = wide - means[y]
-        share = ledoit_wolf_share(centred) if isinstance(self.shrinkage, str) else self.shrinkage
         covariance = centred.T @ centred / len(centred)
+        share = (
+            ledoit_wolf_share(centred, covariance)
+            if isinstance(self.shrinkage, str)
+            else self.shrinkage
+        )
         level = covariance.diagonal().mean()
         covariance = (1 - share) * covariance
         covariance.diagonal().add_(share * level)
@@ -97,7 +101,7 @@ class Mahalanobis(Detector):
         return torch.cat(found).float()
 
 
-def ledoit_wolf_share(centred: Tensor) -> float:
+def ledoit_wolf_share(centred: Tensor, covariance: Tensor) -> float:
     """Return the weight of the identity that minimises the expected error of the covariance.
 
     With S the covariance of n rows x_i in p dimensions, m = tr S / p, d^2 = ||S - m 1||^2 and b^2 =
@@ -105,13 +109,13 @@ def ledoit_wolf_share(centred: Tensor) -> float:
 
     Args:
         centred: (n, p) float64 rows of mean 0.
+        covariance: (p, p) S.
 
     References:
         Ledoit, Wolf. A well-conditioned estimator for large-dimensional covariance matrices.
         Journal of Multivariate Analysis 2004.
     """
     count = len(centred)
-    covariance = centred.T @ centred / count
     squares = covariance.square().sum()
     level = covariance.diagonal().mean()
     spread = squares - level.square() * covariance.shape[1]
