@@ -226,7 +226,7 @@ def weaker_aware(
 
 
 def row_fields(
-    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any]
+    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any], rates: CleanRates
 ) -> dict[str, Any]:
     """Return the fields of ``Row`` on the detector.
 
@@ -235,6 +235,7 @@ def row_fields(
         key: of the row.
         among: attacks of a cascade up to this one. None: this one alone, at its own eps.
         run: the content of ``run.json``.
+        rates: of the model, on its clean samples.
     """
     model, _, eps = key
     if among is None:
@@ -243,7 +244,7 @@ def row_fields(
         failed = failures(blocks, model, eps, among)[blocks.column(key, "index")]
     found: dict[str, Any] = {
         "detector": detector_of(blocks, model),
-        "clean_accepted": clean_rates(blocks, model).accepted.share,
+        "clean_accepted": rates.accepted.share,
         **_rejection(failed),
         "rejected_successes": rejected_successes(blocks, [key]).share,
     }

@@ -29,6 +29,7 @@ from art_ext.evaluation.analysis.blocks import (
 )
 from art_ext.evaluation.analysis.rejection import (
     accepted_successes,
+    clean_rates,
     has_detector,
     row_fields,
     verdict_fields,
@@ -180,13 +181,16 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
         run: the content of ``run.json``.
     """
     blocks = blocks_of(records)
+    rates = {
+        model: clean_rates(blocks, model) for model in blocks.models if has_detector(blocks, model)
+    }
     rows = []
     for key, failed in failed_counts(blocks, run):
         model, attack, _ = key
         row = replace(_row(blocks, key, failed, run), adaptive=_adaptive(run, attack))
-        if has_detector(blocks, model):
+        if model in rates:
             among = _earlier(run, attack) if in_cascade(run) else None
-            row = replace(row, **row_fields(blocks, key, among, run))
+            row = replace(row, **row_fields(blocks, key, among, run, rates[model]))
         rows.append(row)
     return rows
 
