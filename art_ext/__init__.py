@@ -38,6 +38,7 @@ _MODULES = {
     "hmcam": "core.attacks",
     "i_fgm": "core.attacks",
     "i_fgsm": "core.attacks",
+    "in_distribution": "core.attacks",
     "load_data": "data",
     "load_model": "models",
     "m_pgd": "core.attacks",

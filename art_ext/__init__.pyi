@@ -23,6 +23,7 @@ from art_ext.core.attacks import frank_wolfe_black_box as frank_wolfe_black_box
 from art_ext.core.attacks import hmcam as hmcam
 from art_ext.core.attacks import i_fgm as i_fgm
 from art_ext.core.attacks import i_fgsm as i_fgsm
+from art_ext.core.attacks import in_distribution as in_distribution
 from art_ext.core.attacks import m_pgd as m_pgd
 from art_ext.core.attacks import mi_fgsm as mi_fgsm
 from art_ext.core.attacks import nes as nes
@@ -52,6 +53,7 @@ __all__ = [
     "hmcam",
     "i_fgm",
     "i_fgsm",
+    "in_distribution",
     "load_data",
     "load_model",
     "m_pgd",

@@ -25,6 +25,7 @@ from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.data import load_data
 from art_ext.testing.toy import NearestMean
+from tests.toys import attack_on
 
 EPS = {"linf": 0.2, "l2": 1.2, "l1": 6.0}
 BUDGET = 91  # of attacks without gradients; no multiple of 3, the rows of an answer with squeezers
@@ -38,6 +39,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "i_fgm": {"num_steps": 3, "resolution": 0.02},
     "nes": {"num_directions": 4},
     "pgd": {"num_steps": 8, "num_restarts": 2},
+    "in_distribution": {
+        "num_steps": 15,
+        "search_steps": 2,
+        "step_size": 0.1,
+        "num_restarts": 1,
+        "init_steps": 40,
+        "init_step_size": 0.1,
+    },
     "m_pgd": {"num_steps": 8},
     "sign_gradient": {"num_steps": 8},
     "zoo": {"num_steps": 5, "search_steps": 2, "coordinates": 6, "initial_const": 1.0},
@@ -99,7 +108,7 @@ def test_rows_are_queries_and_successes_are_accepted(
     x, y = samples
     detector = detectors[detector_name]
     model.rows = 0
-    result = getattr(attacks, name)(model, x, y, detector=detector, **settings(name))
+    result = attack_on(name, x)(model, x, y, detector=detector, **settings(name))
     assert model.rows == int((result.queries + result.wasted_rows).sum())
     assert bool((result.queries % detector.rows == 0).all())
     if name in BOUNDED:
@@ -121,7 +130,7 @@ def test_a_detector_that_accepts_all_changes_nothing_but_the_price(
     x, y = samples
     more = {} if name == "rays" else {"detector_loss": "none"}
     given = settings(name)
-    attack = getattr(attacks, name)
+    attack = attack_on(name, x)
     bare = attack(model, x, y, **given)
     for detector in (Confidence(), FeatureSqueezing(["bit_depth(2)", "median(2)"])):
         detector.fit(model)
@@ -143,7 +152,7 @@ def test_a_detector_that_rejects_all_leaves_no_success(
     x, y = samples
     detector = Confidence().fit(model)
     detector.threshold = -1.0
-    result = getattr(attacks, name)(model, x, (y + 1) % 10, detector=detector, **settings(name))
+    result = attack_on(name, x)(model, x, (y + 1) % 10, detector=detector, **settings(name))
     assert not bool(result.success.any())
     assert bool(result.distance.isinf().all())
     assert bool((result.queries_to_success == -1).all())

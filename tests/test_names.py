@@ -41,6 +41,7 @@ from art_ext.evaluation.panel.panels import Member, Panel, assign_arguments, fin
 from art_ext.models import resolve_factory
 from art_ext.training import RECIPES, TrainingOptions, measure_zeta, train
 from art_ext.training.runs import resolve
+from tests.toys import attack_on
 
 SPELLINGS: dict[str, list[Any]] = {
     "linf": [
@@ -98,8 +99,14 @@ class TestNorms:
 
     @pytest.mark.parametrize("name", attacks.__all__)
     def test_every_attack_of_the_core(self, name: str) -> None:
-        attack, options = getattr(attacks, name), {"eps": 0.3, "seed": 0}
-        short = {"num_steps": 2, "max_queries": 30, "search_steps": 1, "num_transitions": 1}
+        attack, options = attack_on(name, X), {"eps": 0.3, "seed": 0}
+        short = {
+            "num_steps": 2,
+            "max_queries": 30,
+            "search_steps": 1,
+            "num_transitions": 1,
+            "init_steps": 2,
+        }
         takes = inspect.signature(attack).parameters
         options |= {key: value for key, value in short.items() if key in takes}
         for norm, *others in (("l2", "L2", 2), ("linf", "Linf", np.inf), ("l1", "1", 1)):
@@ -359,7 +366,7 @@ class TestNames:
     @pytest.mark.parametrize(
         "name",
         [
-            *registry.names(),
+            *(spec.name for spec in registry.specs() if not spec.resources),
             "autoattack",
             "torchattacks:PGD",
             "art:SquareAttack",

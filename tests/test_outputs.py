@@ -36,7 +36,7 @@ from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.core.outputs import NO_LABEL, OutputReader, predicted_classes, read_outputs
 from art_ext.data import load_data
 from art_ext.training import train
-from tests.toys import samples, small_net, warned
+from tests.toys import attack_on, samples, small_net, warned
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "rays": {"max_queries": 150},
@@ -627,7 +627,7 @@ GRADIENTS = registry.names(access="gradients")
 @pytest.mark.parametrize("start", ["input", "uniform"])
 def test_one_hot_scores_get_one_message_whatever_the_attack(name: str, start: str) -> None:
     """An attack on scores would raise an error too, so that none is advised."""
-    function = registry.get(name).function
+    function = attack_on(name, samples(4), 3)
     more = {"start": start} if "start" in inspect.signature(function).parameters else {}
 
     def hard(rows: Tensor) -> Tensor:
@@ -643,7 +643,7 @@ def test_one_hot_scores_get_one_message_whatever_the_attack(name: str, start: st
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_a_model_without_gradients_is_sent_to_every_attack_that_needs_none(name: str) -> None:
     with pytest.raises(ValueError, match="autograd") as caught:
-        registry.get(name).function(lambda rows: small_net(rows).detach(), samples(4), eps=0.1)
+        attack_on(name, samples(4), 3)(lambda rows: small_net(rows).detach(), samples(4), eps=0.1)
     advice = str(caught.value).partition("use a black-box attack: ")[2]
     built_in = [one for one in registry.specs() if registry.is_built_in(one)]
     wanted = [one.name for one in built_in if one.access in ("labels", "scores")]

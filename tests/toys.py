@@ -5,6 +5,7 @@ several attacks share.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import fields
@@ -15,6 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.attacks import registry
+from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.models import ConditionalGenerator
 from art_ext.storage.chunks import CHUNKS
@@ -36,6 +39,41 @@ def small_net(rows: Tensor) -> Tensor:
         torch.randn(16, 3, generator=generator),
     )
     return torch.tanh(rows.flatten(1) @ first - 1) @ second
+
+
+class Sines(nn.Module):
+    """A generator whose images cover the whole box, edges included. It computes row by row.
+
+    Args:
+        shape: of an image.
+        num_classes: K. The images do not depend on the class.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.latent_dim = math.prod(shape)
+        self.num_classes = num_classes
+        self.rows = 0
+        self.backward_rows = 0
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        self.rows += len(z)
+        images = ((z.sin() + 1) / 2).view(-1, *self.shape)
+        if images.requires_grad:
+            images.register_hook(self._backward)
+        return images
+
+    def _backward(self, slope: Tensor) -> None:
+        self.backward_rows += len(slope)
+
+
+def attack_on(name: str, x: Tensor, num_classes: int = 10) -> Callable[..., AttackResult]:
+    """The attack of a name as a function of model, samples such as x, and labels."""
+    spec = registry.get(name)
+    if spec.resources:
+        spec = spec.with_resources(generator=Sines(tuple(x.shape[1:]), num_classes))
+    return spec.function
 
 
 def waves(features: int, seed: int = 0, classes: int = 3, frequency: float = 3.0) -> Rows:

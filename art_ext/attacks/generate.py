@@ -56,6 +56,7 @@ _IMPORTS = {
     "ClassVar": "from typing import ClassVar",
     "Detector": "from art_ext.core.detection.base import Detector",
     "ClipValues": "from art_ext.core.geometry import ClipValues",
+    "Generator": "from art_ext.core.limits.generator import Generator",
     "Loss": "from art_ext.core.losses import Loss",
     "Judge": "from art_ext.core.oracle import Judge",
     "Model": "from art_ext.core.oracle import Model",

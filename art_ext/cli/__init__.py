@@ -23,7 +23,6 @@ from art_ext.cli import (
     detectors,
     doctor,
     evaluate,
-    generator,
     merge,
     models,
     recipes,
@@ -86,4 +85,3 @@ for _module in (
     doctor,
 ):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
-app.add_typer(generator.app, name="generator")

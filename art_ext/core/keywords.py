@@ -106,7 +106,9 @@ def check_keywords(called: str, given: Iterable[str], known: Collection[str]) ->
             raise TypeError(f"{called}() got an unexpected keyword argument {name!r}{hint}")
 
 
-def public(options: type | None = None, *documents: type) -> Callable[[Function], Function]:
+def public(
+    options: type | None = None, *documents: type, without: Collection[str] = ()
+) -> Callable[[Function], Function]:
     """Decorate a public function: one frame that reads its keywords, and a complete signature.
 
     A keyword that it does not take raises a TypeError that names the nearest one. ``norm`` takes
@@ -118,10 +120,11 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
     Args:
         options: dataclass of the keywords that the function takes as ``**options``.
         *documents: classes whose docstrings describe parameters that the function's does not.
+        without: fields of ``options`` that the function does not take.
     """
 
     def decorate(function: Function) -> Function:
-        signature = _signature(function, options)
+        signature = _signature(function, options, without)
         known = [
             one.name for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD
         ]
@@ -141,7 +144,8 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
 
         sources = [one for one in (*documents, options) if one is not None]
         call.__signature__ = signature  # type: ignore[attr-defined]
-        call.__annotations__ = _hints(function, options)
+        hints = _hints(function, options)
+        call.__annotations__ = {name: kind for name, kind in hints.items() if name not in without}
         text = _documented(function.__doc__, known, sources)
         call.__doc__ = _with_raises(text, sources)
         return cast(Function, call)
@@ -149,7 +153,9 @@ def public(options: type | None = None, *documents: type) -> Callable[[Function]
     return decorate
 
 
-def _signature(function: Callable[..., Any], options: type | None) -> inspect.Signature:
+def _signature(
+    function: Callable[..., Any], options: type | None, without: Collection[str]
+) -> inspect.Signature:
     """Return the signature with the fields of options in the place of ``**options``."""
     signature = inspect.signature(function)
     if options is None or not is_dataclass(options):
@@ -163,7 +169,7 @@ def _signature(function: Callable[..., Any], options: type | None) -> inspect.Si
             annotation=field.type,
         )
         for field in fields(options)
-        if field.name not in signature.parameters
+        if field.name not in signature.parameters and field.name not in without
     ]
     return signature.replace(parameters=[*own, *shared])
 

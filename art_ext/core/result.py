@@ -58,6 +58,14 @@ class AttackResult:
             other attacks.
         outside: candidates of a faulty method, or outputs of an external attack, outside the ball
             or the box. They count as failures. None if there are none.
+        latents: (N, d) the generator's latents of ``x_nearest``, for attacks on the images of a
+            generator. Where ``success`` holds, x_adv is their image. NaN where no adversarial was
+            found. Where the clean input is adversarial, the given latents, or NaN.
+        start_distance: (N,) float32, L2 distance of x to the nearest image from which such an
+            attack started. NaN where it did not start.
+        generator_rows: (N,) int64, forward rows of the generator.
+        generator_gradients: (N,) int64, its backward rows. Padding is counted in neither. These
+            four fields are None for other attacks.
     """
 
     x_adv: Tensor
@@ -79,6 +87,10 @@ class AttackResult:
     lengths: Tensor | None = None
     value: Tensor | None = None
     outside: Outside | None = None
+    latents: Tensor | None = None
+    start_distance: Tensor | None = None
+    generator_rows: Tensor | None = None
+    generator_gradients: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.success)

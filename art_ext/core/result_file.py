@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,9 @@ def read_fields(path: str | os.PathLike[str], kind: type[AttackResult]) -> dict[
         found[name] = {key: tensors.pop(f"{name}.{key}") for key in keys}
     found |= tensors
     known = {field.name for field in fields(kind)}
+    # an older version wrote no field that was added since
+    added = {one.name: one.default for one in fields(kind) if one.default is not MISSING}
+    found = added | found
     missing = sorted(known - found.keys())
     if missing:
         raise ValueError(

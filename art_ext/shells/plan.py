@@ -120,6 +120,7 @@ def plan(spec: AttackSpec, host: Host) -> Plan:
     shell = spec.hosts.get(host.name) or Shell()
     if shell.reason:
         raise ValueError(f"there is no shell of {spec.name} for {host.name}: {shell.reason}")
+    spec.check_supplied()
     if spec.access == "unknown":
         raise ValueError(
             f"a shell needs an attack that counts its queries, and {spec.name} has access"

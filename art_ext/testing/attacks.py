@@ -74,6 +74,7 @@ class _Subject:
     arguments: dict[str, Any]
 
     def __post_init__(self) -> None:
+        self.spec.check_supplied()
         self.model = NearestMean()
         self.x, self.y = digits(SAMPLES)
         takes = self.spec.parameters

@@ -292,6 +292,7 @@ def _spec(attack: str | AttackSpec | Callable[..., Any]) -> AttackSpec:
 
 def _check(spec: AttackSpec, given: Mapping[str, Any], targets: str | None) -> None:
     """Raise ValueError for arguments that an attack does not take, and targets that it cannot."""
+    spec.check_supplied()
     known = spec.parameters
     for name in given:
         if name in ("model", "x", "y", "targeted", "targets", "sample_ids", "mask", "x_init"):

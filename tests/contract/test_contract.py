@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from art_ext.core.attacks import registry
+from art_ext.core.geometry import distances
 from art_ext.core.result import AttackResult
 
 BATCHES = (64, 16, 5)
@@ -63,7 +64,7 @@ def test_what_is_reported_fooled_the_model(attack, digits, digits_net):
         found = result.nearest_distance.isfinite()
         with torch.no_grad():
             assert bool((digits_net(result.x_nearest[found]).argmax(1) != y[found]).all())
-        measured = (result.x_nearest.double() - x.double()).abs().flatten(1).amax(1)
+        measured = distances(result.x_nearest, x, result.norm)
         torch.testing.assert_close(
             measured[found].float(), result.nearest_distance[found], rtol=0, atol=1e-7
         )
@@ -276,16 +277,16 @@ def test_empty_batch(attack, digits, digits_net):
     assert int(result.queries.sum()) == 0
 
 
-def test_mask_keeps_coordinates(boxed_attack, digits, digits_net):
+def test_mask_keeps_coordinates(masked_attack, digits, digits_net):
     x, y = digits
     mask = torch.zeros(8, 8)
     mask[2:6] = 1
-    result = boxed_attack.run(digits_net, x, y, mask=mask, eps=0.9)
+    result = masked_attack.run(digits_net, x, y, mask=mask, eps=0.9)
     kept = ~mask.bool().expand_as(x)
     assert torch.equal(result.x_adv[kept], x[kept])
     assert bool((result.success & ~result.already_adversarial).any())
     own = torch.rand(len(x), 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.5
-    result = boxed_attack.run(digits_net, x, y, mask=own, eps=0.9)
+    result = masked_attack.run(digits_net, x, y, mask=own, eps=0.9)
     assert torch.equal(result.x_adv[~own], x[~own])
     assert bool((result.success & ~result.already_adversarial).any())
 
@@ -345,6 +346,8 @@ def test_box_other_than_zero_one(boxed_attack, digits, digits_net):
     ],
 )
 def test_bad_arguments(attack, digits, digits_net, change, message):
+    if message == "8/255" and "linf" not in attack.kind.spec.norms:
+        return  # a ball of another norm may be larger than the box
     with pytest.raises(ValueError, match=message):
         attack.run(digits_net, *digits, **change)
 

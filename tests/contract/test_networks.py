@@ -122,7 +122,7 @@ def test_one_column_and_labels_of_other_types(attack, few, digits_net, dtype):
     x, y = few[0], (few[1] > 4).to(dtype)
     network = OneColumn(digits_net)
     eps = 1.0 if attack.kind.name == "zoo" else 0.3  # which moves few pixels within its budget
-    result = attack.run(network, x, y, eps=eps)
+    result = attack.run(network, x, y, eps=eps, num_classes=2)
     said = torch.cat([network(row) for row in result.x_adv.split(1)]).flatten() > 0
     assert torch.equal(said != y.bool(), result.success)
     assert int(result.success.sum()) > int(result.already_adversarial.sum())

@@ -11,6 +11,7 @@ from torch import Tensor
 from art_ext.core.attacks import registry as registry
 from art_ext.core.detection.base import Detector
 from art_ext.core.geometry import ClipValues
+from art_ext.core.limits.generator import Generator
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge, Model
 from art_ext.core.result import AttackResult, Callback
@@ -1250,6 +1251,151 @@ def i_fgsm(
     References:
         Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", ICLR workshop
         2017.
+    """
+
+def in_distribution(
+    model: Model,
+    generator: Generator,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    latents: Tensor | None = None,
+    eps: float | None = None,
+    norm: str = "l2",
+    initialisation: str = "both",
+    num_restarts: int = 3,
+    init_steps: int = 300,
+    init_step_size: float = 0.05,
+    num_steps: int = 300,
+    search_steps: int = 5,
+    initial_const: float = 1.0,
+    confidence: float = 0.0,
+    step_size: float = 0.01,
+    distance: str = "squared",
+    warm_start: bool = False,
+    abort_early: bool | str = True,
+    image_range: tuple[float, float] | None = (0.0, 1.0),
+    targets: Tensor | str | None = None,
+    max_queries: int | None = None,
+    targeted: bool = False,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
+) -> AttackResult:
+    """In-distribution attack: the nearest adversarial among the images of a generator.
+
+    Solves ``min_z D(G(z, y), x) + c max(0, kappa - margin(G(z, y)))`` by Adam on the latents z,
+    with a search over c per sample, and keeps the adversarial of the smallest
+    ``||G(z, y) - x||_2``. The margin is that of ``cw``, negative before the decision boundary.
+
+    Args:
+        model: ``nn.Module``, or a differentiable callable from (R, *S) to class scores (R, K).
+            Normalisation lives inside.
+        generator: a module or callable from standard Gaussian latents (R, d) and classes (R,) to
+            images (R, *S), with the attributes ``latent_dim`` and ``num_classes``.
+        x: inputs, (N, *S), float, inside ``clip_values``. The generator makes images of this shape.
+        y: true classes, (N,), which are also what the generator is given, or the classes to reach
+            if ``targeted``. The generator then gets the model's prediction of x, and so it does
+            without y. Default: None, the model's prediction.
+        latents: (N, d) of the nearest adversarials, NaN where there is none.
+        eps: L2 radius within which an adversarial counts as success, in the units of x. Default:
+            None, any adversarial counts.
+        norm: of ``distance`` in the result and of eps, ``"l2"``, which is the only one. Default:
+            l2.
+        initialisation: ``"optimise"``: the latents whose image is nearest to x, of
+            ``num_restarts`` searches from random ones. ``"given"``: those in ``latents``.
+            ``"both"``: an attack from each, of which each sample keeps the better outcome. Samples
+            without given latents have the first only. Default: both.
+        num_restarts: searches for starting latents, each from a standard Gaussian draw, >= 1.
+            Default: 3.
+        init_steps: steps of Adam of each, down ``||G(z, y) - x||_2``, >= 0. Default: 300.
+        init_step_size: their length, > 0. Default: 0.05.
+        num_steps: iterations of each optimisation, >= 1. Default: 300.
+        search_steps: optimisations per sample and start, each with its own c, >= 1. Default: 5.
+        initial_const: the first c, > 0. Default: 1.
+        confidence: kappa >= 0, the margin between logits (or logarithms of probabilities) that a
+            success must have. Default: 0.
+        step_size: of Adam, > 0, in the units of z. Default: 1e-2.
+        distance: D in the objective, ``"squared"`` for ``||G(z, y) - x||_2^2`` or ``"plain"`` for
+            ``||G(z, y) - x||_2``. Default: squared.
+        warm_start: True begins each optimisation of the search at the latents where the last one
+            ended, as the authors' program. Default: False, at the starting latents.
+        abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
+            10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
+            then too, as the authors' program. False never does. Default: True.
+        image_range: range (lower, upper) of the generator's own images, which are mapped to
+            ``clip_values``. None neither maps nor checks them. Default: (0, 1).
+        targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
+            each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
+            ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
+            K - 1 wrong classes in ``samples`` (K - 1, N, *S), their classes in ``trace["target"]``
+            and ``trace["success"]``, each (K - 1, N). ``art_ext.core.metrics.case_distortions``
+            reads them. All but ``"average"`` attack all wrong classes side by side, and share
+            max_queries evenly among them. Default: None.
+        max_queries: most forward rows charged to a sample, the clean check included. None: no
+            limit.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
+
+    Returns:
+        An ``AttackResult``. Where ``success`` holds, x_adv is exactly ``G(latents, y)``. A query is
+        one row forward of the model: the clean check and one for each iteration. Rows of the
+        generator are counted apart, in ``generator_rows`` and ``generator_gradients``: one of each
+        for an iteration or a step of ``init_steps``, one row for the last image of each restart,
+        and one row for the check of given latents. ``start_distance`` is the distance of x to the
+        nearest start. ``trace`` is as in ``ead``. With ``initialisation="both"`` and given latents
+        it has the steps from the given latents first, and ``max_queries`` is shared evenly between
+        the two starts.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x, images or clean outputs
+            hold NaN, a label has no column in the outputs, the model or the generator has no
+            gradient, their numbers of classes or the shapes of images and inputs differ, latents
+            are missing or have another shape, or their images are not x.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The text has D = ``||.||_2`` (``distance="plain"``) and 10,000 iterations, the program
+        ``||.||_2^2``, 100 iterations and 4 values of c. Unlike the program, an optimisation is
+        given up per sample, not per batch, each one starts anew (``warm_start=True`` carries z
+        over, as the program does), and starts are optimised with Adam. The program recreates its
+        SGD at each start step, so that its momentum never acts.
+
+    References:
+        Jinghui Chen, "Evaluating and understanding adversarial robustness in deep learning",
+        dissertation, UCLA 2021, section 4.7.2. Carlini, Wagner, "Towards evaluating the robustness
+        of neural networks", IEEE S&P 2017 (the search).
     """
 
 def m_pgd(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from art_ext.core.advice import note_attack
 from art_ext.core.attacks.hosts import Shell
-from art_ext.core.checks import check_choice, nearest
+from art_ext.core.checks import check_choice, listed, nearest
 from art_ext.core.geometry import NORMS, norm_name
 from art_ext.core.registry import Registry
 
@@ -49,11 +49,12 @@ class AttackSpec:
         lengths: the keywords whose product is the number of iterations.
         tanh: True if the attack moves in tanh space, or the keyword that says so.
         resources: what it needs besides model and samples, such as ``("generator",)``. They are the
-            arguments of the function between ``model`` and ``x``. Such an attack is in no panel.
+            arguments of the function between ``model`` and ``x``. Such an attack is in no panel and
+            has no generated class.
         hosts: the classes in the host toolkits, by the host's name.
 
     Raises:
-        ValueError: for an unknown access, family, norm or keyword.
+        ValueError: for an unknown access, family, norm, keyword or resource.
     """
 
     name: str
@@ -93,11 +94,75 @@ class AttackSpec:
                 raise ValueError(
                     f"{self.name} has no keyword {keyword!r}{nearest(keyword, parameters)}"
                 )
+        after_model = tuple(parameters)[1 : 1 + len(self.resources)]
+        if self.resources != after_model:
+            raise ValueError(
+                f"{self.name} must take its resources {self.resources} after the model, got"
+                f" {inspect.signature(self.function)}"
+            )
+
+    def with_resources(self, **resources: Any) -> AttackSpec:
+        """Return the spec of the same attack with its resources given.
+
+        Its function is called as ``function(model, x, y, ...)``, as that of any attack. It pickles
+        if the resources do.
+
+        Args:
+            **resources: one for each name in ``resources``.
+
+        Raises:
+            ValueError: if one is missing, or the attack takes no such resource.
+        """
+        if tuple(sorted(resources)) != tuple(sorted(self.resources)):
+            raise ValueError(
+                f"{self.name} needs {listed(self.resources) or 'no resource'}, got"
+                f" {listed(resources) or 'none'}"
+            )
+        given = tuple(resources[name] for name in self.resources)
+        return replace(self, function=Supplied(self.function, given), resources=())
+
+    def check_supplied(self) -> None:
+        """Raise ValueError if the attack needs resources that are not given yet."""
+        if self.resources:
+            raise ValueError(
+                f"{self.name} needs a {' and a '.join(self.resources)} besides the model: run it by"
+                " `art-ext evaluate --generator RUN` or `art-ext limits`, or call"
+                f" art_ext.core.attacks.{self.name} from Python"
+            )
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The defaults of the function by keyword, ``inspect.Parameter.empty`` where required."""
         return parameters_of(self.function)
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """Attack whose resources are given, as a function of model, samples and labels.
+
+    Attributes:
+        function: the attack, called as ``function(model, *resources, x, y, ...)``.
+        resources: in the order of its spec.
+    """
+
+    function: Callable[..., Any]
+    resources: tuple[Any, ...]
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Signature of the attack without its resources."""
+        signature = inspect.signature(self.function)
+        first, *others = signature.parameters.values()
+        return signature.replace(parameters=[first, *others[len(self.resources) :]])
+
+    @property
+    def __name__(self) -> str:
+        """Name of the attack."""
+        return self.function.__name__
+
+    def __call__(self, model: Any, x: Any, y: Any = None, **keywords: Any) -> Any:
+        """Attack the samples x of a model."""
+        return self.function(model, *self.resources, x, y, **keywords)
 
 
 def _check_plain(name: str, function: Callable[..., Any]) -> None:

@@ -28,6 +28,7 @@ _MODULES = {
     "generator_lipschitz": "lipschitz",
     "in_distribution_risk_bound": "bounds",
     "intrinsic_robustness_bound": "bounds",
+    "not_represented": "representation",
     "risk_on": "risk",
 }
 __all__ = [*_MODULES]

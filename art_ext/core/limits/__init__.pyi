@@ -11,6 +11,7 @@ from art_ext.core.limits.generator import check_generator as check_generator
 from art_ext.core.limits.generator import draw_latents as draw_latents
 from art_ext.core.limits.lipschitz import GeneratorLipschitz as GeneratorLipschitz
 from art_ext.core.limits.lipschitz import generator_lipschitz as generator_lipschitz
+from art_ext.core.limits.representation import not_represented as not_represented
 from art_ext.core.limits.risk import Alpha as Alpha
 from art_ext.core.limits.risk import GeneratorRisk as GeneratorRisk
 from art_ext.core.limits.risk import RiskBound as RiskBound

@@ -135,16 +135,22 @@ def _attack_case(
         mask = torch.as_tensor(options["mask"])
         if mask.dim() == x.dim() and len(mask) == len(x) > 1:
             given["mask"] = mask[rows.owner.to(mask.device)]
+    latents = options.get("latents")
+    if isinstance(latents, Tensor) and latents.dim() and len(latents) == len(x):
+        given["latents"] = latents[rows.owner.to(latents.device)]
     if options.get("callback") is not None:
         given["callback"] = _of_samples(options["callback"], rows.owner)
     home = x.device
+    true = true.to(home)
     there = _Rows(rows.owner.to(home), rows.place.to(home), rows.target.to(home), rows.width)
 
     def fold(result: AttackResult) -> AttackResult:
         return _fold(result, there, case, settled.to(home), oracle, samples.to(home))
 
     try:
-        return fold(attack(model, x[there.owner], None, targets=there.target, **given))
+        # a targeted attack has no use for y itself, but a generator may have
+        attacked = attack(model, x[there.owner], true[there.owner], targets=there.target, **given)
+        return fold(attacked)
     except AttackInterrupted as stop:
         done = there.table(stop.finished.to(torch.int64), len(x), 1).bool().all(dim=1)
         raise AttackInterrupted(str(stop), fold(stop.result), done) from stop.__cause__
@@ -269,7 +275,29 @@ def _fold(
         trace=trace,
         outside=None if result.outside is None else result.outside.of_samples(rows.owner, count),
     )
+    folded = _with_latents(folded, result, nearest, rows)
     return _with_all(folded, result, rows) if case == "all" else folded
+
+
+def _with_latents(
+    folded: AttackResult, result: AttackResult, nearest: _Choice, rows: _Rows
+) -> AttackResult:
+    """Add the latents of the nearest adversarials, for an attack on the images of a generator."""
+    if result.latents is None or result.start_distance is None:
+        return folded
+    count = len(folded)
+    unknown = result.start_distance.new_full((count, 1), torch.nan)
+
+    def total(values: Tensor | None) -> Tensor | None:
+        return None if values is None else rows.table(values, count, 0).sum(1)
+
+    return replace(
+        folded,
+        latents=nearest.picked(result.latents, unknown.expand(-1, result.latents.shape[1])),
+        start_distance=nearest.picked(result.start_distance, unknown.squeeze(1)),
+        generator_rows=total(result.generator_rows),
+        generator_gradients=total(result.generator_gradients),
+    )
 
 
 class _Choice:

@@ -70,11 +70,13 @@ class Driver:
         """Enter the oracle. A model that stops raises ``AttackInterrupted`` with the outcome."""
 
         def outcome() -> tuple[AttackResult, Tensor]:
-            active = torch.zeros_like(self.already)
-            active[self.problem.index] = True
-            return self.interim(), (self.already | ~active).to(self.home)
+            return self.interim(), (self.already | ~self.unfinished()).to(self.home)
 
         return interruptible(self.whole.oracle, outcome)
+
+    def unfinished(self) -> Tensor:
+        """(N,) bool, samples that the attack goes on with."""
+        return torch.zeros_like(self.already).index_fill(0, self.problem.index, True)
 
     def interim(self) -> AttackResult:
         """Build the result so far, of an attack that is interrupted."""

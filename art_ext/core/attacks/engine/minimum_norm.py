@@ -13,7 +13,7 @@ from art_ext.core.attacks.engine.method import Answers, S, check_needs, check_st
 from art_ext.core.attacks.engine.nearest import BestAdversarials
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.engine.problem import Problem
-from art_ext.core.attacks.engine.state import keep
+from art_ext.core.attacks.engine.state import State, keep
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import distances, within_ball
 from art_ext.core.inspection import class_scores
@@ -76,6 +76,18 @@ class Optimiser(Generic[S]):
             search: says which rows begin anew, and for which constant or radius.
         """
         raise NotImplementedError
+
+    def visit(self, driver: MinimumNorm, state: S, search: Any) -> Answers:
+        """Query the candidates ``state.x`` of all active rows.
+
+        A method whose variable is not the input itself makes them here, one slice at a time.
+
+        Args:
+            driver: that queries the model.
+            state: with the candidates.
+            search: as for ``step``.
+        """
+        return driver.visit(state.x, driver.problem.gain, self.needs_gradient)
 
     def measure(self, problem: Problem, state: S) -> tuple[Tensor, Tensor]:
         """(R,) the distortion in the objective, and (R,) the value by which the rule chooses."""
@@ -165,27 +177,42 @@ class MinimumNorm(Driver):
         with self.running():
             differentiate = method.needs_clean_gradient and self.options.max_answers != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
-            self.problem = self.own_problem()
-            search.open(self)
-            self.search = search
-            zero = torch.zeros_like(self.problem.x)
-            state = method.init(self.own_problem(), zero if slope is None else slope)
-            check_state(method, "init", state, self.problem)
-            answers: Answers | None = None
-            while len(self.problem.index):
-                state = method.step(self.problem, state, answers, search)
-                check_state(method, "step", state, self.problem)
-                answers = self.visit(state.x, self.problem.gain, method.needs_gradient)
-                distortion, value = method.measure(self.problem, state)
-                self.found.record(self.problem, state.x, answers.success, value)
-                finished = search.enter(answers, distortion)
-                leaving = finished | self.short_of(method.cost(search.begun))
-                rows = self.drop(leaving, state.x)
-                if rows is not None:
-                    search.keep(rows)
-                    state = keep(state, rows)
-                    answers = keep(answers, rows)
+            self.optimise(method, search, slope)
         return self.result()
+
+    def optimise(self, method: Optimiser[S], search: Search, slope: Tensor | None) -> None:
+        """Run the search of the active rows, from its beginning to its end.
+
+        Args:
+            method, search: as for ``run``.
+            slope: (R, D) the gradient at the clean inputs. None if there is none.
+        """
+        self.problem = self.own_problem()
+        search.open(self)
+        self.search = search
+        zero = torch.zeros_like(self.problem.x)
+        state = method.init(self.own_problem(), zero if slope is None else slope)
+        check_state(method, "init", state, self.problem)
+        answers: Answers | None = None
+        while len(self.problem.index):
+            state = method.step(self.problem, state, answers, search)
+            check_state(method, "step", state, self.problem)
+            answers = method.visit(self, state, search)
+            distortion, value = method.measure(self.problem, state)
+            self.record(state, answers, value)
+            finished = search.enter(answers, distortion)
+            leaving = finished | self.short_of(method.cost(search.begun))
+            rows = self.drop(leaving, state.x)
+            if rows is not None:
+                search.keep(rows)
+                state = keep(state, rows)
+                answers = keep(answers, rows)
+
+    def record(self, state: State, answers: Answers, value: Tensor) -> None:
+        """Keep the successes among the candidates of a state, with their values (R,) by the rule of
+        the method.
+        """
+        self.found.record(self.problem, state.x, answers.success, value)
 
     def open(self, loss: Loss, *, differentiate: bool, least: Tensor | int = 1) -> Tensor | None:
         """Make the clean check, one query a sample: the gradient (R, D) of a loss, if wanted.
