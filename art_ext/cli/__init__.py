@@ -23,6 +23,7 @@ from art_ext.cli import (
     detectors,
     doctor,
     evaluate,
+    limits,
     merge,
     models,
     recipes,
@@ -70,6 +71,7 @@ def _options(
 for _module in (
     demo,
     evaluate,
+    limits,
     merge,
     attacks,
     recipes,

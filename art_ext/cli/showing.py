@@ -72,6 +72,7 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
         """A line per clean accuracy, and a bar per attack."""
 
         bar: tqdm[Any] | None = None
+        steps: tqdm[Any] | None = None  # of the units of a run on limits
 
         def training(self, model: str, samples: int) -> None:
             typer.echo(f"{model}: training on {counted(samples, 'sample')}", err=True)
@@ -100,9 +101,16 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
             self.bar.set_postfix_str(f"robust {shares}" if shares else "", refresh=False)
             self.bar.update(done - self.bar.n)
 
+        def units(self, done: int, total: int) -> None:
+            if self.steps is None:
+                self.close()
+                self.steps = tqdm(total=total, desc="constants and risks", bar_format=BAR)
+            self.steps.update(done - self.steps.n)
+
         def close(self) -> None:
-            if self.bar is not None:
-                self.bar.close()
+            for one in (self.bar, self.steps):
+                if one is not None:
+                    one.close()
 
     bar = Bar()
     try:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from art_ext.configuration.evaluation import EvaluationConfig
+from art_ext.configuration.limits import LimitsConfig
 from art_ext.configuration.parsing import parse_arguments, read_toml
 from art_ext.configuration.places import place_of
 
 if TYPE_CHECKING:
     from art_ext.models.sources import ModelSource
 
+ModelOptions = EvaluationConfig | LimitsConfig
 ABSENT = "-"  # stands for an option that one of several models does not have
 
 
-def model_sources(config: EvaluationConfig, device: str | None = None) -> list[ModelSource]:
+def model_sources(config: ModelOptions, device: str | None = None) -> list[ModelSource]:
     """Return the sources of the models of a configuration, each with its name.
 
     Raises:
@@ -56,12 +58,12 @@ def model_sources(config: EvaluationConfig, device: str | None = None) -> list[M
             )
             for place, source in enumerate(config.model)
         ]
-    named = [one.for_run(config.data, norm_name(config.norm)) for one in found]
+    named = [one.for_run(config.data or "", norm_name(config.norm)) for one in found]
     names = distinct(one.name or one.default_name for one in named)
     return [replace(one, name=name) for one, name in zip(named, names, strict=True)]
 
 
-def _each(config: EvaluationConfig, option: str) -> Sequence[str | None]:
+def _each(config: ModelOptions, option: str) -> Sequence[str | None]:
     """Return the value of an option for each model."""
     given = getattr(config, option)
     count = len(config.model)

@@ -18,6 +18,7 @@ from art_ext.evaluation.analysis.records import load_images, load_run, read_reco
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
+from art_ext.evaluation.execution.limits.run import limits
 from art_ext.evaluation.execution.runner import evaluate, merge
 from art_ext.evaluation.execution.services import RunStopped
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
@@ -36,6 +37,7 @@ __all__ = [
     "Watcher",
     "evaluate",
     "find_panel",
+    "limits",
     "load_images",
     "load_run",
     "merge",

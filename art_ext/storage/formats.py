@@ -71,3 +71,4 @@ TRAINING = Format("training", 1, (1,), "train again in a new folder", unstated=1
 CHECKPOINT = Format("checkpoint", 1, (1,), "train again in a new folder")
 AUTOATTACK = Format("run of AutoAttack", 1, (1,), "attack again in a new folder", unstated=1)
 SUBMISSION = Format("submission", 1, (1,), "make it again")
+LIMITS = Format("run on limits", 1, (1,), "run it again in a new folder")

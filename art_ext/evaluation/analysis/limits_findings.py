@@ -8,6 +8,7 @@ from typing import Any
 from art_ext.core.wording import radius as radius_text
 from art_ext.evaluation.analysis.finding import Finding
 from art_ext.evaluation.analysis.limits import (
+    LOWER_ESTIMATE,
     BoundRow,
     ClassifierBound,
     LipschitzRow,
@@ -181,22 +182,41 @@ def sentences(rows: Sequence[ModelRow]) -> Iterator[str]:
             f" {_percent(row.in_distribution)} in-distribution{without}; risk"
             f" {_percent(row.risk)}"
         )
-        yield from map(_on_bound, row.bounds, [row] * len(row.bounds))
+        yield from _on_bounds(row)
 
 
-def _on_bound(bound: BoundRow, row: ModelRow) -> str:
-    """Return the sentence on one bound."""
-    name = (
-        f"{row.model} at eps {radius_text(row.eps)}: {bound.form} bound ({bound.reading} alpha"
-        f" {bound.alpha:.3g}, {bound.estimator} L {bound.lipschitz:.3g})"
+def _on_bounds(row: ModelRow) -> Iterator[str]:
+    """Yield one sentence for each form and reading of the bounds, with every estimator."""
+    readings = dict.fromkeys((bound.form, bound.reading) for bound in row.bounds)
+    for form, reading in readings:
+        own = [one for one in row.bounds if (one.form, one.reading) == (form, reading)]
+        told = "; ".join(_told(bound, row) for bound in own)
+        notes = " ".join(dict.fromkeys(bound.note for bound in own if bound.note))
+        yield (
+            f"{row.model} at eps {radius_text(row.eps)}: {form} bound at alpha {own[0].alpha:.3g}"
+            f" ({reading}): {told}. {LOWER_ESTIMATE} {notes}".strip()
+        )
+    own_bounds = "; ".join(
+        f"{one.robustness:.4f} [{one.robustness_low:.4f}, {one.robustness_high:.4f}] with the"
+        f" {one.estimator} L"
+        for one in row.classifier
     )
+    yield (
+        f"{row.model} at eps {radius_text(row.eps)}: Theorem 4.4.3 for this classifier:"
+        f" {own_bounds}. {LOWER_ESTIMATE}"
+    )
+
+
+def _told(bound: BoundRow, row: ModelRow) -> str:
+    """Return a bound, and how it stands to the in-distribution robustness."""
+    name = f"with the {bound.estimator} L {bound.lipschitz:.3g}"
     if bound.value != bound.value:
-        return f"{name}: the theorem says nothing here"
+        return f"the theorem says nothing {name}"
     relation = "above" if bound.value >= row.in_distribution.value else "below"
-    vacuous = ", vacuous" if bound.vacuous else ""
+    vacuous = "vacuous, " if bound.vacuous else ""
     return (
-        f"{name}: {bound.value:.4f} [{bound.value_low:.4f}, {bound.value_high:.4f}]{vacuous},"
-        f" {relation} the in-distribution robustness. {bound.sentence}"
+        f"{bound.value:.4f} [{bound.value_low:.4f}, {bound.value_high:.4f}] {name} ({vacuous}"
+        f"{relation} the in-distribution robustness)"
     )
 
 

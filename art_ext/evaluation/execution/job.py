@@ -262,3 +262,6 @@ class Watcher:
             robust: by model, the fraction of their samples that is classified correctly and without
                 a success within the largest eps.
         """
+
+    def units(self, done: int, total: int) -> None:
+        """Progress of the units of a run on limits besides its attacks."""

@@ -1,0 +1,1 @@
+"""A run on the limits of robustness: attacks, Lipschitz constants, risks and their units."""

@@ -1,0 +1,273 @@
+"""Units of work besides the attacks: the constant of one class, and the risk of one model."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import socket
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from art_ext.core.limits import generator_lipschitz, risk_on
+from art_ext.core.oracle import Model
+from art_ext.errors import describe
+from art_ext.evaluation.analysis.bounding import RiskCounts
+from art_ext.evaluation.analysis.limits import LipschitzRow
+from art_ext.evaluation.execution.engines import Workers, started
+from art_ext.evaluation.execution.executor import Distribution
+from art_ext.evaluation.execution.job import Ended, Rebuild, Watcher
+from art_ext.evaluation.execution.limits.settings import LimitsSettings
+from art_ext.evaluation.panel.resources import GeneratorSource
+from art_ext.storage.limits import LIPSCHITZ, RISKS, LimitsFolder
+
+# errors of arguments, of the user's code and of the disk: another attempt would end with them too
+_FINAL = (ValueError, TypeError, ImportError, OSError)
+
+
+@dataclass(frozen=True)
+class LimitsUnit:
+    """One unit of work: the constant of a class by one estimator, or the risk of a model.
+
+    Attributes:
+        file: in the run folder.
+        title: in messages.
+        estimator: of the constant. Empty for a risk.
+        label: the class. -1 for a risk.
+        model: name of the model. Empty for a constant.
+    """
+
+    file: str
+    title: str
+    estimator: str = ""
+    label: int = -1
+    model: str = ""
+
+
+def units_of(settings: LimitsSettings, classes: int, models: Sequence[str]) -> list[LimitsUnit]:
+    """Return the units of a run, in their order."""
+    risks = [
+        LimitsUnit(f"{RISKS}/{number:05d}.json", f"risk of {name}", model=name)
+        for number, name in enumerate(models)
+    ]
+    constants = [
+        LimitsUnit(
+            f"{LIPSCHITZ}/{estimator}-{label:05d}.json",
+            f"{estimator} Lipschitz constant of class {label}",
+            estimator,
+            label,
+        )
+        for estimator in settings.estimators
+        for label in range(classes)
+    ]
+    return [*risks, *constants]
+
+
+def run_unit(
+    unit: LimitsUnit, generator: Any, models: Mapping[str, Model], settings: LimitsSettings
+) -> dict[str, Any]:
+    """Return the content of a unit's file.
+
+    Raises:
+        ValueError: as ``generator_lipschitz`` and ``risk_on``.
+    """
+    begun = time.perf_counter()
+    if unit.model:
+        found = _risk(unit.model, generator, models[unit.model], settings)
+    else:
+        found = _constant(unit, generator, settings)
+    return {**found, "seconds": round(time.perf_counter() - begun, 3)}
+
+
+def _risk(name: str, generator: Any, model: Model, settings: LimitsSettings) -> dict[str, Any]:
+    risk = risk_on(model, generator, **settings.risk)
+    return {
+        "model": name,
+        "wrong": [one.count for one in risk.classes],
+        "samples": [one.total for one in risk.classes],
+        "queries": risk.queries,
+        "generator_rows": risk.generator_rows,
+    }
+
+
+def _constant(unit: LimitsUnit, generator: Any, settings: LimitsSettings) -> dict[str, Any]:
+    keywords = settings.lipschitz(unit.estimator)
+    found = generator_lipschitz(generator, classes=[unit.label], **keywords)
+    deviation = float(found.deviation[0])
+    return {
+        "estimator": unit.estimator,
+        "label": unit.label,
+        "value": float(found.value[0]),
+        "deviation": None if math.isnan(deviation) else deviation,
+        "repeats": found.repeats[0].tolist(),
+        "local": found.local[0].tolist(),
+        "residual": None if found.residual is None else float(found.residual.max()),
+        "rows": int(found.rows[0] + found.backward_rows[0]),
+        "is_largest": found.is_largest,
+        "differentiation": found.differentiation,
+        "num_latents": keywords["num_latents"],
+        "num_neighbours": 0 if unit.estimator == "spectral" else keywords["num_neighbours"],
+    }
+
+
+def constants_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> list[LipschitzRow]:
+    """Return the constants of the units that have ended."""
+    read = [folder.read(unit.file) for unit in units if unit.estimator]
+    return [_row(content) for content in read if content is not None]
+
+
+def _row(content: Mapping[str, Any]) -> LipschitzRow:
+    notes = []
+    if content["is_largest"]:
+        notes.append("The value is the largest local constant, because delta * S is below 1.")
+    if content["differentiation"] == "double backward":
+        notes.append("By double backward, because torch.func cannot run the generator.")
+    return LipschitzRow(
+        estimator=content["estimator"],
+        label=content["label"],
+        value=content["value"],
+        deviation=math.nan if content["deviation"] is None else content["deviation"],
+        largest=max(max(one) for one in content["local"]),
+        num_latents=content["num_latents"],
+        num_neighbours=content["num_neighbours"],
+        repeats=len(content["repeats"]),
+        rows=content["rows"],
+        seconds=content["seconds"],
+        note=" ".join(notes),
+    )
+
+
+def risks_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> dict[str, RiskCounts]:
+    """Return the risks of the units that have ended, by model."""
+    read = [folder.read(unit.file) for unit in units if unit.model]
+    return {
+        content["model"]: RiskCounts(tuple(content["wrong"]), tuple(content["samples"]))
+        for content in read
+        if content is not None
+    }
+
+
+class _Steps(Watcher):
+    """Observer of workers that tells another one of units instead of chunks."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
+        self.watcher.units(done, total)
+
+
+def do_units(
+    units: Sequence[LimitsUnit],
+    folder: LimitsFolder,
+    generator: Any,
+    models: Mapping[str, Model],
+    settings: LimitsSettings,
+    watcher: Watcher,
+) -> None:
+    """Do the missing units in this process, and write each when it ends."""
+    missing = [unit for unit in units if folder.read(unit.file) is None]
+    for number, unit in enumerate(missing):
+        watcher.units(number, len(missing))
+        folder.write(unit.file, run_unit(unit, generator, models, settings))
+    if missing:
+        watcher.units(len(missing), len(missing))
+
+
+def distribute_units(
+    units: Sequence[LimitsUnit],
+    folder: LimitsFolder,
+    source: GeneratorSource,
+    rebuild: Rebuild,
+    settings: LimitsSettings,
+    crew: Workers,
+    watcher: Watcher,
+) -> None:
+    """Do the missing units on workers.
+
+    Raises:
+        ValueError: for units that fail. The others are done then.
+    """
+    names = {
+        number: unit.title for number, unit in enumerate(units) if folder.read(unit.file) is None
+    }
+    if not names:
+        return
+    task = UnitTask(
+        pickle.dumps((rebuild, source, settings, tuple(units))), uuid.uuid4().hex, folder.home
+    )
+
+    def complete(number: int) -> bool:
+        return folder.read(units[number].file) is not None
+
+    with started(crew, folder.path.absolute()) as begun:
+        task = task.with_threads(begun.threads)
+        Distribution(crew, begun, task, names, complete, _Steps(watcher)).run()
+
+
+@dataclass(frozen=True)
+class UnitTask:
+    """Function of unit numbers that does these units, for workers. It pickles without a model.
+
+    Attributes:
+        content: pickled rebuild, generator source, settings and units.
+        key: of the run, by which a worker keeps what it has built.
+        folder: of the run.
+        threads: of PyTorch.
+        home: folder in which relative paths begin.
+    """
+
+    content: bytes
+    key: str
+    folder: str
+    threads: int = 1
+    home: str = field(default_factory=os.getcwd)
+
+    def with_threads(self, threads: int) -> UnitTask:
+        """Return the task for workers of so many threads."""
+        return UnitTask(self.content, self.key, self.folder, threads, self.home)
+
+    def __call__(self, numbers: Sequence[int]) -> list[Ended]:
+        """Do the units. Errors are returned, so that other units of the task go on."""
+        ended = partial(Ended, host=socket.gethostname(), process=os.getpid(), robust={})
+        torch.set_num_threads(self.threads)
+        ends = []
+        for number in numbers:
+            try:
+                self._built()(number)
+            except Exception as error:
+                trace = "".join(traceback.format_exception(error))
+                final = isinstance(error, _FINAL)
+                ends.append(ended(number, error=describe(error), final=final, trace=trace))
+            else:
+                ends.append(ended(number))
+        return ends
+
+    def _built(self) -> Callable[[int], None]:
+        """Return the function that does a unit. A worker builds it once."""
+        if self.key not in _BUILT:
+            _BUILT.clear()
+            with suppress(OSError):  # a machine without this folder may have all files elsewhere
+                os.chdir(self.home)
+            rebuild, source, settings, units = pickle.loads(self.content)  # noqa: S301 of the driver
+            models, _ = rebuild()
+            generator = source.load()
+            folder = LimitsFolder(self.folder)
+
+            def do(number: int) -> None:
+                unit = units[number]
+                folder.write(unit.file, run_unit(unit, generator, models, settings))
+
+            _BUILT[self.key] = do
+        return _BUILT[self.key]
+
+
+_BUILT: dict[str, Callable[[int], None]] = {}  # of this worker: for the newest run, by its key
