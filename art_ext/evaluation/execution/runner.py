@@ -69,7 +69,7 @@ from art_ext.evaluation.panel.panels import (
     check_member_names,
     find_panel,
 )
-from art_ext.evaluation.panel.resources import GeneratorSource, resources_of, source_of
+from art_ext.evaluation.panel.resources import AnyGenerator, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.detectors import contents
@@ -124,7 +124,7 @@ def evaluate(
     fit_data: AnyData | None = None,
     adaptive: bool = True,
     members: bool = False,
-    generator: str | os.PathLike[str] | GeneratorSource | Any | None = None,
+    generator: AnyGenerator | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.limits.generator import Generator
 from art_ext.data import Samples
 
 
@@ -81,7 +82,10 @@ class GeneratorSource:
             )
 
 
-def source_of(generator: Any, device: str | None = None) -> GeneratorSource | None:
+AnyGenerator = str | os.PathLike[str] | GeneratorSource | Generator
+
+
+def source_of(generator: AnyGenerator | None, device: str | None = None) -> GeneratorSource | None:
     """Return the source of a generator that is given by name, as a source or as an object.
 
     None without one.

@@ -41,7 +41,7 @@ from art_ext.evaluation.execution.models import (
     resolve_models,
     samples_of,
 )
-from art_ext.evaluation.panel.resources import GeneratorSource, source_of
+from art_ext.evaluation.panel.resources import AnyGenerator, GeneratorSource, source_of
 from art_ext.storage.chunks import name_of
 from art_ext.storage.evaluation import RunFolder, open_run
 from art_ext.storage.limits import LimitsFolder
@@ -52,7 +52,7 @@ NOT_RUN = ("BigGAN on ImageNet10", "LP-certify")
 @public()
 def limits(
     models: Models,
-    generator: str | os.PathLike[str] | GeneratorSource | Any,
+    generator: AnyGenerator,
     out: str | os.PathLike[str],
     *,
     data: AnyData | None = None,
