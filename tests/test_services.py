@@ -51,6 +51,17 @@ class Counting:
         return NETWORK(torch.from_numpy(rows)).numpy()
 
 
+class Told(Watcher):
+    """An observer that keeps the announced number of rows."""
+
+    rows: int | None = None
+
+    def service(self, model: str, rows: int | None, cost: float | None) -> None:
+        assert rows is not None
+        assert cost == rows * 0.5
+        self.rows = rows
+
+
 def data_of(count: int = 12) -> Dataset:
     x = samples(count)
     return Dataset("toys", x, NETWORK(x).argmax(dim=1))
@@ -90,6 +101,57 @@ def test_a_stopped_run_goes_on_and_pays_nothing_twice(tmp_path: Path) -> None:
     assert again.usage.rows_sent == 0
 
 
+DETECTORS: dict[str, dict[str, Any]] = {
+    "confidence": {"detectors": ["confidence"]},
+    "feature_squeezing": {
+        "detectors": ["feature_squeezing"],
+        "detector_args": {"feature_squeezing": {"squeezers": "bit_depth(3)"}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_of_outputs_serves_a_service(name: str, tmp_path: Path) -> None:
+    data = data_of()
+    clean = samples(80)[len(data) :]
+    options: dict[str, Any] = {**BUDGET, **DETECTORS[name], "attacks": ["rays", "square"]}
+    options["calibration"] = 30
+    options["calibration_data"] = Dataset("clean", clean, NETWORK(clean).argmax(dim=1))
+    evaluate({"m": NETWORK}, data, tmp_path / "whole", chunk_size=5, **options)
+    service = Counting()
+    told = Told()
+    for limit in (3, 20, 100, 500, None):
+        model = service_of(service, tmp_path / "log", max_rows=limit, cost_per_row=0.5)
+        options["watcher"] = told
+        if limit is None:
+            evaluate({"m": model}, data, tmp_path / "run", chunk_size=5, **options)
+            continue
+        with pytest.raises(RunStopped, match="the same command goes on, with a larger limit"):
+            evaluate({"m": model}, data, tmp_path / "run", chunk_size=5, **options)
+    pd.testing.assert_frame_equal(
+        records_of(tmp_path / "run"), records_of(tmp_path / "whole"), check_exact=True
+    )
+    assert len(set(service.keys)) == len(service.keys) == service.rows
+    assert told.rows is not None
+    assert 500 < service.rows <= told.rows < 3 * service.rows
+    again = service_of(service, tmp_path / "log", cost_per_row=0.5)
+    evaluate({"m": again}, data, tmp_path / "another", chunk_size=5, **options)
+    assert again.usage.rows_sent == 0
+
+
+def test_a_detector_of_features_needs_a_network(tmp_path: Path) -> None:
+    service = Counting()
+    model = service_of(service, tmp_path / "log")
+    options: dict[str, Any] = {
+        "detectors": ["knn"],
+        "fit_data": data_of(60),
+        "calibration_data": data_of(60),
+    }
+    with pytest.raises(ValueError, match=r"knn of the model 'm': features need a torch.nn.Module"):
+        evaluate({"m": model}, data_of(), tmp_path / "run", **options, **BUDGET)
+    assert service.rows == 0
+
+
 def test_a_failing_service_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
     class Failing(Counting):
         def __call__(self, rows: np.ndarray, keys: list[str]) -> np.ndarray:
@@ -112,15 +174,6 @@ def test_a_model_that_is_no_service_may_stop_too(tmp_path: Path) -> None:
 
 
 def test_a_service_is_sent_no_more_than_announced(tmp_path: Path) -> None:
-    class Told(Watcher):
-        rows: int | None = None
-
-        def service(self, model: str, rows: int | None, cost: float | None) -> None:
-            assert cost is not None
-            assert rows is not None
-            assert cost == rows * 0.5
-            self.rows = rows
-
     told = Told()
     service = Counting()
     model = service_of(service, tmp_path / "log", cost_per_row=0.5)

@@ -241,6 +241,14 @@ class Fitting:
                 "attacked": attacked_of(detector, data),
             }
 
+    def largest_rows(self, planned: Planned) -> int:
+        """Return the largest number of rows that fitting and calibrating a detector sends."""
+        pool = 0 if self.calibration_data is None else len(self.calibration_data)
+        rows = min(pool, self.calibration) * planned.rows
+        if planned.fits and planned.kind.needs_data and self.fit_data is not None:
+            rows += len(self.fit_data)
+        return rows
+
     def _fitted(self, planned: Planned, model: Model, settings: Settings) -> Detector:
         """Return a detector that is fitted to a model."""
         if planned.saved is not None:

@@ -331,7 +331,9 @@ def evaluate(
     samples = sum(end - start for start, end in folder.chunks[first::step])
     alone = crew is None or rebuild is None
     work = Work(job, folder, watcher or Watcher(), samples, numbers if alone else (), fitting)
-    announce(job, [folder.chunks[number] for number in numbers], work.watcher)
+    processes = 1 if alone or crew is None else 1 + crew.number
+    parts_of_run = [folder.chunks[number] for number in numbers]
+    announce(job, parts_of_run, work.watcher, fitting, processes)
     if dry_run:
         return Outcome(folder.path, [], missing=len(folder.units()))
     with closing(chosen_trackers):

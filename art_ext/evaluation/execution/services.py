@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from art_ext.core.detection.base import PROBES
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.probe import COMPANY
 from art_ext.evaluation.analysis.examples import COLUMNS, holds_examples
 from art_ext.evaluation.execution.chunks import repeated_rows
+from art_ext.evaluation.execution.detection import Fitting
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.models import callable_model, common_outputs
 from art_ext.models.remote import BudgetSpent, RemoteClassifier, Usage
@@ -49,7 +51,8 @@ def services_of(job: Job) -> dict[str, RemoteClassifier]:
 def usage_of(job: Job) -> Usage:
     """Return the rows that this process sent to the services of a run."""
     total = Usage()
-    for service in services_of(job).values():
+    # with several detectors a service has several names
+    for service in {id(one): one for one in services_of(job).values()}.values():
         total += service.usage
     return total
 
@@ -66,11 +69,6 @@ def check_services(job: Job, other_processes: bool) -> None:
             raise ValueError(
                 f"the service {name!r} returns {service.outputs}, got outputs="
                 f"{job.settings.outputs!r}: pass outputs={service.outputs!r}"
-            )
-        if job.detection is not None:
-            raise ValueError(
-                f"a detector judges models of this machine only, got the service {name!r}: evaluate"
-                " the service without a detector"
             )
         limited = service.max_rows is not None or service.max_cost is not None
         if other_processes and limited:
@@ -91,7 +89,9 @@ def check_services(job: Job, other_processes: bool) -> None:
                 )
 
 
-def largest_rows(job: Job, chunks: Sequence[tuple[int, int]], name: str) -> int | None:
+def largest_rows(
+    job: Job, chunks: Sequence[tuple[int, int]], name: str, fitting: Fitting, processes: int = 1
+) -> int | None:
     """Return the largest number of rows that a run sends to a model, without failed requests.
 
     None if the queries of an attack have no bound.
@@ -100,6 +100,8 @@ def largest_rows(job: Job, chunks: Sequence[tuple[int, int]], name: str) -> int 
         job: of the run.
         chunks: first and one past the last sample of each chunk to do.
         name: of the model.
+        fitting: of the detectors of the run.
+        processes: number of processes that load the detectors.
     """
     settings = job.settings
     samples = sum(end - start for start, end in chunks)
@@ -107,20 +109,31 @@ def largest_rows(job: Job, chunks: Sequence[tuple[int, int]], name: str) -> int 
     if chunks and chunks[0][0] == 0:
         again = repeated_rows(job.models[name], settings.batch_size, chunks[0][1])
         rows += again * (2 if again >= COMPANY else 1)
+    judged = 0 if job.detection is None else job.detection.planned[name].rows
+    if job.detection is not None:
+        # the clean scores, and two passes of the images that tell the model of a saved detector
+        rows += samples * judged + (1 + processes) * PROBES * judged
+        rows += fitting.largest_rows(job.detection.planned[name])
     shown = sum(min(COLUMNS, end - start) for start, end in chunks if holds_examples(start))
-    for model, attack, _ in job.attack_runs:
+    for model, attack, radii in job.attack_runs:
         if model != name:
             continue
         if not attack.bounded and not attack.arguments.get("max_queries"):
             return None
-        rows += samples * attack.cost(settings) + shown
+        rows += samples * (attack.cost(settings) + judged * len(radii)) + shown
     return rows
 
 
-def announce(job: Job, chunks: Sequence[tuple[int, int]], watcher: Watcher) -> None:
+def announce(
+    job: Job,
+    chunks: Sequence[tuple[int, int]],
+    watcher: Watcher,
+    fitting: Fitting,
+    processes: int = 1,
+) -> None:
     """Tell the watcher what each service costs at most, before anything is sent."""
     for name, service in services_of(job).items():
-        rows = largest_rows(job, chunks, name)
+        rows = largest_rows(job, chunks, name, fitting, processes)
         cost = None if rows is None else rows * service.cost_per_row
         watcher.service(name, rows, cost)
 

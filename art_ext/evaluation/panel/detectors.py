@@ -47,6 +47,16 @@ class Planned:
         return find_detector(self.source).kind if self.source else Detector
 
     @property
+    def rows(self) -> int:
+        """Rows through the model for one row."""
+        if self.saved is None:
+            return self.make().rows
+        content = read_content(self.saved)[0]
+        return make_detector(
+            self.kind if self.source else str(content["name"]), content["settings"]
+        ).rows
+
+    @property
     def fits(self) -> bool:
         """True if it has to be fitted."""
         return self.saved is None and (self.ready is None or self.ready.model is None)
