@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from art_ext.core.metrics import robust_accuracy
 from art_ext.core.networks import frozen_eval
 from art_ext.data import Samples, load_data
 from art_ext.models import (
@@ -119,6 +120,19 @@ def right(x: Tensor, y: Tensor, *models: nn.Module) -> Tensor:
             torch.cat([model(part).argmax(1) for part in x.split(256)]) == y for model in models
         ]
     return torch.stack(verdicts).all(0)
+
+
+def under_autoattack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> float:
+    """Return the robust accuracy under AutoAttack's standard version in L-inf.
+
+    Its DLR loss does not depend on the scale of the scores, which heads change.
+
+    Raises:
+        ImportError: without the extra ``robustbench``.
+    """
+    from art_ext.adapters.autoattack import run_autoattack
+
+    return robust_accuracy(run_autoattack(model, x, y, eps=eps))
 
 
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,10 @@ Run with ``python -m art_ext.benchmarks.distillation PART``. Needs ART_EXT_DATA 
 network has 16 and 32 channels. Natural and distilled networks are trained on the first training
 images, by 8 epochs of Adam, and attacked on the first test images that are classified correctly.
 
-Parts: ``defence`` (PGD-40 on the cross-entropy and on the margin, C&W), ``temperatures`` (Figure 7
-of the EAD thesis: C&W and EAD on students of several temperatures), ``transfer`` (Figure 8 and
-Table 8: examples of the natural network on the student, by confidence).
+Parts: ``defence`` (PGD-40 on the cross-entropy and on the margin, C&W, and with ``--autoattack``
+AutoAttack on the images of C&W), ``temperatures`` (Figure 7 of the EAD thesis: C&W and EAD on
+students of several temperatures), ``transfer`` (Figure 8 and Table 8: examples of the natural
+network on the student, by confidence).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions, right, seeded, train_network
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network, under_autoattack
 from art_ext.core.attacks import cw, ead, i_fgm, pgd
 from art_ext.core.metrics import case_distortions, robust_accuracy
 from art_ext.core.result import AttackResult
@@ -66,10 +67,9 @@ def defence(options: argparse.Namespace, images: Dataset, test: Dataset) -> None
         f"{options.steps} steps of {options.step_size:g}, c from {options.initial_const:g}, on"
         f" {options.attacked} images, targeted at a random wrong class.\n"
     )
-    print(
-        "| network | seed | clean % | median gap | PGD on CE % | PGD on the margin % | C&W | L2 |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    heads = ["network", "seed", "clean %", "median gap", "PGD on CE %", "PGD on the margin %"]
+    heads += ["C&W", "L2", *(["AutoAttack %"] if options.autoattack else [])]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     recipes: dict[str, Recipe] = {
         "natural": Natural(),
         f"distilled, T {options.temperature:g}": Distillation(temperature=options.temperature),
@@ -89,12 +89,11 @@ def defence(options: argparse.Namespace, images: Dataset, test: Dataset) -> None
             lengths = found.distortions()["l2"][found.success]
             clean = 100 * float(fine.float().mean())
             cells = [clean, gap(model, test.x), *(100 * one for one in robust)]
-            shown = " | ".join(f"{one:.1f}" for one in cells)
-            success = float(found.success.float().mean())
-            print(
-                f"| {name} | {seed} | {shown} | {success:.2f} | {float(lengths.mean()):.2f} |",
-                flush=True,
-            )
+            shown = [f"{one:.1f}" for one in cells]
+            shown += [f"{float(one.mean()):.2f}" for one in (found.success.float(), lengths)]
+            if options.autoattack:
+                shown.append(f"{100 * under_autoattack(model, x, y, EPS):.1f}")
+            print(f"| {name} | {seed} | {' | '.join(shown)} |", flush=True)
 
 
 def temperatures(options: argparse.Namespace, images: Dataset, test: Dataset) -> None:
@@ -189,6 +188,7 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of the teacher, and of the student")
     parser.add_argument("--test-images", type=int, default=500)
     parser.add_argument("--attacked", type=int, default=100, help="images of minimum-norm attacks")
+    parser.add_argument("--autoattack", action="store_true", help="for defence")
     parser.add_argument("--temperature", type=float, default=100.0)
     parser.add_argument("--temperatures", type=numbers, default=[1.0, 10.0, 40.0, 100.0])
     parser.add_argument("--confidences", type=numbers, default=[0.0, 10.0, 20.0, 30.0, 40.0, 50.0])

@@ -3,7 +3,8 @@
 ``python -m art_ext.benchmarks.heads mmc`` prints the rows of the slides: clean accuracy, then
 robust accuracy under PGD with 10 and 50 steps, targeted at a random class and untargeted. Beside
 them are PGD-50 on the margin, descent of the distance to the 3 nearest wrong centres, and RayS.
-``--craft pgd`` adds trainings on PGD examples of cross-entropy, untargeted and targeted.
+``--craft pgd`` adds trainings on PGD examples of cross-entropy, untargeted and targeted, and
+``--autoattack 100`` the standard version of AutoAttack on the first 100 images.
 
 ``python -m art_ext.benchmarks.heads rce`` prints the AUC table of the slides, without JSMA, for
 networks trained by cross-entropy and by reverse cross-entropy. The pairs are correctly classified
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions, right, seeded, train_network
+from art_ext.benchmarks.common import print_versions, right, seeded, train_network, under_autoattack
 from art_ext.core.attacks import auto_pgd, cw, ead, fgsm, i_fgsm, pgd, rays
 from art_ext.core.detection import Detector, KernelDensity, make_detector
 from art_ext.core.metrics import detection_metrics, robust_accuracy
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=16, help="of the features, for mmc")
     parser.add_argument("--craft", choices=("pgd",), help="train on its examples too, for mmc")
     parser.add_argument("--queries", type=int, default=300, help="of RayS, 0: none, for mmc")
+    parser.add_argument("--autoattack", type=int, default=0, help="images of it, for mmc")
     parser.add_argument("--pairs", type=int, default=320, help="images to attack, for rce")
     parser.add_argument("--kappas", default="5,10", help="of C&W-hc, for rce")
     parser.add_argument("--aware", action="store_true", help="attack the detectors, for rce")
@@ -94,7 +96,7 @@ def max_mahalanobis_rows(options: argparse.Namespace) -> Iterator[dict[str, str]
             yield {
                 "seed": str(seed),
                 "training": name,
-                **robustness(model, test.x, test.y, eps, options.queries),
+                **robustness(model, test.x, test.y, eps, options),
             }
 
 
@@ -118,7 +120,9 @@ def recipes(options: argparse.Namespace, eps: float) -> dict[str, Recipe]:
     return found
 
 
-def robustness(model: nn.Module, x: Tensor, y: Tensor, eps: float, queries: int) -> dict[str, str]:
+def robustness(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, options: argparse.Namespace
+) -> dict[str, str]:
     """Return clean and robust accuracy by attack, in %."""
     shared: dict[str, Any] = {"eps": eps, "seed": SEED}
     generator = torch.Generator().manual_seed(SEED)
@@ -137,8 +141,13 @@ def robustness(model: nn.Module, x: Tensor, y: Tensor, eps: float, queries: int)
     found["3 nearest"] = robust_accuracy(
         auto_pgd(model, x, y, num_steps=50, num_targets=3, loss="score", **shared)
     )
-    if queries:
-        found[f"RayS-{queries}"] = robust_accuracy(rays(model, x, y, max_queries=queries, **shared))
+    if options.queries:
+        found[f"RayS-{options.queries}"] = robust_accuracy(
+            rays(model, x, y, max_queries=options.queries, **shared)
+        )
+    if options.autoattack:
+        few = slice(options.autoattack)
+        found["AutoAttack"] = under_autoattack(model, x[few], y[few], eps)
     return {name: f"{100 * value:.1f}" for name, value in found.items()}
 
 

@@ -102,9 +102,9 @@ def test_one_page_with_the_figure_and_the_pictures_inside(tmp_path: Path, one: L
 @pytest.mark.usefixtures("without_plot")
 def test_the_results_are_read_back_from_their_file(tmp_path: Path) -> None:
     limits = make_limits(checkpoints=(5, 10))
-    report.write_limits_report(tmp_path, limits, {})
+    report.write_limits_report(tmp_path, limits)
     read = Limits.from_plain(json.loads((tmp_path / LIMITS).read_text()))
-    assert report.render_limits(read, {}) == report.render_limits(limits, {})
+    assert report.render_limits(read) == report.render_limits(limits)
     assert to_csv(read) == to_csv(limits)
     kinds = [found["kind"] for found in json.loads((tmp_path / WARNINGS).read_text())]
     assert kinds == ["zero-risk", "not-represented"]
@@ -112,7 +112,7 @@ def test_the_results_are_read_back_from_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_plot")
 def test_the_page_says_that_the_bound_may_be_too_low() -> None:
-    page = report.render_limits(make_limits(), {})
+    page = report.render_limits(make_limits())
     assert "All estimates of L are lower bounds" in page.partition('class="cards"')[0]
     bounds = page.partition("<h2>Bounds</h2>")[2]
     assert bounds.lstrip().startswith(f"<p>{report.LOWER_ESTIMATE}</p>")
@@ -151,10 +151,10 @@ def test_bounds_name_what_is_wrong_with_them() -> None:
     limits = make_limits(("net",), (1.0,))
     (row,) = limits.rows
     silent = replace(row.bounds[0], value=math.nan)
-    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(silent,)),)), {})
+    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(silent,)),)))
     assert "<span>says nothing</span>" in page
     vacuous = replace(row.bounds[0], value=1.0004, value_low=0.99, value_high=1.001, vacuous=True)
-    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(vacuous,)),)), {})
+    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(vacuous,)),)))
     note = "99.0 to 100.1, vacuous, radius too small"
     assert f"<span>100.0 %<small>{note}</small></span>" in page
 
@@ -162,10 +162,10 @@ def test_bounds_name_what_is_wrong_with_them() -> None:
 @pytest.mark.usefixtures("without_plot")
 def test_columns_of_attacks_that_did_not_run_are_left_out() -> None:
     limits = make_limits(("net",), (1.0,))
-    assert "Given start" not in report.render_limits(limits, {})
+    assert "Given start" not in report.render_limits(limits)
     (row,) = limits.rows
     both = replace(limits, rows=(replace(row, given=row.optimise),))
-    assert "Given start" in report.render_limits(both, {})
+    assert "Given start" in report.render_limits(both)
 
 
 def test_axes_for_each_eps_with_bounds_and_marks(drawn: list[Any]) -> None:

@@ -23,6 +23,7 @@ from art_ext.cli import (
     detectors,
     doctor,
     evaluate,
+    generator,
     limits,
     merge,
     models,
@@ -87,3 +88,4 @@ for _module in (
     doctor,
 ):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
+app.add_typer(generator.app, name="generator")

@@ -27,8 +27,9 @@ def read_npz(file: Path, split: str) -> Raw:
 
     Raises:
         ValueError: if the file is damaged or has no pair of keys for the split. Test keys are
-            x_test and y_test, x and y, or images and labels. Train keys are x_train and y_train.
-            Keys of samples to append are those of training, x and y, or images and labels.
+            x_test and y_test, x and y, or images and labels. Train keys are x_train and y_train
+            or, beside a test split, x and y. Keys of samples to append are those of training, x
+            and y, or images and labels.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive
@@ -36,10 +37,10 @@ def read_npz(file: Path, split: str) -> Raw:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("it is an .npy file under that name")
-            for x, y in _NPZ_KEYS[split]:
+            for x, y in _keys(split, archive):
                 if x in archive and y in archive:
                     found = Raw(archive[x], archive[y])
-                    return found._replace(latents=_latents(archive, len(found.x)))
+                    return found._replace(latents=_latents(archive, x, len(found.x)))
             held = ", ".join(archive.files) or "nothing"
     except DAMAGE as error:
         raise ValueError(
@@ -50,14 +51,22 @@ def read_npz(file: Path, split: str) -> Raw:
     raise ValueError(f"{file} must hold {wanted} {purpose}, got {held}")
 
 
-def _latents(archive: Any, samples: int) -> npt.NDArray[Any] | None:
-    """Return z (N, d) of an archive, from which a generator made its samples, or None.
+def _keys(split: str, archive: Any) -> tuple[tuple[str, str], ...]:
+    """Return the keys that may hold a split. x and y are a test split that stands alone."""
+    own = _NPZ_KEYS[split]
+    return (*own, ("x", "y")) if split == "train" and "x_test" in archive else own
 
-    An array of that name and of another form is something else.
+
+def _latents(archive: Any, x: str, samples: int) -> npt.NDArray[Any] | None:
+    """Return the latents (N, d) from which a generator made the samples of key x, or None.
+
+    They lie under z, z_test or z_train. An array of that name and of another form is something
+    else.
     """
-    if "z" not in archive:
+    key = {"x_test": "z_test", "x_train": "z_train"}.get(x, "z")
+    if key not in archive:
         return None
-    z: npt.NDArray[Any] = archive["z"]
+    z: npt.NDArray[Any] = archive[key]
     is_one = z.ndim == 2 and len(z) == samples and np.issubdtype(z.dtype, np.floating)
     return z if is_one else None
 

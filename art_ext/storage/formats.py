@@ -68,6 +68,7 @@ class Format:
 # 6: files of chunks instead of units
 EVALUATION = Format("run", 6, (4, 5, 6), "evaluate it again in a new folder")
 TRAINING = Format("training", 1, (1,), "train again in a new folder", unstated=1)
+GENERATOR = Format("training of a generator", 1, (1,), "train it again in a new folder")
 CHECKPOINT = Format("checkpoint", 1, (1,), "train again in a new folder")
 AUTOATTACK = Format("run of AutoAttack", 1, (1,), "attack again in a new folder", unstated=1)
 SUBMISSION = Format("submission", 1, (1,), "make it again")

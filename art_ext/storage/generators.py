@@ -1,22 +1,60 @@
 """The folder of a training of a generator: layout and ownership.
 
-``config.toml`` is written first, then ``generator.json``, which states everything that decides the
-weights. ``quality.json`` is written last.
+``generator.json``, which states everything that decides the weights, is written first, and
+``quality.json`` last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from art_ext.storage.ownership import read_manifest
+from art_ext.storage.differences import check_configuration
+from art_ext.storage.formats import GENERATOR as FORMAT
+from art_ext.storage.ownership import check_place, is_free, read_manifest, sweep, write_json
 from art_ext.storage.store import LocalStore, Store
+from art_ext.storage.training import CHECKPOINTS
 
 TOOL = "art-ext generator train"
 MANIFEST = "generator.json"
 GENERATOR = "generator.safetensors"
 QUALITY = "quality.json"
 SHEET = "samples.png"
+
+
+def begin_generator(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
+    """Write ``generator.json`` into the folder of a training, or check that it is the same.
+
+    Args:
+        store: of the folder.
+        configuration: everything that decides the weights, in the types of JSON.
+        resume: whether an earlier process of this training may have been here.
+
+    Raises:
+        ValueError: if the folder is a file, holds other files, a run of another configuration (the
+            differences are named) or, without ``resume``, this very run. Nothing is written then.
+    """
+    check_place(store, "out must name a folder")
+    found = read_manifest(store, MANIFEST, TOOL)
+    if found is None:
+        if not is_free(store):
+            raise ValueError(
+                f"out must be a new or empty folder, or that of a run of {TOOL}, but {store.path}"
+                " holds other files: choose another folder"
+            )
+        content = {"tool": TOOL, "format": FORMAT.written, **configuration}
+        write_json(store, MANIFEST, content)
+        return
+    FORMAT.check(store.path, found)
+    facts = {name: value for name, value in found.items() if name not in ("tool", "format")}
+    check_configuration(store.path, configuration, facts, ": choose another folder")
+    if not resume:
+        raise ValueError(
+            f"{store.path} holds this very run: pass --resume to continue it or to show its quality"
+        )
+    sweep(store)
+    sweep(store, folder=CHECKPOINTS)
 
 
 def read_quality(store: Store) -> dict[str, Any] | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from art_ext.evaluation.analysis.blocks import Key, collect
 from art_ext.evaluation.analysis.table import failed_counts
 from art_ext.evaluation.analysis.verdict import table
-from art_ext.evaluation.execution.finish import Outcome
 from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, TABLES, WARNINGS, RunFolder
 from art_ext.tracking import Trackers, key
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.execution.finish import Outcome
 
 logger = logging.getLogger("art_ext")
 

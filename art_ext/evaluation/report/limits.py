@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 
 ON_MANIFOLD = "on the manifold"
 UNCONSTRAINED = "without constraint"
+SENTENCES_SHOWN = 12  # of the verdict; the rest unfold
 
 
 def write_limits_report(
-    folder: Place, limits: Limits, arguments: Mapping[str, Any], pictures: Sequence[Sheet] = ()
+    folder: Place,
+    limits: Limits,
+    arguments: Mapping[str, Any] | None = None,
+    pictures: Sequence[Sheet] = (),
 ) -> None:
     """Write the page, its figure and pictures, the tables as CSV and the results as JSON.
 
@@ -41,13 +45,15 @@ def write_limits_report(
     Args:
         folder: that of the run itself, or any other.
         limits: the results.
-        arguments: of the run. Empty ones are left out.
+        arguments: of the run, which are kept in the results. Default: None, those that the results
+            hold already. Empty ones are left out of the page.
         pictures: those of ``strips``.
 
     Raises:
         ImportError: without the extra ``report``.
         OSError: if the folder cannot be written.
     """
+    limits = _with_arguments(limits, arguments)
     plot = draw_limits(limits)
     files = {
         LIMITS: limits.to_json().encode("utf-8"),
@@ -55,7 +61,7 @@ def write_limits_report(
         **{name: text.encode("utf-8") for name, text in to_csv(limits).items()},
         plot.file: plot.png,
         **({PLOTS[2]: mosaic(pictures)} if pictures else {}),
-        REPORT: _page(limits, arguments, plot, pictures).encode("utf-8"),
+        REPORT: _page(limits, plot, pictures).encode("utf-8"),
     }
     store = store_of(folder)
     for name, content in files.items():
@@ -63,31 +69,45 @@ def write_limits_report(
 
 
 def render_limits(
-    limits: Limits, arguments: Mapping[str, Any], pictures: Sequence[Sheet] = ()
+    limits: Limits, arguments: Mapping[str, Any] | None = None, pictures: Sequence[Sheet] = ()
 ) -> str:
-    """Return the page as HTML, with the figure and the pictures inside. As write_limits_report.
+    """Return the page as HTML, with the figure and the pictures inside.
+
+    Args:
+        limits, arguments, pictures: as of ``write_limits_report``.
 
     Raises:
         ImportError: without the extra ``report``.
     """
-    return _page(limits, arguments, draw_limits(limits), pictures)
+    limits = _with_arguments(limits, arguments)
+    return _page(limits, draw_limits(limits), pictures)
+
+
+def _with_arguments(limits: Limits, arguments: Mapping[str, Any] | None) -> Limits:
+    if arguments is None:
+        return limits
+    return replace(limits, facts={**limits.facts, "arguments": dict(arguments)})
 
 
 # ---- pictures
 
 
-def strips(one: LoadedRun, attacks: Mapping[str, Sequence[str]]) -> list[Sheet]:
+def strips(
+    one: LoadedRun, attacks: Mapping[str, Sequence[str]], models: Sequence[str] | None = None
+) -> list[Sheet]:
     """Return pictures of samples beside their adversarials on and off the manifold.
 
     Args:
         one: the run of the attacks.
         attacks: the names of the attacks under each heading. Of their adversarials of a sample, the
             nearest success is shown, or the nearest adversarial where none is a success.
+        models: names of those to show. Default: None, all models of the run.
     """
     if one.examples is None:
         return []
     found: dict[tuple[str, str], dict[int, Found]] = {}
-    for model in dict.fromkeys(model for model, _ in one.examples.found):
+    attacked = dict.fromkeys(model for model, _ in one.examples.found)
+    for model in attacked if models is None else models:
         for heading, names in attacks.items():
             found[model, heading] = _nearest(one.examples, model, names)
     together = len({model for model, _ in found})
@@ -110,29 +130,35 @@ def _rank(found: Found) -> tuple[bool, float]:
 # ---- the page
 
 
-def _page(
-    limits: Limits, arguments: Mapping[str, Any], plot: Plot, pictures: Sequence[Sheet]
-) -> str:
+def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
     facts = limits.facts
+    checkpoints = {point.model for point in limits.points if point.path}
+    models = [name for name in limits.models if name not in checkpoints]
+    found = in_order(limits.warnings)
     return render_template(
         "limits.html.j2",
         limits=limits,
         generator=facts["generator"],
         data=facts["data"],
         lower_estimate=LOWER_ESTIMATE,
-        cards=[_card(limits, model) for model in limits.models],
-        findings=in_order(limits.warnings),
+        models=models,
+        cards=[_card(limits, model) for model in models],
+        verdicts=[one for one in limits.verdicts if LOWER_ESTIMATE not in one],
+        on_bounds=[one for one in limits.verdicts if LOWER_ESTIMATE in one],
+        sentences_shown=SENTENCES_SHOWN,
+        findings=[one for one in found if one.model not in checkpoints],
+        of_checkpoints=[one for one in found if one.model in checkpoints],
         robustness=robustness_table(limits),
         choices=_choices(limits),
         constants=constants_table(limits),
         costs=list(costs(limits.lipschitz)),
-        bounds=bounds_table(limits),
+        bounds=bounds_table(limits, models),
         curves=[plot],
         pictures=pictures,
         quality=told(facts["generator"].get("quality") or {}),
         protocol=facts.get("protocol", ()),
         not_run=facts.get("not_run", ()),
-        arguments=told(arguments),
+        arguments=told(facts.get("arguments", {})),
         facts=told({name: facts[name] for name in _PLAIN_FACTS if name in facts}),
     )
 

@@ -194,9 +194,15 @@ def costs(rows: Sequence[LipschitzRow]) -> Iterable[str]:
 # ---- the bounds
 
 
-def bounds_table(limits: Limits) -> Table:
-    """Return the bounds beside the robustness that they bound, one column for each estimator."""
-    return _bound_columns(limits), list(_bound_lines(limits))
+def bounds_table(limits: Limits, models: Sequence[str]) -> Table:
+    """Return the bounds beside the robustness that they bound, one column for each estimator.
+
+    Args:
+        limits: the results.
+        models: those to show.
+    """
+    rows = [row for row in limits.rows if row.model in models]
+    return _bound_columns(limits), list(_bound_lines(rows, limits.estimators))
 
 
 def _bound_columns(limits: Limits) -> list[Column]:
@@ -235,8 +241,8 @@ def _largest(limits: Limits) -> dict[str, float]:
     }
 
 
-def _bound_lines(limits: Limits) -> Iterable[Line]:
-    for row in limits.rows:
+def _bound_lines(rows: Sequence[ModelRow], estimators: Sequence[str]) -> Iterable[Line]:
+    for row in rows:
         start = [
             Cell(row.model, row.model.lower()),
             Cell(radius(row.eps), row.eps),
@@ -247,10 +253,10 @@ def _bound_lines(limits: Limits) -> Iterable[Line]:
             forms.setdefault((bound.form, bound.reading), {})[bound.estimator] = bound
         for (form, reading), own in forms.items():
             name = f"{form} form, {reading}"
-            bounds = [_bound(own.get(estimator)) for estimator in limits.estimators]
+            bounds = [_bound(own.get(estimator)) for estimator in estimators]
             yield Line([*start, Cell(name, name), _alpha(next(iter(own.values()))), *bounds])
         theorem = {bound.estimator: bound for bound in row.classifier}
-        bounds = [_bound(theorem.get(estimator)) for estimator in limits.estimators]
+        bounds = [_bound(theorem.get(estimator)) for estimator in estimators]
         if theorem:
             yield Line([*start, Cell(THEOREM, THEOREM), Cell("class risks", None), *bounds])
 

@@ -1,0 +1,146 @@
+"""The commands ``art-ext generator train`` and ``art-ext generator sample``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from art_ext.cli.shared import command_values, explained, given_values, with_options
+from art_ext.configuration.generator import (
+    GeneratorConfig,
+    SampleConfig,
+    resolve_generator,
+    resolve_sample,
+)
+
+if TYPE_CHECKING:
+    from art_ext.training.generators.sampling import GeneratedImages
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def generator() -> None:
+    """Train a conditional generator, and draw images from one, for the limits of robustness."""
+
+
+@app.command()
+@with_options(GeneratorConfig)
+def train(context: typer.Context, **options: Any) -> None:
+    """Train a conditional generator on labelled images, and measure its images."""
+    out = options["out"]
+    with explained(f"run the same command with --resume: checkpoints lie in {out}"):
+        from art_ext.storage.store import local_folder
+        from art_ext.storage.training import CONFIGURATION
+        from art_ext.training.generators.run import run_generator_training
+
+        given = given_values(context, GeneratorConfig)
+        own = command_values(options, GeneratorConfig)
+        config = options["config"]
+        written = local_folder(out, "generator train") / CONFIGURATION
+        if config is None and "data" not in given and options["resume"] and written.is_file():
+            config = written  # no option needs to be repeated
+        told = not options["quiet"]
+        quality = run_generator_training(
+            resolve_generator(given, config, **own), progress=told, say=_say if told else None
+        )
+        for line in _lines(quality):
+            typer.echo(line)
+        for warning in quality["warnings"]:
+            typer.echo(f"warning: {warning['message']}", err=True)
+        if told:
+            typer.echo(f"run: {out}")
+
+
+def _lines(quality: dict[str, Any]) -> list[str]:
+    """Return the quality of a generator as text."""
+    spread = quality["spread"]
+    of_spread = (
+        "not measured: each class needs two real images"
+        if spread["mean"] is None
+        else f"{spread['smallest']:.3f} in the smallest class, {spread['mean']:.3f} on average"
+    )
+    return [
+        f"label agreement     {quality['agreement']:.3f}, by a classifier with"
+        f" {quality['reference_accuracy']:.3f} on real test images",
+        f"spread over real    {of_spread}",
+        f"nearest real image  {quality['nearest_real']:.3f} on average, that of a real test image"
+        f" {quality['nearest_real_of_real']:.3f}",
+        f"accuracy on real    {quality['transfer_accuracy']:.3f}, of a classifier trained on"
+        " generated images",
+        f"seconds             {quality['seconds']:.0f} of training,"
+        f" {quality['seconds_of_quality']:.0f} of measuring",
+    ]
+
+
+@app.command("sample")
+@with_options(SampleConfig)
+def sample_command(context: typer.Context, **options: Any) -> None:
+    """Draw images, classes and latents of a generator, and write them to a file."""
+    with explained():
+        given = given_values(context, SampleConfig)
+        config = resolve_sample(given, **command_values(options, SampleConfig))
+        if config.out.suffix != ".npz":
+            raise ValueError(f"out must be the name of an .npz file, got {str(config.out)!r}")
+        if not config.out.parent.is_dir():
+            raise ValueError(f"out must lie in an existing folder, got {config.out}")
+        if config.out.exists() and not config.overwrite:
+            raise ValueError(f"{config.out} exists: choose another file, or pass --overwrite")
+        from art_ext.training.generators.sampling import save_images
+
+        images, test = _drawn(config)
+        save_images(config.out, images, test)
+        if test is None:
+            found = f"{len(images):,} images of the test split"
+        else:
+            found = f"{len(images):,} images to train on and {len(test):,} of the test split"
+        typer.echo(f"{found}; file: {config.out}")
+
+
+def _drawn(config: SampleConfig) -> tuple[GeneratedImages, GeneratedImages | None]:
+    """Return the images that the options ask for, and those of the test split."""
+    from art_ext.core.networks import usable_device
+    from art_ext.models import load_generator
+    from art_ext.training.generators.sampling import sample
+
+    generator = load_generator(config.generator)
+    if config.device is not None and hasattr(generator, "to"):
+        generator.to(usable_device(config.device))
+    further = config.n // 6 if config.test_n is None else config.test_n
+    # the test split has latents beyond those of the training split
+    first = -(-config.n // generator.num_classes)
+    options: dict[str, Any] = {
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "image_range": config.image_range,
+        "device": config.device,
+    }
+    with _shown(config.n + further, config.quiet) as show:
+        images = sample(generator, config.n, progress=show, **options)
+        if not further:
+            return images, None
+        return images, sample(
+            generator, further, first=first, progress=lambda done: show(config.n + done), **options
+        )
+
+
+@contextmanager
+def _shown(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows the images so far on stderr."""
+    from tqdm.auto import tqdm
+
+    pause = 0.2 if sys.stderr.isatty() else 10
+    with tqdm(total=total, desc="sample", mininterval=pause, disable=quiet) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
