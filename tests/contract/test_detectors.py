@@ -189,7 +189,7 @@ def test_it_names_what_is_missing(entry, images, digits_net):
 
 
 def test_labels_alone_serve_no_detector(entry, images, digits_net):
-    with pytest.raises(ValueError, match="scores"):
+    with pytest.raises(ValueError, match=rf"^{entry.name} needs scores, but outputs='labels'"):
         make_detector(entry.name).fit(
             lambda rows: digits_net(rows).argmax(1), *images[:2], outputs="labels"
         )

@@ -144,6 +144,8 @@ class Detector(Scoring):
         Raises:
             ValueError: if it returns labels only, or hides the features that the detector needs.
         """
+        if self.outputs == "labels":
+            raise ValueError(f"{self.name} needs scores, but outputs='labels' shows classes only")
         ScoreOracle(model, 0, outputs=self.outputs)
         if self.needs_features:
             FeatureTap(model, self.layer)
