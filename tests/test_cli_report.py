@@ -16,6 +16,9 @@ from art_ext.cli import app
 from art_ext.data import load_data
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.report import plots
+from art_ext.evaluation.report.limits import write_limits_report
+from art_ext.storage.limits import LimitsFolder
+from tests._limits import make_limits
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +134,47 @@ class TestCompare:
         assert (done.exit_code, "must end in .csv or .json" in done.output) == (2, True)
         done = call("compare", runs / "few", tmp_path)
         assert (done.exit_code, "is not a run folder" in done.output) == (2, True)
+
+
+class TestReportOfLimits:
+    @pytest.fixture
+    def folder(self, runs: Path, tmp_path: Path) -> Path:
+        """A complete run on limits, whose attacks are another run."""
+        folder = LimitsFolder(tmp_path / "limits")
+        folder.begin({})
+        shutil.copytree(runs / "few", folder.attacks)
+        write_limits_report(folder.path, make_limits(("net",), (0.5,)), {"n": 200})
+        return folder.path
+
+    def test_is_written_anew_where_it_lies_or_elsewhere(self, folder: Path, tmp_path: Path) -> None:
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        (folder / "index.html").unlink()
+        done = call("report", folder)
+        assert (done.exit_code, done.output) == (0, f"report: {folder / 'index.html'}\n")
+        again = (folder / "index.html").read_text(encoding="utf-8")
+        headings = [line for line in page.splitlines() if line.startswith(("<h1", "<h2", "<dt"))]
+        for heading in headings:
+            assert heading in again
+        assert "<dt>n</dt><dd><code>200</code></dd>" in again
+        elsewhere = tmp_path / "elsewhere"
+        for _ in range(2):  # an earlier report may be replaced
+            assert call("report", folder, "--out", elsewhere).exit_code == 0
+        assert (elsewhere / "limits.json").read_bytes() == (folder / "limits.json").read_bytes()
+
+    def test_refusals(self, folder: Path, runs: Path, tmp_path: Path) -> None:
+        begun = LimitsFolder(tmp_path / "begun")
+        begun.begin({})
+        attacks = f"give the folder of its attacks, {folder / 'attacks'}"
+        cases = {
+            "whose report takes that folder alone": (folder, runs / "few", "--out", tmp_path / "x"),
+            f"--partial is for runs of art-ext evaluate, but {folder} is": (folder, "--partial"),
+            attacks: (folder, "--fail-under", "50%"),
+            "is not complete: run the same command again": (begun.path,),
+            "out must not be another run's folder": (runs / "few", "--out", folder),
+        }
+        for message, arguments in cases.items():
+            done = call("report", *arguments)
+            assert done.exit_code == 2, message
+            assert message in " ".join(done.output.split())
+            assert done.output.count("\n") == 1
+        assert not (tmp_path / "x").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from art_ext.storage.store import Store
 
 Folders = Annotated[
-    list[str], typer.Argument(metavar="FOLDER...", help="Run folders of art-ext evaluate.")
+    list[str],
+    typer.Argument(
+        metavar="FOLDER...", help="Run folders of art-ext evaluate, or one of art-ext limits."
+    ),
 ]
 
 
@@ -54,6 +58,8 @@ def report(
             _check(target, overwrite)
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
+        if _write_limits(folders, target, partial, least):
+            return
         load = load_partial if partial else load_run
         loaded = [load(store) for store in stores]
         write_report(target, loaded)
@@ -67,13 +73,52 @@ def report(
         )
 
 
+def _write_limits(
+    folders: Sequence[str], target: Store, partial: bool, least: float | None
+) -> bool:
+    """Write the report of a run on limits anew, and return False for runs of evaluations.
+
+    Raises:
+        ValueError: for several runs or for options of evaluations.
+    """
+    from art_ext.evaluation.report.limits import rewrite_limits_report
+    from art_ext.storage.evaluation import REPORT
+    from art_ext.storage.limits import ATTACKS, LimitsFolder
+
+    found = [folder for folder in map(LimitsFolder, folders) if folder.is_ours()]
+    if not found:
+        return False
+    path = found[0].path
+    if len(folders) > 1:
+        raise ValueError(f"{path} is a run of art-ext limits, whose report takes that folder alone")
+    if partial or least is not None:
+        option = "partial" if partial else "fail-under"
+        raise ValueError(
+            f"--{option} is for runs of art-ext evaluate, but {path} is one of art-ext limits: give"
+            f" the folder of its attacks, {path / ATTACKS}"
+        )
+    rewrite_limits_report(found[0], target)
+    typer.echo(f"report: {target.path / REPORT}")
+    return True
+
+
 def _check(out: Store, overwrite: bool) -> None:
     """Raise ValueError unless a folder is free for a report: new, empty, or of an earlier report.
 
     Raises:
         ValueError: if the folder holds anything else. The message names one entry.
     """
-    from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, RUN, TABLES, WARNINGS
+    from art_ext.storage.evaluation import (
+        DETECTION_PLOTS,
+        LIMITS,
+        LIMITS_PLOT,
+        LIMITS_TABLES,
+        PLOTS,
+        REPORT,
+        RUN,
+        TABLES,
+        WARNINGS,
+    )
     from art_ext.storage.ownership import check_place
 
     check_place(out, "out must name a folder")
@@ -83,7 +128,7 @@ def _check(out: Store, overwrite: bool) -> None:
         raise ValueError(
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
-    ours = {REPORT, *TABLES, WARNINGS}
+    ours = {REPORT, *TABLES, WARNINGS, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
     stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name

@@ -136,6 +136,29 @@ class LimitsFolder:
             content = {"tool": TOOL, "format": FORMAT.written, "configuration": configuration}
             write_json(self.store, RUN, content)
 
+    def is_ours(self) -> bool:
+        """Return True if the folder holds a run on limits, complete or not."""
+        return read_manifest(self.store, RUN, TOOL) is not None
+
+    def results(self) -> dict[str, Any]:
+        """Return the content of ``limits.json``.
+
+        Raises:
+            ValueError: if the folder holds no such run, or one that is not complete, is damaged or
+                has another format.
+        """
+        found = read_manifest(self.store, RUN, TOOL)
+        if found is None:
+            raise ValueError(f"{self.path} is not a run folder: it holds no {RUN} of {TOOL}")
+        FORMAT.check(self.path, found)
+        content = self.read(LIMITS)
+        if content is None:
+            raise ValueError(
+                f"{self.path} holds a run of {TOOL} that is not complete: run the same command"
+                " again"
+            )
+        return content
+
     def read(self, name: str) -> dict[str, Any] | None:
         """Return the content of a unit's file, or None if the unit has not ended.
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import radius
+from art_ext.evaluation.analysis.bounding import IN_DISTRIBUTION
 from art_ext.evaluation.analysis.examples import Examples, Found
 from art_ext.evaluation.analysis.finding import Finding, in_order, to_json
 from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE, Limits
+from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.report.limits_plot import draw_limits
 from art_ext.evaluation.report.limits_tables import (
     bounds_table,
@@ -21,6 +23,7 @@ from art_ext.evaluation.report.limits_tables import (
 from art_ext.evaluation.report.pictures import Sheet, mosaic, sheets
 from art_ext.evaluation.report.rendering import render_template, told
 from art_ext.storage.evaluation import LIMITS, PLOTS, REPORT, WARNINGS
+from art_ext.storage.limits import LimitsFolder
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
@@ -89,7 +92,36 @@ def _with_arguments(limits: Limits, arguments: Mapping[str, Any] | None) -> Limi
     return replace(limits, facts={**limits.facts, "arguments": dict(arguments)})
 
 
+def rewrite_limits_report(folder: LimitsFolder, out: Place) -> None:
+    """Write the report of a complete run anew from its folder.
+
+    Args:
+        folder: of the run.
+        out: folder of the report, that of the run itself or any other.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if the run is not complete, is damaged, or has another format.
+        OSError: if a folder cannot be read or written.
+    """
+    limits = Limits.from_plain(folder.results())
+    write_limits_report(out, limits, pictures=pictures_of(load_run(folder.attacks), limits))
+
+
 # ---- pictures
+
+
+def pictures_of(attacks: LoadedRun, limits: Limits) -> list[Sheet]:
+    """Return pictures of the models of a run on limits. Its checkpoints have none."""
+    others = [name for name in attacks.run["attacks"] if name not in IN_DISTRIBUTION]
+    headings = {ON_MANIFOLD: IN_DISTRIBUTION, UNCONSTRAINED: others}
+    return strips(attacks, headings, _models(limits))
+
+
+def _models(limits: Limits) -> list[str]:
+    """Return the names of the models without those of checkpoints."""
+    checkpoints = {point.model for point in limits.points if point.path}
+    return [name for name in limits.models if name not in checkpoints]
 
 
 def strips(
@@ -132,8 +164,7 @@ def _rank(found: Found) -> tuple[bool, float]:
 
 def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
     facts = limits.facts
-    checkpoints = {point.model for point in limits.points if point.path}
-    models = [name for name in limits.models if name not in checkpoints]
+    models = _models(limits)
     found = in_order(limits.warnings)
     return render_template(
         "limits.html.j2",
@@ -146,8 +177,8 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         verdicts=[one for one in limits.verdicts if LOWER_ESTIMATE not in one],
         on_bounds=[one for one in limits.verdicts if LOWER_ESTIMATE in one],
         sentences_shown=SENTENCES_SHOWN,
-        findings=[one for one in found if one.model not in checkpoints],
-        of_checkpoints=[one for one in found if one.model in checkpoints],
+        findings=[one for one in found if one.model in ("", *models)],
+        of_checkpoints=[one for one in found if one.model not in ("", *models)],
         robustness=robustness_table(limits),
         choices=_choices(limits),
         constants=constants_table(limits),

@@ -15,7 +15,7 @@ from art_ext.core.limits import GeneratorOracle, check_generator
 from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset, Samples
-from art_ext.evaluation.analysis.bounding import IN_DISTRIBUTION, LimitsRecords, limits_of
+from art_ext.evaluation.analysis.bounding import LimitsRecords, limits_of
 from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import load_run, require_report
 from art_ext.evaluation.execution.engines import LOCAL, device_of_driver, workers_of
@@ -377,12 +377,7 @@ def _finish(
     arguments: Mapping[str, Any],
 ) -> Limits:
     """Compute the results from the folder, and write them and the page."""
-    from art_ext.evaluation.report.limits import (
-        ON_MANIFOLD,
-        UNCONSTRAINED,
-        strips,
-        write_limits_report,
-    )
+    from art_ext.evaluation.report.limits import pictures_of, write_limits_report
 
     with folder.locked():
         attacks = load_run(folder.attacks)
@@ -401,9 +396,7 @@ def _finish(
                 facts={**facts, "protocol": attacks.run["protocol"]},
             )
         )
-        others = [name for name in attacks.run["attacks"] if name not in IN_DISTRIBUTION]
-        pictures = strips(attacks, {ON_MANIFOLD: IN_DISTRIBUTION, UNCONSTRAINED: others})
-        write_limits_report(folder.place, found, arguments, pictures)
+        write_limits_report(folder.place, found, arguments, pictures_of(attacks, found))
         folder.finish()
     return found
 
