@@ -43,6 +43,7 @@ def begin_generator(store: Store, configuration: Mapping[str, Any], resume: bool
                 f"out must be a new or empty folder, or that of a run of {TOOL}, but {store.path}"
                 " holds other files: choose another folder"
             )
+        sweep(store)  # of a process that was killed at once
         content = {"tool": TOOL, "format": FORMAT.written, **configuration}
         write_json(store, MANIFEST, content)
         return

@@ -2,8 +2,8 @@
 
 A process of its own, because a process that has used autograd must not be forked. Usage: FOLDER
     JSON, the latter a
-list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}; each case is
-trained into FOLDER/NAME/whole without a kill and into FOLDER/NAME/killed with them. What happened
+list of cases {"name", "recipe", "arguments", "options", "kills", "seed", "unusual"}, of which the
+recipe "generator" stands for the training of a generator; each case is trained into FOLDER/NAME/whole without a kill and into FOLDER/NAME/killed with them. What happened
 is printed as JSON.
 """
 
@@ -26,9 +26,11 @@ import torch._dynamo
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from art_ext.data import load_data
+from art_ext.configuration.generator import GeneratorOptions
+from art_ext.data import Dataset, load_data
 from art_ext.storage.files import write_atomically
 from art_ext.training import make_recipe, train
+from art_ext.training.generators.loop import train_generator
 
 PLACES = (
     "update",
@@ -80,6 +82,11 @@ def unusual() -> tuple[nn.Module, dict[str, Any]]:
 def run(folder: Path, case: dict[str, Any], data: tuple[Tensor, Tensor]) -> None:
     """Train, or go on with it."""
     torch.set_num_threads(1)
+    if case["recipe"] == "generator":
+        options = GeneratorOptions(batch_size=32, **case["options"])
+        digits = Dataset("digits", *data)
+        train_generator(digits, options, folder=folder, resume=True)
+        return
     recipe = make_recipe(case["recipe"], **case["arguments"])
     model, more = unusual() if case["unusual"] else (recipe.build(build, 0), {})
     result = train(
@@ -179,7 +186,7 @@ def main(folder: Path, cases: list[dict[str, Any]]) -> None:
                 break
             # saves are short: half of the kills would hardly meet one by themselves
             place = "update" if number % 2 == 0 else chance.choice(PLACES[1:])
-            count = chance.randint(1, 6) if place == "update" else 1
+            count = chance.randint(1, case.get("span", 6)) if place == "update" else 1
             status = attempt(folder / case["name"] / "killed", case, data, place, count)
             if status == -signal.SIGKILL:
                 killed.append(place)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
+from art_ext.training import RECIPES, Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.training.runs.defaults import takes_radius
 from tests.training._stopping import Stopped, stop_at_save
@@ -61,7 +61,7 @@ def kill_and_compare(folder: Path, cases: list[dict[str, Any]], timeout: float) 
         assert len(found["killed"]) == case["kills"]
         places |= set(found["killed"])
         whole, killed = folder / case["name"] / "whole", folder / case["name"] / "killed"
-        for name in ("model.safetensors", "best.safetensors", "losses"):
+        for name in case.get("files", ("model.safetensors", "best.safetensors", "losses")):
             assert (whole / name).read_bytes() == (killed / name).read_bytes(), (case["name"], name)
         assert rows(whole) == rows(killed)
         names = [
@@ -82,7 +82,10 @@ def case(
     return {
         "name": recipe + "-".join(options) + "-unusual" * unusual,
         "recipe": recipe,
-        "arguments": {**({"eps": 0.1} if takes_radius(recipe) else {}), **arguments},
+        "arguments": {
+            **({"eps": 0.1} if recipe in RECIPES and takes_radius(recipe) else {}),
+            **arguments,
+        },
         "options": options,
         "kills": kills,
         "seed": len(recipe) + kills,
@@ -116,6 +119,38 @@ def test_a_distillation_killed_a_few_times(tmp_path: Path) -> None:
     one = case("distillation", {**MANY_SAVES, "epochs": 2}, 3)
     kill_and_compare(tmp_path, [one], 240)
     assert labels_are_equal(tmp_path / one["name"])
+
+
+def of_generator(epochs: int, kills: int) -> dict[str, Any]:
+    """The training of a generator, of whose steps ten make an epoch."""
+    options = {"epochs": epochs, "latent_dim": 4, "width": 4}
+    wanted = {"files": ("generator.safetensors", "generator.json"), "span": 25}
+    return {**case("generator", options, kills), **wanted}
+
+
+def checkpoint_tensors(folder: Path) -> dict[str, bytes]:
+    """The tensors of the checkpoints of a run, both optimisers' among them, by place."""
+    found = sorted((folder / "checkpoints").glob("*/tensors.safetensors"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in found}
+
+
+def kill_generator(folder: Path, epochs: int, kills: int) -> set[str]:
+    one = of_generator(epochs, kills)
+    places = kill_and_compare(folder, [one], 600)
+    whole, killed = (checkpoint_tensors(folder / one["name"] / at) for at in ("whole", "killed"))
+    assert len(whole) == 2
+    assert whole == killed
+    return places
+
+
+def test_a_generator_killed_a_few_times(tmp_path: Path) -> None:
+    kill_generator(tmp_path, 6, 3)
+
+
+@pytest.mark.slow
+def test_a_generator_killed_ten_times(tmp_path: Path) -> None:
+    places = kill_generator(tmp_path, 16, 10)
+    assert len(places) > 3  # while training, and inside a save
 
 
 @pytest.mark.slow

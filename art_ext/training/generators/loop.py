@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -255,8 +256,8 @@ def _train_epoch(run: _Run) -> None:
         sums += _update(run, batch)
         run.update += 1
         run.reporter.advance(run.update)
-    means = (sums / (run.update - before)).tolist()
-    if not bool(sums.isfinite().all()):
+    means = (sums / (run.update - before)).cpu().tolist()  # the one wait for the device
+    if not all(map(math.isfinite, means)):
         raise ValueError(
             f"a loss is not finite in epoch {len(run.history)}, counted from 0: lower the learning"
             " rates; earlier checkpoints are kept"

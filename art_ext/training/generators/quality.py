@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.networks import model_device
 from art_ext.data import Dataset
-from art_ext.models.generators import ConditionalGenerator
 from art_ext.training.generators.sampling import sample
 
 PER_CLASS = 500  # generated images that agreement, spread and distance are measured on
@@ -20,12 +20,13 @@ BATCH = 500
 
 
 def measure_quality(
-    generator: ConditionalGenerator, train: Dataset, test: Dataset, *, seed: int = 0
+    generator: Any, train: Dataset, test: Dataset, *, seed: int = 0
 ) -> dict[str, Any]:
     """Measure the images of a generator beside real ones.
 
     Args:
-        generator: the network, on any device.
+        generator: module or callable of latents z (N, d) and classes y (N,), with ``latent_dim``
+            and ``num_classes``.
         train: the real images that it was trained on.
         test: real images that it has not seen.
         seed: seed of the latents and of the classifiers.
@@ -40,7 +41,7 @@ def measure_quality(
         and ``nearest_real_of_real`` that of real test images. ``transfer_accuracy``: accuracy on
         the real test images of a classifier that is trained on generated ones.
     """
-    device = next(generator.parameters()).device
+    device = model_device(generator, None, torch.device("cpu"))
     classes = generator.num_classes
     images = sample(generator, PER_CLASS * classes, seed=seed)
     x = images.x
@@ -124,9 +125,7 @@ def _accuracy(model: nn.Module, test: Dataset) -> float:
     return float((_labels(model, test.x) == test.y).float().mean())
 
 
-def _transfer(
-    generator: ConditionalGenerator, real: int, test: Dataset, seed: int, device: torch.device
-) -> float:
+def _transfer(generator: Any, real: int, test: Dataset, seed: int, device: torch.device) -> float:
     """Return the accuracy on real images of a classifier that has seen generated ones only."""
     least, most = TRAINED_ON
     # other images than those that agreement and spread are measured on
