@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def options(**given: Any) -> GeneratorOptions:
 
 @pytest.fixture
 def digits() -> Dataset:
-    return load_data("digits", split="train").first(40)
+    return load_data("digits", split="train").first(40).in_memory()
 
 
 def weights(result: Any) -> dict[str, Tensor]:
@@ -255,11 +254,10 @@ class Memory(nn.Module):
 
 
 @pytest.fixture
-def quick(monkeypatch) -> Iterator[None]:
+def quick(monkeypatch) -> None:
     monkeypatch.setattr(quality, "ROWS", 12_000)
     monkeypatch.setattr(quality, "TRAINED_ON", (1000, 1000))
     monkeypatch.setattr(quality, "PER_CLASS", 60)
-    return
 
 
 @pytest.mark.usefixtures("quick")
