@@ -21,6 +21,7 @@ from art_ext.evaluation.analysis.limits import (
     Point,
     Share,
 )
+from art_ext.evaluation.analysis.limits_findings import sentences
 
 NORMAL = NormalDist()
 DELTA = 0.001
@@ -85,7 +86,7 @@ def make_limits(
         rows=tuple(rows),
         curves=tuple(_curves(eps)),
         points=tuple(_points(rows, models[-1], checkpoints, samples)),
-        verdicts=(f"{name}: the bound with the sampled L is contradicted, see the warnings",),
+        verdicts=tuple(sentences(rows)),
         warnings=warnings,
         facts={
             "generator": {

@@ -157,6 +157,12 @@ def test_bounds_name_what_is_wrong_with_them() -> None:
     page = report.render_limits(replace(limits, rows=(replace(row, bounds=(vacuous,)),)))
     note = "99.0 to 100.1, vacuous, radius too small"
     assert f"<span>100.0 %<small>{note}</small></span>" in page
+    low = replace(row.bounds[1], value=0.5, value_low=0.49, value_high=row.in_distribution.low)
+    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(low,)),)))
+    assert "contradicted<" not in page
+    low = replace(low, value_high=row.in_distribution.low - 0.001)
+    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(low,)),)))
+    assert ", contradicted</small>" in page
 
 
 @pytest.mark.usefixtures("without_plot")

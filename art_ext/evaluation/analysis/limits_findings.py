@@ -76,8 +76,6 @@ def _radius(
                 f" {smallest.value:.3g} ({estimator}), so radius {radius:g} covers eps up to"
                 f" {radius * smallest.value:.3g}, but eps goes up to {wrong[-1]:g}. A radius of"
                 f" {wrong[-1] / smallest.value:.3g} would do: give --radius",
-                count=len(wrong),
-                samples=len(eps),
             )
 
 
@@ -85,11 +83,17 @@ def _constant(row: LipschitzRow) -> float:
     return row.value
 
 
+def is_contradicted(bound: BoundRow | ClassifierBound, robust: Share) -> bool:
+    """Return True if an in-distribution robustness is above a bound by more than both intervals."""
+    high = bound.value_high if isinstance(bound, BoundRow) else bound.robustness_high
+    return robust.low > high
+
+
 def _contradicted(row: ModelRow) -> Iterator[Finding]:
     """Yield a warning if the in-distribution robustness is above a bound, by the intervals."""
     robust = row.in_distribution
-    above = [bound for bound in row.bounds if robust.low > bound.value_high]
-    above_own = [bound for bound in row.classifier if robust.low > bound.robustness_high]
+    above = [bound for bound in row.bounds if is_contradicted(bound, robust)]
+    above_own = [bound for bound in row.classifier if is_contradicted(bound, robust)]
     if not above and not above_own:
         return
     wrong = {one.estimator for one in above} | {one.estimator for one in above_own}

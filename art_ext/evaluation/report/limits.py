@@ -11,6 +11,7 @@ from art_ext.evaluation.analysis.bounding import IN_DISTRIBUTION
 from art_ext.evaluation.analysis.examples import Examples, Found
 from art_ext.evaluation.analysis.finding import Finding, in_order, to_json
 from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE, Limits
+from art_ext.evaluation.analysis.limits_findings import sentences
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.report.limits_plot import draw_limits
 from art_ext.evaluation.report.limits_tables import (
@@ -165,6 +166,7 @@ def _rank(found: Found) -> tuple[bool, float]:
 def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
     facts = limits.facts
     models = _models(limits)
+    told_of_models = list(sentences([row for row in limits.rows if row.model in models]))
     found = in_order(limits.warnings)
     return render_template(
         "limits.html.j2",
@@ -174,8 +176,8 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         lower_estimate=LOWER_ESTIMATE,
         models=models,
         cards=[_card(limits, model) for model in models],
-        verdicts=[one for one in limits.verdicts if LOWER_ESTIMATE not in one],
-        on_bounds=[one for one in limits.verdicts if LOWER_ESTIMATE in one],
+        verdicts=[one for one in told_of_models if LOWER_ESTIMATE not in one],
+        on_bounds=[one for one in told_of_models if LOWER_ESTIMATE in one],
         sentences_shown=SENTENCES_SHOWN,
         findings=[one for one in found if one.model in ("", *models)],
         of_checkpoints=[one for one in found if one.model not in ("", *models)],

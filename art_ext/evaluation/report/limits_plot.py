@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_IN_LINE = 3  # axes
+LEAST_RIGHT = 0.05  # right end of the risk axis
 MARKS: dict[str, dict[str, Any]] = {
     "unconstrained": {"marker": "v", "markerfacecolor": "white", "linestyle": ":"},
     "in-distribution": {"marker": "o", "linestyle": "-"},
@@ -69,11 +69,10 @@ def draw_limits(limits: Limits) -> Plot:
 
 
 def _right(limits: Limits) -> float:
-    """Return the right end of the risk axis, in percent: past every mark and every curve."""
-    risks = [point.risk.value for point in limits.points]
-    alphas = [curve.alphas[-1] for curve in limits.curves if curve.alphas]
-    known = [value for value in (*risks, *alphas) if not math.isnan(value)]
-    return 100 * max([*known, 0.01]) * 1.04
+    """Return the right end of the risk axis, in percent: past every mark, and not much farther."""
+    largest = max((point.risk.high for point in limits.points), default=0.0)
+    alpha = limits.facts.get("alpha") or 0.0
+    return 100 * max(LEAST_RIGHT, 1.15 * largest, 1.15 * alpha)
 
 
 def _colours(points: Sequence[Point]) -> dict[str, str]:

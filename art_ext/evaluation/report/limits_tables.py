@@ -16,6 +16,7 @@ from art_ext.evaluation.analysis.limits import (
     ModelRow,
     Share,
 )
+from art_ext.evaluation.analysis.limits_findings import is_contradicted
 from art_ext.evaluation.analysis.table import csv_rows, number, percent
 from art_ext.evaluation.report.pictures import class_name
 from art_ext.evaluation.report.rendering import Cell, Column, Line, interval, known
@@ -253,10 +254,10 @@ def _bound_lines(rows: Sequence[ModelRow], estimators: Sequence[str]) -> Iterabl
             forms.setdefault((bound.form, bound.reading), {})[bound.estimator] = bound
         for (form, reading), own in forms.items():
             name = f"{form} form, {reading}"
-            bounds = [_bound(own.get(estimator)) for estimator in estimators]
+            bounds = [_bound(own.get(estimator), row.in_distribution) for estimator in estimators]
             yield Line([*start, Cell(name, name), _alpha(next(iter(own.values()))), *bounds])
         theorem = {bound.estimator: bound for bound in row.classifier}
-        bounds = [_bound(theorem.get(estimator)) for estimator in estimators]
+        bounds = [_bound(theorem.get(estimator), row.in_distribution) for estimator in estimators]
         if theorem:
             yield Line([*start, Cell(THEOREM, THEOREM), Cell("class risks", None), *bounds])
 
@@ -275,7 +276,7 @@ def _between(low: float, high: float) -> str:
     return "" if unknown or low == high else interval(low, high)
 
 
-def _bound(bound: BoundRow | ClassifierBound | None) -> Cell:
+def _bound(bound: BoundRow | ClassifierBound | None, robust: Share) -> Cell:
     if bound is None:
         return Cell(percent(None), None)
     if isinstance(bound, ClassifierBound):
@@ -287,6 +288,7 @@ def _bound(bound: BoundRow | ClassifierBound | None) -> Cell:
     notes = (
         _between(low, high),
         "vacuous" if value >= 1 else "",
+        "contradicted" if is_contradicted(bound, robust) else "",
         "" if bound.radius_ok else "radius too small",
     )
     return Cell(percent(value), value, ", ".join(note for note in notes if note))
