@@ -166,6 +166,31 @@ class TestTextbook:
         exact = name.startswith(("i_fgsm", "pgd", "mi_fgsm", "m_pgd"))
         check_iterates(spy.rows[before:], expected, exact)
 
+    @pytest.mark.parametrize(("eps", "alpha"), [(1.0, 0.1), (2.0, 0.3), (3.0, 0.5)])
+    def test_the_l2_pgd_of_the_dissertation(self, eps, alpha, digits, digits_net):
+        x, y = digits
+        spy = Recorder(digits_net)
+        options = {"norm": "l2", "step_size": alpha, "num_steps": 100, "projection": "ball-first"}
+        sign_gradient(spy, x, y, eps=eps, start="input", **options)
+        right = digits_net(x).argmax(1) == y
+        rows, start = x[right], x[right].flatten(1)
+        expected = []
+        for _ in range(100):
+            g = gradient(digits_net, rows, y[right]).flatten(1)
+            moved = rows.flatten(1) + alpha * g / (g.norm(dim=1, keepdim=True) + 1e-32)
+            length = (moved - start).norm(dim=1, keepdim=True)
+            moved = start + (moved - start) * (eps / length).clamp(max=1)
+            rows = moved.clamp(0, 1).view_as(rows)
+            expected.append(rows)
+        assert torch.equal(spy.rows[0], x)
+        # gradients of the same rows differ in their last bits, and the steps carry that on
+        assert len(spy.rows) == 101
+        for mine, theirs in zip(spy.rows[1:6], expected[:5], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+        wrong = (digits_net(rows).argmax(1) != y[right]).float().mean()
+        mine = (digits_net(spy.rows[-1]).argmax(1) != y[right]).float().mean()
+        assert abs(float(wrong - mine)) <= 0.05
+
     @pytest.mark.parametrize("norm", ["l2", "l1"])
     @pytest.mark.parametrize("attack", [i_fgsm, pgd])
     def test_in_the_other_norms(self, attack, norm):
@@ -611,6 +636,7 @@ class TestParts:
             ({"delta": 0}, "delta must be > 0, got 0"),
             ({"grad_scale": math.nan}, "grad_scale must be > 0, got nan"),
             ({"on_failure": "best"}, "on_failure must be one of 'input', 'last', got 'best'"),
+            ({"projection": "ball"}, "projection must be one of 'box-first', 'ball-first', got 'b"),
             ({"loss": "hinge"}, "loss must be one of 'ce', 'margin' or a callable, got 'hinge'"),
             ({"norm": "l0"}, "norm must be one of"),
             ({"eps": 1.5}, "eps must not exceed the box width"),

@@ -885,6 +885,10 @@ class SignGradient(FunctionAttack):
         grad_scale (float): factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. (Default: 1.0)
+        projection (str): 'box-first' clips a step to the box before its projection onto an L2 or L1
+            ball, which moves no coordinate away from x. 'ball-first' projects first, as many
+            programs do: what a step does outside the box then uses up a part of eps. In L-inf both
+            are the same. (Default: 'box-first')
         n_restarts (int): R, trajectories from R random points. More than 1 needs a random start.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
@@ -944,6 +948,7 @@ class SignGradient(FunctionAttack):
         delta: float = 1e-07,
         delta_inside: bool = False,
         grad_scale: float = 1.0,
+        projection: str = "box-first",
         n_restarts: int = 1,
         keep_samples: bool = False,
         loss: str | Loss = "ce",
@@ -970,6 +975,7 @@ class SignGradient(FunctionAttack):
             delta=delta,
             delta_inside=delta_inside,
             grad_scale=grad_scale,
+            projection=projection,
             n_restarts=n_restarts,
             keep_samples=keep_samples,
             loss=loss,

@@ -1842,6 +1842,7 @@ class SignGradient(FunctionAttack):
         "delta",
         "delta_inside",
         "grad_scale",
+        "projection",
         "nb_random_init",
         "keep_samples",
         "targeted",
@@ -1888,6 +1889,7 @@ class SignGradient(FunctionAttack):
         delta: float = 1e-07,
         delta_inside: bool = False,
         grad_scale: float = 1.0,
+        projection: str = "box-first",
         nb_random_init: int = 1,
         keep_samples: bool = False,
         targeted: bool = False,
@@ -1930,6 +1932,10 @@ class SignGradient(FunctionAttack):
             grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
                 gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
                 samples gives. Default: 1.
+            projection: ``"box-first"`` clips a step to the box before its projection onto an L2 or
+                L1 ball, which moves no coordinate away from x. ``"ball-first"`` projects first, as
+                many programs do: what a step does outside the box then uses up a part of eps. In
+                L-inf both are the same. Default: box-first.
             nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
                 The first one is that of ``nb_random_init=1``. The best outcome of each sample is
                 reported: a success before a failure, then the higher loss. Samples that
@@ -1975,6 +1981,7 @@ class SignGradient(FunctionAttack):
             delta=delta,
             delta_inside=delta_inside,
             grad_scale=grad_scale,
+            projection=projection,
             nb_random_init=nb_random_init,
             keep_samples=keep_samples,
             targeted=targeted,

@@ -1944,6 +1944,7 @@ def sign_gradient(
     delta: float = 1e-07,
     delta_inside: bool = False,
     grad_scale: float = 1.0,
+    projection: str = "box-first",
     num_restarts: int = 1,
     keep_samples: bool = False,
     targeted: bool = False,
@@ -2004,6 +2005,10 @@ def sign_gradient(
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
+        projection: ``"box-first"`` clips a step to the box before its projection onto an L2 or L1
+            ball, which moves no coordinate away from x. ``"ball-first"`` projects first, as many
+            programs do: what a step does outside the box then uses up a part of eps. In L-inf both
+            are the same. Default: box-first.
         num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
             first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that ``stop_on_success`` stops

@@ -24,7 +24,7 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_choice, check_count, check_number, check_positive, check_share
-from art_ext.core.geometry import row_norms, unit
+from art_ext.core.geometry import project, row_norms, unit
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
@@ -33,6 +33,7 @@ MOMENTUM_RULES = ("none", "accumulated", "average")
 NORMALISERS = ("none", "l1", "mean")
 STEP_RULES = ("sign", "adaptive", "corrected")
 STARTS = ("input", "uniform")
+PROJECTIONS = ("box-first", "ball-first")
 
 
 @dataclass(eq=False)
@@ -78,6 +79,10 @@ class SignGradient(Method[Moments]):
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
+        projection: ``"box-first"`` clips a step to the box before its projection onto an L2 or L1
+            ball, which moves no coordinate away from x. ``"ball-first"`` projects first, as many
+            programs do: what a step does outside the box then uses up a part of eps. In L-inf both
+            are the same. Default: box-first.
         num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
             first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that ``stop_on_success`` stops
@@ -99,6 +104,7 @@ class SignGradient(Method[Moments]):
     delta: float = 1e-7
     delta_inside: bool = False
     grad_scale: float = 1.0
+    projection: str = "box-first"
 
     def __post_init__(self) -> None:
         check_count("num_steps", self.num_steps)
@@ -113,6 +119,7 @@ class SignGradient(Method[Moments]):
         check_choice("normaliser", self.normaliser, NORMALISERS)
         check_choice("step_rule", self.step_rule, STEP_RULES)
         check_choice("start", self.start, STARTS)
+        check_choice("projection", self.projection, PROJECTIONS)
 
     @property
     def starts_at_input(self) -> bool:  # type: ignore[override]  # read only here
@@ -145,7 +152,14 @@ class SignGradient(Method[Moments]):
             e_max = torch.maximum(e_max, e)
         direction = v.sign() if problem.norm == "linf" else unit(v, problem.norm)
         length = self._length(problem.limit, e_max, t + 1)
-        return Moments(problem.feasible(state.x + length * direction), v, e, e_max)
+        moved = state.x + length * direction
+        return Moments(self._projected(problem, moved), v, e, e_max)
+
+    def _projected(self, problem: Problem, rows: Tensor) -> Tensor:
+        """Return rows (R, D) inside ball and box."""
+        if self.projection == "box-first":
+            return problem.feasible(rows)
+        return problem.clip(problem.x + project(rows - problem.x, problem.norm, problem.radius))
 
     def _normalised(self, gradient: Tensor) -> Tensor:
         if self.grad_scale != 1:
@@ -189,6 +203,7 @@ def sign_gradient(
     delta: float = 1e-7,
     delta_inside: bool = False,
     grad_scale: float = 1.0,
+    projection: str = "box-first",
     num_restarts: int = 1,
     keep_samples: bool = False,
     **options: Any,
@@ -230,6 +245,7 @@ def sign_gradient(
         delta=delta,
         delta_inside=delta_inside,
         grad_scale=grad_scale,
+        projection=projection,
     )
     driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)

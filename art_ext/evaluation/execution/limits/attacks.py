@@ -72,7 +72,8 @@ def attacks_of(
     def found(attack: str, label: str, **arguments: Any) -> Attack:
         return find_attack(attack, {**arguments, **given.get(attack, {})}, label)
 
-    pgd = found("sign_gradient", PGD, num_steps=100, start="input", stop_on_success=True)
+    steps = {"num_steps": 100, "start": "input", "projection": "ball-first"}
+    pgd = found("sign_gradient", PGD, stop_on_success=True, **steps)
     auto = found("auto_pgd", AUTO_PGD, loss="margin", num_restarts=RESTARTS[full])
     images = {"num_steps": ITERATIONS[full], "image_range": image_range}
     starts = {OPTIMISE: "optimise", **({GIVEN: "given"} if latents else {})}
