@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,75 @@ def attack_on(name: str, x: Tensor, num_classes: int = 10) -> Callable[..., Atta
     if spec.resources:
         spec = spec.with_resources(generator=Sines(tuple(x.shape[1:]), num_classes))
     return spec.function
+
+
+class Counting(nn.Module):
+    """The independent counter of what the model sees: rows, the most rows of one call, training
+    mode.
+
+    ``backward_rows`` are those with a slope, ``differentiated_rows`` all rows of the calls that
+    were differentiated.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.rows = 0
+        self.backward_rows = 0
+        self.differentiated_rows = 0
+        self.largest = 0
+        self.training_seen = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        self.largest = max(self.largest, len(x))
+        self.training_seen |= any(module.training for module in self.network.modules())
+        output: Tensor = self.network(x)
+        if output.requires_grad:
+            output.register_hook(self._backward)
+        return output
+
+    def _backward(self, slope: Tensor) -> None:
+        self.differentiated_rows += len(slope)
+        self.backward_rows += int((slope != 0).any(dim=1).sum())
+
+
+def compare(left: AttackResult, right: AttackResult) -> None:
+    """Assert that two results agree in every bit and every count. Waste may differ."""
+    for name in (
+        "x_adv",
+        "x_nearest",
+        "success",
+        "already_adversarial",
+        "distance",
+        "queries",
+        "queries_to_success",
+        "gradients",
+        "samples",
+        "latents",
+        "start_distance",
+        "generator_rows",
+        "generator_gradients",
+    ):
+        a, b = getattr(left, name), getattr(right, name)
+        assert (a is None) == (b is None), name
+        same = a is None or bool(((a == b) | (a != a) & (b != b)).all())
+        assert same, f"{name} differs in {int((a != b).sum())} places"
+    torch.testing.assert_close(left.trace, right.trace, rtol=0, atol=0, equal_nan=True)
+
+
+def permuted(result: AttackResult, order: Tensor) -> AttackResult:
+    """The rows of a result in another order."""
+    rows: dict[str, Any] = {
+        name: value[order]
+        for name, value in vars(result).items()
+        if isinstance(value, Tensor) and name != "samples"
+    }
+    if result.samples is not None:
+        rows["samples"] = result.samples[:, order]
+    if result.trace is not None:
+        rows["trace"] = {name: values[:, order] for name, values in result.trace.items()}
+    return replace(result, **rows)
 
 
 def waves(features: int, seed: int = 0, classes: int = 3, frequency: float = 3.0) -> Rows:

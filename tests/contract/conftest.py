@@ -6,7 +6,7 @@ import inspect
 import os
 import runpy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -25,7 +25,7 @@ from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.result import AttackResult
 from art_ext.shells import Plan, art, plan, torchattacks
 from art_ext.shells.plan import has_shell
-from tests.toys import Sines
+from tests.toys import Counting, Sines, compare, permuted
 
 SHELLS = ("core", "art", "torchattacks")
 ART_NORMS: dict[str, Any] = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -384,37 +384,6 @@ def entries() -> set[str]:
     return {kind.name for kind in KINDS}
 
 
-class Counting(nn.Module):
-    """The independent counter of what the model sees: rows, the most rows of one call, training
-    mode.
-
-    ``backward_rows`` are those with a slope, ``differentiated_rows`` all rows of the calls that
-    were differentiated.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.rows = 0
-        self.backward_rows = 0
-        self.differentiated_rows = 0
-        self.largest = 0
-        self.training_seen = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.rows += len(x)
-        self.largest = max(self.largest, len(x))
-        self.training_seen |= any(module.training for module in self.network.modules())
-        output: Tensor = self.network(x)
-        if output.requires_grad:
-            output.register_hook(self._backward)
-        return output
-
-    def _backward(self, slope: Tensor) -> None:
-        self.differentiated_rows += len(slope)
-        self.backward_rows += int((slope != 0).any(dim=1).sum())
-
-
 class RowByRow(nn.Module):
     """A linear model as a product summed along each row: no kernel sees two rows at once."""
 
@@ -444,43 +413,7 @@ def counting() -> type[Counting]:
 def check_same() -> Callable[[AttackResult, AttackResult], None]:
     """Asserts that two results agree in every bit and every count; waste may differ."""
 
-    def compare(left: AttackResult, right: AttackResult) -> None:
-        for name in (
-            "x_adv",
-            "x_nearest",
-            "success",
-            "already_adversarial",
-            "distance",
-            "queries",
-            "queries_to_success",
-            "gradients",
-            "samples",
-            "latents",
-            "start_distance",
-            "generator_rows",
-            "generator_gradients",
-        ):
-            a, b = getattr(left, name), getattr(right, name)
-            assert (a is None) == (b is None), name
-            same = a is None or bool(((a == b) | (a != a) & (b != b)).all())
-            assert same, f"{name} differs in {int((a != b).sum())} places"
-        torch.testing.assert_close(left.trace, right.trace, rtol=0, atol=0, equal_nan=True)
-
     return compare
-
-
-def permuted(result: AttackResult, order: Tensor) -> AttackResult:
-    """The rows of a result in another order."""
-    rows: dict[str, Any] = {
-        name: value[order]
-        for name, value in vars(result).items()
-        if isinstance(value, Tensor) and name != "samples"
-    }
-    if result.samples is not None:
-        rows["samples"] = result.samples[:, order]
-    if result.trace is not None:
-        rows["trace"] = {name: values[:, order] for name, values in result.trace.items()}
-    return replace(result, **rows)
 
 
 @pytest.fixture
