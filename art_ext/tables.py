@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.evaluation import EvaluationConfig
+from art_ext.configuration.limits import LimitsConfig
 from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
@@ -192,6 +193,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "detectors": _detectors,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),
+    "limits": partial(_options, LimitsConfig),
     "training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
 }
