@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 from art_ext.evaluation.analysis.finding import Finding
@@ -58,7 +59,7 @@ def make_limits(
         models: their names.
         eps: the radii.
         samples: number of samples.
-        checkpoints: epochs of the last model's training that are points of the figure.
+        checkpoints: epochs of the last model's training whose checkpoints are models too.
         name: of the generator, of the data and in the texts.
     """
     rows = [
@@ -66,6 +67,8 @@ def make_limits(
         for place, model in enumerate(models)
         for radius in eps
     ]
+    trained = [row for row in rows if row.model == models[-1]]
+    rows += [one for row in trained for one in _checkpoints(row, checkpoints)]
     warnings = (
         Finding("zero-risk", models[0], None, None, f"no image of {name} is misclassified"),
         Finding(
@@ -85,7 +88,7 @@ def make_limits(
         lipschitz=tuple(_constants()),
         rows=tuple(rows),
         curves=tuple(_curves(eps)),
-        points=tuple(_points(rows, models[-1], checkpoints, samples)),
+        points=tuple(_points(rows)),
         verdicts=tuple(sentences(rows)),
         warnings=warnings,
         facts={
@@ -205,37 +208,35 @@ def _curves(eps: Sequence[float]) -> list[Curve]:
     ]
 
 
-def _points(
-    rows: Sequence[ModelRow], trained: str, checkpoints: Sequence[int], samples: int
-) -> list[Point]:
-    points = [
-        Point(row.model, row.eps, kind, row.risk, share)
-        for row in rows
+def _checkpoints(row: ModelRow, steps: Sequence[int]) -> list[ModelRow]:
+    """Rows of the checkpoints of a model, which make more errors the earlier they are."""
+    found = []
+    for place, step in enumerate(steps):
+        behind = 1 - place / len(steps)
+        held = [
+            Share.of(round(one.count * (1 - 0.3 * behind)), one.samples)
+            for one in (row.unconstrained, row.in_distribution)
+        ]
+        found.append(
+            replace(
+                row,
+                model=f"{row.model} epoch {step}",
+                risk=Share.of(round(50 + 900 * behind), 10_000),
+                unconstrained=held[0],
+                in_distribution=held[1],
+            )
+        )
+    return found
+
+
+def _points(rows: Sequence[ModelRow]) -> list[Point]:
+    points = []
+    for row in rows:
+        path, _, step = row.model.partition(" epoch ")
         for kind, share in (
             ("unconstrained", row.unconstrained),
             ("in-distribution", row.in_distribution),
-        )
-    ]
-    for row in rows:
-        if row.model != trained:
-            continue
-        for place, step in enumerate(checkpoints):
-            behind = 1 - place / len(checkpoints)
-            risk = Share.of(round(50 + 900 * behind), 10_000)
-            for kind, share in (
-                ("unconstrained", row.unconstrained),
-                ("in-distribution", row.in_distribution),
-            ):
-                held = round(share.count * (1 - 0.3 * behind))
-                points.append(
-                    Point(
-                        f"{trained} epoch {step}",
-                        row.eps,
-                        kind,
-                        risk,
-                        Share.of(held, samples),
-                        path=trained,
-                        step=step,
-                    )
-                )
+        ):
+            training = (path, int(step)) if step else ("", 0)
+            points.append(Point(row.model, row.eps, kind, row.risk, share, *training))
     return points

@@ -242,3 +242,19 @@ def test_strips_show_the_nearest_success(one: LoadedRun) -> None:
         (0.03, True),
     ]
     assert report.strips(replace(one, examples=None), HEADINGS) == []
+
+
+@pytest.mark.usefixtures("without_plot")
+def test_checkpoints_have_rows_of_robustness_and_nothing_else() -> None:
+    limits = make_limits(checkpoints=(5, 10))
+    early = "l2-trained epoch 5"
+    found = replace(limits.warnings[0], model=early, message="found at a checkpoint")
+    page = report.render_limits(replace(limits, warnings=(*limits.warnings, found)))
+    cards, robustness = page.partition("<h2>Robustness</h2>")[::2]
+    robustness, bounds = robustness.partition("<h2>Bounds</h2>")[::2]
+    assert cards.count('class="box card"') == 2
+    assert "<summary>1 finding on checkpoints</summary>" in cards
+    assert cards.count(early) == 1, "that finding"
+    assert robustness.count(f'<tr data-model="{early}"') == len(limits.eps)
+    assert early not in bounds
+    assert "Those of checkpoints are in the file." in bounds

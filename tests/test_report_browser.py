@@ -288,10 +288,10 @@ class TestLimits:
     def test_rows_sort_and_filter(self, limits_page: Any) -> None:
         page = limits_page
         count = page.locator("#filters output")
-        assert count.inner_text() == "6 of 6 rows"
+        assert count.inner_text() == "12 of 12 rows"
         page.get_by_label("Model").select_option(HOSTILE)
         page.get_by_label("eps").select_option("1.0")
-        assert count.inner_text() == "1 of 6 rows"
+        assert count.inner_text() == "1 of 12 rows"
         page.get_by_role("button", name="Clear").press("Enter")
         page.wait_for_function("document.querySelectorAll('.out').length === 0")
         page.locator("#results").get_by_role("button", name="Unconstrained", exact=True).click()
@@ -318,6 +318,6 @@ class TestLimits:
         page = limits_page
         page.get_by_label("Model").select_option(HOSTILE)
         page.emulate_media(media="print", color_scheme="dark")
-        assert len(left(page)) == 6
+        assert len(left(page)) == 12
         assert not page.locator(".control:visible").count()
         assert page.evaluate(BRIGHTNESS) == 255
