@@ -20,7 +20,7 @@ from art_ext.core.calls import described_rows
 from art_ext.core.detection import Confidence, FeatureSqueezing, make_detector
 from art_ext.core.detection import registry as detector_list
 from art_ext.core.detection.base import Detector
-from art_ext.core.inspection import REJECTED, Inspector
+from art_ext.core.inspection import REJECTED, Evidence, Inspector
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import LabelOracle, ScoreOracle
 from art_ext.data import load_data
@@ -382,6 +382,20 @@ def test_rows_with_the_margin_of_the_hinges_agree_within_the_threshold() -> None
         rows[:, :, 3] = rows.amax(dim=2) + wanted  # the margin to all others
         score = detector.measure(rows[0], None, (rows[1],))
         assert float(score.max()) <= threshold
+
+
+@pytest.mark.parametrize(("threshold", "counted"), [(1.9, 0), (0.1, 1)])
+def test_hinges_of_a_large_threshold_are_for_rejected_rows(threshold: float, counted: int) -> None:
+    goal = Goal.of(torch.zeros(3, dtype=torch.int64), AttackOptions(), 3, torch.device("cpu"))
+    detector = FeatureSqueezing()
+    detector.threshold = threshold
+    loss = Hinges(detector, 2.0, goal, lambda scores, index: scores[:, 0] > 0, True)
+    logits = torch.tensor([[5.0, 0.0, 0.0]]).expand(3, 3)  # the margin of class 0 is 5
+    excess = torch.tensor([-1.0, 1e-6, torch.nan])
+    seen = Evidence(logits, logits, None, (logits,), excess)
+    wanted = 2 * 2 * (loss.margin(3) + 5)
+    found = loss.term(seen, torch.arange(3)).tolist()
+    assert found == pytest.approx([counted * wanted, wanted, wanted])
 
 
 def test_a_row_that_reaches_the_goal_outranks_all_that_do_not() -> None:

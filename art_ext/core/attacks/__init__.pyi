@@ -119,7 +119,7 @@ def ai_fgsm(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -249,7 +249,7 @@ def auto_pgd(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -376,7 +376,7 @@ def cw(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -495,7 +495,7 @@ def ead(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -594,7 +594,7 @@ def fgsm(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -717,7 +717,7 @@ def frank_wolfe(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -853,7 +853,7 @@ def frank_wolfe_black_box(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1004,7 +1004,7 @@ def hmcam(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1131,7 +1131,7 @@ def i_fgm(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1222,7 +1222,7 @@ def i_fgsm(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1362,7 +1362,7 @@ def in_distribution(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1478,7 +1478,7 @@ def m_pgd(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1579,7 +1579,7 @@ def mi_fgsm(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1691,7 +1691,7 @@ def nes(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -1795,7 +1795,7 @@ def pgd(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -2042,7 +2042,7 @@ def sign_gradient(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -2167,7 +2167,7 @@ def square(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
@@ -2314,7 +2314,7 @@ def zoo(
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.

@@ -121,7 +121,8 @@ class Hinges(Selective):
 
     A margin of ``m = log((K - 1) (2 - t) / t)`` leaves a probability of at most t / 2 to all other
     classes, so that two rows which both have it differ by at most the threshold t. For t close to
-    2, the largest possible score, m is negative.
+    2, the largest possible score, m is negative: rows are accepted whose variants have not reached
+    the goal. The hinges are 0 for accepted rows then, or they would lead away from the nearest one.
     """
 
     def term(self, seen: Evidence, owner: Tensor) -> Tensor:
@@ -133,7 +134,8 @@ class Hinges(Selective):
             (wanted - sign * margin(logits, goal)).clamp(min=0)
             for logits in (seen.logits, *seen.further)
         ]
-        return self.weight * torch.stack(found).sum(dim=0)
+        term = self.weight * torch.stack(found).sum(dim=0)
+        return torch.where(seen.excess <= 0, 0.0, term) if wanted < 0 else term
 
     def descended(self, hinge: Tensor, outputs: Tensor) -> Tensor:
         """Return the sum of all hinges."""

@@ -49,7 +49,7 @@ class AttackOptions:
         detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
             interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
             margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
-            the threshold t.
+            the threshold t. If that is negative, of rejected rows only.
             ``"none"``: an attack that does not know the detector, with the same test of success.
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
