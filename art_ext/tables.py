@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.configuration.evaluation import EvaluationConfig
+from art_ext.configuration.generator import GeneratorConfig, SampleConfig
 from art_ext.configuration.limits import LimitsConfig
 from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.training import TrainingConfig
@@ -196,6 +197,8 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "limits": partial(_options, LimitsConfig),
     "training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
+    "generator": partial(_options, GeneratorConfig),
+    "generated": partial(_options, SampleConfig),
 }
 
 if __name__ == "__main__":

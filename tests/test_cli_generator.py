@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
+from art_ext.core.limits import draw_latents
 from art_ext.data import load_data
 from art_ext.models import load_generator
 from art_ext.training.generators import loop, quality
@@ -150,6 +151,10 @@ def test_sample_writes_both_splits_with_latents(tmp_path):
             assert torch.allclose(generator(data.latents, data.y), data.x, atol=1e-6)
     rows = torch.cat([train.latents, test.latents])
     assert len(rows.unique(dim=0)) == 70  # no latent is in both
+    fresh = draw_latents(4, torch.arange(600) % 10, torch.arange(600) // 10, 0)
+    known = torch.cat([fresh, train.latents]).unique(dim=0)
+    assert len(known) == 660  # a measure on fresh images sees no training image
+    assert torch.equal(test.latents, fresh[:10])
     refused = call("sample", "--generator", folder, "--n", 60, "--out", out, "--quiet")
     assert refused.exit_code == 2
     assert "choose another file, or pass --overwrite" in refused.stderr

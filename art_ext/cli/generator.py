@@ -105,14 +105,12 @@ def _drawn(config: SampleConfig) -> tuple[GeneratedImages, GeneratedImages | Non
     """Return the images that the options ask for, and those of the test split."""
     from art_ext.core.networks import usable_device
     from art_ext.models import load_generator
-    from art_ext.training.generators.sampling import sample
+    from art_ext.training.generators.sampling import TRAINING, sample
 
     generator = load_generator(config.generator)
     if config.device is not None and hasattr(generator, "to"):
         generator.to(usable_device(config.device))
     further = config.n // 6 if config.test_n is None else config.test_n
-    # the test split has latents beyond those of the training split
-    first = -(-config.n // generator.num_classes)
     options: dict[str, Any] = {
         "seed": config.seed,
         "batch_size": config.batch_size,
@@ -120,12 +118,11 @@ def _drawn(config: SampleConfig) -> tuple[GeneratedImages, GeneratedImages | Non
         "device": config.device,
     }
     with _shown(config.n + further, config.quiet) as show:
-        images = sample(generator, config.n, progress=show, **options)
         if not further:
-            return images, None
-        return images, sample(
-            generator, further, first=first, progress=lambda done: show(config.n + done), **options
-        )
+            return sample(generator, config.n, progress=show, **options), None
+        images = sample(generator, config.n, first=TRAINING, progress=show, **options)
+        test = sample(generator, further, progress=lambda done: show(config.n + done), **options)
+    return images, test
 
 
 @contextmanager

@@ -11,14 +11,21 @@ from typing import Any
 from art_ext.configuration import shared
 from art_ext.configuration.data import DataOptions
 from art_ext.configuration.files import complete, layered, require
-from art_ext.configuration.options import COMMAND, RUN, check_options, documented, option
+from art_ext.configuration.options import COMMAND, check_options, documented, option
 
 # by data set; the other numbers suit images of any origin
 BY_DATA: Mapping[str, Mapping[str, int]] = {
     "digits": {"epochs": 120, "latent_dim": 16},
     "mnist": {"epochs": 6, "latent_dim": 64},
 }
-GENERATOR = "Folder of an art-ext generator train, FILE.py:FACTORY[@WEIGHTS], MODULE:FACTORY, or an"
+
+
+def _by_data(name: str, other: int) -> str:
+    """Return the sentence on the default of an option that depends on the data."""
+    own = ", ".join(f"{values[name]} for {data}" for data, values in BY_DATA.items())
+    return f"By default {own}, else {other}."
+
+
 _update = partial(option, panel="Weight updates")
 
 
@@ -26,12 +33,8 @@ _update = partial(option, panel="Weight updates")
 class GeneratorOptions:
     """Options of the training of a generator that do not depend on a run folder."""
 
-    epochs: int = option(
-        20, "Passes over the data. By default 120 for digits, 6 for mnist, else 20.", range=">= 1"
-    )
-    latent_dim: int = option(
-        64, "Number of latents. By default 16 for digits, else 64.", range=">= 1"
-    )
+    epochs: int = option(20, f"Passes over the data. {_by_data('epochs', 20)}", range=">= 1")
+    latent_dim: int = option(64, f"Number of latents. {_by_data('latent_dim', 64)}", range=">= 1")
     width: int = option(
         32,
         "Channels between the two convolutions of the generator, and of the discriminator's"
@@ -81,7 +84,11 @@ class SampleConfig:
     """All options of a file of generated images."""
 
     generator: str = option(
-        MISSING, f"{GENERATOR} entry point of art_ext.models.", hosts=RUN, metavar="GENERATOR"
+        MISSING,
+        "Generator of the images: the folder of art-ext generator train, FILE.py:FACTORY[@WEIGHTS],"
+        " MODULE:FACTORY[@WEIGHTS] or an entry point of art_ext.models.",
+        hosts=("cli", "toml"),
+        metavar="RUN",
     )
     out: Path = option(MISSING, "File of the images, a new one.", hosts=COMMAND, metavar="FILE.npz")
     n: int = option(60_000, "Number of images, of all classes in turn.", range=">= 1")

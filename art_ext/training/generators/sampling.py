@@ -14,6 +14,9 @@ from torch import Tensor
 from art_ext.core.limits import GeneratorOracle, draw_latents
 from art_ext.storage.files import atomic
 
+# index of the first training image of a class: the test split, and measures on fresh images, begin
+# at 0 and share no latent with what a network was trained on
+TRAINING = 1 << 32
 Progress = Callable[[int], None]
 
 
