@@ -209,7 +209,7 @@ def main() -> None:
     # first, because a process inherits the peak memory of the one that starts it
     print_memory()
     torch.manual_seed(0)
-    generator = ConditionalGenerator(28, latent_dim=64)
+    generator: Any = ConditionalGenerator(28, latent_dim=64)
     if arguments.generator:
         generator = load_generator(arguments.generator)
     network = mnist_small_cnn().eval()

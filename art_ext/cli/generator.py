@@ -103,12 +103,14 @@ def sample_command(context: typer.Context, **options: Any) -> None:
 
 def _drawn(config: SampleConfig) -> tuple[GeneratedImages, GeneratedImages | None]:
     """Return the images that the options ask for, and those of the test split."""
+    from torch import nn
+
     from art_ext.core.networks import usable_device
     from art_ext.models import load_generator
     from art_ext.training.generators.sampling import TRAINING, sample
 
     generator = load_generator(config.generator)
-    if config.device is not None and hasattr(generator, "to"):
+    if config.device is not None and isinstance(generator, nn.Module):
         generator.to(usable_device(config.device))
     further = config.n // 6 if config.test_n is None else config.test_n
     options: dict[str, Any] = {

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import check_count, nearest, same_name
+from art_ext.core.limits import Generator
 from art_ext.models.factory import call_factory, note_file, resolve_object
 from art_ext.models.sources.resolving import PLUGINS
 from art_ext.models.weights import load_weights
@@ -174,7 +175,7 @@ def generator_metadata(generator: ConditionalGenerator) -> dict[str, str]:
 
 def load_generator(
     name: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
-) -> Any:
+) -> Generator:
     """Load a generator for the limits of robustness.
 
     The name is one of these:
@@ -204,17 +205,20 @@ def load_generator(
     if os.path.exists(given):
         if weights is not None:
             raise ValueError(f"{given} holds a trained generator: weights do not apply")
-        generator = _of_run(Path(given))
+        generator: Any = _of_run(Path(given))
     else:
         generator = _of_factory(given, weights)
     for attribute in ("latent_dim", "num_classes"):
-        found = getattr(generator, attribute, None)
-        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        value = getattr(generator, attribute, None)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
                 f"the generator {given} must have the attribute {attribute}, an integer >= 1, got"
-                f" {found!r}"
+                f" {value!r}"
             )
-    return generator.eval() if isinstance(generator, nn.Module) else generator
+    if isinstance(generator, nn.Module):
+        generator.eval()
+    found: Generator = generator
+    return found
 
 
 def _of_run(place: Path) -> ConditionalGenerator:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.limits import Generator
 from art_ext.core.networks import model_device
 from art_ext.data import Dataset
 from art_ext.training.generators.sampling import sample
@@ -20,7 +21,7 @@ BATCH = 500
 
 
 def measure_quality(
-    generator: Any, train: Dataset, test: Dataset, *, seed: int = 0
+    generator: Generator, train: Dataset, test: Dataset, *, seed: int = 0
 ) -> dict[str, Any]:
     """Measure the images of a generator beside real ones.
 
@@ -125,7 +126,9 @@ def _accuracy(model: nn.Module, test: Dataset) -> float:
     return float((_labels(model, test.x) == test.y).float().mean())
 
 
-def _transfer(generator: Any, real: int, test: Dataset, seed: int, device: torch.device) -> float:
+def _transfer(
+    generator: Generator, real: int, test: Dataset, seed: int, device: torch.device
+) -> float:
     """Return the accuracy on real images of a classifier that has seen generated ones only."""
     least, most = TRAINED_ON
     # other images than those that agreement and spread are measured on

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_ext.core.limits import GeneratorOracle, draw_latents
+from art_ext.core.limits import Generator, GeneratorOracle, draw_latents
 from art_ext.storage.files import atomic
 
 # index of the first training image of a class: the test split, and measures on fresh images, begin
@@ -39,7 +39,7 @@ class GeneratedImages:
 
 
 def sample(
-    generator: Any,
+    generator: Generator,
     n: int,
     *,
     seed: int,
