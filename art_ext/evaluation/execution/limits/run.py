@@ -41,6 +41,7 @@ from art_ext.evaluation.execution.models import (
     resolve_models,
     samples_of,
 )
+from art_ext.evaluation.execution.runner import evaluate
 from art_ext.evaluation.panel.resources import AnyGenerator, GeneratorSource, source_of
 from art_ext.storage.chunks import name_of
 from art_ext.storage.evaluation import RunFolder, open_run
@@ -227,8 +228,6 @@ def limits(
     if data is None and isinstance(samples, Dataset):
         own_samples.store(folder, samples)
     observer = watcher or Watcher()
-    from art_ext.evaluation.execution.runner import evaluate
-
     evaluate(
         resolved,
         samples,
