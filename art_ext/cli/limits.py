@@ -11,6 +11,7 @@ import typer
 from art_ext.cli.shared import command_values, explained, given_values, with_options
 from art_ext.cli.showing import watching
 from art_ext.cli.sources import model_sources
+from art_ext.cli.terminal import fitted_markdown
 from art_ext.configuration.data import data_keywords, samples_wanted
 from art_ext.configuration.limits import LimitsConfig, limits_toml, resolve_limits
 from art_ext.configuration.parsing import parse_arguments, parse_value
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from art_ext.evaluation import Watcher
     from art_ext.evaluation.analysis.limits import Limits
     from art_ext.models.sources import ModelSource
+
+# columns that a narrow terminal shows too
+KEPT = ("Class", "Model", "eps", "Unconstrained", "In-distribution", "Bound")
 
 
 @with_options(LimitsConfig)
@@ -137,9 +141,15 @@ def _run(config: LimitsConfig, watcher: Watcher) -> Limits:
 
 
 def _show(found: Limits, config: LimitsConfig) -> None:
-    """Print verdicts and warnings."""
+    """Print tables, verdicts and warnings."""
+    from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE
+    from art_ext.evaluation.report.limits_text import to_markdown
+
+    for heading, text in to_markdown(found).items():
+        typer.echo(f"{heading}\n{fitted_markdown(text, KEPT)}\n")
     for sentence in found.verdicts:
-        typer.echo(sentence)
+        if LOWER_ESTIMATE not in sentence:  # those on bounds stand in the table
+            typer.echo(sentence)
     for warning in found.warnings:
         if warning.level == "warning" or not config.quiet:
             typer.echo(warning.line, err=True)

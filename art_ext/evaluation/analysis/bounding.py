@@ -168,7 +168,8 @@ def _row(records: LimitsRecords, model: str, eps: float) -> ModelRow:
     nearest = _best_start(records, model, blocks.nothing(model).size)[positions]
     hidden = on_images & (nearest > eps)
     counts = records.risks[model]
-    known = nearest[~np.isnan(nearest)]
+    optimised = records.starts.get(model, {}).get(OPTIMISE, (nearest,))[0]
+    known = optimised[~np.isnan(optimised)]
     keys = [key for key in blocks.keys(model) if key[2] == eps]
     return ModelRow(
         model=model,

@@ -198,7 +198,7 @@ class ModelRow:
         in_distribution: in-distribution robustness under both.
         not_represented: share of samples without a success whose best start is farther than eps.
         represented: in-distribution robustness among the other samples.
-        start_distance: median distance from a sample to its best start. NaN if unknown.
+        start_distance: median distance from a sample to its optimised start. NaN if unknown.
         bounds: in both forms, with each estimator.
         classifier: Theorem 4.4.3 with each estimator.
         queries, gradients, generator_rows: rows of all attacks on all samples.

@@ -12,9 +12,10 @@ import numpy as np
 
 from art_ext.core.keywords import public
 from art_ext.core.limits import GeneratorOracle, check_generator
-from art_ext.core.oracle import Model
+from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset, Samples
+from art_ext.errors import describe
 from art_ext.evaluation.analysis.bounding import LimitsRecords, limits_of
 from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import load_run, require_report
@@ -216,6 +217,8 @@ def limits(
     }
     folder.check(configuration, overwrite)
     samples = _samples(data, n, resolved, images_of, settings, folder, overwrite)
+    if data is None and isinstance(samples, Dataset):
+        _check_fits(named, samples, settings)
     chosen = attacks_of(
         getattr(samples, "latents", None) is not None,
         full=full,
@@ -276,6 +279,19 @@ def _check_generator(generator: Any, settings: LimitsSettings) -> int:
     with oracle:
         check_generator(oracle)
     return oracle.num_classes
+
+
+def _check_fits(models: Mapping[str, Model], samples: Dataset, settings: LimitsSettings) -> None:
+    """Raise ValueError unless the models take an image of the generator."""
+    for name, model in models.items():
+        try:
+            with LabelOracle(model, 1, outputs=settings.outputs, device=settings.device) as oracle:
+                oracle.clean_labels(samples.x[:1].to(oracle.device))
+        except RuntimeError as error:
+            raise ValueError(
+                f"the generator's images of shape {tuple(samples.shape)} do not fit the model"
+                f" {name!r}: {describe(error)}"
+            ) from error
 
 
 def _samples(
