@@ -12,6 +12,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from art_ext.cli import app
+from art_ext.configuration.generator import BY_DATA, resolve_generator
+from art_ext.configuration.options import options_of
 from art_ext.core.limits import draw_latents
 from art_ext.data import load_data
 from art_ext.models import load_generator
@@ -109,6 +111,23 @@ def test_configuration_repeats_a_run(command, tmp_path):
     assert call("train", "--config", config, "--out", again, "--quiet").exit_code == 0
     name = "generator.safetensors"
     assert (again / name).read_bytes() == (tmp_path / "gan" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs", "latent_dim"),
+    [
+        ({"data": "Digits"}, 120, 16),
+        ({"data": "mnist"}, 6, 64),
+        ({"data": "fashion-mnist"}, 20, 64),
+        ({"data": "digits", "epochs": 3, "latent_dim": 5}, 3, 5),
+    ],
+)
+def test_length_and_latents_depend_on_the_data(given, epochs, latent_dim):
+    found = resolve_generator(given, out="gan")
+    assert (found.epochs, found.latent_dim) == (epochs, latent_dim)
+    about = options_of(type(found))["epochs"][1]
+    if given["data"] in BY_DATA and "epochs" not in given:
+        assert f"{epochs} for {given['data']}" in about.help
 
 
 @pytest.mark.parametrize(
