@@ -22,6 +22,8 @@ _PROBES = 4  # latents of a class that check_generator draws
 _PROBED = 10  # most classes that it draws them for
 _SAME = 1e-4  # images that differ by less are taken as equal
 _MEBIBYTE = 1 << 20
+_CPU_ROWS = 64, 256  # of a block on the CPU, at least and at most, if they fit
+_CPU_VALUES = 1 << 16  # of all images of such a block
 
 
 class Generator(Protocol):
@@ -65,7 +67,7 @@ class GeneratorOracle:
         sample_shape: S, the shape of an image. None before the first call.
         scale: length of ``image_range``. A distance between images times this is the distance
             between the generator's own images.
-        rows: forward rows so far. A row of a forward-mode derivative is one such row.
+        rows: forward rows so far.
         backward_rows: backward rows so far. The caller adds them, for only it knows them.
 
     Raises:
@@ -163,7 +165,7 @@ class GeneratorOracle:
         if self.image_range is None or self._seen is None:
             return
         lower, upper = self.image_range
-        least, most = self._seen.tolist()
+        least, most = (float(one) for one in self._seen.cpu())
         if math.isnan(least) or math.isnan(most):
             raise ValueError("the generator's images must be numbers, got NaN")
         if least < lower - BOX_TOLERANCE or most > upper + BOX_TOLERANCE:
@@ -172,9 +174,25 @@ class GeneratorOracle:
                 f" from {least:.4g} to {most:.4g}{_better_range(least, most)}"
             )
 
-    def block_rows(self, row_bytes: int, most: int = 1 << 30) -> int:
-        """Return the number of rows of so many bytes in one block, at least 1 and at most most."""
-        return max(1, min(most, int(self.memory_mb * _MEBIBYTE) // max(1, row_bytes)))
+    def fitting_rows(self, row_bytes: int) -> int:
+        """Return how many rows of so many bytes fit into ``memory_mb``, at least 1."""
+        return max(1, int(self.memory_mb * _MEBIBYTE) // row_bytes)
+
+    def block_rows(self, row_bytes: int) -> int:
+        """Return the number of rows for one call of the generator.
+
+        They fit into ``memory_mb``. A CPU gets fewer, because it is slower where the tensors leave
+        its caches.
+
+        Args:
+            row_bytes: bytes that one row takes, without those of the generator.
+        """
+        rows = self.fitting_rows(row_bytes)
+        if self.device.type == "cpu":
+            features = math.prod(self.sample_shape or (1,))
+            least, most = _CPU_ROWS
+            rows = min(rows, max(least, min(most, _CPU_VALUES // features)))
+        return rows
 
     def _images(self, z: Tensor, y: Tensor) -> Tensor:
         """Return the generator's own images as float32."""

@@ -46,7 +46,10 @@ class Products(Protocol):
 
 
 class FuncProducts:
-    """Products by ``torch.func``: forward mode for J v, reverse mode for J' u.
+    """Products by ``torch.func.vjp``.
+
+    u -> J' u is a linear map, so that its own vector-Jacobian product with v is J v. This needs no
+    further forward pass, and is faster than forward mode (``torch.func.jvp``).
 
     Args:
         oracle: of the generator, entered.
@@ -56,27 +59,28 @@ class FuncProducts:
 
     def __init__(self, oracle: GeneratorOracle, z: Tensor, y: Tensor) -> None:
         self._oracle = oracle
-        self._z = z
-        self._function = oracle.function(y)
-        # the forward pass of reverse mode serves all products
-        self._vjp = torch.func.vjp(self._function, z)[1]
+        images, self._pull = torch.func.vjp(oracle.function(y), z)[:2]
+        oracle.backward_rows += len(z)
+        self._push = torch.func.vjp(lambda u: self._pull(u)[0], torch.zeros_like(images))[1]
 
     def push(self, v: Tensor) -> Tensor:
-        """Return J v (R, *S) for v (R, d), for one forward row each."""
-        change: Tensor = torch.func.jvp(self._function, (self._z,), (v,))[1]
+        """Return J v (R, *S) for v (R, d), for one backward row each."""
+        self._oracle.backward_rows += len(v)
+        change: Tensor = self._push(v)[0]
         return change
 
     def pull(self, u: Tensor) -> Tensor:
         """Return J' u (R, d) for u (R, *S), for one backward row each."""
         self._oracle.backward_rows += len(u)
-        gradient: Tensor = self._vjp(u)[0]
+        gradient: Tensor = self._pull(u)[0]
         return gradient
 
 
 class DoubleBackward:
     """Products by ordinary gradients: J v is the gradient of ``<J' u, v>`` by u.
 
-    It serves generators that ``torch.func`` cannot run.
+    It serves generators that ``torch.func`` cannot run, such as those with an old-style
+    ``autograd.Function``.
 
     Args:
         oracle: of the generator, entered.
@@ -150,7 +154,13 @@ def spectral_norms(
                 if len(kinds) == 1:
                     raise _no_products(error) from error
                 kinds = kinds[1:]
-    return Spectrum(*(torch.cat(column) for column in zip(*parts, strict=True))), kinds[0][0]
+    found = Spectrum(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    if not bool(found.values.any()):
+        raise ValueError(
+            "the generator's images do not depend on its latents through autograd: use"
+            " estimator='sampled'"
+        )
+    return found, kinds[0][0]
 
 
 def _no_products(error: Exception) -> ValueError:

@@ -137,9 +137,9 @@ def generator_lipschitz(
         seed: key of all draws. None: a fresh one.
 
     Returns:
-        A GeneratorLipschitz. Sampled: N + 1 forward rows per latent. Spectral: 2 and one per
-        iteration, and one backward row per iteration. Ascent: both, and 2 num_steps + 3 forward
-        and 2 num_steps + 2 backward rows.
+        A GeneratorLipschitz. Sampled: N + 1 forward rows per latent. Spectral: 2 forward
+        rows, one backward row, and two per iteration. Ascent: those of both, and 2 num_steps + 3
+        forward and 2 num_steps + 2 backward rows.
 
     Raises:
         ValueError: if an argument is out of range, the images lie outside ``image_range`` or are

@@ -14,6 +14,8 @@ from art_ext.core.streams import fingerprint, normal, uniform
 NEIGHBOURS = ("ball", "orthant")
 # float32 images that differ less than this share of the radius would be rounding noise
 LEAST_DISTANCE = 1e-3
+_DRAWN = 4096  # most neighbours drawn at once
+_LATENTS = 16  # rows of latents that a draw holds, with its random words
 _COPIES = 6  # images of a row at one time: the generator's last layers, mapped, the difference
 
 
@@ -73,9 +75,9 @@ def best_neighbours(oracle: GeneratorOracle, z: Tensor, y: Tensor, hood: Neighbo
         hood: the neighbours.
     """
     with torch.no_grad():
-        rows = oracle.block_rows(row_bytes(oracle))
-        latents = max(1, rows // hood.size)  # of one block, with all neighbours if they fit
-        numbers = torch.arange(hood.size, device=z.device).split(max(1, rows // latents))
+        drawn = min(_DRAWN, oracle.fitting_rows(_LATENTS * oracle.latent_dim * 4))
+        latents = max(1, drawn // hood.size)  # of one draw, with all neighbours if they fit
+        numbers = torch.arange(hood.size, device=z.device).split(max(1, drawn // latents))
         found = [
             _best_of_block(oracle, part, classes, hood, numbers)
             for part, classes in zip(z.split(latents), y.split(latents), strict=True)
@@ -87,15 +89,15 @@ def _best_of_block(
     oracle: GeneratorOracle, z: Tensor, y: Tensor, hood: Neighbourhood, numbers: tuple[Tensor, ...]
 ) -> Nearby:
     """Find the best neighbours of a block of latents, for some numbers at a time."""
-    images = oracle(z, y).flatten(1)
+    images = oracle(z, y)
     values = z.new_zeros(len(z))
     offsets = torch.zeros_like(z)
     for some in numbers:
         points = z.unsqueeze(1) + hood.offsets(z, some)
-        classes = y.repeat_interleave(len(some))
-        moved = oracle(points.flatten(0, 1), classes).unflatten(0, points.shape[:2])
+        owner = torch.arange(len(z), device=z.device).repeat_interleave(len(some))
+        changes = _changes(oracle, points.flatten(0, 1), y, images, owner)
         steps = points - z.unsqueeze(1)  # exact, unlike the offsets that were drawn
-        ratios = ratios_of(moved.flatten(2) - images.unsqueeze(1), steps, hood.radius)
+        ratios = ratios_of(changes.unflatten(0, points.shape[:2]), steps, hood.radius)
         largest, place = ratios.max(dim=1)
         chosen = steps.take_along_dim(place.view(-1, 1, 1), dim=1).squeeze(1)
         offsets = torch.where((largest > values).unsqueeze(1), chosen, offsets)
@@ -103,14 +105,33 @@ def _best_of_block(
     return Nearby(values, offsets)
 
 
+def _changes(
+    oracle: GeneratorOracle, points: Tensor, y: Tensor, images: Tensor, owner: Tensor
+) -> Tensor:
+    """Return (R,) the lengths ``||g(z') - g(z)||`` for neighbours z' (R, d), block by block.
+
+    Args:
+        oracle: of the generator, entered.
+        points: the neighbours.
+        y: (S,) classes of the latents.
+        images: (S, *S) of the latents.
+        owner: (R,) the latent that each neighbour belongs to.
+    """
+    size = oracle.block_rows(row_bytes(oracle))
+    lengths = []
+    for part, latents in zip(points.split(size), owner.split(size), strict=True):
+        moved = oracle(part, y[latents])
+        lengths.append(torch.linalg.vector_norm((moved - images[latents]).flatten(1), dim=1))
+    return torch.cat(lengths)
+
+
 def ratios_of(changes: Tensor, steps: Tensor, radius: float) -> Tensor:
-    """Return the ratios (...) of the lengths of image changes (..., D) and latent steps (..., d).
+    """Return the ratios (S, n) of lengths of image changes (S, n) and of latent steps (S, n, d).
 
     The ratio of a step too short to measure is 0.
     """
-    distances = torch.linalg.vector_norm(steps, dim=-1)
-    ratios = torch.linalg.vector_norm(changes, dim=-1) / distances
-    return torch.where(distances >= LEAST_DISTANCE * radius, ratios, 0.0)
+    distances = torch.linalg.vector_norm(steps, dim=2)
+    return torch.where(distances >= LEAST_DISTANCE * radius, changes / distances, 0.0)
 
 
 def row_bytes(oracle: GeneratorOracle) -> int:
