@@ -424,6 +424,7 @@ class TestConfiguration:
         made = [name for name in models.__all__ if inspect.isfunction(getattr(models, name))]
         helpers = {
             "drop_damaged_answers",
+            "load_generator",
             "load_model",
             "load_weights",
             "members",
