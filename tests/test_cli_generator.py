@@ -148,6 +148,10 @@ def test_bad_arguments_of_train_are_one_line(command, more, message, tmp_path):
 
 
 def test_a_folder_of_other_files_is_an_error(command, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    outcome = call(*command[:-1], tmp_path / "file")
+    assert outcome.exit_code == 2
+    assert f"out must name a folder, got {tmp_path / 'file'}, which is a file" in outcome.stderr
     (tmp_path / "gan").mkdir()
     (tmp_path / "gan" / "thesis.tex").write_text("precious")
     outcome = call(*command)

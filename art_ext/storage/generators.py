@@ -12,7 +12,7 @@ from typing import Any
 
 from art_ext.storage.differences import check_configuration
 from art_ext.storage.formats import GENERATOR as FORMAT
-from art_ext.storage.ownership import check_place, is_free, read_manifest, sweep, write_json
+from art_ext.storage.ownership import is_free, read_manifest, sweep, write_json
 from art_ext.storage.store import LocalStore, Store
 from art_ext.storage.training import CHECKPOINTS
 
@@ -21,6 +21,7 @@ MANIFEST = "generator.json"
 GENERATOR = "generator.safetensors"
 QUALITY = "quality.json"
 SHEET = "samples.png"
+PLACE = "out must name a folder"  # demand of every check of the folder's path
 
 
 def begin_generator(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
@@ -32,10 +33,9 @@ def begin_generator(store: Store, configuration: Mapping[str, Any], resume: bool
         resume: whether an earlier process of this training may have been here.
 
     Raises:
-        ValueError: if the folder is a file, holds other files, a run of another configuration (the
+        ValueError: if the folder holds other files, a run of another configuration (the
             differences are named) or, without ``resume``, this very run. Nothing is written then.
     """
-    check_place(store, "out must name a folder")
     found = read_manifest(store, MANIFEST, TOOL)
     if found is None:
         if not is_free(store):

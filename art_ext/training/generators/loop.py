@@ -27,8 +27,9 @@ from art_ext.data import Dataset, LazyDataset
 from art_ext.models.generators import ConditionalGenerator, Discriminator, generator_metadata
 from art_ext.models.sources.libraries import seeded
 from art_ext.storage.files import safetensors_of
-from art_ext.storage.generators import GENERATOR, begin_generator
+from art_ext.storage.generators import GENERATOR, PLACE, begin_generator
 from art_ext.storage.locking import lock_of
+from art_ext.storage.ownership import check_place
 from art_ext.storage.store import Place, Store, store_of
 from art_ext.storage.training import CHECKPOINTS
 from art_ext.tracking import Trackers
@@ -129,6 +130,7 @@ def train_generator(
     store = None if folder is None else store_of(folder)
     if store is None:
         return _train(data, options, None, resume, progress, {})
+    check_place(store, PLACE)
     with lock_of(store):
         return _train(data, options, store, resume, progress, files or {})
 

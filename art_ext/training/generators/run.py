@@ -15,9 +15,9 @@ from art_ext.configuration.files import to_toml
 from art_ext.configuration.generator import GeneratorConfig
 from art_ext.data import load_data
 from art_ext.storage import formats
-from art_ext.storage.generators import QUALITY, SHEET, TOOL, read_quality
+from art_ext.storage.generators import PLACE, QUALITY, SHEET, TOOL, read_quality
 from art_ext.storage.locking import lock_of
-from art_ext.storage.ownership import write_json
+from art_ext.storage.ownership import check_place, write_json
 from art_ext.storage.store import LocalStore, local_folder
 from art_ext.storage.training import CONFIGURATION
 from art_ext.training.generators.loop import classes_of, train_generator
@@ -54,6 +54,7 @@ def run_generator_training(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a generator is trained by one process, got several under torchrun")
     store = LocalStore(local_folder(config.out, "generator train"))
+    check_place(store, PLACE)
     keywords = data_keywords(config)
     train = load_data(config.data, split="train", **keywords).first(config.n)
     test = load_data(config.data, **keywords)
