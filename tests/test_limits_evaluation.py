@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +21,12 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from art_ext.cli import app
-from art_ext.core.limits import draw_latents, generator_lipschitz, intrinsic_robustness_bound
+from art_ext.core.limits import (
+    draw_latents,
+    generator_lipschitz,
+    intrinsic_robustness_bound,
+    risk_on,
+)
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import Watcher, evaluate, limits
 from art_ext.evaluation.analysis.bounding import (
@@ -35,8 +44,11 @@ from art_ext.evaluation.analysis.limits_findings import findings
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.execution.limits.attacks import step_size
 from art_ext.evaluation.execution.limits.settings import seed_of
+from art_ext.models import load_model
 from art_ext.storage.store import LocalStore
+from tests.toys import small_generator
 
+ROOT = Path(__file__).parents[1]
 CLASSES = 3
 SHAPE = (1, 4, 4)
 EPS = (0.2, 0.4)
@@ -524,3 +536,100 @@ def test_robustness_within_its_interval_of_a_bound_is_no_contradiction(found: Li
         tested = replace(row, in_distribution=inside, bounds=(own,), classifier=())
         told = {one.kind for one in findings([tested], found.lipschitz, 100.0, {})}
         assert told - {"zero-risk", "not-represented"} == kinds
+
+
+# ---- other processes
+
+
+SOURCE = """
+import torch
+from tests.test_limits_evaluation import GENERATOR, MODELS
+
+def generator():
+    return GENERATOR
+
+def near():
+    return MODELS["near"]
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_same_tables(tmp_path: Path, found: Limits) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SOURCE)
+    out = tmp_path / "run"
+    options = ["--model", f"{file}:near", "--generator", f"{file}:generator", "--out", str(out)]
+    config = tmp_path / "limits.toml"
+    config.write_text(
+        """
+        eps = [0.2, 0.4]
+        n = 24
+        num-samples = 600
+        num-latents = 30
+        num-neighbours = 20
+        repeats = 2
+        alpha = 0.05
+        chunk-size = 10
+
+        [attack-args]
+        in_distribution = { num_steps = 30, search_steps = 2, init_steps = 20 }
+        auto_pgd = { num_steps = 10 }
+        sign_gradient = { num_steps = 10 }
+        """
+    )
+    workers = ["--config", str(config), "--engine", "processes", "--workers", "2"]
+    done = CliRunner().invoke(app, ["limits", *options, *workers])
+    assert done.exit_code == 0, done.output
+    assert "Unconstrained" in done.output
+    assert "L is a lower estimate" in done.output
+    here = plain(found)
+    there = json.loads((out / "limits.json").read_text())
+    assert [{**row, "model": "near"} for row in there["rows"]] == [
+        row for row in here["rows"] if row["model"] == "near"
+    ]
+    for row in there["lipschitz"]:
+        del row["seconds"]
+    assert there["lipschitz"] == here["lipschitz"]
+    # the file in the folder repeats the run, and finds it complete
+    again = ["limits", "--config", str(out / "config.toml"), "--out", str(out)]
+    assert CliRunner().invoke(app, again).exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_tables(tmp_path: Path, found: Limits) -> None:
+    out = tmp_path / "run"
+    script = (
+        "from tests.test_limits_evaluation import *\n"
+        f"limits(MODELS, GENERATOR, {str(out)!r}, chunk_size=10, **SHORT)"
+    )
+    for pattern in ("attacks/chunks/00000*", "attacks/chunks/00002*", "lipschitz/sampled-00001*"):
+        process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+        while process.poll() is None and not list(out.glob(pattern)):
+            time.sleep(0.01)
+        assert process.poll() is None, "the run ended before it was killed"
+        process.kill()
+        process.wait()
+    assert not (out / "limits.json").exists()
+    assert plain(limits(MODELS, GENERATOR, out, chunk_size=10, **SHORT)) == plain(found)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_training_are_points(tmp_path: Path) -> None:
+    run = tmp_path / "net"
+    train = ["train", "--data", "digits", "--model", "digits-cnn", "--recipe", "natural"]
+    done = CliRunner().invoke(app, [*train, "--epochs", "2", "--out", str(run), "--quiet"])
+    assert done.exit_code == 0, done.output
+    generator = small_generator()
+    options = {**SHORT, "n": 10, "num_samples": 50, "eps": 0.5, "checkpoints": True}
+    result = limits(str(run), generator, tmp_path / "run", **options)
+    assert result.models == ["net", "net epoch 1", "net epoch 2"]
+    paths = [(one.path, one.step) for one in result.points if one.kind == "unconstrained"]
+    assert paths == [("", 0), ("net", 1), ("net", 2)]
+    # the last checkpoint has the final weights
+    loaded = load_model(str(run), checkpoint="final").model
+    expected = risk_on(loaded, generator, num_samples=50, seed=seed_of("risk", 0))
+    assert result.rows[2].risk.count == expected.overall.count
+    for folder in (run / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"net holds no checkpoints"):
+        limits(str(run), generator, tmp_path / "other", **options)

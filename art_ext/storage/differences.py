@@ -13,7 +13,7 @@ from art_ext.core.wording import radius
 PARTS = ("arguments", "identity", "plan")
 # where model and data lie, since the identity tells what they hold. Runs of earlier versions record
 # no files of models, which are compared where both runs have them
-APART = {"arguments": ("weights", "path", "root"), "identity": ("model_files",)}
+APART = {"arguments": ("weights", "path", "root", "generator"), "identity": ("model_files",)}
 FILES = {
     "attacks": "attack",
     "model_files": "model",

@@ -16,6 +16,7 @@ from art_ext.core.limits.bounds import FORMS, RATIO_TOLERANCE
 from art_ext.core.limits.risk import Alpha, GeneratorRisk, RiskBound, bounds_at_risk
 from art_ext.core.metrics import Rate
 from art_ext.evaluation.analysis.blocks import Blocks, adversarial
+from art_ext.evaluation.analysis.finding import Finding, in_order
 from art_ext.evaluation.analysis.limits import (
     ESTIMATORS,
     GIVEN_ALPHA,
@@ -137,14 +138,17 @@ def limits_of(records: LimitsRecords) -> Limits:
         _row(records, model, eps) for model in records.blocks.models for eps in records.eps
     )
     lipschitz = tuple(records.lipschitz)
-    warnings = findings(rows, lipschitz, records.radius, records.facts)
+    warnings = [
+        *findings(rows, lipschitz, records.radius, records.facts),
+        *map(Finding.from_plain, records.run.get("warnings", ())),  # of the attacks
+    ]
     return Limits(
         lipschitz=lipschitz,
         rows=rows,
         curves=tuple(_curves(records, rows)),
         points=tuple(_points(records, rows)),
         verdicts=tuple(sentences(rows)),
-        warnings=tuple(warnings),
+        warnings=tuple(in_order(warnings)),
         facts=records.facts,
     )
 

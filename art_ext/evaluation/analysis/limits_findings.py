@@ -26,7 +26,7 @@ def findings(
     radius: float,
     facts: Mapping[str, Any],
 ) -> list[Finding]:
-    """Return the warnings on a run, and then the infos.
+    """Return the warnings and infos on a run.
 
     Args:
         rows: one for each model and eps.
@@ -34,14 +34,13 @@ def findings(
         radius: of the latent space in which they hold.
         facts: of the run, among them the ``quality`` of its ``generator``, if that is known.
     """
-    found = [
+    return [
         *_labels(facts),
         *_radius(lipschitz, radius, sorted({row.eps for row in rows})),
         *(one for row in rows for one in _contradicted(row)),
         *(one for row in rows for one in _not_represented(row)),
         *_zero_risk(rows),
     ]
-    return sorted(found, key=lambda one: one.level != "warning")
 
 
 def _labels(facts: Mapping[str, Any]) -> Iterator[Finding]:

@@ -362,6 +362,7 @@ def _facts(
             "quality": _quality(source),
         },
         "data": {"name": data.name, "samples": len(data)},
+        "class_names": None if data.class_names is None else list(data.class_names),
         "radius": settings.radius,
         "delta": settings.delta,
         "alpha": alpha,
