@@ -112,4 +112,4 @@ class LatentAdam(Optimiser[LatentState]):
 
     def _slope(self, offset: Tensor) -> Tensor:
         """Return the gradient of D at images (r, D) with this offset from x."""
-        return direction(offset) if self.distance == "plain" else 2 * offset
+        return direction(offset)[0] if self.distance == "plain" else 2 * offset

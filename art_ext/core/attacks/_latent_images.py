@@ -66,6 +66,8 @@ class LatentImages:
         if not len(z):
             return self.whole.x[:0], z
         found = [self._pulled(z[part], index[part], part, slope) for part in self._slices(len(z))]
+        if len(found) == 1:
+            return found[0]
         images, gradients = zip(*found, strict=True)
         return torch.cat(images), torch.cat(gradients)
 

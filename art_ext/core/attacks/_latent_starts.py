@@ -76,15 +76,20 @@ class Starts:
         exact = geometry.exact_dtype(z.device)
         number = torch.arange(1, self.init_steps + 1, dtype=exact, device=z.device)
 
+        lengths: list[Tensor] = []
+
         def slope(made: Tensor, part: slice) -> Tensor:
-            return direction(made - problem.x[part])
+            found, length = direction(made - problem.x[part])
+            lengths.append(length)
+            return found
 
         for t in range(self.init_steps + 1):
+            lengths.clear()
             if t < self.init_steps:
-                made, gradient = images.pull(z, problem.index, slope)
+                _, gradient = images.pull(z, problem.index, slope)
+                distance = torch.cat(lengths)
             else:
-                made = images.images(z, problem.index)
-            distance = row_norms(made - problem.x, "l2")
+                distance = row_norms(images.images(z, problem.index) - problem.x, "l2")
             nearer = distance < least
             best = torch.where(nearer.unsqueeze(1), z, best)
             least = torch.where(nearer, distance, least)
@@ -95,9 +100,12 @@ class Starts:
         return best, least
 
 
-def direction(offset: Tensor) -> Tensor:
-    """Return the gradient ``offset / ||offset||_2`` of the length of each row, 0 for length 0."""
-    return offset / row_norms(offset, "l2").clamp(min=torch.finfo(offset.dtype).tiny).unsqueeze(1)
+def direction(offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient ``offset / ||offset||_2`` of the length of each row, 0 for length 0, and
+    the lengths (R,).
+    """
+    length = row_norms(offset, "l2")
+    return offset / length.clamp(min=torch.finfo(offset.dtype).tiny).unsqueeze(1), length
 
 
 def read_latents(
