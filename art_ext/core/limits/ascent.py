@@ -11,7 +11,7 @@ from art_ext.core.limits.generator import GeneratorOracle
 from art_ext.core.limits.neighbours import row_bytes
 
 _GRAPH = 8  # a row with its graph takes this many times the bytes of a row without
-_NEAREST = 0.02  # length of a short offset, as a share of the radius
+_NEAREST = 0.1  # length of a short offset, as a share of the radius
 _STEP = 0.5  # first step as a share of the offset's length
 _GROW = 1.2
 _SHRINK = 0.5

@@ -177,10 +177,10 @@ def _spectrum(products: Products, z: Tensor, steps: int, seed: int) -> Spectrum:
     u = products.push(v)
     w = products.pull(u)
     length = _norms(u.flatten(1)).clamp_min(_SMALLEST)
-    norms = _norms(w).clamp_min(_SMALLEST)
+    norms = _norms(w)
     square = length.square().clamp_min(_SMALLEST)
     residual = _norms(w - square.unsqueeze(1) * v) / square
-    return Spectrum(norms / length, w / norms.unsqueeze(1), residual)
+    return Spectrum(norms / length, w / norms.clamp_min(_SMALLEST).unsqueeze(1), residual)
 
 
 def _top_vectors(products: Products, z: Tensor, steps: int, seed: int) -> Tensor:

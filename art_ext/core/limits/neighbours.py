@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from art_ext.core.streams import fingerprint, normal, uniform
 NEIGHBOURS = ("ball", "orthant")
 # float32 images that differ less than this share of the radius would be rounding noise
 LEAST_DISTANCE = 1e-3
+_RADII = 1 << 16  # distances from the latent that a neighbour can have
 _DRAWN = 4096  # most neighbours drawn at once
 _LATENTS = 16  # rows of latents that a draw holds, with its random words
 _COPIES = 6  # images of a row at one time: the generator's last layers, mapped, the difference
@@ -44,10 +46,21 @@ class Neighbourhood(NamedTuple):
         number = numbers.repeat(len(z))
         draw = normal if self.kind == "ball" else uniform
         direction = draw(self.seed, owner, 2 * number, (dimension,))
-        share = uniform(self.seed, owner, 2 * number + 1).pow_(1 / dimension)
+        place = (uniform(self.seed, owner, 2 * number + 1) * _RADII).to(torch.int64)
+        share = _radius_quantiles(dimension, z.device).index_select(0, place)
         length = torch.linalg.vector_norm(direction, dim=1).clamp_min_(1e-30)
         direction.mul_((self.radius * share / length).unsqueeze(1))
         return direction.unflatten(0, (len(z), len(numbers)))
+
+
+@functools.lru_cache(maxsize=8)
+def _radius_quantiles(dimension: int, device: torch.device) -> Tensor:
+    """Return (65536,) float32 quantiles of the distance from the centre of a uniform unit ball.
+
+    A power is rounded in another way where a batch ends. A table makes the bits equal everywhere.
+    """
+    cells = (torch.arange(_RADII, dtype=torch.float64, device="cpu") + 0.5) / _RADII
+    return cells.pow(1 / dimension).to(torch.float32).to(device)
 
 
 class Nearby(NamedTuple):
