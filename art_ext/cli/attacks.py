@@ -76,6 +76,7 @@ def described(spec: AttackSpec) -> dict[str, Any]:
         "summary": spec.summary,
         "random": spec.random,
         "budget": spec.budget,
+        "resources": list(spec.resources),
         "parameters": {
             name: None if default is inspect.Parameter.empty else default
             for name, default in spec.parameters.items()

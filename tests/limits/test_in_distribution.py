@@ -12,11 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.adapters.torchattacks import make as make_torchattacks
+from art_ext.attacks import make as make_art
 from art_ext.core.attacks import cw, in_distribution, registry
 from art_ext.core.limits import draw_latents, not_represented
+from art_ext.core.metrics import transfer_matrix
 from art_ext.core.result import AttackResult
 from art_ext.models.generators import ConditionalGenerator
+from art_ext.testing import check_attack
 from art_ext.testing.toy import NearestMean
+from art_ext.training.fixed_set import fixed_set
 from tests.toys import Counting, Sines, compare, permuted
 
 NORMAL = NormalDist()
@@ -526,6 +531,33 @@ def test_images_are_mapped_from_their_range_to_the_box():
     )
 
 
+def test_the_box_may_have_bounds_of_each_feature():
+    generator, _, _, _ = sines()
+    low = -random(1, 8, 8, seed=6).abs()
+    high = random(1, 8, 8, seed=7).abs() + 0.1
+    latents = random(6, 64, seed=3)
+    latents[:, :5] = math.pi / 2  # at the upper edge, where rounding would leave the box
+    images = generator(latents, torch.zeros(6, dtype=torch.int64)).detach()
+    x = (low + images * (high - low)).clamp(low, high)
+    y = NearestMean()(x).argmax(1)
+    options = {**QUICK, "num_steps": 40, "clip_values": (low, high)}
+    result = in_distribution(NearestMean(), generator, x, y, latents=latents, **options)
+    assert result.outside is None
+    assert int(result.success.sum()) >= 4
+    assert bool(((result.x_adv >= low) & (result.x_adv <= high)).all())
+
+
+def test_no_samples_are_no_fault():
+    generator = Sines((1, 8, 8), 10)
+    x = torch.rand(0, 1, 8, 8)
+    result = in_distribution(
+        NearestMean(), generator, x, x.new_zeros(0).long(), latents=torch.rand(0, 64), **QUICK
+    )
+    assert len(result) == 0
+    assert result.latents.shape == (0, 64)
+    assert generator.rows == 0
+
+
 class Shifted(Sines):
     """Images that depend on the class too."""
 
@@ -621,8 +653,23 @@ def test_a_spec_with_its_generator_is_an_attack_like_any_other():
         spec.with_resources()
     with pytest.raises(ValueError, match="pgd needs no resource, got generator"):
         registry.get("pgd").with_resources(generator=generator)
-    with pytest.raises(ValueError, match="needs a generator besides the model"):
-        spec.check_supplied()
+
+
+def test_uses_without_a_generator_say_how_to_get_one():
+    spec = registry.get("in_distribution")
+    x = torch.rand(4, 1, 8, 8)
+    y = torch.zeros(4, dtype=torch.int64)
+    uses = (
+        lambda: transfer_matrix([NearestMean(), NearestMean()], x, y, attack=spec.name, eps=1.0),
+        lambda: fixed_set(NearestMean(), x, y, spec.name, arguments={"eps": 1.0}),
+        lambda: check_attack(spec),
+        lambda: make_art(spec),
+        lambda: make_torchattacks(spec),
+    )
+    for use in uses:
+        with pytest.raises(ValueError, match=r"in_distribution.* needs? a generator") as caught:
+            use()
+        assert "\n" not in str(caught.value)
 
 
 # --- bad input ---

@@ -106,9 +106,10 @@ class LatentImages:
     def _in_box(self, images: Tensor) -> Tensor:
         """Map images from [0, 1] to the box."""
         low, high = self.whole.low, self.whole.high
-        if self.oracle.image_range is None or (low, high) == (0.0, 1.0):
+        unit = isinstance(low, float) and low == 0 and high == 1
+        if unit or self.oracle.image_range is None:
             return images
-        return images * (high - low) + low
+        return self.whole.clip(images * (high - low) + low)  # rounding may leave the box
 
     def _slices(self, count: int) -> list[slice]:
         size = self.whole.oracle.batch_size

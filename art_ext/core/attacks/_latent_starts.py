@@ -54,7 +54,7 @@ class Starts:
         """
         best = torch.zeros(len(problem.x), images.latent_dim, device=problem.x.device)
         least = problem.x.new_full((len(best),), torch.inf)
-        for restart in range(self.num_restarts):
+        for restart in range(self.num_restarts if len(best) else 0):
             block = START_BLOCK + restart * PHASES
             z = normal(problem.seed, problem.ids, block, (images.latent_dim,))
             best, least = self._descended(images, problem, z, best, least)

@@ -96,6 +96,7 @@ def transfer_matrix(
     check_samples(x)
     check_classes("y", y, len(x))
     spec = registry.get(attack)
+    spec.check_supplied()
     shared: dict[str, Any] = {"outputs": outputs, "batch_size": batch_size, "device": device}
     given = {"on_failure": "last", **shared, **arguments}
     if "eps" not in arguments and spec.parameters["eps"] is inspect.Parameter.empty:
