@@ -16,6 +16,7 @@ from art_ext.configuration.generator import (
     resolve_generator,
     resolve_sample,
 )
+from art_ext.storage.generators import quality_figures
 
 if TYPE_CHECKING:
     from art_ext.training.generators.sampling import GeneratedImages
@@ -58,23 +59,12 @@ def train(context: typer.Context, **options: Any) -> None:
 
 def _lines(quality: dict[str, Any]) -> list[str]:
     """Return the quality of a generator as text."""
-    spread = quality["spread"]
-    of_spread = (
-        "not measured: each class needs two real images"
-        if spread["mean"] is None
-        else f"{spread['smallest']:.3f} in the smallest class, {spread['mean']:.3f} on average"
-    )
-    return [
-        f"label agreement     {quality['agreement']:.3f}, by a classifier with"
-        f" {quality['reference_accuracy']:.3f} on real test images",
-        f"spread over real    {of_spread}",
-        f"nearest real image  {quality['nearest_real']:.3f} on average, that of a real test image"
-        f" {quality['nearest_real_of_real']:.3f}",
-        f"accuracy on real    {quality['transfer_accuracy']:.3f}, of a classifier trained on"
-        " generated images",
-        f"seconds             {quality['seconds']:.0f} of training,"
-        f" {quality['seconds_of_quality']:.0f} of measuring",
-    ]
+    figures = {
+        **quality_figures(quality),
+        "seconds": f"{quality['seconds']:.0f} of training, {quality['seconds_of_quality']:.0f} of"
+        " measuring",
+    }
+    return [f"{name:<20}{text}" for name, text in figures.items()]
 
 
 @app.command("sample")

@@ -75,3 +75,22 @@ def check_finished(folder: Path) -> None:
             f"{folder} holds a generator whose training is not finished: go on with {TOOL}"
             f" --resume --out {folder}"
         )
+
+
+def quality_figures(quality: Mapping[str, Any]) -> dict[str, str]:
+    """Return the quality of a generator as texts, by the names of the figures."""
+    spread = quality["spread"]
+    of_spread = (
+        "not measured: each class needs two real images"
+        if spread["mean"] is None
+        else f"{spread['smallest']:.3f} in the smallest class, {spread['mean']:.3f} on average"
+    )
+    return {
+        "label agreement": f"{quality['agreement']:.3f}, by a classifier with"
+        f" {quality['reference_accuracy']:.3f} on real test images",
+        "spread over real": of_spread,
+        "nearest real image": f"{quality['nearest_real']:.3f} on average, that of a real test image"
+        f" {quality['nearest_real_of_real']:.3f}",
+        "accuracy on real": f"{quality['transfer_accuracy']:.3f}, of a classifier trained on"
+        " generated images",
+    }

@@ -152,7 +152,8 @@ def _zero_risk(rows: Sequence[ModelRow]) -> Iterator[Finding]:
                 None,
                 None,
                 f"no error in {row.risk.samples:,} images of the generator (risk at most"
-                f" {percent(row.risk.high)}): the printed bounds hold for other classifiers only",
+                f" {100 * row.risk.high:.2f} %): the printed bounds hold for other classifiers"
+                " only",
                 samples=row.risk.samples,
                 interval=(row.risk.low, row.risk.high),
             )
@@ -183,7 +184,7 @@ def sentences(rows: Sequence[ModelRow]) -> Iterator[str]:
             f"{row.model} at eps {radius_text(row.eps)}: robust accuracy"
             f" {_percent(row.unconstrained)} unconstrained (PGD alone {percent(row.pgd.value)}),"
             f" {_percent(row.in_distribution)} in-distribution{without}; risk"
-            f" {_percent(row.risk)}"
+            f" {_percent(row.risk, 2)}"
         )
         yield from _on_bounds(row)
 
@@ -223,6 +224,7 @@ def _told(bound: BoundRow, row: ModelRow) -> str:
     )
 
 
-def _percent(share: Share) -> str:
+def _percent(share: Share, digits: int = 1) -> str:
     """Return a share with its interval."""
-    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    value, low, high = (f"{100 * one:.{digits}f}" for one in (share.value, share.low, share.high))
+    return f"{value} % [{low}, {high}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import radius
@@ -24,6 +25,7 @@ from art_ext.evaluation.report.limits_tables import (
 from art_ext.evaluation.report.pictures import Sheet, mosaic, sheets
 from art_ext.evaluation.report.rendering import render_template, told
 from art_ext.storage.evaluation import LIMITS, PLOTS, REPORT, WARNINGS
+from art_ext.storage.generators import quality_figures
 from art_ext.storage.limits import LimitsFolder
 from art_ext.storage.store import Place, store_of
 
@@ -143,8 +145,7 @@ def strips(
     for model in attacked if models is None else models:
         for heading, names in attacks.items():
             found[model, heading] = _nearest(one.examples, model, names)
-    together = len({model for model, _ in found})
-    return sheets(replace(one, examples=replace(one.examples, found=found)), together)
+    return sheets(replace(one, examples=replace(one.examples, found=found)))
 
 
 def _nearest(examples: Examples, model: str, attacks: Sequence[str]) -> dict[int, Found]:
@@ -165,13 +166,15 @@ def _rank(found: Found) -> tuple[bool, float]:
 
 def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
     facts = limits.facts
+    generator = facts["generator"]
+    quality = generator.get("quality")
     models = _models(limits)
     told_of_models = list(sentences([row for row in limits.rows if row.model in models]))
     found = in_order(limits.warnings)
     return render_template(
         "limits.html.j2",
         limits=limits,
-        generator=facts["generator"],
+        generator={**generator, "name": _short_name(generator)},
         data=facts["data"],
         lower_estimate=LOWER_ESTIMATE,
         models=models,
@@ -188,15 +191,29 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         bounds=bounds_table(limits, models),
         curves=[plot],
         pictures=pictures,
-        quality=told(facts["generator"].get("quality") or {}),
-        protocol=facts.get("protocol", ()),
+        quality=quality_figures(quality) if quality else {},
+        protocol=list(dict.fromkeys(facts.get("protocol", ()))),
         not_run=facts.get("not_run", ()),
         arguments=told(facts.get("arguments", {})),
-        facts=told({name: facts[name] for name in _PLAIN_FACTS if name in facts}),
+        facts=told(
+            {name: facts[name] for name in _PLAIN_FACTS if name in facts}
+            | facts.get("versions", {})
+        ),
     )
 
 
-_PLAIN_FACTS = ("radius", "delta", "alpha", "seed", "lipschitz_units", "versions", "seconds")
+def _short_name(generator: Mapping[str, Any]) -> str:
+    """Return the name of a generator, without the path of its run folder."""
+    name: str = generator["name"]
+    # the quality is that of a run folder
+    return PurePath(name).name if generator.get("quality") else name
+
+
+def _plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in _PLAIN_FACTS if name in facts}
+
+
+_PLAIN_FACTS = ("radius", "delta", "alpha", "seed", "lipschitz_units", "started", "seconds")
 
 
 def _choices(limits: Limits) -> dict[str, list[tuple[str, str]]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_IN_LINE = 3  # axes
-LEAST_RIGHT = 0.05  # right end of the risk axis
+LEAST_RIGHT = 0.02  # right end of the risk axis
 MARKS: dict[str, dict[str, Any]] = {
     "unconstrained": {"marker": "v", "markerfacecolor": "white", "linestyle": ":"},
     "in-distribution": {"marker": "o", "linestyle": "-"},
@@ -41,6 +41,7 @@ def draw_limits(limits: Limits) -> Plot:
         ImportError: without matplotlib.
     """
     from matplotlib import rc_context
+    from matplotlib.ticker import MaxNLocator
 
     radii = limits.eps
     names = {eps: f"eps = {radius(eps)}" for eps in radii}
@@ -51,6 +52,8 @@ def draw_limits(limits: Limits) -> Plot:
         canvas = Canvas(figure, axes, {}, shared=False)
         for eps, name in names.items():
             axes[name].set_title(name, fontsize=11)
+            # without a label at the right end, which would touch the next axes
+            axes[name].xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
             for curve in limits.curves:
                 if curve.eps == eps:
                     _line(axes[name], curve, limits.estimators)
