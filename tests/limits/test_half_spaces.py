@@ -138,5 +138,7 @@ def test_the_example_of_the_documentation(tmp_path):
     low, high = map(float, re.findall(r"\[(\S+), (\S+)\]", printed["smallest class risk"])[0])
     assert low <= 0.05 <= high
     assert float(printed["bound"]) == pytest.approx(0.874, abs=1e-3)
+    assert 0.05 < float(printed["expansion, of the sample"]) < 0.12
+    assert float(printed["expansion, in theory"]) == pytest.approx(0.126, abs=0.006)
     low, high = wilson(round(500 * float(printed["in-distribution robustness"])), 500)
     assert low <= 0.874 <= high
