@@ -32,8 +32,8 @@ INDEXING = {"aten::index", "aten::index_put_", "aten::_index_put_impl_"}
 class Remote(torch.Tensor):
     """A tensor on the pretend accelerator."""
 
-    inner: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    held: Tensor
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, inner, requires_grad=False):
@@ -47,7 +47,7 @@ class Remote(torch.Tensor):
             storage_offset=inner.storage_offset(),
             requires_grad=requires_grad,
         )
-        remote.inner = inner
+        remote.held = inner
         return remote
 
     @classmethod
@@ -130,7 +130,7 @@ def _run(function, args, kwargs, accelerator):
         leaves = name in COPIES and not stays
         accelerator.reads += name in READS or leaves
     inner_args, inner_kwargs = tree_map(
-        lambda one: one.inner if isinstance(one, Remote) else one, (args, kwargs)
+        lambda one: one.held if isinstance(one, Remote) else one, (args, kwargs)
     )
     if _is_remote_device(device):
         inner_kwargs["device"] = torch.device("cpu")

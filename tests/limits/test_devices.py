@@ -36,7 +36,7 @@ def test_images_stay_on_the_device_of_the_generator(accelerator):
         for latents, classes in ((z, y), (accelerator.has(z), accelerator.has(y))):
             images = oracle(latents, classes)
             assert isinstance(images, Remote)
-            torch.testing.assert_close(images.inner, expected, atol=1e-6, rtol=0)
+            torch.testing.assert_close(images.held, expected, atol=1e-6, rtol=0)
 
 
 def test_latents_are_drawn_where_their_classes_are(accelerator):
@@ -44,7 +44,7 @@ def test_latents_are_drawn_where_their_classes_are(accelerator):
     expected = draw_latents(4, y, torch.arange(2), seed=0)
     with accelerator.running():
         z = draw_latents(4, accelerator.has(y), torch.arange(2), seed=0)
-    assert torch.equal(z.inner, expected)
+    assert torch.equal(z.held, expected)
 
 
 @pytest.mark.parametrize("neighbours", ["ball", "orthant"])
