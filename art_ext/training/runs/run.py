@@ -109,6 +109,7 @@ def run_training(
     if finished is not None and has_weights(finished, folder):
         device = _device(configuration)
         with locked_training(folder), closing(trackers):
+            check_folder(folder, configuration, resume)  # it may have changed meanwhile
             return _measured_again(configuration, finished, folder, device, trackers, say)
     recipe = configuration.make_recipe()
     loaded, model = build_network(configuration, recipe)
