@@ -36,12 +36,12 @@ from art_ext.evaluation.analysis.bounding import (
     OPTIMISE,
     PGD,
     LimitsRecords,
-    RiskCounts,
     limits_of,
 )
 from art_ext.evaluation.analysis.limits import Limits, LipschitzRow, Share
 from art_ext.evaluation.analysis.limits_findings import findings
 from art_ext.evaluation.analysis.records import load_run
+from art_ext.evaluation.analysis.risks import RiskCounts
 from art_ext.evaluation.execution.limits.attacks import step_size
 from art_ext.evaluation.execution.limits.settings import seed_of
 from art_ext.models import load_model

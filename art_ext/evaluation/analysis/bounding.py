@@ -14,7 +14,6 @@ import torch
 from art_ext.core.limits import in_distribution_risk_bound, intrinsic_robustness_bound
 from art_ext.core.limits.bounds import FORMS, RATIO_TOLERANCE
 from art_ext.core.limits.risk import Alpha, GeneratorRisk, RiskBound, bounds_at_risk
-from art_ext.core.metrics import Rate
 from art_ext.evaluation.analysis.blocks import Blocks, adversarial
 from art_ext.evaluation.analysis.finding import Finding, in_order
 from art_ext.evaluation.analysis.limits import (
@@ -30,6 +29,7 @@ from art_ext.evaluation.analysis.limits import (
     Share,
 )
 from art_ext.evaluation.analysis.limits_findings import findings, sentences
+from art_ext.evaluation.analysis.risks import RiskCounts
 
 # names of the attacks in the records
 PGD = "pgd_l2"
@@ -89,47 +89,6 @@ class LimitsRecords:
     def fits(self, estimator: str, eps: float) -> bool:
         """Return True if radius * L is at least eps for all classes."""
         return self.radius * float(self.constants[estimator].min()) >= eps
-
-
-@dataclass(frozen=True)
-class RiskCounts:
-    """Misclassified images of the generator, by class.
-
-    Attributes:
-        wrong, samples: numbers of each class.
-    """
-
-    wrong: tuple[int, ...]
-    samples: tuple[int, ...]
-
-    @property
-    def overall(self) -> Share:
-        """The share over all classes."""
-        return Share.of(sum(self.wrong), sum(self.samples))
-
-    @property
-    def classes(self) -> tuple[Share, ...]:
-        """The share of each class."""
-        return tuple(map(Share.of, self.wrong, self.samples))
-
-    @property
-    def risk(self) -> GeneratorRisk:
-        """The risk as the bounds take it, without its images."""
-        none = torch.zeros(0, dtype=torch.int64)
-        return GeneratorRisk(
-            overall=_rate(self.overall),
-            classes=tuple(map(_rate, self.classes)),
-            y=none,
-            index=none,
-            predictions=none,
-            seed=0,
-            queries=0,
-            generator_rows=0,
-        )
-
-
-def _rate(share: Share) -> Rate:
-    return Rate(share.count, share.samples, share.low, share.high)
 
 
 def limits_of(records: LimitsRecords) -> Limits:

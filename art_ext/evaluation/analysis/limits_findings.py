@@ -227,4 +227,4 @@ def _told(bound: BoundRow, row: ModelRow) -> str:
 def _percent(share: Share, digits: int = 1) -> str:
     """Return a share with its interval."""
     value, low, high = (f"{100 * one:.{digits}f}" for one in (share.value, share.low, share.high))
-    return f"{value} % [{low}, {high}]"
+    return f"{value} % [{low}, {high}]" if share.samples else "unknown"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from art_ext.core.keywords import public
 from art_ext.core.limits import GeneratorOracle, check_generator
@@ -16,23 +13,17 @@ from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset, Samples
 from art_ext.errors import describe
-from art_ext.evaluation.analysis.bounding import LimitsRecords, limits_of
 from art_ext.evaluation.analysis.limits import Limits
-from art_ext.evaluation.analysis.records import load_run, require_report
+from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.engines import LOCAL, device_of_driver, workers_of
 from art_ext.evaluation.execution.job import Rebuild, Watcher, identity_of_model
 from art_ext.evaluation.execution.limits import samples as own_samples
 from art_ext.evaluation.execution.limits.attacks import attacks_of
 from art_ext.evaluation.execution.limits.checkpoints import with_checkpoints
+from art_ext.evaluation.execution.limits.finish import facts_of_run, finish
+from art_ext.evaluation.execution.limits.plan import units_of
 from art_ext.evaluation.execution.limits.settings import LimitsSettings, check_alpha, radii_of
-from art_ext.evaluation.execution.limits.units import (
-    LimitsUnit,
-    constants_of,
-    distribute_units,
-    do_units,
-    risks_of,
-    units_of,
-)
+from art_ext.evaluation.execution.limits.units import distribute_units, do_units
 from art_ext.evaluation.execution.models import (
     AnyData,
     Models,
@@ -43,12 +34,8 @@ from art_ext.evaluation.execution.models import (
     samples_of,
 )
 from art_ext.evaluation.execution.runner import evaluate
-from art_ext.evaluation.panel.resources import AnyGenerator, GeneratorSource, source_of
-from art_ext.storage.chunks import name_of
-from art_ext.storage.evaluation import RunFolder, open_run
+from art_ext.evaluation.panel.resources import AnyGenerator, source_of
 from art_ext.storage.limits import LimitsFolder
-
-NOT_RUN = ("BigGAN on ImageNet10", "LP-certify")
 
 
 @public()
@@ -262,8 +249,8 @@ def limits(
         do_units(units, folder, images_of, named, settings, observer)
     else:
         distribute_units(units, folder, source, rebuild, settings, crew, observer)
-    facts = _facts(source, images_of, samples, settings, alpha)
-    return _finish(folder, units, settings, alpha, paths, facts, arguments or {})
+    facts = facts_of_run(source, images_of, samples, settings, alpha)
+    return finish(folder, units, settings, alpha, paths, facts, arguments or {})
 
 
 def _check_generator(generator: Any, settings: LimitsSettings) -> int:
@@ -273,7 +260,10 @@ def _check_generator(generator: Any, settings: LimitsSettings) -> int:
         ValueError: if the generator or the settings are invalid.
     """
     oracle = GeneratorOracle(
-        generator, image_range=settings.image_range, memory_mb=settings.memory_mb
+        generator,
+        image_range=settings.image_range,
+        memory_mb=settings.memory_mb,
+        device=settings.device,
     )
     settings.check(oracle.num_classes)
     with oracle:
@@ -344,96 +334,3 @@ def _rebuilt(
     if data is None and kept is not None:
         return named, kept
     return named, samples_of(data or "", loaded).first(n)
-
-
-def _facts(
-    source: GeneratorSource,
-    generator: Any,
-    data: Samples,
-    settings: LimitsSettings,
-    alpha: float | None,
-) -> dict[str, Any]:
-    """Return the facts of a run for its page."""
-    return {
-        "generator": {
-            "name": source.name,
-            "classes": generator.num_classes,
-            "latent_dim": generator.latent_dim,
-            "quality": _quality(source),
-        },
-        "data": {"name": data.name, "samples": len(data)},
-        "class_names": None if data.class_names is None else list(data.class_names),
-        "radius": settings.radius,
-        "delta": settings.delta,
-        "alpha": alpha,
-        "seed": settings.seed,
-        "lipschitz_units": settings.lipschitz_units,
-        "not_run": list(NOT_RUN),
-    }
-
-
-def _quality(source: GeneratorSource) -> dict[str, Any] | None:
-    """Return the measured quality of a generator that art-ext trained, None of another one."""
-    from art_ext.storage.generators import read_quality
-    from art_ext.storage.store import LocalStore
-
-    folder = Path(source.name)
-    if source.generator is not None or not folder.is_dir():
-        return None
-    return read_quality(LocalStore(folder))
-
-
-def _finish(
-    folder: LimitsFolder,
-    units: Sequence[LimitsUnit],
-    settings: LimitsSettings,
-    alpha: float | None,
-    paths: Mapping[str, tuple[str, int]],
-    facts: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-) -> Limits:
-    """Compute the results from the folder, and write them and the page."""
-    from art_ext.evaluation.report.limits import pictures_of, write_limits_report
-
-    with folder.locked():
-        attacks = load_run(folder.attacks)
-        found = limits_of(
-            LimitsRecords(
-                blocks=attacks.blocks,
-                run=attacks.run,
-                starts=_starts(open_run(folder.attacks)),
-                lipschitz=constants_of(folder, units),
-                risks=risks_of(folder, units),
-                delta=settings.delta,
-                radius=settings.radius,
-                priors=settings.priors,
-                alpha=alpha,
-                paths=paths,
-                facts={**facts, "protocol": attacks.run["protocol"]},
-            )
-        )
-        write_limits_report(folder.place, found, arguments, pictures_of(attacks, found))
-        folder.finish()
-    return found
-
-
-def _starts(run: RunFolder) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return by model and attack the distances of the best starts, and the generator's rows.
-
-    Both are (N,) by position, NaN for samples that were not attacked.
-    """
-    count = run.run["data"]["samples"]
-    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-    for number in range(len(run.chunks)):
-        kept = run.files.facts(number)
-        for unit in run.units_of(number):
-            facts = kept.get(name_of(unit.place)) or {}
-            if "starts" not in facts:
-                continue
-            own = found.setdefault(unit.model, {})
-            nothing = (np.full(count, np.nan), np.full(count, np.nan))
-            distance, rows = own.setdefault(unit.attack, nothing)
-            told = facts["starts"]
-            distance[told["rows"]] = [np.nan if one is None else one for one in told["distance"]]
-            rows[told["rows"]] = told["generator_rows"]
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -149,9 +149,3 @@ def radii_of(eps: float | Sequence[float]) -> tuple[float, ...]:
     if not radii or not all(math.isfinite(one) and one > 0 for one in radii):
         raise ValueError(f"eps must hold at least one finite radius > 0, got {list(given)}")
     return radii
-
-
-def check_attack_args(given: Mapping[str, Mapping[str, Any]], known: Sequence[str]) -> None:
-    """Raise ValueError unless arguments are those of the attacks of the run."""
-    for name in given:
-        check_choice("attack_args", name, tuple(known))
