@@ -350,6 +350,27 @@ def test_rows_are_those_that_a_hook_counts():
         assert sum(counted) == int(found.rows.sum()) + found.probe_rows
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("num_neighbours", [1, 700])
+def test_no_call_is_larger_than_the_memory_allows(estimator, num_neighbours):
+    generator = small_generator(num_classes=2)
+    counted = []
+    generator.register_forward_hook(lambda module, given, images: counted.append(len(images)))
+    generator_lipschitz(
+        generator,
+        classes=[0],
+        estimator=estimator,
+        num_latents=40,
+        num_neighbours=num_neighbours,
+        num_iterations=2,
+        num_steps=1,
+        memory_mb=0.1,
+    )
+    after_probes = counted[3:]
+    image = 64 * 4  # bytes
+    assert 5 < max(after_probes) <= 0.1 * 2**20 / image / 6
+
+
 def test_a_generator_keeps_its_modes():
     generator = small_generator().train()
     generator_lipschitz(generator, classes=[0], num_latents=2, num_neighbours=2)

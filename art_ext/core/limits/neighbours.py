@@ -89,7 +89,8 @@ def best_neighbours(oracle: GeneratorOracle, z: Tensor, y: Tensor, hood: Neighbo
     """
     with torch.no_grad():
         drawn = min(_DRAWN, oracle.fitting_rows(_LATENTS * oracle.latent_dim * 4))
-        latents = max(1, drawn // hood.size)  # of one draw, with all neighbours if they fit
+        # of one draw, with all neighbours if they fit
+        latents = max(1, min(drawn // hood.size, oracle.block_rows(row_bytes(oracle))))
         numbers = torch.arange(hood.size, device=z.device).split(max(1, drawn // latents))
         found = [
             _best_of_block(oracle, part, classes, hood, numbers)
