@@ -258,3 +258,15 @@ def test_checkpoints_have_rows_of_robustness_and_nothing_else() -> None:
     assert robustness.count(f'<tr data-model="{early}"') == len(limits.eps)
     assert early not in bounds
     assert "Those of checkpoints are in the file." in bounds
+
+
+def test_ends_of_a_path_that_are_close_share_a_text(drawn: list[Any]) -> None:
+    limits = make_limits(eps=(1.0,), checkpoints=(5, 10))
+    same = [
+        replace(point, risk=limits.points[0].risk, robustness=limits.points[0].robustness)
+        if point.path
+        else point
+        for point in limits.points
+    ]
+    limits_plot.draw_limits(replace(limits, points=tuple(same)))
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["epochs 5 to 10"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_IN_LINE = 3  # axes
+CLOSE = 0.08  # of the length of an axis
 LEAST_RIGHT = 0.02  # right end of the risk axis
 MARKS: dict[str, dict[str, Any]] = {
     "unconstrained": {"marker": "v", "markerfacecolor": "white", "linestyle": ":"},
@@ -46,6 +47,7 @@ def draw_limits(limits: Limits) -> Plot:
     radii = limits.eps
     names = {eps: f"eps = {radius(eps)}" for eps in radii}
     colours = _colours(limits.points)
+    right = _right(limits)
     with rc_context(STYLE):
         in_line = min(len(names), MOST_IN_LINE)
         figure, axes = grid(list(names.values()), in_line)
@@ -58,8 +60,11 @@ def draw_limits(limits: Limits) -> Plot:
                 if curve.eps == eps:
                     _line(axes[name], curve, limits.estimators)
             for points in _paths([point for point in limits.points if point.eps == eps]):
-                _mark(axes[name], points, colours[_subject(points[0])])
-        right = _right(limits)
+                colour = colours[_subject(points[0])]
+                _mark(axes[name], points, colour)
+                # once for both kinds, at the lower path
+                if points[0].path and points[0].kind == "unconstrained":
+                    _name_ends(axes[name], points, colour, right)
         canvas.set(
             # room for the marks of models without an error
             xlim=(-0.025 * right, right),
@@ -109,10 +114,7 @@ def _line(axes: Axes, curve: Curve, estimators: Sequence[str]) -> None:
 
 
 def _mark(axes: Axes, points: Sequence[Point], colour: str) -> None:
-    """Draw points with their intervals.
-
-    The points of a path are joined, and the ends of the lower path have their epoch.
-    """
+    """Draw points with their intervals. The points of a path are joined."""
     joined = bool(points[0].path)
     style = dict(MARKS[points[0].kind])
     if not joined:
@@ -134,19 +136,40 @@ def _mark(axes: Axes, points: Sequence[Point], colour: str) -> None:
         label=f" {short(_subject(points[0]), 32)}, {points[0].kind}",
         **style,
     )
-    # once for both paths, below the lower one
-    named = joined and points[0].kind == "unconstrained"
-    ends = (points[0], points[-1]) if named else ()
-    for point in ends:
-        leftmost = point.risk.value == min(one.risk.value for one in ends)
+
+
+def _name_ends(axes: Axes, path: Sequence[Point], colour: str, right: float) -> None:
+    """Write the epochs at the ends of a path, in one text where the ends are close together.
+
+    Args:
+        axes: of the path.
+        path: its points, in their order.
+        colour: of the text.
+        right: right end of the risk axis, in percent.
+    """
+    from matplotlib.patheffects import withStroke
+
+    places = [
+        (100 * point.risk.value, 100 * point.robustness.value) for point in (path[0], path[-1])
+    ]
+    names = [f"epoch {path[0].step}", f"epoch {path[-1].step}"]
+    across, along = (abs(last - first) for first, last in zip(*places, strict=True))
+    if across < CLOSE * right and along < 100 * CLOSE:
+        places = places[1:]
+        names = [f"epochs {path[0].step} to {path[-1].step}"]
+    leftmost = min(places)
+    for place, name in zip(places, names, strict=True):
+        outward = len(places) > 1 and place == leftmost and place[0] > 2 * CLOSE * right
         axes.annotate(
-            f"epoch {point.step}",
-            (100 * point.risk.value, 100 * point.robustness.value),
-            xytext=(-5 if leftmost else 5, -11),
+            name,
+            place,
+            # below the mark, or above it at the lower end of the axis
+            xytext=(-5 if outward else 5, 5 if place[1] < 100 * CLOSE else -11),
             textcoords="offset points",
-            ha="right" if leftmost else "left",
+            ha="right" if outward else "left",
             fontsize=8,
             color=colour,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
 
 
@@ -161,5 +184,8 @@ def _caption(limits: Limits) -> str:
         " risk, as in the paper."
     )
     if any(point.path for point in limits.points):
-        caption += " Joined marks are the checkpoints of one training."
+        caption += (
+            " Small joined marks are the checkpoints of one training, and the large ones of their"
+            " colour are the model that it gave."
+        )
     return caption
