@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from art_ext.training.generators import quality
 from art_ext.training.generators.loop import train_generator
 from art_ext.training.generators.sampling import sample, save_images
 from art_ext.training.generators.sheet import COLUMNS, sheet
+from tests.accelerator import Accelerator, Remote
 from tests.toys import small_generator
 
 
@@ -156,6 +158,35 @@ def test_a_disk_that_is_full_loses_no_checkpoint(digits, tmp_path, monkeypatch):
     assert len(checkpoints(LocalStore(tmp_path), "checkpoints")) == 1
     resumed = weights(train_generator(digits, options(epochs=3), folder=tmp_path, resume=True))
     assert all(torch.equal(one, resumed[name]) for name, one in whole.items())
+
+
+# --- another device ---
+
+
+def test_training_on_an_accelerator_waits_once_an_epoch(digits):
+    accelerator = Accelerator()
+    reads = []
+    for batch_size in (8, 40):
+        wanted = options(batch_size=batch_size)
+        near = weights(train_generator(digits, wanted))
+        with accelerator.running():
+            far = weights(train_generator(digits, replace(wanted, device="meta")))
+        for name, one in near.items():
+            assert isinstance(far[name], Remote)
+            torch.testing.assert_close(far[name].held, one, atol=1e-6, rtol=1e-5)
+        reads.append(accelerator.reads)
+    assert reads == [1, 1]
+    assert accelerator.doubles == 0
+
+
+def test_images_of_a_generator_on_an_accelerator_are_those_of_the_cpu():
+    generator = small_generator()
+    accelerator = Accelerator()
+    moved = accelerator.has(generator)
+    with accelerator.running():
+        found = sample(moved, 25, seed=0, batch_size=10)
+    assert not isinstance(found.x, Remote)
+    torch.testing.assert_close(found.x, sample(generator, 25, seed=0).x, atol=1e-6, rtol=0)
 
 
 # --- images ---
