@@ -38,7 +38,7 @@ from art_ext.evaluation.analysis.bounding import (
     LimitsRecords,
     limits_of,
 )
-from art_ext.evaluation.analysis.limits import Limits, LipschitzRow, Share
+from art_ext.evaluation.analysis.limits import SMALLER_RISK, Limits, LipschitzRow, Share
 from art_ext.evaluation.analysis.limits_findings import findings
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.risks import RiskCounts
@@ -408,6 +408,10 @@ class Deaf(Generator):
         ({"checkpoints": True}, r"checkpoints are those of a training's folder"),
         ({"checkpoints": True, "models": "digits-cnn"}, r"folder, got the model 'digits-cnn'"),
         ({"attack_args": {"pgd": {}}}, r"attack_args must be one of 'sign_gradient'"),
+        (
+            {"attack_args": {"in_distribution": {"initialisation": "both"}}},
+            r"in_distribution.initialisation is set by the run, .* got 'both'",
+        ),
         ({"n": None}, r"n must be a number of images where no data are given"),
         ({"engine": "processes"}, r"engine 'processes' needs a source of the generator"),
     ],
@@ -515,6 +519,18 @@ def test_a_constant_that_is_too_small_is_told(attacked: tuple[Any, Any]) -> None
     (small,) = [one for one in result.warnings if one.kind == "radius-too-small"]
     assert "A radius of 4 would do" in small.message  # eps .4, L .1
     assert next(one.message for one in result.warnings if one.kind == "generator-labels")
+
+
+def test_a_bound_for_larger_risks_is_no_contradiction(attacked: tuple[Any, Any]) -> None:
+    """The risk is 10 % on every class."""
+    for alpha, applies in ((0.05, True), (0.3, False)):
+        result = limits_of(records(*attacked, alpha=alpha))
+        given = [bound for bound in result.rows[0].bounds if bound.reading == "given alpha"]
+        assert [bound.applies for bound in given] == 4 * [applies]
+        assert all(bound.applies for bound in result.rows[0].bounds if bound not in given)
+        told = [one for one in result.warnings if one.kind == "bound-contradicted"]
+        assert any("given alpha" in one.message for one in told) == applies
+        assert all(bound.note == ("" if applies else SMALLER_RISK) for bound in given)
 
 
 def test_a_model_without_an_error_is_told(attacked: tuple[Any, Any]) -> None:

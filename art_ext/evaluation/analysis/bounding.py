@@ -19,6 +19,7 @@ from art_ext.evaluation.analysis.finding import Finding, in_order
 from art_ext.evaluation.analysis.limits import (
     ESTIMATORS,
     GIVEN_ALPHA,
+    SMALLER_RISK,
     BoundRow,
     ClassifierBound,
     Curve,
@@ -174,7 +175,7 @@ def _bounds(records: LimitsRecords, risk: GeneratorRisk, eps: float) -> Iterator
             risk, eps=eps, lipschitz=constants, delta=records.delta, priors=records.priors
         )
         if records.alpha is not None:
-            found = (*found, *_at_given_alpha(records, records.alpha, constants, eps))
+            found = (*found, *_at_given_alpha(records, records.alpha, constants, risk, eps))
         for bound in found:
             alpha = bound.alpha
             value = float(bound.value)
@@ -193,17 +194,23 @@ def _bounds(records: LimitsRecords, risk: GeneratorRisk, eps: float) -> Iterator
                 vacuous=value >= 1,
                 radius_ok=records.fits(estimator, eps),
                 note=bound.remark,
+                applies=bound.remark != SMALLER_RISK,
             )
 
 
 def _at_given_alpha(
-    records: LimitsRecords, alpha: float, constants: torch.Tensor, eps: float
+    records: LimitsRecords, alpha: float, constants: torch.Tensor, risk: GeneratorRisk, eps: float
 ) -> Iterator[RiskBound]:
-    """Yield the bounds in both forms at an alpha that was given."""
+    """Yield the bounds in both forms at an alpha that was given.
+
+    The remark tells a classifier whose risk is smaller.
+    """
+    measured = {one.form: one for one in reversed(risk.alphas)}  # not the papers' reading
     for form in FORMS:
-        value = torch.tensor(_value(records, form, alpha, constants, eps))
+        value = torch.tensor(_value(records, form, alpha, constants, eps), dtype=torch.float64)
         known = Alpha(form, GIVEN_ALPHA, alpha, alpha, alpha)
-        yield RiskBound(known, value, value, value, "" if alpha else "alpha is 0.")
+        remark = SMALLER_RISK if measured[form].high < alpha else ""
+        yield RiskBound(known, value, value, value, remark)
 
 
 def _value(

@@ -26,6 +26,7 @@ __all__ = [
     "LOWER_ESTIMATE",
     "OVERALL_RISK",
     "PAPERS_READING",
+    "SMALLER_RISK",
     "SMALLEST_CLASS_RISK",
     "ZERO_RISK",
     "BoundRow",
@@ -42,6 +43,7 @@ LOWER_ESTIMATE = (
     "L is a lower estimate of the local Lipschitz constant, so the printed bound may be too low."
 )
 GIVEN_ALPHA = "given alpha"  # a reading beside those of ``core.limits.risk``
+SMALLER_RISK = "The risk of this classifier is smaller, so the bound does not hold for it."
 KINDS = (
     "bound-contradicted",
     "radius-too-small",
@@ -126,6 +128,8 @@ class BoundRow:
         vacuous: True if the value is at least 1.
         radius_ok: False if radius * L of a class is below eps, so that the theorem does not apply.
         note: further sentence, such as that the measured risk is 0. Empty if there is none.
+        applies: False if the classifier's risk is below a given alpha, by its interval, so that the
+            bound does not hold for it.
     """
 
     form: str
@@ -142,6 +146,7 @@ class BoundRow:
     vacuous: bool
     radius_ok: bool
     note: str = ""
+    applies: bool = True
 
     @property
     def sentence(self) -> str:

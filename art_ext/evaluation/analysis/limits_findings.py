@@ -84,8 +84,9 @@ def _constant(row: LipschitzRow) -> float:
 
 def is_contradicted(bound: BoundRow | ClassifierBound, robust: Share) -> bool:
     """Return True if an in-distribution robustness is above a bound by more than both intervals."""
-    high = bound.value_high if isinstance(bound, BoundRow) else bound.robustness_high
-    return robust.low > high
+    if isinstance(bound, BoundRow):
+        return bound.applies and robust.low > bound.value_high
+    return robust.low > bound.robustness_high
 
 
 def _contradicted(row: ModelRow) -> Iterator[Finding]:

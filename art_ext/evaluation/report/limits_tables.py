@@ -290,6 +290,7 @@ def _bound(bound: BoundRow | ClassifierBound | None, robust: Share) -> Cell:
         "vacuous" if value >= 1 else "",
         "contradicted" if is_contradicted(bound, robust) else "",
         "" if bound.radius_ok else "radius too small",
+        "of larger risks only" if isinstance(bound, BoundRow) and not bound.applies else "",
     )
     return Cell(percent(value), value, ", ".join(note for note in notes if note))
 

@@ -68,6 +68,13 @@ def attacks_of(
     given = {name: dict(one) for name, one in (attack_args or {}).items()}
     for name in given:
         check_choice("attack_args", name, ATTACKS)
+    own = given.get("in_distribution", {})
+    for name in ("initialisation", "image_range"):
+        if name in own:
+            raise ValueError(
+                f"attack_args in_distribution.{name} is set by the run, which attacks from"
+                f" optimised and from given latents, got {own[name]!r}"
+            )
 
     def found(attack: str, label: str, **arguments: Any) -> Attack:
         return find_attack(attack, {**arguments, **given.get(attack, {})}, label)
@@ -77,13 +84,13 @@ def attacks_of(
     auto = found("auto_pgd", AUTO_PGD, loss="margin", num_restarts=RESTARTS[full])
     images = {"num_steps": ITERATIONS[full], "image_range": image_range}
     starts = {OPTIMISE: "optimise", **({GIVEN: "given"} if latents else {})}
-    own = [
+    on_images = [
         found("in_distribution", name, initialisation=start, **images)
         for name, start in starts.items()
     ]
     if "step_size" not in pgd.arguments:
         pgd = replace(pgd, run=_stepped(pgd.run), about=f"{pgd.about} {_ABOUT}")
-    return [pgd, auto, *own]
+    return [pgd, auto, *on_images]
 
 
 _ABOUT = (
