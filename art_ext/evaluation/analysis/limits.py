@@ -283,7 +283,8 @@ class Limits:
         warnings: findings, of the kinds in ``KINDS``.
         facts: of the run: ``generator`` (name, classes, latent_dim, quality), ``data`` (name,
             samples), ``radius``, ``delta``, ``alpha``, ``seed``, ``lipschitz_units``,
-            ``protocol`` (sentences) and ``not_run`` (what the paper has and this run has not).
+            ``protocol`` (sentences), ``versions`` and ``not_run`` (what the paper has and this run
+            has not).
     """
 
     lipschitz: tuple[LipschitzRow, ...]

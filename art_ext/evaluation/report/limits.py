@@ -195,10 +195,7 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         protocol=list(dict.fromkeys(facts.get("protocol", ()))),
         not_run=facts.get("not_run", ()),
         arguments=told(facts.get("arguments", {})),
-        facts=told(
-            {name: facts[name] for name in _PLAIN_FACTS if name in facts}
-            | facts.get("versions", {})
-        ),
+        facts=told({**_plain_facts(facts), **facts.get("versions", {})}),
     )
 
 
@@ -213,7 +210,7 @@ def _plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: facts[name] for name in _PLAIN_FACTS if name in facts}
 
 
-_PLAIN_FACTS = ("radius", "delta", "alpha", "seed", "lipschitz_units", "started", "seconds")
+_PLAIN_FACTS = ("radius", "delta", "alpha", "seed", "lipschitz_units")
 
 
 def _choices(limits: Limits) -> dict[str, list[tuple[str, str]]]:

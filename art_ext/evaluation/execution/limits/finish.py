@@ -85,7 +85,11 @@ def finish(
                 priors=settings.priors,
                 alpha=alpha,
                 paths=paths,
-                facts={**facts, "protocol": attacks.run["protocol"]},
+                facts={
+                    **facts,
+                    "protocol": attacks.run["protocol"],
+                    "versions": attacks.run["versions"],
+                },
             )
         )
         write_limits_report(folder.place, found, arguments, pictures_of(attacks, found))
