@@ -43,7 +43,8 @@ def weights(result: Any) -> dict[str, Tensor]:
 
 def test_the_first_losses_are_those_of_the_formulas(digits):
     """At a rate of almost 0, one minibatch shows the losses of the initial weights."""
-    wanted = options(batch_size=40, learning_rate=1e-30, discriminator_rate=1e-30, seed=3)
+    rates = {"learning_rate": 1e-30, "discriminator_rate": 1e-30}
+    wanted = options(batch_size=40, class_weight=0.5, seed=3, **rates)
     row = train_generator(digits, wanted).history[0]
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -61,7 +62,8 @@ def test_the_first_losses_are_those_of_the_formulas(digits):
         of_class = nn.CrossEntropyLoss()(classes[:40], digits.y[order])
         assert row["discriminator_loss"] == pytest.approx((real + generated + of_class).item())
         logits, classes = discriminator(images)
-        own = nn.BCEWithLogitsLoss()(logits, torch.ones(40)) + nn.CrossEntropyLoss()(classes, y)
+        own = nn.BCEWithLogitsLoss()(logits, torch.ones(40))
+        own = own + 0.5 * nn.CrossEntropyLoss()(classes, y)
     assert row["generator_loss"] == pytest.approx(own.item())
     assert row["updates"] == 1
 

@@ -99,8 +99,8 @@ def train_generator(
     """Train a conditional generator as an auxiliary classifier GAN.
 
     The discriminator minimises BCE(D(x), t) + BCE(D(G(z, y')), 0) + CE(C(x), y), and then the
-    generator minimises BCE(D(G(z, y')), 1) + CE(C(G(z, y')), y'). Here x, y are real images and
-    classes, t is ``real_target``, z is standard Gaussian and y' uniform.
+    generator minimises BCE(D(G(z, y')), 1) + w CE(C(G(z, y')), y'). Here x, y are real images and
+    classes, t is ``real_target``, w is ``class_weight``, z is standard Gaussian and y' uniform.
 
     Args:
         data: N labelled images (C, H, W) in [0, 1]. H and W are multiples of 4.
@@ -309,7 +309,8 @@ def _update(run: _Run, batch: Batch) -> Tensor:
     run.of_discriminator.step()
 
     real, found = run.discriminator(generated)
-    generator_loss = functional.softplus(-real).mean() + functional.cross_entropy(found, wanted)
+    of_class = functional.cross_entropy(found, wanted)
+    generator_loss = functional.softplus(-real).mean() + options.class_weight * of_class
     run.of_generator.zero_grad()
     generator_loss.backward(inputs=list(generator.parameters()))
     run.of_generator.step()
