@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,27 @@ def test_constants_are_those_of_the_estimators(found: Limits) -> None:
     assert all(high.value >= low.value for high, low in zip(spectral, rows, strict=True))
     # delta * S < 1
     assert all("largest local constant" in row.note for row in found.lipschitz)
+
+
+def test_latents_near_an_error_are_counted(folder: Path, found: Limits) -> None:
+    """The share of near latents is at least the risk, and the row has the class's risk."""
+    risks = {row.model: row.class_risks for row in found.rows}
+    wrong = {
+        (model, label)
+        for model, classes in risks.items()
+        for label, share in enumerate(classes)
+        if share.count
+    }
+    assert {(row.model, row.label) for row in found.expansions} == wrong
+    assert wrong
+    normal = NormalDist()
+    for row in found.expansions:
+        assert row.risk == pytest.approx(risks[row.model][row.label].value)
+        assert row.risk <= row.share <= 1
+        if row.risk < 1:
+            least = normal.cdf(normal.inv_cdf(row.risk) + 0.5)
+            assert row.least == pytest.approx(least)
+    assert "Errors in the latent space" in (folder / "index.html").read_text()
 
 
 def test_curves_and_points_are_those_of_the_table(found: Limits) -> None:

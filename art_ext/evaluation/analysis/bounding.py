@@ -23,6 +23,7 @@ from art_ext.evaluation.analysis.limits import (
     BoundRow,
     ClassifierBound,
     Curve,
+    ExpansionRow,
     Limits,
     LipschitzRow,
     ModelRow,
@@ -56,6 +57,7 @@ class LimitsRecords:
         delta, radius, priors, alpha: as of ``limits``.
         paths: by model that is a checkpoint, the name of its training and its epoch.
         facts: further facts for ``Limits.facts``.
+        expansions: of the errors.
     """
 
     blocks: Blocks
@@ -69,6 +71,7 @@ class LimitsRecords:
     alpha: float | None = None
     paths: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    expansions: Sequence[ExpansionRow] = ()
 
     @property
     def eps(self) -> list[float]:
@@ -110,6 +113,7 @@ def limits_of(records: LimitsRecords) -> Limits:
         verdicts=tuple(sentences(rows)),
         warnings=tuple(in_order(warnings)),
         facts=records.facts,
+        expansions=tuple(records.expansions),
     )
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "BoundRow",
     "ClassifierBound",
     "Curve",
+    "ExpansionRow",
     "Limits",
     "LipschitzRow",
     "ModelRow",
@@ -272,6 +273,29 @@ class Point:
 
 
 @dataclass(frozen=True)
+class ExpansionRow:
+    """Latents near the errors of a model, for one class (a check of Lemma 4.4.2).
+
+    Attributes:
+        model, label: of the row.
+        latents: number of latents of the class.
+        risk: share of those whose image is misclassified.
+        radius: in the latent space.
+        share: share of the latents within this radius of a misclassified one, a lower estimate of
+            the expansion of the error region.
+        least: Phi(Phi^-1(risk) + radius), which the expansion has at least.
+    """
+
+    model: str
+    label: int
+    latents: int
+    risk: float
+    radius: float
+    share: float
+    least: float
+
+
+@dataclass(frozen=True)
 class Limits:
     """All results of a run on the limits of robustness, as data.
 
@@ -285,6 +309,7 @@ class Limits:
             samples), ``radius``, ``delta``, ``alpha``, ``seed``, ``lipschitz_units``,
             ``protocol`` (sentences), ``versions`` and ``not_run`` (what the paper has and this run
             has not).
+        expansions: one row for each model and class with an error.
     """
 
     lipschitz: tuple[LipschitzRow, ...]
@@ -294,6 +319,7 @@ class Limits:
     verdicts: tuple[str, ...]
     warnings: tuple[Finding, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    expansions: tuple[ExpansionRow, ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -335,6 +361,7 @@ class Limits:
             verdicts=tuple(plain["verdicts"]),
             warnings=tuple(Finding.from_plain(one) for one in plain["warnings"]),
             facts=plain["facts"],
+            expansions=_read_all(ExpansionRow, plain.get("expansions", ())),
         )
 
 

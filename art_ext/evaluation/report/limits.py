@@ -19,6 +19,7 @@ from art_ext.evaluation.report.limits_tables import (
     bounds_table,
     constants_table,
     costs,
+    expansion_table,
     robustness_table,
     to_csv,
 )
@@ -188,6 +189,7 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         choices=_choices(limits),
         constants=constants_table(limits),
         costs=list(costs(limits.lipschitz)),
+        expansion=expansion_table(limits),
         bounds=bounds_table(limits, models),
         curves=[plot],
         pictures=pictures,

@@ -192,6 +192,42 @@ def costs(rows: Sequence[LipschitzRow]) -> Iterable[str]:
         )
 
 
+# ---- the check of the theory
+
+
+def expansion_table(limits: Limits) -> Table:
+    """Return the latents near an error of each model and class that has one."""
+    columns = [
+        Column("Model", "", False),
+        Column("Class", "", False),
+        Column("Risk", "Share of the latents of the class whose image is misclassified."),
+        Column(
+            "Near an error",
+            "Share of the latents within the radius of a misclassified one. A sample holds few"
+            " points of the error region, so it is a lower estimate of the region's expansion.",
+        ),
+        Column(
+            "At least",
+            "Phi(Phi^-1(risk) + radius), which the expansion of any error region has at least.",
+        ),
+    ]
+    names = limits.facts.get("class_names")
+    lines = [
+        Line(
+            [
+                Cell(row.model, row.model.lower()),
+                Cell(class_name(row.label, names), f"{row.label:06d}"),
+                *(
+                    Cell(f"{100 * value:.2f} %", value)
+                    for value in (row.risk, row.share, row.least)
+                ),
+            ]
+        )
+        for row in limits.expansions
+    ]
+    return columns, lines
+
+
 # ---- the bounds
 
 

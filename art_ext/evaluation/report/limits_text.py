@@ -10,6 +10,7 @@ from art_ext.evaluation.report.limits_tables import (
     Table,
     bounds_table,
     constants_table,
+    expansion_table,
     robustness_table,
 )
 from art_ext.evaluation.report.rendering import Cell
@@ -23,11 +24,13 @@ def to_markdown(limits: Limits, models: Sequence[str] | None = None) -> dict[str
         models: those whose bounds are shown. Default: None, all.
     """
     chosen = limits.models if models is None else models
-    tables = {
+    tables: dict[str, Table] = {
         "Local Lipschitz constants of the classes": constants_table(limits),
         "Robustness": robustness_table(limits),
         f"Bounds. {LOWER_ESTIMATE}": bounds_table(limits, chosen),
     }
+    if limits.expansions:
+        tables["Latents near an error, a lower estimate"] = expansion_table(limits)
     return {heading: _text(table) for heading, table in tables.items()}
 
 

@@ -12,7 +12,12 @@ from art_ext.data import Samples
 from art_ext.evaluation.analysis.bounding import LimitsRecords, limits_of
 from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import load_run
-from art_ext.evaluation.execution.limits.plan import LimitsUnit, constants_of, risks_of
+from art_ext.evaluation.execution.limits.plan import (
+    LimitsUnit,
+    constants_of,
+    expansions_of,
+    risks_of,
+)
 from art_ext.evaluation.execution.limits.settings import LimitsSettings
 from art_ext.evaluation.panel.resources import GeneratorSource
 from art_ext.storage.chunks import name_of
@@ -90,6 +95,7 @@ def finish(
                     "protocol": attacks.run["protocol"],
                     "versions": attacks.run["versions"],
                 },
+                expansions=expansions_of(folder, units),
             )
         )
         write_limits_report(folder.place, found, arguments, pictures_of(attacks, found))

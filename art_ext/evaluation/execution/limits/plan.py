@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from art_ext.evaluation.analysis.limits import LipschitzRow
+from art_ext.evaluation.analysis.limits import ExpansionRow, LipschitzRow
 from art_ext.evaluation.analysis.risks import RiskCounts
 from art_ext.evaluation.execution.limits.settings import LimitsSettings
 from art_ext.storage.limits import LIPSCHITZ, RISKS, LimitsFolder
@@ -86,3 +86,14 @@ def risks_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> dict[str, Ris
         for content in read
         if content is not None
     }
+
+
+def expansions_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> list[ExpansionRow]:
+    """Return the expansions of the errors of the units that have ended."""
+    read = [folder.read(unit.file) for unit in units if unit.model]
+    return [
+        ExpansionRow(model=content["model"], **one)
+        for content in read
+        if content is not None
+        for one in content.get("expansion", ())
+    ]

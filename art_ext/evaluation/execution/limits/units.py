@@ -9,7 +9,7 @@ import socket
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from art_ext.core.limits import generator_lipschitz, risk_on
+from art_ext.core.limits import draw_latents, empirical_expansion, generator_lipschitz, risk_on
+from art_ext.core.limits.risk import GeneratorRisk
 from art_ext.core.oracle import Model
 from art_ext.errors import describe
 from art_ext.evaluation.execution.engines import Workers, started
@@ -56,7 +57,26 @@ def _risk(name: str, generator: Any, model: Model, settings: LimitsSettings) -> 
         "samples": [one.total for one in risk.classes],
         "queries": risk.queries,
         "generator_rows": risk.generator_rows,
+        "expansion": list(_expansions(risk, generator.latent_dim, settings.radius)),
     }
+
+
+def _expansions(
+    risk: GeneratorRisk, latent_dim: int, radius: float
+) -> Iterator[dict[str, float | int]]:
+    """Yield for each class with an error how many latents lie near one."""
+    z = draw_latents(latent_dim, risk.y, risk.index, risk.seed)
+    for label in risk.y[risk.wrong].unique().tolist():
+        own = risk.y == label
+        found = empirical_expansion(z[own], risk.wrong[own], radius)
+        yield {
+            "label": label,
+            "latents": int(own.sum()),
+            "risk": found.risk,
+            "radius": radius,
+            "share": float(found.share),
+            "least": float(found.least),
+        }
 
 
 def _constant(unit: LimitsUnit, generator: Any, settings: LimitsSettings) -> dict[str, Any]:
