@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.examples import Found
-from art_ext.evaluation.analysis.limits import Limits
+from art_ext.evaluation.analysis.limits import GIVEN_ALPHA, Limits
 from art_ext.evaluation.analysis.records import LoadedRun, load_run
 from art_ext.evaluation.report import limits as report
 from art_ext.evaluation.report import limits_plot, plots
@@ -163,6 +163,10 @@ def test_bounds_name_what_is_wrong_with_them() -> None:
     low = replace(low, value_high=row.in_distribution.low - 0.001)
     page = report.render_limits(replace(limits, rows=(replace(row, bounds=(low,)),)))
     assert ", contradicted</small>" in page
+    given = replace(low, reading=GIVEN_ALPHA, applies=False)
+    page = report.render_limits(replace(limits, rows=(replace(row, bounds=(given,)),)))
+    assert ", of larger risks only</small>" in page
+    assert "contradicted<" not in page, "the classifier is not among those of the bound"
 
 
 @pytest.mark.usefixtures("without_plot")
