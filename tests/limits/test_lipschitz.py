@@ -262,6 +262,14 @@ def test_repeats_have_latents_of_their_own():
     assert math.isnan(float(once.deviation))
 
 
+def test_a_fresh_seed_is_told():
+    arguments = {"classes": [0], "num_latents": 4, "num_neighbours": 5}
+    fresh, other = (generator_lipschitz(Rowwise(), seed=None, **arguments) for _ in range(2))
+    assert fresh.seed != other.seed
+    again = generator_lipschitz(Rowwise(), seed=fresh.seed, **arguments)
+    assert torch.equal(again.local, fresh.local)
+
+
 class Signed(nn.Module):
     latent_dim = 5
     num_classes = 3

@@ -50,6 +50,7 @@ class GeneratorLipschitz:
         estimator: ``"sampled"``, ``"spectral"`` or ``"ascent"``.
         differentiation: ``"torch.func"`` or ``"double backward"``. None without the spectral norm.
         units: ``"mapped"`` or ``"raw"``.
+        seed: key of the draws, also of a fresh one.
     """
 
     classes: tuple[int, ...]
@@ -67,6 +68,7 @@ class GeneratorLipschitz:
     estimator: str
     differentiation: str | None
     units: str
+    seed: int
 
 
 @public()
@@ -206,6 +208,7 @@ def generator_lipschitz(
         estimator=estimator,
         differentiation=found[0].differentiation,
         units=lipschitz_units,
+        seed=seed,
     )
 
 

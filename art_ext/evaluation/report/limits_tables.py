@@ -136,7 +136,7 @@ def _constant_columns(limits: Limits) -> list[Column]:
     meanings = {
         "sampled": "Largest ratio of the distances of two images and of their latents over random"
         " neighbours in the ball (Algorithm 7). Below it the standard deviation over repeats.",
-        "spectral": "Largest singular value of the Jacobian, by power iteration.",
+        "spectral": "Largest singular value of the Jacobian, by Lanczos iteration.",
         "ascent": "Largest ratio in the ball that gradient ascent found from the other two.",
     }
     return [
