@@ -178,3 +178,16 @@ class TestReportOfLimits:
             assert message in " ".join(done.output.split())
             assert done.output.count("\n") == 1
         assert not (tmp_path / "x").exists()
+
+    def test_damaged_results_are_told(self, folder: Path) -> None:
+        results = folder / "limits.json"
+        content = json.loads(results.read_text())
+        del content["rows"][0]["pgd"]
+        for damaged, message in (
+            (json.dumps(content), "another form (KeyError: 'pgd'): run the same command again"),
+            ("{", "must hold the results (run the same command again), but it cannot be read"),
+        ):
+            results.write_text(damaged)
+            done = call("report", folder)
+            assert (done.exit_code, done.output.count("\n")) == (2, 1)
+            assert message in done.output

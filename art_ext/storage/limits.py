@@ -151,13 +151,12 @@ class LimitsFolder:
         if found is None:
             raise ValueError(f"{self.path} is not a run folder: it holds no {RUN} of {TOOL}")
         FORMAT.check(self.path, found)
-        content = self.read(LIMITS)
-        if content is None:
+        if not self.store.exists(LIMITS):
             raise ValueError(
                 f"{self.path} holds a run of {TOOL} that is not complete: run the same command"
                 " again"
             )
-        return content
+        return read_json(self.store, LIMITS, "hold the results (run the same command again)")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return the content of a unit's file, or None if the unit has not ended.

@@ -108,7 +108,13 @@ def rewrite_limits_report(folder: LimitsFolder, out: Place) -> None:
         ValueError: if the run is not complete, is damaged, or has another format.
         OSError: if a folder cannot be read or written.
     """
-    limits = Limits.from_plain(folder.results())
+    try:
+        limits = Limits.from_plain(folder.results())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder.path / LIMITS} must hold the results of this version of art-ext, but it has"
+            f" another form ({type(error).__name__}: {error}): run the same command again"
+        ) from error
     write_limits_report(out, limits, pictures=pictures_of(load_run(folder.attacks), limits))
 
 
@@ -189,7 +195,7 @@ def _page(limits: Limits, plot: Plot, pictures: Sequence[Sheet]) -> str:
         choices=_choices(limits),
         constants=constants_table(limits),
         costs=list(costs(limits.lipschitz)),
-        expansion=expansion_table(limits),
+        expansion=expansion_table(limits, models),
         bounds=bounds_table(limits, models),
         curves=[plot],
         pictures=pictures,

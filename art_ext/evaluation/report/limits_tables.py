@@ -195,8 +195,13 @@ def costs(rows: Sequence[LipschitzRow]) -> Iterable[str]:
 # ---- the check of the theory
 
 
-def expansion_table(limits: Limits) -> Table:
-    """Return the latents near an error of each model and class that has one."""
+def expansion_table(limits: Limits, models: Sequence[str]) -> Table:
+    """Return the latents near an error of each model and class that has one.
+
+    Args:
+        limits: the results.
+        models: those to show.
+    """
     columns = [
         Column("Model", "", False),
         Column("Class", "", False),
@@ -224,6 +229,7 @@ def expansion_table(limits: Limits) -> Table:
             ]
         )
         for row in limits.expansions
+        if row.model in models
     ]
     return columns, lines
 

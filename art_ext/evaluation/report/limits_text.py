@@ -21,7 +21,7 @@ def to_markdown(limits: Limits, models: Sequence[str] | None = None) -> dict[str
 
     Args:
         limits: the results.
-        models: those whose bounds are shown. Default: None, all.
+        models: those whose bounds and errors are shown. Default: None, all.
     """
     chosen = limits.models if models is None else models
     tables: dict[str, Table] = {
@@ -30,7 +30,7 @@ def to_markdown(limits: Limits, models: Sequence[str] | None = None) -> dict[str
         f"Bounds. {LOWER_ESTIMATE}": bounds_table(limits, chosen),
     }
     if limits.expansions:
-        tables["Latents near an error, a lower estimate"] = expansion_table(limits)
+        tables["Latents near an error, a lower estimate"] = expansion_table(limits, chosen)
     return {heading: _text(table) for heading, table in tables.items()}
 
 
