@@ -8,8 +8,8 @@ table, plots, page.
 
 The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``,
 ``warnings.json``, plots and ``index.html``, and in ``chunks`` what each unit of the work left.
-``panel="standard"`` runs a declared list of attacks. ``limits`` measures robustness on the images of
-a generator beside the bounds for any classifier. ``art_ext.evaluation.adbd.ADBD`` is the same
+``panel="standard"`` runs a declared list of attacks. ``limits`` measures robustness on the images
+of a generator beside the bounds for any classifier. ``art_ext.evaluation.adbd.ADBD`` is the same
 measure for ART users; it alone imports ART.
 """
 
