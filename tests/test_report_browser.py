@@ -295,7 +295,7 @@ class TestLimits:
         page.get_by_role("button", name="Clear").press("Enter")
         page.wait_for_function("document.querySelectorAll('.out').length === 0")
         page.locator("#results").get_by_role("button", name="Unconstrained", exact=True).click()
-        rising = [float(text.split()[0]) for text in column(page, 7)]
+        rising = [float(text.split()[0]) for text in column(page, 8)]
         assert rising == sorted(rising)
         assert len(set(rising)) > 2
         assert page.locator("th[aria-sort=ascending]").count() == 1, "of that table alone"

@@ -36,9 +36,9 @@ COLUMNS = (
     Column(
         "Risk",
         "Share of fresh images of the generator that the model misclassifies. The label of an image"
-        " is the class that the generator was asked for. Below it the smallest and largest risk of"
-        " a class.",
+        " is the class that the generator was asked for.",
     ),
+    Column("Class risks", "Smallest and largest risk of a class."),
     Column(
         "PGD",
         "Unconstrained robustness under L2 PGD without random start, alone: share of the samples"
@@ -69,7 +69,9 @@ COLUMNS = (
         "Share of the samples without a success whose nearest start is farther than eps. The"
         " generator does not describe them, and they count as robust only for want of a start.",
     ),
-    Column("Without these", "In-distribution robustness among the other samples."),
+    Column(
+        "Without these", "In-distribution robustness among the other samples.", field="represented"
+    ),
     Column("Start distance", "Median L2 distance between a sample and its nearest start."),
 )
 
@@ -87,6 +89,9 @@ def robustness_table(limits: Limits) -> Table:
 
 
 def _has(rows: Sequence[ModelRow], column: Column) -> bool:
+    """Return False for a column that says nothing about these rows."""
+    if column.field == "represented":
+        return any(row.not_represented.count for row in rows)
     return not column.field or any(getattr(row, column.field) is not None for row in rows)
 
 
@@ -97,7 +102,8 @@ def _cells(row: ModelRow, columns: Sequence[Column]) -> list[Cell]:
         Cell(row.model, row.model.lower()),
         Cell(radius(row.eps), row.eps),
         _share(row.clean),
-        replace(_share(row.risk, 2), note=f"classes {_fine(smallest, largest)}"),
+        replace(_share(row.risk, 2), note=_fine(row.risk.low, row.risk.high)),
+        Cell(_fine(smallest, largest), known(largest)),
         _share(row.pgd),
         _share(row.auto_pgd),
         _share(row.unconstrained),
