@@ -16,7 +16,6 @@ from art_ext.configuration.generator import (
     resolve_generator,
     resolve_sample,
 )
-from art_ext.storage.generators import quality_figures
 
 if TYPE_CHECKING:
     from art_ext.training.generators.sampling import GeneratedImages
@@ -59,6 +58,8 @@ def train(context: typer.Context, **options: Any) -> None:
 
 def _lines(quality: dict[str, Any]) -> list[str]:
     """Return the quality of a generator as text."""
+    from art_ext.storage.generators import quality_figures
+
     figures = {
         **quality_figures(quality),
         "seconds": f"{quality['seconds']:.0f} of training, {quality['seconds_of_quality']:.0f} of"
