@@ -34,6 +34,7 @@ ITERATIONS = 20
 SAMPLES = 64
 SIZE = 128  # of the images whose memory is measured
 MEMORY_MB = 200
+ALL_ROWS = 2000  # whose memory is measured
 
 
 class GeneratorMeter(nn.Module):
@@ -201,7 +202,7 @@ def memory(rows: int) -> None:
     """Print the growth of the peak memory in MiB, and the rows of the largest block.
 
     Args:
-        rows: of one bare forward pass to measure. 0 measures an estimate.
+        rows: of each bare forward pass, of 2,000 rows in all. 0 measures an estimate.
     """
     torch.set_num_threads(1)
     meter = GeneratorMeter(large_generator())
@@ -209,23 +210,24 @@ def memory(rows: int) -> None:
     meter.calls.clear()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if rows:
-        bare_generator(meter, [(rows, False)])
+        bare_generator(meter, [(rows, False)] * (ALL_ROWS // rows))
     else:
         generator_lipschitz(
-            meter, classes=[0], num_latents=1, num_neighbours=2000, memory_mb=MEMORY_MB
+            meter, classes=[0], num_latents=1, num_neighbours=ALL_ROWS, memory_mb=MEMORY_MB
         )
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print((after - before) // 1024, max(size for size, _ in meter.calls))
 
 
-def print_memory() -> None:
-    """Print the memory of one estimate, and that of the generator for the same block."""
-    mebibytes, block = _measured_memory(0)
-    own, _ = _measured_memory(block)
+def print_memory(repeats: int) -> None:
+    """Print the memory of estimates, and that of bare passes of the generator in equal blocks."""
+    ours = [_measured_memory(0) for _ in range(repeats)]
+    block = ours[0][1]
+    bare = [_measured_memory(block)[0] for _ in range(repeats)]
     print(
-        f"sampled, images of 3 x {SIZE} x {SIZE}, 2,000 neighbours, memory_mb={MEMORY_MB}:"
-        f" {mebibytes} MiB, of which {own} are the generator's own for {block} rows,"
-        f" and {mebibytes - own} ours"
+        f"sampled, images of 3 x {SIZE} x {SIZE}, {ALL_ROWS:,} neighbours, memory_mb={MEMORY_MB}:"
+        f" {spread([mebibytes for mebibytes, _ in ours], digits=0)} MiB, bare passes of {block}"
+        f" rows: {spread(bare, digits=0)} MiB"
     )
 
 
@@ -245,7 +247,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print_versions()
     # first, because a process inherits the peak memory of the one that starts it
-    print_memory()
+    print_memory(arguments.repeats)
     torch.manual_seed(0)
     generator: Any = ConditionalGenerator(28, latent_dim=64)
     if arguments.generator:
