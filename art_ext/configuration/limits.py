@@ -65,8 +65,8 @@ class LimitsConfig(DataOptions):
     )
     full: bool = option(
         False,
-        "The paper's numbers: 1,000 latents with 2,000 neighbours, and 10,000 iterations of the"
-        " in-distribution attack. By default 200 with 500, and 300.",
+        "The paper's numbers: 1,000 latents with 2,000 neighbours, and 10,000 iterations of .01 of"
+        " the in-distribution attack. By default 200 with 500, and 300 of .05.",
     )
     estimators: tuple[str, ...] = option(
         ("sampled", "spectral"),
