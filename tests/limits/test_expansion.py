@@ -166,6 +166,16 @@ def test_no_error_expands_to_nothing():
         ((torch.zeros(3, 2), torch.ones(3), 1), r"wrong must be bool of shape \(3,\)"),
         ((torch.zeros(3, 2), torch.ones(2, dtype=torch.bool), 1), r"of shape \(2,\)"),
         ((torch.zeros(3, 2), torch.ones(3, dtype=torch.bool), -1), "radius must be >= 0, got -1"),
+        (([[0.0]], torch.ones(1, dtype=torch.bool), 1), "latents must be a tensor, got list"),
+        ((torch.zeros(1, 2), [True], 1), "wrong must be a tensor, got list"),
+        (
+            (torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.tensor([False, True]), 1),
+            "latents must be finite, got NaN or infinity in 1 of 2 rows",
+        ),
+        (
+            (torch.full((2, 1), math.inf), torch.tensor([False, True]), 1),
+            "latents must be finite, got NaN or infinity in 2 of 2 rows",
+        ),
     ],
 )
 def test_bad_input(arguments, message):

@@ -49,12 +49,28 @@ def empirical_expansion(latents: Tensor, wrong: Tensor, radius: Numbers) -> Expa
         radius: of the latent space, >= 0. A number or a tensor.
 
     Raises:
-        ValueError: if there is no latent, shapes or types do not fit, or a radius is negative.
+        ValueError: if there is no latent, one holds NaN or infinity, shapes or types do not fit, or
+            a radius is negative.
 
     References:
         Jinghui Chen, dissertation, UCLA 2021 (Lemma 4.4.2). Christer Borell, "The Brunn-Minkowski
         inequality in Gauss space", 1975.
     """
+    _check_latents(latents, wrong)
+    radii = numbers("radius", radius)
+    if bool((radii < 0).any()):
+        raise ValueError(f"radius must be >= 0, got {float(radii.min()):g}")
+    distance = _distances(latents.detach(), wrong.to(latents.device)).cpu().double()
+    share = (distance <= radii.unsqueeze(-1)).double().mean(dim=-1)
+    risk = wrong.double().mean().cpu()
+    return Expansion(radii, share, float(risk), gaussian_expansion(risk, radii))
+
+
+def _check_latents(latents: Tensor, wrong: Tensor) -> None:
+    """Raise ValueError unless latents are finite floats (N, d), and wrong is bool (N,)."""
+    for name, given in (("latents", latents), ("wrong", wrong)):
+        if not isinstance(given, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(given).__name__}")
     if latents.dim() != 2 or not len(latents) or not latents.is_floating_point():
         raise ValueError(
             f"latents must be floats of shape (N, d) with N >= 1, got {latents.dtype} of shape"
@@ -65,13 +81,11 @@ def empirical_expansion(latents: Tensor, wrong: Tensor, radius: Numbers) -> Expa
             f"wrong must be bool of shape ({len(latents)},), got {wrong.dtype} of shape"
             f" {tuple(wrong.shape)}"
         )
-    radii = numbers("radius", radius)
-    if bool((radii < 0).any()):
-        raise ValueError(f"radius must be >= 0, got {float(radii.min()):g}")
-    distance = _distances(latents.detach(), wrong.to(latents.device)).cpu().double()
-    share = (distance <= radii.unsqueeze(-1)).double().mean(dim=-1)
-    risk = wrong.double().mean().cpu()
-    return Expansion(radii, share, float(risk), gaussian_expansion(risk, radii))
+    unusable = int((~latents.isfinite()).any(dim=1).sum())
+    if unusable:
+        raise ValueError(
+            f"latents must be finite, got NaN or infinity in {unusable} of {len(latents)} rows"
+        )
 
 
 def _distances(latents: Tensor, wrong: Tensor) -> Tensor:
