@@ -50,17 +50,21 @@ def _counter(length: int, device: torch.device) -> Tensor:
     return torch.arange(1, length + 1, device=device, dtype=torch.int64) * _GOLDEN
 
 
-def resolve_seed(seed: int | None) -> int:
+def resolve_seed(seed: int | None, *, least: int = -(1 << 63)) -> int:
     """Return the seed, or a fresh one from the operating system for None.
 
     No global stream is used.
 
+    Args:
+        seed: the given one, or None.
+        least: the smallest seed that is taken.
+
     Raises:
-        ValueError: if the seed is not an integer that fits 64 bits.
+        ValueError: if the seed is not an integer that fits 64 bits, or is below ``least``.
     """
     if seed is None:
         return secrets.randbits(63)
-    check_count("seed", seed, least=-(1 << 63))
+    check_count("seed", seed, least=least)
     if seed >= 1 << 63:
         raise ValueError(f"seed must fit a signed 64-bit integer, got {seed!r}")
     return int(seed)

@@ -233,7 +233,7 @@ def draw_latents(latent_dim: int, y: Tensor, index: Tensor, seed: int) -> Tensor
         latent_dim: d.
         y: (N,) int64 classes.
         index: (N,) int64, the number of the latent within its class.
-        seed: key of the whole draw. None: a fresh one.
+        seed: key of the whole draw, >= 0. None: a fresh one.
 
     Returns:
         (N, d) float32, on the device of y.
@@ -242,7 +242,7 @@ def draw_latents(latent_dim: int, y: Tensor, index: Tensor, seed: int) -> Tensor
         ValueError: if ``latent_dim`` or ``seed`` is out of range.
     """
     check_count("latent_dim", latent_dim)
-    return normal(resolve_seed(seed), y, index.to(y.device), (latent_dim,))
+    return normal(resolve_seed(seed, least=0), y, index.to(y.device), (latent_dim,))
 
 
 def check_generator(

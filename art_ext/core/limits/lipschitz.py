@@ -136,7 +136,7 @@ def generator_lipschitz(
         memory_mb: mebibytes that the images and latents of one block may take, without the
             generator's own. Default: 200.
         device: device of the latents, for generators without parameters.
-        seed: key of all draws. None: a fresh one.
+        seed: key of all draws, >= 0. None: a fresh one.
 
     Returns:
         A GeneratorLipschitz. Sampled: N + 1 forward rows per latent. Spectral: 2 forward
@@ -177,7 +177,7 @@ def generator_lipschitz(
     }
     for name, count in counts.items():
         check_count(name, count)
-    seed = resolve_seed(seed)
+    seed = resolve_seed(seed, least=0)
     oracle = GeneratorOracle(generator, image_range=image_range, memory_mb=memory_mb, device=device)
     chosen = _chosen_classes(classes, oracle.num_classes)
     hood = Neighbourhood(radius, neighbours, num_neighbours, seed)

@@ -149,7 +149,7 @@ def risk_on(
             the attributes ``latent_dim`` and ``num_classes``.
         num_samples: number of images. They are shared out to the classes by their priors.
         priors: (K,) probabilities of the classes. Default: equal ones.
-        seed: key of the latents. None: a fresh one.
+        seed: key of the latents, >= 0. None: a fresh one.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         image_range: range of the generator's images, which are mapped to [0, 1]. None: neither
             mapped nor checked.
@@ -162,7 +162,7 @@ def risk_on(
             model has another number of classes, or it returns NaN.
     """
     check_count("num_samples", num_samples)
-    seed = resolve_seed(seed)
+    seed = resolve_seed(seed, least=0)
     images_of = GeneratorOracle(generator, image_range=image_range, device=device)
     y, index = _classes(num_samples, priors, images_of.num_classes)
     oracle = LabelOracle(

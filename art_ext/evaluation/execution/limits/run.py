@@ -136,7 +136,7 @@ def limits(
         chunk_size: most samples in a unit. None: as of ``evaluate``.
         memory_mb: mebibytes of a block of the estimators, without the generator's own.
         device: device of the inputs for models without parameters, and of the generator.
-        seed: key of every random number.
+        seed: key of every random number, >= 0.
         save_images: keep every adversarial.
         arguments: values to record as the run's arguments besides the ones above.
         overwrite: begin anew, also in a folder with other files in it.
@@ -163,6 +163,7 @@ def limits(
     require_report()
     check_alpha(alpha)
     radii = radii_of(eps)
+    seed = resolve_seed(seed, least=0)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     here = device_of_driver(device, crew.engine if crew else None)
     source = source_of(generator, here)
@@ -189,7 +190,7 @@ def limits(
         priors=None if priors is None else tuple(priors),
         full=full,
         outputs=common_outputs(outputs, resolved),
-        seed=resolve_seed(seed),
+        seed=seed,
         memory_mb=memory_mb,
         batch_size=batch_size,
         device=device,
