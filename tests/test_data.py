@@ -175,10 +175,21 @@ def test_latents_of_generated_images_keep_to_their_rows(tmp_path):
     assert plain.latents is None
     assert plain.identity == data.identity
     # an array of another form is something else
-    np.savez(tmp_path / "other.npz", x=COLOUR, y=LABELS, z=z[:1])
+    np.savez(tmp_path / "other.npz", x=COLOUR, y=LABELS, z=z[:, 0])
     assert load_data(tmp_path / "other.npz").latents is None
     with pytest.raises(ValueError, match=r"latents must be float32 of shape \(\d, d\), one for"):
         Dataset("mine", data.x, data.y, latents=data.latents[:1])
+
+
+@pytest.mark.parametrize("part", ["", "_test", "_train"])
+def test_latents_must_be_one_row_for_each_image(tmp_path, part):
+    """Latents of other images were dropped without a word, and the attack's start with them."""
+    arrays = {"x_test": COLOUR, "y_test": LABELS} if part == "_train" else {}
+    arrays |= {f"x{part}": COLOUR, f"y{part}": LABELS, f"z{part}": np.zeros((1, 3))}
+    np.savez(tmp_path / "short.npz", **arrays)
+    message = rf"short.npz: z{part} must have one row for each of {len(LABELS)} images, got 1$"
+    with pytest.raises(ValueError, match=message):
+        load_data(tmp_path / "short.npz", split="train" if part == "_train" else "test")
 
 
 def test_npy_with_its_labels(tmp_path):

@@ -18,6 +18,8 @@ _NPZ_KEYS = {
     # samples that are trained on as well, among them those of art-ext craft
     "append": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
 }
+# keys of the latents from which a generator made the images of a key, z for others
+_LATENTS = {"x_test": "z_test", "x_train": "z_train"}
 # what NumPy raises for damaged files, and ValueError for objects in them
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -26,10 +28,10 @@ def read_npz(file: Path, split: str) -> Raw:
     """Read the arrays of a split from an ``.npz`` file. Pickled objects in it raise an error.
 
     Raises:
-        ValueError: if the file is damaged or has no pair of keys for the split. Test keys are
-            x_test and y_test, x and y, or images and labels. Train keys are x_train and y_train
-            or, beside a test split, x and y. Keys of samples to append are those of training, x
-            and y, or images and labels.
+        ValueError: if the file is damaged, its latents (z, z_test or z_train) are not one row for
+            each image, or it has no pair of keys for the split. Test keys are x_test and y_test, x
+            and y, or images and labels. Train keys are x_train and y_train or, beside a test split,
+            x and y. Keys of samples to append are those of training, x and y, or images and labels.
     """
     try:
         # opened here: NumPy leaves a file open that turns out to be no archive
@@ -39,13 +41,19 @@ def read_npz(file: Path, split: str) -> Raw:
                 raise ValueError("it is an .npy file under that name")
             for x, y in _keys(split, archive):
                 if x in archive and y in archive:
+                    key = _LATENTS.get(x, "z")
+                    z = archive.get(key)
                     found = Raw(archive[x], archive[y])
-                    return found._replace(latents=_latents(archive, x, len(found.x)))
+                    break
+            else:
+                found = None
             held = ", ".join(archive.files) or "nothing"
     except DAMAGE as error:
         raise ValueError(
             f"{file} must be an .npz file of plain arrays: {damage_of(error)}"
         ) from error
+    if found is not None:
+        return found._replace(latents=_checked_latents(file, key, z, len(found.x)))
     wanted = " or ".join(f"{x} and {y}" for x, y in _NPZ_KEYS[split])
     purpose = "to be appended" if split == "append" else f"for the {split} split"
     raise ValueError(f"{file} must hold {wanted} {purpose}, got {held}")
@@ -57,18 +65,28 @@ def _keys(split: str, archive: Any) -> tuple[tuple[str, str], ...]:
     return (*own, ("x", "y")) if split == "train" and "x_test" in archive else own
 
 
-def _latents(archive: Any, x: str, samples: int) -> npt.NDArray[Any] | None:
-    """Return the latents (N, d) from which a generator made the samples of key x, or None.
+def _checked_latents(
+    file: Path, key: str, z: npt.NDArray[Any] | None, samples: int
+) -> npt.NDArray[Any] | None:
+    """Return the latents (N, d) from which a generator made the samples, or None.
 
-    They lie under z, z_test or z_train. An array of that name and of another form is something
-    else.
+    An array of another type, or without two axes, is something else.
+
+    Args:
+        file, key: of the array, for the message.
+        z: the array. None: there is none.
+        samples: N.
+
+    Raises:
+        ValueError: if they are not one row for each sample.
     """
-    key = {"x_test": "z_test", "x_train": "z_train"}.get(x, "z")
-    if key not in archive:
+    if z is None or z.ndim != 2 or not np.issubdtype(z.dtype, np.floating):
         return None
-    z: npt.NDArray[Any] = archive[key]
-    is_one = z.ndim == 2 and len(z) == samples and np.issubdtype(z.dtype, np.floating)
-    return z if is_one else None
+    if len(z) != samples:
+        raise ValueError(
+            f"{file}: {key} must have one row for each of {samples} images, got {len(z)}"
+        )
+    return z
 
 
 def read_npy(file: Path) -> Raw:
