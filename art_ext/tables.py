@@ -155,9 +155,10 @@ def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
     for name, (one, about) in options_of(config).items():
         hosts = [HOSTS[host] for host in about.hosts]
         range_ = f" ({about.range})" if about.range else ""
+        flag = f" (`{about.flag}`)" if about.flag else ""  # another name on the command line
         rows.append(
             (
-                f"`{name}`",
+                f"`{name}`{flag}",
                 _default(one, about),
                 ", ".join(hosts),
                 about.help.replace("``", "`") + range_,

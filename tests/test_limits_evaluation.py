@@ -418,7 +418,11 @@ class Deaf(Generator):
         ({"eps": -1}, r"eps must hold at least one finite radius > 0, got \[-1\]"),
         ({"delta": 1.0}, r"delta must lie in \[0, 1\), got 1.0"),
         ({"radius": 0}, r"radius must be .*got 0"),
-        ({"estimators": ("spectrall",)}, r"estimators must be one of .*did you mean 'spectral'"),
+        (
+            {"estimators": ("spectrall",)},
+            r"estimators \(--estimator\) must be one of .*did you mean 'spectral'",
+        ),
+        ({"estimators": ()}, r"estimators \(--estimator\) must name at least one of sampled"),
         ({"priors": (0.5, 0.6, 0.1)}, r"priors must sum to 1, got the sum 1.2"),
         ({"priors": (0.5, 0.5)}, r"priors must hold one number per class"),
         ({"generator": Generator(scale=2.0)}, r"image_range=\(0, 1\), got values from"),

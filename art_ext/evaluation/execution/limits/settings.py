@@ -16,6 +16,7 @@ from art_ext.core.limits.neighbours import NEIGHBOURS
 # latents and neighbours of each estimator: in short, and as in the paper
 SHORT = {"sampled": (200, 500), "spectral": (1000, 0), "ascent": (200, 500)}
 FULL = {"sampled": (1000, 2000), "spectral": (1000, 0), "ascent": (1000, 2000)}
+_ESTIMATORS = "estimators (--estimator)"  # in files and Python, and on the command line
 REPEATS = 3  # of sampled constants, whose deviation the table shows
 
 
@@ -57,9 +58,9 @@ class LimitsSettings:
             classes: number of classes of the generator.
         """
         if not self.estimators:
-            raise ValueError(f"estimators must name at least one of {', '.join(ESTIMATORS)}")
+            raise ValueError(f"{_ESTIMATORS} must name at least one of {', '.join(ESTIMATORS)}")
         for name in self.estimators:
-            check_choice("estimators", name, ESTIMATORS)
+            check_choice(_ESTIMATORS, name, ESTIMATORS)
         check_choice("neighbours", self.neighbours, NEIGHBOURS)
         check_choice("lipschitz_units", self.lipschitz_units, UNITS)
         check_positive("radius", self.radius)
