@@ -743,6 +743,10 @@ class Bad(Sines):
             return images[:, :, :4]
         if self.fault == "gradient":
             return images.detach()
+        if self.fault == "constant":
+            return torch.full_like(images, 0.5).detach()
+        if self.fault == "other":  # a graph of a tensor that is no parameter of a module
+            return images.detach() * torch.ones((), requires_grad=True)
         return images * math.nan if self.fault == "nan" else images
 
 
@@ -751,7 +755,9 @@ class Bad(Sines):
     [
         ("range", r"must lie in image_range=\(0, 1\), got values from .* to "),
         ("shape", r"must have the shape of the samples, \(1, 8, 8\), got \(1, 4, 8\)"),
-        ("gradient", "do not depend on its latents through autograd"),
+        ("gradient", r"through autograd, .* ignores its latents z, or it leaves autograd"),
+        ("constant", r"through autograd, .* ignores its latents z, or it leaves autograd"),
+        ("other", r"through autograd, .* ignores its latents z, or it leaves autograd"),
         ("nan", "the generator's images must be numbers, got NaN"),
         ("classes", "the model must have the generator's 3 classes, got 10 classes"),
     ],
