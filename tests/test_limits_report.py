@@ -178,6 +178,11 @@ def test_columns_of_attacks_that_did_not_run_are_left_out() -> None:
     assert "Given start" in report.render_limits(both)
 
 
+def test_the_start_distance_is_that_of_optimised_starts() -> None:
+    page = report.render_limits(make_limits(("net",), (1.0,)))
+    assert "Median L2 distance between a sample and its optimised start." in page
+
+
 def test_axes_for_each_eps_with_bounds_and_marks(drawn: list[Any]) -> None:
     limits = make_limits()
     plot = limits_plot.draw_limits(limits)

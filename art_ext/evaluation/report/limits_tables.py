@@ -72,7 +72,11 @@ COLUMNS = (
     Column(
         "Without these", "In-distribution robustness among the other samples.", field="represented"
     ),
-    Column("Start distance", "Median L2 distance between a sample and its nearest start."),
+    Column(
+        "Start distance",
+        "Median L2 distance between a sample and its optimised start. A given start lies at"
+        " distance 0 and is left out.",
+    ),
 )
 
 
