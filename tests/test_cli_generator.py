@@ -61,6 +61,8 @@ def test_train_writes_generator_history_sheet_and_quality(command, tmp_path, mon
     assert f"label agreement     {found['agreement']:.3f}" in outcome.stdout
     assert found["warnings"][0]["kind"] == "generator-labels"  # two epochs do not suffice
     assert found["warnings"][0]["message"] in outcome.stderr
+    judged = f"accuracy on real test images is {found['reference_accuracy']:.1%}, below 90%"
+    assert (judged in outcome.stderr) == (found["reference_accuracy"] < 0.9)
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [row["updates"] for row in rows] == [2, 4]
     generator = load_generator(folder)

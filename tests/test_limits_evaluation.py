@@ -547,6 +547,16 @@ def test_a_constant_that_is_too_small_is_told(attacked: tuple[Any, Any]) -> None
     assert next(one.message for one in result.warnings if one.kind == "generator-labels")
 
 
+@pytest.mark.parametrize(("accuracy", "doubtful"), [(0.25, True), (0.9, False)])
+def test_a_doubtful_judge_is_named(
+    attacked: tuple[Any, Any], accuracy: float, doubtful: bool
+) -> None:
+    quality = {"agreement": 0.5, "reference_accuracy": accuracy}
+    result = limits_of(records(*attacked, facts={"generator": {"quality": quality}}))
+    message = next(one.message for one in result.warnings if one.kind == "generator-labels")
+    assert ("is 25.0%, below 90%" in message) == doubtful
+
+
 def test_a_bound_for_larger_risks_is_no_contradiction(attacked: tuple[Any, Any]) -> None:
     """The risk is 10 % on every class."""
     for alpha, applies in ((0.05, True), (0.3, False)):

@@ -21,6 +21,7 @@ MANIFEST = "generator.json"
 GENERATOR = "generator.safetensors"
 QUALITY = "quality.json"
 SHEET = "samples.png"
+JUDGE = 0.9  # below this accuracy, the classifier that judges the images is doubtful itself
 PLACE = "out must name a folder"  # demand of every check of the folder's path
 
 
@@ -75,6 +76,17 @@ def check_finished(folder: Path) -> None:
             f"{folder} holds a generator whose training is not finished: go on with {TOOL}"
             f" --resume --out {folder}"
         )
+
+
+def judge_remark(quality: Mapping[str, Any]) -> str:
+    """Return the end of a warning on label agreement: a doubt about the judge, or nothing."""
+    accuracy = quality.get("reference_accuracy")
+    if accuracy is None or accuracy >= JUDGE:
+        return ""
+    return (
+        ". The classifier that judges the images is doubtful itself: its accuracy on real test"
+        f" images is {accuracy:.1%}, below {JUDGE:.0%}, so more real images may help it"
+    )
 
 
 def quality_figures(quality: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from art_ext.evaluation.analysis.limits import (
     Share,
 )
 from art_ext.evaluation.analysis.table import percent
+from art_ext.storage.generators import judge_remark
 
 LEAST_AGREEMENT = 0.95  # between the classes asked of a generator and those seen in its images
 
@@ -45,7 +46,8 @@ def findings(
 
 def _labels(facts: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield a warning if the images of the generator often show another class than asked."""
-    agreement = (facts.get("generator", {}).get("quality") or {}).get("agreement")
+    quality = facts.get("generator", {}).get("quality") or {}
+    agreement = quality.get("agreement")
     if agreement is not None and agreement < LEAST_AGREEMENT:
         yield Finding(
             "generator-labels",
@@ -54,7 +56,8 @@ def _labels(facts: Mapping[str, Any]) -> Iterator[Finding]:
             None,
             f"a classifier trained on real data sees the wanted class in {percent(agreement)} of"
             f" the generator's images, wanted at least {percent(LEAST_AGREEMENT)}: risks count"
-            " these images as errors of every model. Train the generator longer",
+            " these images as errors of every model. Train the generator longer"
+            f"{judge_remark(quality)}",
         )
 
 

@@ -15,7 +15,7 @@ from art_ext.configuration.files import to_toml
 from art_ext.configuration.generator import GeneratorConfig
 from art_ext.data import load_data
 from art_ext.storage import formats
-from art_ext.storage.generators import PLACE, QUALITY, SHEET, TOOL, read_quality
+from art_ext.storage.generators import PLACE, QUALITY, SHEET, TOOL, judge_remark, read_quality
 from art_ext.storage.locking import lock_of
 from art_ext.storage.ownership import check_place, write_json
 from art_ext.storage.store import LocalStore, local_folder
@@ -104,5 +104,6 @@ def _warnings(quality: dict[str, Any]) -> list[dict[str, str]]:
     message = (
         f"{agreement:.1%} of the images show the class that was asked for, wanted"
         f" {AGREEMENT:.0%}: risks and robustness on them count wrong labels as errors"
+        f"{judge_remark(quality)}"
     )
     return [{"kind": "generator-labels", "message": message}]
