@@ -17,6 +17,7 @@ from art_ext.configuration.options import options_of
 from art_ext.core.limits import draw_latents
 from art_ext.data import load_data
 from art_ext.models import load_generator
+from art_ext.storage.files import write_atomically
 from art_ext.training.generators import loop, quality
 from tests.test_generators import FILE, run_folder
 from tests.toys import small_generator
@@ -225,6 +226,10 @@ def test_sample_takes_a_generator_of_the_user(tmp_path):
             ["--generator", "{folder}", "--out", "{folder}/a.npz", "--n", "0"],
             "n must be an integer",
         ),
+        (  # before the generator is looked for
+            ["--generator", "no/run", "--out", "{folder}/a.npz", "--image-range", "1,0"],
+            "image_range must be finite with lower < upper, got (1.0, 0.0)",
+        ),
     ],
 )
 def test_bad_arguments_of_sample_are_one_line(given, message, tmp_path):
@@ -233,6 +238,19 @@ def test_bad_arguments_of_sample_are_one_line(given, message, tmp_path):
     assert outcome.stderr.count("\n") == 1
     assert message in outcome.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_write_names_the_wanted_file(tmp_path):
+    folder = run_folder(tmp_path / "gan", small_generator(width=8))
+    taken = tmp_path / "a.npz"
+    (taken / "b").mkdir(parents=True)
+    outcome = call("sample", "--generator", folder, "--n", 10, "--overwrite", "--out", taken)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.endswith(f": '{taken}'\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"gan", "a.npz"}
+    for wanted in (tmp_path / "none" / "a.npz", folder / "generator.json" / "a.npz"):
+        with pytest.raises(OSError, match=r"/a\.npz'$"):
+            write_atomically(wanted, b"")
 
 
 @pytest.mark.slow

@@ -113,7 +113,10 @@ class SampleConfig:
     quiet: bool = option(False, shared.QUIET)
 
     def __post_init__(self) -> None:
+        from art_ext.core.checks import check_range
+
         check_options(self)
+        check_range("image_range", self.image_range)
 
 
 GeneratorOptions.__doc__ = f"{GeneratorOptions.__doc__}\n\n{documented(GeneratorOptions)}"

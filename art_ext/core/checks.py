@@ -48,6 +48,18 @@ def check_share(name: str, value: object) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
+def check_range(name: str, value: object) -> None:
+    """Raise ValueError unless the value is a pair of finite numbers (lower, upper)."""
+    try:
+        lower, upper = value  # type: ignore[misc]  # no pair is an error that is told
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a pair such as (0, 1), or None, got {value!r}") from error
+    for bound in (lower, upper):
+        check_number(name, bound)
+    if not -math.inf < lower < upper < math.inf:
+        raise ValueError(f"{name} must be finite with lower < upper, got ({lower!r}, {upper!r})")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ValueError unless the value is True or False. The text "false" would count as true."""
     if not isinstance(value, bool):

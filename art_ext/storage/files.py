@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ def atomic(target: Path) -> Iterator[Path]:
     After a crash the old file is still there.
 
     Raises:
-        OSError: if the folder does not exist or cannot be written.
+        OSError: if the folder does not exist or cannot be written. It names the target.
     """
     temporary = temporary_beside(target)
     try:
@@ -29,8 +29,13 @@ def atomic(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, temporary, os.fspath(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not even be made
+            temporary.unlink()
 
 
 def write_atomically(target: Path, content: bytes) -> None:

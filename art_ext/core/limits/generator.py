@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.calling import floating_reference
-from art_ext.core.checks import check_count, check_number, check_positive
+from art_ext.core.checks import check_count, check_positive, check_range
 from art_ext.core.geometry import BOX_TOLERANCE
 from art_ext.core.networks import frozen_eval, model_device
 from art_ext.core.streams import normal, resolve_seed
@@ -340,18 +340,8 @@ def _checked_range(image_range: tuple[float, float] | None) -> tuple[float, floa
     """Return the range as two floats, lower < upper."""
     if image_range is None:
         return None
-    try:
-        lower, upper = image_range
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"image_range must be a pair such as (0, 1), or None, got {image_range!r}"
-        ) from error
-    for bound in (lower, upper):
-        check_number("image_range", bound)
-    if not -math.inf < lower < upper < math.inf:
-        raise ValueError(
-            f"image_range must be finite with lower < upper, got ({lower!r}, {upper!r})"
-        )
+    check_range("image_range", image_range)
+    lower, upper = image_range
     return float(lower), float(upper)
 
 

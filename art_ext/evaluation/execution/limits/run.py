@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from art_ext.core.checks import check_range
 from art_ext.core.keywords import public
 from art_ext.core.limits import GeneratorOracle, check_generator
 from art_ext.core.oracle import LabelOracle, Model
@@ -164,6 +165,8 @@ def limits(
     check_alpha(alpha)
     radii = radii_of(eps)
     seed = resolve_seed(seed, least=0)
+    if image_range is not None:
+        check_range("image_range", image_range)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     here = device_of_driver(device, crew.engine if crew else None)
     source = source_of(generator, here)
