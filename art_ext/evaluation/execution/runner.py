@@ -69,7 +69,7 @@ from art_ext.evaluation.panel.panels import (
     check_member_names,
     find_panel,
 )
-from art_ext.evaluation.panel.resources import AnyGenerator, resources_of, source_of
+from art_ext.evaluation.panel.resources import AnyGenerator, note_unused, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
 from art_ext.evaluation.report import page
 from art_ext.storage.detectors import contents
@@ -247,6 +247,7 @@ def evaluate(
     chosen, panel_attacks, mode, file = _panel(attacks, panel, mode, attack_args or {})
     ensembles = ensembles_of(named) if members else {}
     source = source_of(generator, device)
+    note_unused(source, (attack.resources for attack in panel_attacks))
     resources = resources_of(None if source is None else source.load(), data)
     if crew is not None and source is not None:
         source.check_rebuilds(crew.engine)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from art_ext.core.limits.generator import Generator
 from art_ext.data import Samples
+
+logger = logging.getLogger("art_ext")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +105,16 @@ def resources_of(generator: Any, data: Samples) -> Resources:
     """Return the resources of a run. Latents of the data count with a generator only."""
     latents = getattr(data, "latents", None)
     return Resources(generator, None if generator is None else latents)
+
+
+def note_unused(source: GeneratorSource | None, needed: Iterable[tuple[str, ...]]) -> None:
+    """Log a warning if a generator is given and no attack uses it.
+
+    Args:
+        source: of the generator. None: none is given.
+        needed: names of the resources of each attack.
+    """
+    if source is not None and not any("generator" in names for names in needed):
+        logger.warning(
+            "no attack of this run uses the generator %s. in_distribution needs one", source.name
+        )
