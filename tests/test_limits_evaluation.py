@@ -464,6 +464,83 @@ def test_latents_must_be_those_of_the_samples(tmp_path: Path) -> None:
             limits(NET, GENERATOR, tmp_path / f"run{len(message)}", data=data, **SHORT)
 
 
+def drawn(count: int = 3) -> Dataset:
+    """Images of the generator with their latents."""
+    y = torch.arange(count) % CLASSES
+    z = draw_latents(5, y, torch.arange(count), 1)
+    with torch.no_grad():
+        return Dataset("mine", GENERATOR(z, y), y, latents=z)
+
+
+class Wide(Generator):
+    """The generator with 12 classes, of which the last nine look alike."""
+
+    num_classes = 12
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return super().forward(z, y.clamp(max=CLASSES - 1))
+
+
+class Graphless(Generator):
+    """A generator that computes outside of autograd."""
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(z, y)
+
+
+def ten_classes() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+
+
+def of_shape(*shape: int) -> Dataset:
+    return Dataset("mine", torch.rand(3, *shape), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": replace(drawn(), latents=torch.zeros(3, 16))},
+            r"'mine' hold latents \(key z\) of 16 columns, but the generator takes 5",
+        ),
+        ({"data": replace(drawn(), latents=torch.ones(3, 5))}, r"images of the latents must be"),
+        ({"data": replace(drawn(), x=torch.full((3, *SHAPE), math.nan))}, r"x must be .*finite"),
+        ({"data": of_shape(1, 8, 2)}, r"'mine' have samples of shape \(1, 8, 2\), but .*1, 4, 4\)"),
+        (
+            {"data": replace(drawn(), y=torch.tensor([0, 1, 4]))},
+            r"labels of the data 'mine' must be below 3, .* got 4",
+        ),
+        (
+            {"generator": Wide(), "models": {"mymodel": ten_classes()}},
+            r"the model 'mymodel' has 10 classes, but the generator makes images of 12",
+        ),
+        (
+            {"data": replace(drawn(), y=torch.tensor([0, 1, 11])), "models": ten_classes()},
+            r"has 10 classes, but the generator makes images of 3",
+        ),
+        ({"generator": Graphless()}, r"must depend on its latents through autograd"),
+        ({"models": lambda x: NET(x).detach()}, r"gradients, and the model .* gives none"),
+        ({"models": []}, r"wanted at least one model, .* got 0 models"),
+        ({"n": 0}, r"n must be at least 1, got 0"),
+        ({"n": 0, "data": drawn()}, r"n must be at least 1, got 0"),
+        ({"batch_size": 0}, r"batch_size must be an integer >= 1, got 0"),
+        ({"chunk_size": 0}, r"chunk_size must be an integer >= 1, got 0"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(
+    tmp_path: Path, changes: Mapping[str, Any], message: str
+) -> None:
+    """The corrected command was refused as another run."""
+    options = {**SHORT, "n": 3, **changes}
+    models = options.pop("models", NET)
+    generator = options.pop("generator", GENERATOR)
+    with pytest.raises(ValueError, match=message) as error:
+        limits(models, generator, tmp_path / "run", **options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_says_how_to_get_a_generator(tmp_path: Path) -> None:
     data = load_data("digits").first(3)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

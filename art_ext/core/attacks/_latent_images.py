@@ -13,7 +13,7 @@ from art_ext.core.limits.generator import GeneratorOracle
 
 # from images (r, D) without a graph, and the places of their rows, to a gradient (r, D)
 Slope = Callable[[Tensor, slice], Tensor]
-_NO_GRADIENT = (
+NO_GRADIENT = (
     "the generator's images must depend on its latents through autograd, got images without their"
     " gradient: the generator ignores its latents z, or it leaves autograd, as with NumPy or"
     " torch.no_grad() inside"
@@ -81,12 +81,12 @@ class LatentImages:
             leaf = z.detach().requires_grad_(True)
             images = self._made(leaf, owner)
         if not images.requires_grad:
-            raise ValueError(_NO_GRADIENT)
+            raise ValueError(NO_GRADIENT)
         self.gradients.index_add_(0, owner, torch.ones_like(owner))
         seen = images.detach()
         (gradient,) = torch.autograd.grad(images, leaf, slope(seen, part), allow_unused=True)
         if gradient is None:  # the graph is that of other tensors
-            raise ValueError(_NO_GRADIENT)
+            raise ValueError(NO_GRADIENT)
         return seen, gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def _made(self, z: Tensor, owner: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from art_ext.storage.records import success_column
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from art_ext.evaluation.panel.attack import Settings
+    from art_ext.evaluation.panel.attack import Attack, Settings
 
 _Oracle = TypeVar("_Oracle", bound=LabelOracle)
 
@@ -183,7 +183,8 @@ def _clean_pass(
     model = job.models[name]
     gradients = any(attack.access == "gradients" for attack in job.panel)
     found = probe(model, x, y, job.settings, gradients, start=start, repeat=repeat)
-    _check_members(job, name, found.classes, found.facts)
+    generator = job.resources.generator
+    check_members(job.panel, generator, name, found.classes, found.facts.get("not_differentiable"))
     targets = choose_targets(
         job.settings.targeted,
         y,
@@ -233,32 +234,36 @@ def _least_likely(job: Job, model: Model, x: Tensor) -> Tensor | None:
         return scores.argmin(dim=1).cpu()
 
 
-def _check_members(job: Job, name: str, classes: int | None, facts: Mapping[str, Any]) -> None:
-    """Raise ValueError unless all attacks of the panel can run on a model.
+def check_members(
+    panel: Sequence[Attack],
+    generator: Any,
+    name: str,
+    classes: int | None,
+    reason: str | None = None,
+) -> None:
+    """Raise ValueError unless all attacks of a panel can run on a model.
 
     Args:
-        job: of the run.
+        panel: the attacks.
+        generator: of the run, or None.
         name: of the model.
         classes: number of its classes, or None if it returns labels only.
-        facts: from ``probe``.
+        reason: why it has no gradient, if an attack needs one, or None.
     """
-    reason = facts.get("not_differentiable")
-    if reason:
-        members: Sequence[str] = [
-            attack.name for attack in job.panel if attack.access == "gradients"
-        ]
-        raise ValueError(
-            f"{listed(members)} {'needs' if len(members) == 1 else 'need'} gradients, and the"
-            f" model {name!r} gives none ({reason}). Attacks that need no gradients: --panel"
-            " black-box, or --attack rays"
-        )
-    wanted = getattr(job.resources.generator, "num_classes", None)
+    wanted = getattr(generator, "num_classes", None)
     if wanted is not None and classes and wanted != classes:
         raise ValueError(
             f"the model {name!r} has {classes} classes, but the generator makes images of {wanted}:"
             " both must number the same classes"
         )
-    for attack in job.panel:
+    if reason:
+        members = [attack.name for attack in panel if attack.access == "gradients"]
+        raise ValueError(
+            f"{listed(members)} {'needs' if len(members) == 1 else 'need'} gradients, and the"
+            f" model {name!r} gives none ({reason}). Attacks that need no gradients: --panel"
+            " black-box, or --attack rays"
+        )
+    for attack in panel:
         if attack.check_classes is not None and classes:
             attack.check_classes(classes)
 
@@ -376,7 +381,7 @@ def probe(
     if repeat and not len(part):
         facts["not_checked"] = True
     if gradients and settings.outputs != "labels":
-        facts |= _gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
+        facts |= gradient_facts(model, admitted, y.to(oracle.device), labels, settings, start)
     return Probe(labels.cpu(), oracle.num_classes, facts)
 
 
@@ -413,10 +418,12 @@ def _positions(flags: Tensor, start: int) -> list[int]:
     return (flags.nonzero().flatten() + start).tolist()
 
 
-def _gradient_facts(
+def gradient_facts(
     model: Model, x: Tensor, y: Tensor, labels: Tensor, settings: Settings, start: int
 ) -> dict[str, Any]:
-    """Positions of correctly classified samples where the gradient of the margin loss is zero."""
+    """Return positions of correctly classified samples where the gradient of the margin loss is
+    zero, and the reason if there is no gradient.
+    """
     right = labels == y
 
     def loss(outputs: Tensor, index: Tensor) -> Tensor:

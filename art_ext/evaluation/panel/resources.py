@@ -102,9 +102,19 @@ def source_of(generator: AnyGenerator | None, device: str | None = None) -> Gene
 
 
 def resources_of(generator: Any, data: Samples) -> Resources:
-    """Return the resources of a run. Latents of the data count with a generator only."""
-    latents = getattr(data, "latents", None)
-    return Resources(generator, None if generator is None else latents)
+    """Return the resources of a run. Latents of the data count with a generator only.
+
+    Raises:
+        ValueError: if the latents have another number of columns than the generator takes.
+    """
+    latents = None if generator is None else getattr(data, "latents", None)
+    wanted = getattr(generator, "latent_dim", None)
+    if latents is not None and wanted is not None and latents.shape[1] != wanted:
+        raise ValueError(
+            f"the data {data.name!r} hold latents (key z) of {latents.shape[1]} columns, but the"
+            f" generator takes {wanted}: give the data that it made, or data without latents"
+        )
+    return Resources(generator, latents)
 
 
 def note_unused(source: GeneratorSource | None, needed: Iterable[tuple[str, ...]]) -> None:

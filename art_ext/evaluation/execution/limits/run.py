@@ -9,11 +9,9 @@ from typing import Any
 
 from art_ext.core.checks import check_range
 from art_ext.core.keywords import public
-from art_ext.core.limits import GeneratorOracle, check_generator
-from art_ext.core.oracle import LabelOracle, Model
+from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
 from art_ext.data import Dataset, Samples
-from art_ext.errors import describe
 from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.engines import LOCAL, device_of_driver, workers_of
@@ -21,9 +19,15 @@ from art_ext.evaluation.execution.job import Rebuild, Watcher, identity_of_model
 from art_ext.evaluation.execution.limits import samples as own_samples
 from art_ext.evaluation.execution.limits.attacks import attacks_of
 from art_ext.evaluation.execution.limits.checkpoints import with_checkpoints
+from art_ext.evaluation.execution.limits.checks import check_data, check_images_of, check_models
 from art_ext.evaluation.execution.limits.finish import facts_of_run, finish
 from art_ext.evaluation.execution.limits.plan import units_of
-from art_ext.evaluation.execution.limits.settings import LimitsSettings, check_alpha, radii_of
+from art_ext.evaluation.execution.limits.settings import (
+    LimitsSettings,
+    check_alpha,
+    check_n,
+    radii_of,
+)
 from art_ext.evaluation.execution.limits.units import distribute_units, do_units
 from art_ext.evaluation.execution.models import (
     AnyData,
@@ -163,6 +167,7 @@ def limits(
     """
     require_report()
     check_alpha(alpha)
+    check_n(n)
     radii = radii_of(eps)
     seed = resolve_seed(seed, least=0)
     if image_range is not None:
@@ -198,7 +203,7 @@ def limits(
         batch_size=batch_size,
         device=device,
     )
-    classes = _check_generator(images_of, settings)
+    classes = check_images_of(images_of, settings)
     folder = LimitsFolder(out)
     configuration = {
         "settings": settings.decisive,
@@ -208,21 +213,19 @@ def limits(
     }
     folder.check(configuration, overwrite)
     samples = _samples(data, n, resolved, images_of, settings, folder, overwrite)
-    if data is None and isinstance(samples, Dataset):
-        _check_fits(named, samples, settings)
     chosen = attacks_of(
         getattr(samples, "latents", None) is not None,
         full=full,
         image_range=image_range,
         attack_args=attack_args,
     )
+    check_models(named, images_of, chosen, settings)
+    if data is not None:
+        check_data(samples, images_of, settings, clip_values)
     if crew is not None and rebuild is None:
         rebuild = _rebuild_of(given, data, n, folder, here, crew.engine)
-    folder.begin(configuration, overwrite)
-    if data is None and isinstance(samples, Dataset):
-        own_samples.store(folder, samples)
-    observer = watcher or Watcher()
-    evaluate(
+    attack = partial(
+        evaluate,
         resolved,
         samples,
         folder.attacks,
@@ -239,7 +242,6 @@ def limits(
         seed=settings.seed,
         save_images=save_images,
         arguments={"command": "limits", "n": n},
-        watcher=watcher,
         engine=engine,
         workers=workers,
         gpus_per_worker=gpus_per_worker,
@@ -248,6 +250,12 @@ def limits(
         rebuild=rebuild,
         generator=source,
     )
+    attack(dry_run=True, overwrite=overwrite)  # its checks, before anything is written
+    folder.begin(configuration, overwrite)
+    if data is None and isinstance(samples, Dataset):
+        own_samples.store(folder, samples)
+    observer = watcher or Watcher()
+    attack(watcher=watcher)
     units = units_of(settings, classes, list(named))
     if crew is None or rebuild is None:
         do_units(units, folder, images_of, named, settings, observer)
@@ -255,37 +263,6 @@ def limits(
         distribute_units(units, folder, source, rebuild, settings, crew, observer)
     facts = facts_of_run(source, images_of, samples, settings, alpha)
     return finish(folder, units, settings, alpha, paths, facts, arguments or {})
-
-
-def _check_generator(generator: Any, settings: LimitsSettings) -> int:
-    """Return the number of classes of a generator, after all checks that need no model.
-
-    Raises:
-        ValueError: if the generator or the settings are invalid.
-    """
-    oracle = GeneratorOracle(
-        generator,
-        image_range=settings.image_range,
-        memory_mb=settings.memory_mb,
-        device=settings.device,
-    )
-    settings.check(oracle.num_classes)
-    with oracle:
-        check_generator(oracle)
-    return oracle.num_classes
-
-
-def _check_fits(models: Mapping[str, Model], samples: Dataset, settings: LimitsSettings) -> None:
-    """Raise ValueError unless the models take an image of the generator."""
-    for name, model in models.items():
-        try:
-            with LabelOracle(model, 1, outputs=settings.outputs, device=settings.device) as oracle:
-                oracle.clean_labels(samples.x[:1].to(oracle.device))
-        except RuntimeError as error:
-            raise ValueError(
-                f"the generator's images of shape {tuple(samples.shape)} do not fit the model"
-                f" {name!r}: {describe(error)}"
-            ) from error
 
 
 def _samples(

@@ -15,6 +15,20 @@ from art_ext.storage.limits import SAMPLES, LimitsFolder
 NAME = "generated"
 
 
+def oracle_of(generator: object, settings: LimitsSettings) -> GeneratorOracle:
+    """Return the oracle of a run's generator.
+
+    Raises:
+        ValueError: as ``GeneratorOracle``.
+    """
+    return GeneratorOracle(
+        generator,  # type: ignore[arg-type]  # checked by the oracle
+        image_range=settings.image_range,
+        memory_mb=settings.memory_mb,
+        device=settings.device,
+    )
+
+
 def generated(generator: object, n: int, settings: LimitsSettings) -> Dataset:
     """Return n fresh images of a generator with their classes, in turn, and latents.
 
@@ -23,12 +37,7 @@ def generated(generator: object, n: int, settings: LimitsSettings) -> Dataset:
         n: number of images.
         settings: of the run.
     """
-    oracle = GeneratorOracle(
-        generator,  # type: ignore[arg-type]  # checked by the oracle
-        image_range=settings.image_range,
-        memory_mb=settings.memory_mb,
-        device=settings.device,
-    )
+    oracle = oracle_of(generator, settings)
     every = torch.arange(n)
     y = every % oracle.num_classes
     z = draw_latents(

@@ -67,7 +67,11 @@ class LimitsSettings:
         check_number("delta", self.delta)
         if not 0 <= self.delta < 1:
             raise ValueError(f"delta must lie in [0, 1), got {self.delta!r}")
-        counts = {"num_iterations": self.num_iterations, "num_samples": self.num_samples}
+        counts = {
+            "num_iterations": self.num_iterations,
+            "num_samples": self.num_samples,
+            "batch_size": self.batch_size,
+        }
         given = {
             "num_latents": self.num_latents,
             "num_neighbours": self.num_neighbours,
@@ -128,6 +132,15 @@ def seed_of(purpose: str, seed: int) -> int:
     """
     digest = hashlib.sha256(f"art-ext limits {purpose} {seed}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
+
+
+def check_n(n: int | None) -> None:
+    """Raise ValueError unless n is None or an integer >= 1."""
+    if n is None:
+        return
+    if isinstance(n, int) and not isinstance(n, bool) and n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    check_count("n", n)
 
 
 def check_alpha(alpha: float | None) -> None:
