@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
@@ -48,10 +49,10 @@ def check_share(name: str, value: object) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
-def check_range(name: str, value: object) -> None:
+def check_range(name: str, value: Any) -> None:
     """Raise ValueError unless the value is a pair of finite numbers (lower, upper)."""
     try:
-        lower, upper = value  # type: ignore[misc]  # no pair is an error that is told
+        lower, upper = value
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a pair such as (0, 1), or None, got {value!r}") from error
     for bound in (lower, upper):

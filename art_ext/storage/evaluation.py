@@ -18,6 +18,7 @@ from art_ext.storage.formats import EVALUATION
 from art_ext.storage.locking import PATIENCE, lock_of
 from art_ext.storage.ownership import (
     LOGS,
+    OVERWRITE,
     TRACKERS,
     check_place,
     drop_previous,
@@ -58,6 +59,7 @@ OWN = (
     *PLOTS,
     *DETECTION_PLOTS,
     LOGS,
+    OVERWRITE,
     TRACKERS,
     RUN,
 )
@@ -132,14 +134,14 @@ class RunFolder(Units):
         if earlier is None:
             raise ValueError(
                 f"out must be a new or empty folder, or a run folder, but {self.path} holds other"
-                " files: choose another folder, or allow it with --overwrite"
+                f" files: choose another folder, or allow it with {OVERWRITE}"
             )
         self._check_format(earlier)
         changed = differences(json.loads(json.dumps(self.run)), earlier)
         if changed:
             raise ValueError(
                 f"{self.path} holds another run ({'; '.join(changed)}): "
-                "choose another folder, or replace that run with --overwrite"
+                f"choose another folder, or replace that run with {OVERWRITE}"
             )
         return True
 

@@ -27,6 +27,7 @@ from art_ext.storage.evaluation import (
 from art_ext.storage.formats import LIMITS as FORMAT
 from art_ext.storage.locking import PATIENCE, lock_of
 from art_ext.storage.ownership import (
+    OVERWRITE,
     check_place,
     drop_previous,
     is_free,
@@ -111,10 +112,10 @@ class LimitsFolder:
         if found is None:
             raise ValueError(
                 f"out must be a new or empty folder, or that of a run of {TOOL}, but {self.path}"
-                " holds other files: choose another folder, or allow it with --overwrite"
+                f" holds other files: choose another folder, or allow it with {OVERWRITE}"
             )
         FORMAT.check(self.path, found)
-        advice = ": choose another folder, or replace that run with --overwrite"
+        advice = f": choose another folder, or replace that run with {OVERWRITE}"
         given = json.loads(json.dumps(configuration))
         check_configuration(self.path, flat(given), flat(found["configuration"]), advice)
         return True

@@ -11,6 +11,7 @@ from art_ext.storage.store import LocalStore, Store, StoreError
 
 PREVIOUS = ".previous-run"
 LOGS = "art_ext"  # folder of TensorBoard, in the folder of any run
+OVERWRITE = "--overwrite (overwrite=True in Python)"  # in messages on a taken folder
 TRACKERS = "trackers.json"  # their runs and last steps
 
 

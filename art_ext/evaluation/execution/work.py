@@ -41,6 +41,7 @@ from art_ext.models.remote import Usage
 from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.evaluation import RunFolder, open_run, read_run
 from art_ext.storage.formats import EVALUATION
+from art_ext.storage.ownership import OVERWRITE
 from art_ext.storage.store import Place, Store
 from art_ext.storage.units import Unit
 
@@ -193,7 +194,7 @@ class Work:
                 raise ValueError(
                     f"{self.folder.path} holds records of other data: sample"
                     f" {chunk.samples.start + int(differs[0])} is the first that differs. Choose"
-                    " another folder, or replace that run with --overwrite"
+                    f" another folder, or replace that run with {OVERWRITE}"
                 )
         for unit in self.folder.units_of(chunk.number):
             if unit.place not in ended or isinstance(self.job.models[unit.model], torch.nn.Module):
@@ -206,7 +207,7 @@ class Work:
                 raise ValueError(
                     f"{self.folder.path} holds records of another model {unit.model!r}: sample"
                     f" {sample} was answered otherwise. Choose another folder, or replace that run"
-                    " with --overwrite"
+                    f" with {OVERWRITE}"
                 )
 
 
