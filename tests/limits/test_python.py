@@ -11,7 +11,8 @@ import pytest
 from art_ext.evaluation import limits
 from art_ext.storage.limits import LimitsFolder
 
-PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "limits.md"
 
 
 def test_the_example_calls_limits_as_it_is_declared():
@@ -21,6 +22,11 @@ def test_the_example_calls_limits_as_it_is_declared():
     (call,) = [one for one in calls if ast.unparse(one.func) == "limits"]
     keywords = {one.arg: one.value for one in call.keywords}
     inspect.signature(limits).bind(*call.args, **keywords)
+
+
+def test_the_table_has_the_names_of_the_file_and_of_the_command():
+    table = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    assert "| `estimators` (`--estimator`) | `sampled,spectral` |" in table
 
 
 def test_the_error_of_a_taken_folder_names_the_keyword(tmp_path):
