@@ -46,7 +46,7 @@ class LatentAdam(Optimiser[LatentState]):
     Attributes:
         distance: D in the objective, ``"squared"`` for ``||G(z, y) - x||_2^2`` or ``"plain"`` for
             ``||G(z, y) - x||_2``. Default: squared.
-        step_size: of Adam, > 0, in the units of z. Default: 1e-2.
+        step_size: of Adam, > 0, in the units of z. Default: 5e-2.
         warm_start: True begins each optimisation of the search at the latents where the last one
             ended, as the authors' program. Default: False, at the starting latents.
         images: of the generator.
